@@ -1,0 +1,133 @@
+//! Failures: what failed and why, what mends it, and the one table of exit codes.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// What the caller can do next. The number is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A defect of ours: report it.
+    Defect = 1,
+    /// Wrong usage or configuration: mend the call.
+    Usage = 2,
+    /// A login is required: ask a person.
+    LoginRequired = 3,
+    /// Network, 429, 5xx or the deadline: the session is untouched, try again.
+    Temporary = 4,
+    /// The store failed; nothing was overwritten: mend the store.
+    Store = 5,
+}
+
+impl Kind {
+    /// The kind that ends with this exit code; a code that is not ours is a defect.
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            2 => Self::Usage,
+            3 => Self::LoginRequired,
+            4 => Self::Temporary,
+            5 => Self::Store,
+            _ => Self::Defect,
+        }
+    }
+
+    /// The exit code of the contract.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Defect => 1,
+            Self::Usage => 2,
+            Self::LoginRequired => 3,
+            Self::Temporary => 4,
+            Self::Store => 5,
+        }
+    }
+}
+
+impl From<Kind> for ExitCode {
+    fn from(kind: Kind) -> Self {
+        Self::from(kind.code())
+    }
+}
+
+/// A failure as a person meets it: `onegrant: MESSAGE`, then `hint: HINT`.
+///
+/// The message names what failed and why, in that order, and holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Failure {
+    /// What the caller can do next.
+    pub kind: Kind,
+    /// `what failed: why`, lower case, without a full stop.
+    pub message: String,
+    /// The command that mends it, where there is one.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// Adds the command that mends it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// How much of a stranger's text is shown, in characters.
+pub const SHOWN_CHARACTERS: usize = 300;
+
+/// Text from a server or a file, fit for a terminal: control characters become spaces, invisible
+/// formatting characters go, runs of white space fold, and at most [`SHOWN_CHARACTERS`] remain.
+pub fn printable(text: &str) -> String {
+    let cleaned: String = text
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .filter(|character| !is_formatting(*character))
+        .collect();
+    let mut folded = String::new();
+    for word in cleaned.split_whitespace() {
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.push_str(word);
+    }
+    match folded.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => folded.get(..end).unwrap_or_default().to_owned(),
+        None => folded,
+    }
+}
+
+/// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey).
+fn is_formatting(character: char) -> bool {
+    matches!(character,
+        '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_text_loses_control_characters_and_length() {
+        assert_eq!(printable("a\u{1b}[31mb\r\nc\td"), "a [31mb c d");
+        assert_eq!(printable("\u{202e}evil\u{200b}"), "evil");
+        assert_eq!(printable(&"é".repeat(1000)).chars().count(), SHOWN_CHARACTERS);
+    }
+
+    #[test]
+    fn kinds_and_exit_codes_agree() {
+        for code in 1..=5 {
+            assert_eq!(Kind::from_code(code).code(), code);
+        }
+    }
+}

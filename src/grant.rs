@@ -1,0 +1,330 @@
+//! The document: what a store keeps for a profile (format version 1), and the secrets in it.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use zeroize::Zeroize;
+
+/// The format version that this program writes.
+pub const VERSION: u64 = 1;
+
+/// The largest document that is read or written, in bytes.
+pub const DOCUMENT_LIMIT: usize = 1 << 20;
+
+/// An instant in seconds since the Unix epoch.
+pub type UnixSeconds = i64;
+
+/// Text that does not print: `Debug` shows a placeholder, and dropping it wipes the memory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text over.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Every call is a place where a secret may leave.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Hexadecimal SHA-256 of the text: fit for records and comparisons, not reversible for a random token.
+    pub fn sha256(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes());
+        hexadecimal(digest.as_ref())
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// How the client proves itself at the token endpoint (RFC 6749 section 2.3). Fixed at login: a refresh
+/// token is never spent to find it out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuthentication {
+    /// A public client: `client_id` in the body.
+    #[default]
+    None,
+    /// `client_secret_basic`: both parts form-encoded, then HTTP Basic (RFC 6749 section 2.3.1).
+    Basic,
+    /// `client_secret_post`: both parts in the body.
+    Post,
+}
+
+/// The session: the part of the document that a refresh replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The access token (RFC 6749 section 1.4).
+    pub access_token: Secret,
+    /// As the server wrote it; `Bearer` where it was silent.
+    #[serde(default = "bearer")]
+    pub token_type: String,
+    /// The refresh token (RFC 6749 section 1.5), where one was granted.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
+    pub refresh_token: Option<Secret>,
+    /// When the access token ends, by this machine's clock; none where the server did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
+    pub expires_at: Option<UnixSeconds>,
+    /// When the request was sent that brought it; 0 where that is unknown.
+    #[serde(default, deserialize_with = "required_seconds")]
+    pub obtained_at: UnixSeconds,
+    /// The ID token (OpenID Connect Core section 2), where one was granted.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
+    pub id_token: Option<Secret>,
+    /// The granted scope, where it differs from the one asked for or the server repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn bearer() -> String {
+    "Bearer".to_owned()
+}
+
+/// An empty string counts as absent: an empty token is never stored or sent.
+fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+/// Whole or fractional seconds: other programs write documents too, and some clocks give fractions.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixSeconds>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    match number.as_i64() {
+        Some(whole) => Ok(Some(whole)),
+        // A float-to-integer cast saturates, which is what an absurd instant should do.
+        #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
+        None => Ok(number.as_f64().map(|fraction| fraction as UnixSeconds)),
+    }
+}
+
+fn required_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixSeconds, D::Error> {
+    Ok(seconds(deserializer)?.unwrap_or(0))
+}
+
+/// One profile, as a whole: configuration and session change together, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// The format version; [`Document::parse`] refuses a larger one than [`VERSION`].
+    pub version: u64,
+    /// The authorization server's issuer identifier (RFC 8414 section 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Where refresh tokens are spent (RFC 6749 section 3.2).
+    pub token_endpoint: String,
+    /// The authorization endpoint (RFC 6749 section 3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_endpoint: Option<String>,
+    /// The device authorization endpoint (RFC 8628 section 3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_authorization_endpoint: Option<String>,
+    /// The revocation endpoint (RFC 7009 section 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_endpoint: Option<String>,
+    /// The userinfo endpoint (OpenID Connect Core section 5.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userinfo_endpoint: Option<String>,
+    /// The client identifier (RFC 6749 section 2.2).
+    pub client_id: String,
+    /// The client secret, for a confidential client.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
+    pub client_secret: Option<Secret>,
+    /// How the client authenticates.
+    #[serde(default)]
+    pub client_auth: ClientAuthentication,
+    /// The scope that the login asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Resource indicators (RFC 8707), sent with every token request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource: Vec<String>,
+    /// The audience, for the servers that want one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Further parameters of every token request, as given by `--param`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// What the last login or refresh left; none after a dead grant was cleared.
+    pub session: Option<Session>,
+    /// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_refresh_token_sha256: Option<String>,
+    /// Members that this version does not know: kept through a rewrite.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Why bytes are not a document of ours. The bytes stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// No bytes at all.
+    Empty,
+    /// JSON that ends too early: a torn write, by another program or in place.
+    Torn,
+    /// Something else than a document, and what is wrong with it.
+    Foreign(String),
+    /// A later format version than [`VERSION`].
+    Newer(u64),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => formatter.write_str("the file is empty"),
+            Self::Torn => formatter.write_str("the file ends in the middle of the document"),
+            Self::Foreign(why) => write!(formatter, "not a document of onegrant ({why})"),
+            Self::Newer(version) => {
+                write!(formatter, "format version {version} is newer than this program knows ({VERSION})")
+            }
+        }
+    }
+}
+
+impl Document {
+    /// Reads a document. Depth is bounded by serde_json (128), length by the caller ([`DOCUMENT_LIMIT`]).
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(Unreadable::Empty);
+        }
+        let document: Self = match serde_json::from_slice(bytes) {
+            Ok(document) => document,
+            Err(error) if error.is_eof() => return Err(Unreadable::Torn),
+            Err(error) => return Err(foreign(bytes, &error)),
+        };
+        if document.version > VERSION {
+            return Err(Unreadable::Newer(document.version));
+        }
+        if document.version == 0 {
+            return Err(Unreadable::Foreign("version 0".to_owned()));
+        }
+        match &document.session {
+            Some(session) if !is_visible_ascii(session.access_token.expose()) => {
+                Err(Unreadable::Foreign("the access token is empty or holds control characters".to_owned()))
+            }
+            _ => Ok(document),
+        }
+    }
+
+    /// The bytes of the document, ending in a newline.
+    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// The refresh token of the session, where there is one.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.session.as_ref()?.refresh_token.as_ref()
+    }
+}
+
+/// A later version may have changed any member, so its number is looked for before the complaint is made.
+/// serde_json's own messages quote values, which may be secrets: only the position is told.
+fn foreign(bytes: &[u8], error: &serde_json::Error) -> Unreadable {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    match serde_json::from_slice::<Versioned>(bytes) {
+        Ok(Versioned { version }) if version > VERSION => Unreadable::Newer(version),
+        Ok(_) => Unreadable::Foreign(format!(
+            "a member is missing or of the wrong type before line {} column {}",
+            error.line(),
+            error.column()
+        )),
+        Err(_) if error.is_syntax() => {
+            Unreadable::Foreign(format!("no JSON at line {} column {}", error.line(), error.column()))
+        }
+        Err(_) => Unreadable::Foreign("it has no format version".to_owned()),
+    }
+}
+
+/// Whether `token` may stand in a header or on a terminal: not empty, `VSCHAR` alone (RFC 6749 appendix A.12).
+pub fn is_visible_ascii(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"version":1,"issuer":"https://as.example","token_endpoint":"https://as.example/token",
+        "client_id":"c","client_auth":"none","git_hosts":["git.example:8443"],"later":{"a":[1]},
+        "session":{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_at":2000.7,"obtained_at":1000,"extra":true}}"#;
+
+    #[test]
+    fn unknown_members_survive_a_rewrite() {
+        let document = Document::parse(DOCUMENT.as_bytes()).unwrap();
+        let again: Value = serde_json::from_slice(&document.to_bytes().unwrap()).unwrap();
+        assert_eq!(again["git_hosts"][0], "git.example:8443");
+        assert_eq!(again["later"]["a"][0], 1);
+        assert_eq!(again["session"]["extra"], true);
+        assert_eq!(again["session"]["expires_at"], 2000);
+    }
+
+    #[test]
+    fn each_kind_of_unreadable_file_is_told_apart() {
+        let newer = r#"{"version":2,"session":"moved elsewhere"}"#;
+        let cases: [(&str, Unreadable); 5] = [
+            ("", Unreadable::Empty),
+            (" \n", Unreadable::Empty),
+            (&DOCUMENT[..100], Unreadable::Torn),
+            (newer, Unreadable::Newer(2)),
+            (r#"{"a":1}"#, Unreadable::Foreign("it has no format version".to_owned())),
+        ];
+        for (bytes, wanted) in cases {
+            assert_eq!(Document::parse(bytes.as_bytes()).unwrap_err(), wanted, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_could_forge_a_header_is_refused() {
+        let forged = DOCUMENT.replace("\"at\"", "\"a\\r\\nX-Evil: 1\"");
+        let Err(Unreadable::Foreign(_)) = Document::parse(forged.as_bytes()) else {
+            panic!("accepted");
+        };
+    }
+
+    #[test]
+    fn messages_about_foreign_files_quote_nothing_of_them() {
+        let error =
+            Document::parse(br#"{"version":1,"session":"s3cret","client_id":"c","token_endpoint":"t"}"#)
+                .unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_refresh_token_is_none() {
+        let document = Document::parse(DOCUMENT.replace("\"rt\"", "\"\"").as_bytes()).unwrap();
+        assert_eq!(document.refresh_token(), None);
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let document = Document::parse(DOCUMENT.as_bytes()).unwrap();
+        let shown = format!("{document:?}");
+        assert!(!shown.contains("\"at\"") && !shown.contains("\"rt\""), "{shown}");
+    }
+}

@@ -1,0 +1,4 @@
+//! onegrant: one OAuth grant, any number of processes, never logged out.
+
+pub mod error;
+pub mod grant;
