@@ -124,6 +124,17 @@ fn required_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixSe
     Ok(seconds(deserializer)?.unwrap_or(0))
 }
 
+/// Who refreshed last; for people (`onegrant status`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRefresh {
+    /// When the request was sent.
+    pub at: UnixSeconds,
+    /// Host name.
+    pub host: String,
+    /// Process identifier there.
+    pub pid: u32,
+}
+
 /// One profile, as a whole: configuration and session change together, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
@@ -171,6 +182,9 @@ pub struct Document {
     /// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_refresh_token_sha256: Option<String>,
+    /// Who refreshed last; none since the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh: Option<LastRefresh>,
     /// Members that this version does not know: kept through a rewrite.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -1,0 +1,305 @@
+//! The only loop: asks the session machine for the next step, and does it through the store, the lock, the clock
+//! and the token endpoint. Knows no reasons.
+
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret, Unreadable};
+use crate::lock::{Guard, Locked};
+use crate::protocol::token::Answer;
+use crate::session::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
+use crate::session::{
+    Claiming, Event, Level, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
+    Stored, View,
+};
+use crate::store::{Record, RecordName, Snapshot, Store, Written};
+use crate::system::SignalsHeld;
+use std::time::Duration;
+
+/// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
+/// kilobytes exist.
+const ANSWER_RESERVE: usize = 64 << 10;
+
+/// How often a torn document is read again: a document that is a mount point is written in place.
+const TORN_READS: u32 = 5;
+const TORN_DELAY: Duration = Duration::from_millis(20);
+
+/// Carries token requests. The fourth seam.
+pub trait TokenEndpoint {
+    /// Spends the refresh token; ends within `timeout`.
+    fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer;
+
+    /// Revokes a refresh token that nobody will use (RFC 7009), as well as it can.
+    fn revoke(&self, document: &Document, refresh_token: &Secret, timeout: Duration);
+}
+
+/// Time, and who is who in it.
+pub trait Clock {
+    /// Both clocks.
+    fn now(&self) -> Now;
+    /// Waits.
+    fn pause(&self, duration: Duration);
+    /// Whether the process that left a record still runs.
+    fn presence(&self, owner: &Owner) -> Presence;
+}
+
+/// What the loop works through.
+pub struct Seams<'a> {
+    /// Where the document is.
+    pub store: &'a dyn Store,
+    /// Where refresh tokens are spent.
+    pub endpoint: &'a dyn TokenEndpoint,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
+    pub tell: &'a dyn Fn(u8, &str),
+    /// Takes what a person should know although nothing failed.
+    pub warn: &'a dyn Fn(&Failure),
+}
+
+/// A document as it was read, with the warning that came with it.
+pub fn read_document(
+    store: &dyn Store,
+    clock: &dyn Clock,
+) -> std::result::Result<Option<(Stored, Option<Failure>)>, Failure> {
+    let mut reads = 0;
+    loop {
+        let Some(snapshot) = store.read()? else {
+            return Ok(None);
+        };
+        let warning = snapshot.warning.clone();
+        match parse(snapshot, store) {
+            Ok(stored) => return Ok(Some((stored, warning))),
+            Err((Unreadable::Torn | Unreadable::Empty, _)) if reads < TORN_READS => {
+                reads += 1;
+                clock.pause(TORN_DELAY);
+            }
+            Err((_, failure)) => return Err(failure),
+        }
+    }
+}
+
+fn parse(snapshot: Snapshot, store: &dyn Store) -> std::result::Result<Stored, (Unreadable, Failure)> {
+    match Document::parse(&snapshot.bytes) {
+        Ok(document) => Ok(Stored { document, revision: snapshot.revision }),
+        Err(unreadable) => {
+            let message = format!("cannot use {}: {unreadable}; it was left as it is", store.location());
+            let failure = Failure::new(Kind::Store, message);
+            let failure = match unreadable {
+                Unreadable::Newer(_) => failure.hint("onegrant --version   (a newer one wrote this file)"),
+                _ => failure.hint("onegrant login   (keeps the old file beside the new one)"),
+            };
+            Err((unreadable, failure))
+        }
+    }
+}
+
+/// Gets a token: runs the machine to its end.
+pub fn obtain(settings: Settings, seams: &Seams) -> Result {
+    let (mut machine, mut step) = Machine::start(settings);
+    let mut run = Run { seams, guard: None, signals: None, has_warned: false };
+    loop {
+        if let Step::Finish(result) = step {
+            return result;
+        }
+        let event = run.perform(step, machine.level());
+        step = machine.next(event, seams.clock.now());
+    }
+}
+
+struct Run<'a> {
+    seams: &'a Seams<'a>,
+    guard: Option<Guard>,
+    /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
+    signals: Option<SignalsHeld>,
+    has_warned: bool,
+}
+
+impl Run<'_> {
+    fn perform(&mut self, step: Step, level: Level) -> Event {
+        let store = self.seams.store;
+        match step {
+            Step::Read => Event::Read(self.read()),
+            Step::Look { refresh_token_sha256 } => Event::Looked(self.look(&refresh_token_sha256)),
+            Step::Lock(patience, at_most) => Event::Locking(self.lock(patience, at_most)),
+            Step::Pause(duration) => {
+                self.tell(2, &format!("waiting {} ms", duration.as_millis()));
+                self.seams.clock.pause(duration);
+                Event::Paused
+            }
+            Step::Adopt { refresh_token_sha256, number, expected } => {
+                self.tell(1, "adopting the session that an interrupted process left");
+                Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
+            }
+            Step::Claim { attempt, number, exclusive, expected } => {
+                self.signals = SignalsHeld::hold();
+                Event::Claiming(self.claim(&attempt, number, exclusive, &expected))
+            }
+            Step::Mark { attempt, number } => {
+                self.mark(&attempt, number);
+                Event::Noted
+            }
+            Step::Withdraw { refresh_token_sha256, number } => {
+                let name = RecordName { key: &refresh_token_sha256, number };
+                if let Err(failure) = store.remove_record(name) {
+                    self.tell(1, &failure.message);
+                }
+                Event::Noted
+            }
+            Step::Spend { document, refresh_token, timeout } => {
+                self.tell(1, &format!("refreshing at {} ({})", document.token_endpoint, level.name()));
+                let began = self.seams.clock.now().elapsed;
+                let answer = self.seams.endpoint.refresh(&document, &refresh_token, timeout);
+                let took = self.seams.clock.now().elapsed.saturating_sub(began);
+                self.tell(
+                    1,
+                    &format!("the server answered after {} ms: {}", took.as_millis(), name(&answer)),
+                );
+                Event::Answered(answer)
+            }
+            Step::Replace { expected, document, attempt } => {
+                Event::Replaced(self.replace(&expected, &document, &attempt))
+            }
+            Step::Revoke { document, refresh_token } => {
+                self.tell(1, "logged out meanwhile: revoking the new refresh token");
+                let timeout = Duration::from_secs(10);
+                self.seams.endpoint.revoke(&document, &refresh_token, timeout);
+                Event::Noted
+            }
+            // The loop ends before it performs this one.
+            Step::Finish(_) => Event::Noted,
+        }
+    }
+
+    fn tell(&self, importance: u8, what: &str) {
+        (self.seams.tell)(importance, what);
+    }
+
+    fn read(&mut self) -> std::result::Result<Option<Stored>, Failure> {
+        let Some((stored, warning)) = read_document(self.seams.store, self.seams.clock)? else {
+            return Ok(None);
+        };
+        if let Some(warning) = warning
+            && !std::mem::replace(&mut self.has_warned, true)
+        {
+            (self.seams.warn)(&warning);
+        }
+        Ok(Some(stored))
+    }
+
+    /// The records first, then the document: see [`View`].
+    fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
+        let records = self.seams.store.records(refresh_token_sha256)?;
+        let attempts = records.iter().filter_map(|record| self.sighting(record)).collect();
+        Ok(View { attempts, stored: self.read()? })
+    }
+
+    /// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes
+    /// were lost after that.
+    fn sighting(&self, record: &Record) -> Option<Sighting> {
+        let attempt: Attempt = match serde_json::from_slice(&record.bytes) {
+            Ok(attempt) => attempt,
+            Err(_) => {
+                let nobody = Owner::default();
+                let outcome = Some(Outcome::Looking);
+                Attempt {
+                    outcome,
+                    ..Attempt::open(String::new(), String::new(), String::new(), nobody, 0, 0)
+                }
+            }
+        };
+        let owner = match attempt.is_over() {
+            true => Presence::Unknown,
+            false => self.seams.clock.presence(&attempt.by),
+        };
+        let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
+        Some(Sighting { number: record.number, attempt, owner, has_answer })
+    }
+
+    fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
+        match patience {
+            Patience::Try => {}
+            Patience::Release => self.tell(1, "another process is refreshing: waiting for it"),
+            Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
+        }
+        match self.seams.store.lock(patience, at_most) {
+            Locked::Granted(guard) => {
+                self.guard = Some(guard);
+                Locking::Granted
+            }
+            Locked::Busy => Locking::Busy,
+            Locked::Refused(why) => {
+                self.tell(
+                    1,
+                    &format!("no lock can be held here ({why}): the attempt record alone decides (claimed)"),
+                );
+                Locking::Refused(why)
+            }
+            Locked::Unanswered => Locking::Unanswered,
+            Locked::Failed(failure) => Locking::Failed(failure),
+        }
+    }
+
+    fn claim(&self, attempt: &Attempt, number: u64, exclusive: bool, expected: &Revision) -> Claiming {
+        let bytes = match serde_json::to_vec(attempt) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return Claiming::Failed(Failure::new(
+                    Kind::Defect,
+                    format!("cannot write a record: {error}"),
+                ));
+            }
+        };
+        let name = RecordName { key: &attempt.refresh_token_sha256, number };
+        match self.seams.store.create_record(name, &bytes, ANSWER_RESERVE, exclusive, expected) {
+            Ok(Some(number)) => Claiming::Mine(number),
+            Ok(None) => Claiming::Taken,
+            Err(failure) => Claiming::Failed(failure),
+        }
+    }
+
+    /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
+    fn mark(&self, attempt: &Attempt, number: u64) {
+        let name = RecordName { key: &attempt.refresh_token_sha256, number };
+        let written = match serde_json::to_vec(attempt) {
+            Ok(bytes) => self.seams.store.rewrite_record(name, &bytes),
+            Err(error) => Err(Failure::new(Kind::Defect, format!("cannot write a record: {error}"))),
+        };
+        if let Err(failure) = written {
+            self.tell(1, &failure.message);
+        }
+    }
+
+    fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
+        let bytes = match document.to_bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let failure = Failure::new(Kind::Defect, format!("cannot write the document: {error}"));
+                return Replacement::Failed { failure, kept: None };
+            }
+        };
+        let name = RecordName { key: &attempt.0, number: attempt.1 };
+        match self.seams.store.replace(expected, &bytes, Some(name)) {
+            Written::Done => {
+                self.tell(1, "stored");
+                Replacement::Done
+            }
+            Written::Lost(None) => Replacement::Lost(None),
+            Written::Lost(Some(snapshot)) => match parse(snapshot, self.seams.store) {
+                Ok(stored) => Replacement::Lost(Some(Box::new(stored))),
+                Err((_, failure)) => Replacement::Failed { failure, kept: None },
+            },
+            Written::Unknown => Replacement::Unknown,
+            Written::Failed { failure, kept } => Replacement::Failed { failure, kept },
+        }
+    }
+}
+
+/// The class of an answer, for `-v`.
+fn name(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Refreshed(_) => "refreshed",
+        Answer::InvalidGrant { .. } => "the refresh token was refused; comparing with the store",
+        Answer::Refused { .. } => "refused",
+        Answer::Temporary { .. } => "not now",
+        Answer::Unknown { .. } => "no whole answer",
+    }
+}

@@ -1,0 +1,180 @@
+//! The attempt record: who spends which refresh token, or how the last try ended.
+
+use crate::error::{Failure, Kind};
+use crate::grant::{Secret, Session, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+/// A process, told apart from every other one that ever ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Host name; for people.
+    pub host: String,
+    /// The kernel's boot identifier; empty where it cannot be read.
+    pub boot: String,
+    /// The process identifier namespace; empty where it cannot be read.
+    pub pid_namespace: String,
+    /// Process identifier within that namespace.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: tells a reused process identifier.
+    pub start_time: u64,
+}
+
+/// Whether the process that left a record still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It runs.
+    Alive,
+    /// It is known to be gone: same boot, same namespace, no such process.
+    Gone,
+    /// Another boot, another namespace, another machine: nobody can tell from here.
+    Unknown,
+}
+
+/// How a try ended, or how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The server refused the refresh token; its owner compares. Claims nothing, and is no verdict yet.
+    Looking,
+    /// The server could not be asked, or asked to come again.
+    Temporary,
+    /// The server refused for another reason than a dead grant.
+    Refused,
+    /// Sent, but no whole answer: the refresh token may have been spent.
+    Unknown,
+    /// The grant is dead.
+    Rejected,
+}
+
+/// The record. Without `outcome` it is open: a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Random, one for each try.
+    pub id: String,
+    /// Which refresh token is spent.
+    pub refresh_token_sha256: String,
+    /// Which access token stood beside it: where a server does not rotate, this tells an old record from a new one.
+    #[serde(default)]
+    pub access_token_sha256: String,
+    /// Who spends it.
+    pub by: Owner,
+    /// Since when.
+    pub at: UnixSeconds,
+    /// Until when the claim binds others.
+    pub until: UnixSeconds,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixSeconds>,
+    /// With which exit code, so that all who waited for it end alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// With which text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// With which hint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A record as it was met in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Its number among the records of the same refresh token; a later claim has a higher one.
+    pub number: u64,
+    /// What it says.
+    pub attempt: Attempt,
+    /// Whether its owner still runs.
+    pub owner: Presence,
+    /// Whether a completed answer lies beside it, ready to be adopted.
+    pub has_answer: bool,
+}
+
+impl Attempt {
+    /// An open attempt: a claim.
+    pub fn open(
+        id: String,
+        refresh_token_sha256: String,
+        access_token_sha256: String,
+        by: Owner,
+        at: UnixSeconds,
+        until: UnixSeconds,
+    ) -> Self {
+        Self {
+            id,
+            refresh_token_sha256,
+            access_token_sha256,
+            by,
+            at,
+            until,
+            outcome: None,
+            ended_at: None,
+            exit_code: None,
+            message: None,
+            hint: None,
+        }
+    }
+
+    /// Whether its end is a fact, and its owner matters no more.
+    pub fn is_over(&self) -> bool {
+        !matches!(self.outcome, None | Some(Outcome::Looking))
+    }
+
+    /// Whether the record is about this session. A record for another one means nothing.
+    pub fn concerns(&self, session: &Session) -> bool {
+        let same = |token: &Secret, digest: &str| digest.is_empty() || token.sha256() == digest;
+        session.refresh_token.as_ref().is_some_and(|token| token.sha256() == self.refresh_token_sha256)
+            && same(&session.access_token, &self.access_token_sha256)
+    }
+
+    /// The failure that all share who waited for this attempt; none while it is open, looking, or rejected.
+    pub fn shared_failure(&self) -> Option<Failure> {
+        let fallback = match self.outcome? {
+            Outcome::Looking | Outcome::Rejected => return None,
+            Outcome::Temporary | Outcome::Unknown => Kind::Temporary,
+            Outcome::Refused => Kind::LoginRequired,
+        };
+        self.failure(fallback)
+    }
+
+    /// The text and exit code that the owner left.
+    pub fn failure(&self, fallback: Kind) -> Option<Failure> {
+        Some(Failure {
+            kind: self.exit_code.map_or(fallback, Kind::from_code),
+            message: self.message.clone()?,
+            hint: self.hint.clone(),
+        })
+    }
+
+    /// Ends the attempt with a failure that others may share.
+    pub fn end(&mut self, outcome: Outcome, failure: Option<&Failure>, now: UnixSeconds) {
+        self.outcome = Some(outcome);
+        self.ended_at = Some(now);
+        self.exit_code = failure.map(|failure| failure.kind.code());
+        self.message = failure.map(|failure| failure.message.clone());
+        self.hint = failure.and_then(|failure| failure.hint.clone());
+    }
+}
+
+impl Sighting {
+    /// Whether somebody is at it and must be waited for: open, its owner not known to be gone, and not past `until`.
+    pub fn is_live(&self, now: UnixSeconds) -> bool {
+        self.attempt.outcome.is_none() && self.may_run(now)
+    }
+
+    /// Whether a loser is comparing right now.
+    pub fn is_looking(&self, now: UnixSeconds) -> bool {
+        self.attempt.outcome == Some(Outcome::Looking) && self.may_run(now)
+    }
+
+    /// Whether it was begun and never finished.
+    pub fn is_abandoned(&self, now: UnixSeconds) -> bool {
+        self.attempt.outcome.is_none() && !self.may_run(now)
+    }
+
+    fn may_run(&self, now: UnixSeconds) -> bool {
+        self.owner != Presence::Gone && now < self.attempt.until
+    }
+}

@@ -1,0 +1,169 @@
+//! Is the stored access token good enough? Subtracting instants saturates; nothing here can overflow.
+
+use super::Now;
+use crate::grant::{Secret, Session, UnixSeconds};
+use crate::protocol::claims;
+
+/// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
+pub const LEEWAY_SECONDS: i64 = 30;
+
+/// How far `now` may lie before `obtained_at` before the clock is held to have moved, in seconds.
+pub const CLOCK_TOLERANCE_SECONDS: i64 = 60;
+
+/// What the caller wants of the access token.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// How long it should last at least, in seconds.
+    pub min_ttl: i64,
+    /// Which access token will not do.
+    pub unwanted: Unwanted,
+}
+
+/// Which access token will not do.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Unwanted {
+    /// Any fresh token will do.
+    #[default]
+    None,
+    /// The one that this process read first: a forced refresh that coalesces.
+    FirstSeen,
+    /// The one that a resource server refused.
+    Rejected(Secret),
+}
+
+/// How good the stored access token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Hand it out.
+    Fresh,
+    /// Hand it out, although it lasts shorter than asked for: the server grants no more.
+    FreshButShort,
+    /// Refresh; if that fails it still works.
+    Ageing,
+    /// Refresh; it is of no use any more.
+    Ended,
+}
+
+impl Freshness {
+    /// Whether a resource server would still take the token.
+    pub fn is_valid(self) -> bool {
+        self != Self::Ended
+    }
+
+    /// Whether it is handed out without a refresh.
+    pub fn is_fresh(self) -> bool {
+        matches!(self, Self::Fresh | Self::FreshButShort)
+    }
+}
+
+/// When the access token ends: as the server said, else as a JWT's `exp` says, else unknown.
+pub fn expiry(session: &Session) -> Option<UnixSeconds> {
+    session.expires_at.or_else(|| claims::expires_at(session.access_token.expose()))
+}
+
+/// Judges the token's age alone.
+pub fn age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
+    let Some(expires_at) = expiry(session) else {
+        return Freshness::Fresh;
+    };
+    let left = expires_at.saturating_sub(now.wall);
+    if left <= 0 {
+        return Freshness::Ended;
+    }
+    // Without a known start the lifetime counts from the epoch, which makes every margin below the plain one.
+    let lifetime = expires_at.saturating_sub(session.obtained_at);
+    if session.obtained_at.saturating_sub(now.wall) > CLOCK_TOLERANCE_SECONDS {
+        return Freshness::Ageing;
+    }
+    let leeway = LEEWAY_SECONDS.min(lifetime / 10);
+    if left > leeway.max(min_ttl) {
+        return Freshness::Fresh;
+    }
+    if left > leeway && left >= lifetime.saturating_sub(lifetime / 10) {
+        return Freshness::FreshButShort;
+    }
+    Freshness::Ageing
+}
+
+/// Judges the token by its age and by what the caller will not have. `first_seen` is the access token that this
+/// process read first.
+pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, now: Now) -> Freshness {
+    let by_age = age(session, demand.min_ttl, now);
+    match &demand.unwanted {
+        Unwanted::Rejected(rejected) if *rejected == session.access_token => Freshness::Ended,
+        Unwanted::FirstSeen if first_seen == Some(&session.access_token) && by_age.is_valid() => {
+            Freshness::Ageing
+        }
+        Unwanted::FirstSeen if first_seen.is_some() && by_age == Freshness::Ageing => Freshness::Fresh,
+        _ => by_age,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn session(obtained_at: i64, expires_at: Option<i64>) -> Session {
+        serde_json::from_value(serde_json::json!({
+            "access_token": "at", "refresh_token": "rt", "obtained_at": obtained_at, "expires_at": expires_at,
+        }))
+        .unwrap()
+    }
+
+    fn at(wall: i64) -> Now {
+        Now { wall, elapsed: Duration::ZERO }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn age_follows_lifetime_leeway_and_clock() {
+        use Freshness::{Ageing, Ended, Fresh, FreshButShort};
+        // (case, obtained at, expires at, min_ttl, now, wanted)
+        let cases = [
+            ("no expiry at all",                         1000, None,       0,    9_999_999, Fresh),
+            ("one second more than the leeway",          1000, Some(4600), 0,    4569, Fresh),
+            ("exactly the leeway",                       1000, Some(4600), 0,    4570, Ageing),
+            ("a short life has a short leeway",          1000, Some(1060), 0,    1053, Fresh),
+            ("within the short leeway",                  1000, Some(1060), 0,    1054, Ageing),
+            ("its very end",                             1000, Some(4600), 0,    4600, Ended),
+            ("long past",                                1000, Some(4600), 0,    99_999, Ended),
+            ("asked to last longer than is left",        1000, Some(4600), 600,  4100, Ageing),
+            ("asked for more than the server ever gives", 1000, Some(4600), 7200, 1010, FreshButShort),
+            ("nine tenths left to the second",           1000, Some(4600), 7200, 1360, FreshButShort),
+            ("less than nine tenths left",               1000, Some(4600), 7200, 1361, Ageing),
+            ("the clock went back a little",             1000, Some(4600), 0,    940,  Fresh),
+            ("the clock went back a lot",                1000, Some(4600), 0,    939,  Ageing),
+            ("unknown start",                            0,    Some(4600), 0,    4500, Fresh),
+            ("absurd instants",                          i64::MAX, Some(i64::MAX), i64::MAX, i64::MIN, Ageing),
+        ];
+        for (case, obtained_at, expires_at, min_ttl, now, wanted) in cases {
+            assert_eq!(age(&session(obtained_at, expires_at), min_ttl, at(now)), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_jwt_tells_its_end_where_the_server_did_not() {
+        let mut session = session(1000, None);
+        // {"exp":2000}
+        session.access_token = Secret::new("eyJhbGciOiJub25lIn0.eyJleHAiOjIwMDB9.c2ln");
+        assert_eq!(age(&session, 0, at(1500)), Freshness::Fresh);
+        assert_eq!(age(&session, 0, at(2000)), Freshness::Ended);
+    }
+
+    #[test]
+    fn unwanted_tokens_are_not_fresh() {
+        let stored = session(1000, Some(4600));
+        let same = Secret::new("at");
+        let other = Secret::new("other");
+        let newer = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
+        let refused = |token: &Secret| Demand { min_ttl: 0, unwanted: Unwanted::Rejected(token.clone()) };
+        let judged = |demand: &Demand, first: &Secret, now| judge(&stored, demand, Some(first), at(now));
+        assert_eq!(judged(&newer, &same, 1001), Freshness::Ageing);
+        assert_eq!(judged(&newer, &other, 1001), Freshness::Fresh);
+        assert_eq!(judged(&newer, &same, 4600), Freshness::Ended);
+        assert_eq!(judged(&refused(&same), &same, 1001), Freshness::Ended);
+        assert_eq!(judged(&refused(&other), &same, 1001), Freshness::Fresh);
+        assert_eq!(judged(&refused(&other), &same, 4600), Freshness::Ended);
+    }
+}

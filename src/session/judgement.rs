@@ -1,0 +1,109 @@
+//! What a look at the store means for somebody who would refresh.
+
+use super::attempt::{Attempt, Outcome, Sighting};
+use super::freshness::{self, Demand, Freshness};
+use super::step::{Level, Now, Stored, View};
+use crate::error::Failure;
+use crate::grant::Secret;
+
+/// What to do about a view of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// Hand the stored token out.
+    Use(Freshness),
+    /// There is no document.
+    NoDocument,
+    /// The session was cleared.
+    NoSession,
+    /// The session cannot be refreshed.
+    NoRefreshToken,
+    /// The records that were read are about another refresh token than the stored one: look again.
+    Moved,
+    /// Somebody spends or compares right now: wait for him.
+    Wait,
+    /// An abandoned attempt left a completed answer.
+    Adopt(u64),
+    /// An attempt failed while we waited for it: end alike.
+    Share(Failure),
+    /// This refresh token was found dead before.
+    Rejected(Attempt),
+    /// Nobody is at it: claim this number. With it, the attempt that was begun and never finished.
+    Claim(u64, Option<Attempt>),
+}
+
+/// The constant part of the question.
+pub(super) struct Asking<'a> {
+    pub demand: &'a Demand,
+    pub first_seen: Option<&'a Secret>,
+    /// The refresh token whose records the view holds.
+    pub looked_at: &'a str,
+    /// The attempts that had failed before this process looked for the first time: they are not ours to share.
+    pub failed_before: &'a [String],
+    /// The own claim, which is not in anybody's way.
+    pub own: Option<u64>,
+    pub level: Level,
+    pub now: Now,
+}
+
+/// How fresh the session of `stored` is; [`Freshness::Ended`] where there is none.
+pub(super) fn freshness(asking: &Asking, stored: &Stored) -> Freshness {
+    stored.document.session.as_ref().map_or(Freshness::Ended, |session| {
+        freshness::judge(session, asking.demand, asking.first_seen, asking.now)
+    })
+}
+
+pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
+    let Some(stored) = &view.stored else {
+        return Judgement::NoDocument;
+    };
+    let Some(session) = &stored.document.session else {
+        return Judgement::NoSession;
+    };
+    let fresh = freshness(asking, stored);
+    if fresh.is_fresh() {
+        return Judgement::Use(fresh);
+    }
+    let Some(refresh_token) = &session.refresh_token else {
+        return Judgement::NoRefreshToken;
+    };
+    if refresh_token.sha256() != asking.looked_at {
+        return Judgement::Moved;
+    }
+
+    let now = asking.now.wall;
+    let others: Vec<&Sighting> = view
+        .attempts
+        .iter()
+        .filter(|sighting| Some(sighting.number) != asking.own && sighting.attempt.concerns(session))
+        .collect();
+    let binding = asking.level != Level::Compared;
+    if binding && others.iter().any(|other| other.is_live(now) || other.is_looking(now)) {
+        return Judgement::Wait;
+    }
+    // An answer that waits beside any attempt that is over follows the stored refresh token: it is the next session.
+    if let Some(finished) = others.iter().rfind(|other| other.has_answer && !other.is_live(now)) {
+        return Judgement::Adopt(finished.number);
+    }
+    let rejected = others.iter().find(|other| other.attempt.outcome == Some(Outcome::Rejected));
+    if let Some(rejected) = rejected {
+        return match others.iter().any(|other| other.is_live(now)) {
+            true => Judgement::Wait,
+            false => Judgement::Rejected(rejected.attempt.clone()),
+        };
+    }
+    if binding
+        && let Some(failure) = others
+            .iter()
+            .filter(|other| !asking.failed_before.contains(&other.attempt.id))
+            .find_map(|other| other.attempt.shared_failure())
+    {
+        return Judgement::Share(failure);
+    }
+    let prior = others
+        .iter()
+        .rfind(|other| other.is_abandoned(now) || other.attempt.outcome == Some(Outcome::Unknown))
+        .map(|other| other.attempt.clone());
+    // Every record counts for the number, whatever it is about: a number is never used twice.
+    let last = view.attempts.iter().map(|sighting| sighting.number).max().unwrap_or(0);
+    Judgement::Claim(last.saturating_add(1), prior)
+}

@@ -1,0 +1,35 @@
+//! The refresh as a state machine without I/O: an event goes in, the next step comes out.
+//!
+//! ```text
+//! read ── fresh ─────────────────────────────────────────────▶ token
+//!   └─ look ─ lock ─ look ─ claim ─ look ─ spend ─ commit ───▶ token
+//!               │ busy: wait for its release, look again   └─▶ refused, temporary, unknown: told to all who waited
+//!               └ refused: the exclusive claim alone       └─▶ invalid_grant: look 0, 25, 50, 100 ms … use, spend, clear
+//! ```
+//!
+//! The invariants, by the names that code and tests use:
+//!
+//! - **I1** A refresh token is sent again only after its last answer was stored or judged lost.
+//! - **I2** A newer session is never overwritten or cleared by an older one.
+//! - **I3** A logout is never undone.
+//! - **I4** Every wait ends by the deadline, every loop by a named bound.
+//! - **I5** A claim is on disk before the refresh token leaves; the room for the answer too.
+//! - **I6** A failure while the access token still works hands out that token.
+
+pub mod attempt;
+pub mod freshness;
+mod judgement;
+mod machine;
+mod step;
+mod texts;
+
+pub use freshness::{Demand, Freshness, Unwanted};
+pub use machine::{
+    COMPARISON_DELAYS, FAILURE_SETTLE, MAX_ADOPTIONS, MAX_GENERATIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS,
+    Machine, SECOND_SEND_RESERVE, Settings, UNTIL_MARGIN_SECONDS,
+};
+pub use step::{
+    Claiming, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result, Revision, Step, Stored,
+    Token, View,
+};
+pub use texts::date;

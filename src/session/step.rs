@@ -1,0 +1,256 @@
+//! What the machine is told, and what it asks for.
+
+use super::attempt::{Attempt, Sighting};
+use crate::error::Failure;
+use crate::grant::{Document, Secret, Session, UnixSeconds};
+use crate::protocol::token::Answer;
+use std::time::Duration;
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock; may jump.
+    pub wall: UnixSeconds,
+    /// Time since this process began; never jumps.
+    pub elapsed: Duration,
+}
+
+/// A state of the stored document that a replacement can be conditional on. Opaque: the store made it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Revision(pub String);
+
+/// A document as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What it says.
+    pub document: Document,
+    /// Which state of the store it was.
+    pub revision: Revision,
+}
+
+impl Stored {
+    /// Whether the session is the very one of `other`.
+    pub fn has_session_of(&self, other: &Self) -> bool {
+        let tokens = |stored: &Self| {
+            stored.document.session.as_ref().map(|session| {
+                (session.access_token.clone(), session.refresh_token.clone(), session.obtained_at)
+            })
+        };
+        tokens(self) == tokens(other)
+    }
+}
+
+/// The attempt records on one refresh token, and the document read **after** them. That order is what makes the
+/// comparison loop sound: a winner ends its record only after its commit, so who sees no open record reads its commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The records that concern the refresh token that was asked about.
+    pub attempts: Vec<Sighting>,
+    /// The document; none where there is none.
+    pub stored: Option<Stored>,
+}
+
+/// How locks are used (`ONEGRANT_LOCK`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LockUse {
+    /// The best that can be had.
+    #[default]
+    Auto,
+    /// The same, and never less than claimed.
+    Require,
+    /// No lock call at all: the exclusive attempt record alone.
+    Claim,
+    /// Neither: claims are left and read, but bind nobody.
+    Off,
+}
+
+/// What stands between two spenders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// An advisory lock, and the attempt record behind it.
+    Locked,
+    /// The exclusive attempt record.
+    Claimed,
+    /// The comparison loop alone.
+    Compared,
+}
+
+impl Level {
+    /// The word of the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::Claimed => "claimed",
+            Self::Compared => "compared",
+        }
+    }
+}
+
+/// How to ask for the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Take it if it is free.
+    Try,
+    /// Wait until the holder leaves, together with all others, and take nothing.
+    Release,
+    /// Queue for it.
+    Queue,
+}
+
+/// What became of a lock call. The guard itself stays with the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locking {
+    /// It is held; after [`Patience::Release`]: it was free for a moment.
+    Granted,
+    /// Somebody else holds it.
+    Busy,
+    /// This place cannot lock, and why.
+    Refused(String),
+    /// The call did not return in time.
+    Unanswered,
+    /// The store failed.
+    Failed(Failure),
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claiming {
+    /// It stands, under this number, and the room for the answer is reserved.
+    Mine(u64),
+    /// Somebody else took the number.
+    Taken,
+    /// The store failed; nothing was spent.
+    Failed(Failure),
+}
+
+/// What became of a conditional replacement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// It is durable.
+    Done,
+    /// The store held something else, and what.
+    Lost(Option<Box<Stored>>),
+    /// It may have happened.
+    Unknown,
+    /// It did not happen. `kept` is where the completed document waits to be adopted.
+    Failed {
+        /// What failed and why.
+        failure: Failure,
+        /// The completed temporary file, where it could be written.
+        kept: Option<String>,
+    },
+}
+
+/// A token to hand out, and what a person should know beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The session that it belongs to.
+    pub session: Session,
+    /// Warnings for stderr.
+    pub warnings: Vec<Failure>,
+    /// Whether this process spent the refresh token for it.
+    pub refreshed: bool,
+}
+
+/// How it all ends.
+pub type Result = std::result::Result<Token, Failure>;
+
+/// What the driver has to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read the document.
+    Read,
+    /// Read the attempt records on this refresh token, then the document.
+    Look {
+        /// SHA-256 of the refresh token.
+        refresh_token_sha256: String,
+    },
+    /// Ask for the lock, for at most that long.
+    Lock(Patience, Duration),
+    /// Wait: nothing but time will help.
+    Pause(Duration),
+    /// Make the completed answer beside that record the document.
+    Adopt {
+        /// SHA-256 of the refresh token that it follows.
+        refresh_token_sha256: String,
+        /// The record's number.
+        number: u64,
+        /// What the store must still hold.
+        expected: Revision,
+    },
+    /// Create the attempt record, exclusively, and reserve room for the answer.
+    Claim {
+        /// The record.
+        attempt: Attempt,
+        /// Its number.
+        number: u64,
+        /// Whether exactly this number will do; else the next free one.
+        exclusive: bool,
+        /// What the store held when the claim was decided.
+        expected: Revision,
+    },
+    /// Rewrite the own record.
+    Mark {
+        /// What it says now.
+        attempt: Attempt,
+        /// Its number.
+        number: u64,
+    },
+    /// Remove the own record: nothing was spent, or nothing is left to tell.
+    Withdraw {
+        /// SHA-256 of the refresh token.
+        refresh_token_sha256: String,
+        /// The record's number.
+        number: u64,
+    },
+    /// Send the refresh token.
+    Spend {
+        /// Whose endpoint and client.
+        document: Document,
+        /// What to spend.
+        refresh_token: Secret,
+        /// How long the whole exchange may take.
+        timeout: Duration,
+    },
+    /// Replace the document.
+    Replace {
+        /// What the store must still hold.
+        expected: Revision,
+        /// What it shall hold.
+        document: Document,
+        /// The own record, whose reserved room is used; all records on that refresh token end with a success.
+        attempt: (String, u64),
+    },
+    /// Revoke a refresh token that nobody will use (RFC 7009).
+    Revoke {
+        /// Whose endpoint and client.
+        document: Document,
+        /// What to revoke.
+        refresh_token: Secret,
+    },
+    /// Stop.
+    Finish(Result),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Answers [`Step::Read`].
+    Read(std::result::Result<Option<Stored>, Failure>),
+    /// Answers [`Step::Look`].
+    Looked(std::result::Result<View, Failure>),
+    /// Answers [`Step::Lock`].
+    Locking(Locking),
+    /// Answers [`Step::Pause`].
+    Paused,
+    /// Answers [`Step::Adopt`]: false where somebody else was first.
+    Adopted(std::result::Result<bool, Failure>),
+    /// Answers [`Step::Claim`].
+    Claiming(Claiming),
+    /// Answers [`Step::Mark`], [`Step::Withdraw`] and [`Step::Revoke`]: whether it went well changes nothing.
+    Noted,
+    /// Answers [`Step::Spend`].
+    Answered(Answer),
+    /// Answers [`Step::Replace`].
+    Replaced(Replacement),
+}

@@ -1,0 +1,142 @@
+//! What a person reads when a token cannot be had.
+
+use super::attempt::Attempt;
+use crate::error::{Failure, Kind, printable};
+use crate::grant::UnixSeconds;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// An instant for people (RFC 9110 section 5.6.7).
+pub fn date(instant: UnixSeconds) -> String {
+    // 9999-12-31: the last instant that the format can write.
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(instant).unwrap_or(0).min(LAST);
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The command that mends a missing session.
+pub(super) fn login(profile: &str) -> String {
+    match profile {
+        "default" => "onegrant login".to_owned(),
+        _ => format!("onegrant --profile {profile} login"),
+    }
+}
+
+pub(super) fn no_document(profile: &str) -> Failure {
+    Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} has no grant"))
+        .hint(format!("{} ISSUER --client-id ID", login(profile)))
+}
+
+pub(super) fn no_session(profile: &str) -> Failure {
+    Failure::new(
+        Kind::LoginRequired,
+        format!("no access token: the session of profile {profile} has ended; a login is required"),
+    )
+    .hint(login(profile))
+}
+
+pub(super) fn no_refresh_token(profile: &str) -> Failure {
+    Failure::new(
+        Kind::LoginRequired,
+        format!(
+            "no access token: it has expired, and profile {profile} has no refresh token; a login is required"
+        ),
+    )
+    .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
+}
+
+pub(super) fn logged_out(profile: &str) -> Failure {
+    Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} was logged out meanwhile"))
+        .hint(login(profile))
+}
+
+/// The friendly text of a dead grant. `prior`: an earlier attempt that was begun and never finished.
+pub(super) fn dead(profile: &str, words: &str, prior: Option<&Attempt>) -> Failure {
+    let mut message =
+        format!("cannot refresh: the session of profile {profile} has ended ({})", printable(words));
+    if let Some(prior) = prior {
+        message.push_str(&format!(
+            "; a refresh was begun by process {} on {} at {} and never finished",
+            prior.by.pid,
+            printable(&prior.by.host),
+            date(prior.at)
+        ));
+    }
+    message.push_str("; a login is required");
+    Failure::new(Kind::LoginRequired, message).hint(login(profile))
+}
+
+pub(super) fn refused(profile: &str, kind: Kind, words: &str) -> Failure {
+    let failure =
+        Failure::new(kind, format!("cannot refresh: the server refused: {words}; the session is kept"));
+    match kind {
+        Kind::Usage => failure.hint(format!(
+            "check client and scope with `onegrant status`, then {} --client-id ID",
+            login(profile)
+        )),
+        _ => failure.hint(login(profile)),
+    }
+}
+
+pub(super) fn temporary(what: &str) -> Failure {
+    Failure::new(Kind::Temporary, format!("cannot refresh now: {what}; the session is kept"))
+        .hint("try again".to_owned())
+}
+
+pub(super) fn unknown(what: &str) -> Failure {
+    Failure::new(
+        Kind::Temporary,
+        format!("cannot refresh: no whole answer came ({what}); the refresh token may have been spent; the session is kept"),
+    )
+    .hint("try again: servers with a grace period answer the same once more".to_owned())
+}
+
+pub(super) fn too_many_generations() -> Failure {
+    Failure::new(
+        Kind::Temporary,
+        "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted",
+    )
+    .hint("date   (compare this machine's clock with the server's)")
+}
+
+/// The deadline passed while waiting for `whom`.
+pub(super) fn deadline(waited: Duration, whom: &str) -> Failure {
+    Failure::new(
+        Kind::Temporary,
+        format!("cannot refresh: {whom} after {} s; the session is kept", waited.as_secs_f32().ceil()),
+    )
+    .hint("try again, or wait longer: --timeout SECONDS")
+}
+
+pub(super) fn less_than_asked() -> Failure {
+    Failure::new(Kind::Temporary, "the token lasts shorter than --min-ttl asks: the server grants no more")
+}
+
+pub(super) fn less_for_now() -> Failure {
+    Failure::new(
+        Kind::Temporary,
+        "the token lasts shorter than --min-ttl asks, and another process is refreshing it just now",
+    )
+}
+
+/// The token was obtained, and could not be stored.
+pub(super) fn not_stored(failure: &Failure, kept: Option<&str>) -> Failure {
+    let message = match kept {
+        Some(path) => format!(
+            "the new session could not be stored: {}; it waits in {path}, and the next onegrant adopts it",
+            failure.message
+        ),
+        None => format!(
+            "THE NEW SESSION IS LOST: it could not be stored: {}; this token works until it expires, then a login is required",
+            failure.message
+        ),
+    };
+    Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
+}
+
+/// A refresh failed, and the old token still works.
+pub(super) fn still_valid(failure: &Failure) -> Failure {
+    Failure {
+        message: format!("{}; the present access token is still valid and is used", failure.message),
+        ..failure.clone()
+    }
+}

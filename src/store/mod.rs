@@ -1,0 +1,108 @@
+//! Where documents are kept. A store knows bytes and revisions, not OAuth.
+
+pub mod file;
+mod place;
+
+use crate::error::Failure;
+use crate::lock::Locked;
+use crate::session::{Patience, Revision};
+use std::time::Duration;
+
+/// The bytes of a document, as they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The bytes; they may be torn where a document is written in place.
+    pub bytes: Vec<u8>,
+    /// Which state of the store it was.
+    pub revision: Revision,
+    /// What a person should know about it: loose permissions.
+    pub warning: Option<Failure>,
+}
+
+/// An attempt record, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number among the records of its key.
+    pub number: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What was written into the room reserved for its answer; empty where nothing was.
+    pub answer: Vec<u8>,
+}
+
+/// What became of a replacement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is durable.
+    Done,
+    /// The store held something else, and what; nothing was written.
+    Lost(Option<Snapshot>),
+    /// It may have happened: read back.
+    Unknown,
+    /// It did not happen.
+    Failed {
+        /// What failed and why.
+        failure: Failure,
+        /// Where the complete bytes are, where they could be written.
+        kept: Option<String>,
+    },
+}
+
+/// The key and number of an attempt record. The key is opaque to a store: equal keys belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordName<'a> {
+    /// What the record is about.
+    pub key: &'a str,
+    /// Which of the records about it.
+    pub number: u64,
+}
+
+/// A place that keeps the document of one profile.
+///
+/// Every failure is a [`Failure`] whose kind says what the caller can do; nothing was overwritten then, unless
+/// the method says otherwise.
+pub trait Store {
+    /// Reads the document without a lock; none before the first login.
+    fn read(&self) -> Result<Option<Snapshot>, Failure>;
+
+    /// Replaces the document if the store still holds `expected`, durably, and then removes the records of the
+    /// attempt's key. `attempt` names the record whose reserved room is used.
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written;
+
+    /// Removes the document and all records; the lock stays. Not an error where there is none.
+    fn remove(&self) -> Result<(), Failure>;
+
+    /// Asks for the lock, for at most that long.
+    fn lock(&self, patience: Patience, at_most: Duration) -> Locked;
+
+    /// The attempt records of one key, in the order of their numbers.
+    fn records(&self, key: &str) -> Result<Vec<Record>, Failure>;
+
+    /// Creates a record and reserves room for its answer, both durably. Exclusive: with exactly that number, and
+    /// none where it exists; else with the next free one. Where the store still holds `expected`, records that
+    /// mean nothing any more are swept away.
+    fn create_record(
+        &self,
+        name: RecordName,
+        bytes: &[u8],
+        reserve: usize,
+        exclusive: bool,
+        expected: &Revision,
+    ) -> Result<Option<u64>, Failure>;
+
+    /// Rewrites a record of our own.
+    fn rewrite_record(&self, name: RecordName, bytes: &[u8]) -> Result<(), Failure>;
+
+    /// Removes a record of our own and the room reserved for it.
+    fn remove_record(&self, name: RecordName) -> Result<(), Failure>;
+
+    /// Makes the answer beside a record the document, if the store still holds `expected`; false where somebody
+    /// else was first.
+    fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure>;
+
+    /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
+    fn check_writable(&self, bytes: usize) -> Result<(), Failure>;
+
+    /// Where it is, for people.
+    fn location(&self) -> String;
+}

@@ -1,0 +1,152 @@
+//! Clock, random bytes, processes and signals: read at the edge, passed down as values.
+
+use crate::grant::{UnixSeconds, hexadecimal};
+use crate::session::Now;
+use crate::session::attempt::{Owner, Presence};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The clocks. `elapsed` counts from the creation of this value.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock whose `elapsed` is zero now.
+    pub fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        Now { wall: unix_seconds(SystemTime::now()), elapsed: self.started.elapsed() }
+    }
+}
+
+/// Whole seconds since the Unix epoch; an instant before it counts as the epoch.
+pub fn unix_seconds(instant: SystemTime) -> UnixSeconds {
+    let since = instant.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Sixteen random hexadecimal digits.
+pub fn nonce() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(hexadecimal(&bytes))
+}
+
+/// This process. What cannot be read (no `/proc`) stays empty, and then nobody concludes anything from it.
+pub fn this_process() -> Owner {
+    let pid = std::process::id();
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    Owner {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        boot: read("/proc/sys/kernel/random/boot_id"),
+        pid_namespace: namespace.to_string_lossy().into_owned(),
+        pid,
+        start_time: process_status(pid).map(|status| status.start_time).unwrap_or(0),
+    }
+}
+
+/// Whether the process that left a record still runs, as far as `me` can tell.
+pub fn presence(owner: &Owner, me: &Owner) -> Presence {
+    let same = |a: &str, b: &str| !a.is_empty() && a == b;
+    if !same(&owner.boot, &me.boot) || !same(&owner.pid_namespace, &me.pid_namespace) {
+        return Presence::Unknown;
+    }
+    let Some(pid) = i32::try_from(owner.pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return Presence::Unknown;
+    };
+    // A hidden process (`hidepid`) shows in no directory, but still answers to a signal that is not sent.
+    if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
+        return Presence::Gone;
+    }
+    match process_status(owner.pid) {
+        Some(status) if status.is_dead || status.start_time != owner.start_time => Presence::Gone,
+        _ => Presence::Alive,
+    }
+}
+
+struct ProcessStatus {
+    is_dead: bool,
+    start_time: u64,
+}
+
+/// Fields 3 and 22 of `/proc/PID/stat` (proc(5)); the name before them may hold anything, so count from its end.
+fn process_status(pid: u32) -> Option<ProcessStatus> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = line.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), start_time })
+}
+
+/// Holds signals back until it is dropped: Ctrl-C, a closed terminal and a polite kill wait until the answer is
+/// stored. They are delivered then, and do what they do. SIGXFSZ is held back too, so that a file size limit
+/// shows as an error of the write.
+#[derive(Debug)]
+pub struct SignalsHeld {
+    before: SigSet,
+}
+
+impl SignalsHeld {
+    /// Holds them back from now on; none where the system refuses.
+    pub fn hold() -> Option<Self> {
+        let held: SigSet =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ]
+                .into_iter()
+                .collect();
+        let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for SignalsHeld {
+    fn drop(&mut self) {
+        // A pending SIGXFSZ was told as an error already, and would kill here: it stays held back.
+        let mut mask = self.before;
+        mask.add(Signal::SIGXFSZ);
+        let _ = mask.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_seen_alive_then_gone_and_a_reused_identifier_is_told() {
+        let me = this_process();
+        assert_eq!(presence(&me, &me), Presence::Alive);
+        let reused = Owner { start_time: me.start_time.wrapping_add(1), ..me.clone() };
+        assert_eq!(presence(&reused, &me), Presence::Gone);
+
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let start_time = process_status(child.id()).unwrap().start_time;
+        let owner = Owner { pid: child.id(), start_time, ..me.clone() };
+        assert_eq!(presence(&owner, &me), Presence::Alive);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(presence(&owner, &me), Presence::Gone);
+    }
+
+    #[test]
+    fn nobody_concludes_anything_across_boots_and_namespaces() {
+        let me = this_process();
+        for other in [
+            Owner { boot: "another".to_owned(), ..me.clone() },
+            Owner { pid_namespace: "pid:[1]".to_owned(), ..me.clone() },
+            Owner { boot: String::new(), ..me.clone() },
+        ] {
+            assert_eq!(presence(&Owner { pid: u32::MAX, ..other }, &me), Presence::Unknown);
+        }
+    }
+}
