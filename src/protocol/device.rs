@@ -1,0 +1,387 @@
+//! The device flow (RFC 8628): its request, its answer, and when to poll.
+
+use super::reply::{Content, ServerError};
+use super::token::{Answer, TokenAnswer, classify, lifetime, words};
+use super::{Parameters, Reply, Request};
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{Document, Secret, UnixSeconds};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The polling interval where the server names none (RFC 8628 section 3.2).
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The shortest interval: a server that says 0 is not polled in a busy loop.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What `slow_down` adds to the interval, for this and all later polls (RFC 8628 section 3.5).
+pub const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// The longest wait that doubling leads to: a person who has agreed should not have to wait longer. A longer
+/// wait that the server asks for is obeyed.
+pub const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// How long a code is believed to live where the server does not say (`expires_in` is required by RFC 8628
+/// section 3.2): what common servers grant.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// The longest lifetime of a code that is believed: a day.
+pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none.
+pub fn request(document: &Document) -> Option<Request> {
+    let url = document.device_authorization_endpoint.as_deref()?;
+    let mut parameters = Parameters::default();
+    parameters.push("scope", document.scope.as_deref().unwrap_or_default());
+    let mut request = Request::post(url, parameters, document);
+    request.parameters.push_configured(document);
+    Some(request)
+}
+
+/// What a person and the poll loop need to know (RFC 8628 section 3.2). The texts are fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceAuthorization {
+    /// Proves at the token endpoint that this device asked.
+    pub device_code: Secret,
+    /// What a person types.
+    pub user_code: String,
+    /// The address where a person types it.
+    pub verification_uri: String,
+    /// The address with the code in it.
+    pub verification_uri_complete: Option<String>,
+    /// How long the codes live.
+    pub expires_in: Duration,
+    /// How long to wait between polls.
+    pub interval: Duration,
+}
+
+/// Reads the answer to `request`.
+pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<DeviceAuthorization, Failure> {
+    let unusable =
+        |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
+    let members = match reply.content() {
+        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => members,
+        _ => return Err(refusal(request, reply, now)),
+    };
+    let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    // A person opens these, perhaps through a program: no scheme but the web's.
+    let address = |name| {
+        text(name).filter(|url| url.starts_with("https://") || url.starts_with("http://")).map(printable)
+    };
+    Ok(DeviceAuthorization {
+        device_code: text("device_code").map(Secret::new).ok_or_else(|| unusable("has no device_code"))?,
+        user_code: text("user_code").map(printable).ok_or_else(|| unusable("has no user_code"))?,
+        // `verification_url` is Google's name for it.
+        verification_uri: address("verification_uri")
+            .or_else(|| address("verification_url"))
+            .ok_or_else(|| unusable("has no verification_uri that begins with https://"))?,
+        verification_uri_complete: address("verification_uri_complete"),
+        expires_in: members
+            .get("expires_in")
+            .and_then(lifetime)
+            .map_or(DEFAULT_LIFETIME, Duration::from_secs)
+            .min(LIFETIME_LIMIT),
+        interval: members.get("interval").and_then(interval).unwrap_or(DEFAULT_INTERVAL),
+    })
+}
+
+/// An interval in seconds, in any spelling; zero and fractions of a second count as [`SHORTEST_INTERVAL`].
+fn interval(value: &Value) -> Option<Duration> {
+    let is_number =
+        value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
+    let seconds = lifetime(value).map(Duration::from_secs);
+    is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
+}
+
+fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
+    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the device flow: {why}"));
+    match classify(request, reply, now) {
+        Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
+        // Nobody was asked yet: what the server refuses here is how it was asked.
+        Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
+            failed(Kind::Usage, &words(&error, description.as_deref()))
+        }
+        Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
+    }
+}
+
+/// What a poll was answered (RFC 8628 section 3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollAnswer {
+    /// `authorization_pending`: the person has not decided yet.
+    Pending,
+    /// `slow_down`, and the server's new interval where it names one (GitHub).
+    SlowDown(Option<Duration>),
+    /// `access_denied`: the person said no.
+    Denied(Option<String>),
+    /// `expired_token`: nobody decided in time.
+    Expired,
+    /// Anything else: tokens, a refusal, or no answer.
+    Other(Answer),
+}
+
+/// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
+pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnswer {
+    let answer = classify(request, reply, now);
+    if let (Content::Members(members), false) = (reply.content(), matches!(answer, Answer::Refreshed(_))) {
+        let error = ServerError::read(&members);
+        if error.is_any_of(&["authorization_pending"]) {
+            return PollAnswer::Pending;
+        }
+        if error.is_any_of(&["slow_down"]) {
+            return PollAnswer::SlowDown(members.get("interval").and_then(interval));
+        }
+        if error.is_any_of(&["access_denied", "authorization_declined"]) {
+            return PollAnswer::Denied(error.description.map(|text| request.shown(&text)));
+        }
+        if error.is_any_of(&["expired_token", "code_expired"]) {
+            return PollAnswer::Expired;
+        }
+    }
+    PollAnswer::Other(answer)
+}
+
+/// What happened since the last step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The device authorization has just been answered, or the time of a [`Step::Wait`] is over.
+    Waited,
+    /// A poll was answered.
+    Answered(PollAnswer),
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Wait this long, then tell [`Event::Waited`].
+    Wait(Duration),
+    /// Ask the token endpoint, then tell [`Event::Answered`].
+    Poll,
+    /// The grant is there.
+    Granted(TokenAnswer),
+    /// There will be no grant.
+    Ended(Failure),
+}
+
+/// When to poll: a machine without a clock. The first step is a wait: a poll at once is answered with
+/// `slow_down` by some servers. Its bound is the lifetime of the code.
+#[derive(Clone, Debug)]
+pub struct Polling {
+    expires_in: Duration,
+    /// Grows with every `slow_down`, never shrinks.
+    interval: Duration,
+    /// How often in a row there was no answer.
+    failures: u32,
+    is_begun: bool,
+}
+
+impl Polling {
+    /// The machine for this authorization.
+    pub fn new(authorization: &DeviceAuthorization) -> Self {
+        Self {
+            expires_in: authorization.expires_in,
+            interval: authorization.interval,
+            failures: 0,
+            is_begun: false,
+        }
+    }
+
+    /// The next step. `elapsed` is the time since the device authorization was requested.
+    pub fn next(&mut self, event: Event, elapsed: Duration) -> Step {
+        let answer = match event {
+            Event::Waited if elapsed >= self.expires_in => return expired(),
+            Event::Waited if self.is_begun => return Step::Poll,
+            Event::Waited => {
+                self.is_begun = true;
+                return self.wait(self.interval, elapsed);
+            }
+            Event::Answered(answer) => answer,
+        };
+        let wait = match answer {
+            PollAnswer::Pending => self.heard(),
+            PollAnswer::SlowDown(wanted) => {
+                let slower = self.interval.saturating_add(SLOW_DOWN).max(wanted.unwrap_or_default());
+                self.interval = slower.min(LIFETIME_LIMIT);
+                self.heard()
+            }
+            PollAnswer::Denied(description) => {
+                return denied("access_denied", description.as_deref());
+            }
+            PollAnswer::Expired => return expired(),
+            PollAnswer::Other(Answer::Refreshed(tokens)) => return Step::Granted(tokens),
+            PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
+                return denied(&error, description.as_deref());
+            }
+            PollAnswer::Other(Answer::Refused { kind, error, description }) => {
+                let why = words(&error, description.as_deref());
+                return Step::Ended(Failure::new(kind, format!("cannot log in: the server refused: {why}")));
+            }
+            PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
+            PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
+        };
+        self.wait(wait, elapsed)
+    }
+
+    fn heard(&mut self) -> Duration {
+        self.failures = 0;
+        self.interval
+    }
+
+    /// RFC 8628 section 3.5: without an answer the polls become rarer, twice as rare each time.
+    fn unheard(&mut self, retry_after: Option<Duration>) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let doubled = self.interval.saturating_mul(2_u32.saturating_pow(self.failures));
+        doubled.min(LONGEST_BACK_OFF).max(self.interval).max(retry_after.unwrap_or_default())
+    }
+
+    /// A wait never outlasts the code.
+    fn wait(&self, wait: Duration, elapsed: Duration) -> Step {
+        match self.expires_in.checked_sub(elapsed) {
+            None | Some(Duration::ZERO) => expired(),
+            Some(left) => Step::Wait(wait.min(left)),
+        }
+    }
+}
+
+fn denied(error: &str, description: Option<&str>) -> Step {
+    let why = words(error, description);
+    Step::Ended(Failure::new(Kind::LoginRequired, format!("cannot log in: the request was refused: {why}")))
+}
+
+fn expired() -> Step {
+    let message = "cannot log in: the code expired before the request was confirmed (expired_token)";
+    Step::Ended(Failure::new(Kind::LoginRequired, message).hint("run onegrant login again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::super::token::device_token_request;
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    }
+
+    fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
+        let mut document = document();
+        document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
+        read(&request(&document).unwrap(), &reply(200, body), 0)
+    }
+
+    const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
+
+    #[test]
+    fn the_request_names_the_client_and_the_scope() {
+        let mut document = document();
+        assert_eq!(request(&document), None);
+        document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
+        document.scope = Some("a b".to_owned());
+        document.client_auth = crate::grant::ClientAuthentication::Basic;
+        let request = request(&document).unwrap();
+        assert_eq!(request.parameters.encode().expose(), "scope=a+b");
+        assert!(request.authorization.is_some());
+    }
+
+    #[test]
+    fn the_answer_is_read_with_its_defaults() {
+        let plain = authorization(&format!("{ANSWER}}}")).unwrap();
+        assert_eq!((plain.interval, plain.expires_in), (DEFAULT_INTERVAL, Duration::from_secs(600)));
+        let cases = [("2", 2), ("\"7\"", 7), ("0", 1), ("0.2", 1), ("-3", 1), ("null", 5), ("\"x\"", 5)];
+        for (written, seconds) in cases {
+            let read = authorization(&format!("{ANSWER},\"interval\":{written}}}")).unwrap();
+            assert_eq!(read.interval, Duration::from_secs(seconds), "{written}");
+        }
+        let google = ANSWER.replace("verification_uri", "verification_url");
+        assert_eq!(authorization(&format!("{google}}}")).unwrap().verification_uri, "https://as.example/d");
+    }
+
+    #[test]
+    fn an_unusable_answer_is_a_failure() {
+        let cases = [
+            ("{}", Kind::Temporary),
+            ("<html>", Kind::Temporary),
+            (
+                r#"{"device_code":"d","user_code":"u","verification_uri":"file:///etc/passwd"}"#,
+                Kind::Temporary,
+            ),
+            (r#"{"error":"invalid_client"}"#, Kind::Usage),
+            (r#"{"error":"unauthorized_client"}"#, Kind::Usage),
+        ];
+        for (body, kind) in cases {
+            assert_eq!(authorization(body).unwrap_err().kind, kind, "{body}");
+        }
+    }
+
+    fn polling() -> Polling {
+        Polling::new(&authorization(&format!("{ANSWER}}}")).unwrap())
+    }
+
+    fn poll(status: u16, body: &str) -> Event {
+        let request = device_token_request(&document(), &Secret::new("dc"));
+        Event::Answered(read_poll(&request, &reply(status, body), 0))
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_interval_follows_the_servers_words() {
+        let pending = r#"{"error":"authorization_pending"}"#;
+        let mut polling = polling();
+        assert_eq!(polling.next(Event::Waited, seconds(0)), Step::Wait(seconds(5)), "waits before the first poll");
+        assert_eq!(polling.next(Event::Waited, seconds(5)), Step::Poll);
+        // (status, body, seconds to wait)
+        let cases = [
+            (400, pending, 5),
+            (428, pending, 5),
+            (200, "error=authorization_pending", 5),
+            (400, r#"{"error":"slow_down"}"#, 10),
+            (400, pending, 10),
+            (429, r#"{"error":"slow_down","interval":30}"#, 30),
+            (400, r#"{"error":"slow_down","interval":1}"#, 35),
+            (502, "<html>", 60),
+            (400, pending, 35),
+        ];
+        for (status, body, wait) in cases {
+            assert_eq!(polling.next(poll(status, body), seconds(20)), Step::Wait(seconds(wait)), "{status} {body}");
+            assert_eq!(polling.next(Event::Waited, seconds(20)), Step::Poll);
+        }
+    }
+
+    #[test]
+    fn without_an_answer_the_wait_doubles_up_to_a_minute() {
+        let mut polling = polling();
+        let lost = || Event::Answered(PollAnswer::Other(Answer::Unknown { what: String::new() }));
+        for wait in [10, 20, 40, 60, 60] {
+            assert_eq!(polling.next(lost(), seconds(1)), Step::Wait(seconds(wait)));
+        }
+        let later = Answer::Temporary { what: String::new(), retry_after: Some(seconds(120)) };
+        let later = Event::Answered(PollAnswer::Other(later));
+        assert_eq!(polling.next(later, seconds(1)), Step::Wait(seconds(120)));
+        assert_eq!(polling.next(lost(), seconds(599)), Step::Wait(seconds(1)), "never outlasts the code");
+    }
+
+    #[test]
+    fn it_ends_with_tokens_or_with_a_reason() {
+        let granted = polling().next(poll(200, r#"{"access_token":"a"}"#), seconds(1));
+        assert!(matches!(granted, Step::Granted(_)));
+        let cases = [
+            (400, r#"{"error":"access_denied"}"#, Kind::LoginRequired),
+            (403, r#"{"error":"access_denied"}"#, Kind::LoginRequired),
+            (400, r#"{"error":"expired_token"}"#, Kind::LoginRequired),
+            (400, r#"{"error":"invalid_grant"}"#, Kind::LoginRequired),
+            (401, r#"{"error":"invalid_client"}"#, Kind::Usage),
+        ];
+        for (status, body, kind) in cases {
+            let Step::Ended(failure) = polling().next(poll(status, body), seconds(1)) else {
+                panic!("{body}")
+            };
+            assert_eq!(failure.kind, kind, "{body}");
+        }
+        let Step::Ended(late) = polling().next(Event::Waited, seconds(600)) else { panic!() };
+        assert!(late.hint.is_some());
+    }
+}

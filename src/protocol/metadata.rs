@@ -1,0 +1,340 @@
+//! Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0), and which endpoints may be used.
+
+use super::Reply;
+use super::reply::Content;
+use crate::error::{Failure, Kind, printable};
+use serde_json::{Map, Value};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The longest URL that is taken, in bytes: what common servers accept.
+pub const URL_LIMIT: usize = 8192;
+
+/// The parts of a URL that decide where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Whether the scheme is `https`; else it is `http`.
+    pub is_secure: bool,
+    /// The host in lower case; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port, the scheme's own where none is written.
+    pub port: u16,
+}
+
+impl Address {
+    /// Whether the host is this machine: 127.0.0.0/8, `::1` or `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+            || self.host.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// `HOST:PORT`, as it stands in a URL.
+    pub fn host_and_port(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Checks a URL that a credential may be sent to: `https`, or `http` for a loopback host; without user
+/// information (it would be shown), without a fragment (RFC 6749 section 3.2), in visible ASCII.
+pub fn endpoint_url(url: &str) -> Result<Address, Failure> {
+    let refuse = |why: &str| {
+        // Of a URL with user information nothing is repeated: it may hold a password.
+        let shown = if url.contains('@') { "the URL".to_owned() } else { printable(url) };
+        Err(Failure::new(Kind::Usage, format!("cannot use {shown}: {why}")))
+    };
+    let refused = ['\\', '"', '<', '>', '^', '`', '{', '|', '}'];
+    if url.len() > URL_LIMIT {
+        return refuse("it is too long");
+    }
+    if !url.chars().all(|character| character.is_ascii_graphic() && !refused.contains(&character)) {
+        return refuse("it holds a character that has no place in a URL");
+    }
+    if url.contains('#') {
+        return refuse("it has a fragment");
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return refuse("it does not begin with https://");
+    };
+    let is_secure = scheme.eq_ignore_ascii_case("https");
+    if !is_secure && !scheme.eq_ignore_ascii_case("http") {
+        return refuse("it does not begin with https://");
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return refuse("it holds a user name or a password");
+    }
+    let Some(address) = authority_of(is_secure, authority) else {
+        return refuse("it has no valid host and port");
+    };
+    if !is_secure && !address.is_loopback() {
+        return refuse("plain http is for loopback addresses only; use https");
+    }
+    Ok(address)
+}
+
+/// Where any `http` or `https` URL points, whether or not a credential may go there.
+pub(super) fn address_of(url: &str) -> Option<Address> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    let host = authority.rsplit('@').next()?;
+    authority_of(scheme.eq_ignore_ascii_case("https"), host)
+}
+
+fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+    } else {
+        let (host, port) = match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        };
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if host.is_empty() || !host.bytes().all(is_name) {
+            return None;
+        }
+        (host, port)
+    };
+    let port = match port {
+        None => {
+            if is_secure {
+                443
+            } else {
+                80
+            }
+        }
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        Some(_) => return None,
+    };
+    Some(Address { is_secure, host: host.to_ascii_lowercase(), port })
+}
+
+/// Where the metadata of an issuer may stand, in the order in which to ask: RFC 8414 section 3.1 (inserted
+/// between host and path), OpenID Connect Discovery section 4.1 (appended), and RFC 8414 section 5's insertion of
+/// the OpenID name. A closing slash of the issuer is dropped for this.
+pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
+    endpoint_url(issuer)?;
+    if issuer.contains('?') {
+        let message = format!("cannot use the issuer {}: it has a query", printable(issuer));
+        return Err(Failure::new(Kind::Usage, message));
+    }
+    let issuer = issuer.strip_suffix('/').unwrap_or(issuer);
+    let path_start = issuer
+        .find("://")
+        .and_then(|scheme| scheme.checked_add(3))
+        .and_then(|start| issuer.get(start..)?.find('/')?.checked_add(start))
+        .unwrap_or(issuer.len());
+    let (origin, path) = issuer.split_at(path_start);
+    let mut urls = vec![
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        format!("{issuer}/.well-known/openid-configuration"),
+    ];
+    if !path.is_empty() {
+        urls.push(format!("{origin}/.well-known/openid-configuration{path}"));
+    }
+    Ok(urls)
+}
+
+/// What a server says about itself (RFC 8414 section 2). Every endpoint passed [`endpoint_url`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The issuer identifier, as the server writes it.
+    pub issuer: String,
+    /// The token endpoint.
+    pub token_endpoint: String,
+    /// The authorization endpoint.
+    pub authorization_endpoint: Option<String>,
+    /// The device authorization endpoint (RFC 8628 section 4).
+    pub device_authorization_endpoint: Option<String>,
+    /// The revocation endpoint.
+    pub revocation_endpoint: Option<String>,
+    /// The userinfo endpoint (OpenID Connect Discovery section 3).
+    pub userinfo_endpoint: Option<String>,
+    /// The scopes that can be asked for; empty where the server does not tell.
+    pub scopes_supported: Vec<String>,
+    /// The ways of client authentication; empty where the server does not tell.
+    pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// The grant types; empty where the server does not tell.
+    pub grant_types_supported: Vec<String>,
+}
+
+/// What an answer to a metadata request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovered {
+    /// The metadata of this issuer.
+    Metadata(Box<Metadata>),
+    /// No metadata here, and why: ask the next candidate.
+    Nothing(String),
+    /// Metadata that must not be used: of another issuer, or with an endpoint that no credential may be sent to.
+    Refused(Failure),
+}
+
+/// Reads an answer to a metadata request. The issuer in it must be the one asked for, letter for letter
+/// (RFC 8414 section 3.3). An issuer that differs in nothing but a closing slash has its metadata at the same
+/// place (section 3.1), so that it is taken as the one meant; the server's spelling is what is stored.
+pub fn read(issuer: &str, reply: &Reply) -> Discovered {
+    let members = match (reply.status, reply.content()) {
+        (200..300, Content::Members(members)) => members,
+        (200..300, _) => return Discovered::Nothing("no JSON object".to_owned()),
+        (status, _) => return Discovered::Nothing(format!("status {status}")),
+    };
+    let Some(found) = members.get("issuer").and_then(Value::as_str) else {
+        return Discovered::Nothing("no issuer in it".to_owned());
+    };
+    let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
+    if bare(found) != bare(issuer) {
+        return Discovered::Refused(Failure::new(
+            Kind::Usage,
+            format!(
+                "cannot trust the metadata of {}: it is of the issuer {}",
+                printable(issuer),
+                printable(found)
+            ),
+        ));
+    }
+    match endpoints(found, &members) {
+        Ok(metadata) => Discovered::Metadata(Box::new(metadata)),
+        Err(failure) => Discovered::Refused(failure),
+    }
+}
+
+fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Failure> {
+    let endpoint = |name: &str| match members.get(name).and_then(Value::as_str) {
+        None | Some("") => Ok(None),
+        Some(url) => match endpoint_url(url) {
+            Ok(_) => Ok(Some(url.to_owned())),
+            Err(failure) => {
+                Err(Failure::new(Kind::Usage, format!("{name} of {}: {failure}", printable(issuer))))
+            }
+        },
+    };
+    let list = |name: &str| {
+        let words = members.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let token_endpoint = endpoint("token_endpoint")?.ok_or_else(|| {
+        let message = format!("cannot use the issuer {}: it names no token_endpoint", printable(issuer));
+        Failure::new(Kind::Usage, message)
+    })?;
+    Ok(Metadata {
+        issuer: issuer.to_owned(),
+        token_endpoint,
+        authorization_endpoint: endpoint("authorization_endpoint")?,
+        device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
+        revocation_endpoint: endpoint("revocation_endpoint")?,
+        userinfo_endpoint: endpoint("userinfo_endpoint")?,
+        scopes_supported: list("scopes_supported"),
+        token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
+        grant_types_supported: list("grant_types_supported"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_goes_over_tls_or_stays_on_this_machine() {
+        let good = [
+            ("https://as.example", "as.example:443"),
+            ("HTTPS://AS.example:8443/token?x=1", "as.example:8443"),
+            ("http://127.0.0.1:9/", "127.0.0.1:9"),
+            ("http://127.9.9.9", "127.9.9.9:80"),
+            ("http://[::1]:9/token", "[::1]:9"),
+            ("http://localhost:9", "localhost:9"),
+            ("https://a/p?user=a@b", "a:443"),
+        ];
+        for (url, address) in good {
+            assert_eq!(
+                endpoint_url(url).map(|address| address.host_and_port()).as_deref(),
+                Ok(address),
+                "{url}"
+            );
+        }
+        let bad = [
+            "http://as.example/token",
+            "http://127.0.0.1.evil.example/",
+            "http://localhost.evil.example/",
+            "http://127.0.0.1@evil.example/",
+            "http://127.1/",
+            "http://[::ffff:127.0.0.1]/",
+            "https://user:pw@as.example/",
+            "https://as.example/#f",
+            "https://as.example/\r\nX: y",
+            "https://as.example/ x",
+            "https://as.example\\@evil.example/",
+            "https://ä.example/",
+            "https://as.example:0x1/",
+            "https://as.example:99999/",
+            "https://as.example:/",
+            "https://[::1/",
+            "https://[x]/",
+            "https:///token",
+            "https://a%2eb/",
+            "ftp://as.example",
+            "as.example",
+            "",
+        ];
+        for url in bad {
+            let failure = endpoint_url(url).expect_err(url);
+            assert_eq!(failure.kind, Kind::Usage);
+            assert!(!failure.message.contains("pw"), "{failure}");
+        }
+        assert!(endpoint_url(&format!("https://a/{}", "x".repeat(URL_LIMIT))).is_err());
+    }
+
+    #[test]
+    fn metadata_is_looked_for_where_the_standards_put_it() {
+        let root = [
+            "https://as.example/.well-known/oauth-authorization-server",
+            "https://as.example/.well-known/openid-configuration",
+        ];
+        assert_eq!(candidates("https://as.example").unwrap(), root);
+        assert_eq!(candidates("https://as.example/").unwrap(), root);
+        let tenant = [
+            "https://as.example:8443/.well-known/oauth-authorization-server/realms/a",
+            "https://as.example:8443/realms/a/.well-known/openid-configuration",
+            "https://as.example:8443/.well-known/openid-configuration/realms/a",
+        ];
+        assert_eq!(candidates("https://as.example:8443/realms/a").unwrap(), tenant);
+        assert!(candidates("https://as.example?x").is_err());
+        assert!(candidates("http://as.example").is_err());
+    }
+
+    fn discover(issuer: &str, status: u16, body: &str) -> Discovered {
+        read(issuer, &Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() })
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn metadata_of_another_issuer_is_refused_by_name() {
+        let body = r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/t","userinfo_endpoint":"",
+            "grant_types_supported":["refresh_token",7]}"#;
+        let http = r#"{"issuer":"https://as.example","token_endpoint":"http://as.example/t"}"#;
+        let device = r#"{"issuer":"https://as.example","token_endpoint":"https://a/t","device_authorization_endpoint":"x"}"#;
+        let bare = r#"{"issuer":"https://as.example"}"#;
+        // (issuer asked for, status, body, what the outcome begins with, what it holds)
+        let cases = [
+            ("https://as.example", 200, body, "Metadata", "grant_types_supported: [\"refresh_token\"]"),
+            ("https://as.example/", 200, body, "Metadata", "issuer: \"https://as.example\""),
+            ("https://AS.example", 200, body, "Refused", "https://AS.example: it is of the issuer https://as.example"),
+            ("https://as.example//", 200, body, "Refused", "of the issuer"),
+            ("https://as.example", 404, body, "Nothing", "status 404"),
+            ("https://as.example", 302, body, "Nothing", "status 302"),
+            ("https://as.example", 200, "<html>", "Nothing", "no JSON object"),
+            ("https://as.example", 200, "{}", "Nothing", "no issuer"),
+            ("https://as.example", 200, bare, "Refused", "no token_endpoint"),
+            ("https://as.example", 200, http, "Refused", "token_endpoint of https://as.example: cannot use http://as.example/t"),
+            ("https://as.example", 200, device, "Refused", "device_authorization_endpoint"),
+        ];
+        for (issuer, status, body, variant, text) in cases {
+            let outcome = format!("{:?}", discover(issuer, status, body));
+            assert!(outcome.starts_with(variant) && outcome.contains(text), "{issuer} {status} {body}: {outcome}");
+        }
+    }
+}

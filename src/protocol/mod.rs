@@ -1,0 +1,206 @@
+//! The protocol without sockets: requests to build and replies to read.
+//!
+//! Nothing here does I/O or asks a clock; instants are passed in. Parameter names are those of the RFCs.
+
+pub mod claims;
+pub mod client;
+pub mod device;
+pub mod metadata;
+pub mod revocation;
+pub mod token;
+
+mod reply;
+
+pub(crate) use reply::Content;
+pub use reply::Reply;
+
+use crate::error::printable;
+use crate::grant::{Document, Secret};
+use std::fmt;
+
+/// The parameters of a request, in order. Their values never print.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<Parameter>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Parameter {
+    name: String,
+    value: Secret,
+    is_secret: bool,
+}
+
+impl Parameters {
+    /// Adds a parameter that a server may repeat in its messages. An empty value counts as none
+    /// (RFC 6749 section 3.2).
+    pub fn push(&mut self, name: &str, value: &str) {
+        self.add(name, value, false);
+    }
+
+    /// Adds a parameter that must be hidden in whatever a server says.
+    pub fn push_secret(&mut self, name: &str, value: &Secret) {
+        self.add(name, value.expose(), true);
+    }
+
+    fn add(&mut self, name: &str, value: &str, is_secret: bool) {
+        if !value.is_empty() {
+            self.0.push(Parameter { name: name.to_owned(), value: Secret::new(value), is_secret });
+        }
+    }
+
+    /// The first value of a parameter.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|parameter| parameter.name == name).map(|parameter| parameter.value.expose())
+    }
+
+    /// The body, `application/x-www-form-urlencoded` (RFC 6749 appendix B).
+    pub fn encode(&self) -> Secret {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        for parameter in &self.0 {
+            form.append_pair(&parameter.name, parameter.value.expose());
+        }
+        Secret::new(form.finish())
+    }
+
+    /// What every token request of this document carries besides its own parameters: resource indicators
+    /// (RFC 8707 section 2), the audience, and what `--param` gave. No parameter is repeated (RFC 6749
+    /// section 3.2), so that none of these can replace a parameter of the protocol.
+    fn push_configured(&mut self, document: &Document) {
+        for resource in &document.resource {
+            self.push("resource", resource);
+        }
+        self.push("audience", document.audience.as_deref().unwrap_or_default());
+        for (name, value) in &document.parameters {
+            if self.get(name).is_none() {
+                self.push(name, value);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.0.iter().map(|parameter| &parameter.name)).finish()
+    }
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Without a body; the parameters are not used.
+    Get,
+    /// The parameters are the body.
+    Post,
+}
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// How it is sent.
+    pub method: Method,
+    /// Where it is sent; a query in it is kept (RFC 6749 section 3.2).
+    pub url: String,
+    /// The body.
+    pub parameters: Parameters,
+    /// The `Authorization` header.
+    pub authorization: Option<Secret>,
+    /// What is hidden besides the secret parameters: a client secret inside the `Authorization` header.
+    hidden: Vec<Secret>,
+}
+
+impl Request {
+    /// A GET request.
+    pub fn get(url: &str, authorization: Option<Secret>) -> Self {
+        Self {
+            method: Method::Get,
+            url: url.to_owned(),
+            parameters: Parameters::default(),
+            hidden: authorization.iter().filter_map(credentials).collect(),
+            authorization,
+        }
+    }
+
+    /// A POST request with these parameters, authenticated as the document says.
+    fn post(url: &str, mut parameters: Parameters, document: &Document) -> Self {
+        let authorization = client::authenticate(document, &mut parameters);
+        let mut hidden: Vec<Secret> = document.client_secret.iter().cloned().collect();
+        hidden.extend(authorization.iter().filter_map(credentials));
+        Self { method: Method::Post, url: url.to_owned(), parameters, authorization, hidden }
+    }
+
+    /// Every secret that this request tells the server.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let parameters = self.parameters.0.iter();
+        let secret = parameters.filter(|parameter| parameter.is_secret).map(|parameter| &parameter.value);
+        secret.chain(&self.hidden).collect()
+    }
+
+    /// Words of the server that got this request, fit to be shown: without what it was told in confidence,
+    /// without control characters, not too long.
+    pub fn shown(&self, text: &str) -> String {
+        printable(&redact(text, &self.secrets()))
+    }
+}
+
+/// What stands behind the scheme in an `Authorization` header.
+fn credentials(authorization: &Secret) -> Option<Secret> {
+    authorization.expose().split_once(' ').map(|(_, credentials)| Secret::new(credentials))
+}
+
+/// What stands in a text where a secret stood.
+const HIDDEN: &str = "[secret]";
+
+/// The text without these secrets, as they are and form-encoded. To be called before the text is shortened:
+/// half a token is a secret too.
+pub fn redact(text: &str, secrets: &[&Secret]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets {
+        let secret = secret.expose();
+        if secret.is_empty() {
+            continue;
+        }
+        text = text.replace(secret, HIDDEN);
+        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        text = text.replace(&encoded, HIDDEN);
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A document for tests: a public client of `https://as.example`.
+    pub(crate) fn document() -> Document {
+        Document::parse(
+            br#"{"version":1,"token_endpoint":"https://as.example/token","client_id":"client 1",
+            "session":{"access_token":"old-access","refresh_token":"old-refresh","obtained_at":1}}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn parameters_are_form_encoded_in_order_and_do_not_print() {
+        let mut parameters = Parameters::default();
+        parameters.push("scope", "a b&c");
+        parameters.push("empty", "");
+        parameters.push_secret("token", &Secret::new("s3+cret=ü"));
+        assert_eq!(parameters.encode().expose(), "scope=a+b%26c&token=s3%2Bcret%3D%C3%BC");
+        assert_eq!(format!("{parameters:?}"), r#"["scope", "token"]"#);
+    }
+
+    #[test]
+    fn secrets_are_hidden_in_either_spelling() {
+        let (token, empty) = (Secret::new("a+b/c"), Secret::new(""));
+        assert_eq!(
+            redact("no a+b/c, no token=a%2Bb%2Fc&x", &[&token, &empty]),
+            "no [secret], no token=[secret]&x"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_hidden_before_the_text_is_shortened() {
+        let request = Request::get("https://a/", Some(Secret::new("Bearer t0ken-t0ken")));
+        let text = format!("{} t0ken-t0ken", "x".repeat(290));
+        assert!(!request.shown(&text).contains("t0k"), "{}", request.shown(&text));
+    }
+}

@@ -1,0 +1,98 @@
+//! Token revocation (RFC 7009).
+
+use super::reply::ServerError;
+use super::{Content, Parameters, Reply, Request, token};
+use crate::grant::{Document, Secret};
+
+/// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
+/// where it has none.
+pub fn request(document: &Document, refresh_token: &Secret) -> Option<Request> {
+    request_of(document, refresh_token, "refresh_token")
+}
+
+/// A request to revoke an access token, for a grant without a refresh token.
+pub fn access_token_request(document: &Document, access_token: &Secret) -> Option<Request> {
+    request_of(document, access_token, "access_token")
+}
+
+fn request_of(document: &Document, token: &Secret, hint: &str) -> Option<Request> {
+    let url = document.revocation_endpoint.as_deref()?;
+    let mut parameters = Parameters::default();
+    parameters.push_secret("token", token);
+    parameters.push("token_type_hint", hint);
+    Some(Request::post(url, parameters, document))
+}
+
+/// What became of a revocation. The texts are fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The token is dead, or was before (RFC 7009 section 2.2).
+    Revoked,
+    /// The server does not revoke tokens of this kind (section 2.2.1).
+    Unsupported,
+    /// The token may live on: why.
+    Failed(String),
+}
+
+/// Reads the answer to `request`.
+pub fn read(request: &Request, reply: &Reply) -> Revocation {
+    let error = match reply.content() {
+        Content::Members(members) => ServerError::read(&members),
+        _ => ServerError::default(),
+    };
+    if error.is_any_of(&["unsupported_token_type"]) {
+        return Revocation::Unsupported;
+    }
+    // Slack says 200 and `ok: false`.
+    if reply.is_success() && !error.is_error {
+        return Revocation::Revoked;
+    }
+    let status = format!("the server answered with status {}", reply.status);
+    let said = match (error.codes.first(), error.description) {
+        (Some(code), description) => Some(token::words(code, description.as_deref())),
+        (None, Some(description)) => Some(description),
+        (None, None) => reply.first_text(),
+    };
+    Revocation::Failed(match said {
+        Some(said) => format!("{status}: {}", request.shown(&said)),
+        None => status,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::*;
+
+    #[test]
+    fn the_answer_tells_three_outcomes_apart() {
+        let mut document = document();
+        assert_eq!(request(&document, &Secret::new("rt-1")), None);
+        document.revocation_endpoint = Some("https://as.example/revoke".to_owned());
+        let request = request(&document, &Secret::new("rt-1")).unwrap();
+        assert_eq!(request.url, "https://as.example/revoke");
+        assert_eq!(
+            request.parameters.encode().expose(),
+            "token=rt-1&token_type_hint=refresh_token&client_id=client+1"
+        );
+        let failed = |text: &str| Revocation::Failed(format!("the server answered with status {text}"));
+        let cases = [
+            (200, "", Revocation::Revoked),
+            (204, "", Revocation::Revoked),
+            (200, "{}", Revocation::Revoked),
+            (400, r#"{"error":"unsupported_token_type"}"#, Revocation::Unsupported),
+            (503, "", failed("503")),
+            (302, "", failed("302")),
+            (
+                400,
+                r#"{"error":"invalid_request","error_description":"rt-1?"}"#,
+                failed("400: invalid_request: [secret]?"),
+            ),
+            (200, r#"{"ok":false,"error":"nope"}"#, failed("200: nope")),
+        ];
+        for (status, body, wanted) in cases {
+            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
+            assert_eq!(read(&request, &reply), wanted, "{status} {body}");
+        }
+    }
+}

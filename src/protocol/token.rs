@@ -1,0 +1,477 @@
+//! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
+
+use super::metadata::address_of;
+use super::reply::{Content, ServerError};
+use super::{Parameters, Reply, Request};
+use crate::error::Kind;
+use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// The longest lifetime that is believed, in seconds: ten years. Keeps `expires_at` away from overflow.
+pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
+
+/// The words by which servers say that a refresh token is spent or dead. `invalid_grant` is the standard's
+/// (RFC 6749 section 5.2); the others are GitHub's and HubSpot's, Slack's, OpenAI's, Supabase's and Ory Hydra's.
+const DEAD: [&str; 10] = [
+    "invalid_grant",
+    "bad_refresh_token",
+    "invalid_refresh_token",
+    "refresh_token_reused",
+    "refresh_token_already_used",
+    "refresh_token_expired",
+    "refresh_token_invalidated",
+    "refresh_token_revoked",
+    "refresh_token_not_found",
+    "token_inactive",
+];
+
+/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2).
+const USAGE: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_scope"];
+
+/// The grant type of RFC 8628 section 3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// A refresh (RFC 6749 section 6). No `scope`: the grant's own is meant. No secret but this token and the
+/// client's leaves with it.
+pub fn refresh_request(document: &Document, refresh_token: &Secret) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", "refresh_token");
+    parameters.push_secret("refresh_token", refresh_token);
+    token_request(document, parameters)
+}
+
+/// A poll for the device grant (RFC 8628 section 3.4).
+pub fn device_token_request(document: &Document, device_code: &Secret) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", DEVICE_CODE);
+    parameters.push_secret("device_code", device_code);
+    token_request(document, parameters)
+}
+
+fn token_request(document: &Document, parameters: Parameters) -> Request {
+    let mut request = Request::post(&document.token_endpoint, parameters, document);
+    request.parameters.push_configured(document);
+    request
+}
+
+/// A successful answer (RFC 6749 section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenAnswer {
+    /// The access token; fit for a header.
+    pub access_token: Secret,
+    /// `Bearer` where the server was silent or wrote it in another case.
+    pub token_type: String,
+    /// The lifetime in seconds; none where the server gave none that makes sense.
+    pub expires_in: Option<u64>,
+    /// A new refresh token; none: keep the old one.
+    pub refresh_token: Option<Secret>,
+    /// The ID token, where one was given.
+    pub id_token: Option<Secret>,
+    /// The granted scope, separated by single spaces.
+    pub scope: Option<String>,
+}
+
+impl TokenAnswer {
+    fn read(access_token: &str, members: &Map<String, Value>) -> Self {
+        let secret =
+            |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new);
+        Self {
+            access_token: Secret::new(access_token),
+            token_type: token_type(members.get("token_type")),
+            expires_in: members.get("expires_in").and_then(lifetime),
+            refresh_token: secret("refresh_token"),
+            id_token: secret("id_token"),
+            scope: members.get("scope").and_then(scope),
+        }
+    }
+
+    /// The session that this answer leaves. What the answer is silent about stays as it was: the refresh
+    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, and members that this version does not
+    /// know. The lifetime counts from before the request, so that it never ends later than the server's.
+    pub fn session(self, previous: Option<&Session>, sent_at: UnixSeconds) -> Session {
+        let lifetime = self.expires_in.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        Session {
+            access_token: self.access_token,
+            token_type: self.token_type,
+            refresh_token: self
+                .refresh_token
+                .or_else(|| previous.and_then(|previous| previous.refresh_token.clone())),
+            expires_at: lifetime.map(|lifetime| sent_at.saturating_add(lifetime)),
+            obtained_at: sent_at,
+            id_token: self.id_token.or_else(|| previous.and_then(|previous| previous.id_token.clone())),
+            scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
+            other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// RFC 6749 section 5.1: required, and in any case; some servers leave it out.
+fn token_type(value: Option<&Value>) -> String {
+    let text = value.and_then(Value::as_str).map(str::trim).unwrap_or_default();
+    if text.is_empty() || text.eq_ignore_ascii_case("bearer") || !is_visible_ascii(text) {
+        "Bearer".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A number, also a fractional one or one in quotes; none where it is not above zero.
+pub(super) fn lifetime(value: &Value) -> Option<u64> {
+    let seconds: f64 = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    if !seconds.is_finite() {
+        return None;
+    }
+    // A float-to-integer cast saturates at both ends.
+    #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
+    let whole = seconds as u64;
+    Some(whole.min(EXPIRES_IN_LIMIT)).filter(|seconds| *seconds > 0)
+}
+
+/// A list in any of the ways in which servers write one: space separated (RFC 6749 section 3.3), comma
+/// separated (GitHub, Slack), an array (Twitch).
+fn scope(value: &Value) -> Option<String> {
+    let parts: Vec<&str> = match value {
+        Value::String(text) => vec![text],
+        Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
+        _ => return None,
+    };
+    let words = parts.iter().flat_map(|part| part.split([' ', ',', '\t', '\r', '\n']));
+    let scope = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    Some(scope).filter(|scope| !scope.is_empty())
+}
+
+/// What an answer of the token endpoint means. The texts are fit to be shown and hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A new access token.
+    Refreshed(TokenAnswer),
+    /// The refresh token is spent by somebody else, or dead.
+    InvalidGrant {
+        /// The server's error code.
+        error: String,
+        /// What it says about it.
+        description: Option<String>,
+    },
+    /// Refused for another reason: the session stays.
+    Refused {
+        /// [`Kind::LoginRequired`] or [`Kind::Usage`].
+        kind: Kind,
+        /// The server's error code, or the status where it gave none.
+        error: String,
+        /// What it says about it.
+        description: Option<String>,
+    },
+    /// Try again: the refresh token was not spent, as far as an answer can tell.
+    Temporary {
+        /// What happened.
+        what: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The request was sent, and no whole answer came: the refresh token may have been spent.
+    Unknown {
+        /// What happened.
+        what: String,
+    },
+}
+
+/// Reads an answer of the token endpoint: by its body first, then by its status. `request` is what was
+/// answered: its secrets are hidden in the texts. `now` is what a `Retry-After` date is compared with.
+///
+/// A 2xx answer that brings a usable access token is a success whatever else stands in it: to drop it would
+/// lose the refresh token that it brings. An unusable one is temporary, and nothing of it is stored.
+pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
+    let content = reply.content();
+    let mut error = ServerError::default();
+    let mut has_token = false;
+    if let Content::Members(members) = &content {
+        match members.get("access_token") {
+            Some(Value::String(token)) if reply.is_success() && is_visible_ascii(token) => {
+                return Answer::Refreshed(TokenAnswer::read(token, members));
+            }
+            token => has_token = token.is_some_and(|token| !token.is_null()),
+        }
+        error = ServerError::read(members);
+    }
+    let description = error.description.as_deref().map(|text| request.shown(text));
+    if let Some(code) = error.find_dead(&DEAD) {
+        return Answer::InvalidGrant { error: request.shown(&code), description };
+    }
+
+    let temporary = |why: &str| Answer::Temporary {
+        what: with_text(
+            format!("the server answered with status {}{why}", reply.status),
+            request,
+            reply,
+            &error,
+        ),
+        retry_after: reply.wait(now),
+    };
+    match (reply.status, &content) {
+        (429 | 500.., _) => temporary(""),
+        (300..400, _) => temporary(&format!(", a redirect{}, which is not followed", target(reply))),
+        (200..300, Content::CutShort) => Answer::Unknown {
+            what: format!("the answer, with status {}, ends in the middle of its JSON", reply.status),
+        },
+        (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
+        (200..300, Content::Members(_)) if has_token => {
+            temporary(" and an access token that is empty or holds control characters")
+        }
+        (200..300, Content::Members(_)) => temporary(" and neither an access token nor an error"),
+        (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
+        _ => temporary(" and no JSON object"),
+    }
+}
+
+fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {
+    let kind = if error.is_any_of(&USAGE) { Kind::Usage } else { Kind::LoginRequired };
+    let code = error.codes.first().map(|code| request.shown(code));
+    Answer::Refused { kind, error: code.unwrap_or_else(|| format!("status {}", reply.status)), description }
+}
+
+/// Adds the words of the server, or the first text of a body that is not JSON.
+fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerError) -> String {
+    let mut words: Vec<String> = error.codes.first().into_iter().cloned().collect();
+    words.extend(error.description.clone());
+    if words.is_empty() && matches!(reply.content(), Content::Foreign) {
+        words.extend(reply.first_text());
+    }
+    if !words.is_empty() {
+        what.push_str(": ");
+        what.push_str(&request.shown(&words.join(": ")));
+    }
+    what
+}
+
+/// The host of a redirect: a path or a query could hold what was sent.
+fn target(reply: &Reply) -> String {
+    let host = reply.location.as_deref().and_then(address_of).map(|address| address.host);
+    host.map(|host| format!(" to {host}")).unwrap_or_default()
+}
+
+/// The server's words in one text, for a failure: `error: description`.
+pub fn words(error: &str, description: Option<&str>) -> String {
+    match description {
+        Some(description) => format!("{error}: {description}"),
+        None => error.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    }
+
+    fn refresh() -> Request {
+        refresh_request(&document(), &Secret::new("old-refresh"))
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        classify(&refresh(), &reply(status, body), 0)
+    }
+
+    fn tokens(body: &str) -> TokenAnswer {
+        match answer(200, body) {
+            Answer::Refreshed(tokens) => tokens,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refresh_sends_what_was_configured_and_no_scope() {
+        let mut document = document();
+        document.scope = Some("a b".to_owned());
+        document.resource = vec!["https://r1".to_owned(), "https://r2".to_owned()];
+        document.audience = Some("aud".to_owned());
+        for (name, value) in [("grant_type", "password"), ("refresh_token", "x"), ("tenant", "t 1")] {
+            document.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        let request = refresh_request(&document, &Secret::new("r+t"));
+        assert_eq!(request.url, "https://as.example/token");
+        assert_eq!(
+            request.parameters.encode().expose(),
+            "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
+             &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
+        );
+        let poll = device_token_request(&document, &Secret::new("dc"));
+        assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
+        assert_eq!(poll.parameters.get("device_code"), Some("dc"));
+    }
+
+    /// The contract's table "What the answer means".
+    #[test]
+    #[rustfmt::skip]
+    fn answers_mean_what_the_contract_says() {
+        let cases = [
+            (200, r#"{"access_token":"a"}"#, "Refreshed"),
+            (201, "\u{feff} {\"access_token\":\"a\",\"error\":null} \n", "Refreshed"),
+            (200, r#"{"access_token":"a","error":""}"#, "Refreshed"),
+            (200, "access_token=a&token_type=bearer&scope=x%2Cy", "Refreshed"),
+            // Dead, at any status.
+            (400, r#"{"error":"invalid_grant"}"#, "InvalidGrant"),
+            (403, r#"{"error":"INVALID_GRANT","error_description":"no"}"#, "InvalidGrant"),
+            (200, r#"{"error":"bad_refresh_token"}"#, "InvalidGrant"),
+            (200, "error=bad_refresh_token&error_description=x", "InvalidGrant"),
+            (200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, "InvalidGrant"),
+            (401, r#"{"error":{"code":"refresh_token_reused","message":"m"}}"#, "InvalidGrant"),
+            (400, r#"{"code":400,"error_code":"refresh_token_already_used","msg":"Already Used"}"#, "InvalidGrant"),
+            (400, r#"{"code":"refresh_token_not_found"}"#, "InvalidGrant"),
+            (400, r#"{"status":"BAD_REFRESH_TOKEN","message":"m"}"#, "InvalidGrant"),
+            (401, r#"{"error":"token_inactive"}"#, "InvalidGrant"),
+            (503, r#"{"error":"invalid_grant"}"#, "InvalidGrant"),
+            (200, r#"{"access_token":"","error":"invalid_grant"}"#, "InvalidGrant"),
+            (400, r#"{"access_token":"a","error":"invalid_grant"}"#, "InvalidGrant"),
+            // Refused.
+            (400, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"access_denied\""),
+            (404, r#"{"type":"error","error":{"type":"not_found_error"}}"#, "Refused { kind: LoginRequired, error: \"not_found_error\""),
+            (401, r#"{"message":"Unauthorized"}"#, "Refused { kind: LoginRequired, error: \"status 401\", description: Some(\"Unauthorized\")"),
+            (400, "[]", "Refused { kind: LoginRequired"),
+            (401, r#"{"error":"invalid_client"}"#, "Refused { kind: Usage"),
+            (400, r#"{"error":"unauthorized_client"}"#, "Refused { kind: Usage"),
+            (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
+            (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
+            (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
+            (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
+            // Temporary.
+            (429, r#"{"error":"rate_limited"}"#, "Temporary { what: \"the server answered with status 429: rate_limited\""),
+            (503, r#"{"error":"access_denied"}"#, "Temporary"),
+            (500, r#"{"access_token":"a"}"#, "Temporary"),
+            (502, "<html><title>Bad Gateway</title>", "Temporary { what: \"the server answered with status 502: Bad Gateway\""),
+            (200, "<html><body>Welcome to WiFi", "Temporary { what: \"the server answered with status 200 and no JSON object: Welcome to WiFi\""),
+            (401, "Unauthorized", "Temporary"),
+            (400, r#"{"error":"inva"#, "Temporary"),
+            (200, "", "Temporary"),
+            (200, "{}", "Temporary"),
+            (200, r#"{"error":false}"#, "Temporary"),
+            (200, "[]", "Temporary"),
+            (200, r#"{"access_token":"a\r\nb"}"#, "Temporary"),
+            (200, r#"{"access_token":""}"#, "Temporary"),
+            (200, r#"{"access_token":7}"#, "Temporary"),
+            (307, r#"{"error":"x"}"#, "Temporary"),
+            // Unknown.
+            (200, r#"{"access_token":"a","refresh_tok"#, "Unknown"),
+            (200, "{", "Unknown"),
+        ];
+        for (status, body, wanted) in cases {
+            let answer = format!("{:?}", answer(status, body));
+            assert!(answer.starts_with(wanted), "{status} {body}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_its_host_alone() {
+        let reply = Reply {
+            location: Some("https://evil.example/cb?refresh_token=old-refresh".to_owned()),
+            ..reply(302, "")
+        };
+        let wanted = "the server answered with status 302, a redirect to evil.example, which is not followed";
+        assert_eq!(
+            classify(&refresh(), &reply, 0),
+            Answer::Temporary { what: wanted.to_owned(), retry_after: None }
+        );
+    }
+
+    #[test]
+    fn retry_after_is_handed_on() {
+        let reply = Reply { retry_after: Some("7".to_owned()), ..reply(503, "") };
+        let Answer::Temporary { retry_after, .. } = classify(&refresh(), &reply, 0) else { panic!() };
+        assert_eq!(retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_servers_words_are_sanitised_and_hold_nothing_that_was_sent() {
+        let answers = [
+            answer(
+                400,
+                "{\"error\":\"invalid_grant\",\"error_description\":\"token old-refresh\\u001b[2J is dead\"}",
+            ),
+            answer(400, r#"{"error":"old-refresh","error_description":"old-refresh"}"#),
+            answer(503, "refresh=old-refresh failed"),
+            answer(503, r#"{"error":{"code":"old-refresh"}}"#),
+        ];
+        for answer in answers {
+            let shown = format!("{answer:?}");
+            assert!(!shown.contains("old-refresh") && !shown.contains('\u{1b}'), "{shown}");
+        }
+    }
+
+    #[test]
+    fn absurd_bodies_do_not_panic() {
+        let deep = format!("{{\"error\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let bodies = [
+            deep.as_str(),
+            "{\"error\":{\"error\":{\"code\":[]}}}",
+            "\u{0}",
+            "=&=&error",
+            r#"{"access_token":"a","access_token":null,"error":[1]}"#,
+        ];
+        for body in bodies {
+            for status in [0, 100, 200, 204, 302, 400, 429, 599, 999] {
+                let _ = answer(status, body);
+            }
+        }
+        let _ = classify(&refresh(), &Reply { body: vec![0xff, 0xfe, b'{'], ..Reply::default() }, i64::MIN);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn lifetimes_are_read_in_every_spelling() {
+        let cases = [
+            ("3600", Some(3600)), ("\"3600\"", Some(3600)), ("3599.9", Some(3599)), ("\" 60 \"", Some(60)),
+            ("1e300", Some(EXPIRES_IN_LIMIT)), ("18446744073709551615", Some(EXPIRES_IN_LIMIT)),
+            ("0", None), ("-5", None), ("null", None), ("\"soon\"", None), ("\"\"", None), ("\"NaN\"", None),
+            ("\"inf\"", None), ("[]", None), ("{}", None), ("true", None),
+        ];
+        for (written, wanted) in cases {
+            let body = format!(r#"{{"access_token":"a","expires_in":{written}}}"#);
+            assert_eq!(tokens(&body).expires_in, wanted, "{written}");
+        }
+    }
+
+    #[test]
+    fn scopes_and_token_types_are_read_in_every_spelling() {
+        let cases = [
+            (r#""scope":"a b""#, Some("a b"), "Bearer"),
+            (r#""scope":"a,b, c","token_type":"BEARER""#, Some("a b c"), "Bearer"),
+            (r#""scope":["a","b c"],"token_type":"bot""#, Some("a b c"), "bot"),
+            (r#""scope":"","token_type":null"#, None, "Bearer"),
+            (r#""scope":7,"token_type":"DPoP""#, None, "DPoP"),
+        ];
+        for (members, scope, token_type) in cases {
+            let tokens = tokens(&format!(r#"{{"access_token":"a",{members}}}"#));
+            assert_eq!(
+                (tokens.scope.as_deref(), tokens.token_type.as_str()),
+                (scope, token_type),
+                "{members}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_keeps_what_the_answer_is_silent_about() {
+        let mut previous = document().session.unwrap();
+        previous.id_token = Some(Secret::new("id"));
+        previous.other.insert("later".to_owned(), Value::Bool(true));
+        for silent in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
+            let tokens = tokens(&format!(r#"{{"access_token":"new","expires_in":60{silent}}}"#));
+            let session = tokens.session(Some(&previous), 1000);
+            assert_eq!(session.refresh_token, Some(Secret::new("old-refresh")), "{silent}");
+            assert_eq!(session.id_token, Some(Secret::new("id")));
+            assert_eq!((session.expires_at, session.obtained_at), (Some(1060), 1000));
+            assert_eq!(session.other.get("later"), Some(&Value::Bool(true)));
+        }
+        let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(Some(&previous), 1000);
+        assert_eq!((rotated.refresh_token, rotated.expires_at), (Some(Secret::new("r2")), None));
+        let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(None, i64::MAX);
+        assert_eq!(late.expires_at, Some(i64::MAX));
+    }
+}
