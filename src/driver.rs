@@ -7,7 +7,7 @@ use crate::lock::{Guard, Locked};
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
 use crate::session::{
-    Claiming, Event, Level, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
+    Claiming, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
     Stored, View,
 };
 use crate::store::{Record, RecordName, Snapshot, Store, Written};
@@ -21,6 +21,15 @@ const ANSWER_RESERVE: usize = 64 << 10;
 /// How often a torn document is read again: a document that is a mount point is written in place.
 const TORN_READS: u32 = 5;
 const TORN_DELAY: Duration = Duration::from_millis(20);
+
+/// How often a claim is looked at that a login or a logout waits for.
+const CLAIM_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a lock call may take that only finds out whether there are locks.
+const LOCK_PROBE: Duration = Duration::from_secs(2);
+
+/// How long a revocation may take that nobody asked for: the logout it follows is done already.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Carries token requests. The fourth seam.
 pub trait TokenEndpoint {
@@ -39,6 +48,10 @@ pub trait Clock {
     fn pause(&self, duration: Duration);
     /// Whether the process that left a record still runs.
     fn presence(&self, owner: &Owner) -> Presence;
+    /// This process.
+    fn this_process(&self) -> &Owner;
+    /// A random word, as the name of an attempt.
+    fn nonce(&self) -> std::result::Result<String, Failure>;
 }
 
 /// What the loop works through.
@@ -100,9 +113,83 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         if let Step::Finish(result) = step {
             return result;
         }
+        // Who we are costs some reads, and those who find a fresh token never need it.
+        if !matches!(step, Step::Read) && !machine.is_identified() {
+            machine.identify(seams.clock.this_process().clone(), seams.clock.nonce()?);
+        }
         let event = run.perform(step, machine.level());
         step = machine.next(event, seams.clock.now());
     }
+}
+
+/// Enters the place where a session changes, for a login or a logout: takes the lock, and where none can be had
+/// waits until nobody spends the stored refresh token. A claim that outlasts the deadline is not waited for: its
+/// late answer meets a changed store, and gives way.
+pub fn enter(seams: &Seams, lock_use: LockUse, deadline: Duration) -> std::result::Result<Option<Guard>, Failure> {
+    let left = || deadline.saturating_sub(seams.clock.now().elapsed);
+    let guard = match lock_use {
+        LockUse::Auto | LockUse::Require => match seams.store.lock(Patience::Queue, left()) {
+            Locked::Granted(guard) => Some(guard),
+            Locked::Refused(_) => None,
+            Locked::Failed(failure) => return Err(failure),
+            Locked::Busy | Locked::Unanswered => {
+                let message = format!("another process still held the lock after {} s", deadline.as_secs());
+                return Err(Failure::new(Kind::Temporary, message).hint("try again, or wait longer: --timeout SECONDS"));
+            }
+        },
+        LockUse::Claim => None,
+        LockUse::Off => return Ok(None),
+    };
+    while !left().is_zero() {
+        let Ok(Some((stored, _))) = read_document(seams.store, seams.clock) else {
+            break;
+        };
+        let now = seams.clock.now().wall;
+        if !sightings(seams, &stored)?.iter().any(|sighting| sighting.is_live(now)) {
+            break;
+        }
+        seams.clock.pause(CLAIM_WAIT.min(left()));
+    }
+    Ok(guard)
+}
+
+/// The failure that was left when the stored refresh token was found dead, where it was, and nobody is at it now.
+pub fn find_rejected(seams: &Seams, stored: &Stored) -> std::result::Result<Option<Failure>, Failure> {
+    let now = seams.clock.now().wall;
+    let sightings = sightings(seams, stored)?;
+    if sightings.iter().any(|sighting| sighting.is_live(now)) {
+        return Ok(None);
+    }
+    let rejected = sightings.iter().find(|sighting| sighting.attempt.outcome == Some(Outcome::Rejected));
+    Ok(rejected.and_then(|sighting| sighting.attempt.failure(Kind::LoginRequired)))
+}
+
+/// What stands between two spenders here: asks for the lock and gives it back.
+pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> std::result::Result<Level, Failure> {
+    match lock_use {
+        LockUse::Claim => Ok(Level::Claimed),
+        LockUse::Off => Ok(Level::Compared),
+        LockUse::Auto | LockUse::Require => match store.lock(Patience::Try, LOCK_PROBE) {
+            Locked::Granted(_) | Locked::Busy => Ok(Level::Locked),
+            Locked::Refused(_) => Ok(Level::Claimed),
+            Locked::Failed(failure) => Err(failure),
+            Locked::Unanswered => Err(Failure::new(Kind::Temporary, "the lock call does not answer")
+                .hint("ONEGRANT_LOCK=claim onegrant status")),
+        },
+    }
+}
+
+/// The records that concern the stored session.
+fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
+    let Some(session) = &stored.document.session else {
+        return Ok(Vec::new());
+    };
+    let Some(refresh_token) = &session.refresh_token else {
+        return Ok(Vec::new());
+    };
+    let records = seams.store.records(&refresh_token.sha256())?;
+    let sightings = records.iter().map(|record| sighting(record, seams.clock));
+    Ok(sightings.filter(|sighting| sighting.attempt.concerns(session)).collect())
 }
 
 struct Run<'a> {
@@ -160,8 +247,7 @@ impl Run<'_> {
             }
             Step::Revoke { document, refresh_token } => {
                 self.tell(1, "logged out meanwhile: revoking the new refresh token");
-                let timeout = Duration::from_secs(10);
-                self.seams.endpoint.revoke(&document, &refresh_token, timeout);
+                self.seams.endpoint.revoke(&document, &refresh_token, REVOCATION_LIMIT);
                 Event::Noted
             }
             // The loop ends before it performs this one.
@@ -188,30 +274,8 @@ impl Run<'_> {
     /// The records first, then the document: see [`View`].
     fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
         let records = self.seams.store.records(refresh_token_sha256)?;
-        let attempts = records.iter().filter_map(|record| self.sighting(record)).collect();
+        let attempts = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
         Ok(View { attempts, stored: self.read()? })
-    }
-
-    /// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes
-    /// were lost after that.
-    fn sighting(&self, record: &Record) -> Option<Sighting> {
-        let attempt: Attempt = match serde_json::from_slice(&record.bytes) {
-            Ok(attempt) => attempt,
-            Err(_) => {
-                let nobody = Owner::default();
-                let outcome = Some(Outcome::Looking);
-                Attempt {
-                    outcome,
-                    ..Attempt::open(String::new(), String::new(), String::new(), nobody, 0, 0)
-                }
-            }
-        };
-        let owner = match attempt.is_over() {
-            true => Presence::Unknown,
-            false => self.seams.clock.presence(&attempt.by),
-        };
-        let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
-        Some(Sighting { number: record.number, attempt, owner, has_answer })
     }
 
     fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
@@ -291,6 +355,18 @@ impl Run<'_> {
             Written::Failed { failure, kept } => Replacement::Failed { failure, kept },
         }
     }
+}
+
+/// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes were
+/// lost after that.
+fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
+    let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
+    let owner = match attempt.is_over() {
+        true => Presence::Unknown,
+        false => clock.presence(&attempt.by),
+    };
+    let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
+    Sighting { number: record.number, attempt, owner, has_answer }
 }
 
 /// The class of an answer, for `-v`.

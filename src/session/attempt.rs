@@ -117,6 +117,11 @@ impl Attempt {
         }
     }
 
+    /// What stands for a record whose bytes say nothing: about no refresh token, by nobody, never live.
+    pub fn unreadable() -> Self {
+        Self::open(String::new(), String::new(), String::new(), Owner::default(), 0, 0)
+    }
+
     /// Whether its end is a fact, and its owner matters no more.
     pub fn is_over(&self) -> bool {
         !matches!(self.outcome, None | Some(Outcome::Looking))

@@ -173,6 +173,17 @@ impl Machine {
         (machine, Step::Read)
     }
 
+    /// Whether it knows who runs it.
+    pub fn is_identified(&self) -> bool {
+        !self.settings.nonce.is_empty()
+    }
+
+    /// Tells who runs it, and a random word for its attempts. Needed by everything but the fast path.
+    pub fn identify(&mut self, owner: Owner, nonce: String) {
+        self.settings.owner = owner;
+        self.settings.nonce = nonce;
+    }
+
     /// What stands between this process and other spenders.
     pub fn level(&self) -> Level {
         self.level

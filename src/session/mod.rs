@@ -23,7 +23,7 @@ mod machine;
 mod step;
 mod texts;
 
-pub use freshness::{Demand, Freshness, Unwanted};
+pub use freshness::{Demand, Freshness, Unwanted, age, expiry};
 pub use machine::{
     COMPARISON_DELAYS, FAILURE_SETTLE, MAX_ADOPTIONS, MAX_GENERATIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS,
     Machine, SECOND_SEND_RESERVE, Settings, UNTIL_MARGIN_SECONDS,

@@ -1,0 +1,71 @@
+//! `onegrant logout`: revokes at the server, then deletes here whatever the server said.
+
+use super::Context;
+use crate::cli;
+use crate::driver;
+use crate::error::{Failure, Kind};
+use crate::grant::Document;
+use crate::oauth::revocation;
+use crate::output;
+use crate::protocol::revocation::Revocation;
+use crate::session::date;
+use crate::store::Store;
+use crate::system::SignalsHeld;
+
+/// Logs out under the lock: a refresh on its way ends first, and its refresh token is the one that is revoked.
+pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
+    if context.read()?.is_none() {
+        return nothing(context);
+    }
+    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+    let Some(stored) = context.read()? else {
+        return nothing(context);
+    };
+    // From here to the deletion is one act: half of it would leave a dead refresh token behind.
+    let signals = SignalsHeld::hold();
+    let revocation = match arguments.local {
+        true => None,
+        false => Some(revoke(&stored.document, context)),
+    };
+    context.store.remove()?;
+    drop(guard);
+    drop(signals);
+    tell(&stored.document, revocation.as_ref(), context)
+}
+
+/// Logging out of nothing is done at once: a script's last step must not fail for it.
+fn nothing(context: &Context) -> Result<(), Failure> {
+    let text = format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
+    output::answer(text.as_bytes())
+}
+
+fn revoke(document: &Document, context: &Context) -> Revocation {
+    match document.refresh_token() {
+        Some(refresh_token) => {
+            revocation::revoke(context.client(), document, refresh_token, context.left())
+        }
+        None => Revocation::Nothing,
+    }
+}
+
+fn tell(document: &Document, revocation: Option<&Revocation>, context: &Context) -> Result<(), Failure> {
+    let profile = &context.globals.profile;
+    let still_valid = || match document.session.as_ref().and_then(crate::session::expiry) {
+        Some(end) if end > driver::Clock::now(context).wall => format!("; tokens handed out stay valid until {}", date(end)),
+        _ => String::new(),
+    };
+    match revocation {
+        Some(Revocation::Revoked) => {
+            output::answer(format!("revoked at the server, and deleted here: profile {profile}\n").as_bytes())
+        }
+        Some(Revocation::Failed(why)) => {
+            let failed = format!("revocation failed: {why}{}", still_valid());
+            output::warning(&Failure::new(Kind::Temporary, failed));
+            output::answer(format!("revocation failed; deleted here: profile {profile}\n").as_bytes())
+        }
+        Some(Revocation::Nothing) | None => {
+            let why = if revocation.is_some() { "nothing to revoke" } else { "not revoked (--local)" };
+            output::answer(format!("{why}; deleted here: profile {profile}{}\n", still_valid()).as_bytes())
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One file a command: gather, call, print.
+
+pub mod login;
+pub mod logout;
+pub mod profiles;
+pub mod refresh;
+pub mod status;
+pub mod token;
+pub mod whoami;
+
+use crate::arguments::{Globals, StoreAddress};
+use crate::driver::{self, Clock, Seams};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret};
+use crate::http::Client;
+use crate::oauth;
+use crate::output;
+use crate::protocol::token::Answer;
+use crate::session::attempt::{Owner, Presence};
+use crate::session::{Demand, Now, Settings, Stored, Token};
+use crate::store::file::FileStore;
+use crate::system;
+use std::cell::OnceCell;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The longest secret that is read from stdin or a file, in bytes.
+const SECRET_LIMIT: usize = 64 << 10;
+
+/// What every command works with. Nothing in it is made before it is needed: `token` mostly needs one file.
+pub struct Context {
+    /// What holds for every command.
+    pub globals: Globals,
+    /// Where the profile is kept.
+    pub store: FileStore,
+    directory: PathBuf,
+    clock: system::Clock,
+    this_process: OnceCell<Owner>,
+    client: OnceCell<Client>,
+}
+
+impl Context {
+    /// The context of a command; its deadline runs from `clock`'s start.
+    pub fn new(globals: Globals, clock: system::Clock) -> Self {
+        let StoreAddress::File(directory) = globals.store.clone();
+        let store = FileStore::new(&directory, globals.profile.as_str());
+        Self { globals, store, directory, clock, this_process: OnceCell::new(), client: OnceCell::new() }
+    }
+
+    /// What is left of the deadline.
+    pub fn left(&self) -> Duration {
+        self.globals.timeout.saturating_sub(self.clock.now().elapsed)
+    }
+
+    /// The HTTP client. Its warnings are told when it is made.
+    pub fn client(&self) -> &Client {
+        self.client.get_or_init(|| Client::new(&crate::http::Environment::read()))
+    }
+
+    /// Gets a token, refreshing if it must, and tells the warnings that come with it.
+    pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
+        let settings = Settings {
+            profile: self.globals.profile.to_string(),
+            demand,
+            lock_use: self.globals.lock,
+            deadline: self.globals.timeout,
+            owner: Owner::default(),
+            nonce: String::new(),
+        };
+        let token = driver::obtain(settings, &self.seams())?;
+        for warning in &token.warnings {
+            output::warning(warning);
+        }
+        Ok(token)
+    }
+
+    /// Reads the document without a lock, and warns of loose permissions.
+    pub fn read(&self) -> Result<Option<Stored>, Failure> {
+        let read = driver::read_document(&self.store, self)?;
+        Ok(read.map(|(stored, warning)| {
+            if let Some(warning) = warning {
+                output::warning(&warning);
+            }
+            stored
+        }))
+    }
+
+    /// The seams of the driver.
+    pub fn seams(&self) -> Seams<'_> {
+        let tell: &dyn Fn(u8, &str) = match self.globals.verbosity {
+            0 => &|_, _| {},
+            1 => &|importance, what| tell(importance <= 1, what),
+            _ => &|_, what| tell(true, what),
+        };
+        Seams { store: &self.store, endpoint: self, clock: self, tell, warn: &output::warning }
+    }
+
+    /// The command that mends a missing login of this profile.
+    pub fn login_command(&self) -> String {
+        match self.globals.profile.as_str() {
+            "default" => "onegrant login".to_owned(),
+            profile => format!("onegrant --profile {profile} login"),
+        }
+    }
+
+    /// Fails with exit 3: this profile has no grant.
+    pub fn no_grant(&self) -> Failure {
+        let message = format!("profile {} has no grant", self.globals.profile);
+        Failure::new(Kind::LoginRequired, message).hint(format!("{} ISSUER --client-id ID", self.login_command()))
+    }
+}
+
+fn tell(is_wanted: bool, what: &str) {
+    if is_wanted {
+        output::say(&format!("onegrant: {what}\n"));
+    }
+}
+
+impl Clock for Context {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn pause(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn presence(&self, owner: &Owner) -> Presence {
+        system::presence(owner, self.this_process())
+    }
+
+    fn this_process(&self) -> &Owner {
+        self.this_process.get_or_init(system::this_process)
+    }
+
+    fn nonce(&self) -> Result<String, Failure> {
+        system::nonce().map_err(|error| Failure::new(Kind::Defect, format!("cannot begin a refresh: {error}")))
+    }
+}
+
+impl driver::TokenEndpoint for Context {
+    fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer {
+        oauth::token::refresh(self.client(), document, refresh_token, timeout, self.clock.now().wall)
+    }
+
+    fn revoke(&self, document: &Document, refresh_token: &Secret, timeout: Duration) {
+        oauth::revocation::revoke(self.client(), document, refresh_token, timeout);
+    }
+}
+
+/// Reads one secret: bounded, one line, without the newline at its end.
+fn read_secret(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
+    let mut text = String::new();
+    let limit = u64::try_from(SECRET_LIMIT).unwrap_or(u64::MAX);
+    input
+        .take(limit.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {whence}: {error}")))?;
+    if text.len() > SECRET_LIMIT {
+        return Err(Failure::new(Kind::Usage, format!("cannot use {whence}: longer than {SECRET_LIMIT} bytes")));
+    }
+    let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
+    if !crate::grant::is_visible_ascii(secret.expose()) {
+        return Err(Failure::new(Kind::Usage, format!("cannot use {whence}: it is empty or holds control characters")));
+    }
+    Ok(secret)
+}

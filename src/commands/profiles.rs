@@ -1,0 +1,19 @@
+//! `onegrant profiles`: what the store keeps.
+
+use super::Context;
+use crate::arguments::ProfileName;
+use crate::error::Failure;
+use crate::output;
+use crate::store::file::FileStore;
+
+/// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
+pub fn run(context: &Context) -> Result<(), Failure> {
+    let mut text = String::new();
+    for profile in FileStore::profiles(&context.directory)? {
+        if ProfileName::new(&profile).is_some() {
+            text.push_str(&profile);
+            text.push('\n');
+        }
+    }
+    output::answer(text.as_bytes())
+}

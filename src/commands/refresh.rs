@@ -1,0 +1,17 @@
+//! `onegrant refresh`: a forced refresh that coalesces.
+
+use super::{Context, read_secret, token};
+use crate::cli::{self, Format};
+use crate::error::Failure;
+use crate::output;
+use crate::session::{Demand, Unwanted};
+
+/// Gets another access token than the one that is stored now, or than the rejected one, and prints it.
+pub fn run(arguments: &cli::Refresh, context: &Context) -> Result<(), Failure> {
+    let unwanted = match arguments.rejected {
+        true => Unwanted::Rejected(read_secret(&mut std::io::stdin().lock(), "the rejected token on stdin")?),
+        false => Unwanted::FirstSeen,
+    };
+    let token = context.obtain(Demand { min_ttl: 0, unwanted })?;
+    output::answer(token::format(&token.session, Format::Raw)?.as_bytes())
+}

@@ -1,0 +1,149 @@
+//! `onegrant status`: what is stored, without the network and without secrets.
+
+use super::Context;
+use crate::cli;
+use crate::driver::{self, Clock};
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{Document, UnixSeconds};
+use crate::output;
+use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry};
+use crate::store::Store;
+use serde_json::{Value, json};
+
+/// Shows the profile; fails with exit 3 where no token can be had.
+pub fn run(arguments: &cli::Status, context: &Context) -> Result<(), Failure> {
+    let stored = context.read()?.ok_or_else(|| context.no_grant())?;
+    let rejected = driver::find_rejected(&context.seams(), &stored)?;
+    let report = Report::new(context, &stored.document, rejected);
+    let text = if arguments.json { format!("{}\n", report.json()) } else { report.text() };
+    output::answer(text.as_bytes())?;
+    report.verdict()
+}
+
+/// What can be done with the session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Valid,
+    Refreshable,
+    LoginRequired,
+}
+
+struct Report<'a> {
+    context: &'a Context,
+    document: &'a Document,
+    state: State,
+    expires_at: Option<UnixSeconds>,
+    valid_for: Option<i64>,
+    level: Result<Level, Failure>,
+    rejected: Option<Failure>,
+}
+
+impl<'a> Report<'a> {
+    fn new(context: &'a Context, document: &'a Document, rejected: Option<Failure>) -> Self {
+        let now = context.now();
+        let session = document.session.as_ref();
+        let freshness = session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
+        let can_refresh = document.refresh_token().is_some() && rejected.is_none();
+        let state = match freshness {
+            Freshness::Fresh | Freshness::FreshButShort => State::Valid,
+            _ if can_refresh => State::Refreshable,
+            Freshness::Ageing => State::Valid,
+            Freshness::Ended => State::LoginRequired,
+        };
+        let expires_at = session.and_then(expiry);
+        Self {
+            context,
+            document,
+            state,
+            expires_at,
+            valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
+            level: driver::lock_level(&context.store, context.globals.lock),
+            rejected,
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Failure> {
+        match (&self.rejected, self.state) {
+            (_, State::Valid | State::Refreshable) => Ok(()),
+            (Some(rejected), State::LoginRequired) => Err(rejected.clone()),
+            (None, State::LoginRequired) => {
+                let message = format!("the session of profile {} has ended", self.context.globals.profile);
+                Err(Failure::new(Kind::LoginRequired, message).hint(self.context.login_command()))
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let session = self.document.session.as_ref();
+        json!({
+            "profile": self.context.globals.profile.as_str(),
+            "store": format!("file:{}", self.context.directory.display()),
+            "document": self.context.store.location(),
+            "state": match self.state {
+                State::Valid => "valid",
+                State::Refreshable => "refreshable",
+                State::LoginRequired => "login_required",
+            },
+            "issuer": self.document.issuer,
+            "token_endpoint": self.document.token_endpoint,
+            "client_id": self.document.client_id,
+            "client_auth": self.document.client_auth,
+            "scope": session.and_then(|session| session.scope.as_ref()).or(self.document.scope.as_ref()),
+            "expires_at": self.expires_at,
+            "valid_for": self.valid_for,
+            "obtained_at": session.map(|session| session.obtained_at),
+            "has_refresh_token": self.document.refresh_token().is_some(),
+            "lock": lock_use(self.context.globals.lock),
+            "level": self.level.as_ref().ok().map(|level| level.name()),
+            "last_refresh": self.document.last_refresh,
+        })
+    }
+
+    fn text(&self) -> String {
+        let session = self.document.session.as_ref();
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            text.push_str(&format!("{name:<14} {}\n", printable(&value)));
+        };
+        line("profile", self.context.globals.profile.to_string());
+        line("document", self.context.store.location());
+        line("issuer", self.document.issuer.clone().unwrap_or_else(|| self.document.token_endpoint.clone()));
+        line("client", self.document.client_id.clone());
+        let scope = session.and_then(|session| session.scope.clone()).or_else(|| self.document.scope.clone());
+        line("scope", scope.unwrap_or_else(|| "as the server chose".to_owned()));
+        line("access token", match (self.valid_for, session) {
+            (_, None) => "none: the session has ended".to_owned(),
+            (None, Some(_)) => "valid until a server refuses it".to_owned(),
+            (Some(0), Some(_)) => format!("expired since {}", date(self.expires_at.unwrap_or(0))),
+            (Some(left), Some(_)) => format!("valid for {left} s, until {}", date(self.expires_at.unwrap_or(0))),
+        });
+        line("refresh token", match (&self.rejected, self.document.refresh_token()) {
+            (Some(_), _) => "refused by the server".to_owned(),
+            (None, Some(_)) => "stored".to_owned(),
+            (None, None) => "none".to_owned(),
+        });
+        line("refreshed", match &self.document.last_refresh {
+            Some(last) => format!("{} by process {} on {}", date(last.at), last.pid, last.host),
+            None => "not since the login".to_owned(),
+        });
+        line("level", match &self.level {
+            Ok(Level::Locked) => "locked: one process at a time spends a refresh token".to_owned(),
+            Ok(Level::Claimed) => "claimed: an exclusive record stands for the lock".to_owned(),
+            Ok(Level::Compared) => {
+                "compared: nothing keeps two processes apart; a server that ends the grant on replay can end it"
+                    .to_owned()
+            }
+            Err(failure) => format!("none: {}", failure.message),
+        });
+        text
+    }
+}
+
+fn lock_use(lock_use: LockUse) -> &'static str {
+    match lock_use {
+        LockUse::Auto => "auto",
+        LockUse::Require => "require",
+        LockUse::Claim => "claim",
+        LockUse::Off => "off",
+    }
+}

@@ -1,0 +1,41 @@
+//! `onegrant token`: the command that runs 999 times of 1,000.
+
+use super::Context;
+use crate::cli::{self, Format};
+use crate::error::{Failure, Kind};
+use crate::grant::Session;
+use crate::output;
+use crate::session::{Demand, Unwanted, expiry};
+use crate::store::file::write_atomically;
+use serde_json::json;
+
+/// Gets a valid access token and prints it, or writes it to a file.
+pub fn run(arguments: &cli::Token, context: &Context) -> Result<(), Failure> {
+    let min_ttl = arguments.min_ttl.unwrap_or_default().as_secs();
+    let demand = Demand { min_ttl: i64::try_from(min_ttl).unwrap_or(i64::MAX), unwanted: Unwanted::None };
+    let token = context.obtain(demand)?;
+    let text = format(&token.session, arguments.format.unwrap_or_default())?;
+    match &arguments.write {
+        Some(path) => write_atomically(path, text.as_bytes()),
+        None => output::answer(text.as_bytes()),
+    }
+}
+
+/// The text of a token. The only place, with `refresh`, where a command lets a secret out.
+pub fn format(session: &Session, format: Format) -> Result<String, Failure> {
+    let access_token = session.access_token.expose();
+    match format {
+        Format::Raw => Ok(format!("{access_token}\n")),
+        Format::Header => Ok(format!("Authorization: Bearer {access_token}\n")),
+        Format::Json => {
+            let object = json!({
+                "access_token": access_token,
+                "token_type": session.token_type,
+                "expires_at": expiry(session),
+                "scope": session.scope,
+            });
+            let line = serde_json::to_string(&object);
+            line.map(|line| line + "\n").map_err(|error| Failure::new(Kind::Defect, error.to_string()))
+        }
+    }
+}
