@@ -68,11 +68,42 @@ pub struct Seams<'a> {
     pub warn: &'a dyn Fn(&Failure),
 }
 
+/// What a login meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// No document yet.
+    Nothing,
+    /// The document of an earlier login.
+    Document(Box<Stored>),
+    /// Bytes that are no document, and that a login may replace after it kept them aside.
+    Unreadable,
+}
+
+/// Reads what a login would replace. A newer format version is refused: a newer program works with it.
+pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> std::result::Result<Existing, Failure> {
+    match read_or_say_why(store, clock)? {
+        None => Ok(Existing::Nothing),
+        Some(Ok((stored, _))) => Ok(Existing::Document(Box::new(stored))),
+        Some(Err((Unreadable::Newer(_), failure))) => Err(failure),
+        Some(Err(_)) => Ok(Existing::Unreadable),
+    }
+}
+
 /// A document as it was read, with the warning that came with it.
 pub fn read_document(
     store: &dyn Store,
     clock: &dyn Clock,
 ) -> std::result::Result<Option<(Stored, Option<Failure>)>, Failure> {
+    read_or_say_why(store, clock)?.transpose().map_err(|(_, failure)| failure)
+}
+
+type Parsed<T> = std::result::Result<T, (Unreadable, Failure)>;
+
+/// A torn document is read again: one that is a mount point is written in place.
+fn read_or_say_why(
+    store: &dyn Store,
+    clock: &dyn Clock,
+) -> std::result::Result<Option<Parsed<(Stored, Option<Failure>)>>, Failure> {
     let mut reads = 0;
     loop {
         let Some(snapshot) = store.read()? else {
@@ -80,17 +111,16 @@ pub fn read_document(
         };
         let warning = snapshot.warning.clone();
         match parse(snapshot, store) {
-            Ok(stored) => return Ok(Some((stored, warning))),
             Err((Unreadable::Torn | Unreadable::Empty, _)) if reads < TORN_READS => {
                 reads += 1;
                 clock.pause(TORN_DELAY);
             }
-            Err((_, failure)) => return Err(failure),
+            parsed => return Ok(Some(parsed.map(|stored| (stored, warning)))),
         }
     }
 }
 
-fn parse(snapshot: Snapshot, store: &dyn Store) -> std::result::Result<Stored, (Unreadable, Failure)> {
+fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
     match Document::parse(&snapshot.bytes) {
         Ok(document) => Ok(Stored { document, revision: snapshot.revision }),
         Err(unreadable) => {

@@ -177,6 +177,9 @@ pub struct Document {
     /// Further parameters of every token request, as given by `--param`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// The git servers that may be given this grant's tokens: `HOST` or `HOST:PORT`, exactly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub git_hosts: Vec<String>,
     /// What the last login or refresh left; none after a dead grant was cleared.
     pub session: Option<Session>,
     /// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.

@@ -1,10 +1,64 @@
 //! onegrant: one OAuth grant, any number of processes, never logged out.
 
+pub mod arguments;
+pub mod cli;
+pub mod commands;
 pub mod driver;
 pub mod error;
 pub mod grant;
+mod help;
+pub mod http;
 pub mod lock;
+pub mod oauth;
+pub mod output;
 pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod system;
+
+use arguments::{Environment, Parsed};
+use cli::Command;
+use commands::Context;
+use error::{Failure, Kind};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs one command and says how it ended. `arguments` come without the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let clock = system::Clock::start();
+    match arguments::parse(arguments, &Environment::from_variables(|name| std::env::var_os(name))) {
+        Ok(Parsed::Run(globals, command)) => finish(dispatch(&command, &Context::new(globals, clock))),
+        // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
+        Ok(Parsed::Print(text)) => {
+            let _ = output::answer(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Ok(Parsed::NoCommand(text)) => {
+            output::say(&text);
+            Kind::Usage.into()
+        }
+        Err(failure) => finish(Err(failure)),
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Token(arguments) => commands::token::run(arguments, context),
+        Command::Refresh(arguments) => commands::refresh::run(arguments, context),
+        Command::Login(arguments) => commands::login::run(arguments, context),
+        Command::Status(arguments) => commands::status::run(arguments, context),
+        Command::Whoami(arguments) => commands::whoami::run(arguments, context),
+        Command::Logout(arguments) => commands::logout::run(arguments, context),
+        Command::Profiles(_) => commands::profiles::run(context),
+    }
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            failure.kind.into()
+        }
+    }
+}

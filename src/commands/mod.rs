@@ -53,9 +53,20 @@ impl Context {
         self.globals.timeout.saturating_sub(self.clock.now().elapsed)
     }
 
+    /// A fresh deadline after a person was waited for, who does not count.
+    pub fn deadline_from_now(&self) -> Duration {
+        self.clock.now().elapsed.saturating_add(self.globals.timeout)
+    }
+
     /// The HTTP client. Its warnings are told when it is made.
     pub fn client(&self) -> &Client {
-        self.client.get_or_init(|| Client::new(&crate::http::Environment::read()))
+        self.client.get_or_init(|| {
+            let client = Client::new(&system::Environment::read());
+            for warning in client.warnings() {
+                output::warning(&Failure::new(Kind::Usage, warning.clone()));
+            }
+            client
+        })
     }
 
     /// Gets a token, refreshing if it must, and tells the warnings that come with it.

@@ -1,0 +1,911 @@
+//! From words to a command: what argh cannot take is made fit for it, and its complaints are made ours.
+//!
+//! argh knows neither `--option=value` nor options after the command nor `-vv`, refuses an option given twice,
+//! panics on a closed stdout and ends usage errors with 1. So the words are read here, by argh's own
+//! description of the options ([`argh::ArgsInfo`]), and handed over in the one order that it accepts.
+//!
+//! Pure: words and environment values come in, a command or a text goes out.
+
+use crate::cli::{self, Arguments, Command};
+use crate::error::{Failure, Kind, printable};
+use crate::help;
+use crate::session::LockUse;
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the words ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one")]
+pub enum Parsed {
+    /// To run a command.
+    Run(Globals, Command),
+    /// To print this text on stdout and end with 0: a help, the version.
+    Print(String),
+    /// Nothing at all: this help belongs on stderr, and the exit code is that of [`Kind::Usage`].
+    NoCommand(String),
+}
+
+/// What holds for every command, from options, environment and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// The grant to work on.
+    pub profile: ProfileName,
+    /// Where grants are kept.
+    pub store: StoreAddress,
+    /// One deadline over everything that the command waits for, but not for a person.
+    pub timeout: Duration,
+    /// How much of a lock is asked for.
+    pub lock: LockUse,
+    /// 0 is quiet, 1 `-v`, 2 `-vv`.
+    pub verbosity: u8,
+}
+
+/// A profile's name, fit to be a part of a file name: `[A-Za-z0-9._-]`, no leading dot, 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileName(String);
+
+impl ProfileName {
+    /// The name, if it is one.
+    pub fn new(name: &str) -> Option<Self> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_fit = (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_allowed);
+        is_fit.then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A directory. It is relative only where `--store` said so: to the working directory.
+    File(PathBuf),
+}
+
+/// The environment's values, read by the caller. An empty one counts as unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `ONEGRANT_PROFILE`
+    pub profile: Option<OsString>,
+    /// `ONEGRANT_STORE`
+    pub store: Option<OsString>,
+    /// `ONEGRANT_HOME`
+    pub onegrant_home: Option<OsString>,
+    /// `XDG_STATE_HOME`
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`
+    pub home: Option<OsString>,
+    /// `ONEGRANT_TIMEOUT`
+    pub timeout: Option<OsString>,
+    /// `ONEGRANT_LOCK`
+    pub lock: Option<OsString>,
+    /// `ONEGRANT_LOG`
+    pub log: Option<OsString>,
+}
+
+impl Environment {
+    /// Asks `look_up`, which is `std::env::var_os` but for tests, for each variable by its name.
+    pub fn from_variables(look_up: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name| look_up(name).filter(|value| !value.is_empty());
+        Self {
+            profile: set("ONEGRANT_PROFILE"),
+            store: set("ONEGRANT_STORE"),
+            onegrant_home: set("ONEGRANT_HOME"),
+            xdg_state_home: set("XDG_STATE_HOME"),
+            home: set("HOME"),
+            timeout: set("ONEGRANT_TIMEOUT"),
+            lock: set("ONEGRANT_LOCK"),
+            log: set("ONEGRANT_LOG"),
+        }
+    }
+}
+
+/// The deadline where none is given, in seconds.
+pub const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
+
+/// The longest deadline, in seconds: a day. Whoever waits longer than that waits for something else.
+pub const LONGEST_TIMEOUT_SECONDS: u64 = 86_400;
+
+/// Reads the arguments without the program's name. Every failure is [`Kind::Usage`].
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+) -> Result<Parsed, Failure> {
+    let known = Arguments::get_args_info();
+    let mut scan = Scan::new(&known);
+    scan.read(arguments.into_iter())?;
+    if scan.help {
+        return Ok(Parsed::Print(match scan.command {
+            Some(command) => help::of_command(command),
+            None => help::of_program(&known),
+        }));
+    }
+    if scan.has("--version") {
+        return Ok(Parsed::Print(concat!("onegrant ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    let mut flags = scan.hand_over()?;
+    let Some(command) = flags.command.take() else {
+        return Ok(Parsed::NoCommand(help::of_program(&known)));
+    };
+    check(&command)?;
+    Ok(Parsed::Run(resolve(&flags, environment)?, command))
+}
+
+/// The words as they are understood so far.
+struct Scan<'a> {
+    known: &'a CommandInfoWithArgs,
+    command: Option<&'a CommandInfoWithArgs>,
+    given: Vec<Given>,
+    positionals: Vec<String>,
+    help: bool,
+    /// `onegrant help …`: the next word names a command, whatever it is.
+    help_command: bool,
+}
+
+/// An option and its value, where it takes one.
+struct Given {
+    option: &'static FlagInfo<'static>,
+    value: Option<String>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(known: &'a CommandInfoWithArgs) -> Self {
+        let (given, positionals) = (Vec::new(), Vec::new());
+        Self { known, command: None, given, positionals, help: false, help_command: false }
+    }
+
+    fn read(&mut self, arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+        let mut words = Words { arguments, position: 0 };
+        while let Some(word) = words.next() {
+            let outcome = word.and_then(|word| match word.as_str() {
+                // Behind `--` a command that runs another one would take `words.arguments` as they are, of any
+                // bytes. All commands so far take words.
+                "--" => Ok(true),
+                _ => self.word(word, &mut words).map(|()| false),
+            });
+            match outcome {
+                Ok(true) => break,
+                Ok(false) => {}
+                // Who asks for help is not told off for the rest of the line.
+                Err(_) if self.help && self.command.is_some() => return Ok(()),
+                Err(failure) => return Err(failure),
+            }
+        }
+        while let Some(word) = words.next() {
+            self.positional(word?)?;
+        }
+        Ok(())
+    }
+
+    fn word(
+        &mut self,
+        word: String,
+        words: &mut Words<impl Iterator<Item = OsString>>,
+    ) -> Result<(), Failure> {
+        if word.starts_with("--") {
+            let (name, inline) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            let option = self.find(name)?;
+            let value = match (&option.kind, inline) {
+                (FlagInfoKind::Switch, None) => None,
+                (FlagInfoKind::Switch, Some(_)) => {
+                    return Err(self.usage(format!("option {name} takes no value")));
+                }
+                (FlagInfoKind::Option { .. }, Some(value)) => Some(value),
+                (FlagInfoKind::Option { arg_name }, None) => match words.next() {
+                    Some(value) => Some(value?),
+                    None => return Err(self.usage(format!("option {name} needs a value: {name} {arg_name}"))),
+                },
+            };
+            self.give(option, value);
+            return Ok(());
+        }
+        match word.strip_prefix('-') {
+            Some(letters) if !letters.is_empty() => {
+                for letter in letters.chars() {
+                    let option = self.find_short(letter)?;
+                    self.give(option, None);
+                }
+                Ok(())
+            }
+            _ => self.positional(word),
+        }
+    }
+
+    /// The last value of an option wins, but for those that may be repeated; a switch counts.
+    fn give(&mut self, option: &'static FlagInfo<'static>, value: Option<String>) {
+        if option.long == "--help" {
+            self.help = true;
+            return;
+        }
+        let earlier = self.given.iter_mut().find(|given| given.option.long == option.long);
+        match (earlier, value) {
+            (Some(earlier), Some(value)) if option.optionality != Optionality::Repeating => {
+                earlier.value = Some(value);
+            }
+            (_, value) => self.given.push(Given { option, value }),
+        }
+    }
+
+    fn positional(&mut self, word: String) -> Result<(), Failure> {
+        let Some(command) = self.command else {
+            if word == "help" && !self.help_command {
+                (self.help, self.help_command) = (true, true);
+                return Ok(());
+            }
+            let found = self.known.commands.iter().find(|command| command.name == word);
+            self.command = Some(&found.ok_or_else(|| unknown_command(self.known, &word))?.command);
+            return Ok(());
+        };
+        self.positionals.push(word);
+        let is_greedy = |last: &argh::PositionalInfo<'_>| {
+            matches!(last.optionality, Optionality::Repeating | Optionality::Greedy)
+        };
+        if self.positionals.len() <= command.positionals.len()
+            || command.positionals.last().is_some_and(is_greedy)
+        {
+            return Ok(());
+        }
+        // The word itself may be a secret that was meant for stdin.
+        let name = command.name;
+        Err(self.usage(match command.positionals {
+            [] => format!("{name} takes options alone, and here is an argument too many"),
+            [only] => format!("{name} takes one argument, {}, and here is another", only.name),
+            several => format!("{name} takes {} arguments at most", several.len()),
+        }))
+    }
+
+    fn find(&self, name: &str) -> Result<&'static FlagInfo<'static>, Failure> {
+        self.options().find(|option| option.long == name).ok_or_else(|| self.unknown_option(name))
+    }
+
+    fn find_short(&self, letter: char) -> Result<&'static FlagInfo<'static>, Failure> {
+        // argh describes `--help` without its letter.
+        let is_meant = |option: &&FlagInfo<'_>| {
+            option.short == Some(letter) || (letter == 'h' && option.long == "--help")
+        };
+        self.options().find(is_meant).ok_or_else(|| {
+            self.usage(format!("unknown option -{}", printable(letter.encode_utf8(&mut [0; 4]))))
+        })
+    }
+
+    fn options(&self) -> impl Iterator<Item = &'static FlagInfo<'static>> {
+        let own: &'static [FlagInfo<'static>] = self.command.map_or(&[], |command| command.flags);
+        self.known.flags.iter().chain(own)
+    }
+
+    fn unknown_option(&self, name: &str) -> Failure {
+        let shown = printable(name);
+        if let Some(nearest) = nearest(name, self.options().map(|option| option.long)) {
+            return self.usage(format!("unknown option {shown}: did you mean {nearest}?"));
+        }
+        let mut owners = self
+            .known
+            .commands
+            .iter()
+            .filter(|owner| owner.command.flags.iter().any(|flag| flag.long == name));
+        match (self.command, owners.next()) {
+            (None, Some(owner)) => self.usage(format!(
+                "option {shown} stands behind its command, as in onegrant {} {shown}",
+                owner.name
+            )),
+            (Some(command), Some(owner)) => {
+                self.usage(format!("{} has no option {shown}, but {} has", command.name, owner.name))
+            }
+            (_, None) => self.usage(format!("unknown option {shown}")),
+        }
+    }
+
+    fn has(&self, long: &str) -> bool {
+        self.given.iter().any(|given| given.option.long == long)
+    }
+
+    /// argh's turn: options of the program, command, its options, `--`, arguments.
+    fn hand_over(self) -> Result<Arguments, Failure> {
+        let is_own =
+            |given: &&Given| self.known.flags.iter().any(|option| std::ptr::eq(option, given.option));
+        let mut words = Vec::with_capacity(2 * self.given.len() + self.positionals.len() + 2);
+        for given in self.given.iter().filter(is_own) {
+            words.push(given.option.long);
+            words.extend(given.value.as_deref());
+        }
+        if let Some(command) = self.command {
+            words.push(command.name);
+            for given in self.given.iter().filter(|given| !is_own(given)) {
+                words.push(given.option.long);
+                words.extend(given.value.as_deref());
+            }
+            words.push("--");
+            words.extend(self.positionals.iter().map(String::as_str));
+        }
+        Arguments::from_args(&["onegrant"], &words).map_err(|early_exit| self.translate(&early_exit.output))
+    }
+
+    /// argh repeats the value in its complaint, which could be a secret.
+    fn translate(&self, complaint: &str) -> Failure {
+        for Given { option, value } in &self.given {
+            let Some(value) = value else { continue };
+            let name = option.long;
+            let opening = format!("Error parsing option '{name}' with value '{value}': ");
+            if let Some(reason) = complaint.strip_prefix(&opening) {
+                return self.usage(format!("option {name}: {}", reason.trim_end()));
+            }
+        }
+        self.usage(printable(complaint))
+    }
+
+    fn usage(&self, message: String) -> Failure {
+        let failure = Failure::new(Kind::Usage, message);
+        match self.command {
+            Some(command) => failure.hint(format!("onegrant {} --help", command.name)),
+            None => failure.hint("onegrant --help"),
+        }
+    }
+}
+
+/// The arguments as text, and where each stands.
+struct Words<I> {
+    arguments: I,
+    position: usize,
+}
+
+impl<I: Iterator<Item = OsString>> Words<I> {
+    fn next(&mut self) -> Option<Result<String, Failure>> {
+        let argument = self.arguments.next()?;
+        self.position = self.position.saturating_add(1);
+        Some(argument.into_string().map_err(|_| {
+            let message = format!("argument {} is not UTF-8", self.position);
+            Failure::new(Kind::Usage, message).hint("onegrant --help")
+        }))
+    }
+}
+
+fn unknown_command(known: &CommandInfoWithArgs, word: &str) -> Failure {
+    let shown = printable(word);
+    let names = known.commands.iter().map(|command| command.name).chain(["help"]);
+    let message = match nearest(word, names) {
+        Some(nearest) => format!("unknown command '{shown}': did you mean {nearest}?"),
+        None => format!("unknown command '{shown}'"),
+    };
+    Failure::new(Kind::Usage, message).hint("onegrant --help")
+}
+
+/// What was probably meant: the one of which `word` is the beginning, else the one with the fewest slips, if
+/// they are at most a third of it.
+fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = |word: &str| word.trim_start_matches('-').chars().count();
+    let allowed = (letters(word) / 3).max(1);
+    let slips = |name: &str| {
+        let is_beginning = letters(word) >= 3 && name.starts_with(word);
+        if is_beginning { 0 } else { edit_distance(word, name) }
+    };
+    names.map(|name| (slips(name), name)).filter(|(slips, _)| *slips <= allowed).min().map(|(_, name)| name)
+}
+
+/// Letters to insert, remove, replace or swap with their neighbour until `from` is `to`.
+fn edit_distance(from: &str, to: &str) -> usize {
+    // Nobody's slip is longer, and the work is bounded.
+    let from: Vec<char> = from.chars().take(64).collect();
+    let to: Vec<char> = to.chars().take(64).collect();
+    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(from.len() + to.len());
+    let mut older = Vec::new();
+    let mut old: Vec<usize> = (0..=from.len()).collect();
+    for (line, wanted) in to.iter().enumerate() {
+        let mut row = vec![line + 1];
+        for (column, letter) in from.iter().enumerate() {
+            let replaced = at(&old, column) + usize::from(letter != wanted);
+            let least = replaced.min(at(&old, column + 1) + 1).min(at(&row, column) + 1);
+            let is_swapped =
+                |column: usize, line: usize| from.get(column) == Some(wanted) && to.get(line) == Some(letter);
+            row.push(match (column.checked_sub(1), line.checked_sub(1)) {
+                (Some(column), Some(line)) if is_swapped(column, line) => least.min(at(&older, column) + 1),
+                _ => least,
+            });
+        }
+        older = std::mem::replace(&mut old, row);
+    }
+    at(&old, from.len())
+}
+
+/// What can be seen to be wrong from the words alone.
+fn check(command: &Command) -> Result<(), Failure> {
+    let Command::Login(login) = command else { return Ok(()) };
+    let complain = |message: &str| Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));
+    if login.device && login.refresh_token_stdin {
+        return complain("more than one way to log in: --device or --refresh-token-stdin, not both");
+    }
+    if login.refresh_token_stdin && login.client_secret_file == Some(cli::Input::Stdin) {
+        return complain("--refresh-token-stdin and --client-secret-file - cannot both read stdin");
+    }
+    Ok(())
+}
+
+/// What holds for every command. Options win over variables, variables over defaults; an empty variable is none.
+pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, Failure> {
+    Ok(Globals {
+        profile: profile(flags.profile.as_deref(), set(&environment.profile))?,
+        store: store(flags.store.as_deref(), environment)?,
+        timeout: timeout(flags.timeout.as_deref(), set(&environment.timeout))?,
+        lock: lock(set(&environment.lock))?,
+        verbosity: verbosity(flags.verbose, set(&environment.log))?,
+    })
+}
+
+fn set(variable: &Option<OsString>) -> Option<&OsStr> {
+    variable.as_deref().filter(|value| !value.is_empty())
+}
+
+/// An option's value, else the variable's, and the name to blame; text, or a failure.
+fn text<'a>(
+    option: (&'static str, Option<&'a str>),
+    variable: (&'static str, Option<&'a OsStr>),
+) -> Result<Option<(&'static str, &'a str)>, Failure> {
+    match (option, variable) {
+        ((name, Some(value)), _) => Ok(Some((name, value))),
+        ((_, None), (name, Some(value))) => match value.to_str() {
+            Some(value) => Ok(Some((name, value))),
+            None => Err(misconfigured(name, "it is not UTF-8")),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn misconfigured(name: &str, reason: impl fmt::Display) -> Failure {
+    Failure::new(Kind::Usage, format!("{name}: {reason}")).hint("onegrant --help")
+}
+
+fn profile(option: Option<&str>, variable: Option<&OsStr>) -> Result<ProfileName, Failure> {
+    let Some((name, value)) = text(("--profile", option), ("ONEGRANT_PROFILE", variable))? else {
+        return Ok(ProfileName("default".to_owned()));
+    };
+    ProfileName::new(value).ok_or_else(|| {
+        misconfigured(
+            name,
+            format_args!(
+                "'{}' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters",
+                printable(value)
+            ),
+        )
+    })
+}
+
+fn timeout(option: Option<&str>, variable: Option<&OsStr>) -> Result<Duration, Failure> {
+    let Some((name, value)) = text(("--timeout", option), ("ONEGRANT_TIMEOUT", variable))? else {
+        return Ok(Duration::from_secs(DEFAULT_TIMEOUT_SECONDS));
+    };
+    match cli::seconds(value) {
+        Ok(timeout) if !timeout.is_zero() && timeout <= Duration::from_secs(LONGEST_TIMEOUT_SECONDS) => {
+            Ok(timeout)
+        }
+        _ => Err(misconfigured(
+            name,
+            format_args!(
+                "'{}' is not a number of seconds above 0, up to {LONGEST_TIMEOUT_SECONDS}",
+                printable(value)
+            ),
+        )),
+    }
+}
+
+fn lock(variable: Option<&OsStr>) -> Result<LockUse, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"auto") => Ok(LockUse::Auto),
+        Some(b"require") => Ok(LockUse::Require),
+        Some(b"claim") => Ok(LockUse::Claim),
+        Some(b"off") => Ok(LockUse::Off),
+        Some(_) => Err(misconfigured("ONEGRANT_LOCK", "not one of auto, require, claim, off")),
+    }
+}
+
+fn verbosity(flags: u8, variable: Option<&OsStr>) -> Result<u8, Failure> {
+    let variable = match variable.map(OsStr::as_bytes) {
+        None | Some(b"quiet" | b"0") => 0,
+        Some(b"info" | b"1") => 1,
+        Some(b"debug" | b"2") => 2,
+        Some(_) => return Err(misconfigured("ONEGRANT_LOG", "not one of quiet, info, debug")),
+    };
+    Ok(flags.min(2).max(variable))
+}
+
+fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {
+    if let Some(address) = option {
+        return file_store("--store", OsStr::new(address));
+    }
+    match set(&environment.store) {
+        Some(address) => match file_store("ONEGRANT_STORE", address)? {
+            // Whoever sets a variable does not know in which directory it will be read.
+            StoreAddress::File(directory) if directory.is_relative() => {
+                Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
+            }
+            address => Ok(address),
+        },
+        None => Ok(StoreAddress::File(home(environment)?)),
+    }
+}
+
+fn file_store(name: &str, address: &OsStr) -> Result<StoreAddress, Failure> {
+    let shown = || printable(&address.to_string_lossy());
+    let Some(directory) = address.as_bytes().strip_prefix(b"file:") else {
+        return Err(misconfigured(name, format_args!("'{}': this build knows file:DIR alone", shown())));
+    };
+    match directory {
+        [] => Err(misconfigured(name, "file: without a directory")),
+        // A shell expands a tilde at the beginning of a word, and here it is not.
+        [b'~'] | [b'~', b'/', ..] => {
+            Err(misconfigured(name, format_args!("'{}': nobody expanded the ~; write file:$HOME", shown())))
+        }
+        [b'/', b'/', rest @ ..] if rest.first() != Some(&b'/') => {
+            Err(misconfigured(name, format_args!("'{}' names a host; write file:/DIR", shown())))
+        }
+        _ => Ok(StoreAddress::File(PathBuf::from(OsStr::from_bytes(directory)))),
+    }
+}
+
+/// The file store's directory where nothing names another. Never the working directory, nor below it.
+fn home(environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(home) = set(&environment.onegrant_home) {
+        let home = Path::new(home);
+        return if home.is_absolute() {
+            Ok(home.to_owned())
+        } else {
+            let message = format!("ONEGRANT_HOME: '{}' is not absolute", printable(&home.to_string_lossy()));
+            Err(Failure::new(Kind::Usage, message).hint("export ONEGRANT_HOME=/a/directory"))
+        };
+    }
+    let absolute = |variable| set(variable).map(Path::new).filter(|path| path.is_absolute());
+    // The XDG Base Directory Specification has a relative path ignored.
+    absolute(&environment.xdg_state_home)
+        .map(|state| state.join("onegrant"))
+        .or_else(|| absolute(&environment.home).map(|home| home.join(".local/state/onegrant")))
+        .ok_or_else(|| {
+            let message = "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path";
+            Failure::new(Kind::Usage, message).hint("export ONEGRANT_HOME=/a/directory")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Format, Input, Login, Parameter, Status, Token};
+    use crate::grant::ClientAuthentication;
+
+    fn at_home() -> Environment {
+        Environment { home: Some("/home/me".into()), ..Environment::default() }
+    }
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn run(line: &str) -> (Globals, Command) {
+        match parse(words(line), &at_home()) {
+            Ok(Parsed::Run(globals, command)) => (globals, command),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn failure(line: &str) -> Failure {
+        match parse(words(line), &at_home()) {
+            Err(failure) => failure,
+            Ok(parsed) => panic!("{line}: {parsed:?}"),
+        }
+    }
+
+    fn defaults() -> Globals {
+        Globals {
+            profile: ProfileName("default".to_owned()),
+            store: StoreAddress::File("/home/me/.local/state/onegrant".into()),
+            timeout: Duration::from_secs(30),
+            lock: LockUse::Auto,
+            verbosity: 0,
+        }
+    }
+
+    #[test]
+    fn every_option_of_login_arrives() {
+        let (_, command) = run("login --device --client-id=id --client-secret-file - --client-auth basic \
+             --scope=openid --resource https://a --resource=https://b --audience aud --param a=b=c --param d= \
+             --token-endpoint t --authorization-endpoint a --device-authorization-endpoint d \
+             --revocation-endpoint r --userinfo-endpoint u --git-host g:1 --git-host=h --json https://issuer");
+        let text = |text: &str| Some(text.to_owned());
+        let parameter =
+            |name: &str, value: &str| Parameter { name: name.to_owned(), value: value.to_owned() };
+        let wanted = Login {
+            issuer: text("https://issuer"),
+            device: true,
+            refresh_token_stdin: false,
+            client_id: text("id"),
+            client_secret_file: Some(Input::Stdin),
+            client_auth: Some(ClientAuthentication::Basic),
+            scope: text("openid"),
+            resource: vec!["https://a".to_owned(), "https://b".to_owned()],
+            audience: text("aud"),
+            param: vec![parameter("a", "b=c"), parameter("d", "")],
+            token_endpoint: text("t"),
+            authorization_endpoint: text("a"),
+            device_authorization_endpoint: text("d"),
+            revocation_endpoint: text("r"),
+            userinfo_endpoint: text("u"),
+            git_host: vec!["g:1".to_owned(), "h".to_owned()],
+            json: true,
+        };
+        assert_eq!(command, Command::Login(wanted));
+    }
+
+    #[test]
+    fn options_of_the_program_stand_anywhere() {
+        let wanted = Globals {
+            profile: ProfileName("work".to_owned()),
+            store: StoreAddress::File("here".into()),
+            timeout: Duration::from_millis(1500),
+            verbosity: 2,
+            ..defaults()
+        };
+        for line in [
+            "--profile work --store file:here --timeout 1.5 -vv token --format json",
+            "token --format json --profile work --store file:here --timeout 1.5 -vv",
+            "-v token --profile=work --format=json --timeout=1.5 -v --store=file:here --",
+            "--profile=work -v --store file:here token --verbose --format json --timeout 1.5",
+        ] {
+            let token = Token { format: Some(Format::Json), ..Token::default() };
+            assert_eq!(run(line), (wanted.clone(), Command::Token(token)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_wins_and_a_switch_may_be_repeated() {
+        let (globals, command) =
+            run("--profile a token --min-ttl 1 --profile b --write x --min-ttl=60 --write=-x");
+        assert_eq!(globals.profile.as_str(), "b");
+        let wanted = Token { min_ttl: Some(Duration::from_secs(60)), format: None, write: Some("-x".into()) };
+        assert_eq!(command, Command::Token(wanted));
+        assert_eq!(run("status --json --json").1, Command::Status(Status { json: true }));
+    }
+
+    #[test]
+    fn a_value_may_begin_with_a_dash_or_be_a_word_of_ours() {
+        for (line, scope) in [
+            ("login --scope --json", "--json"),
+            ("login --scope=--help", "--help"),
+            ("login --scope -h", "-h"),
+            ("login --scope --", "--"),
+            ("login --scope help", "help"),
+            ("login --scope=", ""),
+        ] {
+            let wanted = Login { scope: Some(scope.to_owned()), ..Login::default() };
+            assert_eq!(run(line).1, Command::Login(wanted), "{line}");
+        }
+    }
+
+    #[test]
+    fn two_dashes_end_the_options() {
+        for (line, issuer) in [
+            ("login -- --device", "--device"),
+            ("login -- help", "help"),
+            ("login help", "help"),
+            ("login -", "-"),
+            ("login -- --", "--"),
+            ("-- login https://issuer", "https://issuer"),
+        ] {
+            let wanted = Login { issuer: Some(issuer.to_owned()), ..Login::default() };
+            assert_eq!(run(line).1, Command::Login(wanted), "{line}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn wrong_usage_is_told_with_the_help_that_mends_it() {
+        // (line, message, command of the hint)
+        let cases = [
+            ("tokens", "unknown command 'tokens': did you mean token?", ""),
+            ("logni", "unknown command 'logni': did you mean login?", ""),
+            ("prof", "unknown command 'prof': did you mean profiles?", ""),
+            ("frobnicate", "unknown command 'frobnicate'", ""),
+            ("help frobnicate", "unknown command 'frobnicate'", ""),
+            ("--help frobnicate", "unknown command 'frobnicate'", ""),
+            ("--frob token", "unknown option --frob", ""),
+            ("--profil x token", "unknown option --profil: did you mean --profile?", ""),
+            ("token --min-tll 3", "unknown option --min-tll: did you mean --min-ttl?", "token "),
+            ("token --tiemout=3", "unknown option --tiemout: did you mean --timeout?", "token "),
+            ("login --refresh-token=s3cret", "unknown option --refresh-token: did you mean --refresh-token-stdin?", "login "),
+            ("--min-ttl 3 token", "option --min-ttl stands behind its command, as in onegrant token --min-ttl", ""),
+            ("whoami --device", "whoami has no option --device, but login has", "whoami "),
+            ("token -x", "unknown option -x", "token "),
+            ("token -vx", "unknown option -x", "token "),
+            ("token -min-ttl", "unknown option -m", "token "),
+            ("token --min-ttl", "option --min-ttl needs a value: --min-ttl SECONDS", "token "),
+            ("token --profile", "option --profile needs a value: --profile NAME", "token "),
+            ("status --json=yes", "option --json takes no value", "status "),
+            ("status --json=", "option --json takes no value", "status "),
+            ("token --min-ttl 1m", "option --min-ttl: not a number of seconds", "token "),
+            ("token --min-ttl=-1", "option --min-ttl: not a number of seconds", "token "),
+            ("token --min-ttl=", "option --min-ttl: not a number of seconds", "token "),
+            ("token --format xml", "option --format: not one of raw, header, json", "token "),
+            ("token --write=", "option --write: is empty", "token "),
+            ("login --client-auth jwt", "option --client-auth: not one of none, basic, post", "login "),
+            ("login --param s3cret", "option --param: not of the form KEY=VALUE", "login "),
+            ("login --param =s3cret", "option --param: not of the form KEY=VALUE", "login "),
+            ("login --git-host https://git.example", "option --git-host: not HOST or HOST:PORT, without a scheme and a path", "login "),
+            ("login --client-id=", "option --client-id: is empty", "login "),
+            ("login --device --refresh-token-stdin", "more than one way to log in: --device or --refresh-token-stdin, not both", "login "),
+            ("login --refresh-token-stdin --client-secret-file -", "--refresh-token-stdin and --client-secret-file - cannot both read stdin", "login "),
+            ("token s3cret", "token takes options alone, and here is an argument too many", "token "),
+            ("login https://issuer s3cret", "login takes one argument, ISSUER, and here is another", "login "),
+            ("token -- --min-ttl 3", "token takes options alone, and here is an argument too many", "token "),
+            ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
+            ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
+            ("--store etcd://h:1/p token", "--store: 'etcd://h:1/p': this build knows file:DIR alone", ""),
+        ];
+        for (line, message, command) in cases {
+            let wanted = Failure::new(Kind::Usage, message).hint(format!("onegrant {command}--help"));
+            assert_eq!(failure(line), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_is_not_refused_for_the_rest_of_the_line() {
+        for line in ["token --help --frob", "help token x y", "--help token extra", "token -h --min-ttl"] {
+            let Ok(Parsed::Print(text)) = parse(words(line), &Environment::default()) else {
+                panic!("{line}");
+            };
+            assert!(text.starts_with("onegrant token: "), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_by_their_position() {
+        let odd = || OsStr::from_bytes(b"\xff--help").to_owned();
+        let cases: [(Vec<OsString>, u8); 4] = [
+            (vec![odd()], 1),
+            (vec!["token".into(), odd()], 2),
+            (vec!["token".into(), "--write".into(), odd()], 3),
+            (vec!["login".into(), "--".into(), odd()], 3),
+        ];
+        for (arguments, position) in cases {
+            let shown = format!("{arguments:?}");
+            let failure = parse(arguments, &at_home()).unwrap_err();
+            assert_eq!(failure.message, format!("argument {position} is not UTF-8"), "{shown}");
+            assert_eq!(failure.kind, Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        for argument in ["\u{1b}[31mx", "--\u{1b}[31mx", "-\u{1b}"] {
+            let failure = parse([OsString::from(argument)], &at_home()).unwrap_err();
+            assert!(!failure.message.contains('\u{1b}'), "{failure}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn options_win_over_variables_and_variables_over_defaults() {
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let environment = |pairs: Variables<'_>| {
+            let pairs: Vec<(String, OsString)> =
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+            Environment::from_variables(move |wanted| {
+                pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+            })
+        };
+        let home = ("HOME", "/home/me");
+        let file = |directory: &str| StoreAddress::File(directory.into());
+        let name = |name: &str| ProfileName(name.to_owned());
+        let cases: [(&str, Variables<'_>, Globals); 18] = [
+            ("token", &[home], defaults()),
+            ("token", &[home, ("ONEGRANT_PROFILE", "a"), ("ONEGRANT_TIMEOUT", ".5"), ("ONEGRANT_LOCK", "claim")],
+                Globals { profile: name("a"), timeout: Duration::from_millis(500), lock: LockUse::Claim, ..defaults() }),
+            ("token --profile b --timeout 2", &[home, ("ONEGRANT_PROFILE", "/"), ("ONEGRANT_TIMEOUT", "x")],
+                Globals { profile: name("b"), timeout: Duration::from_secs(2), ..defaults() }),
+            ("token", &[home, ("ONEGRANT_PROFILE", ""), ("ONEGRANT_STORE", ""), ("ONEGRANT_HOME", ""), ("ONEGRANT_TIMEOUT", ""), ("ONEGRANT_LOCK", ""), ("ONEGRANT_LOG", ""), ("XDG_STATE_HOME", "")],
+                defaults()),
+            ("token", &[("XDG_STATE_HOME", "/state"), home], Globals { store: file("/state/onegrant"), ..defaults() }),
+            ("token", &[("XDG_STATE_HOME", "state"), home], defaults()),
+            ("token", &[("ONEGRANT_HOME", "/og"), ("XDG_STATE_HOME", "/state"), home], Globals { store: file("/og"), ..defaults() }),
+            ("token", &[("ONEGRANT_STORE", "file:/s"), ("ONEGRANT_HOME", "relative")], Globals { store: file("/s"), ..defaults() }),
+            ("token", &[("ONEGRANT_STORE", "file:///s"), home], Globals { store: file("///s"), ..defaults() }),
+            ("token --store file:/t", &[("ONEGRANT_STORE", "helper:x")], Globals { store: file("/t"), ..defaults() }),
+            ("token --store=file:t", &[], Globals { store: file("t"), ..defaults() }),
+            ("token", &[home, ("ONEGRANT_LOCK", "require"), ("ONEGRANT_LOG", "quiet")], Globals { lock: LockUse::Require, ..defaults() }),
+            ("token", &[home, ("ONEGRANT_LOCK", "off"), ("ONEGRANT_LOG", "0")], Globals { lock: LockUse::Off, ..defaults() }),
+            ("token -v", &[home, ("ONEGRANT_LOCK", "auto")], Globals { verbosity: 1, ..defaults() }),
+            ("token -vvv", &[home], Globals { verbosity: 2, ..defaults() }),
+            ("token", &[home, ("ONEGRANT_LOG", "info")], Globals { verbosity: 1, ..defaults() }),
+            ("token -v", &[home, ("ONEGRANT_LOG", "2")], Globals { verbosity: 2, ..defaults() }),
+            ("token --timeout 86400", &[home, ("ONEGRANT_LOG", "1")], Globals { timeout: Duration::from_secs(86_400), verbosity: 1, ..defaults() }),
+        ];
+        for (line, variables, wanted) in cases {
+            match parse(words(line), &environment(variables)) {
+                Ok(Parsed::Run(globals, _)) => assert_eq!(globals, wanted, "{line} {variables:?}"),
+                other => panic!("{line} {variables:?}: {other:?}"),
+            }
+        }
+        let refused: [(Variables<'_>, &str); 15] = [
+            (&[], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
+            (&[("HOME", "me")], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
+            (&[("ONEGRANT_HOME", "og"), home], "ONEGRANT_HOME: 'og' is not absolute"),
+            (&[("ONEGRANT_STORE", "file:s"), home], "ONEGRANT_STORE: the directory of file:DIR is not absolute"),
+            (&[("ONEGRANT_STORE", "file:"), home], "ONEGRANT_STORE: file: without a directory"),
+            (&[("ONEGRANT_STORE", "file:~/s"), home], "ONEGRANT_STORE: 'file:~/s': nobody expanded the ~; write file:$HOME"),
+            (&[("ONEGRANT_STORE", "file://host/s"), home], "ONEGRANT_STORE: 'file://host/s' names a host; write file:/DIR"),
+            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR alone"),
+            (&[("ONEGRANT_PROFILE", "a/b"), home], "ONEGRANT_PROFILE: 'a/b' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters"),
+            (&[("ONEGRANT_TIMEOUT", "1e3"), home], "ONEGRANT_TIMEOUT: '1e3' is not a number of seconds above 0, up to 86400"),
+            (&[("ONEGRANT_TIMEOUT", "86401"), home], "ONEGRANT_TIMEOUT: '86401' is not a number of seconds above 0, up to 86400"),
+            (&[("ONEGRANT_TIMEOUT", "0.0000000001"), home], "ONEGRANT_TIMEOUT: '0.0000000001' is not a number of seconds above 0, up to 86400"),
+            (&[("ONEGRANT_TIMEOUT", "inf"), home], "ONEGRANT_TIMEOUT: 'inf' is not a number of seconds above 0, up to 86400"),
+            (&[("ONEGRANT_LOCK", "on"), home], "ONEGRANT_LOCK: not one of auto, require, claim, off"),
+            (&[("ONEGRANT_LOG", "trace"), home], "ONEGRANT_LOG: not one of quiet, info, debug"),
+        ];
+        for (variables, message) in refused {
+            let failure = parse(words("token"), &environment(variables)).unwrap_err();
+            assert_eq!((failure.kind, failure.message.as_str()), (Kind::Usage, message), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_may_have_any_bytes_and_a_profile_may_not() {
+        let odd = |prefix: &str| Some(OsStr::from_bytes(&[prefix.as_bytes(), b"\xff"].concat()).to_owned());
+        let environment = Environment { store: odd("file:/"), ..Environment::default() };
+        let Ok(Parsed::Run(globals, _)) = parse(words("token"), &environment) else { panic!("refused") };
+        assert_eq!(globals.store, StoreAddress::File(PathBuf::from(OsStr::from_bytes(b"/\xff"))));
+        let environment = Environment { profile: odd(""), ..at_home() };
+        assert_eq!(
+            parse(words("token"), &environment).unwrap_err().message,
+            "ONEGRANT_PROFILE: it is not UTF-8"
+        );
+    }
+
+    #[test]
+    fn a_profile_name_is_a_file_name_and_nothing_else() {
+        let long = "x".repeat(64);
+        for name in ["a", "A.b_c-9", "-x", "a..b", long.as_str()] {
+            assert_eq!(ProfileName::new(name).map(|name| name.to_string()).as_deref(), Some(name));
+        }
+        for name in ["", ".", "..", ".a", "a/b", "a b", "ä", "a\0", "a\n", &"x".repeat(65)] {
+            assert_eq!(ProfileName::new(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_option_of_a_command_hides_one_of_the_program() {
+        let known = Arguments::get_args_info();
+        for command in &known.commands {
+            for option in command.command.flags.iter().filter(|option| option.long != "--help") {
+                let is_same = |own: &FlagInfo<'_>| {
+                    own.long == option.long || (own.short.is_some() && own.short == option.short)
+                };
+                assert!(!known.flags.iter().any(is_same), "{} {}", command.name, option.long);
+            }
+        }
+    }
+
+    #[test]
+    fn slips_are_counted() {
+        for (from, to, slips) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("kitten", "sitting", 3),
+            ("", "ab", 2),
+            ("ab", "", 2),
+            ("logni", "login", 1),
+        ] {
+            assert_eq!(edit_distance(from, to), slips, "{from} {to}");
+        }
+    }
+}

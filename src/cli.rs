@@ -1,0 +1,373 @@
+//! The command line as types. Their doc comments are the text of `--help`; there is no behaviour here.
+//!
+//! A new command is a struct beside the others and a variant of [`Command`]: what options there are, which of
+//! them take a value, what is suggested for a slip of the pen and what `--help` prints all follow from that.
+
+use crate::grant::ClientAuthentication;
+use argh::{ArgsInfo, FromArgs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// one OAuth grant, any number of processes, never logged out
+#[derive(Clone, Debug, FromArgs, ArgsInfo)]
+#[argh(
+    example = "onegrant login https://issuer.example --client-id my-cli --device",
+    example = "onegrant token --format header | curl -H @- https://api.example/me",
+    example = "onegrant status",
+    note = "Every command explains itself: onegrant COMMAND --help",
+    note = "Environment: ONEGRANT_PROFILE, ONEGRANT_STORE, ONEGRANT_HOME (the directory of the file store, \
+            default $XDG_STATE_HOME/onegrant, else ~/.local/state/onegrant), ONEGRANT_TIMEOUT, ONEGRANT_LOCK \
+            (auto, require, claim or off; default auto), ONEGRANT_LOG (quiet, info or debug). An option wins \
+            over its variable, and an empty variable counts as unset.",
+    error_code(0, "done"),
+    error_code(1, "a defect of onegrant: please report it"),
+    error_code(2, "usage or configuration: mend the call"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary (network, 429, 5xx, deadline); the session is untouched: try again"),
+    error_code(
+        5,
+        "the store failed (permissions, disk full, corrupt); nothing was overwritten: mend the store"
+    )
+)]
+pub struct Arguments {
+    /// the grant to work on: letters, digits, ".", "_" and "-", no leading dot, 64 at most (default: default)
+    #[argh(option, arg_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// where grants are kept: file:DIR (default: file: and the home directory of the file store)
+    #[argh(option, arg_name = "URL")]
+    pub store: Option<String>,
+
+    /// one deadline over everything that the command waits for, but not for a person (default: 30)
+    #[argh(option, arg_name = "SECONDS")]
+    pub timeout: Option<String>,
+
+    /// say on stderr what happens, never a secret; -vv says more
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+
+    /// print the version
+    #[argh(switch, short = 'V')]
+    pub version: bool,
+
+    /// the command
+    #[argh(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands, in the order of the help: what a newcomer needs comes first.
+#[derive(Clone, Debug, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one, and argh describes no boxed ones")]
+pub enum Command {
+    /// `onegrant login`
+    Login(Login),
+    /// `onegrant token`
+    Token(Token),
+    /// `onegrant status`
+    Status(Status),
+    /// `onegrant refresh`
+    Refresh(Refresh),
+    /// `onegrant whoami`
+    Whoami(Whoami),
+    /// `onegrant logout`
+    Logout(Logout),
+    /// `onegrant profiles`
+    Profiles(Profiles),
+}
+
+/// get a grant and store it
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "login",
+    example = "onegrant login https://issuer.example --client-id my-cli \\\n    \
+               --device --scope \"openid offline_access\"",
+    example = "onegrant login --token-endpoint https://as.example/token \\\n    \
+               --client-id my-cli --refresh-token-stdin < refresh-token",
+    note = "A profile that was logged in before needs no options again: onegrant login",
+    note = "Without --json the address to open and the code stand on stderr. With it stdout carries one JSON \
+            object a line: what a person is asked to do, then the result.",
+    error_code(0, "the grant is stored"),
+    error_code(2, "usage or configuration, or the server refuses this client or scope"),
+    error_code(3, "the person or the server said no, or the code has expired"),
+    error_code(4, "temporary: try again"),
+    error_code(5, "the store cannot be written; nobody was asked for anything")
+)]
+pub struct Login {
+    /// the authorization server's address, from which its endpoints are discovered
+    #[argh(positional, arg_name = "ISSUER")]
+    pub issuer: Option<String>,
+
+    /// log in with a code on any other device (RFC 8628)
+    #[argh(switch)]
+    pub device: bool,
+
+    /// store the refresh token that stands on stdin; it is spent once to prove it
+    #[argh(switch)]
+    pub refresh_token_stdin: bool,
+
+    /// the client identifier
+    #[argh(option, arg_name = "ID", from_str_fn(non_empty))]
+    pub client_id: Option<String>,
+
+    /// read the client secret from a file ("-": from stdin)
+    #[argh(option, arg_name = "FILE", from_str_fn(input))]
+    pub client_secret_file: Option<Input>,
+
+    /// how the client proves itself: none, basic or post (default: none without a secret, else what the server
+    /// announces)
+    #[argh(option, arg_name = "METHOD", from_str_fn(client_authentication))]
+    pub client_auth: Option<ClientAuthentication>,
+
+    /// the scope to ask for, in one word: "openid offline_access"
+    #[argh(option, arg_name = "SCOPE")]
+    pub scope: Option<String>,
+
+    /// an API that the token is for (RFC 8707); repeatable
+    #[argh(option, arg_name = "URI", from_str_fn(non_empty))]
+    pub resource: Vec<String>,
+
+    /// the audience, for servers that want one
+    #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
+    pub audience: Option<String>,
+
+    /// a further parameter of every request for a token, no secret; repeatable
+    #[argh(option, arg_name = "KEY=VALUE", from_str_fn(parameter))]
+    pub param: Vec<Parameter>,
+
+    /// where refresh tokens are spent, instead of an ISSUER to discover it from
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub token_endpoint: Option<String>,
+
+    /// the authorization endpoint
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub authorization_endpoint: Option<String>,
+
+    /// where a device login begins
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub device_authorization_endpoint: Option<String>,
+
+    /// where logout revokes the grant
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub revocation_endpoint: Option<String>,
+
+    /// where whoami asks
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub userinfo_endpoint: Option<String>,
+
+    /// a git server that may be given this grant's tokens: HOST or HOST:PORT; repeatable
+    #[argh(option, arg_name = "HOST", from_str_fn(host))]
+    pub git_host: Vec<String>,
+
+    /// JSON on stdout, one object a line
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// print a valid access token, refreshing it if it must
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "token",
+    example = "onegrant token --format header | curl -H @- https://api.example/me",
+    note = "Reads no stdin, asks nothing, opens nothing. Any number may run at once: one of them refreshes, all \
+            print the same token.",
+    error_code(0, "a token was printed or written"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct Token {
+    /// how long the token must still be valid, where the server grants that much (default: a tenth of its
+    /// lifetime, 30 at most)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
+    pub min_ttl: Option<Duration>,
+
+    /// raw, header ("Authorization: Bearer ...") or json (default: raw)
+    #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
+    pub format: Option<Format>,
+
+    /// write it to a file instead of stdout: mode 0600, replaced atomically
+    #[argh(option, arg_name = "FILE", from_str_fn(path))]
+    pub write: Option<PathBuf>,
+}
+
+/// get a new access token, though the old one may be valid yet
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "refresh",
+    example = "printf %s \"$REFUSED\" | onegrant refresh --rejected",
+    note = "Calls at the same time share one refresh: if the access token changed since this process first read \
+            it, that one is the answer.",
+    error_code(0, "there is a new access token"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct Refresh {
+    /// read the access token that a server refused from stdin: refresh only if the store still holds it
+    #[argh(switch)]
+    pub rejected: bool,
+}
+
+/// show what is stored, without the network and without secrets
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "status",
+    example = "onegrant status",
+    error_code(0, "a token can be had"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(5, "the store failed")
+)]
+pub struct Status {
+    /// JSON on stdout
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// show whose grant it is, as the server says
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "whoami",
+    example = "onegrant whoami --json",
+    note = "Asks the userinfo endpoint; where there is none, shows the claims of the ID token.",
+    error_code(0, "somebody is logged in"),
+    error_code(2, "usage or configuration, or neither endpoint nor ID token"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct Whoami {
+    /// the whole answer as JSON on stdout
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// revoke the grant and delete it
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "logout",
+    example = "onegrant logout",
+    note = "Deletes here whatever the server answers, and says whether the server has revoked the grant, failed to, \
+            or offers nothing to revoke it with.",
+    error_code(0, "deleted here"),
+    error_code(2, "usage or configuration"),
+    error_code(5, "the store failed: not deleted")
+)]
+pub struct Logout {
+    /// delete here only, and leave the grant valid at the server
+    #[argh(switch)]
+    pub local: bool,
+}
+
+/// list the profiles of the store
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "profiles",
+    example = "onegrant profiles",
+    error_code(0, "listed, one a line; there may be none"),
+    error_code(2, "usage or configuration"),
+    error_code(5, "the store failed")
+)]
+pub struct Profiles {}
+
+/// What `onegrant token` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The token and a newline.
+    #[default]
+    Raw,
+    /// A line for `curl -H`.
+    Header,
+    /// One JSON object.
+    Json,
+}
+
+/// Where a secret is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Standard input, written `-`.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// `KEY=VALUE`; the value may be empty and may hold further equals signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The part before the first equals sign.
+    pub name: String,
+    /// The rest.
+    pub value: String,
+}
+
+/// The longest `--min-ttl` that means anything, in seconds: some thirty years. A longer one is cut to it.
+pub const LONGEST_TTL_SECONDS: u32 = 1_000_000_000;
+
+/// Seconds as people write them: digits, with a fraction or without; no sign, exponent or unit.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let complaint = || "not a number of seconds".to_owned();
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(complaint());
+    }
+    let number: f64 = text.parse().map_err(|_| complaint())?;
+    Ok(Duration::from_secs_f64(number.min(f64::from(LONGEST_TTL_SECONDS))))
+}
+
+fn non_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn input(text: &str) -> Result<Input, String> {
+    if text == "-" { Ok(Input::Stdin) } else { path(text).map(Input::File) }
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "raw" => Ok(Format::Raw),
+        "header" => Ok(Format::Header),
+        "json" => Ok(Format::Json),
+        _ => Err("not one of raw, header, json".to_owned()),
+    }
+}
+
+fn client_authentication(text: &str) -> Result<ClientAuthentication, String> {
+    match text {
+        "none" => Ok(ClientAuthentication::None),
+        "basic" => Ok(ClientAuthentication::Basic),
+        "post" => Ok(ClientAuthentication::Post),
+        _ => Err("not one of none, basic, post".to_owned()),
+    }
+}
+
+/// The value never stands in a message: it may be a secret all the same.
+fn parameter(text: &str) -> Result<Parameter, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok(Parameter { name: name.to_owned(), value: value.to_owned() })
+        }
+        _ => Err("not of the form KEY=VALUE".to_owned()),
+    }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/@?#\\".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("not HOST or HOST:PORT, without a scheme and a path".to_owned())
+    }
+}

@@ -1,0 +1,194 @@
+//! What a login needs to know: from the options, from discovery, and from what is stored.
+
+use super::super::{Context, read_secret};
+use crate::cli::{self, Input};
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{ClientAuthentication, Document, Secret, VERSION};
+use crate::oauth::discovery;
+use crate::protocol::metadata::{Metadata, endpoint_url};
+use serde_json::Map;
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// The document of the login, without a session. What the options do not say is taken from the server's metadata,
+/// and what that does not say from the stored document of the same server.
+pub fn gather(
+    arguments: &cli::Login,
+    before: Option<&Document>,
+    context: &Context,
+) -> Result<Document, Failure> {
+    if arguments.refresh_token_stdin && arguments.client_secret_file == Some(Input::Stdin) {
+        let message = "--refresh-token-stdin and --client-secret-file - both want stdin";
+        return Err(Failure::new(Kind::Usage, message).hint("put the client secret into a file of mode 0600"));
+    }
+    let metadata = match &arguments.issuer {
+        Some(issuer) => Some(discovery::discover(context.client(), issuer, context.left())?),
+        None => None,
+    };
+    let before = before.filter(|before| is_same_server(arguments, metadata.as_ref(), before));
+    let mut document = start(arguments, metadata.as_ref(), before, context)?;
+    endpoints(&mut document, arguments);
+    client(&mut document, arguments, metadata.as_ref())?;
+
+    document.scope = arguments.scope.clone().or(document.scope);
+    document.audience = arguments.audience.clone().or(document.audience);
+    if !arguments.resource.is_empty() {
+        document.resource = arguments.resource.clone();
+    }
+    if !arguments.git_host.is_empty() {
+        document.git_hosts = arguments.git_host.clone();
+    }
+    for parameter in &arguments.param {
+        document.parameters.insert(parameter.name.clone(), parameter.value.clone());
+    }
+    check(&document)?;
+    Ok(document)
+}
+
+/// Another server's client, scope and parameters mean nothing to this one.
+fn is_same_server(arguments: &cli::Login, metadata: Option<&Metadata>, before: &Document) -> bool {
+    match (metadata, &arguments.token_endpoint) {
+        (Some(metadata), _) => before.issuer.as_ref() == Some(&metadata.issuer),
+        (None, Some(token_endpoint)) => before.token_endpoint == *token_endpoint,
+        (None, None) => true,
+    }
+}
+
+fn start(
+    arguments: &cli::Login,
+    metadata: Option<&Metadata>,
+    before: Option<&Document>,
+    context: &Context,
+) -> Result<Document, Failure> {
+    let blank = |issuer: String, token_endpoint: String| Document {
+        version: VERSION,
+        issuer: Some(issuer),
+        token_endpoint,
+        authorization_endpoint: None,
+        device_authorization_endpoint: None,
+        revocation_endpoint: None,
+        userinfo_endpoint: None,
+        client_id: String::new(),
+        client_secret: None,
+        client_auth: ClientAuthentication::None,
+        scope: None,
+        resource: Vec::new(),
+        audience: None,
+        parameters: BTreeMap::new(),
+        git_hosts: Vec::new(),
+        session: None,
+        rejected_refresh_token_sha256: None,
+        last_refresh: None,
+        other: Map::new(),
+    };
+    let mut document = match (before, metadata, &arguments.token_endpoint) {
+        (Some(before), _, _) => before.clone(),
+        (None, Some(metadata), _) => blank(metadata.issuer.clone(), metadata.token_endpoint.clone()),
+        (None, None, Some(token_endpoint)) => blank(origin(token_endpoint)?, token_endpoint.clone()),
+        (None, None, None) => {
+            let message = format!("cannot log in: profile {} knows no server yet", context.globals.profile);
+            return Err(Failure::new(Kind::Usage, message)
+                .hint("onegrant login https://ISSUER --client-id ID --device"));
+        }
+    };
+    if let Some(metadata) = metadata {
+        document.token_endpoint = metadata.token_endpoint.clone();
+        document.authorization_endpoint = metadata.authorization_endpoint.clone();
+        document.device_authorization_endpoint = metadata.device_authorization_endpoint.clone();
+        document.revocation_endpoint = metadata.revocation_endpoint.clone();
+        document.userinfo_endpoint = metadata.userinfo_endpoint.clone();
+    }
+    document.version = VERSION;
+    document.session = None;
+    document.rejected_refresh_token_sha256 = None;
+    document.last_refresh = None;
+    Ok(document)
+}
+
+fn endpoints(document: &mut Document, arguments: &cli::Login) {
+    if let Some(token_endpoint) = &arguments.token_endpoint {
+        document.token_endpoint = token_endpoint.clone();
+    }
+    let given = [
+        (&arguments.authorization_endpoint, &mut document.authorization_endpoint),
+        (&arguments.device_authorization_endpoint, &mut document.device_authorization_endpoint),
+        (&arguments.revocation_endpoint, &mut document.revocation_endpoint),
+        (&arguments.userinfo_endpoint, &mut document.userinfo_endpoint),
+    ];
+    for (given, stored) in given {
+        if given.is_some() {
+            stored.clone_from(given);
+        }
+    }
+}
+
+fn client(document: &mut Document, arguments: &cli::Login, metadata: Option<&Metadata>) -> Result<(), Failure> {
+    let is_another_client = arguments.client_id.as_ref().is_some_and(|id| *id != document.client_id);
+    if is_another_client {
+        document.client_secret = None;
+        document.client_auth = ClientAuthentication::None;
+    }
+    if let Some(client_id) = &arguments.client_id {
+        document.client_id = client_id.clone();
+    }
+    if document.client_id.is_empty() {
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
+            .hint("onegrant login ISSUER --client-id ID   (the identifier that the server gave your application)"));
+    }
+    if let Some(input) = &arguments.client_secret_file {
+        document.client_secret = Some(secret(input)?);
+        document.client_auth = announced(metadata);
+    }
+    if let Some(client_auth) = arguments.client_auth {
+        document.client_auth = client_auth;
+    }
+    if document.client_auth != ClientAuthentication::None && document.client_secret.is_none() {
+        let message = "cannot log in: --client-auth basic and post need a client secret";
+        return Err(Failure::new(Kind::Usage, message).hint("add --client-secret-file FILE"));
+    }
+    Ok(())
+}
+
+/// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`.
+fn announced(metadata: Option<&Metadata>) -> ClientAuthentication {
+    let methods = metadata.map_or(&[][..], |metadata| &metadata.token_endpoint_auth_methods_supported);
+    let has = |method: &str| methods.iter().any(|announced| announced == method);
+    match has("client_secret_post") && !has("client_secret_basic") {
+        true => ClientAuthentication::Post,
+        false => ClientAuthentication::Basic,
+    }
+}
+
+fn secret(input: &Input) -> Result<Secret, Failure> {
+    match input {
+        Input::Stdin => read_secret(&mut std::io::stdin().lock(), "the client secret on stdin"),
+        Input::File(path) => {
+            let shown = printable(&path.display().to_string());
+            let mut file = File::open(path).map_err(|error| {
+                Failure::new(Kind::Usage, format!("cannot read the client secret from {shown}: {error}"))
+            })?;
+            read_secret(&mut file, &format!("the client secret in {shown}"))
+        }
+    }
+}
+
+/// Where nothing names an issuer, the server's origin stands for it.
+fn origin(token_endpoint: &str) -> Result<String, Failure> {
+    let address = endpoint_url(token_endpoint)?;
+    let scheme = if address.is_secure { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", address.host_and_port()))
+}
+
+fn check(document: &Document) -> Result<(), Failure> {
+    endpoint_url(&document.token_endpoint)?;
+    let others = [
+        &document.authorization_endpoint,
+        &document.device_authorization_endpoint,
+        &document.revocation_endpoint,
+        &document.userinfo_endpoint,
+    ];
+    for url in others.into_iter().flatten() {
+        endpoint_url(url)?;
+    }
+    Ok(())
+}

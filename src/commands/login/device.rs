@@ -1,0 +1,84 @@
+//! `--device`: a person confirms on any other device (RFC 8628).
+
+use super::super::Context;
+use super::Obtained;
+use crate::cli;
+use crate::driver::Clock;
+use crate::error::{Failure, printable};
+use crate::grant::Document;
+use crate::oauth;
+use crate::output;
+use crate::protocol::device::{DeviceAuthorization, Event, Polling, Step};
+use crate::system::SignalsHeld;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::json;
+use std::io::IsTerminal;
+
+/// Asks, shows the address and the code, and polls until the person has decided.
+pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> Result<Obtained, Failure> {
+    let timeout = context.globals.timeout;
+    let began = context.now().elapsed;
+    let authorization = oauth::device::authorize(context.client(), document, timeout, context.now().wall)?;
+    show(arguments, &authorization)?;
+    let mut polling = Polling::new(&authorization);
+    let mut event = Event::Waited;
+    let mut sent_at = context.now().wall;
+    let mut signals = None;
+    loop {
+        match polling.next(event, context.now().elapsed.saturating_sub(began)) {
+            Step::Wait(duration) => {
+                // Ctrl-C between two polls loses nothing.
+                signals = None;
+                context.pause(duration);
+                event = Event::Waited;
+            }
+            Step::Poll => {
+                signals = signals.or_else(SignalsHeld::hold);
+                sent_at = context.now().wall;
+                let code = &authorization.device_code;
+                let answer = oauth::device::poll(context.client(), document, code, timeout, sent_at)?;
+                event = Event::Answered(answer);
+            }
+            Step::Granted(answer) => {
+                return Ok(Obtained { session: answer.session(None, sent_at), signals, guard: None });
+            }
+            Step::Ended(failure) => return Err(failure),
+        }
+    }
+}
+
+fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> Result<(), Failure> {
+    if arguments.json {
+        let event = json!({
+            "event": "device_authorization",
+            "verification_uri": authorization.verification_uri,
+            "verification_uri_complete": authorization.verification_uri_complete,
+            "user_code": authorization.user_code,
+            "expires_in": authorization.expires_in.as_secs(),
+            "interval": authorization.interval.as_secs(),
+        });
+        return output::answer(format!("{event}\n").as_bytes());
+    }
+    let complete = authorization.verification_uri_complete.as_deref();
+    if let Some(code) = complete.filter(|_| std::io::stderr().is_terminal()).and_then(qr_code) {
+        output::say(&code);
+    }
+    output::say(&format!(
+        "open  {}\ncode  {}\n",
+        printable(complete.unwrap_or(&authorization.verification_uri)),
+        printable(&authorization.user_code)
+    ));
+    Ok(())
+}
+
+/// The address for a telephone's camera: dark modules on light, whatever the terminal's colours.
+fn qr_code(address: &str) -> Option<String> {
+    let code = QrCode::new(address).ok()?;
+    let picture = code
+        .render::<Dense1x2>()
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark)
+        .build();
+    Some(format!("{picture}\n"))
+}

@@ -1,0 +1,144 @@
+//! `onegrant login`: gets a grant and stores it.
+
+mod configuration;
+mod device;
+mod imported;
+
+use super::Context;
+use crate::cli;
+use crate::driver::{self, Existing, TokenEndpoint};
+use crate::error::{Failure, Kind};
+use crate::grant::{DOCUMENT_LIMIT, Document, Session};
+use crate::lock::Guard;
+use crate::output;
+use crate::session::{Revision, expiry};
+use crate::store::file::absent;
+use crate::store::{Store, Written};
+use crate::system::SignalsHeld;
+use serde_json::json;
+
+/// How often a login is stored again because somebody else's came first.
+const MAX_STORES: u32 = 8;
+
+/// The room that must be there before a person is asked for anything, in bytes.
+const ROOM: usize = DOCUMENT_LIMIT / 8;
+
+/// A flow that gets a grant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Device,
+    Imported,
+}
+
+/// Logs in.
+pub fn run(arguments: &cli::Login, context: &Context) -> Result<(), Failure> {
+    let existing = driver::read_for_login(&context.store, context)?;
+    context.store.check_writable(ROOM)?;
+    let before = match &existing {
+        Existing::Document(stored) => Some(&stored.document),
+        Existing::Nothing | Existing::Unreadable => None,
+    };
+    let mut document = configuration::gather(arguments, before, context)?;
+    let session = match choose(arguments, &document)? {
+        Flow::Device => device::run(arguments, &document, context)?,
+        Flow::Imported => imported::run(&document, context)?,
+    };
+    document.session = Some(session.session);
+    let stored = store(document, session.guard, context)?;
+    drop(session.signals);
+    report(arguments, &stored, context)
+}
+
+/// A new session, and what is held from the moment that it exists until it is stored.
+struct Obtained {
+    session: Session,
+    signals: Option<SignalsHeld>,
+    guard: Option<Guard>,
+}
+
+fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> {
+    match (arguments.device, arguments.refresh_token_stdin) {
+        (true, true) => {
+            Err(Failure::new(Kind::Usage, "--device and --refresh-token-stdin exclude each other"))
+        }
+        (false, true) => Ok(Flow::Imported),
+        (true, false) => Ok(Flow::Device),
+        (false, false) if document.device_authorization_endpoint.is_some() => Ok(Flow::Device),
+        (false, false) => Err(Failure::new(
+            Kind::Usage,
+            "cannot log in: the server announces no device authorization endpoint",
+        )
+        .hint("onegrant login --refresh-token-stdin < FILE   (imports a refresh token)")),
+    }
+}
+
+/// Stores the new grant over whatever is there: a login is what a person wants now.
+fn store(document: Document, guard: Option<Guard>, context: &Context) -> Result<Document, Failure> {
+    let bytes = document
+        .to_bytes()
+        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write the document: {error}")))?;
+    let _guard = match guard {
+        Some(guard) => Some(guard),
+        None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
+    };
+    if let Existing::Unreadable = driver::read_for_login(&context.store, context)? {
+        let aside = context.store.set_aside()?;
+        let message = format!("the unreadable document was kept as {}", aside.display());
+        output::warning(&Failure::new(Kind::Store, message));
+    }
+    for _ in 0..MAX_STORES {
+        let snapshot = context.store.read()?;
+        let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
+        match context.store.replace(&expected, &bytes, None) {
+            Written::Done => return Ok(document),
+            Written::Lost(_) | Written::Unknown => continue,
+            Written::Failed { failure, .. } => return Err(lost(&document, &failure, context)),
+        }
+    }
+    let busy = Failure::new(Kind::Store, "the document keeps changing under the login");
+    Err(lost(&document, &busy, context))
+}
+
+/// A grant that cannot be stored is of no use, and must not live on unknown to everybody.
+fn lost(document: &Document, failure: &Failure, context: &Context) -> Failure {
+    if let Some(refresh_token) = document.refresh_token() {
+        context.revoke(document, refresh_token, context.globals.timeout);
+    }
+    let message = format!("logged in, but the grant could not be stored: {}", failure.message);
+    Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
+}
+
+fn report(arguments: &cli::Login, document: &Document, context: &Context) -> Result<(), Failure> {
+    let expires_at = document.session.as_ref().and_then(expiry);
+    let has_refresh_token = document.refresh_token().is_some();
+    if !has_refresh_token {
+        let scope = document.scope.as_deref().unwrap_or("");
+        let wanted = format!("{scope} offline_access");
+        let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
+        let hint = format!(
+            "{} --scope \"{}\"   (Google wants --param access_type=offline instead)",
+            context.login_command(),
+            crate::error::printable(&wanted)
+        );
+        output::warning(&Failure::new(Kind::Usage, message).hint(hint));
+    }
+    let profile = context.globals.profile.as_str();
+    if arguments.json {
+        let scope = document.session.as_ref().and_then(|session| session.scope.as_ref());
+        let result = json!({
+            "event": "logged_in",
+            "profile": profile,
+            "issuer": document.issuer,
+            "expires_at": expires_at,
+            "has_refresh_token": has_refresh_token,
+            "scope": scope.or(document.scope.as_ref()),
+        });
+        return output::answer(format!("{result}\n").as_bytes());
+    }
+    let until = match expires_at {
+        Some(end) => format!(", access token valid until {}", crate::session::date(end)),
+        None => String::new(),
+    };
+    output::say(&format!("onegrant: logged in: profile {profile}{until}\n"));
+    Ok(())
+}
