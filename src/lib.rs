@@ -2,4 +2,6 @@
 
 pub mod error;
 pub mod grant;
+pub mod http;
 pub mod protocol;
+pub mod system;

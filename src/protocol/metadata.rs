@@ -77,7 +77,7 @@ pub fn endpoint_url(url: &str) -> Result<Address, Failure> {
 }
 
 /// Where any `http` or `https` URL points, whether or not a credential may go there.
-pub(super) fn address_of(url: &str) -> Option<Address> {
+pub(crate) fn address_of(url: &str) -> Option<Address> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     let host = authority.rsplit('@').next()?;
