@@ -7,8 +7,8 @@ use crate::lock::{Guard, Locked};
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
 use crate::session::{
-    Claiming, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
-    Stored, View,
+    Claiming, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision,
+    Settings, Step, Stored, View,
 };
 use crate::store::{Record, RecordName, Snapshot, Store, Written};
 use crate::system::SignalsHeld;
@@ -36,8 +36,8 @@ pub trait TokenEndpoint {
     /// Spends the refresh token; ends within `timeout`.
     fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer;
 
-    /// Revokes a refresh token that nobody will use (RFC 7009), as well as it can.
-    fn revoke(&self, document: &Document, refresh_token: &Secret, timeout: Duration);
+    /// Revokes the session's refresh token, which nobody will use (RFC 7009), as well as it can.
+    fn revoke(&self, document: &Document, timeout: Duration);
 }
 
 /// Time, and who is who in it.
@@ -155,7 +155,11 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
 /// Enters the place where a session changes, for a login or a logout: takes the lock, and where none can be had
 /// waits until nobody spends the stored refresh token. A claim that outlasts the deadline is not waited for: its
 /// late answer meets a changed store, and gives way.
-pub fn enter(seams: &Seams, lock_use: LockUse, deadline: Duration) -> std::result::Result<Option<Guard>, Failure> {
+pub fn enter(
+    seams: &Seams,
+    lock_use: LockUse,
+    deadline: Duration,
+) -> std::result::Result<Option<Guard>, Failure> {
     let left = || deadline.saturating_sub(seams.clock.now().elapsed);
     let guard = match lock_use {
         LockUse::Auto | LockUse::Require => match seams.store.lock(Patience::Queue, left()) {
@@ -164,7 +168,8 @@ pub fn enter(seams: &Seams, lock_use: LockUse, deadline: Duration) -> std::resul
             Locked::Failed(failure) => return Err(failure),
             Locked::Busy | Locked::Unanswered => {
                 let message = format!("another process still held the lock after {} s", deadline.as_secs());
-                return Err(Failure::new(Kind::Temporary, message).hint("try again, or wait longer: --timeout SECONDS"));
+                return Err(Failure::new(Kind::Temporary, message)
+                    .hint("try again, or wait longer: --timeout SECONDS"));
             }
         },
         LockUse::Claim => None,
@@ -275,9 +280,9 @@ impl Run<'_> {
             Step::Replace { expected, document, attempt } => {
                 Event::Replaced(self.replace(&expected, &document, &attempt))
             }
-            Step::Revoke { document, refresh_token } => {
+            Step::Revoke { document } => {
                 self.tell(1, "logged out meanwhile: revoking the new refresh token");
-                self.seams.endpoint.revoke(&document, &refresh_token, REVOCATION_LIMIT);
+                self.seams.endpoint.revoke(&document, REVOCATION_LIMIT);
                 Event::Noted
             }
             // The loop ends before it performs this one.

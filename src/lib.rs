@@ -27,7 +27,12 @@ use std::process::ExitCode;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let clock = system::Clock::start();
     match arguments::parse(arguments, &Environment::from_variables(|name| std::env::var_os(name))) {
-        Ok(Parsed::Run(globals, command)) => finish(dispatch(&command, &Context::new(globals, clock))),
+        Ok(Parsed::Run(globals, command)) => {
+            let context = Context::new(globals, clock);
+            let result = dispatch(&command, &context);
+            context.tell_network_warnings();
+            finish(result)
+        }
         // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
         Ok(Parsed::Print(text)) => {
             let _ = output::answer(text.as_bytes());

@@ -25,33 +25,32 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
     let signals = SignalsHeld::hold();
     let revocation = match arguments.local {
         true => None,
-        false => Some(revoke(&stored.document, context)),
+        false => revocation::revoke(context.client(), &stored.document, context.left()),
     };
     context.store.remove()?;
     drop(guard);
     drop(signals);
-    tell(&stored.document, revocation.as_ref(), context)
+    tell(arguments, &stored.document, revocation.as_ref(), context)
 }
 
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
 fn nothing(context: &Context) -> Result<(), Failure> {
-    let text = format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
+    let text =
+        format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
     output::answer(text.as_bytes())
 }
 
-fn revoke(document: &Document, context: &Context) -> Revocation {
-    match document.refresh_token() {
-        Some(refresh_token) => {
-            revocation::revoke(context.client(), document, refresh_token, context.left())
-        }
-        None => Revocation::Nothing,
-    }
-}
-
-fn tell(document: &Document, revocation: Option<&Revocation>, context: &Context) -> Result<(), Failure> {
+fn tell(
+    arguments: &cli::Logout,
+    document: &Document,
+    revocation: Option<&Revocation>,
+    context: &Context,
+) -> Result<(), Failure> {
     let profile = &context.globals.profile;
     let still_valid = || match document.session.as_ref().and_then(crate::session::expiry) {
-        Some(end) if end > driver::Clock::now(context).wall => format!("; tokens handed out stay valid until {}", date(end)),
+        Some(end) if end > driver::Clock::now(context).wall => {
+            format!("; tokens handed out stay valid until {}", date(end))
+        }
         _ => String::new(),
     };
     match revocation {
@@ -63,8 +62,12 @@ fn tell(document: &Document, revocation: Option<&Revocation>, context: &Context)
             output::warning(&Failure::new(Kind::Temporary, failed));
             output::answer(format!("revocation failed; deleted here: profile {profile}\n").as_bytes())
         }
-        Some(Revocation::Nothing) | None => {
-            let why = if revocation.is_some() { "nothing to revoke" } else { "not revoked (--local)" };
+        Some(Revocation::Unsupported) | None => {
+            let why = match (arguments.local, revocation) {
+                (true, _) => "not revoked (--local)",
+                (false, Some(_)) => "nothing to revoke: the server does not revoke such tokens",
+                (false, None) => "nothing to revoke",
+            };
             output::answer(format!("{why}; deleted here: profile {profile}{}\n", still_valid()).as_bytes())
         }
     }

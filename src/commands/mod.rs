@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::http::Client;
 use crate::oauth;
+use crate::oauth::token::TokenEndpoint;
 use crate::output;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
@@ -58,15 +59,16 @@ impl Context {
         self.clock.now().elapsed.saturating_add(self.globals.timeout)
     }
 
-    /// The HTTP client. Its warnings are told when it is made.
+    /// The HTTP client.
     pub fn client(&self) -> &Client {
-        self.client.get_or_init(|| {
-            let client = Client::new(&system::Environment::read());
-            for warning in client.warnings() {
-                output::warning(&Failure::new(Kind::Usage, warning.clone()));
-            }
-            client
-        })
+        self.client.get_or_init(|| Client::new(&system::Environment::read()))
+    }
+
+    /// Tells what was wrong with the network's configuration without being an error.
+    pub fn tell_network_warnings(&self) {
+        for warning in self.client.get().map(Client::warnings).unwrap_or_default() {
+            output::warning(&Failure::new(Kind::Usage, warning.clone()));
+        }
     }
 
     /// Gets a token, refreshing if it must, and tells the warnings that come with it.
@@ -118,7 +120,8 @@ impl Context {
     /// Fails with exit 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
         let message = format!("profile {} has no grant", self.globals.profile);
-        Failure::new(Kind::LoginRequired, message).hint(format!("{} ISSUER --client-id ID", self.login_command()))
+        Failure::new(Kind::LoginRequired, message)
+            .hint(format!("{} ISSUER --client-id ID", self.login_command()))
     }
 }
 
@@ -146,17 +149,18 @@ impl Clock for Context {
     }
 
     fn nonce(&self) -> Result<String, Failure> {
-        system::nonce().map_err(|error| Failure::new(Kind::Defect, format!("cannot begin a refresh: {error}")))
+        system::nonce()
+            .map_err(|error| Failure::new(Kind::Defect, format!("cannot begin a refresh: {error}")))
     }
 }
 
 impl driver::TokenEndpoint for Context {
     fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer {
-        oauth::token::refresh(self.client(), document, refresh_token, timeout, self.clock.now().wall)
+        TokenEndpoint::new(self.client()).refresh(document, refresh_token, timeout, self.clock.now().wall)
     }
 
-    fn revoke(&self, document: &Document, refresh_token: &Secret, timeout: Duration) {
-        oauth::revocation::revoke(self.client(), document, refresh_token, timeout);
+    fn revoke(&self, document: &Document, timeout: Duration) {
+        oauth::revocation::revoke(self.client(), document, timeout);
     }
 }
 
@@ -169,11 +173,17 @@ fn read_secret(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {whence}: {error}")))?;
     if text.len() > SECRET_LIMIT {
-        return Err(Failure::new(Kind::Usage, format!("cannot use {whence}: longer than {SECRET_LIMIT} bytes")));
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("cannot use {whence}: longer than {SECRET_LIMIT} bytes"),
+        ));
     }
     let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
     if !crate::grant::is_visible_ascii(secret.expose()) {
-        return Err(Failure::new(Kind::Usage, format!("cannot use {whence}: it is empty or holds control characters")));
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("cannot use {whence}: it is empty or holds control characters"),
+        ));
     }
     Ok(secret)
 }

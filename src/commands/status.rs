@@ -42,7 +42,8 @@ impl<'a> Report<'a> {
     fn new(context: &'a Context, document: &'a Document, rejected: Option<Failure>) -> Self {
         let now = context.now();
         let session = document.session.as_ref();
-        let freshness = session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
+        let freshness =
+            session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
         let can_refresh = document.refresh_token().is_some() && rejected.is_none();
         let state = match freshness {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
@@ -111,21 +112,32 @@ impl<'a> Report<'a> {
         line("client", self.document.client_id.clone());
         let scope = session.and_then(|session| session.scope.clone()).or_else(|| self.document.scope.clone());
         line("scope", scope.unwrap_or_else(|| "as the server chose".to_owned()));
-        line("access token", match (self.valid_for, session) {
-            (_, None) => "none: the session has ended".to_owned(),
-            (None, Some(_)) => "valid until a server refuses it".to_owned(),
-            (Some(0), Some(_)) => format!("expired since {}", date(self.expires_at.unwrap_or(0))),
-            (Some(left), Some(_)) => format!("valid for {left} s, until {}", date(self.expires_at.unwrap_or(0))),
-        });
-        line("refresh token", match (&self.rejected, self.document.refresh_token()) {
-            (Some(_), _) => "refused by the server".to_owned(),
-            (None, Some(_)) => "stored".to_owned(),
-            (None, None) => "none".to_owned(),
-        });
-        line("refreshed", match &self.document.last_refresh {
-            Some(last) => format!("{} by process {} on {}", date(last.at), last.pid, last.host),
-            None => "not since the login".to_owned(),
-        });
+        line(
+            "access token",
+            match (self.valid_for, session) {
+                (_, None) => "none: the session has ended".to_owned(),
+                (None, Some(_)) => "valid until a server refuses it".to_owned(),
+                (Some(0), Some(_)) => format!("expired since {}", date(self.expires_at.unwrap_or(0))),
+                (Some(left), Some(_)) => {
+                    format!("valid for {left} s, until {}", date(self.expires_at.unwrap_or(0)))
+                }
+            },
+        );
+        line(
+            "refresh token",
+            match (&self.rejected, self.document.refresh_token()) {
+                (Some(_), _) => "refused by the server".to_owned(),
+                (None, Some(_)) => "stored".to_owned(),
+                (None, None) => "none".to_owned(),
+            },
+        );
+        line(
+            "refreshed",
+            match &self.document.last_refresh {
+                Some(last) => format!("{} by process {} on {}", date(last.at), last.pid, last.host),
+                None => "not since the login".to_owned(),
+            },
+        );
         line("level", match &self.level {
             Ok(Level::Locked) => "locked: one process at a time spends a refresh token".to_owned(),
             Ok(Level::Claimed) => "claimed: an exclusive record stands for the lock".to_owned(),

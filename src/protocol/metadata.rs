@@ -3,8 +3,9 @@
 use super::Reply;
 use super::reply::Content;
 use crate::error::{Failure, Kind, printable};
+// From `core`: addresses as values, no sockets.
+use core::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest URL that is taken, in bytes: what common servers accept.
 pub const URL_LIMIT: usize = 8192;
@@ -77,7 +78,7 @@ pub fn endpoint_url(url: &str) -> Result<Address, Failure> {
 }
 
 /// Where any `http` or `https` URL points, whether or not a credential may go there.
-pub(super) fn address_of(url: &str) -> Option<Address> {
+pub(crate) fn address_of(url: &str) -> Option<Address> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     let host = authority.rsplit('@').next()?;

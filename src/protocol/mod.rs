@@ -8,6 +8,7 @@ pub mod device;
 pub mod metadata;
 pub mod revocation;
 pub mod token;
+pub mod userinfo;
 
 mod reply;
 

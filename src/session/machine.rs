@@ -529,13 +529,8 @@ impl Machine {
             }
             Replacement::Lost(None) => {
                 let gone = texts::logged_out(&self.settings.profile);
-                match document.refresh_token().cloned() {
-                    Some(refresh_token) => {
-                        self.phase = Phase::Revoking(gone);
-                        Step::Revoke { document: *document, refresh_token }
-                    }
-                    None => self.withdraw_and_end(Err(gone)),
-                }
+                self.phase = Phase::Revoking(gone);
+                Step::Revoke { document: *document }
             }
             Replacement::Lost(Some(stored)) if self.may_follow(&stored) && self.rebases < MAX_REBASES => {
                 self.rebases += 1;

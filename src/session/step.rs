@@ -221,12 +221,10 @@ pub enum Step {
         /// The own record, whose reserved room is used; all records on that refresh token end with a success.
         attempt: (String, u64),
     },
-    /// Revoke a refresh token that nobody will use (RFC 7009).
+    /// Revoke the session's refresh token, which nobody will use (RFC 7009).
     Revoke {
-        /// Whose endpoint and client.
+        /// The session, its endpoint and its client.
         document: Document,
-        /// What to revoke.
-        refresh_token: Secret,
     },
     /// Stop.
     Finish(Result),

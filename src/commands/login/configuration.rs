@@ -122,7 +122,11 @@ fn endpoints(document: &mut Document, arguments: &cli::Login) {
     }
 }
 
-fn client(document: &mut Document, arguments: &cli::Login, metadata: Option<&Metadata>) -> Result<(), Failure> {
+fn client(
+    document: &mut Document,
+    arguments: &cli::Login,
+    metadata: Option<&Metadata>,
+) -> Result<(), Failure> {
     let is_another_client = arguments.client_id.as_ref().is_some_and(|id| *id != document.client_id);
     if is_another_client {
         document.client_secret = None;
@@ -132,8 +136,9 @@ fn client(document: &mut Document, arguments: &cli::Login, metadata: Option<&Met
         document.client_id = client_id.clone();
     }
     if document.client_id.is_empty() {
-        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
-            .hint("onegrant login ISSUER --client-id ID   (the identifier that the server gave your application)"));
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(
+            "onegrant login ISSUER --client-id ID   (the identifier that the server gave your application)",
+        ));
     }
     if let Some(input) = &arguments.client_secret_file {
         document.client_secret = Some(secret(input)?);

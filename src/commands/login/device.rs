@@ -7,6 +7,7 @@ use crate::driver::Clock;
 use crate::error::{Failure, printable};
 use crate::grant::Document;
 use crate::oauth;
+use crate::oauth::token::TokenEndpoint;
 use crate::output;
 use crate::protocol::device::{DeviceAuthorization, Event, Polling, Step};
 use crate::system::SignalsHeld;
@@ -37,7 +38,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> Re
                 signals = signals.or_else(SignalsHeld::hold);
                 sent_at = context.now().wall;
                 let code = &authorization.device_code;
-                let answer = oauth::device::poll(context.client(), document, code, timeout, sent_at)?;
+                let answer = TokenEndpoint::new(context.client()).poll(document, code, timeout, sent_at);
                 event = Event::Answered(answer);
             }
             Step::Granted(answer) => {
@@ -75,10 +76,6 @@ fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> Result<(
 /// The address for a telephone's camera: dark modules on light, whatever the terminal's colours.
 fn qr_code(address: &str) -> Option<String> {
     let code = QrCode::new(address).ok()?;
-    let picture = code
-        .render::<Dense1x2>()
-        .dark_color(Dense1x2::Light)
-        .light_color(Dense1x2::Dark)
-        .build();
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     Some(format!("{picture}\n"))
 }

@@ -21,7 +21,10 @@ pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> 
         answer = context.refresh(document, &refresh_token, context.left());
     }
     let refused = |kind, words: String| {
-        Failure::new(kind, format!("cannot log in: the server refused the refresh token: {words}; nothing was stored"))
+        Failure::new(
+            kind,
+            format!("cannot log in: the server refused the refresh token: {words}; nothing was stored"),
+        )
     };
     match answer {
         Answer::Refreshed(answer) => {

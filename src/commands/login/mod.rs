@@ -101,9 +101,7 @@ fn store(document: Document, guard: Option<Guard>, context: &Context) -> Result<
 
 /// A grant that cannot be stored is of no use, and must not live on unknown to everybody.
 fn lost(document: &Document, failure: &Failure, context: &Context) -> Failure {
-    if let Some(refresh_token) = document.refresh_token() {
-        context.revoke(document, refresh_token, context.globals.timeout);
-    }
+    context.revoke(document, context.globals.timeout);
     let message = format!("logged in, but the grant could not be stored: {}", failure.message);
     Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
 }

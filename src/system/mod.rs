@@ -1,5 +1,9 @@
 //! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
+mod network;
+
+pub use network::{Environment, Setting, resolve_names_without_modules};
+
 use crate::grant::{UnixSeconds, hexadecimal};
 use crate::session::Now;
 use crate::session::attempt::{Owner, Presence};

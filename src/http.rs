@@ -1,0 +1,290 @@
+//! HTTP: the only user of ureq. One request, one connection, one answer or none; no redirect is followed.
+//!
+//! # What an error proves
+//!
+//! A refresh token that left this process may be spent, so every failure must tell whether it can have left.
+//! ureq's errors alone do not tell: the same variants come before and after the request is sent. The body is
+//! therefore handed over through a reader that notices its first use; ureq reads it only after the connection
+//! stands, TLS is done and the head of the request is out.
+//!
+//! | ureq's error | comes from | alone it proves |
+//! |---|---|---|
+//! | `BadUri`, `Http`, `RequireHttpsOnly`, `InvalidProxyUrl` | the request itself | nothing was sent |
+//! | `HostNotFound`, `Timeout(Resolve)` | looking the name up | nothing was sent |
+//! | `ConnectionFailed`, `ConnectProxyFailed`, `Timeout(Connect)` | connecting, the proxy, TLS | nothing was sent |
+//! | `TlsRequired`, `Tls`, `Rustls`, `Pem` | TLS | nothing was sent |
+//! | `Timeout(SendRequest)` | the head of the request | nothing was sent |
+//! | `Io(ConnectionRefused)` | connecting | nothing was sent; not relied on |
+//! | `Io(Uncategorized)` | looking a name up, and others | nothing |
+//! | `Io(InvalidData)` | a bad certificate, a peer without TLS; garbage inside TLS later | nothing |
+//! | `Io(UnexpectedEof)`, `Io(ConnectionReset)`, `Io(BrokenPipe)` | the peer hangs up, in TLS or later | nothing |
+//! | `Timeout(Global)` | any phase | nothing |
+//! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the answer | it was sent |
+//! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
+//!
+//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`]. Proved against real sockets in
+//! `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a new connection, and tries the next
+//! address of a name only where connecting failed.
+
+mod proxy;
+mod resolver;
+mod roots;
+
+use crate::error::{Failure, printable};
+use crate::protocol::metadata::{Address, endpoint_url};
+use crate::protocol::{Method, Reply, Request};
+use crate::system::Environment;
+use roots::Roots;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use ureq::http::HeaderMap;
+use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Error, SendBody};
+
+/// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest body of an answer, in bytes. Tokens with many claims take some tens of KiB.
+pub const BODY_LIMIT: u64 = 1 << 20;
+
+/// The longest head of an answer, in bytes.
+const HEAD_LIMIT: usize = 64 << 10;
+
+/// The size of the two buffers of a connection, in bytes: a request fits into one.
+const BUFFER: usize = 16 << 10;
+
+/// Who asks.
+const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
+
+/// What became of a request. The texts are fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A whole answer, whatever its status.
+    Answered(Reply),
+    /// The body of the request never left this process.
+    NotSent(String),
+    /// The request was sent, or began to be, and no whole answer came. Always so for a GET that fails.
+    Lost(String),
+}
+
+/// Sends requests. Nothing is loaded before the first one.
+pub struct Client {
+    environment: Environment,
+    roots: OnceLock<Roots>,
+}
+
+impl Client {
+    /// A client for this environment. Costs nothing.
+    pub fn new(environment: &Environment) -> Self {
+        Self { environment: environment.clone(), roots: OnceLock::new() }
+    }
+
+    /// What was wrong with the configuration without being an error: CA roots that could not be read. Empty
+    /// before the first request over TLS.
+    pub fn warnings(&self) -> &[String] {
+        self.roots.get().map(|roots| roots.warnings.as_slice()).unwrap_or_default()
+    }
+
+    /// Checks without I/O that requests to `url` can be sent: the URL and the proxy that the environment names
+    /// for it. What this refuses, [`Client::send`] refuses too.
+    pub fn check(&self, url: &str) -> Result<(), Failure> {
+        self.route(url).map(drop)
+    }
+
+    fn route(&self, url: &str) -> Result<(Address, Option<ureq::Proxy>), Failure> {
+        let address = endpoint_url(url)?;
+        let proxy = proxy::proxy_for(&address, &self.environment)?;
+        Ok((address, proxy))
+    }
+
+    /// Sends one request once and waits for the whole answer, no longer than `timeout` in all. Fails where no
+    /// repetition helps: a URL that no credential may be sent to, a proxy that cannot be used.
+    pub fn send(&self, request: &Request, timeout: Duration) -> Result<Outcome, Failure> {
+        let (address, proxy) = self.route(&request.url)?;
+        let exchange = Exchange {
+            roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
+            via: proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port())),
+            timeout,
+            address,
+        };
+        Ok(exchange.run(request, proxy))
+    }
+}
+
+/// One request and what its failure texts need to know.
+struct Exchange<'a> {
+    address: Address,
+    /// The host and port of the proxy.
+    via: Option<String>,
+    /// The CA roots, for TLS.
+    roots: Option<&'a Roots>,
+    timeout: Duration,
+}
+
+impl Exchange<'_> {
+    fn run(&self, request: &Request, proxy: Option<ureq::Proxy>) -> Outcome {
+        let agent = self.agent(proxy);
+        let form = request.parameters.encode();
+        let mut body = Watched { rest: form.expose().as_bytes(), is_read: false };
+        let answer = match request.method {
+            Method::Get => {
+                let builder = agent.get(&request.url);
+                with_authorization(builder, request).call()
+            }
+            Method::Post => {
+                // With its length given the body is not sent in chunks, which some servers do not read.
+                let builder = agent
+                    .post(&request.url)
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .header("content-length", form.expose().len().to_string());
+                with_authorization(builder, request).send(SendBody::from_reader(&mut body))
+            }
+        };
+        let is_sent = body.is_read || request.method == Method::Get;
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(error) if is_sent => return self.lost(&error),
+            Err(error) => return self.not_sent(&error),
+        };
+        let header = |name| text(response.headers(), name);
+        let reply = Reply {
+            status: response.status().as_u16(),
+            retry_after: header("retry-after"),
+            date: header("date"),
+            location: header("location"),
+            body: Vec::new(),
+        };
+        match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+            Ok(body) => Outcome::Answered(Reply { body, ..reply }),
+            Err(error) => self.lost(&error),
+        }
+    }
+
+    /// An agent for one request: no connection outlives it.
+    fn agent(&self, proxy: Option<ureq::Proxy>) -> Agent {
+        let connect = CONNECT_LIMIT.min(self.timeout);
+        // The provider and the roots are given even where no TLS is expected: ureq's own defaults panic.
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(Roots::certificates(self.roots))
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .proxy(proxy)
+            .https_only(self.address.is_secure)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(0)
+            .max_response_header_size(HEAD_LIMIT)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .user_agent(USER_AGENT)
+            .accept("application/json")
+            .timeout_global(Some(self.timeout))
+            .timeout_resolve(Some(connect))
+            .timeout_connect(Some(connect))
+            .build();
+        Agent::with_parts(config, DefaultConnector::default(), resolver::Resolver)
+    }
+
+    fn not_sent(&self, error: &Error) -> Outcome {
+        let target = self.target();
+        let seconds = CONNECT_LIMIT.min(self.timeout).as_secs_f32();
+        Outcome::NotSent(match error {
+            Error::Timeout(_) => format!("no connection to {target} within {seconds} s"),
+            error => format!("cannot connect to {target}: {}{}", causes(error), self.roots_in_use(error)),
+        })
+    }
+
+    fn lost(&self, error: &Error) -> Outcome {
+        let target = self.target();
+        Outcome::Lost(match error {
+            Error::Timeout(_) => {
+                format!("no whole answer from {target} within {} s", self.timeout.as_secs_f32())
+            }
+            Error::BodyExceedsLimit(_) => {
+                format!("the answer from {target} is longer than {BODY_LIMIT} bytes")
+            }
+            Error::LargeResponseHeader(..) => {
+                format!("the head of the answer from {target} is longer than {HEAD_LIMIT} bytes")
+            }
+            error => {
+                format!("no whole answer from {target}: {}{}", causes(error), self.roots_in_use(error))
+            }
+        })
+    }
+
+    fn target(&self) -> String {
+        let target = self.address.host_and_port();
+        match &self.via {
+            Some(proxy) => printable(&format!("{target} through the proxy {proxy}")),
+            None => target,
+        }
+    }
+
+    /// Whose word was taken, where TLS failed: a missing private CA is the usual reason.
+    fn roots_in_use(&self, error: &Error) -> String {
+        match self.roots {
+            Some(roots) if is_tls(error) => format!(" (CA roots in use: {})", roots.origin),
+            _ => String::new(),
+        }
+    }
+}
+
+fn with_authorization<B>(builder: ureq::RequestBuilder<B>, request: &Request) -> ureq::RequestBuilder<B> {
+    match &request.authorization {
+        Some(authorization) => builder.header("authorization", authorization.expose()),
+        None => builder,
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// The body of a request, and whether anybody has looked at it.
+struct Watched<'a> {
+    rest: &'a [u8],
+    is_read: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_read = true;
+        self.rest.read(buffer)
+    }
+}
+
+fn is_tls(error: &Error) -> bool {
+    match error {
+        Error::Tls(_) | Error::Rustls(_) => true,
+        Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
+/// The error with all its causes, fit to be shown.
+fn causes(error: &Error) -> String {
+    let Error::Io(error) = error else {
+        return printable(&error.to_string());
+    };
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    // The number says nothing that the words before it do not.
+    let text = match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words,
+        _ => &text,
+    };
+    printable(text)
+}

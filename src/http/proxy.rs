@@ -1,0 +1,118 @@
+//! Which proxy a request goes through, by curl's rule: `https_proxy`, else `all_proxy`, unless `no_proxy`
+//! names the host; loopback is always reached directly. ureq's own reading of the environment is not used: it
+//! takes any of the variables for any scheme, and goes around a proxy that it cannot use.
+
+use crate::error::{Failure, Kind};
+use crate::protocol::metadata::{Address, address_of};
+use crate::system::{Environment, Setting};
+
+/// The proxy for this address. One that cannot be used is a failure: what is meant to be proxied is never sent
+/// directly. The failure shows the variable and not its value, which may hold a password.
+pub(super) fn proxy_for(
+    address: &Address,
+    environment: &Environment,
+) -> Result<Option<ureq::Proxy>, Failure> {
+    if address.is_loopback() || !address.is_secure || is_direct(address, environment.no_proxy.as_ref()) {
+        return Ok(None);
+    }
+    let Some(setting) = environment.https_proxy.as_ref().or(environment.all_proxy.as_ref()) else {
+        return Ok(None);
+    };
+    let refuse = |why: &str| {
+        let message = format!("cannot use the proxy in {}: {why}", setting.variable);
+        Err(Failure::new(Kind::Usage, message))
+    };
+    let value = &setting.value;
+    let url = if value.contains("://") { value.clone() } else { format!("http://{value}") };
+    let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+    if scheme.starts_with("socks") {
+        return refuse("socks proxies are not supported; use an http:// or https:// proxy");
+    }
+    // ureq would take a port that is no number for the scheme's own.
+    let is_whole = matches!(scheme.as_str(), "http" | "https") && address_of(&url).is_some();
+    match ureq::Proxy::new(&url) {
+        Ok(proxy) if is_whole => Ok(Some(proxy)),
+        _ => refuse("it is no http:// or https:// URL"),
+    }
+}
+
+/// Whether `no_proxy` names the host: `*`, or the host itself, or a domain that it is in; entries are separated
+/// by commas or spaces, and a leading `.` or `*.` and a port are allowed.
+fn is_direct(address: &Address, no_proxy: Option<&Setting>) -> bool {
+    let Some(setting) = no_proxy else {
+        return false;
+    };
+    setting.value.split([',', ' ', '\t']).filter(|entry| !entry.is_empty()).any(|entry| {
+        if entry == "*" {
+            return true;
+        }
+        let entry = entry.to_ascii_lowercase();
+        let port = format!(":{}", address.port);
+        let entry = entry.strip_suffix(&port).unwrap_or(&entry);
+        let entry = entry.trim_start_matches('[').trim_end_matches(']');
+        let domain = entry.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
+        let host = address.host.trim_end_matches('.');
+        let is_inside = host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        !domain.is_empty() && is_inside
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::metadata::endpoint_url;
+
+    fn setting(variable: &'static str, value: &str) -> Option<Setting> {
+        (!value.is_empty()).then(|| Setting { variable, value: value.to_owned() })
+    }
+
+    fn environment(https: &str, all: &str, no: &str) -> Environment {
+        Environment {
+            https_proxy: setting("HTTPS_PROXY", https),
+            all_proxy: setting("all_proxy", all),
+            no_proxy: setting("NO_PROXY", no),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_proxy_is_curls_choice() {
+        let (p, q) = ("http://p:1", "http://u:pw@q:2");
+        // (url, HTTPS_PROXY, all_proxy, NO_PROXY, proxy)
+        let cases = [
+            ("https://as.example/", p, q, "", Some("p:1")),
+            ("https://as.example/", "", q, "", Some("q:2")),
+            ("https://as.example/", "p:1", "", "", Some("p:1")),
+            ("https://as.example/", "", "", "", None),
+            ("https://127.0.0.1:9/", p, "", "", None),
+            ("http://localhost/", p, q, "", None),
+            ("https://as.example/", p, "", "*", None),
+            ("https://as.example/", p, "", "other, AS.example", None),
+            ("https://as.example/", p, "", ".example", None),
+            ("https://as.example/", p, "", "*.example", None),
+            ("https://as.example/", p, "", "as.example:443", None),
+            ("https://as.example/", p, "", "as.example:8443", Some("p:1")),
+            ("https://as.example/", p, "", "s.example", Some("p:1")),
+            ("https://as.example/", p, "", "., ,", Some("p:1")),
+            ("https://[2001:db8::1]/", p, "", "2001:db8::1", None),
+        ];
+        for (url, https, all, no, wanted) in cases {
+            let proxy = proxy_for(&endpoint_url(url).unwrap(), &environment(https, all, no)).unwrap();
+            let shown = proxy.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+            assert_eq!(shown.as_deref(), wanted, "{url} {https} {all} {no}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_never_gone_around() {
+        let address = endpoint_url("https://as.example/").unwrap();
+        for value in
+            ["socks5://u:pw@p:1", "http://", "http://u:pw@p:x", "ftp://p", "http://p:1 x", "http://u:pw@"]
+        {
+            let failure = proxy_for(&address, &environment(value, "", "")).expect_err(value);
+            assert_eq!(failure.kind, Kind::Usage);
+            assert!(failure.message.contains("HTTPS_PROXY") && !failure.message.contains("pw"), "{failure}");
+        }
+    }
+}

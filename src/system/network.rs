@@ -1,0 +1,115 @@
+//! What decides how servers are reached: proxies, CA roots, name look-ups.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A variable of the environment, and what it was set to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The name of the variable, as it was found.
+    pub variable: &'static str,
+    /// Its value. It may hold a password.
+    pub value: String,
+}
+
+/// The part of the environment that decides how servers are reached. An empty variable counts as unset.
+///
+/// `http_proxy` is not among it: by curl's rule it is for plain http, which is used for loopback addresses
+/// alone, and these are never proxied.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// `SSL_CERT_FILE`: a file of CA roots.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// `SSL_CERT_DIR`: directories of CA roots.
+    pub ssl_cert_dir: Vec<PathBuf>,
+    /// `https_proxy` or `HTTPS_PROXY`.
+    pub https_proxy: Option<Setting>,
+    /// `all_proxy` or `ALL_PROXY`: where the scheme's own is not set.
+    pub all_proxy: Option<Setting>,
+    /// `no_proxy` or `NO_PROXY`: hosts that are reached directly.
+    pub no_proxy: Option<Setting>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn read() -> Self {
+        Self::from_lookup(|variable| env::var_os(variable))
+    }
+
+    /// As curl does it: the name in lower case counts first.
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        let lookup = |variable: &str| lookup(variable).filter(|value| !value.is_empty());
+        let first = |variables: &[&'static str]| {
+            variables.iter().find_map(|variable| {
+                let value = lookup(variable)?.to_string_lossy().trim().to_owned();
+                Some(Setting { variable, value }).filter(|setting| !setting.value.is_empty())
+            })
+        };
+        Self {
+            ssl_cert_file: lookup("SSL_CERT_FILE").map(PathBuf::from),
+            ssl_cert_dir: lookup("SSL_CERT_DIR").map_or_else(Vec::new, |directories| {
+                env::split_paths(&directories).filter(|path| !path.as_os_str().is_empty()).collect()
+            }),
+            https_proxy: first(&["https_proxy", "HTTPS_PROXY"]),
+            all_proxy: first(&["all_proxy", "ALL_PROXY"]),
+            no_proxy: first(&["no_proxy", "NO_PROXY"]),
+        }
+    }
+}
+
+/// Makes name look-ups use `/etc/hosts` and DNS alone. To be called before the first one.
+///
+/// A statically linked glibc loads whatever other modules `/etc/nsswitch.conf` names, and with them a second
+/// C library from the machine it runs on: undefined where that is another version. The two modules named here
+/// are linked in.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
+#[expect(unsafe_code, reason = "no crate offers this call of glibc")]
+pub fn resolve_names_without_modules() {
+    use std::ffi::{c_char, c_int};
+    use std::sync::Once;
+
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: both arguments are constants that end in a null byte, glibc copies what it needs of them, and
+        // no look-up runs yet: every look-up of this program comes after this call. If it fails, look-ups work
+        // as nsswitch.conf says, which is what happened without it.
+        unsafe {
+            __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
+        }
+    });
+}
+
+/// Nothing to do: the C library is the machine's own.
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static")))]
+pub fn resolve_names_without_modules() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_case_counts_first_and_empty_is_unset() {
+        let variables = [
+            ("https_proxy", ""),
+            ("HTTPS_PROXY", " http://p:1 "),
+            ("all_proxy", "http://low"),
+            ("ALL_PROXY", "http://up"),
+            ("SSL_CERT_FILE", ""),
+            ("SSL_CERT_DIR", "/a::/b"),
+        ];
+        let environment = Environment::from_lookup(|name| {
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value))
+        });
+        let shown = |setting: &Option<Setting>| {
+            setting.as_ref().map(|setting| format!("{}={}", setting.variable, setting.value))
+        };
+        assert_eq!(shown(&environment.https_proxy).as_deref(), Some("HTTPS_PROXY=http://p:1"));
+        assert_eq!(shown(&environment.all_proxy).as_deref(), Some("all_proxy=http://low"));
+        assert_eq!(environment.ssl_cert_file, None);
+        assert_eq!(environment.ssl_cert_dir, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    }
+}
