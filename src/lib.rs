@@ -3,5 +3,6 @@
 pub mod error;
 pub mod grant;
 pub mod http;
+pub mod oauth;
 pub mod protocol;
 pub mod system;

@@ -3,8 +3,9 @@
 use super::Reply;
 use super::reply::Content;
 use crate::error::{Failure, Kind, printable};
+// From `core`: addresses as values, no sockets.
+use core::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest URL that is taken, in bytes: what common servers accept.
 pub const URL_LIMIT: usize = 8192;

@@ -8,11 +8,12 @@ pub mod device;
 pub mod metadata;
 pub mod revocation;
 pub mod token;
+pub mod userinfo;
 
 mod reply;
 
 pub(crate) use reply::Content;
-pub use reply::Reply;
+pub use reply::{RETRY_AFTER_LIMIT, Reply};
 
 use crate::error::printable;
 use crate::grant::{Document, Secret};

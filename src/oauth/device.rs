@@ -1,0 +1,24 @@
+//! The device authorization endpoint over HTTP; polling is [`super::token::TokenEndpoint::poll`].
+
+use super::ask;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, UnixSeconds};
+use crate::http::Client;
+use crate::protocol::device::{self, DeviceAuthorization};
+use std::time::Duration;
+
+/// Begins a device flow at the document's device authorization endpoint (RFC 8628 section 3.1).
+pub fn authorize(
+    client: &Client,
+    document: &Document,
+    timeout: Duration,
+    now: UnixSeconds,
+) -> Result<DeviceAuthorization, Failure> {
+    let Some(request) = device::request(document) else {
+        let message = "cannot start the device flow: the server names no device authorization endpoint";
+        return Err(Failure::new(Kind::Usage, message)
+            .hint("give it with onegrant login --device-authorization-endpoint URL"));
+    };
+    let reply = ask(client, &request, timeout, "cannot start the device flow")?;
+    device::read(&request, &reply, now)
+}

@@ -1,0 +1,24 @@
+//! Protocol messages carried over HTTP: what [`crate::protocol`] builds is sent by [`crate::http`], and what
+//! comes back is read. No loops and no decisions but the order of the places where metadata may stand.
+
+pub mod device;
+pub mod discovery;
+pub mod revocation;
+pub mod token;
+pub mod userinfo;
+
+use crate::error::{Failure, Kind};
+use crate::http::{Client, Outcome};
+use crate::protocol::{Reply, Request};
+use std::time::Duration;
+
+/// Sends a request that spends nothing: without a whole answer it is a temporary failure, `what: why`.
+fn ask(client: &Client, request: &Request, timeout: Duration, what: &str) -> Result<Reply, Failure> {
+    match client.send(request, timeout) {
+        Ok(Outcome::Answered(reply)) => Ok(reply),
+        Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => {
+            Err(Failure::new(Kind::Temporary, format!("{what}: {why}")))
+        }
+        Err(failure) => Err(Failure { message: format!("{what}: {}", failure.message), ..failure }),
+    }
+}

@@ -1,0 +1,21 @@
+//! The revocation endpoint over HTTP.
+
+use crate::grant::Document;
+use crate::http::{Client, Outcome};
+use crate::protocol::revocation::{self, Revocation};
+use std::time::Duration;
+
+/// Revokes the session's refresh token, or its access token where it has no other (RFC 7009 section 2.1). None
+/// where there is nothing to revoke, or nowhere to do it.
+pub fn revoke(client: &Client, document: &Document, timeout: Duration) -> Option<Revocation> {
+    let session = document.session.as_ref()?;
+    let request = match &session.refresh_token {
+        Some(refresh_token) => revocation::request(document, refresh_token)?,
+        None => revocation::access_token_request(document, &session.access_token)?,
+    };
+    Some(match client.send(&request, timeout) {
+        Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
+        Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => Revocation::Failed(why),
+        Err(failure) => Revocation::Failed(failure.message),
+    })
+}

@@ -1,0 +1,64 @@
+//! The token endpoint over HTTP.
+
+use crate::grant::{Document, Secret, UnixSeconds};
+use crate::http::{Client, Outcome};
+use crate::protocol::device::{PollAnswer, read_poll};
+use crate::protocol::token::{Answer, classify, device_token_request, refresh_request};
+use crate::protocol::{Reply, Request};
+use std::time::Duration;
+
+/// Spends refresh tokens and polls for device grants.
+pub struct TokenEndpoint<'a> {
+    client: &'a Client,
+}
+
+impl<'a> TokenEndpoint<'a> {
+    /// Sends through this client.
+    pub fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Spends a refresh token, once, at the document's token endpoint (RFC 6749 section 6). `timeout` bounds the
+    /// whole exchange; `now` is what a `Retry-After` date is compared with.
+    ///
+    /// A configuration that lets nothing be sent is [`Answer::Refused`] with its kind and its text: ask
+    /// [`Client::check`] first to hear of it before anything is claimed.
+    pub fn refresh(
+        &self,
+        document: &Document,
+        refresh_token: &Secret,
+        timeout: Duration,
+        now: UnixSeconds,
+    ) -> Answer {
+        let request = refresh_request(document, refresh_token);
+        match self.reply(&request, timeout) {
+            Ok(reply) => classify(&request, &reply, now),
+            Err(answer) => *answer,
+        }
+    }
+
+    /// Asks once whether the person has decided (RFC 8628 section 3.4).
+    pub fn poll(
+        &self,
+        document: &Document,
+        device_code: &Secret,
+        timeout: Duration,
+        now: UnixSeconds,
+    ) -> PollAnswer {
+        let request = device_token_request(document, device_code);
+        match self.reply(&request, timeout) {
+            Ok(reply) => read_poll(&request, &reply, now),
+            Err(answer) => PollAnswer::Other(*answer),
+        }
+    }
+
+    /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
+    fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Box<Answer>> {
+        Err(Box::new(match self.client.send(request, timeout) {
+            Ok(Outcome::Answered(reply)) => return Ok(reply),
+            Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
+            Ok(Outcome::Lost(what)) => Answer::Unknown { what },
+            Err(failure) => Answer::Refused { kind: failure.kind, error: failure.message, description: None },
+        }))
+    }
+}

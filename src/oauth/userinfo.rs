@@ -1,0 +1,20 @@
+//! The userinfo endpoint over HTTP.
+
+use super::ask;
+use crate::error::Failure;
+use crate::grant::{Document, Secret};
+use crate::http::Client;
+use crate::protocol::userinfo::{Userinfo, read, request};
+use std::time::Duration;
+
+/// Asks who the access token stands for; none where the document names no userinfo endpoint.
+pub fn userinfo(
+    client: &Client,
+    document: &Document,
+    access_token: &Secret,
+    timeout: Duration,
+) -> Option<Result<Userinfo, Failure>> {
+    let request = request(document, access_token)?;
+    let reply = ask(client, &request, timeout, "cannot ask the userinfo endpoint");
+    Some(reply.and_then(|reply| read(&request, &reply)))
+}

@@ -1,0 +1,84 @@
+//! The userinfo endpoint (OpenID Connect Core section 5.3).
+
+use super::reply::{Content, ServerError};
+use super::token::words;
+use super::{Reply, Request, claims};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret};
+use serde_json::{Map, Value};
+
+/// What the userinfo endpoint answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Userinfo {
+    /// The claims about the person.
+    Claims(Map<String, Value>),
+    /// The access token is not accepted (RFC 6750 section 3.1, `invalid_token`): refresh it and ask again.
+    Rejected,
+}
+
+/// A request with the access token as a bearer token (RFC 6750 section 2.1), to the document's userinfo
+/// endpoint; none where it has none.
+pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
+    let url = document.userinfo_endpoint.as_deref()?;
+    let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
+    Some(Request::get(url, Some(authorization)))
+}
+
+/// Reads the answer to `request`: JSON, or a signed token with the claims in it (OpenID Connect Core section
+/// 5.3.2), whose signature is not checked: TLS vouches for it.
+pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
+    let content = reply.content();
+    let error = match &content {
+        Content::Members(members) => ServerError::read(members),
+        _ => ServerError::default(),
+    };
+    if reply.status == 401 || error.is_any_of(&["invalid_token"]) {
+        return Ok(Userinfo::Rejected);
+    }
+    if reply.is_success() && !error.is_error {
+        if let Content::Members(members) = content {
+            return Ok(Userinfo::Claims(members));
+        }
+        if let Some(claims) = claims::claims(String::from_utf8_lossy(&reply.body).trim()) {
+            return Ok(Userinfo::Claims(claims));
+        }
+    }
+    let is_refusal = (400..500).contains(&reply.status) && reply.status != 429;
+    let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
+    let said = match error.codes.first() {
+        Some(code) => Some(words(code, error.description.as_deref())),
+        None => error.description.or_else(|| reply.first_text()),
+    };
+    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
+    let message = format!("the userinfo endpoint answered with status {}{said}", reply.status);
+    Err(Failure::new(kind, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::*;
+
+    #[test]
+    fn claims_rejection_and_failure_are_told_apart() {
+        let mut document = document();
+        assert_eq!(request(&document, &Secret::new("at")), None);
+        document.userinfo_endpoint = Some("https://as.example/me".to_owned());
+        let request = request(&document, &Secret::new("t0ken")).unwrap();
+        assert_eq!(request.authorization.as_ref().map(Secret::expose), Some("Bearer t0ken"));
+        let cases = [
+            (200, r#"{"sub":"me"}"#, "Ok(Claims("),
+            (200, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln", "Ok(Claims("),
+            (401, "", "Ok(Rejected)"),
+            (400, r#"{"error":"invalid_token"}"#, "Ok(Rejected)"),
+            (403, r#"{"error":"insufficient_scope"}"#, "Err(Failure { kind: LoginRequired"),
+            (503, "t0ken", "Err(Failure { kind: Temporary"),
+            (200, "<html>", "Err(Failure { kind: Temporary"),
+        ];
+        for (status, body, wanted) in cases {
+            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
+            let outcome = format!("{:?}", read(&request, &reply));
+            assert!(outcome.starts_with(wanted) && !outcome.contains("t0ken"), "{status} {body}: {outcome}");
+        }
+    }
+}
