@@ -93,17 +93,20 @@ pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> std::result::Resu
 pub fn read_document(
     store: &dyn Store,
     clock: &dyn Clock,
-) -> std::result::Result<Option<(Stored, Option<Failure>)>, Failure> {
+) -> std::result::Result<Option<WithWarning>, Failure> {
     read_or_say_why(store, clock)?.transpose().map_err(|(_, failure)| failure)
 }
 
 type Parsed<T> = std::result::Result<T, (Unreadable, Failure)>;
 
+/// A document, and the warning that came with it.
+type WithWarning = (Stored, Option<Failure>);
+
 /// A torn document is read again: one that is a mount point is written in place.
 fn read_or_say_why(
     store: &dyn Store,
     clock: &dyn Clock,
-) -> std::result::Result<Option<Parsed<(Stored, Option<Failure>)>>, Failure> {
+) -> std::result::Result<Option<Parsed<WithWarning>>, Failure> {
     let mut reads = 0;
     loop {
         let Some(snapshot) = store.read()? else {

@@ -33,7 +33,7 @@ impl<'a> TokenEndpoint<'a> {
         let request = refresh_request(document, refresh_token);
         match self.reply(&request, timeout) {
             Ok(reply) => classify(&request, &reply, now),
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 
@@ -48,19 +48,17 @@ impl<'a> TokenEndpoint<'a> {
         let request = device_token_request(document, device_code);
         match self.reply(&request, timeout) {
             Ok(reply) => read_poll(&request, &reply, now),
-            Err(answer) => PollAnswer::Other(answer),
+            Err(answer) => PollAnswer::Other(*answer),
         }
     }
 
     /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
-    fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Answer> {
-        match self.client.send(request, timeout) {
-            Ok(Outcome::Answered(reply)) => Ok(reply),
-            Ok(Outcome::NotSent(what)) => Err(Answer::Temporary { what, retry_after: None }),
-            Ok(Outcome::Lost(what)) => Err(Answer::Unknown { what }),
-            Err(failure) => {
-                Err(Answer::Refused { kind: failure.kind, error: failure.message, description: None })
-            }
-        }
+    fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Box<Answer>> {
+        Err(Box::new(match self.client.send(request, timeout) {
+            Ok(Outcome::Answered(reply)) => return Ok(reply),
+            Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
+            Ok(Outcome::Lost(what)) => Answer::Unknown { what },
+            Err(failure) => Answer::Refused { kind: failure.kind, error: failure.message, description: None },
+        }))
     }
 }

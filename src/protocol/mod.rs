@@ -13,7 +13,7 @@ pub mod userinfo;
 mod reply;
 
 pub(crate) use reply::Content;
-pub use reply::Reply;
+pub use reply::{RETRY_AFTER_LIMIT, Reply};
 
 use crate::error::printable;
 use crate::grant::{Document, Secret};
