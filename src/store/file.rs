@@ -14,13 +14,14 @@
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{Record, RecordName, Snapshot, Store, Written};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{DOCUMENT_LIMIT, hexadecimal};
+use crate::grant::DOCUMENT_LIMIT;
 use crate::lock::{self, Locked};
 use crate::session::{Patience, Revision};
 use crate::system;
 use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -195,8 +196,12 @@ pub fn absent() -> Revision {
     Revision("absent".to_owned())
 }
 
+/// Revisions are compared within one process, and every session is new: a quick hash tells them apart, and the hot
+/// path makes one.
 fn revision(bytes: &[u8]) -> Revision {
-    Revision(hexadecimal(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref()))
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Revision(format!("{:x}", hasher.finish()))
 }
 
 fn nonce(place: &Place) -> Result<String, Failure> {
