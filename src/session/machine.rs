@@ -200,8 +200,7 @@ impl Machine {
             // I2: who cannot see must not conclude. Nothing changes; the answer was a refusal all the same.
             (Phase::Comparing(_), Event::Looked(Err(failure))) => {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
-                let dead = texts::dead(&self.settings.profile, &words, self.prior.as_ref());
-                self.withdraw_and_end(Err(dead))
+                self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
             }
             (Phase::Committing(document, token), Event::Replaced(replacement)) => {
                 self.committed(document, token, replacement, now)

@@ -1254,6 +1254,12 @@ fn a_store_that_fails_during_the_loop_changes_nothing() {
         .then(Event::Noted, "exit 3")
         .saying("a login is required")
         .saying("disk full");
+    Story::token()
+        .compares(&ageing("A"))
+        .then(look_fails(), "withdraw A#1")
+        .then(Event::Noted, "ok a, warned")
+        .saying("disk full")
+        .saying("still valid");
 }
 
 #[test]
