@@ -41,7 +41,7 @@ const SHORTEST_EXCHANGE: Duration = Duration::from_millis(20);
 /// How long a claim outlasts its owner's deadline, in seconds: time to store the answer on a slow disk.
 pub const UNTIL_MARGIN_SECONDS: i64 = 10;
 
-/// How often a session is put on top of a configuration that changed meanwhile.
+/// How often a session, or its end, is put on top of a configuration that changed meanwhile.
 pub const MAX_REBASES: u32 = 3;
 
 /// How many completed answers one process adopts.
@@ -634,8 +634,13 @@ impl Machine {
                 self.claim = None;
                 Step::Finish(Err(dead))
             }
-            Replacement::Lost(_) => self.look(Phase::Comparing(looks)),
-            Replacement::Unknown | Replacement::Failed { .. } => self.tell(Outcome::Rejected, dead, now),
+            Replacement::Lost(_) if self.rebases < MAX_REBASES => {
+                self.rebases += 1;
+                self.look(Phase::Comparing(looks))
+            }
+            Replacement::Lost(_) | Replacement::Unknown | Replacement::Failed { .. } => {
+                self.tell(Outcome::Rejected, dead, now)
+            }
         }
     }
 

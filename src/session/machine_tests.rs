@@ -5,8 +5,8 @@
 
 use super::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
 use super::{
-    Claiming, Demand, Event, Level, LockUse, Locking, MAX_ADOPTIONS, MAX_MOVES, MAX_SENDS, Machine, Now,
-    Patience, Replacement, Revision, Settings, Step, Stored, Token, Unwanted, View,
+    Claiming, Demand, Event, Level, LockUse, Locking, MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS,
+    Machine, Now, Patience, Replacement, Revision, Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
@@ -1282,6 +1282,21 @@ fn clearing_never_meets_a_newer_session() {
         .then(lost_to(reconfigured.clone()), "look A")
         .then(looked(reconfigured, &[looking(1)]), "clear over A2 as A#1")
         .then(replaced(Replacement::Done), "exit 3");
+}
+
+#[test]
+fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
+    let mut story = Story::token().compares_to_the_end(&expired("A"));
+    for turn in 0..MAX_REBASES {
+        let (at, next) = (format!("A{turn}"), at_revision(&format!("A{}", turn + 1), expired("A")));
+        story = story
+            .then(looked(at_revision(&at, expired("A")), &[looking(1)]), &format!("clear over {at} as A#1"))
+            .then(lost_to(next), "look A");
+    }
+    story
+        .then(looked(at_revision("A3", expired("A")), &[looking(1)]), "clear over A3 as A#1")
+        .then(lost_to(at_revision("A4", expired("A"))), "mark A#1 rejected, exit 3")
+        .then(Event::Noted, "exit 3");
 }
 
 #[test]
