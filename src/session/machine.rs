@@ -215,6 +215,12 @@ impl Machine {
             (Phase::LastLook(whom), Event::Looked(Ok(view))) => self.last_look(&whom, view, now),
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
+            // The refresh token may have been spent: that is what to tell, and to leave behind.
+            (Phase::Confirming, Event::Looked(Err(failure))) if self.lost.is_some() => {
+                let lost = self.lost.clone().unwrap_or_default();
+                let what = format!("{lost}; then the store failed: {}", failure.message);
+                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+            }
             // A store that fails before anything was spent: nothing was.
             (
                 Phase::Arriving

@@ -1064,6 +1064,22 @@ fn a_lost_answer_is_not_asked_for_after_the_deadline_or_over_a_later_claim() {
 }
 
 #[test]
+fn a_store_that_fails_after_a_lost_answer_does_not_hide_that_it_was_lost() {
+    let fails = |before: &Stored| {
+        Story::token()
+            .spends(before)
+            .then(no_answer(), "look A")
+            .then(look_fails(), "pause 100ms")
+            .rested("mark A#1 unknown, exit 4")
+    };
+    fails(&expired("A"))
+        .then(Event::Noted, "exit 4")
+        .saying("the connection broke; then the store failed")
+        .saying("may have been spent");
+    fails(&ageing("A")).then(Event::Noted, "ok a, warned");
+}
+
+#[test]
 fn a_lost_answer_then_a_refusal_is_a_dead_grant_that_tells_both() {
     Story::token()
         .spends(&expired("A"))
