@@ -536,6 +536,11 @@ impl Machine {
                 let session = token.session.clone();
                 self.commit(*stored, session, token)
             }
+            Replacement::Lost(Some(stored)) if self.may_follow(&stored) => {
+                let failure = Failure::new(Kind::Store, "the configuration kept changing");
+                let warning = texts::not_stored(&failure, None);
+                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
+            }
             Replacement::Lost(Some(_)) => self.withdraw_and_end(Ok(token)),
         }
     }

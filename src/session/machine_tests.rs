@@ -1444,6 +1444,19 @@ fn a_commit_goes_on_top_of_a_new_configuration() {
 }
 
 #[test]
+fn a_configuration_that_keeps_changing_costs_the_session_and_that_is_said_loudly() {
+    let mut story = Story::commits();
+    for turn in 0..MAX_REBASES {
+        let at = format!("A{turn}");
+        story = story.then(lost_to(at_revision(&at, expired("A"))), &format!("store B over {at} as A#1"));
+    }
+    story
+        .then(lost_to(at_revision("A9", expired("A"))), "mark A#1 unknown, exit 5")
+        .then(Event::Noted, "ok b refreshed, warned")
+        .saying("THE NEW SESSION IS LOST");
+}
+
+#[test]
 fn a_commit_that_may_have_happened_is_read_back() {
     let unsure = || Story::commits().then(replaced(Replacement::Unknown), "read");
     let committed = Story::commits().storing();
