@@ -125,7 +125,7 @@ pub struct Machine {
     failed_before: Vec<String>,
     claim: Option<Claim>,
     claims_made: u32,
-    /// An earlier attempt that was begun and never finished.
+    /// An earlier attempt on the same refresh token that was begun and never finished.
     prior: Option<Attempt>,
     generations: u32,
     moves: u32,
@@ -363,7 +363,8 @@ impl Machine {
         }
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
         let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
-        self.prior = prior.or(self.prior.take());
+        let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
+        self.prior = prior.or(known);
         self.claims_made += 1;
         let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);

@@ -764,6 +764,23 @@ fn an_answer_that_was_lost_before_is_told_when_the_grant_is_dead() {
 }
 
 #[test]
+fn an_attempt_on_an_older_refresh_token_is_not_told_of_a_newer_one() {
+    let story = Story::using(LockUse::Claim)
+        .then(read(expired("A")), "look A")
+        .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A")
+        .then(mine(2), "look A")
+        .then(looked(expired("B"), &[]), "withdraw A#2")
+        .then(Event::Noted, "look B")
+        .then(looked(expired("B"), &[]), "claim B#1 over B")
+        .then(mine(1), "look B")
+        .then(looked(expired("B"), &[on("B", live(1))]), "spend B within 20s")
+        .then(invalid_grant(), "mark B#1 looking")
+        .alone(&expired("B"), |step| matches!(step, Step::Finish(_)));
+    assert_eq!(shown(&story.step), "exit 3");
+    assert!(!format!("{:?}", story.step).contains("never finished"));
+}
+
+#[test]
 fn a_completed_answer_is_adopted() {
     for finished in [abandoned(1), ended(1, Outcome::Unknown, Kind::Store)] {
         at_the_lock(Story::token(), &expired("A"))
