@@ -546,15 +546,18 @@ impl Machine {
         }
     }
 
-    /// Whether the new session may follow what is stored now: the refresh token that we spent, or the `null` that
-    /// somebody left because that very token was refused to him.
+    /// Whether the new session may follow what is stored now: the session whose refresh token we spent, or the
+    /// `null` that somebody left because that very token was refused to him. Where a server does not rotate, the
+    /// same refresh token beside another access token is a sibling's newer session (I2).
     fn may_follow(&self, stored: &Stored) -> bool {
-        let Some(spent) = self.claim.as_ref().map(|claim| &claim.attempt.refresh_token_sha256) else {
+        let Some(attempt) = self.claim.as_ref().map(|claim| &claim.attempt) else {
             return false;
         };
         match &stored.document.session {
-            Some(session) => session.refresh_token.as_ref().is_some_and(|token| token.sha256() == *spent),
-            None => stored.document.rejected_refresh_token_sha256.as_ref() == Some(spent),
+            Some(session) => attempt.concerns(session),
+            None => {
+                stored.document.rejected_refresh_token_sha256.as_ref() == Some(&attempt.refresh_token_sha256)
+            }
         }
     }
 

@@ -1439,6 +1439,17 @@ fn a_new_login_wins_over_a_commit_and_the_token_is_printed() {
 }
 
 #[test]
+fn a_late_commit_does_not_overwrite_a_newer_session_with_the_same_refresh_token() {
+    let mut newer = fresh("A");
+    newer.document.session.as_mut().unwrap().access_token = Secret::new("newer");
+    Story::using(LockUse::Claim)
+        .spends(&expired("A"))
+        .then(refreshed("B", false), "store A over A as A#1")
+        .then(lost_to(newer), "withdraw A#1")
+        .then(Event::Noted, "ok b refreshed");
+}
+
+#[test]
 fn a_session_that_was_cleared_for_that_very_token_is_replaced() {
     Story::commits()
         .then(lost_to(cleared("A")), "store B over null as A#1")
