@@ -50,6 +50,9 @@ pub const MAX_ADOPTIONS: u32 = 3;
 /// How often a look is repeated because the refresh token changed under it.
 pub const MAX_MOVES: u32 = 16;
 
+/// Whom the deadline passed for.
+const LOCK_HELD: &str = "another process still held the lock";
+
 /// What one run of the machine is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -75,6 +78,8 @@ enum Phase {
     Locking,
     /// Waiting for the holder to leave.
     Waiting,
+    /// The lock is busy and cannot be waited for: ask again after a pause.
+    Knocking,
     Woken,
     /// Whatever lies between two spenders is ours: judge and act.
     Deciding,
@@ -189,6 +194,7 @@ impl Machine {
             (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => self.decide(view, now),
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
+            (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
             (Phase::Claiming, Event::Claiming(claiming)) => self.claiming(claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
@@ -281,7 +287,9 @@ impl Machine {
                 self.level = Level::Claimed;
                 self.look(Phase::Deciding)
             }
-            Locking::Unanswered => self.give_up("another process still held the lock"),
+            // The token ended while this short call was made for its sake.
+            Locking::Unanswered if !self.left(now).is_zero() => self.lock(Patience::Release, now),
+            Locking::Unanswered => self.give_up(LOCK_HELD),
             Locking::Failed(failure) => self.fail(failure, now),
         }
     }
@@ -289,6 +297,7 @@ impl Machine {
     fn released(&mut self, locking: Locking, now: Now) -> Step {
         match locking {
             Locking::Granted => self.look(Phase::Woken),
+            Locking::Busy => self.rest(LOCK_HELD, Phase::Knocking, now),
             other => self.locking(other, now),
         }
     }
@@ -322,7 +331,7 @@ impl Machine {
             Judgement::NoRefreshToken => self.fail(texts::no_refresh_token(&profile), now),
             Judgement::Moved => self.follow(Phase::Deciding, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
-            Judgement::Wait => self.rest("another process's refresh had not ended", now),
+            Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
             Judgement::Adopt(_) => self.fail(
                 Failure::new(
@@ -387,7 +396,7 @@ impl Machine {
             }
             (Claiming::Taken, _) => {
                 self.claim = None;
-                self.rest("other processes kept claiming the refresh", now)
+                self.rest("other processes kept claiming the refresh", Phase::Resting, now)
             }
             (Claiming::Failed(failure), _) => {
                 self.claim = None;
@@ -763,14 +772,14 @@ impl Machine {
         }
     }
 
-    fn rest(&mut self, whom: &str, now: Now) -> Step {
+    fn rest(&mut self, whom: &str, then: Phase, now: Now) -> Step {
         let left = self.left(now);
         if left.is_zero() {
             return self.give_up(whom);
         }
         let pause = self.wait.min(left);
         self.wait = (self.wait * 2).min(LAST_WAIT);
-        self.phase = Phase::Resting;
+        self.phase = then;
         Step::Pause(pause)
     }
 

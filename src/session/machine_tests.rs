@@ -612,6 +612,32 @@ fn a_lock_that_is_not_had_in_time_is_exit_4_after_a_last_look() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_waited_for_is_asked_for_now_and_then_until_the_deadline() {
+    let busy = || locking(Locking::Busy);
+    at_the_lock(Story::within(millis(45)), &expired("A"))
+        .then(busy(), "await the release for 45ms")
+        .then(busy(), "pause 10ms")
+        .rested("try the lock for 35ms")
+        .then(busy(), "await the release for 35ms")
+        .then(busy(), "pause 20ms")
+        .rested("try the lock for 15ms")
+        .then(busy(), "await the release for 15ms")
+        .then(busy(), "pause 15ms")
+        .rested("try the lock for 0ns")
+        .then(busy(), "await the release for 0ns")
+        .then(busy(), "look A")
+        .then(looked(expired("A"), &[]), "exit 4")
+        .saying("still held the lock");
+}
+
+#[test]
+fn a_token_that_ends_while_the_lock_call_hangs_is_waited_for_again() {
+    at_the_lock(Story::token(), &stored("A", 1))
+        .after(seconds(1))
+        .then(locking(Locking::Unanswered), "await the release for 29s");
+}
+
+#[test]
 fn a_lock_that_fails_is_exit_5_unless_the_token_still_works() {
     at_the_lock(Story::token(), &expired("A")).then(locking(Locking::Failed(disk())), "exit 5");
     at_the_lock(Story::token(), &ageing("A"))
