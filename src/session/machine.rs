@@ -328,7 +328,10 @@ impl Machine {
             }
             Judgement::NoDocument => self.withdraw_and_end(Err(texts::logged_out(&profile))),
             Judgement::NoSession => self.withdraw_and_end(Err(texts::no_session(&profile))),
-            Judgement::NoRefreshToken => self.fail(texts::no_refresh_token(&profile), now),
+            Judgement::NoRefreshToken => {
+                let works = self.latest_freshness(now).is_valid();
+                self.fail(texts::no_refresh_token(&profile, works), now)
+            }
             Judgement::Moved => self.follow(Phase::Deciding, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
             Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
