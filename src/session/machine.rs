@@ -41,7 +41,7 @@ const SHORTEST_EXCHANGE: Duration = Duration::from_millis(20);
 /// How long a claim outlasts its owner's deadline, in seconds: time to store the answer on a slow disk.
 pub const UNTIL_MARGIN_SECONDS: i64 = 10;
 
-/// How often a session is put on top of a configuration that changed meanwhile.
+/// How often a session, or its end, is put on top of a configuration that changed meanwhile.
 pub const MAX_REBASES: u32 = 3;
 
 /// How many completed answers one process adopts.
@@ -49,6 +49,9 @@ pub const MAX_ADOPTIONS: u32 = 3;
 
 /// How often a look is repeated because the refresh token changed under it.
 pub const MAX_MOVES: u32 = 16;
+
+/// Whom the deadline passed for.
+const LOCK_HELD: &str = "another process still held the lock";
 
 /// What one run of the machine is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ enum Phase {
     Locking,
     /// Waiting for the holder to leave.
     Waiting,
+    /// The lock is busy and cannot be waited for: ask again after a pause.
+    Knocking,
     Woken,
     /// Whatever lies between two spenders is ours: judge and act.
     Deciding,
@@ -125,7 +130,7 @@ pub struct Machine {
     failed_before: Vec<String>,
     claim: Option<Claim>,
     claims_made: u32,
-    /// An earlier attempt that was begun and never finished.
+    /// An earlier attempt on the same refresh token that was begun and never finished.
     prior: Option<Attempt>,
     generations: u32,
     moves: u32,
@@ -200,6 +205,7 @@ impl Machine {
             (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => self.decide(view, now),
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
+            (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
             (Phase::Claiming, Event::Claiming(claiming)) => self.claiming(claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
@@ -211,8 +217,7 @@ impl Machine {
             // I2: who cannot see must not conclude. Nothing changes; the answer was a refusal all the same.
             (Phase::Comparing(_), Event::Looked(Err(failure))) => {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
-                let dead = texts::dead(&self.settings.profile, &words, self.prior.as_ref());
-                self.withdraw_and_end(Err(dead))
+                self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
             }
             (Phase::Committing(document, token), Event::Replaced(replacement)) => {
                 self.committed(document, token, replacement, now)
@@ -227,6 +232,12 @@ impl Machine {
             (Phase::LastLook(whom), Event::Looked(Ok(view))) => self.last_look(&whom, view, now),
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
+            // The refresh token may have been spent: that is what to tell, and to leave behind.
+            (Phase::Confirming, Event::Looked(Err(failure))) if self.lost.is_some() => {
+                let lost = self.lost.clone().unwrap_or_default();
+                let what = format!("{lost}; then the store failed: {}", failure.message);
+                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+            }
             // A store that fails before anything was spent: nothing was.
             (
                 Phase::Arriving
@@ -287,7 +298,9 @@ impl Machine {
                 self.level = Level::Claimed;
                 self.look(Phase::Deciding)
             }
-            Locking::Unanswered => self.give_up("another process still held the lock"),
+            // The token ended while this short call was made for its sake.
+            Locking::Unanswered if !self.left(now).is_zero() => self.lock(Patience::Release, now),
+            Locking::Unanswered => self.give_up(LOCK_HELD),
             Locking::Failed(failure) => self.fail(failure, now),
         }
     }
@@ -295,6 +308,7 @@ impl Machine {
     fn released(&mut self, locking: Locking, now: Now) -> Step {
         match locking {
             Locking::Granted => self.look(Phase::Woken),
+            Locking::Busy => self.rest(LOCK_HELD, Phase::Knocking, now),
             other => self.locking(other, now),
         }
     }
@@ -325,10 +339,13 @@ impl Machine {
             }
             Judgement::NoDocument => self.withdraw_and_end(Err(texts::logged_out(&profile))),
             Judgement::NoSession => self.withdraw_and_end(Err(texts::no_session(&profile))),
-            Judgement::NoRefreshToken => self.fail(texts::no_refresh_token(&profile), now),
+            Judgement::NoRefreshToken => {
+                let works = self.latest_freshness(now).is_valid();
+                self.fail(texts::no_refresh_token(&profile, works), now)
+            }
             Judgement::Moved => self.follow(Phase::Deciding, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
-            Judgement::Wait => self.rest("another process's refresh had not ended", now),
+            Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
             Judgement::Adopt(_) => self.fail(
                 Failure::new(
@@ -369,7 +386,8 @@ impl Machine {
         }
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
         let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
-        self.prior = prior.or(self.prior.take());
+        let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
+        self.prior = prior.or(known);
         self.claims_made += 1;
         let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);
@@ -392,7 +410,7 @@ impl Machine {
             }
             (Claiming::Taken, _) => {
                 self.claim = None;
-                self.rest("other processes kept claiming the refresh", now)
+                self.rest("other processes kept claiming the refresh", Phase::Resting, now)
             }
             (Claiming::Failed(failure), _) => {
                 self.claim = None;
@@ -537,19 +555,27 @@ impl Machine {
                 let session = token.session.clone();
                 self.commit(*stored, session, token)
             }
+            Replacement::Lost(Some(stored)) if self.may_follow(&stored) => {
+                let failure = Failure::new(Kind::Store, "the configuration kept changing");
+                let warning = texts::not_stored(&failure, None);
+                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
+            }
             Replacement::Lost(Some(_)) => self.withdraw_and_end(Ok(token)),
         }
     }
 
-    /// Whether the new session may follow what is stored now: the refresh token that we spent, or the `null` that
-    /// somebody left because that very token was refused to him.
+    /// Whether the new session may follow what is stored now: the session whose refresh token we spent, or the
+    /// `null` that somebody left because that very token was refused to him. Where a server does not rotate, the
+    /// same refresh token beside another access token is a sibling's newer session (I2).
     fn may_follow(&self, stored: &Stored) -> bool {
-        let Some(spent) = self.claim.as_ref().map(|claim| &claim.attempt.refresh_token_sha256) else {
+        let Some(attempt) = self.claim.as_ref().map(|claim| &claim.attempt) else {
             return false;
         };
         match &stored.document.session {
-            Some(session) => session.refresh_token.as_ref().is_some_and(|token| token.sha256() == *spent),
-            None => stored.document.rejected_refresh_token_sha256.as_ref() == Some(spent),
+            Some(session) => attempt.concerns(session),
+            None => {
+                stored.document.rejected_refresh_token_sha256.as_ref() == Some(&attempt.refresh_token_sha256)
+            }
         }
     }
 
@@ -641,8 +667,13 @@ impl Machine {
                 self.claim = None;
                 Step::Finish(Err(dead))
             }
-            Replacement::Lost(_) => self.look(Phase::Comparing(looks)),
-            Replacement::Unknown | Replacement::Failed { .. } => self.tell(Outcome::Rejected, dead, now),
+            Replacement::Lost(_) if self.rebases < MAX_REBASES => {
+                self.rebases += 1;
+                self.look(Phase::Comparing(looks))
+            }
+            Replacement::Lost(_) | Replacement::Unknown | Replacement::Failed { .. } => {
+                self.tell(Outcome::Rejected, dead, now)
+            }
         }
     }
 
@@ -679,8 +710,8 @@ impl Machine {
     /// Somebody else is refreshing, and the present token still works.
     fn hand_out_rather_than_wait(&mut self, now: Now) -> Step {
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
-        let lasts = |min_ttl| session.is_some_and(|session| age(session, min_ttl, now).is_fresh());
-        let short = lasts(0) && !lasts(self.settings.demand.min_ttl);
+        let min_ttl = self.settings.demand.min_ttl;
+        let short = min_ttl > 0 && session.is_some_and(|session| !age(session, min_ttl, now).is_fresh());
         self.hand_out_latest(short.then(texts::less_for_now).into_iter().collect())
     }
 
@@ -750,14 +781,14 @@ impl Machine {
         }
     }
 
-    fn rest(&mut self, whom: &str, now: Now) -> Step {
+    fn rest(&mut self, whom: &str, then: Phase, now: Now) -> Step {
         let left = self.left(now);
         if left.is_zero() {
             return self.give_up(whom);
         }
         let pause = self.wait.min(left);
         self.wait = (self.wait * 2).min(LAST_WAIT);
-        self.phase = Phase::Resting;
+        self.phase = then;
         Step::Pause(pause)
     }
 

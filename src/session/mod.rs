@@ -20,6 +20,8 @@ pub mod attempt;
 pub mod freshness;
 mod judgement;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod step;
 mod texts;
 

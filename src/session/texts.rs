@@ -34,14 +34,16 @@ pub(super) fn no_session(profile: &str) -> Failure {
     .hint(login(profile))
 }
 
-pub(super) fn no_refresh_token(profile: &str) -> Failure {
-    Failure::new(
-        Kind::LoginRequired,
-        format!(
+/// Whether the present access token `works`: then there is one, and it is the next that there will not be.
+pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
+    let message = match works {
+        true => format!("cannot refresh: profile {profile} has no refresh token"),
+        false => format!(
             "no access token: it has expired, and profile {profile} has no refresh token; a login is required"
         ),
-    )
-    .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
+    };
+    Failure::new(Kind::LoginRequired, message)
+        .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
 }
 
 pub(super) fn logged_out(profile: &str) -> Failure {
