@@ -10,7 +10,7 @@ use crate::session::{
     Claiming, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision,
     Settings, Step, Stored, View,
 };
-use crate::store::{Record, RecordName, Snapshot, Store, Written};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written};
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
@@ -254,9 +254,19 @@ impl Run<'_> {
                 self.tell(1, "adopting the session that an interrupted process left");
                 Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
             }
-            Step::Claim { attempt, number, exclusive, expected } => {
+            Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();
-                Event::Claiming(self.claim(&attempt, number, exclusive, &expected))
+                let name = RecordName { key: &attempt.refresh_token_sha256, number };
+                let claim = |bytes: &[u8]| {
+                    let reserve = ANSWER_RESERVE;
+                    let (expected, outdated) = (&expected, outdated.as_slice());
+                    store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
+                };
+                Event::Claiming(match to_bytes(&attempt).and_then(|bytes| claim(&bytes)) {
+                    Ok(Some(number)) => Claiming::Mine(number),
+                    Ok(None) => Claiming::Taken,
+                    Err(failure) => Claiming::Failed(failure),
+                })
             }
             Step::Mark { attempt, number } => {
                 self.mark(&attempt, number);
@@ -340,31 +350,10 @@ impl Run<'_> {
         }
     }
 
-    fn claim(&self, attempt: &Attempt, number: u64, exclusive: bool, expected: &Revision) -> Claiming {
-        let bytes = match serde_json::to_vec(attempt) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                return Claiming::Failed(Failure::new(
-                    Kind::Defect,
-                    format!("cannot write a record: {error}"),
-                ));
-            }
-        };
-        let name = RecordName { key: &attempt.refresh_token_sha256, number };
-        match self.seams.store.create_record(name, &bytes, ANSWER_RESERVE, exclusive, expected) {
-            Ok(Some(number)) => Claiming::Mine(number),
-            Ok(None) => Claiming::Taken,
-            Err(failure) => Claiming::Failed(failure),
-        }
-    }
-
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
     fn mark(&self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.refresh_token_sha256, number };
-        let written = match serde_json::to_vec(attempt) {
-            Ok(bytes) => self.seams.store.rewrite_record(name, &bytes),
-            Err(error) => Err(Failure::new(Kind::Defect, format!("cannot write a record: {error}"))),
-        };
+        let written = to_bytes(attempt).and_then(|bytes| self.seams.store.rewrite_record(name, &bytes));
         if let Err(failure) = written {
             self.tell(1, &failure.message);
         }
@@ -405,6 +394,11 @@ fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
     };
     let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
     Sighting { number: record.number, attempt, owner, has_answer }
+}
+
+fn to_bytes(attempt: &Attempt) -> std::result::Result<Vec<u8>, Failure> {
+    serde_json::to_vec(attempt)
+        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write a record: {error}")))
 }
 
 /// The class of an answer, for `-v`.

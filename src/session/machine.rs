@@ -2,13 +2,13 @@
 
 use super::attempt::{Attempt, Outcome, Owner};
 use super::freshness::{Demand, Freshness, Unwanted, age};
-use super::judgement::{Asking, Judgement, freshness, judge};
+use super::judgement::{Asking, Judgement, Opening, freshness, judge};
 use super::step::{
     Claiming, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result, Step, Stored, Token, View,
 };
 use super::texts;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, LastRefresh, Secret, Session, UnixSeconds};
+use crate::grant::{Document, LastRefresh, Rejected, Secret, Session, UnixSeconds};
 use crate::protocol::token::{Answer, words};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub const MAX_SENDS: u32 = 4;
 
 /// How long a failure is held back before it is told. Processes that arrive within share it, so a dead server is
 /// asked some times a second at most, however many processes start one after the other.
-pub const FAILURE_SETTLE: Duration = Duration::from_millis(100);
+pub const FAILURE_SETTLE: Duration = Duration::from_millis(250);
 
 /// The part of a long deadline that is kept for sending once more after a lost answer. A deadline below twice this
 /// goes to the first exchange alone: cutting that short would make lost answers.
@@ -338,7 +338,7 @@ impl Machine {
                 self.withdraw_and_end(Err(texts::no_document(&profile)))
             }
             Judgement::NoDocument => self.withdraw_and_end(Err(texts::logged_out(&profile))),
-            Judgement::NoSession => self.withdraw_and_end(Err(texts::no_session(&profile))),
+            Judgement::NoSession => self.withdraw_and_end(Err(self.no_session())),
             Judgement::NoRefreshToken => {
                 let works = self.latest_freshness(now).is_valid();
                 self.fail(texts::no_refresh_token(&profile, works), now)
@@ -359,7 +359,7 @@ impl Machine {
                 let friendly = texts::dead(&profile, "its refresh token was refused before", None);
                 self.fail(attempt.failure(Kind::LoginRequired).unwrap_or(friendly), now)
             }
-            Judgement::Claim(number, prior) => self.claim(number, prior, now),
+            Judgement::Claim(opening) => self.claim(opening, now),
         }
     }
 
@@ -376,7 +376,8 @@ impl Machine {
         }
     }
 
-    fn claim(&mut self, number: u64, prior: Option<Attempt>, now: Now) -> Step {
+    fn claim(&mut self, opening: Opening, now: Now) -> Step {
+        let Opening { number, prior, outdated } = opening;
         if self.generations >= MAX_GENERATIONS {
             return self.fail(texts::too_many_generations(), now);
         }
@@ -399,7 +400,7 @@ impl Machine {
         self.phase = Phase::Claiming;
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
         let exclusive = self.level != Level::Compared;
-        Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default() }
+        Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
     }
 
     fn claiming(&mut self, claiming: Claiming, now: Now) -> Step {
@@ -514,7 +515,7 @@ impl Machine {
         let last_refresh = LastRefresh { at: self.sent_at, host: owner.host.clone(), pid: owner.pid };
         let document = Document {
             session: Some(session),
-            rejected_refresh_token_sha256: None,
+            rejected: None,
             last_refresh: Some(last_refresh),
             ..onto.document
         };
@@ -573,9 +574,11 @@ impl Machine {
         };
         match &stored.document.session {
             Some(session) => attempt.concerns(session),
-            None => {
-                stored.document.rejected_refresh_token_sha256.as_ref() == Some(&attempt.refresh_token_sha256)
-            }
+            None => stored
+                .document
+                .rejected
+                .as_ref()
+                .is_some_and(|rejected| rejected.refresh_token_sha256 == attempt.refresh_token_sha256),
         }
     }
 
@@ -649,7 +652,11 @@ impl Machine {
             {
                 let document = Document {
                     session: None,
-                    rejected_refresh_token_sha256: Some(claim.attempt.refresh_token_sha256.clone()),
+                    rejected: Some(Rejected {
+                        refresh_token_sha256: claim.attempt.refresh_token_sha256.clone(),
+                        at: now.wall,
+                        message: dead.message.clone(),
+                    }),
                     ..stored.document.clone()
                 };
                 let expected = stored.revision.clone();
@@ -718,8 +725,14 @@ impl Machine {
     fn hand_out_latest(&mut self, warnings: Vec<Failure>) -> Step {
         match self.latest.as_ref().and_then(|stored| stored.document.session.clone()) {
             Some(session) => self.withdraw_and_end(Ok(Token { session, warnings, refreshed: false })),
-            None => self.withdraw_and_end(Err(texts::no_session(&self.settings.profile))),
+            None => self.withdraw_and_end(Err(self.no_session())),
         }
+    }
+
+    /// The session was cleared: with the words of the process that cleared it.
+    fn no_session(&self) -> Failure {
+        let rejected = self.latest.as_ref().and_then(|stored| stored.document.rejected.as_ref());
+        texts::no_session(&self.settings.profile, rejected)
     }
 
     /// Holds a failure back for those who arrive just now, then tells it.

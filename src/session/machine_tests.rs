@@ -9,7 +9,7 @@ use super::{
     Machine, Now, Patience, Replacement, Revision, Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::grant::{Document, Rejected, Secret};
 use crate::protocol::token::{Answer, TokenAnswer};
 use serde_json::json;
 use std::time::Duration;
@@ -51,10 +51,15 @@ fn without_refresh_token(mut stored: Stored) -> Stored {
 }
 
 /// The session was cleared because this refresh token was found dead.
+fn rejected(name: &str) -> Rejected {
+    let message = "the session has ended (invalid_grant)".to_owned();
+    Rejected { refresh_token_sha256: digest(name), at: NOW, message }
+}
+
 fn cleared(name: &str) -> Stored {
     let mut stored = expired(name);
     stored.document.session = None;
-    stored.document.rejected_refresh_token_sha256 = Some(digest(name));
+    stored.document.rejected = Some(rejected(name));
     at_revision("null", stored)
 }
 
@@ -378,7 +383,7 @@ fn shown(step: &Step) -> String {
         Step::Adopt { refresh_token_sha256, number, expected } => {
             format!("adopt {}#{number} over {}", name_of(refresh_token_sha256), expected.0)
         }
-        Step::Claim { attempt, number, exclusive, expected } => {
+        Step::Claim { attempt, number, exclusive, expected, .. } => {
             let verb = if *exclusive { "claim" } else { "leave" };
             format!("{verb} {}#{number} over {}", name_of(&attempt.refresh_token_sha256), expected.0)
         }
@@ -399,7 +404,9 @@ fn shown(step: &Step) -> String {
                 .map_or("clear".to_owned(), |token| format!("store {}", token.expose()));
             format!("{what} over {} as {}#{}", expected.0, name_of(&attempt.0), attempt.1)
         }
-        Step::Revoke { refresh_token, .. } => format!("revoke {}", refresh_token.expose()),
+        Step::Revoke { document } => {
+            format!("revoke {}", document.refresh_token().map_or("nothing", |token| token.expose()))
+        }
         Step::Finish(Ok(token)) => {
             let refreshed = if token.refreshed { " refreshed" } else { "" };
             let warned = if token.warnings.is_empty() { "" } else { ", warned" };
@@ -987,13 +994,13 @@ fn a_failure_is_held_back_then_left_in_the_record_then_told() {
         let told = Story::token()
             .spends(&expired("A"))
             .after(seconds(2))
-            .then(answer.clone(), "pause 100ms")
+            .then(answer.clone(), "pause 250ms")
             .rested(&mark)
             .saying(words);
         assert_eq!(told.marked().ended_at, Some(NOW + 2));
         told.then(Event::Noted, &format!("exit {code}")).saying("the session is kept");
 
-        let told = Story::token().spends(&ageing("A")).then(answer, "pause 100ms").rested(&mark);
+        let told = Story::token().spends(&ageing("A")).then(answer, "pause 250ms").rested(&mark);
         let message = told.marked().message.unwrap();
         assert!(!message.contains("still valid"), "others may not have it: {message}");
         told.then(Event::Noted, "ok a, warned").saying(words).saying("still valid");
@@ -1014,7 +1021,7 @@ fn a_failure_at_the_deadline_is_told_at_once() {
 fn a_token_that_ends_while_a_failure_is_held_back_is_not_handed_out() {
     Story::token()
         .spends(&ageing("A"))
-        .then(temporary(None), "pause 100ms")
+        .then(temporary(None), "pause 250ms")
         .clock_jumps(20)
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "exit 4");
@@ -1033,9 +1040,9 @@ fn retry_after_is_obeyed_inside_the_deadline() {
 #[test]
 fn retry_after_beyond_the_deadline_or_beside_a_working_token_is_not_waited_for() {
     for beyond in [30, 3600, u64::MAX] {
-        Story::token().spends(&expired("A")).then(temporary(Some(beyond)), "pause 100ms");
+        Story::token().spends(&expired("A")).then(temporary(Some(beyond)), "pause 250ms");
     }
-    Story::token().spends(&ageing("A")).then(temporary(Some(1)), "pause 100ms");
+    Story::token().spends(&ageing("A")).then(temporary(Some(1)), "pause 250ms");
 }
 
 #[test]
@@ -1044,7 +1051,7 @@ fn a_server_that_always_asks_to_come_again_is_asked_so_many_times() {
     for _ in 1..MAX_SENDS {
         story = story.then(temporary(Some(1)), "pause 1s").rested("look A").spends(&expired("A"));
     }
-    story.then(temporary(Some(1)), "pause 100ms").rested("mark A#1 temporary, exit 4");
+    story.then(temporary(Some(1)), "pause 250ms").rested("mark A#1 temporary, exit 4");
 }
 
 #[test]
@@ -1081,7 +1088,7 @@ fn a_lost_answer_is_never_asked_for_a_third_time() {
             .spends(&expired("A"))
             .then(no_answer(), "look A")
             .then(looked(expired("A"), &[live(1)]), "spend A within 30s")
-            .then(second.clone(), "pause 100ms")
+            .then(second.clone(), "pause 250ms")
             .rested("mark A#1 unknown, exit 4")
             .saying("the connection broke")
             .then(Event::Noted, "exit 4")
@@ -1091,7 +1098,7 @@ fn a_lost_answer_is_never_asked_for_a_third_time() {
             .spends(&ageing("A"))
             .then(no_answer(), "look A")
             .then(looked(ageing("A"), &[live(1)]), "spend A within 30s")
-            .then(second, "pause 100ms")
+            .then(second, "pause 250ms")
             .rested("mark A#1 unknown, exit 4")
             .then(Event::Noted, "ok a, warned");
     }
@@ -1108,7 +1115,7 @@ fn a_lost_answer_is_not_asked_for_after_the_deadline_or_over_a_later_claim() {
     Story::token()
         .spends(&expired("A"))
         .then(no_answer(), "look A")
-        .then(looked(expired("A"), &[live(1), live(2)]), "pause 100ms")
+        .then(looked(expired("A"), &[live(1), live(2)]), "pause 250ms")
         .rested("mark A#1 unknown, exit 4");
 }
 
@@ -1118,7 +1125,7 @@ fn a_store_that_fails_after_a_lost_answer_does_not_hide_that_it_was_lost() {
         Story::token()
             .spends(before)
             .then(no_answer(), "look A")
-            .then(look_fails(), "pause 100ms")
+            .then(look_fails(), "pause 250ms")
             .rested("mark A#1 unknown, exit 4")
     };
     fails(&expired("A"))
@@ -1205,11 +1212,8 @@ fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configur
         .compares_to_the_end(&expired("A"))
         .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
     let document = story.storing();
-    assert_eq!(document.rejected_refresh_token_sha256, Some(digest("A")));
-    assert_eq!(
-        Document { rejected_refresh_token_sha256: None, ..document },
-        Document { session: None, ..expired("A").document }
-    );
+    assert_eq!(document.rejected.clone().unwrap().refresh_token_sha256, digest("A"));
+    assert_eq!(Document { rejected: None, ..document }, Document { session: None, ..expired("A").document });
     story
         .then(replaced(Replacement::Done), "exit 3")
         .saying("has ended (invalid_grant: Token is not active)");
@@ -1413,13 +1417,13 @@ fn beside_a_rejection_somebody_s_open_attempt_is_waited_for() {
 #[test]
 fn a_commit_keeps_the_configuration_and_says_who_refreshed() {
     let mut before = expired("A");
-    before.document.rejected_refresh_token_sha256 = Some(digest("older"));
+    before.document.rejected = Some(rejected("older"));
     before.document.other.insert("git_hosts".to_owned(), json!(["git.example"]));
     let document =
         Story::token().spends(&before).then(refreshed("B", true), "store B over A as A#1").storing();
     let last = document.last_refresh.clone().unwrap();
     assert_eq!((last.at, last.host.as_str(), last.pid), (NOW, "here", 1));
-    assert_eq!(document.rejected_refresh_token_sha256, None);
+    assert_eq!(document.rejected, None);
     assert_eq!(document.other, before.document.other);
     assert_eq!(document.client_id, before.document.client_id);
 }
@@ -1614,7 +1618,7 @@ fn a_rejected_token_is_refreshed_only_if_the_store_still_holds_it() {
 fn a_rejected_token_is_never_handed_out_whatever_fails() {
     let spends = || Story::rejected("a").spends(&fresh("A"));
     spends()
-        .then(temporary(None), "pause 100ms")
+        .then(temporary(None), "pause 250ms")
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "exit 4");
     Story::rejected("a")
@@ -1627,7 +1631,7 @@ fn a_rejected_token_is_never_handed_out_whatever_fails() {
 fn a_forced_refresh_that_fails_hands_out_the_token_that_still_works() {
     Story::forced()
         .spends(&fresh("A"))
-        .then(temporary(None), "pause 100ms")
+        .then(temporary(None), "pause 250ms")
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "ok a, warned");
     Story::forced()

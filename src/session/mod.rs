@@ -34,4 +34,4 @@ pub use step::{
     Claiming, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result, Revision, Step, Stored,
     Token, View,
 };
-pub use texts::date;
+pub use texts::{date, no_session};
