@@ -130,6 +130,11 @@ impl FileStore {
         Ok(Some((bytes, metadata)))
     }
 
+    fn document_size(&self) -> usize {
+        let size = fs::metadata(&self.document).map(|metadata| metadata.len());
+        size.ok().and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
+    }
+
     /// Writes and syncs a complete document at `path`, into the reserved room where there is some.
     fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = match self.reserved.take() {
@@ -340,7 +345,7 @@ impl Store for FileStore {
             }
             let answer = place.answer(name.key, number);
             let reserved = create_beside(place, &answer).and_then(|file| {
-                reserve(&file, record.reserve)?;
+                reserve(&file, record.reserve.saturating_add(self.document_size()))?;
                 sync_directory(place)?;
                 Ok(file)
             });

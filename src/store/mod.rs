@@ -65,7 +65,7 @@ pub struct NewRecord<'a> {
     pub name: RecordName<'a>,
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// How much room to reserve for its answer, in bytes.
+    /// How much room to reserve for its answer beyond the present size of the document, in bytes.
     pub reserve: usize,
     /// Whether exactly this number will do; else the next free one.
     pub exclusive: bool,
