@@ -4,9 +4,10 @@
 //! are written by [`shown`]; the end is `ok a`, `ok b refreshed`, `ok a, warned` or `exit 4`.
 
 use super::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
+use super::bounds::{MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS};
 use super::{
-    Claiming, Demand, Event, Level, LockUse, Locking, MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS,
-    Machine, Now, Patience, Replacement, Revision, Settings, Step, Stored, Token, Unwanted, View,
+    Claiming, Demand, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Revision,
+    Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Rejected, Secret};

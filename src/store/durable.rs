@@ -10,19 +10,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Replaces the file at `path` by `bytes`, atomically and durably, with mode 0600 from its creation.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let place = Place::of(path).map_err(|error| failure("find", path, &error))?;
-    let temporary = place.temporary(&nonce(&place)?);
-    let written = write_new(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, &place.document))
-        .and_then(|()| sync_directory(&place));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        failure("write", path, &error)
-    })
-}
-
 pub(super) fn nonce(place: &Place) -> Result<String, Failure> {
     system::nonce().map_err(|error| failure("name a file in", &place.directory, &error))
 }

@@ -11,8 +11,6 @@
 //! Order of a commit: write the answer, sync it, compare, rename it, sync the directory, remove the records. What
 //! a kill leaves behind at any point is either adopted or swept by the next process.
 
-pub use super::durable::write_atomically;
-
 use super::durable::{create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_new};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written};
@@ -22,10 +20,10 @@ use crate::lock::{self, Locked};
 use crate::session::{Patience, Revision};
 use rustix::fs::OFlags;
 use std::cell::{OnceCell, RefCell};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,7 +36,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 /// Where a document of this store is.
 #[derive(Debug)]
 pub struct FileStore {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     document: PathBuf,
     /// The real place, found once: nothing is looked up between the server's answer and the write.
     place: OnceCell<Place>,
@@ -57,40 +55,7 @@ impl FileStore {
         }
     }
 
-    /// The profiles in `directory`, sorted. None where the directory is missing.
-    pub fn profiles(directory: &Path) -> Result<Vec<String>, Failure> {
-        let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|error| failure("read", directory, &error))?,
-        };
-        let mut profiles = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| failure("read", directory, &error))?.file_name();
-            profiles.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
-        }
-        profiles.sort();
-        Ok(profiles)
-    }
-
-    /// Creates the directory with mode 0700, and its parents.
-    pub fn create_directory(&self) -> Result<(), Failure> {
-        let mut builder = fs::DirBuilder::new();
-        let created = builder.recursive(true).mode(0o700).create(&self.directory);
-        created.map_err(|error| failure("create", &self.directory, &error))
-    }
-
-    /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the new path.
-    pub fn set_aside(&self) -> Result<PathBuf, Failure> {
-        let place = self.place()?;
-        let aside = place.set_aside(&nonce(place)?);
-        fs::copy(&place.document, &aside)
-            .and_then(|_| fs::set_permissions(&aside, Permissions::from_mode(0o600)))
-            .and_then(|()| File::open(&aside)?.sync_all())
-            .map_err(|error| failure("keep the old document in", &aside, &error))?;
-        Ok(aside)
-    }
-
-    fn place(&self) -> Result<&Place, Failure> {
+    pub(super) fn place(&self) -> Result<&Place, Failure> {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
@@ -404,19 +369,6 @@ impl Store for FileStore {
         sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
         self.sweep(place, name.key);
         Ok(true)
-    }
-
-    fn check_writable(&self, bytes: usize) -> Result<(), Failure> {
-        self.create_directory()?;
-        let place = self.place()?;
-        let temporary = place.temporary(&nonce(place)?);
-        let reserved = create_beside(place, &temporary).and_then(|file| reserve(&file, bytes));
-        let _ = fs::remove_file(&temporary);
-        let writable = reserved.and_then(|()| match place.is_mount_point {
-            true => OpenOptions::new().write(true).open(&place.document).map(|_| ()),
-            false => Ok(()),
-        });
-        writable.map_err(|error| failure("write", &place.document, &error))
     }
 
     fn location(&self) -> String {

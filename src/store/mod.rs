@@ -3,6 +3,7 @@
 mod durable;
 pub mod file;
 mod place;
+pub mod setup;
 
 use crate::error::Failure;
 use crate::lock::Locked;
@@ -110,9 +111,6 @@ pub trait Store {
     /// Makes the answer beside a record the document, if the store still holds `expected`; false where somebody
     /// else was first.
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure>;
-
-    /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
-    fn check_writable(&self, bytes: usize) -> Result<(), Failure>;
 
     /// Where it is, for people.
     fn location(&self) -> String;
