@@ -88,6 +88,18 @@ pub const SHOWN_CHARACTERS: usize = 300;
 /// Text from a server or a file, fit for a terminal: control characters become spaces, invisible
 /// formatting characters go, runs of white space fold, and at most [`SHOWN_CHARACTERS`] remain.
 pub fn printable(text: &str) -> String {
+    shortened(text, SHOWN_CHARACTERS)
+}
+
+/// How much of a text is shown that another onegrant left in a file, in characters: a stranger's words and ours.
+const OWN_TEXT_CHARACTERS: usize = 1000;
+
+/// Text that another onegrant left in a file, fit for a terminal: whoever could write the file wrote it.
+pub fn own_text(text: &str) -> String {
+    shortened(text, OWN_TEXT_CHARACTERS)
+}
+
+fn shortened(text: &str, characters: usize) -> String {
     let cleaned: String = text
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })
@@ -100,7 +112,7 @@ pub fn printable(text: &str) -> String {
         }
         folded.push_str(word);
     }
-    match folded.char_indices().nth(SHOWN_CHARACTERS) {
+    match folded.char_indices().nth(characters) {
         Some((end, _)) => folded.get(..end).unwrap_or_default().to_owned(),
         None => folded,
     }

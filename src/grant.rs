@@ -40,7 +40,8 @@ impl Secret {
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 impl fmt::Debug for Secret {
@@ -124,6 +125,17 @@ fn required_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixSe
     Ok(seconds(deserializer)?.unwrap_or(0))
 }
 
+/// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Which refresh token it was.
+    pub refresh_token_sha256: String,
+    /// When it was cleared.
+    pub at: UnixSeconds,
+    /// What was said about it then; everybody who comes later is told the same.
+    pub message: String,
+}
+
 /// Who refreshed last; for people (`onegrant status`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRefresh {
@@ -182,9 +194,9 @@ pub struct Document {
     pub git_hosts: Vec<String>,
     /// What the last login or refresh left; none after a dead grant was cleared.
     pub session: Option<Session>,
-    /// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.
+    /// Why the session was cleared; none while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected_refresh_token_sha256: Option<String>,
+    pub rejected: Option<Rejected>,
     /// Who refreshed last; none since the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refresh: Option<LastRefresh>,

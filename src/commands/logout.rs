@@ -27,7 +27,9 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
         true => None,
         false => revocation::revoke(context.client(), &stored.document, context.left()),
     };
-    context.store.remove()?;
+    let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
+    let placeholder = logged_out.to_bytes().map_err(|error| Failure::new(Kind::Defect, error.to_string()))?;
+    context.store.remove(&placeholder)?;
     drop(guard);
     drop(signals);
     tell(arguments, &stored.document, revocation.as_ref(), context)

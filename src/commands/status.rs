@@ -3,10 +3,10 @@
 use super::Context;
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, printable};
 use crate::grant::{Document, UnixSeconds};
 use crate::output;
-use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry};
+use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
 use crate::store::Store;
 use serde_json::{Value, json};
 
@@ -68,8 +68,8 @@ impl<'a> Report<'a> {
             (_, State::Valid | State::Refreshable) => Ok(()),
             (Some(rejected), State::LoginRequired) => Err(rejected.clone()),
             (None, State::LoginRequired) => {
-                let message = format!("the session of profile {} has ended", self.context.globals.profile);
-                Err(Failure::new(Kind::LoginRequired, message).hint(self.context.login_command()))
+                let rejected = self.document.rejected.as_ref();
+                Err(no_session(self.context.globals.profile.as_str(), rejected))
             }
         }
     }

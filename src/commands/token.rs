@@ -6,7 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::Session;
 use crate::output;
 use crate::session::{Demand, Unwanted, expiry};
-use crate::store::file::write_atomically;
+use crate::store::setup::write_atomically;
 use serde_json::json;
 
 /// Gets a valid access token and prints it, or writes it to a file.

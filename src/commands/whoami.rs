@@ -8,7 +8,7 @@ use crate::oauth::userinfo::userinfo;
 use crate::output;
 use crate::protocol::claims;
 use crate::protocol::userinfo::Userinfo;
-use crate::session::{Demand, Unwanted};
+use crate::session::{Demand, Unwanted, no_session};
 use serde_json::{Map, Value};
 
 /// How often it is asked: with the stored token, and with a new one.
@@ -42,10 +42,10 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
 }
 
 fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String, Value>, Failure> {
-    let session = document.session.as_ref().ok_or_else(|| {
-        let message = format!("the session of profile {} has ended", context.globals.profile);
-        Failure::new(Kind::LoginRequired, message).hint(context.login_command())
-    })?;
+    let session = document
+        .session
+        .as_ref()
+        .ok_or_else(|| no_session(context.globals.profile.as_str(), document.rejected.as_ref()))?;
     session.id_token.as_ref().and_then(|token| claims::claims(token.expose())).ok_or_else(|| {
         Failure::new(
             Kind::Usage,

@@ -1,6 +1,6 @@
 //! The attempt record: who spends which refresh token, or how the last try ended.
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, own_text};
 use crate::grant::{Secret, Session, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
@@ -148,8 +148,8 @@ impl Attempt {
     pub fn failure(&self, fallback: Kind) -> Option<Failure> {
         Some(Failure {
             kind: self.exit_code.map_or(fallback, Kind::from_code),
-            message: self.message.clone()?,
-            hint: self.hint.clone(),
+            message: own_text(self.message.as_ref()?),
+            hint: self.hint.as_deref().map(own_text),
         })
     }
 

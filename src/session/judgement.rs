@@ -27,9 +27,24 @@ pub(super) enum Judgement {
     Share(Failure),
     /// This refresh token was found dead before.
     Rejected(Attempt),
-    /// Nobody is at it: claim this number. With it, the attempt that was begun and never finished.
-    Claim(u64, Option<Attempt>),
+    /// Nobody is at it: claim.
+    Claim(Opening),
 }
+
+/// What a claim needs to know of those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The next number.
+    pub number: u64,
+    /// The attempt that was begun and never finished.
+    pub prior: Option<Attempt>,
+    /// Records that nobody needs any more.
+    pub outdated: Vec<u64>,
+}
+
+/// How many records of one refresh token are kept that are over: a claim that comes too late by more attempts than
+/// that still sees that it was overtaken, because the highest number always stays.
+const RECORDS_KEPT: u64 = 8;
 
 /// The constant part of the question.
 pub(super) struct Asking<'a> {
@@ -105,5 +120,11 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
         .map(|other| other.attempt.clone());
     // Every record counts for the number, whatever it is about: a number is never used twice.
     let last = view.attempts.iter().map(|sighting| sighting.number).max().unwrap_or(0);
-    Judgement::Claim(last.saturating_add(1), prior)
+    let is_outdated = |sighting: &&Sighting| {
+        sighting.number.saturating_add(RECORDS_KEPT) <= last
+            && !sighting.is_live(now)
+            && !sighting.is_looking(now)
+    };
+    let outdated = view.attempts.iter().filter(is_outdated).map(|sighting| sighting.number).collect();
+    Judgement::Claim(Opening { number: last.saturating_add(1), prior, outdated })
 }

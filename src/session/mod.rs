@@ -17,19 +17,19 @@
 //! - **I6** A failure while the access token still works hands out that token.
 
 pub mod attempt;
+pub mod bounds;
 pub mod freshness;
 mod judgement;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod step;
 mod texts;
 
 pub use freshness::{Demand, Freshness, Unwanted, age, expiry};
-pub use machine::{
-    COMPARISON_DELAYS, FAILURE_SETTLE, MAX_ADOPTIONS, MAX_GENERATIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS,
-    Machine, SECOND_SEND_RESERVE, Settings, UNTIL_MARGIN_SECONDS,
-};
+pub use machine::{Machine, Settings};
 pub use step::{
     Claiming, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result, Revision, Step, Stored,
     Token, View,
 };
-pub use texts::date;
+pub use texts::{date, no_session};

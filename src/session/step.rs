@@ -188,6 +188,8 @@ pub enum Step {
         exclusive: bool,
         /// What the store held when the claim was decided.
         expected: Revision,
+        /// The numbers of records on this refresh token that nobody needs any more.
+        outdated: Vec<u64>,
     },
     /// Rewrite the own record.
     Mark {

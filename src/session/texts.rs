@@ -1,8 +1,8 @@
 //! What a person reads when a token cannot be had.
 
 use super::attempt::Attempt;
-use crate::error::{Failure, Kind, printable};
-use crate::grant::UnixSeconds;
+use crate::error::{Failure, Kind, own_text, printable};
+use crate::grant::{Rejected, UnixSeconds};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// An instant for people (RFC 9110 section 5.6.7).
@@ -26,22 +26,25 @@ pub(super) fn no_document(profile: &str) -> Failure {
         .hint(format!("{} ISSUER --client-id ID", login(profile)))
 }
 
-pub(super) fn no_session(profile: &str) -> Failure {
-    Failure::new(
-        Kind::LoginRequired,
-        format!("no access token: the session of profile {profile} has ended; a login is required"),
-    )
-    .hint(login(profile))
+/// A cleared session; `rejected` says why.
+pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
+    let message = match rejected {
+        Some(rejected) => own_text(&rejected.message),
+        None => format!("no access token: the session of profile {profile} has ended; a login is required"),
+    };
+    Failure::new(Kind::LoginRequired, message).hint(login(profile))
 }
 
-pub(super) fn no_refresh_token(profile: &str) -> Failure {
-    Failure::new(
-        Kind::LoginRequired,
-        format!(
+/// Whether the present access token `works`: then there is one, and it is the next that there will not be.
+pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
+    let message = match works {
+        true => format!("cannot refresh: profile {profile} has no refresh token"),
+        false => format!(
             "no access token: it has expired, and profile {profile} has no refresh token; a login is required"
         ),
-    )
-    .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
+    };
+    Failure::new(Kind::LoginRequired, message)
+        .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
 }
 
 pub(super) fn logged_out(profile: &str) -> Failure {

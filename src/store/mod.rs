@@ -1,7 +1,9 @@
 //! Where documents are kept. A store knows bytes and revisions, not OAuth.
 
+mod durable;
 pub mod file;
 mod place;
+pub mod setup;
 
 use crate::error::Failure;
 use crate::lock::Locked;
@@ -57,6 +59,23 @@ pub struct RecordName<'a> {
     pub number: u64,
 }
 
+/// A record to create.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// Its name.
+    pub name: RecordName<'a>,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// How much room to reserve for its answer beyond the present size of the document, in bytes.
+    pub reserve: usize,
+    /// Whether exactly this number will do; else the next free one.
+    pub exclusive: bool,
+    /// What the store held when it was decided: records of other keys are older as long as it does.
+    pub expected: &'a Revision,
+    /// The numbers of records of the same key that nobody needs any more.
+    pub outdated: &'a [u64],
+}
+
 /// A place that keeps the document of one profile.
 ///
 /// Every failure is a [`Failure`] whose kind says what the caller can do; nothing was overwritten then, unless
@@ -69,8 +88,9 @@ pub trait Store {
     /// attempt's key. `attempt` names the record whose reserved room is used.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written;
 
-    /// Removes the document and all records; the lock stays. Not an error where there is none.
-    fn remove(&self) -> Result<(), Failure>;
+    /// Removes the document and all records; the lock stays. Not an error where there is none. A document that
+    /// cannot be removed, because it is a mount point, is overwritten with `placeholder`.
+    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure>;
 
     /// Asks for the lock, for at most that long.
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked;
@@ -78,19 +98,11 @@ pub trait Store {
     /// The attempt records of one key, in the order of their numbers.
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure>;
 
-    /// Creates a record and reserves room for its answer, both durably. Exclusive: with exactly that number, and
-    /// none where it exists; else with the next free one. Where the store still holds `expected`, records that
-    /// mean nothing any more are swept away.
-    fn create_record(
-        &self,
-        name: RecordName,
-        bytes: &[u8],
-        reserve: usize,
-        exclusive: bool,
-        expected: &Revision,
-    ) -> Result<Option<u64>, Failure>;
+    /// Creates a record and reserves room for its answer, both durably. Gives its number; none where an exclusive
+    /// one exists already. Records that mean nothing any more are swept away.
+    fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure>;
 
-    /// Rewrites a record of our own.
+    /// Rewrites a record of our own, and gives back the room for an answer that was never written.
     fn rewrite_record(&self, name: RecordName, bytes: &[u8]) -> Result<(), Failure>;
 
     /// Removes a record of our own and the room reserved for it.
@@ -99,9 +111,6 @@ pub trait Store {
     /// Makes the answer beside a record the document, if the store still holds `expected`; false where somebody
     /// else was first.
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure>;
-
-    /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
-    fn check_writable(&self, bytes: usize) -> Result<(), Failure>;
 
     /// Where it is, for people.
     fn location(&self) -> String;

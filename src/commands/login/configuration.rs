@@ -77,7 +77,7 @@ fn start(
         parameters: BTreeMap::new(),
         git_hosts: Vec::new(),
         session: None,
-        rejected_refresh_token_sha256: None,
+        rejected: None,
         last_refresh: None,
         other: Map::new(),
     };
@@ -100,7 +100,7 @@ fn start(
     }
     document.version = VERSION;
     document.session = None;
-    document.rejected_refresh_token_sha256 = None;
+    document.rejected = None;
     document.last_refresh = None;
     Ok(document)
 }

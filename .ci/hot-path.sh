@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The hot path, `onegrant token` on a fresh session: system calls, memory, and wall time against a static C program
+# that prints the same token from the same file.
+#
+#   ONEGRANT=path/to/onegrant .ci/hot-path.sh
+#
+# System calls and memory are the same on every machine, so they fail above their limit. The ratio of wall times is
+# for reading: a busy machine blurs it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+: "${ONEGRANT:?the path of the binary}"
+
+most_calls=42
+most_kib=2560
+wanted_ratio=1.6
+runs=1000
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+for program in print_token meter; do
+    cc -O2 -static -o "$scratch/$program" "fixtures/benchmark/$program.c"
+done
+now=$(date +%s)
+token=$(printf 'a%.0s' {1..600})
+mkdir -m 700 "$scratch/home"
+printf '{"version":1,"issuer":"https://as.example","token_endpoint":"https://as.example/token","client_id":"c","client_auth":"none","session":{"access_token":"%s","token_type":"Bearer","refresh_token":"%s","expires_at":%d,"obtained_at":%d}}\n' \
+    "$token" "$token" $((now + 86400)) "$now" >"$scratch/home/default.json"
+chmod 600 "$scratch/home/default.json"
+export ONEGRANT_HOME=$scratch/home
+
+[ "$("$ONEGRANT" token)" = "$token" ]
+[ "$("$scratch/print_token" "$scratch/home/default.json")" = "$token" ]
+measured=$("$scratch/meter" $runs "$ONEGRANT" token -- "$scratch/print_token" "$scratch/home/default.json")
+printf 'onegrant token (a) against a static C program (b), %d runs each, in turn: %s\n' $runs "$measured"
+ratio=$(sed -n 's/.*ratio=\([0-9.]*\).*/\1/p' <<<"$measured")
+peak_kib=$(sed -n 's/.*peak_kib_a=\([0-9]*\).*/\1/p' <<<"$measured")
+awk -v ratio="$ratio" -v wanted=$wanted_ratio 'BEGIN { if (ratio > wanted) print "NOTE: above the wanted ratio of " wanted }'
+
+failed=0
+[ "$peak_kib" -le $most_kib ] || { echo "FAIL: $peak_kib KiB of memory, wanted $most_kib at most"; failed=1; }
+if command -v strace >/dev/null && strace -o "$scratch/calls" true 2>/dev/null; then
+    strace -f -o "$scratch/calls" "$ONEGRANT" token >/dev/null
+    calls=$(grep -vc '+++' "$scratch/calls")
+    printf 'system calls, execve and exit_group included: %d\n' "$calls"
+    [ "$calls" -le $most_calls ] || { echo "FAIL: $calls system calls, wanted $most_calls at most"; failed=1; }
+    for call in 'openat(.*default\.json' 'read(.*"{' 'write(1'; do
+        [ "$(grep -c "$call" "$scratch/calls")" -eq 1 ] || { echo "FAIL: not exactly one $call"; failed=1; }
+    done
+else
+    echo 'strace cannot be used here: system calls not counted'
+fi
+printf '%d passed, %d failed\n' $((1 - failed)) $failed
+exit $failed

@@ -1,0 +1,108 @@
+//! From bytes to documents and records, with the patience that a torn document needs.
+
+use super::{Clock, Seams};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Unreadable};
+use crate::session::Stored;
+use crate::session::attempt::{Attempt, Presence, Sighting};
+use crate::store::{Record, Snapshot, Store};
+use std::time::Duration;
+
+/// How often a torn document is read again: a document that is a mount point is written in place.
+const TORN_READS: u32 = 5;
+const TORN_DELAY: Duration = Duration::from_millis(20);
+
+/// What a login meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// No document yet.
+    Nothing,
+    /// The document of an earlier login.
+    Document(Box<Stored>),
+    /// Bytes that are no document, and that a login may replace after it kept them aside.
+    Unreadable,
+}
+
+/// Reads what a login would replace. A newer format version is refused: a newer program works with it.
+pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> std::result::Result<Existing, Failure> {
+    match read_or_say_why(store, clock)? {
+        None => Ok(Existing::Nothing),
+        Some(Ok((stored, _))) => Ok(Existing::Document(Box::new(stored))),
+        Some(Err((Unreadable::Newer(_), failure))) => Err(failure),
+        Some(Err(_)) => Ok(Existing::Unreadable),
+    }
+}
+
+/// A document as it was read, with the warning that came with it.
+pub fn read_document(
+    store: &dyn Store,
+    clock: &dyn Clock,
+) -> std::result::Result<Option<WithWarning>, Failure> {
+    read_or_say_why(store, clock)?.transpose().map_err(|(_, failure)| failure)
+}
+
+type Parsed<T> = std::result::Result<T, (Unreadable, Failure)>;
+
+/// A document, and the warning that came with it.
+type WithWarning = (Stored, Option<Failure>);
+
+/// A torn document is read again: one that is a mount point is written in place.
+fn read_or_say_why(
+    store: &dyn Store,
+    clock: &dyn Clock,
+) -> std::result::Result<Option<Parsed<WithWarning>>, Failure> {
+    let mut reads = 0;
+    loop {
+        let Some(snapshot) = store.read()? else {
+            return Ok(None);
+        };
+        let warning = snapshot.warning.clone();
+        match parse(snapshot, store) {
+            Err((Unreadable::Torn | Unreadable::Empty, _)) if reads < TORN_READS => {
+                reads += 1;
+                clock.pause(TORN_DELAY);
+            }
+            parsed => return Ok(Some(parsed.map(|stored| (stored, warning)))),
+        }
+    }
+}
+
+pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
+    match Document::parse(&snapshot.bytes) {
+        Ok(document) => Ok(Stored { document, revision: snapshot.revision }),
+        Err(unreadable) => {
+            let message = format!("cannot use {}: {unreadable}; it was left as it is", store.location());
+            let failure = Failure::new(Kind::Store, message);
+            let failure = match unreadable {
+                Unreadable::Newer(_) => failure.hint("onegrant --version   (a newer one wrote this file)"),
+                _ => failure.hint("onegrant login   (keeps the old file beside the new one)"),
+            };
+            Err((unreadable, failure))
+        }
+    }
+}
+
+/// The records that concern the stored session.
+pub(super) fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
+    let Some(session) = &stored.document.session else {
+        return Ok(Vec::new());
+    };
+    let Some(refresh_token) = &session.refresh_token else {
+        return Ok(Vec::new());
+    };
+    let records = seams.store.records(&refresh_token.sha256())?;
+    let sightings = records.iter().map(|record| sighting(record, seams.clock));
+    Ok(sightings.filter(|sighting| sighting.attempt.concerns(session)).collect())
+}
+
+/// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes were
+/// lost after that.
+pub(super) fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
+    let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
+    let owner = match attempt.is_over() {
+        true => Presence::Unknown,
+        false => clock.presence(&attempt.by),
+    };
+    let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
+    Sighting { number: record.number, attempt, owner, has_answer }
+}

@@ -1,0 +1,116 @@
+//! The comparison loop: a refusal proves nothing while the store may still change.
+
+use super::{Machine, Phase};
+use crate::error::Failure;
+use crate::grant::{Document, Rejected};
+use crate::session::attempt::Outcome;
+use crate::session::bounds::{COMPARISON_DELAYS, LAST_WAIT, MAX_REBASES};
+use crate::session::judgement::Judgement;
+use crate::session::step::{Level, Now, Replacement, Step, View};
+use crate::session::texts;
+use std::time::Duration;
+
+impl Machine {
+    /// The comparison loop (section 5 of the contract): a refusal proves nothing while the store may still change.
+    pub(super) fn compare(&mut self, looks: usize, view: View, now: Now) -> Step {
+        let claimed = self.latest.clone();
+        let judgement = self.judgement(&view, now);
+        let changed = match (&claimed, &self.latest) {
+            (Some(claimed), Some(latest)) => !latest.has_session_of(claimed),
+            _ => true,
+        };
+        if changed {
+            return match judgement {
+                Judgement::NoDocument => {
+                    self.withdraw_and_end(Err(texts::logged_out(&self.settings.profile)))
+                }
+                _ if self.latest_freshness(now).is_valid() => self.hand_out_latest(vec![]),
+                Judgement::NoSession | Judgement::NoRefreshToken => self.withdraw_and_end(Err(self.dead())),
+                // A sibling rotated, and his session has expired too: that one may be spent.
+                _ => self.withdraw(Phase::Withdrawing),
+            };
+        }
+        if matches!(judgement, Judgement::Adopt(_)) {
+            return self.withdraw(Phase::Withdrawing);
+        }
+        if let Some(delay) = COMPARISON_DELAYS.get(looks) {
+            self.phase = Phase::Comparing(looks + 1);
+            return Step::Pause((*delay).min(self.left(now)));
+        }
+        let own = self.claim.as_ref().map(|claim| claim.number);
+        let others_try =
+            view.attempts.iter().any(|sighting| Some(sighting.number) != own && sighting.is_live(now.wall));
+        if others_try {
+            return match self.left(now) {
+                Duration::ZERO => {
+                    let whom = "the server refused, and another process's refresh had not ended";
+                    let failure = texts::deadline(self.settings.deadline, whom);
+                    self.settle(Outcome::Temporary, failure, now)
+                }
+                left => {
+                    self.phase = Phase::Comparing(looks);
+                    Step::Pause(LAST_WAIT.min(left))
+                }
+            };
+        }
+        self.give_verdict(looks, now)
+    }
+
+    /// Unchanged to the end: the grant is dead. Cleared only where looking and clearing is one step.
+    pub(super) fn give_verdict(&mut self, looks: usize, now: Now) -> Step {
+        let dead = self.dead();
+        match (&self.latest, &self.claim) {
+            (Some(stored), Some(claim))
+                if self.level == Level::Locked && !self.latest_freshness(now).is_valid() =>
+            {
+                let document = Document {
+                    session: None,
+                    rejected: Some(Rejected {
+                        refresh_token_sha256: claim.attempt.refresh_token_sha256.clone(),
+                        at: now.wall,
+                        message: dead.message.clone(),
+                    }),
+                    ..stored.document.clone()
+                };
+                let expected = stored.revision.clone();
+                let attempt = (claim.attempt.refresh_token_sha256.clone(), claim.number);
+                self.phase = Phase::Clearing(dead, looks);
+                Step::Replace { expected, document, attempt }
+            }
+            _ => self.tell(Outcome::Rejected, dead, now),
+        }
+    }
+
+    pub(super) fn cleared(
+        &mut self,
+        dead: Failure,
+        looks: usize,
+        replacement: Replacement,
+        now: Now,
+    ) -> Step {
+        match replacement {
+            Replacement::Done => {
+                self.claim = None;
+                Step::Finish(Err(dead))
+            }
+            Replacement::Lost(_) if self.rebases < MAX_REBASES => {
+                self.rebases += 1;
+                self.look(Phase::Comparing(looks))
+            }
+            Replacement::Lost(_) | Replacement::Unknown | Replacement::Failed { .. } => {
+                self.tell(Outcome::Rejected, dead, now)
+            }
+        }
+    }
+
+    pub(super) fn dead(&self) -> Failure {
+        let prior = self.prior.as_ref();
+        match &self.lost {
+            Some(lost) => {
+                let words = format!("{}, after an answer was lost: {lost}", self.refusal);
+                texts::dead(&self.settings.profile, &words, prior)
+            }
+            None => texts::dead(&self.settings.profile, &self.refusal, prior),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How it ends: with the new token, with the old one and a warning, or with a failure.
+
+use super::{Machine, Phase};
+use crate::error::{Failure, Kind};
+use crate::session::attempt::Outcome;
+use crate::session::bounds::FAILURE_SETTLE;
+use crate::session::freshness::age;
+use crate::session::judgement::Judgement;
+use crate::session::step::{Now, Result, Step, Token, View};
+use crate::session::texts;
+
+impl Machine {
+    pub(super) fn last_look(&mut self, whom: &str, view: View, now: Now) -> Step {
+        match self.judgement(&view, now) {
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) | Judgement::Moved => {
+                self.fail(texts::deadline(self.settings.deadline, whom), now)
+            }
+            judgement => self.act(judgement, now),
+        }
+    }
+
+    /// I6: a failure is an error only where the present access token does not work any more.
+    pub(super) fn fail(&mut self, failure: Failure, now: Now) -> Step {
+        match self.latest_freshness(now).is_valid() {
+            true => self.hand_out_latest(vec![texts::still_valid(&failure)]),
+            false => self.withdraw_and_end(Err(failure)),
+        }
+    }
+
+    /// Somebody else is refreshing, and the present token still works.
+    pub(super) fn hand_out_rather_than_wait(&mut self, now: Now) -> Step {
+        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
+        let min_ttl = self.settings.demand.min_ttl;
+        let short = min_ttl > 0 && session.is_some_and(|session| !age(session, min_ttl, now).is_fresh());
+        self.hand_out_latest(short.then(texts::less_for_now).into_iter().collect())
+    }
+
+    pub(super) fn hand_out_latest(&mut self, warnings: Vec<Failure>) -> Step {
+        match self.latest.as_ref().and_then(|stored| stored.document.session.clone()) {
+            Some(session) => self.withdraw_and_end(Ok(Token { session, warnings, refreshed: false })),
+            None => self.withdraw_and_end(Err(self.no_session())),
+        }
+    }
+
+    /// The session was cleared: with the words of the process that cleared it.
+    pub(super) fn no_session(&self) -> Failure {
+        let rejected = self.latest.as_ref().and_then(|stored| stored.document.rejected.as_ref());
+        texts::no_session(&self.settings.profile, rejected)
+    }
+
+    /// Holds a failure back for those who arrive just now, then tells it.
+    pub(super) fn settle(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
+        self.phase = Phase::Settling(outcome, failure);
+        Step::Pause(FAILURE_SETTLE.min(self.left(now)))
+    }
+
+    /// Leaves the failure in the record, for all who waited for it, and ends with it.
+    pub(super) fn tell(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
+        let session = self.latest.as_ref().and_then(|stored| stored.document.session.clone());
+        let result = match session {
+            Some(session) if self.latest_freshness(now).is_valid() => {
+                let warnings = vec![texts::still_valid(&failure)];
+                Ok(Token { session, warnings, refreshed: false })
+            }
+            _ => Err(failure.clone()),
+        };
+        self.mark(outcome, Some(&failure), Phase::Ending(Box::new(result)), now)
+    }
+
+    /// Ends with the record left open: its completed answer waits to be adopted.
+    pub(super) fn end(&mut self, result: Result, now: Now) -> Step {
+        let kept = Failure::new(Kind::Store, "the answer came and could not be stored");
+        self.mark(Outcome::Unknown, Some(&kept), Phase::Ending(Box::new(result)), now)
+    }
+
+    pub(super) fn withdraw_and_end(&mut self, result: Result) -> Step {
+        match self.claim {
+            Some(_) => self.withdraw(Phase::Ending(Box::new(result))),
+            None => Step::Finish(result),
+        }
+    }
+
+    pub(super) fn give_up(&mut self, whom: &str) -> Step {
+        self.look(Phase::LastLook(whom.to_owned()))
+    }
+}

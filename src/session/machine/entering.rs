@@ -1,0 +1,207 @@
+//! From the first read to a claim that stands: wait, or come between two spenders.
+
+use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
+use crate::error::{Failure, Kind};
+use crate::session::attempt::Attempt;
+use crate::session::bounds::{
+    LAST_WAIT, MAX_ADOPTIONS, MAX_GENERATIONS, SHORTEST_EXCHANGE, UNTIL_MARGIN_SECONDS,
+};
+use crate::session::freshness::{Freshness, Unwanted};
+use crate::session::judgement::{Judgement, Opening};
+use crate::session::step::{Claiming, Level, Locking, Now, Patience, Step, Stored, View};
+use crate::session::{attempt::Outcome, texts};
+
+impl Machine {
+    pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {
+        let view = View { attempts: Vec::new(), stored };
+        if self.settings.demand.unwanted == Unwanted::FirstSeen {
+            let session = view.stored.as_ref().and_then(|stored| stored.document.session.as_ref());
+            self.first_seen = session.map(|session| session.access_token.clone());
+        }
+        match self.judgement(&view, now) {
+            Judgement::Moved => self.look(Phase::Arriving),
+            judgement => self.act(judgement, now),
+        }
+    }
+
+    pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
+        let failed = view.attempts.iter().filter(|sighting| sighting.attempt.shared_failure().is_some());
+        self.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
+        match self.judgement(&view, now) {
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if self.level == Level::Locked => {
+                self.lock(Patience::Try, now)
+            }
+            Judgement::Moved => self.follow(Phase::Arriving, now),
+            judgement => self.act(judgement, now),
+        }
+    }
+
+    pub(super) fn lock(&mut self, patience: Patience, now: Now) -> Step {
+        let left = self.left(now);
+        // A lock call that hangs must not cost those their deadline who could do without it.
+        let at_most = if self.need_not_wait(now) { left.min(LAST_WAIT) } else { left };
+        self.phase = if patience == Patience::Release { Phase::Waiting } else { Phase::Locking };
+        Step::Lock(patience, at_most)
+    }
+
+    pub(super) fn locking(&mut self, locking: Locking, now: Now) -> Step {
+        match locking {
+            Locking::Granted => self.look(Phase::Deciding),
+            Locking::Busy | Locking::Unanswered if self.need_not_wait(now) => {
+                self.hand_out_rather_than_wait(now)
+            }
+            Locking::Busy => self.lock(Patience::Release, now),
+            Locking::Refused(_) => {
+                self.level = Level::Claimed;
+                self.look(Phase::Deciding)
+            }
+            // The token ended while this short call was made for its sake.
+            Locking::Unanswered if !self.left(now).is_zero() => self.lock(Patience::Release, now),
+            Locking::Unanswered => self.give_up(LOCK_HELD),
+            Locking::Failed(failure) => self.fail(failure, now),
+        }
+    }
+
+    pub(super) fn released(&mut self, locking: Locking, now: Now) -> Step {
+        match locking {
+            Locking::Granted => self.look(Phase::Woken),
+            Locking::Busy => self.rest(LOCK_HELD, Phase::Knocking, now),
+            other => self.locking(other, now),
+        }
+    }
+
+    /// The holder has left. Mostly the document is fresh, or a failure was left for us; else he died: queue.
+    pub(super) fn woken(&mut self, view: View, now: Now) -> Step {
+        match self.judgement(&view, now) {
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) => self.lock(Patience::Queue, now),
+            Judgement::Moved => self.follow(Phase::Woken, now),
+            judgement => self.act(judgement, now),
+        }
+    }
+
+    pub(super) fn decide(&mut self, view: View, now: Now) -> Step {
+        let judgement = self.judgement(&view, now);
+        self.act(judgement, now)
+    }
+
+    pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {
+        let profile = self.settings.profile.clone();
+        match judgement {
+            Judgement::Use(fresh) => {
+                let short = (fresh == Freshness::FreshButShort).then(texts::less_than_asked);
+                self.hand_out_latest(short.into_iter().collect())
+            }
+            Judgement::NoDocument if self.generations == 0 && self.looked_at.is_empty() => {
+                self.withdraw_and_end(Err(texts::no_document(&profile)))
+            }
+            Judgement::NoDocument => self.withdraw_and_end(Err(texts::logged_out(&profile))),
+            Judgement::NoSession => self.withdraw_and_end(Err(self.no_session())),
+            Judgement::NoRefreshToken => {
+                let works = self.latest_freshness(now).is_valid();
+                self.fail(texts::no_refresh_token(&profile, works), now)
+            }
+            Judgement::Moved => self.follow(Phase::Deciding, now),
+            Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
+            Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
+            Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
+            Judgement::Adopt(_) => self.fail(
+                Failure::new(
+                    Kind::Store,
+                    "cannot adopt a completed session: the store keeps the old document",
+                ),
+                now,
+            ),
+            Judgement::Share(failure) => self.fail(failure, now),
+            Judgement::Rejected(attempt) => {
+                let friendly = texts::dead(&profile, "its refresh token was refused before", None);
+                self.fail(attempt.failure(Kind::LoginRequired).unwrap_or(friendly), now)
+            }
+            Judgement::Claim(opening) => self.claim(opening, now),
+        }
+    }
+
+    pub(super) fn adopt(&mut self, number: u64) -> Step {
+        let Some(stored) = &self.latest else {
+            return self.look(Phase::Deciding);
+        };
+        self.adoptions += 1;
+        self.phase = Phase::Adopting;
+        Step::Adopt {
+            refresh_token_sha256: self.looked_at.clone(),
+            number,
+            expected: stored.revision.clone(),
+        }
+    }
+
+    pub(super) fn claim(&mut self, opening: Opening, now: Now) -> Step {
+        let Opening { number, prior, outdated } = opening;
+        if self.generations >= MAX_GENERATIONS {
+            return self.fail(texts::too_many_generations(), now);
+        }
+        let left = self.left(now);
+        if left < SHORTEST_EXCHANGE {
+            return self.give_up("no time was left for a request");
+        }
+        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
+        let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
+        let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
+        self.prior = prior.or(known);
+        self.claims_made += 1;
+        let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
+        let id = format!("{}-{}", self.settings.nonce, self.claims_made);
+        let owner = self.settings.owner.clone();
+        let attempt = Attempt::open(id, self.looked_at.clone(), access_token_sha256, owner, now.wall, until);
+        self.claim = Some(Claim { attempt: attempt.clone(), number });
+        self.sends = 0;
+        self.lost = None;
+        self.phase = Phase::Claiming;
+        let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
+        let exclusive = self.level != Level::Compared;
+        Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
+    }
+
+    pub(super) fn claiming(&mut self, claiming: Claiming, now: Now) -> Step {
+        match (claiming, &mut self.claim) {
+            (Claiming::Mine(number), Some(claim)) => {
+                claim.number = number;
+                self.look(Phase::Confirming)
+            }
+            (Claiming::Taken, _) => {
+                self.claim = None;
+                self.rest("other processes kept claiming the refresh", Phase::Resting, now)
+            }
+            (Claiming::Failed(failure), _) => {
+                self.claim = None;
+                self.fail(failure, now)
+            }
+            (Claiming::Mine(_), None) => self.look(Phase::Deciding),
+        }
+    }
+
+    /// I5, and the last chance to see that the claim came too late: spend only what was read after it stood.
+    pub(super) fn confirm(&mut self, view: View, now: Now) -> Step {
+        let claimed = self.latest.clone();
+        let judgement = self.judgement(&view, now);
+        let Some(claim) = &self.claim else {
+            return self.act(judgement, now);
+        };
+        let unchanged = match (&claimed, &self.latest) {
+            (Some(claimed), Some(latest)) => latest.has_session_of(claimed),
+            _ => false,
+        };
+        let overtaken = self.level != Level::Compared
+            && view.attempts.iter().any(|sighting| sighting.number > claim.number);
+        let left = self.left(now);
+        let until_holds = now.wall.saturating_add(seconds(left)) <= claim.attempt.until;
+        match judgement {
+            Judgement::Claim(..) if unchanged && !overtaken && until_holds && left >= SHORTEST_EXCHANGE => {
+                self.spend(now)
+            }
+            _ if self.lost.is_some() && unchanged => {
+                let what = self.lost.clone().unwrap_or_default();
+                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+            }
+            _ => self.withdraw(Phase::Withdrawing),
+        }
+    }
+}

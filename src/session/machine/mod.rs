@@ -1,0 +1,314 @@
+//! The machine: what it knows, and what each event does in each phase.
+
+mod comparing;
+mod ending;
+mod entering;
+mod spending;
+
+use super::attempt::{Attempt, Outcome, Owner};
+use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
+use super::freshness::{Demand, Freshness, Unwanted};
+use super::judgement::{Asking, Judgement, freshness, judge};
+use super::step::{Event, Level, LockUse, Now, Patience, Result, Step, Stored, Token, View};
+use super::texts;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret, UnixSeconds};
+use std::time::Duration;
+
+/// Whom the deadline passed for.
+const LOCK_HELD: &str = "another process still held the lock";
+
+/// What one run of the machine is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For messages.
+    pub profile: String,
+    /// What the caller wants.
+    pub demand: Demand,
+    /// How locks are used.
+    pub lock_use: LockUse,
+    /// When everything ends, as [`Now::elapsed`].
+    pub deadline: Duration,
+    /// This process.
+    pub owner: Owner,
+    /// Random; the identifiers of the attempts begin with it.
+    pub nonce: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Reading,
+    /// The look before the lock: which failures were there before us.
+    Arriving,
+    Locking,
+    /// Waiting for the holder to leave.
+    Waiting,
+    /// The lock is busy and cannot be waited for: ask again after a pause.
+    Knocking,
+    Woken,
+    /// Whatever lies between two spenders is ours: judge and act.
+    Deciding,
+    Resting,
+    Adopting,
+    Claiming,
+    /// The claim stands: the last look before the refresh token is sent.
+    Confirming,
+    Withdrawing,
+    Spending,
+    /// The server asked to come again.
+    ComingAgain,
+    /// The comparison loop, and how many looks it had.
+    Comparing(usize),
+    /// The new session is being stored.
+    Committing(Box<Document>, Token),
+    Verifying(Box<Document>, Token),
+    Clearing(Failure, usize),
+    /// A failure is held back, then told with this outcome.
+    Settling(Outcome, Failure),
+    /// The refresh token that nobody will use is being revoked.
+    Revoking(Failure),
+    /// The deadline passed: one last look.
+    LastLook(String),
+    Ending(Box<Result>),
+    Over,
+}
+
+/// An own claim that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    attempt: Attempt,
+    number: u64,
+}
+
+/// The state machine. Feed it what happened, do what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    settings: Settings,
+    phase: Phase,
+    level: Level,
+    /// The document as it was read last.
+    latest: Option<Stored>,
+    /// The access token that was read first.
+    first_seen: Option<Secret>,
+    /// Whose records were asked for last.
+    looked_at: String,
+    failed_before: Vec<String>,
+    claim: Option<Claim>,
+    claims_made: u32,
+    /// An earlier attempt on the same refresh token that was begun and never finished.
+    prior: Option<Attempt>,
+    generations: u32,
+    moves: u32,
+    sends: u32,
+    /// When the refresh token was sent last: its answer's lifetime counts from here.
+    sent_at: UnixSeconds,
+    /// An answer to the present claim's refresh token was lost, and how.
+    lost: Option<String>,
+    /// What the server said when it refused the refresh token.
+    refusal: String,
+    wait: Duration,
+    adoptions: u32,
+    rebases: u32,
+}
+
+impl Machine {
+    /// A machine and its first step.
+    pub fn start(settings: Settings) -> (Self, Step) {
+        let level = match settings.lock_use {
+            LockUse::Auto | LockUse::Require => Level::Locked,
+            LockUse::Claim => Level::Claimed,
+            LockUse::Off => Level::Compared,
+        };
+        let machine = Self {
+            settings,
+            phase: Phase::Reading,
+            level,
+            latest: None,
+            first_seen: None,
+            looked_at: String::new(),
+            failed_before: Vec::new(),
+            claim: None,
+            claims_made: 0,
+            prior: None,
+            generations: 0,
+            moves: 0,
+            sends: 0,
+            sent_at: 0,
+            lost: None,
+            refusal: String::new(),
+            wait: FIRST_WAIT,
+            adoptions: 0,
+            rebases: 0,
+        };
+        (machine, Step::Read)
+    }
+
+    /// Whether it knows who runs it.
+    pub fn is_identified(&self) -> bool {
+        !self.settings.nonce.is_empty()
+    }
+
+    /// Tells who runs it, and a random word for its attempts. Needed by everything but the fast path.
+    pub fn identify(&mut self, owner: Owner, nonce: String) {
+        self.settings.owner = owner;
+        self.settings.nonce = nonce;
+    }
+
+    /// What stands between this process and other spenders.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
+    pub fn next(&mut self, event: Event, now: Now) -> Step {
+        match (std::mem::replace(&mut self.phase, Phase::Over), event) {
+            (Phase::Reading, Event::Read(Ok(stored))) => self.first_read(stored, now),
+            (Phase::Reading, Event::Read(Err(failure))) => self.fail(failure, now),
+            (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
+            (Phase::Locking, Event::Locking(locking)) => self.locking(locking, now),
+            (Phase::Waiting, Event::Locking(locking)) => self.released(locking, now),
+            (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
+            (Phase::Deciding, Event::Looked(Ok(view))) => self.decide(view, now),
+            (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
+            (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
+            (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
+            (Phase::Claiming, Event::Claiming(claiming)) => self.claiming(claiming, now),
+            (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
+            (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
+            (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
+            (Phase::ComingAgain, Event::Paused) => self.look(Phase::Confirming),
+            (Phase::Comparing(looks), Event::Looked(Ok(view))) => self.compare(looks, view, now),
+            (Phase::Comparing(looks), Event::Noted | Event::Paused) => self.look(Phase::Comparing(looks)),
+            // I2: who cannot see must not conclude. Nothing changes; the answer was a refusal all the same.
+            (Phase::Comparing(_), Event::Looked(Err(failure))) => {
+                let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
+                self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
+            }
+            (Phase::Committing(document, token), Event::Replaced(replacement)) => {
+                self.committed(document, token, replacement, now)
+            }
+            (Phase::Verifying(document, token), Event::Read(read)) => {
+                self.verified(document, token, read, now)
+            }
+            (Phase::Clearing(failure, looks), Event::Replaced(replacement)) => {
+                self.cleared(failure, looks, replacement, now)
+            }
+            (Phase::Settling(outcome, failure), Event::Paused) => self.tell(outcome, failure, now),
+            (Phase::LastLook(whom), Event::Looked(Ok(view))) => self.last_look(&whom, view, now),
+            (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
+            (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
+            // The refresh token may have been spent: that is what to tell, and to leave behind.
+            (Phase::Confirming, Event::Looked(Err(failure))) if self.lost.is_some() => {
+                let lost = self.lost.clone().unwrap_or_default();
+                let what = format!("{lost}; then the store failed: {}", failure.message);
+                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+            }
+            // A store that fails before anything was spent: nothing was.
+            (
+                Phase::Arriving
+                | Phase::Woken
+                | Phase::Deciding
+                | Phase::Confirming
+                | Phase::Adopting
+                | Phase::LastLook(_),
+                Event::Looked(Err(failure)) | Event::Adopted(Err(failure)),
+            ) => self.fail(failure, now),
+            (phase, event) => {
+                let message = format!("defect: {event:?} cannot follow {phase:?}");
+                self.withdraw_and_end(Err(Failure::new(Kind::Defect, message)))
+            }
+        }
+    }
+
+    fn look(&mut self, phase: Phase) -> Step {
+        // The comparison loop and the confirmation look at the refresh token that was claimed, all others at the
+        // one that is stored.
+        let claimed = self.claim.as_ref().map(|claim| claim.attempt.refresh_token_sha256.clone());
+        let stored = self.latest.as_ref().and_then(|stored| Some(stored.document.refresh_token()?.sha256()));
+        if let Some(looked_at) = claimed.or(stored) {
+            self.looked_at = looked_at;
+        }
+        self.phase = phase;
+        Step::Look { refresh_token_sha256: self.looked_at.clone() }
+    }
+
+    /// The refresh token changed between two looks: look at the records of the new one.
+    fn follow(&mut self, phase: Phase, now: Now) -> Step {
+        self.moves += 1;
+        match self.moves > MAX_MOVES {
+            true => self.fail(texts::too_many_generations(), now),
+            false => self.look(phase),
+        }
+    }
+
+    fn rest(&mut self, whom: &str, then: Phase, now: Now) -> Step {
+        let left = self.left(now);
+        if left.is_zero() {
+            return self.give_up(whom);
+        }
+        let pause = self.wait.min(left);
+        self.wait = (self.wait * 2).min(LAST_WAIT);
+        self.phase = then;
+        Step::Pause(pause)
+    }
+
+    fn withdraw(&mut self, then: Phase) -> Step {
+        self.phase = then;
+        match self.claim.take() {
+            Some(claim) => Step::Withdraw {
+                refresh_token_sha256: claim.attempt.refresh_token_sha256,
+                number: claim.number,
+            },
+            None => self.look(Phase::Deciding),
+        }
+    }
+
+    fn mark(&mut self, outcome: Outcome, failure: Option<&Failure>, then: Phase, now: Now) -> Step {
+        self.phase = then;
+        match &mut self.claim {
+            Some(claim) => {
+                claim.attempt.end(outcome, failure, now.wall);
+                Step::Mark { attempt: claim.attempt.clone(), number: claim.number }
+            }
+            None => self.look(Phase::Deciding),
+        }
+    }
+
+    fn judgement(&mut self, view: &View, now: Now) -> Judgement {
+        let judgement = judge(&self.asking(now), view);
+        self.latest = view.stored.clone();
+        judgement
+    }
+
+    fn asking(&self, now: Now) -> Asking<'_> {
+        Asking {
+            demand: &self.settings.demand,
+            first_seen: self.first_seen.as_ref(),
+            looked_at: &self.looked_at,
+            failed_before: &self.failed_before,
+            own: self.claim.as_ref().map(|claim| claim.number),
+            level: self.level,
+            now,
+        }
+    }
+
+    fn latest_freshness(&self, now: Now) -> Freshness {
+        let asking = self.asking(now);
+        self.latest.as_ref().map_or(Freshness::Ended, |stored| freshness(&asking, stored))
+    }
+
+    /// A busy lock is waited for by those alone who have nothing to hand out. A forced refresh has nothing.
+    fn need_not_wait(&self, now: Now) -> bool {
+        self.settings.demand.unwanted != Unwanted::FirstSeen && self.latest_freshness(now).is_valid()
+    }
+
+    fn left(&self, now: Now) -> Duration {
+        self.settings.deadline.saturating_sub(now.elapsed)
+    }
+}
+
+/// Whole seconds, rounded up.
+fn seconds(duration: Duration) -> i64 {
+    let whole = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    whole.saturating_add(i64::from(duration.subsec_nanos() > 0))
+}

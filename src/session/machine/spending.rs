@@ -1,0 +1,163 @@
+//! From the refresh token on its way to the new session in the store.
+
+use super::{Machine, Phase};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, LastRefresh, Session};
+use crate::protocol::token::{Answer, words};
+use crate::session::attempt::Outcome;
+use crate::session::bounds::{MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE};
+use crate::session::step::{Now, Replacement, Step, Stored, Token};
+use crate::session::texts;
+use std::time::Duration;
+
+impl Machine {
+    pub(super) fn spend(&mut self, now: Now) -> Step {
+        let Some((stored, refresh_token)) =
+            self.latest.as_ref().and_then(|stored| Some((stored, stored.document.refresh_token()?.clone())))
+        else {
+            return self.withdraw(Phase::Withdrawing);
+        };
+        let left = self.left(now);
+        let may_be_lost = self.lost.is_none() && left >= 2 * SECOND_SEND_RESERVE;
+        let timeout = if may_be_lost { left - SECOND_SEND_RESERVE } else { left };
+        let document = stored.document.clone();
+        self.sends += 1;
+        self.sent_at = now.wall;
+        self.phase = Phase::Spending;
+        Step::Spend { document, refresh_token, timeout }
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Step {
+        match (answer, self.lost.clone()) {
+            (Answer::Refreshed(answer), _) => {
+                let Some(stored) = self.latest.clone() else {
+                    return self.look(Phase::Deciding);
+                };
+                let session = answer.session(stored.document.session.as_ref(), self.sent_at);
+                let token = Token { session: session.clone(), warnings: Vec::new(), refreshed: true };
+                self.commit(stored, session, token)
+            }
+            (Answer::InvalidGrant { error, description }, _) => {
+                self.refusal = words(&error, description.as_deref());
+                self.generations += 1;
+                self.mark(Outcome::Looking, None, Phase::Comparing(0), now)
+            }
+            (Answer::Refused { kind, error, description }, _) => {
+                let words = words(&error, description.as_deref());
+                self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
+            }
+            // Once lost is lost: what the server says to the second request tells nothing of the first.
+            (Answer::Temporary { what, .. } | Answer::Unknown { what }, Some(lost)) => {
+                self.settle(Outcome::Unknown, texts::unknown(&format!("{lost}; then {what}")), now)
+            }
+            (Answer::Temporary { what, retry_after }, None) => match retry_after {
+                Some(delay) if self.may_come_again(delay, now) => {
+                    self.phase = Phase::ComingAgain;
+                    Step::Pause(delay)
+                }
+                _ => self.settle(Outcome::Temporary, texts::temporary(&what), now),
+            },
+            (Answer::Unknown { what }, None) => {
+                self.lost = Some(what.clone());
+                if self.left(now) < SHORTEST_EXCHANGE {
+                    return self.settle(Outcome::Unknown, texts::unknown(&what), now);
+                }
+                self.look(Phase::Confirming)
+            }
+        }
+    }
+
+    pub(super) fn may_come_again(&self, delay: Duration, now: Now) -> bool {
+        self.sends < MAX_SENDS
+            && !self.latest_freshness(now).is_valid()
+            && delay.saturating_add(SHORTEST_EXCHANGE) < self.left(now)
+    }
+
+    pub(super) fn commit(&mut self, onto: Stored, session: Session, token: Token) -> Step {
+        let owner = &self.settings.owner;
+        let last_refresh = LastRefresh { at: self.sent_at, host: owner.host.clone(), pid: owner.pid };
+        let document = Document {
+            session: Some(session),
+            rejected: None,
+            last_refresh: Some(last_refresh),
+            ..onto.document
+        };
+        let attempt =
+            self.claim.as_ref().map(|claim| (claim.attempt.refresh_token_sha256.clone(), claim.number));
+        self.phase = Phase::Committing(Box::new(document.clone()), token);
+        Step::Replace { expected: onto.revision, document, attempt: attempt.unwrap_or_default() }
+    }
+
+    /// I2 and I3: what a commit does that meets a changed store.
+    pub(super) fn committed(
+        &mut self,
+        document: Box<Document>,
+        token: Token,
+        replacement: Replacement,
+        now: Now,
+    ) -> Step {
+        match replacement {
+            Replacement::Done => {
+                self.claim = None;
+                Step::Finish(Ok(token))
+            }
+            Replacement::Unknown => {
+                self.phase = Phase::Verifying(document, token);
+                Step::Read
+            }
+            Replacement::Failed { failure, kept } => {
+                let warning = texts::not_stored(&failure, kept.as_deref());
+                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
+            }
+            Replacement::Lost(None) => {
+                let gone = texts::logged_out(&self.settings.profile);
+                self.phase = Phase::Revoking(gone);
+                Step::Revoke { document: *document }
+            }
+            Replacement::Lost(Some(stored)) if self.may_follow(&stored) && self.rebases < MAX_REBASES => {
+                self.rebases += 1;
+                let session = token.session.clone();
+                self.commit(*stored, session, token)
+            }
+            Replacement::Lost(Some(stored)) if self.may_follow(&stored) => {
+                let failure = Failure::new(Kind::Store, "the configuration kept changing");
+                let warning = texts::not_stored(&failure, None);
+                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
+            }
+            Replacement::Lost(Some(_)) => self.withdraw_and_end(Ok(token)),
+        }
+    }
+
+    /// Whether the new session may follow what is stored now: the session whose refresh token we spent, or the
+    /// `null` that somebody left because that very token was refused to him. Where a server does not rotate, the
+    /// same refresh token beside another access token is a sibling's newer session (I2).
+    pub(super) fn may_follow(&self, stored: &Stored) -> bool {
+        let Some(attempt) = self.claim.as_ref().map(|claim| &claim.attempt) else {
+            return false;
+        };
+        match &stored.document.session {
+            Some(session) => attempt.concerns(session),
+            None => stored
+                .document
+                .rejected
+                .as_ref()
+                .is_some_and(|rejected| rejected.refresh_token_sha256 == attempt.refresh_token_sha256),
+        }
+    }
+
+    /// The store could not say whether it replaced: read back and decide.
+    pub(super) fn verified(
+        &mut self,
+        document: Box<Document>,
+        token: Token,
+        read: std::result::Result<Option<Stored>, Failure>,
+        now: Now,
+    ) -> Step {
+        let replacement = match read {
+            Ok(Some(stored)) if stored.document == *document => Replacement::Done,
+            Ok(stored) => Replacement::Lost(stored.map(Box::new)),
+            Err(failure) => Replacement::Failed { failure, kept: None },
+        };
+        self.committed(document, token, replacement, now)
+    }
+}

@@ -1,0 +1,410 @@
+//! What each answer of the token endpoint means: exit code, text, what is stored, how many requests. One line per
+//! case of the contract's table; each is met with a session that has ended, and with one that still works.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::*;
+
+/// What becomes of the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// Its bytes are the same.
+    Kept,
+    /// The configuration stays, the session is gone; kept where its access token still works.
+    Cleared,
+}
+
+struct Case {
+    name: &'static str,
+    faults: Vec<Fault>,
+    code: i32,
+    /// The message behind `onegrant: `.
+    message: String,
+    hint: Option<&'static str>,
+    requests: u64,
+    stored: Stored,
+}
+
+const TRY_AGAIN: &str = "try again";
+const LOGIN: &str = "onegrant login";
+const CHECK: &str = "check client and scope with `onegrant status`, then onegrant login --client-id ID";
+
+fn answer(status: u16, body: &str) -> Fault {
+    Fault::Status(Response::new(status).header("content-type", "application/json").body(body))
+}
+
+fn page(status: u16, title: &str) -> Fault {
+    let body =
+        format!("<!doctype html><html><head><title>{title}</title></head><body><p>x</p></body></html>");
+    Fault::Status(Response::new(status).header("content-type", "text/html").body(body))
+}
+
+/// The refresh token is spent by somebody else, or dead.
+fn dead(name: &'static str, status: u16, body: &str, words: &str) -> Case {
+    let message =
+        format!("cannot refresh: the session of profile default has ended ({words}); a login is required");
+    let (faults, hint) = (vec![answer(status, body)], Some(LOGIN));
+    Case { name, faults, code: 3, message, hint, requests: 1, stored: Stored::Cleared }
+}
+
+fn refused(name: &'static str, code: i32, status: u16, body: &str, words: &str) -> Case {
+    let message = format!("cannot refresh: the server refused: {words}; the session is kept");
+    let hint = if code == 2 { CHECK } else { LOGIN };
+    Case {
+        name,
+        faults: vec![answer(status, body)],
+        code,
+        message,
+        hint: Some(hint),
+        requests: 1,
+        stored: Stored::Kept,
+    }
+}
+
+fn temporary(name: &'static str, fault: Fault, what: &str) -> Case {
+    let message = format!("cannot refresh now: the server answered with status {what}; the session is kept");
+    Case {
+        name,
+        faults: vec![fault],
+        code: 4,
+        message,
+        hint: Some(TRY_AGAIN),
+        requests: 1,
+        stored: Stored::Kept,
+    }
+}
+
+/// Meets the case and compares everything.
+#[track_caller]
+fn check(case: &Case, left: i64) {
+    let name = case.name;
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, left);
+    let mut document = home.document();
+    server.script(Endpoint::Token, case.faults.clone());
+    // Nothing may be sent once more than that.
+    server.always(Endpoint::Token, Fault::status(418));
+    let before = home.bytes();
+    let arguments = if left > 0 { &AGEING[..] } else { &["token"] };
+    let ran = home.run(arguments);
+    let hint = case.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    if left > 0 {
+        let stderr = format!(
+            "onegrant: warning: {}; the present access token is still valid and is used\n{hint}",
+            case.message
+        );
+        assert_eq!(ran, Ran { stderr, ..Ran::printed(&issued.access_token) }, "{name}");
+    } else {
+        assert_eq!(ran, Ran::failed(case.code, format!("onegrant: {}\n{hint}", case.message)), "{name}");
+    }
+    assert_eq!(server.counts().token_requests, case.requests, "{name}");
+    assert_eq!(server.counts().unexpected, 0, "{name}");
+    if case.stored == Stored::Kept || left > 0 {
+        assert_eq!(home.bytes(), before, "{name}");
+    } else {
+        document["session"] = Value::Null;
+        let mut stored = home.document();
+        stored.as_object_mut().unwrap().remove("rejected_refresh_token_sha256");
+        assert_eq!(stored, document, "{name}");
+    }
+}
+
+#[track_caller]
+fn check_all(cases: &[Case]) {
+    for case in cases {
+        check(case, EXPIRED);
+        check(case, VALID);
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_dead_grant_is_told_in_many_words() {
+    check_all(&[
+        dead("as the standard wants it",  400, r#"{"error":"invalid_grant","error_description":"Token expired."}"#, "invalid_grant: Token expired."),
+        dead("200",                       200, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        dead("401",                       401, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        dead("403",                       403, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        dead("404",                       404, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+        dead("behind a byte-order mark",  400, "\u{feff}{\"error\":\"invalid_grant\"}", "invalid_grant"),
+        dead("GitHub",                    200, "error=bad_refresh_token&error_description=The+refresh+token+is+incorrect", "bad_refresh_token: The refresh token is incorrect"),
+        dead("Slack",                     200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, "invalid_refresh_token"),
+        dead("an object with a code",     401, r#"{"error":{"code":"refresh_token_reused","message":"used before"}}"#, "refresh_token_reused: used before"),
+        dead("Supabase",                  400, r#"{"code":400,"error_code":"refresh_token_already_used","msg":"Already Used"}"#, "refresh_token_already_used: Already Used"),
+        dead("Hydra",                     401, r#"{"error":"token_inactive"}"#, "token_inactive"),
+        dead("control characters",        400, "{\"error\":\"invalid_grant\",\"error_description\":\"a\\u001b[31mb\\nc\"}", "invalid_grant: a [31mb c"),
+        dead("a long story",              400, &json!({"error": "invalid_grant", "error_description": "x".repeat(1000)}).to_string(), &format!("invalid_grant: {}", "x".repeat(285))),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_refusal_keeps_the_session() {
+    check_all(&[
+        refused("the person said no",     3, 403, r#"{"error":"access_denied","error_description":"no"}"#, "access_denied: no"),
+        refused("with status 200",        3, 200, r#"{"error":"access_denied"}"#, "access_denied"),
+        refused("a word of their own",    3, 400, r#"{"error":"mfa_required"}"#, "mfa_required"),
+        refused("a status alone",         3, 404, "{}", "status 404"),
+        refused("nested and foreign",     3, 400, r#"{"error":{"type":"invalid_request_error","message":"no"},"x":[1]}"#, "invalid_request_error: no"),
+        refused("the client is wrong",    2, 401, r#"{"error":"invalid_client"}"#, "invalid_client"),
+        refused("not this client",        2, 400, r#"{"error":"unauthorized_client"}"#, "unauthorized_client"),
+        refused("not this scope",         2, 400, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip]
+fn trouble_is_temporary_and_keeps_the_session() {
+    check_all(&[
+        temporary("429",                  answer(429, r#"{"error":"slow_down"}"#), "429: slow_down"),
+        temporary("500",                  Fault::status(500), "500"),
+        temporary("a gateway's page",     page(502, "502 Bad Gateway"), "502: 502 Bad Gateway"),
+        temporary("a captive portal",     page(200, "Welcome to the hotel"), "200 and no JSON object: Welcome to the hotel"),
+        temporary("a page with 404",      page(404, "Not Found"), "404 and no JSON object: Not Found"),
+        temporary("nothing at all",       answer(200, ""), "200 and no JSON object"),
+        temporary("no token, no error",   answer(200, r#"{"token_type":"Bearer"}"#), "200 and neither an access token nor an error"),
+        temporary("an empty token",       answer(200, r#"{"access_token":"","refresh_token":"rt_x"}"#), "200 and an access token that is empty or holds control characters"),
+        temporary("a token with a newline", answer(200, r#"{"access_token":"at\r\nx: y","refresh_token":"rt_x"}"#), "200 and an access token that is empty or holds control characters"),
+        temporary("a redirect",           Fault::Status(Response::new(302).header("location", "http://127.0.0.2:1/x?y")), "302, a redirect to 127.0.0.2, which is not followed"),
+    ]);
+}
+
+#[test]
+fn retry_after_is_obeyed_inside_the_deadline() {
+    let busy = |status, seconds: &str| Fault::Status(Response::new(status).header("retry-after", seconds));
+    for status in [429, 503] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [busy(status, "0"), busy(status, "1")]);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+        assert_eq!((server.counts().token_requests, server.counts().rotations), (3, 1));
+        assert!(server.is_alive(&home.tokens().refresh_token));
+
+        // Outside of it, and for a token that still works, nobody waits.
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        let before = home.bytes();
+        server.reset_counts();
+        server.always(Endpoint::Token, busy(status, "3600"));
+        let text =
+            format!("cannot refresh now: the server answered with status {status}; the session is kept");
+        assert_eq!(home.run(&["token"]), Ran::failed(4, format!("onegrant: {text}\nhint: try again\n")));
+        assert_eq!(server.counts().token_requests, 1);
+        assert_eq!(home.bytes(), before);
+        server.always(Endpoint::Token, busy(status, "10"));
+        home.write(&document(&server, &issued, VALID));
+        assert_eq!(home.run(&AGEING).stdout, format!("{}\n", issued.access_token));
+        assert_eq!(server.counts().token_requests, 2);
+    }
+}
+
+#[test]
+fn a_server_that_always_asks_to_come_again_is_asked_a_bounded_number_of_times() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    server.always(Endpoint::Token, Fault::Status(Response::new(429).header("retry-after", "0")));
+    assert_eq!(home.run(&["token"]).code, 4);
+    assert_eq!(server.counts().token_requests, 4);
+}
+
+/// No connection at all: nothing was sent.
+#[test]
+fn a_server_that_is_not_there_is_temporary() {
+    let (home, address) = {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        (home, server.issuer().replace("http://", ""))
+    };
+    let before = home.bytes();
+    let text = format!(
+        "onegrant: cannot refresh now: cannot connect to {address}: Connection refused; the session is kept\n\
+         hint: try again\n"
+    );
+    assert_eq!(home.run(&["token"]), Ran::failed(4, text));
+    assert_eq!(home.bytes(), before);
+}
+
+/// The faults that leave it open whether the refresh token was spent, and whether it was.
+fn lost_answers() -> Vec<(&'static str, Fault, bool)> {
+    vec![
+        ("dropped before", Fault::DropBefore, false),
+        ("reset before", Fault::ResetBefore, false),
+        ("dropped after", Fault::DropAfter, true),
+        ("reset after", Fault::ResetAfter, true),
+        ("cut short", Fault::Truncate(20), true),
+        ("longer than any answer", Fault::Huge(2 << 20), true),
+    ]
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_once_more() {
+    for (name, fault, is_spent) in lost_answers() {
+        let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [fault]);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token), "{name}");
+        let counts = server.counts();
+        assert_eq!((counts.token_requests, counts.rotations), (2, 1), "{name}");
+        assert_eq!(counts.replays, u64::from(is_spent), "{name}");
+        let new = home.tokens();
+        assert!(server.is_alive(&new.refresh_token) && new.refresh_token != issued.refresh_token, "{name}");
+        assert_eq!(home.names(), ["default.json", "default.lock"], "{name}");
+    }
+}
+
+/// Without a grace period the second request finds out; there is never a third.
+#[test]
+fn a_lost_answer_of_a_server_that_ends_the_family_is_asked_for_once_more_and_never_again() {
+    for (name, fault, is_spent) in lost_answers() {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [fault]);
+        let ran = home.run(&["token"]);
+        assert_eq!(server.counts().token_requests, 2, "{name}");
+        if is_spent {
+            assert_eq!(ran.code, 3, "{name}: {ran:?}");
+            assert!(ran.stderr.contains("after an answer was lost"), "{name}: {ran:?}");
+            // What is dead stays dead without a request.
+            assert_eq!(home.run(&["token"]).code, 3, "{name}");
+            assert_eq!(server.counts().token_requests, 2, "{name}");
+        } else {
+            assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{name}");
+        }
+    }
+}
+
+#[test]
+fn two_lost_answers_are_the_end_of_it() {
+    for (name, fault, _) in lost_answers() {
+        for lock in ["auto", "claim", "off"] {
+            let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let before = home.bytes();
+            server.always(Endpoint::Token, fault.clone());
+            let ran = home.run_with_lock(lock, &["token"]);
+            let start = "onegrant: cannot refresh: no whole answer came (";
+            let end = "the refresh token may have been spent; the session is kept\nhint: try again: servers with a grace \
+                       period answer the same once more\n";
+            assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{name}, {lock}");
+            assert!(ran.stderr.starts_with(start) && ran.stderr.ends_with(end), "{name}, {lock}: {ran:?}");
+            assert_eq!(ran.stderr.lines().count(), 2, "{name}, {lock}");
+            assert_eq!(server.counts().token_requests, 2, "{name}, {lock}");
+            assert_eq!(home.bytes(), before, "{name}, {lock}");
+
+            // A later call is another attempt, and this server answers the same once more.
+            server.clear_faults();
+            let ran = home.run_with_lock(lock, &["token"]);
+            assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{name}, {lock}");
+            assert!(server.is_alive(&home.tokens().refresh_token), "{name}, {lock}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_drips_beyond_the_deadline_is_lost() {
+    let drip = Fault::DripBody { bytes: 1, every: Duration::from_millis(100) };
+    for (fault, requests) in [(drip, 1), (Fault::StallBefore, 1), (Fault::StallAfter, 1)] {
+        let server = server(|_| {});
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        let before = home.bytes();
+        server.always(Endpoint::Token, fault.clone());
+        let ran = home.run(&["--timeout", "1", "token"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{fault:?}");
+        assert!(ran.stderr.contains("no whole answer"), "{fault:?}: {ran:?}");
+        assert_eq!(server.counts().token_requests, requests, "{fault:?}");
+        assert_eq!(home.bytes(), before, "{fault:?}");
+
+        // The token that still works is handed out all the same, when the deadline has passed.
+        home.write(&document(&server, &issued, VALID));
+        let ran = home.run(&["--timeout", "1", AGEING[0], AGEING[1], AGEING[2]]);
+        assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", issued.access_token)), "{fault:?}");
+        assert!(ran.stderr.contains("still valid and is used"), "{fault:?}: {}", ran.stderr);
+    }
+}
+
+/// What was once lost is not called temporary because of what a second request met.
+#[test]
+fn trouble_after_a_lost_answer_is_told_with_the_loss() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let before = home.bytes();
+    server.script(Endpoint::Token, [Fault::DropAfter, Fault::status(503)]);
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 4);
+    assert!(
+        ran.stderr.contains("may have been spent")
+            && ran.stderr.contains("then the server answered with status 503"),
+        "{ran:?}"
+    );
+    assert_eq!(server.counts().token_requests, 2);
+    assert_eq!(home.bytes(), before);
+}
+
+#[test]
+#[rustfmt::skip]
+fn odd_answers_that_bring_a_token_are_good() {
+    // (case, body, lifetime, refresh token: none is the old one)
+    let cases: [(&str, &str, Option<i64>, Option<&str>); 14] = [
+        ("as the standard wants it",   r#"{"access_token":"at_n","token_type":"Bearer","expires_in":600,"refresh_token":"rt_n"}"#, Some(600), Some("rt_n")),
+        ("no refresh token",           r#"{"access_token":"at_n","token_type":"Bearer","expires_in":600}"#, Some(600), None),
+        ("an empty refresh token",     r#"{"access_token":"at_n","expires_in":600,"refresh_token":""}"#, Some(600), None),
+        ("a null refresh token",       r#"{"access_token":"at_n","expires_in":600,"refresh_token":null}"#, Some(600), None),
+        ("expires_in in quotes",       r#"{"access_token":"at_n","expires_in":"600","refresh_token":"rt_n"}"#, Some(600), Some("rt_n")),
+        ("expires_in with a fraction", r#"{"access_token":"at_n","expires_in":600.9,"refresh_token":"rt_n"}"#, Some(600), Some("rt_n")),
+        ("an absurd expires_in",       r#"{"access_token":"at_n","expires_in":1e300,"refresh_token":"rt_n"}"#, Some(315_360_000), Some("rt_n")),
+        ("no expires_in",              r#"{"access_token":"at_n","refresh_token":"rt_n"}"#, None, Some("rt_n")),
+        ("a negative expires_in",      r#"{"access_token":"at_n","expires_in":-5,"refresh_token":"rt_n"}"#, None, Some("rt_n")),
+        ("another case",               r#"{"access_token":"at_n","token_type":"bEARER","expires_in":600,"refresh_token":"rt_n"}"#, Some(600), Some("rt_n")),
+        ("a byte-order mark",          "\u{feff}{\"access_token\":\"at_n\",\"expires_in\":600,\"refresh_token\":\"rt_n\"}", Some(600), Some("rt_n")),
+        ("form-encoded",               "access_token=at_n&expires_in=600&refresh_token=rt_n&token_type=bearer", Some(600), Some("rt_n")),
+        ("members of no error",        r#"{"access_token":"at_n","expires_in":600,"refresh_token":"rt_n","error":null,"error_description":""}"#, Some(600), Some("rt_n")),
+        ("foreign members",            r#"{"access_token":"at_n","expires_in":600,"refresh_token":"rt_n","a":{"b":[{}]}}"#, Some(600), Some("rt_n")),
+    ];
+    for (name, body, lifetime, refresh_token) in cases {
+        let server = server(|_| {});
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [answer(200, body)]);
+        let began = now();
+        assert_eq!(home.run(&["token"]), Ran::printed("at_n"), "{name}");
+        let session = home.document()["session"].clone();
+        assert_eq!(session["access_token"], "at_n", "{name}");
+        assert_eq!(session["token_type"], "Bearer", "{name}");
+        assert_eq!(session["refresh_token"], refresh_token.unwrap_or(&issued.refresh_token), "{name}");
+        let obtained_at = session["obtained_at"].as_i64().unwrap();
+        assert!((began..=now()).contains(&obtained_at), "{name}");
+        assert_eq!(session["expires_at"].as_i64(), lifetime.map(|lifetime| obtained_at + lifetime), "{name}");
+        // And the next call finds it.
+        assert_eq!(home.run(&["token"]), Ran::printed("at_n"), "{name}");
+        assert_eq!(server.counts().token_requests, 1, "{name}");
+    }
+}
+
+/// A lifetime below every margin: handed out by the one who got it, and refreshed by the next.
+#[test]
+fn a_token_that_was_just_obtained_is_handed_out_whatever_its_lifetime() {
+    let server = server(|settings| settings.lifetime = Some(Duration::from_secs(1)));
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let first = home.run(&["token", "--min-ttl", "3600"]);
+    assert_eq!((first.code, first.stdout), (0, format!("{}\n", home.tokens().access_token)));
+    assert!(server.is_alive(&home.tokens().refresh_token));
+    assert_eq!(server.counts().rotations, 1);
+}
+
+#[test]
+fn a_grant_that_does_not_rotate_keeps_its_refresh_token() {
+    for repeats in [false, true] {
+        let server = server(|settings| {
+            (settings.rotation, settings.repeats_refresh_token) = (false, repeats);
+        });
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        for round in 1..=3 {
+            assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+            assert_eq!(home.tokens().refresh_token, issued.refresh_token);
+            assert_eq!(server.counts().token_requests, round);
+            home.write(&document(&server, &home.tokens(), EXPIRED));
+        }
+    }
+}
