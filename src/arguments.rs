@@ -44,6 +44,31 @@ pub struct Globals {
     pub verbosity: u8,
 }
 
+impl Globals {
+    /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
+    /// it names the profile, and the store where `--store` did.
+    pub fn complete(&self, failure: Failure, environment: &Environment) -> Failure {
+        let Some(command) = failure.hint.as_deref().and_then(|hint| hint.strip_prefix("onegrant ")) else {
+            return failure;
+        };
+        let mut hint = "onegrant ".to_owned();
+        if store(None, environment).ok().as_ref() != Some(&self.store) {
+            let StoreAddress::File(directory) = &self.store;
+            let address = printable(&format!("file:{}", directory.display()));
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/._-+@,".contains(&byte);
+            match address.bytes().all(is_plain) {
+                true => hint.push_str(&format!("--store {address} ")),
+                false => hint.push_str(&format!("--store '{}' ", address.replace('\'', r"'\''"))),
+            }
+        }
+        if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
+            hint.push_str(&format!("--profile {} ", self.profile));
+        }
+        let hint = hint + command;
+        failure.hint(hint)
+    }
+}
+
 /// A profile's name, fit to be a part of a file name: `[A-Za-z0-9._-]`, no leading dot, 1 to 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
@@ -613,6 +638,24 @@ mod tests {
             timeout: Duration::from_secs(30),
             lock: LockUse::Auto,
             verbosity: 0,
+        }
+    }
+
+    #[test]
+    fn hints_work_where_they_are_pasted() {
+        #[rustfmt::skip]
+        let cases = [
+            ("token",                     "onegrant login",               "onegrant login"),
+            ("token --profile a",         "onegrant login --device",      "onegrant --profile a login --device"),
+            ("token --profile a",         "onegrant --profile a login",   "onegrant --profile a login"),
+            ("token --store file:/s",     "onegrant login",               "onegrant --store file:/s login"),
+            ("token --store=file:it's -v", "onegrant --profile a login",  r"onegrant --store 'file:it'\''s' --profile a login"),
+            ("token --store file:/s",     "try again",                    "try again"),
+        ];
+        for (words, hint, wanted) in cases {
+            let failure = Failure::new(Kind::LoginRequired, "x").hint(hint);
+            let completed = run(words).0.complete(failure, &at_home());
+            assert_eq!(completed.hint.as_deref(), Some(wanted), "{words}");
         }
     }
 

@@ -194,7 +194,7 @@ impl Exchange<'_> {
         let target = self.target();
         let seconds = CONNECT_LIMIT.min(self.timeout).as_secs_f32();
         Outcome::NotSent(match error {
-            Error::Timeout(_) => format!("no connection to {target} within {seconds} s"),
+            Error::Timeout(_) => format!("no connection to {target} within {seconds:.1} s"),
             error => format!("cannot connect to {target}: {}{}", causes(error), self.roots_in_use(error)),
         })
     }
@@ -203,7 +203,7 @@ impl Exchange<'_> {
         let target = self.target();
         Outcome::Lost(match error {
             Error::Timeout(_) => {
-                format!("no whole answer from {target} within {} s", self.timeout.as_secs_f32())
+                format!("no whole answer from {target} within {:.1} s", self.timeout.as_secs_f32())
             }
             Error::BodyExceedsLimit(_) => {
                 format!("the answer from {target} is longer than {BODY_LIMIT} bytes")
@@ -211,6 +211,7 @@ impl Exchange<'_> {
             Error::LargeResponseHeader(..) => {
                 format!("the head of the answer from {target} is longer than {HEAD_LIMIT} bytes")
             }
+            error if is_unreachable(error) => format!("cannot connect to {target}: {}", causes(error)),
             error => {
                 format!("no whole answer from {target}: {}{}", causes(error), self.roots_in_use(error))
             }
@@ -255,6 +256,15 @@ impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.is_read = true;
         self.rest.read(buffer)
+    }
+}
+
+fn is_unreachable(error: &Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    match error {
+        Error::HostNotFound | Error::ConnectionFailed => true,
+        Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
+        _ => false,
     }
 }
 

@@ -26,10 +26,12 @@ use std::process::ExitCode;
 /// Runs one command and says how it ended. `arguments` come without the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let clock = system::Clock::start();
-    match arguments::parse(arguments, &Environment::from_variables(|name| std::env::var_os(name))) {
+    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
-            let result = dispatch(&command, &context);
+            let result = dispatch(&command, &context)
+                .map_err(|failure| context.globals.complete(failure, &environment));
             context.tell_network_warnings();
             finish(result)
         }

@@ -17,7 +17,8 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
     if context.read()?.is_none() {
         return nothing(context);
     }
-    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)
+        .map_err(|failure| Failure { message: format!("cannot log out: {}", failure.message), ..failure })?;
     let Some(stored) = context.read()? else {
         return nothing(context);
     };

@@ -9,7 +9,10 @@ use crate::session::{Demand, Unwanted};
 /// Gets another access token than the one that is stored now, or than the rejected one, and prints it.
 pub fn run(arguments: &cli::Refresh, context: &Context) -> Result<(), Failure> {
     let unwanted = match arguments.rejected {
-        true => Unwanted::Rejected(read_secret(&mut std::io::stdin().lock(), "the rejected token on stdin")?),
+        true => Unwanted::Rejected(
+            read_secret(&mut std::io::stdin().lock(), "the rejected token on stdin")
+                .map_err(|failure| failure.hint("printf %s \"$REFUSED\" | onegrant refresh --rejected"))?,
+        ),
         false => Unwanted::FirstSeen,
     };
     let token = context.obtain(Demand { min_ttl: 0, unwanted })?;

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 /// How often it is asked: with the stored token, and with a new one.
 const MAX_TRIES: u32 = 2;
 
+/// The column of the values, where no name is longer; as in `status`.
+const MIN_WIDTH: usize = 14;
+
 /// Shows the userinfo endpoint's answer, or the ID token's claims.
 pub fn run(arguments: &cli::Whoami, context: &Context) -> Result<(), Failure> {
     let stored = context.read()?.ok_or_else(|| context.no_grant())?;
@@ -56,13 +59,14 @@ fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String,
 }
 
 fn show(claims: &Map<String, Value>) -> String {
+    let width = claims.keys().map(|name| printable(name).chars().count()).max().unwrap_or(0).max(MIN_WIDTH);
     let mut text = String::new();
     for (name, value) in claims {
         let value = match value {
             Value::String(value) => printable(value),
             other => printable(&other.to_string()),
         };
-        text.push_str(&format!("{:<14} {value}\n", printable(name)));
+        text.push_str(&format!("{:<width$} {value}\n", printable(name)));
     }
     text
 }

@@ -224,7 +224,7 @@ impl Run<'_> {
         let name = RecordName { key: &attempt.0, number: attempt.1 };
         match self.seams.store.replace(expected, &bytes, Some(name)) {
             Written::Done => {
-                self.tell(1, "stored");
+                self.tell(1, if document.session.is_some() { "stored" } else { "the session is cleared" });
                 Replacement::Done
             }
             Written::Lost(None) => Replacement::Lost(None),

@@ -74,8 +74,9 @@ pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
             let message = format!("cannot use {}: {unreadable}; it was left as it is", store.location());
             let failure = Failure::new(Kind::Store, message);
             let failure = match unreadable {
-                Unreadable::Newer(_) => failure.hint("onegrant --version   (a newer one wrote this file)"),
-                _ => failure.hint("onegrant login   (keeps the old file beside the new one)"),
+                Unreadable::Newer(_) => failure.hint("onegrant --version   # a newer one wrote this file"),
+                _ => failure
+                    .hint("onegrant login ISSUER --client-id ID   # keeps the old file beside the new one"),
             };
             Err((unreadable, failure))
         }

@@ -44,7 +44,7 @@ pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
         ),
     };
     Failure::new(Kind::LoginRequired, message)
-        .hint(format!("{}   (servers often want --scope offline_access for a refresh token)", login(profile)))
+        .hint(format!("{}   # servers often want --scope offline_access for a refresh token", login(profile)))
 }
 
 pub(super) fn logged_out(profile: &str) -> Failure {
@@ -98,7 +98,7 @@ pub(super) fn too_many_generations() -> Failure {
         Kind::Temporary,
         "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted",
     )
-    .hint("date   (compare this machine's clock with the server's)")
+    .hint("date   # compare this machine's clock with the server's")
 }
 
 /// The deadline passed while waiting for `whom`.

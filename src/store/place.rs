@@ -128,17 +128,20 @@ fn is_mount_point(path: &Path) -> bool {
 
 /// A failure of the store: what was tried, where, and what the system said.
 pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let directory = printable(&parent(path).display().to_string());
     let path = printable(&path.display().to_string());
     let failure = Failure::new(Kind::Store, format!("cannot {what} {path}: {}", describe(error)));
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let me = rustix::process::geteuid().as_raw();
-            failure.hint(format!("ls -ld {path}   (this process runs as user {me})"))
+            failure.hint(format!("ls -la {directory}   # this process runs as user {me}"))
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("set ONEGRANT_HOME to a directory that can be written")
         }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failure.hint(format!("df -h {path}")),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failure.hint(format!("df -h {directory}"))
+        }
         _ => failure,
     }
 }

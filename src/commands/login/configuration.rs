@@ -137,7 +137,7 @@ fn client(
     }
     if document.client_id.is_empty() {
         return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(
-            "onegrant login ISSUER --client-id ID   (the identifier that the server gave your application)",
+            "onegrant login ISSUER --client-id ID   # the identifier that the server gave your application",
         ));
     }
     if let Some(input) = &arguments.client_secret_file {

@@ -11,10 +11,13 @@ use crate::oauth::token::TokenEndpoint;
 use crate::output;
 use crate::protocol::device::{DeviceAuthorization, Event, Polling, Step};
 use crate::system::SignalsHeld;
-use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 use std::io::IsTerminal;
+
+/// The widest QR code that is shown: a terminal's usual width.
+const QR_COLUMNS: usize = 80;
 
 /// Asks, shows the address and the code, and polls until the person has decided.
 pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> Result<Obtained, Failure> {
@@ -68,14 +71,17 @@ fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> Result<(
     output::say(&format!(
         "open  {}\ncode  {}\n",
         printable(complete.unwrap_or(&authorization.verification_uri)),
-        printable(&authorization.user_code)
+        printable(&authorization.user_code),
     ));
     Ok(())
 }
 
-/// The address for a telephone's camera: dark modules on light, whatever the terminal's colours.
+/// The address for a telephone's camera: dark modules on light, whatever the terminal's colours. `None` where it
+/// would not fit.
 fn qr_code(address: &str) -> Option<String> {
-    let code = QrCode::new(address).ok()?;
+    let code = QrCode::with_error_correction_level(address, EcLevel::L).ok()?;
     let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-    Some(format!("{picture}\n"))
+    let is_narrow = picture.lines().all(|line| line.chars().count() <= QR_COLUMNS);
+    // The light modules are what is drawn: bright white on black.
+    is_narrow.then(|| picture.lines().map(|line| format!("\x1b[97;40m{line}\x1b[0m\n")).collect())
 }

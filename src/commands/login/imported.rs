@@ -34,7 +34,7 @@ pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> 
         }
         Answer::InvalidGrant { error, description } => {
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
-            Err(failure.hint("onegrant login --device   (gets a new grant)"))
+            Err(failure.hint("onegrant login --device   # gets a new grant"))
         }
         Answer::Refused { kind, error, description } => Err(refused(kind, words(&error, description.as_deref()))),
         Answer::Temporary { what, .. } => {

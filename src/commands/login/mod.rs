@@ -68,7 +68,7 @@ fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> 
             Kind::Usage,
             "cannot log in: the server announces no device authorization endpoint",
         )
-        .hint("onegrant login --refresh-token-stdin < FILE   (imports a refresh token)")),
+        .hint("onegrant login --refresh-token-stdin < FILE   # imports a refresh token")),
     }
 }
 
@@ -114,7 +114,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> Res
         let wanted = format!("{scope} offline_access");
         let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
         let hint = format!(
-            "{} --scope \"{}\"   (Google wants --param access_type=offline instead)",
+            "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
             context.login_command(),
             crate::error::printable(&wanted)
         );
