@@ -126,9 +126,9 @@ fn a_dead_session_is_cleared_under_the_lock() {
     assert!(stored.as_object_mut().unwrap().remove("rejected").is_some());
     assert_eq!(stored, wanted, "the configuration stays");
     assert_eq!(home.names(), ["default.json", "default.lock"]);
-    // Nobody asks again.
+    // Nobody asks again, and everybody is told why.
     let before = home.bytes();
-    assert_eq!(home.run(&["token"]), Ran::failed(3, DEAD), "and is told the same");
+    assert_eq!(home.run(&["token"]), Ran::failed(3, DEAD));
     assert_eq!(home.bytes(), before);
     assert_eq!(server.counts().token_requests, 1);
 }
@@ -173,7 +173,7 @@ fn newer_sessions_that_have_expired_too_end_it_after_two_generations() {
         }
         let before = home.bytes();
         let text = "onegrant: cannot refresh: other processes keep storing sessions that have expired; nothing was \
-                    deleted\nhint: date   # compare this machine's clock with the server's\n";
+                    deleted\nhint: date   (compare this machine's clock with the server's)\n";
         assert_eq!(process.finish(), Ran::failed(4, text), "{lock}");
         assert_eq!(server.counts().token_requests, 2, "{lock}");
         assert_eq!(home.bytes(), before, "{lock}");
@@ -317,7 +317,7 @@ fn a_session_that_was_cleared_for_the_token_just_spent_is_replaced_by_its_late_a
     let sha256 = winner_sha256(&home);
     let mut cleared = home.document();
     cleared["session"] = Value::Null;
-    cleared["rejected"] = json!({"refresh_token_sha256": sha256, "at": 0, "message": "cleared by a sibling"});
+    cleared["rejected"] = json!({ "refresh_token_sha256": sha256, "at": now(), "message": "it has ended" });
     home.write(&cleared);
     gate.open();
     let ran = winner.finish();
