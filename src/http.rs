@@ -87,12 +87,6 @@ impl Client {
         self.roots.get().map(|roots| roots.warnings.as_slice()).unwrap_or_default()
     }
 
-    /// Checks without I/O that requests to `url` can be sent: the URL and the proxy that the environment names
-    /// for it. What this refuses, [`Client::send`] refuses too.
-    pub fn check(&self, url: &str) -> Result<(), Failure> {
-        self.route(url).map(drop)
-    }
-
     fn route(&self, url: &str) -> Result<(Address, Option<ureq::Proxy>), Failure> {
         let address = endpoint_url(url)?;
         let proxy = proxy::proxy_for(&address, &self.environment)?;

@@ -8,6 +8,7 @@
     reason = "a test may stop at a surprise"
 )]
 
+use onegrant::error::Kind;
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{BODY_LIMIT, Client, Outcome};
 use onegrant::protocol::token::refresh_request;
@@ -425,11 +426,9 @@ fn a_proxy_that_refuses_proves_that_nothing_was_sent() {
 fn a_proxy_that_cannot_be_used_and_a_url_that_must_not_be_fail_before_anything_happens() {
     let setting = Setting { variable: "all_proxy", value: "socks5://127.0.0.1:1".to_owned() };
     let client = Client::new(&Environment { all_proxy: Some(setting), ..Environment::default() });
-    for url in ["https://as.invalid/token", "http://as.invalid/token"] {
-        assert_eq!(
-            client.send(&refresh(url), PATIENCE).unwrap_err(),
-            client.check(url).unwrap_err(),
-            "{url}"
-        );
+    for (url, culprit) in [("https://as.invalid/token", "all_proxy"), ("http://as.invalid/token", "https")] {
+        let failure = client.send(&refresh(url), PATIENCE).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage, "{failure}");
+        assert!(failure.message.contains(culprit), "{failure}");
     }
 }

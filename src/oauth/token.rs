@@ -21,8 +21,7 @@ impl<'a> TokenEndpoint<'a> {
     /// Spends a refresh token, once, at the document's token endpoint (RFC 6749 section 6). `timeout` bounds the
     /// whole exchange; `now` is what a `Retry-After` date is compared with.
     ///
-    /// A configuration that lets nothing be sent is [`Answer::Refused`] with its kind and its text: ask
-    /// [`Client::check`] first to hear of it before anything is claimed.
+    /// A configuration that lets nothing be sent is [`Answer::Impossible`].
     pub fn refresh(
         &self,
         document: &Document,
@@ -58,7 +57,7 @@ impl<'a> TokenEndpoint<'a> {
             Ok(Outcome::Answered(reply)) => return Ok(reply),
             Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
             Ok(Outcome::Lost(what)) => Answer::Unknown { what },
-            Err(failure) => Answer::Refused { kind: failure.kind, error: failure.message, description: None },
+            Err(failure) => Answer::Impossible(failure),
         }))
     }
 }

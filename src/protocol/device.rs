@@ -102,6 +102,7 @@ fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
             failed(Kind::Usage, &words(&error, description.as_deref()))
         }
         Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
+        Answer::Impossible(failure) => failure,
     }
 }
 
@@ -218,6 +219,7 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
+            PollAnswer::Other(Answer::Impossible(failure)) => return Step::Ended(failure),
         };
         self.wait(wait, elapsed)
     }

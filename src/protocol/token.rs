@@ -3,7 +3,7 @@
 use super::metadata::address_of;
 use super::reply::{Content, ServerError};
 use super::{Parameters, Reply, Request};
-use crate::error::Kind;
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -178,6 +178,8 @@ pub enum Answer {
         /// What happened.
         what: String,
     },
+    /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
+    Impossible(Failure),
 }
 
 impl Answer {
@@ -189,6 +191,7 @@ impl Answer {
             Self::Refused { .. } => "refused",
             Self::Temporary { .. } => "not now",
             Self::Unknown { .. } => "no whole answer",
+            Self::Impossible(_) => "nothing could be sent",
         }
     }
 }

@@ -36,6 +36,7 @@ pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> 
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
             Err(failure.hint("onegrant login --device   # gets a new grant"))
         }
+        Answer::Impossible(failure) => Err(failure),
         Answer::Refused { kind, error, description } => Err(refused(kind, words(&error, description.as_deref()))),
         Answer::Temporary { what, .. } => {
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))

@@ -41,6 +41,7 @@ impl Machine {
                 self.generations += 1;
                 self.mark(Outcome::Looking, None, Phase::Comparing(0), now)
             }
+            (Answer::Impossible(failure), _) => self.fail(failure, now),
             (Answer::Refused { kind, error, description }, _) => {
                 let words = words(&error, description.as_deref());
                 self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
