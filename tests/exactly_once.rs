@@ -1,6 +1,6 @@
 //! One refresh token is spent by one process, however many need it: and a failure is met once for all.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 
 mod support;
 
@@ -254,18 +254,13 @@ fn assert_a_crowd_shares_a_dead_grant(lock: &str, delay: Duration) {
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     server.end_grant(&issued.refresh_token);
     let ran = run_together(crowd(&home, CROWD, lock, &["token"]));
-    let codes: Vec<i32> = ran.iter().map(|ran| ran.code).collect();
-    assert_eq!(codes, [3; CROWD], "{ran:?}");
+    let dead = "onegrant: cannot refresh: the session of profile default has ended (invalid_grant: the grant has ended); a \
+                login is required\nhint: onegrant login\n";
+    assert_all(&ran, &Ran::failed(3, dead));
     let requests = server.counts().token_requests;
     assert!((1..=HANDFUL).contains(&requests), "{requests} requests");
-    for ran in &ran {
-        assert!(
-            ran.stdout.is_empty() && ran.stderr.ends_with("a login is required\nhint: onegrant login\n"),
-            "{ran:?}"
-        );
-    }
     // From now on without a request.
-    assert_eq!(home.run_with_lock(lock, &["token"]).code, 3);
+    assert_eq!(home.run_with_lock(lock, &["token"]), Ran::failed(3, dead));
     assert_eq!(server.counts().token_requests, requests);
 }
 

@@ -140,7 +140,7 @@ impl Run<'_> {
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
                 self.tell(
                     1,
-                    &format!("the server answered after {} ms: {}", took.as_millis(), name(&answer)),
+                    &format!("the server answered after {} ms: {}", took.as_millis(), answer.class()),
                 );
                 Event::Answered(answer)
             }
@@ -241,15 +241,4 @@ impl Run<'_> {
 fn to_bytes(attempt: &Attempt) -> std::result::Result<Vec<u8>, Failure> {
     serde_json::to_vec(attempt)
         .map_err(|error| Failure::new(Kind::Defect, format!("cannot write a record: {error}")))
-}
-
-/// The class of an answer, for `-v`.
-fn name(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Refreshed(_) => "refreshed",
-        Answer::InvalidGrant { .. } => "the refresh token was refused; comparing with the store",
-        Answer::Refused { .. } => "refused",
-        Answer::Temporary { .. } => "not now",
-        Answer::Unknown { .. } => "no whole answer",
-    }
 }

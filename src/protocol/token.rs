@@ -180,6 +180,19 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// What kind of answer it is, in words for a person who follows along.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Refreshed(_) => "refreshed",
+            Self::InvalidGrant { .. } => "the refresh token was refused; comparing with the store",
+            Self::Refused { .. } => "refused",
+            Self::Temporary { .. } => "not now",
+            Self::Unknown { .. } => "no whole answer",
+        }
+    }
+}
+
 /// Reads an answer of the token endpoint: by its body first, then by its status. `request` is what was
 /// answered: its secrets are hidden in the texts. `now` is what a `Retry-After` date is compared with.
 ///

@@ -65,9 +65,10 @@ pub enum LockUse {
 }
 
 /// What stands between two spenders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// An advisory lock, and the attempt record behind it.
+    #[default]
     Locked,
     /// The exclusive attempt record.
     Claimed,

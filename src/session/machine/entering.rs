@@ -151,30 +151,22 @@ impl Machine {
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);
         let owner = self.settings.owner.clone();
         let attempt = Attempt::open(id, self.looked_at.clone(), access_token_sha256, owner, now.wall, until);
-        self.claim = Some(Claim { attempt: attempt.clone(), number });
         self.sends = 0;
         self.lost = None;
-        self.phase = Phase::Claiming;
+        self.phase = Phase::Claiming(Claim { attempt: attempt.clone(), number });
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
         let exclusive = self.level != Level::Compared;
         Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
     }
 
-    pub(super) fn claiming(&mut self, claiming: Claiming, now: Now) -> Step {
-        match (claiming, &mut self.claim) {
-            (Claiming::Mine(number), Some(claim)) => {
-                claim.number = number;
+    pub(super) fn claiming(&mut self, claim: Claim, claiming: Claiming, now: Now) -> Step {
+        match claiming {
+            Claiming::Mine(number) => {
+                self.claim = Some(Claim { number, ..claim });
                 self.look(Phase::Confirming)
             }
-            (Claiming::Taken, _) => {
-                self.claim = None;
-                self.rest("other processes kept claiming the refresh", Phase::Resting, now)
-            }
-            (Claiming::Failed(failure), _) => {
-                self.claim = None;
-                self.fail(failure, now)
-            }
-            (Claiming::Mine(_), None) => self.look(Phase::Deciding),
+            Claiming::Taken => self.rest("other processes kept claiming the refresh", Phase::Resting, now),
+            Claiming::Failed(failure) => self.fail(failure, now),
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 const LOCK_HELD: &str = "another process still held the lock";
 
 /// What one run of the machine is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// For messages.
     pub profile: String,
@@ -35,8 +35,9 @@ pub struct Settings {
     pub nonce: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     Reading,
     /// The look before the lock: which failures were there before us.
     Arriving,
@@ -50,7 +51,7 @@ enum Phase {
     Deciding,
     Resting,
     Adopting,
-    Claiming,
+    Claiming(Claim),
     /// The claim stands: the last look before the refresh token is sent.
     Confirming,
     Withdrawing,
@@ -81,7 +82,7 @@ struct Claim {
 }
 
 /// The state machine. Feed it what happened, do what it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     settings: Settings,
     phase: Phase,
@@ -119,27 +120,7 @@ impl Machine {
             LockUse::Claim => Level::Claimed,
             LockUse::Off => Level::Compared,
         };
-        let machine = Self {
-            settings,
-            phase: Phase::Reading,
-            level,
-            latest: None,
-            first_seen: None,
-            looked_at: String::new(),
-            failed_before: Vec::new(),
-            claim: None,
-            claims_made: 0,
-            prior: None,
-            generations: 0,
-            moves: 0,
-            sends: 0,
-            sent_at: 0,
-            lost: None,
-            refusal: String::new(),
-            wait: FIRST_WAIT,
-            adoptions: 0,
-            rebases: 0,
-        };
+        let machine = Self { settings, level, ..Self::default() };
         (machine, Step::Read)
     }
 
@@ -172,7 +153,7 @@ impl Machine {
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
             (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
-            (Phase::Claiming, Event::Claiming(claiming)) => self.claiming(claiming, now),
+            (Phase::Claiming(claim), Event::Claiming(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
             (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
@@ -246,8 +227,8 @@ impl Machine {
         if left.is_zero() {
             return self.give_up(whom);
         }
+        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LAST_WAIT);
         let pause = self.wait.min(left);
-        self.wait = (self.wait * 2).min(LAST_WAIT);
         self.phase = then;
         Step::Pause(pause)
     }

@@ -2,7 +2,7 @@
 
 use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, LastRefresh, Session};
+use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
 use crate::session::attempt::Outcome;
 use crate::session::bounds::{MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE};
@@ -34,8 +34,7 @@ impl Machine {
                     return self.look(Phase::Deciding);
                 };
                 let session = answer.session(stored.document.session.as_ref(), self.sent_at);
-                let token = Token { session: session.clone(), warnings: Vec::new(), refreshed: true };
-                self.commit(stored, session, token)
+                self.commit(stored, Token { session, warnings: Vec::new(), refreshed: true })
             }
             (Answer::InvalidGrant { error, description }, _) => {
                 self.refusal = words(&error, description.as_deref());
@@ -73,11 +72,11 @@ impl Machine {
             && delay.saturating_add(SHORTEST_EXCHANGE) < self.left(now)
     }
 
-    pub(super) fn commit(&mut self, onto: Stored, session: Session, token: Token) -> Step {
+    pub(super) fn commit(&mut self, onto: Stored, token: Token) -> Step {
         let owner = &self.settings.owner;
         let last_refresh = LastRefresh { at: self.sent_at, host: owner.host.clone(), pid: owner.pid };
         let document = Document {
-            session: Some(session),
+            session: Some(token.session.clone()),
             rejected: None,
             last_refresh: Some(last_refresh),
             ..onto.document
@@ -116,8 +115,7 @@ impl Machine {
             }
             Replacement::Lost(Some(stored)) if self.may_follow(&stored) && self.rebases < MAX_REBASES => {
                 self.rebases += 1;
-                let session = token.session.clone();
-                self.commit(*stored, session, token)
+                self.commit(*stored, token)
             }
             Replacement::Lost(Some(stored)) if self.may_follow(&stored) => {
                 let failure = Failure::new(Kind::Store, "the configuration kept changing");

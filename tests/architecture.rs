@@ -1,0 +1,99 @@
+//! Rules that a machine checks stay true: what the pure rooms may use, and how much there is to read.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms that decide without I/O, and may be explored exhaustively.
+const PURE: [&str; 4] = ["src/session", "src/protocol", "src/grant.rs", "src/error.rs"];
+
+/// What no pure room may name.
+const IMPURE: [&str; 12] = [
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::io",
+    "std::thread",
+    "std::process::Command",
+    "::now()",
+    "sleep(",
+    "ureq",
+    "fs4",
+    "rustix",
+    "nix::",
+];
+
+/// What a person must read to trust the refresh: the state machine, the driver, the file store, the lock.
+const CORE: [&str; 7] = [
+    "src/session/machine",
+    "src/session/judgement.rs",
+    "src/session/bounds.rs",
+    "src/driver/mod.rs",
+    "src/store/file.rs",
+    "src/store/durable.rs",
+    "src/lock.rs",
+];
+
+/// The most lines of code in all of it, without tests, comments and blank lines.
+const CORE_LINES: usize = 1500;
+
+/// The longest file, in lines of any kind, that can be read in one sitting.
+const FILE_LINES: usize = 600;
+
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap();
+    entries.flat_map(|entry| sources(&entry.unwrap().path())).filter(|path| !is_test(path)).collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    name.ends_with("_tests") || name == "exploration"
+}
+
+/// The lines before the tests.
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    code.lines().map(str::to_owned).collect()
+}
+
+fn root(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn is_code(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && !line.starts_with("//")
+}
+
+#[test]
+fn the_pure_rooms_do_no_input_and_output() {
+    for room in PURE {
+        for path in sources(&root(room)) {
+            for line in lines(&path).iter().filter(|line| is_code(line)) {
+                let found = IMPURE.iter().find(|impure| line.contains(**impure));
+                assert_eq!(found, None, "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_core_can_be_read_in_an_afternoon() {
+    let count = |path: &PathBuf| lines(path).iter().filter(|line| is_code(line)).count();
+    let total: usize = CORE.iter().flat_map(|part| sources(&root(part))).map(|path| count(&path)).sum();
+    println!("the core has {total} lines of code");
+    assert!(total <= CORE_LINES, "{total} lines of code; {CORE_LINES} were promised");
+}
+
+#[test]
+fn each_file_can_be_read_in_one_sitting() {
+    for path in sources(&root("src")) {
+        let count = lines(&path).len();
+        assert!(count <= FILE_LINES, "{} has {count} lines", path.display());
+    }
+}
