@@ -173,7 +173,7 @@ fn newer_sessions_that_have_expired_too_end_it_after_two_generations() {
         }
         let before = home.bytes();
         let text = "onegrant: cannot refresh: other processes keep storing sessions that have expired; nothing was \
-                    deleted\nhint: date   (compare this machine's clock with the server's)\n";
+                    deleted\nhint: date   # compare this machine's clock with the server's\n";
         assert_eq!(process.finish(), Ran::failed(4, text), "{lock}");
         assert_eq!(server.counts().token_requests, 2, "{lock}");
         assert_eq!(home.bytes(), before, "{lock}");
