@@ -51,20 +51,15 @@ impl Globals {
         let Some(command) = failure.hint.as_deref().and_then(|hint| hint.strip_prefix("onegrant ")) else {
             return failure;
         };
-        let mut hint = "onegrant ".to_owned();
+        let (mut hint, StoreAddress::File(directory)) = ("onegrant ".to_owned(), &self.store);
         if store(None, environment).ok().as_ref() != Some(&self.store) {
-            let StoreAddress::File(directory) = &self.store;
-            let address = printable(&format!("file:{}", directory.display()));
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/._-+@,".contains(&byte);
-            match address.bytes().all(is_plain) {
-                true => hint.push_str(&format!("--store {address} ")),
-                false => hint.push_str(&format!("--store '{}' ", address.replace('\'', r"'\''"))),
-            }
+            let directory = printable(&directory.display().to_string()).replace('\'', r"'\''");
+            hint.push_str(&format!("--store 'file:{directory}' "));
         }
         if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
             hint.push_str(&format!("--profile {} ", self.profile));
         }
-        let hint = hint + command;
+        hint.push_str(command);
         failure.hint(hint)
     }
 }
@@ -648,7 +643,7 @@ mod tests {
             ("token",                     "onegrant login",               "onegrant login"),
             ("token --profile a",         "onegrant login --device",      "onegrant --profile a login --device"),
             ("token --profile a",         "onegrant --profile a login",   "onegrant --profile a login"),
-            ("token --store file:/s",     "onegrant login",               "onegrant --store file:/s login"),
+            ("token --store file:/s",     "onegrant login",               "onegrant --store 'file:/s' login"),
             ("token --store=file:it's -v", "onegrant --profile a login",  r"onegrant --store 'file:it'\''s' --profile a login"),
             ("token --store file:/s",     "try again",                    "try again"),
         ];

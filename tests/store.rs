@@ -58,8 +58,8 @@ fn what_is_not_a_document_is_refused_and_left_as_it_is() {
         document[name] = value;
         document.to_string().into_bytes()
     };
-    let login = "onegrant login   (keeps the old file beside the new one)";
-    let newer = "onegrant --version   (a newer one wrote this file)";
+    let login = "onegrant login ISSUER --client-id ID   # keeps the old file beside the new one";
+    let newer = "onegrant --version   # a newer one wrote this file";
     let foreign = "not a document of onegrant";
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
         ("empty", vec![], "the file is empty", login),
@@ -136,8 +136,9 @@ fn a_document_that_may_not_be_read_is_refused() {
         let path = home.document_path();
         let me = rustix::process::geteuid().as_raw();
         let text = format!(
-            "onegrant: cannot read {0}: Permission denied\nhint: ls -ld {0}   (this process runs as user {me})\n",
-            path.display()
+            "onegrant: cannot read {0}: Permission denied\nhint: ls -la {1}   # this process runs as user {me}\n",
+            path.display(),
+            path.parent().unwrap().display()
         );
         assert_eq!(ran, Ran::failed(5, text), "{arguments:?}");
     }
