@@ -82,6 +82,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The system's words without Rust's `(os error N)`, which says nothing that they do not.
+pub fn describe(error: &std::io::Error) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.find(" (os error").unwrap_or(text.len()));
+    text
+}
+
 /// How much of a stranger's text is shown, in characters.
 pub const SHOWN_CHARACTERS: usize = 300;
 

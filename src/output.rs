@@ -1,13 +1,15 @@
 //! stdout carries the answer and nothing else; everything else goes to stderr.
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, describe};
 use std::io::{self, Write};
 
 /// Writes the answer. A reader who has left and a full disk are told alike: the session is stored by now.
 pub fn answer(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::new(Kind::Temporary, format!("cannot write to stdout: {error}")))
+    written.map_err(|error| {
+        Failure::new(Kind::Temporary, format!("cannot write to stdout: {}", describe(&error)))
+    })
 }
 
 /// Tells a failure: `onegrant: MESSAGE`, then `hint: HINT`. In one write, so that the lines of many processes on

@@ -11,39 +11,9 @@ use serde_json::json;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 use support::*;
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// The same command without the right to see through permissions.
-fn unprivileged(command: &Command) -> Command {
-    if !is_root() {
-        return wrapped("/usr/bin/env", &[], command);
-    }
-    let without = "-dac_override,-dac_read_search";
-    let options = [format!("--bounding-set={without}"), format!("--inh-caps={without}")];
-    wrapped("setpriv", &options.each_ref().map(String::as_str), command)
-}
-
-/// `script` in a mount namespace of its own; `$0` is the home's root, `$@` the command.
-fn in_namespace(script: &str, home: &Home, command: &Command) -> Command {
-    let options = if is_root() { "-m" } else { "-rm" };
-    let root = home.root.to_str().unwrap();
-    wrapped("unshare", &[options, "/bin/sh", "-euc", script, root], command)
-}
-
-fn wrapped(program: &str, arguments: &[&str], command: &Command) -> Command {
-    let mut wrapped = Command::new(program);
-    wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear();
-    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    wrapped.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    wrapped.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
-    wrapped
-}
 
 /// Every command that reads the document, and never replaces what it cannot read.
 const READERS: [&[&str]; 5] = [&["token"], &["refresh"], &["status"], &["whoami"], &["logout"]];

@@ -10,7 +10,7 @@ pub mod whoami;
 
 use crate::arguments::{Globals, StoreAddress};
 use crate::driver::{self, Clock, Seams};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, describe};
 use crate::grant::{Document, Secret};
 use crate::http::Client;
 use crate::oauth;
@@ -171,7 +171,7 @@ fn read_secret(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
     input
         .take(limit.saturating_add(1))
         .read_to_string(&mut text)
-        .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {whence}: {error}")))?;
+        .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {whence}: {}", describe(&error))))?;
     if text.len() > SECRET_LIMIT {
         return Err(Failure::new(
             Kind::Usage,

@@ -1,6 +1,6 @@
 //! Where the file store's files are: the document behind its symbolic links, and the sidecars beside it.
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, describe, printable};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -143,14 +143,5 @@ pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
             failure.hint(format!("df -h {directory}"))
         }
         _ => failure,
-    }
-}
-
-/// The system's words without Rust's `(os error N)`.
-fn describe(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
-        None => text,
     }
 }

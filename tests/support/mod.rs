@@ -382,3 +382,35 @@ pub fn assert_all(ran: &[Ran], wanted: &Ran) {
     others.dedup();
     assert!(others.is_empty(), "{count} of {} are not {wanted:?}: {others:?}", ran.len());
 }
+
+/// Root sees through permissions, and may mount.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The same command without the right to see through permissions.
+pub fn unprivileged(command: &Command) -> Command {
+    if !is_root() {
+        return wrapped("/usr/bin/env", &[], command);
+    }
+    let without = "-dac_override,-dac_read_search";
+    let options = [format!("--bounding-set={without}"), format!("--inh-caps={without}")];
+    wrapped("setpriv", &options.each_ref().map(String::as_str), command)
+}
+
+/// `script` in a mount namespace of its own; `$0` is the home's root, `$@` the command.
+pub fn in_namespace(script: &str, home: &Home, command: &Command) -> Command {
+    let options = if is_root() { "-m" } else { "-rm" };
+    let root = home.root.to_str().unwrap();
+    wrapped("unshare", &[options, "/bin/sh", "-euc", script, root], command)
+}
+
+/// The command behind another program, which is looked for in the usual places.
+pub fn wrapped(program: &str, arguments: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(program);
+    wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear();
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    wrapped.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    wrapped
+}

@@ -2,7 +2,7 @@
 
 use super::super::{Context, read_secret};
 use crate::cli::{self, Input};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, Document, Secret, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::metadata::{Metadata, endpoint_url};
@@ -170,7 +170,10 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
         Input::File(path) => {
             let shown = printable(&path.display().to_string());
             let mut file = File::open(path).map_err(|error| {
-                Failure::new(Kind::Usage, format!("cannot read the client secret from {shown}: {error}"))
+                Failure::new(
+                    Kind::Usage,
+                    format!("cannot read the client secret from {shown}: {}", describe(&error)),
+                )
             })?;
             read_secret(&mut file, &format!("the client secret in {shown}"))
         }

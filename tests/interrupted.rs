@@ -1,0 +1,445 @@
+//! What is begun is finished, or found by the next process: kills, signals, readers that left, and logins and
+//! logouts that cross a refresh.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use support::*;
+
+const LOCKS: [&str; 3] = ["auto", "claim", "off"];
+
+fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
+    let mut command = home.command(arguments);
+    command.env("ONEGRANT_LOCK", lock);
+    command
+}
+
+/// Starts a refresh and kills it when its request has met this fault. What it left is on the disk.
+fn killed(server: &AuthorizationServer, home: &Home, lock: &str, fault: Fault) -> u32 {
+    let before = server.counts();
+    let acts = u64::from(fault.acts());
+    server.script(Endpoint::Token, [fault]);
+    let process = Process::start(&mut with_lock(home, lock, &["token"]));
+    server.wait_until(|counts| {
+        counts.refreshes > before.refreshes && counts.rotations == before.rotations + acts
+    });
+    let pid = process.pid();
+    process.signal(Signal::KILL);
+    assert_eq!(process.finish().code, -9);
+    assert_eq!(home.attempts().len(), 1, "the claim was on disk before the refresh token left");
+    pid
+}
+
+#[test]
+fn after_a_kill_the_next_process_goes_on() {
+    for lock in LOCKS {
+        for fault in [Fault::StallBefore, Fault::StallAfter] {
+            let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let before = home.bytes();
+            killed(&server, &home, lock, fault.clone());
+            assert_eq!(home.bytes(), before);
+            let ran = run(&mut with_lock(&home, lock, &["token"]));
+            let new = home.tokens();
+            assert_eq!(ran, Ran::printed(&new.access_token), "{lock}, {fault:?}");
+            assert!(server.is_alive(&new.refresh_token), "{lock}, {fault:?}");
+            let names =
+                if lock == "auto" { vec!["default.json", "default.lock"] } else { vec!["default.json"] };
+            assert_eq!(home.names(), names, "{fault:?}");
+            assert_eq!((server.counts().token_requests, server.counts().rotations), (2, 1), "{lock}");
+        }
+    }
+}
+
+/// The token was spent, its answer died with the process, and the server has no mercy: say so.
+#[test]
+fn after_a_kill_that_cost_the_grant_the_next_process_says_by_whom_and_when() {
+    for lock in LOCKS {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let pid = killed(&server, &home, lock, Fault::StallAfter);
+        let ran = run(&mut with_lock(&home, lock, &["token"]));
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy();
+        let start = "onegrant: cannot refresh: the session of profile default has ended (invalid_grant: the refresh token \
+                     was used before); a refresh was begun by process ";
+        let start = format!("{start}{pid} on {host} at ");
+        let end = " GMT and never finished; a login is required\nhint: onegrant login\n";
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{lock}: {ran:?}");
+        assert!(ran.stderr.starts_with(&start) && ran.stderr.ends_with(end), "{lock}: {}", ran.stderr);
+        // Everybody is told the same, without a request.
+        assert_eq!(run(&mut with_lock(&home, lock, &["token"])), ran, "{lock}");
+        assert_eq!(server.counts().token_requests, 2, "{lock}");
+    }
+}
+
+#[test]
+fn a_crowd_goes_on_after_a_kill_with_one_request() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        killed(&server, &home, lock, Fault::StallBefore);
+        let ran = run_together((0..50).map(|_| with_lock(&home, lock, &["token"])).collect());
+        assert_all(&ran, &Ran::printed(&home.tokens().access_token));
+        assert_eq!((server.counts().token_requests, server.counts().rotations), (2, 1), "{lock}");
+        assert!(server.is_alive(&home.tokens().refresh_token), "{lock}");
+    }
+}
+
+/// Those who waited for the process that is killed go on, too.
+#[test]
+fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [Fault::StallBefore]);
+        let first = Process::start(&mut with_lock(&home, lock, &["token"]));
+        server.wait_until(|counts| counts.refreshes == 1);
+        let commands = (0..20).map(|_| with_lock(&home, lock, &["-vv", "token"])).collect();
+        let crowd = start_together(commands, "/dev/null".as_ref());
+        wait_for("a crowd that waits", || {
+            crowd.processes.iter().all(|process| process.said().contains("waiting"))
+        });
+        first.signal(Signal::KILL);
+        assert_eq!(first.finish().code, -9);
+        let ran = crowd.finish();
+        let token = format!("{}\n", home.tokens().access_token);
+        assert!(ran.iter().all(|ran| ran.code == 0 && ran.stdout == token), "{lock}: {ran:?}");
+        assert_eq!((server.counts().token_requests, server.counts().rotations), (2, 1), "{lock}");
+    }
+}
+
+/// A process that was killed between writing its answer and giving it its name. The answer is written by the test
+/// into the very room that a real process reserved.
+fn killed_before_the_rename(server: &AuthorizationServer, home: &Home, lock: &str) -> (Issued, Value) {
+    let old = home.tokens();
+    killed(server, home, lock, Fault::StallAfter);
+    let newest = server.newest_refresh_token(&old.refresh_token).unwrap();
+    let new = Issued { access_token: "at_of-the-answer".to_owned(), refresh_token: newest };
+    let answer = document(server, &new, LIFETIME);
+    let names = home.names();
+    let room = names.iter().find(|name| name.starts_with("default~answer.")).unwrap();
+    assert_eq!(fs::metadata(home.state.join(room)).unwrap().len(), 0);
+    fs::write(home.state.join(room), answer.to_string()).unwrap();
+    (new, answer)
+}
+
+#[test]
+fn a_completed_answer_is_adopted_without_a_request() {
+    for lock in LOCKS {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let (new, answer) = killed_before_the_rename(&server, &home, lock);
+        let ran = run(&mut with_lock(&home, lock, &["token"]));
+        assert_eq!(ran, Ran::printed(&new.access_token), "{lock}");
+        assert_eq!(home.document(), answer, "{lock}");
+        assert_eq!(server.counts().token_requests, 1, "{lock}");
+        assert!(server.is_alive(&new.refresh_token), "{lock}");
+        assert!(home.attempts().is_empty() && !home.names().iter().any(|name| name.contains('~')), "{lock}");
+    }
+}
+
+#[test]
+fn a_crowd_adopts_a_completed_answer_without_a_request() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let (new, answer) = killed_before_the_rename(&server, &home, lock);
+        let ran = run_together((0..50).map(|_| with_lock(&home, lock, &["token"])).collect());
+        assert_all(&ran, &Ran::printed(&new.access_token));
+        assert_eq!(home.document(), answer, "{lock}");
+        assert_eq!(server.counts().token_requests, 1, "{lock}");
+    }
+}
+
+#[test]
+fn an_answer_that_follows_another_refresh_token_is_not_adopted() {
+    for lock in LOCKS {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        killed_before_the_rename(&server, &home, lock);
+        // A login since then.
+        home.grant(&server, EXPIRED);
+        let ran = run(&mut with_lock(&home, lock, &["token"]));
+        assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}");
+        assert_ne!(home.tokens().access_token, "at_of-the-answer", "{lock}");
+        assert!(server.is_alive(&home.tokens().refresh_token), "{lock}");
+        assert!(!home.names().iter().any(|name| name.contains('~')), "{lock}: {:?}", home.names());
+    }
+}
+
+#[test]
+fn half_an_answer_is_not_adopted() {
+    for lock in LOCKS {
+        let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        killed_before_the_rename(&server, &home, lock);
+        let room = home.names().into_iter().find(|name| name.starts_with("default~answer.")).unwrap();
+        let room = File::options().write(true).open(home.state.join(room)).unwrap();
+        room.set_len(room.metadata().unwrap().len() - 5).unwrap();
+        let ran = run(&mut with_lock(&home, lock, &["token"]));
+        assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}");
+        assert!(server.is_alive(&home.tokens().refresh_token), "{lock}");
+        assert_eq!((server.counts().token_requests, server.counts().replays), (2, 1), "{lock}");
+    }
+}
+
+/// Ctrl-C, a polite kill and a closed terminal end the process, but only when the answer is stored.
+#[test]
+fn signals_wait_until_the_answer_is_stored() {
+    for lock in LOCKS {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let server = server(|_| {});
+            let (home, issued) = Home::with_grant(&server, EXPIRED);
+            let gate = Gate::closed();
+            server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+            let process = Process::start(&mut with_lock(&home, lock, &["token"]));
+            server.wait_until(|counts| counts.rotations == 1);
+            process.signal(signal);
+            gate.open();
+            assert_eq!(process.finish().code, -signal.as_raw(), "{lock}");
+            let new = home.tokens();
+            assert_ne!(new.refresh_token, issued.refresh_token, "{lock}, {signal:?}");
+            assert!(server.is_alive(&new.refresh_token), "{lock}, {signal:?}");
+            assert!(!home.names().iter().any(|name| name.contains('~')), "{lock}, {signal:?}");
+            assert_eq!(run(&mut with_lock(&home, lock, &["token"])), Ran::printed(&new.access_token));
+            assert_eq!(server.counts().token_requests, 1, "{lock}, {signal:?}");
+        }
+    }
+}
+
+/// A process that only waits has nothing to lose, and goes at once.
+#[test]
+fn a_signal_ends_a_process_that_waits_for_another() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+        let first = Process::start(&mut with_lock(&home, lock, &["token"]));
+        server.wait_until(|counts| counts.rotations == 1);
+        let second = Process::start(&mut with_lock(&home, lock, &["-vv", "token"]));
+        wait_for("a process that waits", || second.said().contains("waiting"));
+        second.signal(Signal::INT);
+        assert_eq!(second.finish().code, -Signal::INT.as_raw(), "{lock}");
+        gate.open();
+        assert_eq!(first.finish(), Ran::printed(&home.tokens().access_token), "{lock}");
+    }
+}
+
+#[test]
+fn a_reader_who_has_left_costs_the_token_and_not_the_session() {
+    let server = server(|_| {});
+    let stored = |home: &Home, old: &Issued| {
+        assert_ne!(home.tokens().refresh_token, old.refresh_token);
+        assert!(server.is_alive(&home.tokens().refresh_token));
+        assert_eq!(home.names(), ["default.json", "default.lock"]);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+    };
+
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = Process::start_to_its_stdout(home.command(&["token"]).stdout(writer)).finish();
+    assert_eq!(ran, Ran::failed(4, "onegrant: cannot write to stdout: Broken pipe\n"));
+    stored(&home, &old);
+
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let ran = Process::start_to_its_stdout(home.command(&["token"]).stdout(full)).finish();
+    assert_eq!(ran, Ran::failed(4, "onegrant: cannot write to stdout: No space left on device\n"));
+    stored(&home, &old);
+
+    // No stdout, stdin and stderr at all.
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let command = home.command(&["token"]);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.env_clear().env("ONEGRANT_HOME", &home.state).stdin(Stdio::null());
+    run(&mut shell);
+    stored(&home, &old);
+}
+
+/// A process whose answer is held.
+fn held(server: &AuthorizationServer, home: &Home, lock: &str) -> (Process, Gate) {
+    let gate = Gate::closed();
+    let before = server.counts().rotations;
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let process = Process::start(&mut with_lock(home, lock, &["token"]));
+    server.wait_until(|counts| counts.rotations > before);
+    (process, gate)
+}
+
+fn revoked(server: &AuthorizationServer) -> Vec<String> {
+    let requests = server.requests_to(Endpoint::Revocation);
+    requests.iter().map(|request| request.parameter("token").unwrap().to_owned()).collect()
+}
+
+/// Without a lock the logout comes first: the late answer is revoked, and nothing is stored.
+#[test]
+fn a_logout_that_a_refresh_crosses_is_not_undone() {
+    let server = server(|_| {});
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let (refresher, gate) = held(&server, &home, "off");
+    let new = server.newest_refresh_token(&old.refresh_token).unwrap();
+    let ran = run(&mut with_lock(&home, "off", &["logout"]));
+    assert_eq!(
+        ran,
+        Ran {
+            code: 0,
+            stdout: "revoked at the server, and deleted here: profile default\n".to_owned(),
+            stderr: String::new()
+        }
+    );
+    assert!(!home.document_path().exists());
+    gate.open();
+    let text = "onegrant: no access token: profile default was logged out meanwhile\nhint: onegrant login\n";
+    assert_eq!(refresher.finish(), Ran::failed(3, text));
+    assert_eq!(home.names(), Vec::<String>::new());
+    assert_eq!(revoked(&server), [old.refresh_token, new.clone()], "the new refresh token, too");
+    assert!(!server.is_alive(&new));
+}
+
+/// Where there is a lock, or a claim, the logout waits, and revokes what the refresh has brought.
+#[test]
+fn a_logout_waits_for_a_refresh() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        let (refresher, gate) = held(&server, &home, lock);
+        let new = server.newest_refresh_token(&old.refresh_token).unwrap();
+        let mut logout = Process::start(&mut with_lock(&home, lock, &["logout"]));
+        if lock == "auto" {
+            wait_for("a logout that waits for the lock", || waits_for_a_lock(logout.pid()));
+        }
+        assert!(!logout.is_over() && home.document_path().exists(), "{lock}");
+        gate.open();
+        assert_eq!(refresher.finish().code, 0, "{lock}");
+        let ran = logout.finish();
+        assert_eq!(
+            ran.stdout, "revoked at the server, and deleted here: profile default\n",
+            "{lock}: {ran:?}"
+        );
+        assert_eq!(revoked(&server), std::slice::from_ref(&new), "{lock}");
+        assert!(!server.is_alive(&new), "{lock}");
+        assert!(!home.document_path().exists(), "{lock}");
+    }
+}
+
+/// Whether a thread of it stands in a queue of the kernel's lock table.
+fn waits_for_a_lock(pid: u32) -> bool {
+    let table = fs::read_to_string("/proc/locks").unwrap();
+    table
+        .lines()
+        .any(|line| line.contains("->") && line.split_whitespace().any(|word| word == pid.to_string()))
+}
+
+fn import(home: &Home, server: &AuthorizationServer, lock: &str, refresh_token: &str) -> Command {
+    let path = home.root.join("imported");
+    fs::write(&path, refresh_token).unwrap();
+    let token_endpoint = server.token_endpoint();
+    let arguments = [
+        "login",
+        "--token-endpoint",
+        &token_endpoint,
+        "--client-id",
+        server.client_id(),
+        "--refresh-token-stdin",
+    ];
+    let mut command = with_lock(home, lock, &arguments);
+    command.stdin(File::open(path).unwrap());
+    command
+}
+
+#[test]
+fn a_login_that_a_refresh_crosses_wins() {
+    let server = server(|_| {});
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let (refresher, gate) = held(&server, &home, "off");
+    let other = server.issue_grant();
+    let ran = run(&mut import(&home, &server, "off", &other.refresh_token));
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let after = home.bytes();
+    gate.open();
+    // Its token works, and is printed; but the login is what the person wanted last.
+    let ran = refresher.finish();
+    assert!(server.access_token_is_valid(ran.token()));
+    assert_eq!(home.bytes(), after);
+    let stored = home.tokens();
+    assert_ne!(stored.access_token, ran.token());
+    assert!(server.is_alive(&stored.refresh_token));
+    assert_eq!(server.newest_refresh_token(&other.refresh_token), Some(stored.refresh_token));
+    assert!(!server.is_alive(&old.refresh_token));
+}
+
+#[test]
+fn a_login_waits_for_a_refresh_and_wins() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let (refresher, gate) = held(&server, &home, lock);
+        let other = server.issue_grant();
+        let login = Process::start(&mut import(&home, &server, lock, &other.refresh_token));
+        if lock == "auto" {
+            wait_for("a login that waits for the lock", || waits_for_a_lock(login.pid()));
+        }
+        gate.open();
+        assert_eq!(refresher.finish().code, 0, "{lock}");
+        assert_eq!(login.finish().code, 0, "{lock}");
+        let stored = home.tokens();
+        assert_eq!(server.newest_refresh_token(&other.refresh_token).as_ref(), Some(&stored.refresh_token));
+        assert!(server.is_alive(&stored.refresh_token), "{lock}");
+    }
+}
+
+/// A record that says nothing binds nobody.
+#[test]
+fn a_broken_record_is_in_nobodys_way() {
+    for lock in LOCKS {
+        for bytes in ["", "{", "[]", r#"{"id":7}"#] {
+            let server = server(|_| {});
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            killed(&server, &home, lock, Fault::StallBefore);
+            let record = home.names().into_iter().find(|name| name.starts_with("default~attempt.")).unwrap();
+            fs::write(home.state.join(&record), bytes).unwrap();
+            let ran = run(&mut with_lock(&home, lock, &["token"]));
+            assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}, {bytes}");
+            assert_eq!(server.counts().rotations, 1, "{lock}, {bytes}");
+            assert!(!home.names().iter().any(|name| name.contains('~')), "{lock}, {bytes}");
+        }
+    }
+}
+
+/// The claim of another machine binds until its `until`; then the next one is told of it.
+#[test]
+fn the_claim_of_another_machine_binds_until_it_has_run_out() {
+    for lock in ["auto", "claim"] {
+        let server = server(|settings| settings.replay = Replay::Reject);
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        killed(&server, &home, lock, Fault::StallBefore);
+        let record = home.names().into_iter().find(|name| name.starts_with("default~attempt.")).unwrap();
+        let record = home.state.join(record);
+        let mut attempt: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+        attempt["by"]["boot"] = json!("another");
+        attempt["by"]["host"] = json!("elsewhere");
+        attempt["until"] = json!(now() + 3600);
+        fs::write(&record, attempt.to_string()).unwrap();
+        let ran = run(&mut with_lock(&home, lock, &["--timeout", "1", "token"]));
+        let text = "onegrant: cannot refresh: another process's refresh had not ended after 1 s; the session is kept\n\
+                    hint: try again, or wait longer: --timeout SECONDS\n";
+        assert_eq!(ran, Ran::failed(4, text), "{lock}");
+        assert_eq!(server.counts().token_requests, 1, "{lock}");
+
+        attempt["until"] = json!(now() - 1);
+        fs::write(&record, attempt.to_string()).unwrap();
+        let ran = run(&mut with_lock(&home, lock, &["token"]));
+        assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}");
+        assert_eq!(server.counts().token_requests, 2, "{lock}");
+    }
+}

@@ -1,0 +1,319 @@
+//! `onegrant login --device`: what a person sees, what is stored, and what ends it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::authorization_server::RefreshTokens;
+use support::*;
+
+fn login(home: &Home, server: &AuthorizationServer, more: &[&str]) -> Command {
+    let mut command =
+        home.command(&["login", &server.issuer(), "--client-id", server.client_id(), "--device"]);
+    command.args(more);
+    command
+}
+
+/// The code that the process shows.
+fn user_code(process: &Process) -> String {
+    wait_for("a code", || process.said().ends_with('\n') && process.said().contains("\ncode  "));
+    process.said().lines().find_map(|line| line.strip_prefix("code  ")).unwrap().to_owned()
+}
+
+#[test]
+fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
+    let server = server(|_| {});
+    let home = Home::new();
+    fs::remove_dir(&home.state).unwrap();
+    let began = now();
+    let process = Process::start(&mut login(&home, &server, &["--scope", "openid offline_access"]));
+    let code = user_code(&process);
+    let address = server.url(Endpoint::Verification);
+    let shown = format!("open  {address}?user_code={code}\ncode  {code}\n");
+    assert_eq!(process.said(), shown);
+    // The person takes the time of a poll.
+    server.wait_until(|counts| counts.device_polls == 1);
+    assert!(server.approve(&code));
+    let ran = process.finish();
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let rest = ran.stderr.strip_prefix(&shown).unwrap();
+    assert!(rest.starts_with("onegrant: logged in: profile default, access token valid until "), "{rest}");
+    assert!(rest.ends_with(" GMT\n") && rest.lines().count() == 1, "{rest}");
+
+    let mut document = home.document();
+    let session = document["session"].take();
+    assert_eq!(
+        document,
+        json!({
+            "version": 1,
+            "issuer": server.issuer(),
+            "token_endpoint": server.token_endpoint(),
+            "authorization_endpoint": server.url(Endpoint::Authorization),
+            "device_authorization_endpoint": server.url(Endpoint::DeviceAuthorization),
+            "revocation_endpoint": server.url(Endpoint::Revocation),
+            "userinfo_endpoint": server.url(Endpoint::Userinfo),
+            "client_id": server.client_id(),
+            "client_auth": "none",
+            "scope": "openid offline_access",
+            "session": null,
+        })
+    );
+    assert!(server.access_token_is_valid(session["access_token"].as_str().unwrap()));
+    assert!(server.is_alive(session["refresh_token"].as_str().unwrap()));
+    assert!(session["id_token"].is_string());
+    let obtained_at = session["obtained_at"].as_i64().unwrap();
+    assert!((began..=now()).contains(&obtained_at));
+    assert_eq!(session["expires_at"], json!(obtained_at + 3600));
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&home.state), mode(&home.document_path())), (0o700, 0o600));
+    assert_eq!(home.names(), ["default.json", "default.lock"]);
+    let counts = server.counts();
+    assert_eq!((counts.device_requests, counts.hasty_polls, counts.unexpected), (1, 0, 0));
+}
+
+#[test]
+fn a_program_reads_one_object_a_line() {
+    let server = server(|settings| settings.auto_approve = true);
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &["--json"]));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [asked, done] = lines.as_slice() else { panic!("{}", ran.stdout) };
+    let address = server.url(Endpoint::Verification);
+    let code = asked["user_code"].as_str().unwrap();
+    assert_eq!(
+        *asked,
+        json!({
+            "event": "device_authorization",
+            "verification_uri": address,
+            "verification_uri_complete": format!("{address}?user_code={code}"),
+            "user_code": code,
+            "expires_in": 600,
+            "interval": 1,
+        })
+    );
+    assert_eq!(
+        *done,
+        json!({
+            "event": "logged_in",
+            "profile": "default",
+            "issuer": server.issuer(),
+            "expires_at": home.document()["session"]["expires_at"],
+            "has_refresh_token": true,
+            "scope": "openid profile offline_access",
+        })
+    );
+}
+
+/// RFC 8628 section 3.5: five seconds more than the one that was told.
+#[test]
+fn slow_down_slows_down() {
+    let server = server(|settings| settings.auto_approve = true);
+    let home = Home::new();
+    server.script(Endpoint::Token, [Fault::error(400, "slow_down")]);
+    let process = Process::start(&mut login(&home, &server, &[]));
+    server.wait_until(|counts| counts.device_polls == 1);
+    let first = Instant::now();
+    server.wait_until(|counts| counts.device_polls == 2);
+    // A bound from below, with a second to spare: no machine is too slow for it.
+    assert!(first.elapsed() > Duration::from_secs(5));
+    assert_eq!(process.finish().code, 0);
+    assert_eq!(server.counts().hasty_polls, 0);
+}
+
+/// A server that names no interval means five seconds, and says `slow_down` to everybody else.
+#[test]
+fn no_interval_means_five_seconds() {
+    let server = server(|settings| {
+        (settings.device_interval, settings.auto_approve) = (None, true);
+        settings.verification_uri_complete = false;
+    });
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &[]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.stderr.starts_with(&format!("open  {}\ncode  ", server.url(Endpoint::Verification))),
+        "{ran:?}"
+    );
+    assert_eq!((server.counts().device_polls, server.counts().hasty_polls), (1, 0));
+}
+
+#[test]
+fn a_server_in_trouble_between_polls_is_asked_again() {
+    for fault in [Fault::status(503), Fault::DropBefore] {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        server.script(Endpoint::Token, [fault]);
+        assert_eq!(run(&mut login(&home, &server, &[])).code, 0);
+        assert_eq!(server.counts().device_polls, 2);
+        assert!(server.is_alive(&home.tokens().refresh_token));
+    }
+}
+
+#[test]
+fn no_and_too_late_end_it_and_nothing_is_stored() {
+    let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\n";
+    let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: run \
+                   onegrant login again\n";
+    for (is_denied, text) in [(true, denied), (false, expired)] {
+        let server = server(|_| {});
+        let home = Home::new();
+        let process = Process::start(&mut login(&home, &server, &[]));
+        let code = user_code(&process);
+        assert!(if is_denied { server.deny(&code) } else { server.expire(&code) });
+        let ran = process.finish();
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+        assert!(ran.stderr.ends_with(&format!("\ncode  {code}\n{text}")), "{}", ran.stderr);
+        assert_eq!(home.names(), Vec::<String>::new());
+    }
+    // Nobody decides at all: it ends with the code.
+    let server = server(|settings| settings.device_lifetime = Duration::from_secs(2));
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &[]));
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.ends_with(expired), "{}", ran.stderr);
+    assert_eq!(home.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_login_without_a_refresh_token_says_so_loudly() {
+    let server = server(|settings| {
+        (settings.refresh_tokens, settings.auto_approve) = (RefreshTokens::WithOfflineAccess, true);
+    });
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &["--scope", "openid"]));
+    assert_eq!(ran.code, 0);
+    let warning = "onegrant: warning: the server gave NO REFRESH TOKEN: this login ends with its access token\n\
+                   hint: onegrant login --scope \"openid offline_access\"   (Google wants --param access_type=offline \
+                   instead)\n";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+    assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+    assert!(home.document()["session"].get("refresh_token").is_none());
+    // The hint is the very command: it gets one.
+    let ran = run(&mut home.command(&["login", "--scope", "openid offline_access"]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stderr.contains("NO REFRESH TOKEN"));
+    assert!(server.is_alive(&home.tokens().refresh_token));
+}
+
+#[test]
+fn a_second_login_needs_no_options() {
+    let server = server(|settings| settings.auto_approve = true);
+    let home = Home::new();
+    assert_eq!(
+        run(&mut login(&home, &server, &["--scope", "openid offline_access", "--param", "x=1"])).code,
+        0
+    );
+    let first = home.document();
+    server.end_grant(&home.tokens().refresh_token);
+    let mut expired = first.clone();
+    expired["session"]["expires_at"] = json!(now() - 5);
+    home.write(&expired);
+    assert_eq!(home.run(&["token"]).code, 3);
+    assert_eq!(home.document()["session"], Value::Null);
+    let ran = home.run(&["login"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let mut second = home.document();
+    assert!(server.is_alive(second["session"]["refresh_token"].as_str().unwrap()));
+    let mut first = first;
+    first["session"] = Value::Null;
+    second["session"] = Value::Null;
+    assert_eq!(second, first, "the configuration is the same, and the verdict on the old grant is gone");
+    assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+    // Nor does a first login know whom to ask.
+    let empty = Home::new();
+    let text = "onegrant: cannot log in: profile default knows no server yet\nhint: onegrant login https://ISSUER \
+                --client-id ID --device\n";
+    assert_eq!(empty.run(&["login"]), Ran::failed(2, text));
+}
+
+#[test]
+fn nobody_is_asked_where_nothing_can_be_stored() {
+    let server = server(|settings| settings.auto_approve = true);
+    let home = Home::new();
+    let refused = |case: &str, ran: Ran| {
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{case}: {ran:?}");
+        assert!(ran.stderr.starts_with("onegrant: cannot "), "{case}: {ran:?}");
+        assert_eq!(server.requests(), [], "{case}");
+    };
+    fs::set_permissions(&home.state, Permissions::from_mode(0o500)).unwrap();
+    refused("no permission", run(&mut unprivileged(&login(&home, &server, &[]))));
+    fs::set_permissions(&home.state, Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(home.names(), Vec::<String>::new());
+
+    fs::write(home.root.join("file"), "").unwrap();
+    let mut command = login(&home, &server, &[]);
+    refused("no directory", run(command.env("ONEGRANT_HOME", home.root.join("file/state"))));
+
+    let script = "mount -t tmpfs -o size=8k none \"$0/state\"; dd if=/dev/zero of=\"$0/state/x\" 2>/dev/null || true; \
+                  exec \"$@\"";
+    refused("a full disk", run(&mut in_namespace(script, &home, &login(&home, &server, &[]))));
+
+    // A newer program's document is not replaced, and what is no file cannot be.
+    home.write_bytes(br#"{"version":2,"anything":[]}"#);
+    refused("newer", run(&mut login(&home, &server, &[])));
+    assert_eq!(home.bytes(), br#"{"version":2,"anything":[]}"#);
+    fs::remove_file(home.document_path()).unwrap();
+    fs::create_dir(home.document_path()).unwrap();
+    refused("a directory", run(&mut login(&home, &server, &[])));
+}
+
+#[test]
+fn an_unreadable_document_is_kept_beside_the_new_one() {
+    for bytes in [&b""[..], b"{\"version\":1,", b"<html>"] {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        home.write_bytes(bytes);
+        let ran = run(&mut login(&home, &server, &[]));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let aside = home.names().into_iter().find(|name| name.starts_with("default~unreadable.")).unwrap();
+        let path = home.state.join(&aside);
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        let told = format!("onegrant: warning: the unreadable document was kept as {}\n", path.display());
+        assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+        assert_eq!(home.names(), ["default.json", "default.lock", &aside]);
+    }
+}
+
+#[test]
+fn a_confidential_client_proves_itself_as_it_did_at_login() {
+    for (method, secret_in_body) in [("basic", false), ("post", true)] {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        let secret = home.root.join("secret");
+        fs::write(&secret, format!("{}\n", server.client_secret())).unwrap();
+        let mut command = home.command(&["login", &server.issuer(), "--client-id"]);
+        command.args([server.confidential_client_id(), "--client-auth", method, "--client-secret-file"]);
+        assert_eq!(run(command.arg(&secret)).code, 0);
+        let mut expired = home.document();
+        expired["session"]["expires_at"] = json!(now() - 5);
+        home.write(&expired);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+        let last = server.requests_to(Endpoint::Token).pop().unwrap();
+        assert_eq!(last.parameter("client_secret").is_some(), secret_in_body);
+        assert_eq!(last.header("authorization").is_some(), !secret_in_body);
+        assert_eq!(server.counts().unexpected, 0);
+    }
+}
+
+#[test]
+fn another_issuers_metadata_is_not_believed() {
+    let server = server(|settings| {
+        settings.metadata_issuer =
+            support::authorization_server::Told::Lie("https://other.example".to_owned());
+        settings.auto_approve = true;
+    });
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &[]));
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains("https://other.example"), "{}", ran.stderr);
+    assert_eq!(server.counts().device_requests, 0);
+    assert_eq!(home.names(), Vec::<String>::new());
+}

@@ -1,0 +1,101 @@
+//! `onegrant whoami`: the server's answer, and what a refused token leads to.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::*;
+
+const CLAIMS: &str = "name           Jane Doe\npreferred_username j.doe\nsub            248289761001\n";
+
+fn shown() -> Ran {
+    Ran { code: 0, stdout: CLAIMS.to_owned(), stderr: String::new() }
+}
+
+#[test]
+fn the_userinfo_endpoint_is_asked() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    assert_eq!(home.run(&["whoami"]), shown());
+    let ran = home.run(&["whoami", "--json"]);
+    let claims: Value = serde_json::from_str(ran.stdout.strip_suffix('\n').unwrap()).unwrap();
+    assert_eq!(claims, json!({ "sub": "248289761001", "name": "Jane Doe", "preferred_username": "j.doe" }));
+    let counts = server.counts();
+    assert_eq!((counts.userinfo, counts.token_requests, counts.unexpected), (2, 0, 0));
+    let request = &server.requests_to(Endpoint::Userinfo)[0];
+    assert_eq!(request.header("authorization"), Some(format!("Bearer {}", issued.access_token).as_str()));
+}
+
+#[test]
+fn an_expired_token_is_refreshed_first() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    assert_eq!(home.run(&["whoami"]), shown());
+    assert_eq!((server.counts().userinfo, server.counts().token_requests), (1, 1));
+}
+
+#[test]
+fn a_refused_token_is_refreshed_once_and_tried_once_more() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    server.revoke_access_token(&issued.access_token);
+    assert_eq!(home.run(&["whoami"]), shown());
+    assert_eq!((server.counts().userinfo, server.counts().token_requests), (2, 1));
+    assert!(server.access_token_is_valid(&home.tokens().access_token));
+    // And never a third time.
+    server.reset_counts();
+    server.always(Endpoint::Userinfo, Fault::status(401));
+    let text =
+        "onegrant: cannot ask who it is: the server refuses even a new access token\nhint: onegrant login\n";
+    assert_eq!(home.run(&["whoami"]), Ran::failed(3, text));
+    assert_eq!((server.counts().userinfo, server.counts().token_requests), (2, 1));
+    assert!(server.is_alive(&home.tokens().refresh_token));
+}
+
+#[test]
+fn other_refusals_and_trouble_spend_nothing() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let before = home.bytes();
+    for (status, code) in [(403, 3), (404, 3), (500, 4), (503, 4), (429, 4)] {
+        server.script(Endpoint::Userinfo, [Fault::status(status)]);
+        let text = format!("onegrant: the userinfo endpoint answered with status {status}\n");
+        assert_eq!(home.run(&["whoami"]), Ran::failed(code, text));
+    }
+    server.script(Endpoint::Userinfo, [Fault::DropBefore]);
+    assert_eq!(home.run(&["whoami"]).code, 4);
+    assert_eq!(server.counts().token_requests, 0);
+    assert_eq!(home.bytes(), before);
+}
+
+#[test]
+fn without_that_endpoint_the_id_token_tells() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut document = home.document();
+    document.as_object_mut().unwrap().remove("userinfo_endpoint");
+    home.write(&document);
+    let text = "onegrant: cannot tell who it is: the profile has no userinfo endpoint and no ID token\n\
+                hint: onegrant login --userinfo-endpoint URL --scope openid\n";
+    assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
+    // {"sub":"me\u001b[31m","name":"A\nB"}
+    document["session"]["id_token"] = json!("e30.eyJzdWIiOiJtZVx1MDAxYlszMW0iLCJuYW1lIjoiQVxuQiJ9.x");
+    home.write(&document);
+    let ran = home.run(&["whoami"]);
+    assert_eq!(
+        ran,
+        Ran {
+            code: 0,
+            stdout: "name           A B\nsub            me [31m\n".to_owned(),
+            stderr: String::new()
+        }
+    );
+    assert_eq!(server.counts(), Default::default());
+}
+
+#[test]
+fn without_a_grant_a_login_is_required() {
+    let text = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    assert_eq!(Home::new().run(&["whoami"]), Ran::failed(3, text));
+}
