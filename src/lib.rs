@@ -30,10 +30,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
-            let result = dispatch(&command, &context)
-                .map_err(|failure| context.globals.complete(failure, &environment));
+            let result = dispatch(&command, &context);
             context.tell_network_warnings();
-            finish(result)
+            match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => report(&error, |hint| context.globals.complete(hint, &environment)),
+            }
         }
         // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
         Ok(Parsed::Print(text)) => {
@@ -44,11 +46,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             output::say(&text);
             Kind::Usage.into()
         }
-        Err(failure) => finish(Err(failure)),
+        Err(failure) => report(&failure.into(), str::to_owned),
     }
 }
 
-fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
+fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Token(arguments) => commands::token::run(arguments, context),
         Command::Refresh(arguments) => commands::refresh::run(arguments, context),
@@ -60,12 +62,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn finish(result: Result<(), Failure>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::failure(&failure);
-            failure.kind.into()
-        }
-    }
+/// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
+/// without one is a defect of ours.
+fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> ExitCode {
+    let failure = error.downcast_ref::<Failure>();
+    let hint = failure.and_then(|failure| failure.hint.as_deref()).map(complete);
+    output::failure(&format!("{error:#}"), hint.as_deref());
+    failure.map_or(Kind::Defect, |failure| failure.kind).into()
 }

@@ -13,6 +13,9 @@ fn object(ran: &Ran) -> Value {
     serde_json::from_str(ran.stdout.strip_suffix('\n').unwrap()).unwrap()
 }
 
+/// What a case does to the stored document.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 #[test]
 fn the_state_and_the_exit_code_say_whether_a_token_can_be_had() {
     let server = server(|_| {});
@@ -26,7 +29,7 @@ fn the_state_and_the_exit_code_say_whether_a_token_can_be_had() {
         document["session"].as_object_mut().unwrap().remove("refresh_token");
     };
     let cleared = |document: &mut Value| document["session"] = Value::Null;
-    let cases: [(&str, i64, &dyn Fn(&mut Value), &str, i32); 7] = [
+    let cases: [(&str, i64, Change, &str, i32); 7] = [
         ("fresh", LIFETIME, &|_| {}, "valid", 0),
         ("ageing", 20, &|_| {}, "refreshable", 0),
         ("expired", EXPIRED, &|_| {}, "refreshable", 0),

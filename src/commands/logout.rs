@@ -11,14 +11,15 @@ use crate::protocol::revocation::Revocation;
 use crate::session::date;
 use crate::store::Store;
 use crate::system::SignalsHeld;
+use anyhow::Context as _;
 
 /// Logs out under the lock: a refresh on its way ends first, and its refresh token is the one that is revoked.
-pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     if context.read()?.is_none() {
         return nothing(context);
     }
     let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)
-        .map_err(|failure| Failure { message: format!("cannot log out: {}", failure.message), ..failure })?;
+        .context("cannot log out")?;
     let Some(stored) = context.read()? else {
         return nothing(context);
     };
@@ -30,14 +31,18 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> Result<(), Failure> {
     };
     let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
     let placeholder = logged_out.to_bytes().map_err(|error| Failure::new(Kind::Defect, error.to_string()))?;
-    context.store.remove(&placeholder)?;
+    let at_server = match revocation {
+        Some(Revocation::Revoked) => "revoked at the server, but not deleted here",
+        _ => "cannot log out",
+    };
+    context.store.remove(&placeholder).context(at_server)?;
     drop(guard);
     drop(signals);
     tell(arguments, &stored.document, revocation.as_ref(), context)
 }
 
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
-fn nothing(context: &Context) -> Result<(), Failure> {
+fn nothing(context: &Context) -> anyhow::Result<()> {
     let text =
         format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
     output::answer(text.as_bytes())
@@ -48,7 +53,7 @@ fn tell(
     document: &Document,
     revocation: Option<&Revocation>,
     context: &Context,
-) -> Result<(), Failure> {
+) -> anyhow::Result<()> {
     let profile = &context.globals.profile;
     let still_valid = || match document.session.as_ref().and_then(crate::session::expiry) {
         Some(end) if end > driver::Clock::now(context).wall => {

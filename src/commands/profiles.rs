@@ -2,12 +2,11 @@
 
 use super::Context;
 use crate::arguments::ProfileName;
-use crate::error::Failure;
 use crate::output;
 use crate::store::file::FileStore;
 
 /// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
-pub fn run(context: &Context) -> Result<(), Failure> {
+pub fn run(context: &Context) -> anyhow::Result<()> {
     let mut text = String::new();
     for profile in FileStore::profiles(&context.directory)? {
         if ProfileName::new(&profile).is_some() {

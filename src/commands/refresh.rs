@@ -2,12 +2,11 @@
 
 use super::{Context, read_secret, token};
 use crate::cli::{self, Format};
-use crate::error::Failure;
 use crate::output;
 use crate::session::{Demand, Unwanted};
 
 /// Gets another access token than the one that is stored now, or than the rejected one, and prints it.
-pub fn run(arguments: &cli::Refresh, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {
     let unwanted = match arguments.rejected {
         true => Unwanted::Rejected(
             read_secret(&mut std::io::stdin().lock(), "the rejected token on stdin")

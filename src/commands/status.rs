@@ -11,13 +11,13 @@ use crate::store::Store;
 use serde_json::{Value, json};
 
 /// Shows the profile; fails with exit 3 where no token can be had.
-pub fn run(arguments: &cli::Status, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
     let stored = context.read()?.ok_or_else(|| context.no_grant())?;
     let rejected = driver::find_rejected(&context.seams(), &stored)?;
     let report = Report::new(context, &stored.document, rejected);
     let text = if arguments.json { format!("{}\n", report.json()) } else { report.text() };
     output::answer(text.as_bytes())?;
-    report.verdict()
+    Ok(report.verdict()?)
 }
 
 /// What can be done with the session.

@@ -7,16 +7,17 @@ use crate::grant::Session;
 use crate::output;
 use crate::session::{Demand, Unwanted, expiry};
 use crate::store::setup::write_atomically;
+use anyhow::Context as _;
 use serde_json::json;
 
 /// Gets a valid access token and prints it, or writes it to a file.
-pub fn run(arguments: &cli::Token, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Token, context: &Context) -> anyhow::Result<()> {
     let min_ttl = arguments.min_ttl.unwrap_or_default().as_secs();
     let demand = Demand { min_ttl: i64::try_from(min_ttl).unwrap_or(i64::MAX), unwanted: Unwanted::None };
     let token = context.obtain(demand)?;
     let text = format(&token.session, arguments.format.unwrap_or_default())?;
     match &arguments.write {
-        Some(path) => write_atomically(path, text.as_bytes()),
+        Some(path) => write_atomically(path, text.as_bytes()).context("cannot write the token"),
         None => output::answer(text.as_bytes()),
     }
 }

@@ -18,7 +18,7 @@ const MAX_TRIES: u32 = 2;
 const MIN_WIDTH: usize = 14;
 
 /// Shows the userinfo endpoint's answer, or the ID token's claims.
-pub fn run(arguments: &cli::Whoami, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Whoami, context: &Context) -> anyhow::Result<()> {
     let stored = context.read()?.ok_or_else(|| context.no_grant())?;
     let claims = match stored.document.userinfo_endpoint {
         Some(_) => ask(&stored.document, context)?,

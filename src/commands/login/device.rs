@@ -4,7 +4,7 @@ use super::super::Context;
 use super::Obtained;
 use crate::cli;
 use crate::driver::Clock;
-use crate::error::{Failure, printable};
+use crate::error::printable;
 use crate::grant::Document;
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 const QR_COLUMNS: usize = 80;
 
 /// Asks, shows the address and the code, and polls until the person has decided.
-pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> Result<Obtained, Failure> {
+pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Obtained> {
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
     let authorization = oauth::device::authorize(context.client(), document, timeout, context.now().wall)?;
@@ -47,12 +47,12 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> Re
             Step::Granted(answer) => {
                 return Ok(Obtained { session: answer.session(None, sent_at), signals, guard: None });
             }
-            Step::Ended(failure) => return Err(failure),
+            Step::Ended(failure) => return Err(failure.into()),
         }
     }
 }
 
-fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> Result<(), Failure> {
+fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> anyhow::Result<()> {
     if arguments.json {
         let event = json!({
             "event": "device_authorization",

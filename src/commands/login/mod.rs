@@ -7,7 +7,7 @@ mod imported;
 use super::Context;
 use crate::cli;
 use crate::driver::{self, Existing, TokenEndpoint};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, printable};
 use crate::grant::{DOCUMENT_LIMIT, Document, Session};
 use crate::lock::Guard;
 use crate::output;
@@ -15,6 +15,7 @@ use crate::session::{Revision, expiry};
 use crate::store::file::absent;
 use crate::store::{Store, Written};
 use crate::system::SignalsHeld;
+use anyhow::Context as _;
 use serde_json::json;
 
 /// How often a login is stored again because somebody else's came first.
@@ -31,7 +32,7 @@ enum Flow {
 }
 
 /// Logs in.
-pub fn run(arguments: &cli::Login, context: &Context) -> Result<(), Failure> {
+pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let existing = driver::read_for_login(&context.store, context)?;
     context.store.check_writable(ROOM)?;
     let before = match &existing {
@@ -44,9 +45,13 @@ pub fn run(arguments: &cli::Login, context: &Context) -> Result<(), Failure> {
         Flow::Imported => imported::run(&document, context)?,
     };
     document.session = Some(session.session);
-    let stored = store(document, session.guard, context)?;
+    if let Err(failure) = store(&document, session.guard, context) {
+        // A grant that cannot be stored is of no use, and must not live on unknown to everybody.
+        context.revoke(&document, context.globals.timeout);
+        return Err(failure).context("logged in, but the grant could not be stored");
+    }
     drop(session.signals);
-    report(arguments, &stored, context)
+    report(arguments, &document, context)
 }
 
 /// A new session, and what is held from the moment that it exists until it is stored.
@@ -73,7 +78,7 @@ fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> 
 }
 
 /// Stores the new grant over whatever is there: a login is what a person wants now.
-fn store(document: Document, guard: Option<Guard>, context: &Context) -> Result<Document, Failure> {
+fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
     let bytes = document
         .to_bytes()
         .map_err(|error| Failure::new(Kind::Defect, format!("cannot write the document: {error}")))?;
@@ -83,30 +88,23 @@ fn store(document: Document, guard: Option<Guard>, context: &Context) -> Result<
     };
     if let Existing::Unreadable = driver::read_for_login(&context.store, context)? {
         let aside = context.store.set_aside()?;
-        let message = format!("the unreadable document was kept as {}", aside.display());
+        let message =
+            format!("the unreadable document was kept as {}", printable(&aside.display().to_string()));
         output::warning(&Failure::new(Kind::Store, message));
     }
     for _ in 0..MAX_STORES {
         let snapshot = context.store.read()?;
         let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
         match context.store.replace(&expected, &bytes, None) {
-            Written::Done => return Ok(document),
+            Written::Done => return Ok(()),
             Written::Lost(_) | Written::Unknown => continue,
-            Written::Failed { failure, .. } => return Err(lost(&document, &failure, context)),
+            Written::Failed { failure, .. } => return Err(failure),
         }
     }
-    let busy = Failure::new(Kind::Store, "the document keeps changing under the login");
-    Err(lost(&document, &busy, context))
+    Err(Failure::new(Kind::Store, "the document keeps changing under the login"))
 }
 
-/// A grant that cannot be stored is of no use, and must not live on unknown to everybody.
-fn lost(document: &Document, failure: &Failure, context: &Context) -> Failure {
-    context.revoke(document, context.globals.timeout);
-    let message = format!("logged in, but the grant could not be stored: {}", failure.message);
-    Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
-}
-
-fn report(arguments: &cli::Login, document: &Document, context: &Context) -> Result<(), Failure> {
+fn report(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<()> {
     let expires_at = document.session.as_ref().and_then(expiry);
     let has_refresh_token = document.refresh_token().is_some();
     if !has_refresh_token {
@@ -116,7 +114,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> Res
         let hint = format!(
             "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
             context.login_command(),
-            crate::error::printable(&wanted)
+            printable(&wanted)
         );
         output::warning(&Failure::new(Kind::Usage, message).hint(hint));
     }

@@ -1,0 +1,262 @@
+//! What holds for every command: options over environment over defaults.
+
+use crate::cli::{self, Arguments};
+use crate::error::{Failure, Kind, printable};
+use crate::session::LockUse;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What holds for every command, from options, environment and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// The grant to work on.
+    pub profile: ProfileName,
+    /// Where grants are kept.
+    pub store: StoreAddress,
+    /// One deadline over everything that the command waits for, but not for a person.
+    pub timeout: Duration,
+    /// How much of a lock is asked for.
+    pub lock: LockUse,
+    /// 0 is quiet, 1 `-v`, 2 `-vv`.
+    pub verbosity: u8,
+}
+
+impl Globals {
+    /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
+    /// it names the profile, and the store where `--store` did.
+    pub fn complete(&self, hint: &str, environment: &Environment) -> String {
+        let Some(command) = hint.strip_prefix("onegrant ") else {
+            return hint.to_owned();
+        };
+        let (mut completed, StoreAddress::File(directory)) = ("onegrant ".to_owned(), &self.store);
+        if store(None, environment).ok().as_ref() != Some(&self.store) {
+            let directory = printable(&directory.display().to_string()).replace('\'', r"'\''");
+            completed.push_str(&format!("--store 'file:{directory}' "));
+        }
+        if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
+            completed.push_str(&format!("--profile {} ", self.profile));
+        }
+        completed + command
+    }
+}
+
+/// A profile's name, fit to be a part of a file name: `[A-Za-z0-9._-]`, no leading dot, 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileName(String);
+
+impl ProfileName {
+    /// The name, if it is one.
+    pub fn new(name: &str) -> Option<Self> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_fit = (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_allowed);
+        is_fit.then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A directory. It is relative only where `--store` said so: to the working directory.
+    File(PathBuf),
+}
+
+/// The environment's values, read by the caller. An empty one counts as unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `ONEGRANT_PROFILE`
+    pub profile: Option<OsString>,
+    /// `ONEGRANT_STORE`
+    pub store: Option<OsString>,
+    /// `ONEGRANT_HOME`
+    pub onegrant_home: Option<OsString>,
+    /// `XDG_STATE_HOME`
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`
+    pub home: Option<OsString>,
+    /// `ONEGRANT_TIMEOUT`
+    pub timeout: Option<OsString>,
+    /// `ONEGRANT_LOCK`
+    pub lock: Option<OsString>,
+    /// `ONEGRANT_LOG`
+    pub log: Option<OsString>,
+}
+
+impl Environment {
+    /// Asks `look_up`, which is `std::env::var_os` but for tests, for each variable by its name.
+    pub fn from_variables(look_up: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name| look_up(name).filter(|value| !value.is_empty());
+        Self {
+            profile: set("ONEGRANT_PROFILE"),
+            store: set("ONEGRANT_STORE"),
+            onegrant_home: set("ONEGRANT_HOME"),
+            xdg_state_home: set("XDG_STATE_HOME"),
+            home: set("HOME"),
+            timeout: set("ONEGRANT_TIMEOUT"),
+            lock: set("ONEGRANT_LOCK"),
+            log: set("ONEGRANT_LOG"),
+        }
+    }
+}
+
+/// The deadline where none is given, in seconds.
+pub const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
+
+/// The longest deadline, in seconds: a day. Whoever waits longer than that waits for something else.
+pub const LONGEST_TIMEOUT_SECONDS: u64 = 86_400;
+
+/// What holds for every command. Options win over variables, variables over defaults; an empty variable is none.
+pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, Failure> {
+    Ok(Globals {
+        profile: profile(flags.profile.as_deref(), set(&environment.profile))?,
+        store: store(flags.store.as_deref(), environment)?,
+        timeout: timeout(flags.timeout.as_deref(), set(&environment.timeout))?,
+        lock: lock(set(&environment.lock))?,
+        verbosity: verbosity(flags.verbose, set(&environment.log))?,
+    })
+}
+
+fn set(variable: &Option<OsString>) -> Option<&OsStr> {
+    variable.as_deref().filter(|value| !value.is_empty())
+}
+
+/// An option's value, else the variable's, and the name to blame; text, or a failure.
+fn text<'a>(
+    option: (&'static str, Option<&'a str>),
+    variable: (&'static str, Option<&'a OsStr>),
+) -> Result<Option<(&'static str, &'a str)>, Failure> {
+    match (option, variable) {
+        ((name, Some(value)), _) => Ok(Some((name, value))),
+        ((_, None), (name, Some(value))) => match value.to_str() {
+            Some(value) => Ok(Some((name, value))),
+            None => Err(misconfigured(name, "it is not UTF-8")),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn misconfigured(name: &str, reason: impl fmt::Display) -> Failure {
+    Failure::new(Kind::Usage, format!("{name}: {reason}")).hint("onegrant --help")
+}
+
+fn profile(option: Option<&str>, variable: Option<&OsStr>) -> Result<ProfileName, Failure> {
+    let Some((name, value)) = text(("--profile", option), ("ONEGRANT_PROFILE", variable))? else {
+        return Ok(ProfileName("default".to_owned()));
+    };
+    ProfileName::new(value).ok_or_else(|| {
+        misconfigured(
+            name,
+            format_args!(
+                "'{}' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters",
+                printable(value)
+            ),
+        )
+    })
+}
+
+fn timeout(option: Option<&str>, variable: Option<&OsStr>) -> Result<Duration, Failure> {
+    let Some((name, value)) = text(("--timeout", option), ("ONEGRANT_TIMEOUT", variable))? else {
+        return Ok(Duration::from_secs(DEFAULT_TIMEOUT_SECONDS));
+    };
+    match cli::seconds(value) {
+        Ok(timeout) if !timeout.is_zero() && timeout <= Duration::from_secs(LONGEST_TIMEOUT_SECONDS) => {
+            Ok(timeout)
+        }
+        _ => Err(misconfigured(
+            name,
+            format_args!(
+                "'{}' is not a number of seconds above 0, up to {LONGEST_TIMEOUT_SECONDS}",
+                printable(value)
+            ),
+        )),
+    }
+}
+
+fn lock(variable: Option<&OsStr>) -> Result<LockUse, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"auto") => Ok(LockUse::Auto),
+        Some(b"require") => Ok(LockUse::Require),
+        Some(b"claim") => Ok(LockUse::Claim),
+        Some(b"off") => Ok(LockUse::Off),
+        Some(_) => Err(misconfigured("ONEGRANT_LOCK", "not one of auto, require, claim, off")),
+    }
+}
+
+fn verbosity(flags: u8, variable: Option<&OsStr>) -> Result<u8, Failure> {
+    let variable = match variable.map(OsStr::as_bytes) {
+        None | Some(b"quiet" | b"0") => 0,
+        Some(b"info" | b"1") => 1,
+        Some(b"debug" | b"2") => 2,
+        Some(_) => return Err(misconfigured("ONEGRANT_LOG", "not one of quiet, info, debug")),
+    };
+    Ok(flags.min(2).max(variable))
+}
+
+fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {
+    if let Some(address) = option {
+        return file_store("--store", OsStr::new(address));
+    }
+    match set(&environment.store) {
+        Some(address) => match file_store("ONEGRANT_STORE", address)? {
+            // Whoever sets a variable does not know in which directory it will be read.
+            StoreAddress::File(directory) if directory.is_relative() => {
+                Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
+            }
+            address => Ok(address),
+        },
+        None => Ok(StoreAddress::File(home(environment)?)),
+    }
+}
+
+fn file_store(name: &str, address: &OsStr) -> Result<StoreAddress, Failure> {
+    let shown = || printable(&address.to_string_lossy());
+    let Some(directory) = address.as_bytes().strip_prefix(b"file:") else {
+        return Err(misconfigured(name, format_args!("'{}': this build knows file:DIR alone", shown())));
+    };
+    match directory {
+        [] => Err(misconfigured(name, "file: without a directory")),
+        // A shell expands a tilde at the beginning of a word, and here it is not.
+        [b'~'] | [b'~', b'/', ..] => {
+            Err(misconfigured(name, format_args!("'{}': nobody expanded the ~; write file:$HOME", shown())))
+        }
+        [b'/', b'/', rest @ ..] if rest.first() != Some(&b'/') => {
+            Err(misconfigured(name, format_args!("'{}' names a host; write file:/DIR", shown())))
+        }
+        _ => Ok(StoreAddress::File(PathBuf::from(OsStr::from_bytes(directory)))),
+    }
+}
+
+/// The file store's directory where nothing names another. Never the working directory, nor below it.
+fn home(environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(home) = set(&environment.onegrant_home) {
+        let home = Path::new(home);
+        return if home.is_absolute() {
+            Ok(home.to_owned())
+        } else {
+            let message = format!("ONEGRANT_HOME: '{}' is not absolute", printable(&home.to_string_lossy()));
+            Err(Failure::new(Kind::Usage, message).hint("export ONEGRANT_HOME=/a/directory"))
+        };
+    }
+    let absolute = |variable| set(variable).map(Path::new).filter(|path| path.is_absolute());
+    // The XDG Base Directory Specification has a relative path ignored.
+    absolute(&environment.xdg_state_home)
+        .map(|state| state.join("onegrant"))
+        .or_else(|| absolute(&environment.home).map(|home| home.join(".local/state/onegrant")))
+        .ok_or_else(|| {
+            let message = "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path";
+            Failure::new(Kind::Usage, message).hint("export ONEGRANT_HOME=/a/directory")
+        })
+}
