@@ -83,7 +83,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The system's words without Rust's `(os error N)`, which says nothing that they do not.
-pub fn describe(error: &std::io::Error) -> String {
+pub fn describe(error: &impl fmt::Display) -> String {
     let mut text = error.to_string();
     text.truncate(text.find(" (os error").unwrap_or(text.len()));
     text

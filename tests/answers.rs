@@ -227,6 +227,25 @@ fn a_server_that_is_not_there_is_temporary() {
     assert_eq!(home.bytes(), before);
 }
 
+/// A document that somebody edited: the refresh token does not travel in the clear.
+#[test]
+fn a_token_endpoint_that_nothing_may_be_sent_to_is_wrong_configuration() {
+    let server = server(|_| {});
+    for left in [EXPIRED, VALID] {
+        let (home, issued) = Home::with_grant(&server, left);
+        let mut document = home.document();
+        document["token_endpoint"] = json!("http://as.example/token");
+        home.write(&document);
+        let before = home.bytes();
+        let ran = home.run(if left > 0 { &AGEING[..] } else { &["token"] });
+        assert!(ran.stderr.contains("http://as.example/token"), "{ran:?}");
+        let stdout = format!("{}\n", issued.access_token);
+        assert_eq!((ran.code, ran.stdout), if left > 0 { (0, stdout) } else { (2, String::new()) });
+        assert_eq!(home.bytes(), before);
+        assert_eq!(home.names(), ["default.json", "default.lock"]);
+    }
+}
+
 /// The faults that leave it open whether the refresh token was spent, and whether it was.
 fn lost_answers() -> Vec<(&'static str, Fault, bool)> {
     vec![

@@ -189,8 +189,8 @@ fn a_login_without_a_refresh_token_says_so_loudly() {
     let ran = run(&mut login(&home, &server, &["--scope", "openid"]));
     assert_eq!(ran.code, 0);
     let warning = "onegrant: warning: the server gave NO REFRESH TOKEN: this login ends with its access token\n\
-                   hint: onegrant login --scope \"openid offline_access\"   (Google wants --param access_type=offline \
-                   instead)\n";
+                   hint: onegrant login --scope \"openid offline_access\"   # Google wants --param access_type=offline \
+                   instead\n";
     assert!(ran.stderr.contains(warning), "{}", ran.stderr);
     assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
     assert!(home.document()["session"].get("refresh_token").is_none());

@@ -52,7 +52,7 @@ fn a_server_that_does_not_rotate_leaves_the_imported_one() {
 #[test]
 fn what_the_server_refuses_is_not_stored_and_leaves_the_old_session() {
     let dead = "onegrant: cannot log in: the server refused the refresh token: invalid_grant: no such refresh token; nothing \
-                was stored\nhint: onegrant login --device   (gets a new grant)\n";
+                was stored\nhint: onegrant login --device   # gets a new grant\n";
     let busy = "onegrant: cannot log in now: the server answered with status 503; nothing was stored\n\
                 hint: try again with the same refresh token\n";
     for (token, fault, code, text) in

@@ -13,30 +13,34 @@ fn object(ran: &Ran) -> Value {
     serde_json::from_str(ran.stdout.strip_suffix('\n').unwrap()).unwrap()
 }
 
-/// What a case does to the stored document.
-type Change<'a> = &'a dyn Fn(&mut Value);
+/// What is done to a document before it is written.
+type Change = fn(&mut Value);
+
+fn without_refresh_token(document: &mut Value) {
+    document["session"].as_object_mut().unwrap().remove("refresh_token");
+}
+
+fn cleared(document: &mut Value) {
+    document["session"] = Value::Null;
+}
 
 #[test]
 fn the_state_and_the_exit_code_say_whether_a_token_can_be_had() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
-    let with = |left: i64, change: &dyn Fn(&mut Value)| {
+    let with = |left: i64, change: Change| {
         let mut document = document(&server, &issued, left);
         change(&mut document);
         home.write(&document);
     };
-    let without_refresh_token = |document: &mut Value| {
-        document["session"].as_object_mut().unwrap().remove("refresh_token");
-    };
-    let cleared = |document: &mut Value| document["session"] = Value::Null;
     let cases: [(&str, i64, Change, &str, i32); 7] = [
-        ("fresh", LIFETIME, &|_| {}, "valid", 0),
-        ("ageing", 20, &|_| {}, "refreshable", 0),
-        ("expired", EXPIRED, &|_| {}, "refreshable", 0),
-        ("fresh alone", LIFETIME, &without_refresh_token, "valid", 0),
-        ("ageing alone", 20, &without_refresh_token, "valid", 0),
-        ("expired alone", EXPIRED, &without_refresh_token, "login_required", 3),
-        ("cleared", EXPIRED, &cleared, "login_required", 3),
+        ("fresh", LIFETIME, |_| {}, "valid", 0),
+        ("ageing", 20, |_| {}, "refreshable", 0),
+        ("expired", EXPIRED, |_| {}, "refreshable", 0),
+        ("fresh alone", LIFETIME, without_refresh_token, "valid", 0),
+        ("ageing alone", 20, without_refresh_token, "valid", 0),
+        ("expired alone", EXPIRED, without_refresh_token, "login_required", 3),
+        ("cleared", EXPIRED, cleared, "login_required", 3),
     ];
     for (case, left, change, state, code) in cases {
         with(left, change);
@@ -196,8 +200,7 @@ fn no_secret_is_in_anything_that_is_said() {
     };
     // A server that repeats what it was sent, in every answer that is shown.
     let echo = |status: u16, home: &Home| {
-        let tokens = home.tokens();
-        let words = format!("{} {} {}", tokens.refresh_token, tokens.access_token, server.client_secret());
+        let words = format!("{} {}", home.tokens().refresh_token, server.client_secret());
         let body = json!({ "error": "x", "error_description": words }).to_string();
         Fault::Status(Response::json(status, body))
     };

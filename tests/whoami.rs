@@ -7,7 +7,8 @@ mod support;
 use serde_json::{Value, json};
 use support::*;
 
-const CLAIMS: &str = "name           Jane Doe\npreferred_username j.doe\nsub            248289761001\n";
+const CLAIMS: &str =
+    "name               Jane Doe\npreferred_username j.doe\nsub                248289761001\n";
 
 fn shown() -> Ran {
     Ran { code: 0, stdout: CLAIMS.to_owned(), stderr: String::new() }
