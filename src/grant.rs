@@ -263,6 +263,15 @@ impl Document {
         Ok(bytes)
     }
 
+    /// Every secret in it.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let session = self.session.iter().flat_map(|session| {
+            let others = session.refresh_token.iter().chain(&session.id_token);
+            others.chain(std::iter::once(&session.access_token))
+        });
+        session.chain(&self.client_secret).collect()
+    }
+
     /// The refresh token of the session, where there is one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.session.as_ref()?.refresh_token.as_ref()

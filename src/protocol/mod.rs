@@ -104,7 +104,8 @@ pub struct Request {
     pub parameters: Parameters,
     /// The `Authorization` header.
     pub authorization: Option<Secret>,
-    /// What is hidden besides the secret parameters: a client secret inside the `Authorization` header.
+    /// What is hidden besides the secret parameters: what the `Authorization` header holds, and whatever else the
+    /// server gave us in confidence and might repeat.
     hidden: Vec<Secret>,
 }
 
@@ -123,12 +124,12 @@ impl Request {
     /// A POST request with these parameters, authenticated as the document says.
     fn post(url: &str, mut parameters: Parameters, document: &Document) -> Self {
         let authorization = client::authenticate(document, &mut parameters);
-        let mut hidden: Vec<Secret> = document.client_secret.iter().cloned().collect();
-        hidden.extend(authorization.iter().filter_map(credentials));
+        let mut hidden: Vec<Secret> = authorization.iter().filter_map(credentials).collect();
+        hidden.extend(document.secrets().into_iter().cloned());
         Self { method: Method::Post, url: url.to_owned(), parameters, authorization, hidden }
     }
 
-    /// Every secret that this request tells the server.
+    /// Every secret that this request tells the server, or that the server told before.
     pub fn secrets(&self) -> Vec<&Secret> {
         let parameters = self.parameters.0.iter();
         let secret = parameters.filter(|parameter| parameter.is_secret).map(|parameter| &parameter.value);
