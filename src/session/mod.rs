@@ -17,6 +17,8 @@
 //! - **I6** A failure while the access token still works hands out that token.
 
 pub mod attempt;
+#[cfg(test)]
+mod exploration;
 pub mod freshness;
 mod judgement;
 mod machine;
