@@ -18,6 +18,8 @@
 
 pub mod attempt;
 pub mod bounds;
+#[cfg(test)]
+mod exploration;
 pub mod freshness;
 mod judgement;
 mod machine;
