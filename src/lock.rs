@@ -4,7 +4,7 @@
 //! FUSE), so each runs in a thread of its own: whoever asked stops waiting at the deadline, and the thread ends
 //! with the process.
 
-use crate::error::Failure;
+use crate::error::{Failure, describe};
 use crate::session::Patience;
 use fs4::{FileExt, TryLockError};
 use rustix::io::Errno;
@@ -40,13 +40,13 @@ pub enum Locked {
     Failed(Failure),
 }
 
-/// Locks the file at `path`, which is created where it is missing and never removed. `describe` makes a failure
+/// Locks the file at `path`, which is created where it is missing and never removed. `fail` makes a failure
 /// of what the system says.
 pub fn lock(
     path: &Path,
     patience: Patience,
     at_most: Duration,
-    describe: impl Fn(&io::Error) -> Failure,
+    fail: impl Fn(&io::Error) -> Failure,
 ) -> Locked {
     let answer = match call_in_thread(path.to_owned(), patience) {
         Ok(receiver) => match receiver.recv_timeout(at_most) {
@@ -60,8 +60,8 @@ pub fn lock(
     match answer {
         Ok(Some(guard)) => Locked::Granted(guard),
         Ok(None) => Locked::Busy,
-        Err(error) if cannot_lock(&error) => Locked::Refused(error.to_string()),
-        Err(error) => Locked::Failed(describe(&error)),
+        Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),
+        Err(error) => Locked::Failed(fail(&error)),
     }
 }
 

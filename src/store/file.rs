@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,14 +100,14 @@ impl FileStore {
         size.ok().and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
     }
 
-    /// Writes and syncs a complete document at `path`, into the reserved room where there is some.
-    fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = match self.reserved.take() {
+    /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
+    fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let file = match self.reserved.take() {
             Some((reserved, file)) if reserved == path => file,
             _ => create_beside(place, path)?,
         };
-        file.write_all(bytes)?;
-        file.sync_all()
+        file.write_all_at(bytes, 0)?;
+        Ok(file)
     }
 
     /// Makes the synced file at `path` the document.
@@ -221,9 +221,15 @@ impl Store for FileStore {
             }
             attempt.map(|_| printable(&beside.display().to_string()))
         };
-        if let Err(error) = self.write_beside(place, &beside, bytes) {
-            let _ = fs::remove_file(&beside);
-            return failed(failure("write", &beside, &error), None);
+        let written = match self.write_beside(place, &beside, bytes) {
+            Ok(file) => file,
+            Err(error) => {
+                let _ = fs::remove_file(&beside);
+                return failed(failure("write", &beside, &error), None);
+            }
+        };
+        if let Err(error) = written.sync_all() {
+            return failed(failure("sync", &beside, &error), kept());
         }
         match self.holds(expected) {
             Ok(Ok(())) => {}
