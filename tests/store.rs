@@ -202,6 +202,10 @@ fn nothing_is_spent_on_a_full_disk() {
 fn a_disk_that_fills_up_during_the_request_loses_nothing() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
+    // More than the one block that any file is given.
+    let mut large = home.document();
+    large["x_future"] = json!("x".repeat(20_000));
+    home.write(&large);
     let disk = home.root.join("disk");
     fs::create_dir(&disk).unwrap();
     let gate = Gate::closed();
