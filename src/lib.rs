@@ -1,4 +1,24 @@
 //! onegrant: one OAuth grant, any number of processes, never logged out.
+//!
+//! What to do next is decided by pure functions; doing it is one dull loop.
+//!
+//! ```text
+//! main ─ lib ─ arguments, cli, help       words to a command
+//!          └── commands                   gather, call, print
+//!               ├── driver                the loop: does what session says, through
+//!               │    ├── store ─ lock     bytes and revisions; the advisory lock
+//!               │    └── oauth ─ http     protocol messages over HTTP
+//!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
+//!               ├── protocol              pure: requests to build, answers to read
+//!               └── grant, error          pure: the document, the exit codes
+//! system                                  clock, processes, signals, environment: read at the edge
+//! ```
+//!
+//! Imports point downwards; `store` and `oauth` never meet. The invariants I1 to I6 stand in [`session`], the files
+//! and the order of a commit in [`store::file`], what a network failure proves in [`http`].
+//!
+//! RFC 6749 (OAuth 2.0), 6750 (bearer tokens), 7009 (revocation), 8414 (metadata), 8628 (device grant), 8707 (resource
+//! indicators), 9700 (best current practice); OpenID Connect Core and Discovery.
 
 pub mod arguments;
 pub mod cli;
