@@ -110,6 +110,45 @@ impl FileStore {
         Ok(file)
     }
 
+    /// `complete` is where the whole new document lies, from the moment that it does: a failure after that leaves
+    /// it there to be adopted.
+    fn try_replace(
+        &self,
+        expected: &Revision,
+        bytes: &[u8],
+        attempt: Option<RecordName>,
+        complete: &mut Option<PathBuf>,
+    ) -> Result<Written, Failure> {
+        let place = self.place()?;
+        let beside = match attempt {
+            Some(name) => place.answer(name.key, name.number),
+            None => place.temporary(&nonce(place)?),
+        };
+        let written = self.write_beside(place, &beside, bytes).map_err(|error| {
+            let _ = fs::remove_file(&beside);
+            failure("write", &beside, &error)
+        })?;
+        *complete = Some(beside.clone());
+        written.sync_all().map_err(|error| failure("sync", &beside, &error))?;
+        if let Err(current) = self.holds(expected)? {
+            let _ = fs::remove_file(&beside);
+            return Ok(Written::Lost(current));
+        }
+        match self.put_in_place(place, &beside) {
+            Ok(()) => {}
+            // Somebody who stored a newer session has swept our answer: he came first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.read().map(Written::Lost),
+            Err(error) => return Err(failure("replace", &place.document, &error)),
+        }
+        if sync_directory(place).is_err() {
+            return Ok(Written::Unknown);
+        }
+        if let Some(name) = attempt {
+            self.sweep(place, name.key);
+        }
+        Ok(Written::Done)
+    }
+
     /// Makes the synced file at `path` the document.
     fn put_in_place(&self, place: &Place, path: &Path) -> io::Result<()> {
         if !place.is_mount_point {
@@ -201,54 +240,14 @@ impl Store for FileStore {
     }
 
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
-        let failed = |failure, kept| Written::Failed { failure, kept };
-        let place = match self.place() {
-            Ok(place) => place,
-            Err(failure) => return failed(failure, None),
-        };
-        let beside = match attempt {
-            Some(name) => Ok(place.answer(name.key, name.number)),
-            None => nonce(place).map(|nonce| place.temporary(&nonce)),
-        };
-        let beside = match beside {
-            Ok(beside) => beside,
-            Err(failure) => return failed(failure, None),
-        };
-        // A complete answer may be adopted; a file without an attempt is nobody's.
-        let kept = || {
-            if attempt.is_none() {
-                let _ = fs::remove_file(&beside);
+        let mut complete = None;
+        self.try_replace(expected, bytes, attempt, &mut complete).unwrap_or_else(|failure| {
+            if let (None, Some(path)) = (attempt, &complete) {
+                let _ = fs::remove_file(path); // without an attempt it is nobody's
             }
-            attempt.map(|_| printable(&beside.display().to_string()))
-        };
-        let written = match self.write_beside(place, &beside, bytes) {
-            Ok(file) => file,
-            Err(error) => {
-                let _ = fs::remove_file(&beside);
-                return failed(failure("write", &beside, &error), None);
-            }
-        };
-        if let Err(error) = written.sync_all() {
-            return failed(failure("sync", &beside, &error), kept());
-        }
-        match self.holds(expected) {
-            Ok(Ok(())) => {}
-            Ok(Err(current)) => {
-                let _ = fs::remove_file(&beside);
-                return Written::Lost(current);
-            }
-            Err(failure) => return failed(failure, kept()),
-        }
-        if let Err(error) = self.put_in_place(place, &beside) {
-            return failed(failure("replace", &place.document, &error), kept());
-        }
-        if sync_directory(place).is_err() {
-            return Written::Unknown;
-        }
-        if let Some(name) = attempt {
-            self.sweep(place, name.key);
-        }
-        Written::Done
+            let kept = complete.filter(|_| attempt.is_some());
+            Written::Failed { failure, kept: kept.map(|path| printable(&path.display().to_string())) }
+        })
     }
 
     fn remove(&self, placeholder: &[u8]) -> Result<(), Failure> {
