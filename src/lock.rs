@@ -54,8 +54,11 @@ pub fn lock(
             Err(RecvTimeoutError::Timeout) => return Locked::Unanswered,
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the locking thread ended")),
         },
-        // No thread to be had: a call that does not wait needs none.
-        Err(_) => call(path, Patience::Try),
+        // No thread to be had: a call that does not wait needs none. Who waited for a release takes nothing.
+        Err(_) => call(path, Patience::Try).map(|guard| match patience {
+            Patience::Release => guard.map(|_| Guard { _file: None }),
+            Patience::Try | Patience::Queue => guard,
+        }),
     };
     match answer {
         Ok(Some(guard)) => Locked::Granted(guard),

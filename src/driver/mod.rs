@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
 /// kilobytes exist.
-const ANSWER_RESERVE: usize = 64 << 10;
+const ANSWER_RESERVE: u64 = 64 << 10;
 
 /// How long a revocation may take that nobody asked for: the logout it follows is done already.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(10);

@@ -169,6 +169,12 @@ impl Sighting {
         self.attempt.outcome.is_none() && self.may_run(now)
     }
 
+    /// Whether an answer may still come of it: a paused owner who is past `until` binds nobody, but while he is seen
+    /// alive, nobody should call the grant dead.
+    pub fn may_answer(&self, now: UnixSeconds) -> bool {
+        self.attempt.outcome.is_none() && (self.owner == Presence::Alive || self.may_run(now))
+    }
+
     /// Whether a loser is comparing right now.
     pub fn is_looking(&self, now: UnixSeconds) -> bool {
         self.attempt.outcome == Some(Outcome::Looking) && self.may_run(now)

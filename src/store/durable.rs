@@ -6,8 +6,8 @@ use crate::system;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 pub(super) fn nonce(place: &Place) -> Result<String, Failure> {
@@ -42,12 +42,12 @@ pub(super) fn create_beside(place: &Place, path: &Path) -> io::Result<File> {
 }
 
 /// Reserves `bytes` of room without changing the length, so that an unfinished answer stays empty.
-pub(super) fn reserve(file: &File, bytes: usize) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, u64::try_from(bytes).unwrap_or(u64::MAX)) {
+pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
         Ok(()) => {}
         // Without the call, writing finds out; the room is given back, but it was there a moment ago.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            file.write_all_at(&vec![b' '; bytes], 0)?;
+            io::copy(&mut io::repeat(b' ').take(bytes), &mut file)?;
             file.sync_all()?;
             file.set_len(0)?;
         }

@@ -95,11 +95,6 @@ impl FileStore {
         Ok(Some((bytes, metadata)))
     }
 
-    fn document_size(&self) -> usize {
-        let size = fs::metadata(&self.document).map(|metadata| metadata.len());
-        size.ok().and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
-    }
-
     /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
     fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let file = match self.reserved.take() {
@@ -315,7 +310,8 @@ impl Store for FileStore {
             }
             let answer = place.answer(name.key, number);
             let reserved = create_beside(place, &answer).and_then(|file| {
-                reserve(&file, record.reserve.saturating_add(self.document_size()))?;
+                let size = fs::metadata(&place.document).map_or(0, |metadata| metadata.len());
+                reserve(&file, record.reserve.saturating_add(size))?;
                 sync_directory(place)?;
                 Ok(file)
             });

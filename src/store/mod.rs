@@ -67,7 +67,7 @@ pub struct NewRecord<'a> {
     /// Its bytes.
     pub bytes: &'a [u8],
     /// How much room to reserve for its answer beyond the present size of the document, in bytes.
-    pub reserve: usize,
+    pub reserve: u64,
     /// Whether exactly this number will do; else the next free one.
     pub exclusive: bool,
     /// What the store held when it was decided: records of other keys are older as long as it does.

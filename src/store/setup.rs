@@ -44,7 +44,7 @@ impl FileStore {
     }
 
     /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
-    pub fn check_writable(&self, bytes: usize) -> Result<(), Failure> {
+    pub fn check_writable(&self, bytes: u64) -> Result<(), Failure> {
         self.create_directory()?;
         let place = self.place()?;
         let temporary = place.temporary(&nonce(place)?);

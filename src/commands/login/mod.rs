@@ -8,7 +8,7 @@ use super::Context;
 use crate::cli;
 use crate::driver::{self, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{DOCUMENT_LIMIT, Document, Session};
+use crate::grant::{Document, Session};
 use crate::lock::Guard;
 use crate::output;
 use crate::session::{Revision, expiry};
@@ -22,7 +22,7 @@ use serde_json::json;
 const MAX_STORES: u32 = 8;
 
 /// The room that must be there before a person is asked for anything, in bytes.
-const ROOM: usize = DOCUMENT_LIMIT / 8;
+const ROOM: u64 = 128 << 10;
 
 /// A flow that gets a grant.
 #[derive(Clone, Copy, PartialEq, Eq)]

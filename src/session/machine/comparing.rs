@@ -35,12 +35,12 @@ impl Machine {
         }
         if let Some(delay) = COMPARISON_DELAYS.get(looks) {
             self.phase = Phase::Comparing(looks + 1);
-            return Step::Pause((*delay).min(self.left(now)));
+            // Even at the deadline: a verdict without these looks could be a false one.
+            return Step::Pause(*delay);
         }
         let own = self.claim.as_ref().map(|claim| claim.number);
-        let others_try =
-            view.attempts.iter().any(|sighting| Some(sighting.number) != own && sighting.is_live(now.wall));
-        if others_try {
+        let mut others = view.attempts.iter().filter(|sighting| Some(sighting.number) != own);
+        if others.any(|other| other.may_answer(now.wall)) {
             return match self.left(now) {
                 Duration::ZERO => {
                     let whom = "the server refused, and another process's refresh had not ended";
@@ -72,8 +72,7 @@ impl Machine {
                     }),
                     ..stored.document.clone()
                 };
-                let expected = stored.revision.clone();
-                let attempt = (claim.attempt.refresh_token_sha256.clone(), claim.number);
+                let (expected, attempt) = (stored.revision.clone(), claim.name());
                 self.phase = Phase::Clearing(dead, looks);
                 Step::Replace { expected, document, attempt }
             }
@@ -81,14 +80,8 @@ impl Machine {
         }
     }
 
-    pub(super) fn cleared(
-        &mut self,
-        dead: Failure,
-        looks: usize,
-        replacement: Replacement,
-        now: Now,
-    ) -> Step {
-        match replacement {
+    pub(super) fn cleared(&mut self, dead: Failure, looks: usize, replaced: Replacement, now: Now) -> Step {
+        match replaced {
             Replacement::Done => {
                 self.claim = None;
                 Step::Finish(Err(dead))

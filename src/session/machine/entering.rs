@@ -2,14 +2,14 @@
 
 use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
 use crate::error::{Failure, Kind};
-use crate::session::attempt::Attempt;
+use crate::session::attempt::{Attempt, Outcome};
 use crate::session::bounds::{
     LAST_WAIT, MAX_ADOPTIONS, MAX_GENERATIONS, SHORTEST_EXCHANGE, UNTIL_MARGIN_SECONDS,
 };
 use crate::session::freshness::{Freshness, Unwanted};
 use crate::session::judgement::{Judgement, Opening};
 use crate::session::step::{Claiming, Level, Locking, Now, Patience, Step, Stored, View};
-use crate::session::{attempt::Outcome, texts};
+use crate::session::texts;
 
 impl Machine {
     pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {

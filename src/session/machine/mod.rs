@@ -81,6 +81,12 @@ struct Claim {
     number: u64,
 }
 
+impl Claim {
+    fn name(&self) -> (String, u64) {
+        (self.attempt.refresh_token_sha256.clone(), self.number)
+    }
+}
+
 /// The state machine. Feed it what happened, do what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {

@@ -1,11 +1,13 @@
 //! From the refresh token on its way to the new session in the store.
 
-use super::{Machine, Phase};
+use super::{Claim, Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
 use crate::session::attempt::Outcome;
-use crate::session::bounds::{MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE};
+use crate::session::bounds::{
+    FAILURE_SETTLE, MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE,
+};
 use crate::session::step::{Now, Replacement, Step, Stored, Token};
 use crate::session::texts;
 use std::time::Duration;
@@ -53,7 +55,7 @@ impl Machine {
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
                     self.phase = Phase::ComingAgain;
-                    Step::Pause(delay)
+                    Step::Pause(delay.max(FAILURE_SETTLE))
                 }
                 _ => self.settle(Outcome::Temporary, texts::temporary(&what), now),
             },
@@ -82,8 +84,7 @@ impl Machine {
             last_refresh: Some(last_refresh),
             ..onto.document
         };
-        let attempt =
-            self.claim.as_ref().map(|claim| (claim.attempt.refresh_token_sha256.clone(), claim.number));
+        let attempt = self.claim.as_ref().map(Claim::name);
         self.phase = Phase::Committing(Box::new(document.clone()), token);
         Step::Replace { expected: onto.revision, document, attempt: attempt.unwrap_or_default() }
     }
