@@ -88,7 +88,7 @@ pub(super) fn temporary(what: &str) -> Failure {
 pub(super) fn unknown(what: &str) -> Failure {
     Failure::new(
         Kind::Temporary,
-        format!("cannot refresh: no whole answer came ({what}); the refresh token may have been spent; the session is kept"),
+        format!("cannot refresh: {what}; the refresh token may have been spent; the session is kept"),
     )
     .hint("try again: servers with a grace period answer the same once more".to_owned())
 }

@@ -37,15 +37,19 @@ pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> 
             Err(failure.hint("onegrant login --device   # gets a new grant"))
         }
         Answer::Impossible(failure) => Err(failure),
-        Answer::Refused { kind, error, description } => Err(refused(kind, words(&error, description.as_deref()))),
+        Answer::Refused { kind, error, description } => {
+            Err(refused(kind, words(&error, description.as_deref())))
+        }
         Answer::Temporary { what, .. } => {
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))
                 .hint("try again with the same refresh token"))
         }
         Answer::Unknown { what } => Err(Failure::new(
             Kind::Temporary,
-            format!("cannot log in: no whole answer came ({what}); the refresh token may have been spent; nothing was stored"),
+            format!("cannot log in: {what}; the refresh token may have been spent; nothing was stored"),
         )
-        .hint("try again with the same refresh token: servers with a grace period answer the same once more")),
+        .hint(
+            "try again with the same refresh token: servers with a grace period answer the same once more",
+        )),
     }
 }
