@@ -129,6 +129,8 @@ fn assert_nothing_is_spent(server: &AuthorizationServer, home: &Home, wrap: &dyn
         assert!(!ran.stderr.contains("os error"), "{lock}: {ran:?}");
         assert_eq!(home.bytes(), before, "{lock}");
         assert_eq!(home.names(), names, "{lock}");
+        let ran = call(&["status"]);
+        assert_eq!(ran.code, 5, "status says so too: {lock}: {ran:?}");
         assert!(server.is_alive(&issued.refresh_token));
     }
     assert_eq!(server.counts(), Default::default(), "nothing was sent");

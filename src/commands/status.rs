@@ -3,7 +3,7 @@
 use super::Context;
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, printable};
 use crate::grant::{Document, UnixSeconds};
 use crate::output;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
@@ -66,11 +66,8 @@ impl<'a> Report<'a> {
     fn verdict(&self) -> Result<(), Failure> {
         match (&self.rejected, self.state) {
             (_, State::Valid) => Ok(()),
-            // A refresh needs the lock file: what cannot be opened there cannot be stored either.
-            (_, State::Refreshable) => match &self.level {
-                Err(failure) if failure.kind == Kind::Store => Err(failure.clone()),
-                _ => Ok(()),
-            },
+            // What could not be stored is not spent.
+            (_, State::Refreshable) => self.context.store.check_access(),
             (Some(rejected), State::LoginRequired) => Err(rejected.clone()),
             (None, State::LoginRequired) => {
                 let rejected = self.document.rejected.as_ref();

@@ -4,6 +4,7 @@ use super::durable::{create_beside, nonce, reserve, sync_directory, write_new};
 use super::file::FileStore;
 use super::place::{Place, failure};
 use crate::error::Failure;
+use rustix::fs::Access;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -41,6 +42,13 @@ impl FileStore {
             .and_then(|()| File::open(&aside)?.sync_all())
             .map_err(|error| failure("keep the old document in", &aside, &error))?;
         Ok(aside)
+    }
+
+    /// Whether a refresh could be stored, as far as permissions tell. Changes nothing.
+    pub fn check_access(&self) -> Result<(), Failure> {
+        let directory = &self.place()?.directory;
+        rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|errno| failure("write in", directory, &errno.into()))
     }
 
     /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
