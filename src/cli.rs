@@ -260,6 +260,7 @@ pub struct Whoami {
             or offers nothing to revoke it with.",
     error_code(0, "deleted here"),
     error_code(2, "usage or configuration"),
+    error_code(4, "another process still held the lock; nothing was deleted: try again"),
     error_code(5, "the store failed: not deleted")
 )]
 pub struct Logout {

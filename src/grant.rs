@@ -9,8 +9,8 @@ use zeroize::Zeroize;
 /// The format version that this program writes.
 pub const VERSION: u64 = 1;
 
-/// The largest document that is read or written, in bytes.
-pub const DOCUMENT_LIMIT: usize = 1 << 20;
+/// The largest document that is read or written, in bytes: an answer of 1 MiB fits in, with every character escaped.
+pub const DOCUMENT_LIMIT: usize = 8 << 20;
 
 /// An instant in seconds since the Unix epoch.
 pub type UnixSeconds = i64;

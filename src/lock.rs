@@ -6,7 +6,9 @@
 
 use crate::error::{Failure, describe};
 use crate::session::Patience;
+use crate::store::open::give_to_owner_of;
 use fs4::{FileExt, TryLockError};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -82,7 +84,9 @@ fn call_in_thread(path: PathBuf, patience: Patience) -> io::Result<Receiver<Answ
 /// Opens and locks. Opened for reading and writing, because NFS turns an exclusive flock into a record lock.
 fn call(path: &Path, patience: Patience) -> Answer {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match patience {
         Patience::Try => match FileExt::try_lock(&file) {
             Ok(()) => Ok(Some(Guard { _file: Some(file) })),

@@ -23,19 +23,24 @@ const IMPURE: [&str; 11] = [
     "nix::",
 ];
 
-/// What a person must read to trust the refresh: the state machine, the driver, the file store, the lock.
-const CORE: [&str; 7] = [
+/// What decides and acts: the state machine, the driver's loop, the file store, the lock.
+const CORE: [&str; 6] = [
     "src/session/machine",
     "src/session/judgement.rs",
     "src/session/bounds.rs",
     "src/driver/mod.rs",
     "src/store/file.rs",
-    "src/store/durable.rs",
     "src/lock.rs",
 ];
 
-/// The most lines of code in all of it, without tests, comments and blank lines.
+/// The most lines of code in it, without tests, comments and blank lines.
 const CORE_LINES: usize = 1500;
+
+/// The core with the types, texts, names and system calls that it stands on.
+const ALL_AROUND: [&str; 4] = ["src/session", "src/driver", "src/store", "src/lock.rs"];
+
+/// The most lines of code in all of that.
+const ALL_LINES: usize = 2500;
 
 /// The longest file, in lines of any kind, that can be read in one sitting.
 const FILE_LINES: usize = 600;
@@ -84,9 +89,11 @@ fn the_pure_rooms_do_no_input_and_output() {
 #[test]
 fn the_core_can_be_read_in_an_afternoon() {
     let count = |path: &PathBuf| lines(path).iter().filter(|line| is_code(line)).count();
-    let total: usize = CORE.iter().flat_map(|part| sources(&root(part))).map(|path| count(&path)).sum();
-    println!("the core has {total} lines of code");
-    assert!(total <= CORE_LINES, "{total} lines of code; {CORE_LINES} were promised");
+    for (parts, most) in [(&CORE[..], CORE_LINES), (&ALL_AROUND[..], ALL_LINES)] {
+        let total: usize = parts.iter().flat_map(|part| sources(&root(part))).map(|path| count(&path)).sum();
+        println!("{total} lines of code in {}", parts.join(", "));
+        assert!(total <= most, "{total} lines of code; {most} were promised");
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn what_is_not_a_file_or_is_too_large_is_refused() {
     let file = File::create(&path).unwrap();
     file.set_permissions(Permissions::from_mode(0o600)).unwrap();
     file.set_len(1 << 40).unwrap();
-    refused("huge", "it is larger than 1048576 bytes");
+    refused("huge", "it is larger than 8388608 bytes");
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 40);
 }
 

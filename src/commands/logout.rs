@@ -12,6 +12,10 @@ use crate::session::date;
 use crate::store::Store;
 use crate::system::SignalsHeld;
 use anyhow::Context as _;
+use std::time::Duration;
+
+/// How long the server is given at least, whatever the wait for others left of the deadline.
+const REVOCATION_LEAST: Duration = Duration::from_secs(5);
 
 /// Logs out under the lock: a refresh on its way ends first, and its refresh token is the one that is revoked.
 pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
@@ -27,7 +31,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let signals = SignalsHeld::hold();
     let revocation = match arguments.local {
         true => None,
-        false => revocation::revoke(context.client(), &stored.document, context.left()),
+        false => revocation::revoke(context.client(), &stored.document, context.left().max(REVOCATION_LEAST)),
     };
     let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
     let placeholder = logged_out.to_bytes().map_err(|error| Failure::new(Kind::Defect, error.to_string()))?;

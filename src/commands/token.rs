@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cli::{self, Format};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, printable};
 use crate::grant::Session;
 use crate::output;
 use crate::session::{Demand, Unwanted, expiry};
@@ -27,6 +27,11 @@ pub fn format(session: &Session, format: Format) -> Result<String, Failure> {
     let access_token = session.access_token.expose();
     match format {
         Format::Raw => Ok(format!("{access_token}\n")),
+        Format::Header if !session.token_type.eq_ignore_ascii_case("bearer") => {
+            let message =
+                format!("cannot make a header: the token is of type {}", printable(&session.token_type));
+            Err(Failure::new(Kind::Usage, message).hint("onegrant token --format json"))
+        }
         Format::Header => Ok(format!("Authorization: Bearer {access_token}\n")),
         Format::Json => {
             let object = json!({

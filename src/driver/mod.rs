@@ -10,6 +10,7 @@ pub use visiting::{enter, find_rejected, lock_level};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::lock::{Guard, Locked};
+use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
@@ -67,7 +68,8 @@ pub struct Seams<'a> {
 /// Gets a token: runs the machine to its end.
 pub fn obtain(settings: Settings, seams: &Seams) -> Result {
     let (mut machine, mut step) = Machine::start(settings);
-    let mut run = Run { seams, guard: None, signals: None, has_warned: false };
+    let mut run =
+        Run { seams, guard: None, signals: None, has_warned: false, heard: None, record: Vec::new() };
     loop {
         if let Step::Finish(result) = step {
             return result;
@@ -87,11 +89,18 @@ struct Run<'a> {
     /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
     signals: Option<SignalsHeld>,
     has_warned: bool,
+    /// What the server said, told after it is stored: a terminal that blocks must not hold the answer up.
+    heard: Option<String>,
+    /// The bytes of the own record as they were written last.
+    record: Vec<u8>,
 }
 
 impl Run<'_> {
     fn perform(&mut self, step: Step, level: Level) -> Event {
         let store = self.seams.store;
+        if !matches!(step, Step::Replace { .. }) {
+            self.tell_heard();
+        }
         match step {
             Step::Read => Event::Read(self.read()),
             Step::Look { refresh_token_sha256 } => Event::Looked(self.look(&refresh_token_sha256)),
@@ -116,7 +125,11 @@ impl Run<'_> {
                     let (expected, outdated) = (&expected, outdated.as_slice());
                     store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
                 };
-                Event::Claiming(match to_bytes(&attempt).and_then(|bytes| claim(&bytes)) {
+                let claimed = to_bytes(&attempt).and_then(|bytes| {
+                    self.record = bytes;
+                    claim(&self.record)
+                });
+                Event::Claiming(match claimed {
                     Ok(Some(number)) => Claiming::Mine(number),
                     Ok(None) => Claiming::Taken,
                     Err(failure) => Claiming::Failed(failure),
@@ -128,24 +141,26 @@ impl Run<'_> {
             }
             Step::Withdraw { refresh_token_sha256, number } => {
                 let name = RecordName { key: &refresh_token_sha256, number };
-                if let Err(failure) = store.remove_record(name) {
+                if let Err(failure) = store.remove_record(name, &self.record) {
                     self.tell(1, &failure.message);
                 }
                 Event::Noted
             }
             Step::Spend { document, refresh_token, timeout } => {
-                self.tell(1, &format!("refreshing at {} ({})", document.token_endpoint, level.name()));
+                let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
+                let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
+                self.tell(1, &format!("refreshing at {host} ({})", level.name()));
                 let began = self.seams.clock.now().elapsed;
                 let answer = self.seams.endpoint.refresh(&document, &refresh_token, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
-                self.tell(
-                    1,
-                    &format!("the server answered after {} ms: {}", took.as_millis(), answer.class()),
-                );
+                let heard = format!("the server answered after {} ms: {}", took.as_millis(), answer.class());
+                self.heard = Some(heard);
                 Event::Answered(answer)
             }
             Step::Replace { expected, document, attempt } => {
-                Event::Replaced(self.replace(&expected, &document, &attempt))
+                let replacement = self.replace(&expected, &document, &attempt);
+                self.tell_heard();
+                Event::Replaced(replacement)
             }
             Step::Revoke { document } => {
                 self.tell(1, "logged out meanwhile: revoking the new refresh token");
@@ -154,6 +169,12 @@ impl Run<'_> {
             }
             // The loop ends before it performs this one.
             Step::Finish(_) => Event::Noted,
+        }
+    }
+
+    fn tell_heard(&mut self) {
+        if let Some(heard) = self.heard.take() {
+            self.tell(1, &heard);
         }
     }
 
@@ -205,10 +226,14 @@ impl Run<'_> {
     }
 
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
-    fn mark(&self, attempt: &Attempt, number: u64) {
+    fn mark(&mut self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.refresh_token_sha256, number };
-        let written = to_bytes(attempt).and_then(|bytes| self.seams.store.rewrite_record(name, &bytes));
-        if let Err(failure) = written {
+        let rewritten = to_bytes(attempt).and_then(|bytes| {
+            self.seams.store.rewrite_record(name, &self.record, &bytes)?;
+            self.record = bytes;
+            Ok(())
+        });
+        if let Err(failure) = rewritten {
             self.tell(1, &failure.message);
         }
     }

@@ -58,7 +58,7 @@ fn read_or_say_why(
         };
         let warning = snapshot.warning.clone();
         match parse(snapshot, store) {
-            Err((Unreadable::Torn | Unreadable::Empty, _)) if reads < TORN_READS => {
+            Err((Unreadable::Torn | Unreadable::Empty | Unreadable::Foreign(_), _)) if reads < TORN_READS => {
                 reads += 1;
                 clock.pause(TORN_DELAY);
             }

@@ -118,7 +118,7 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
         .iter()
         .rfind(|other| other.is_abandoned(now) || other.attempt.outcome == Some(Outcome::Unknown))
         .map(|other| other.attempt.clone());
-    // Every record counts for the number, whatever it is about: a number is never used twice.
+    // Every record counts for the number, whatever it is about: two that are there never share one.
     let last = view.attempts.iter().map(|sighting| sighting.number).max().unwrap_or(0);
     let is_outdated = |sighting: &&Sighting| {
         sighting.number.saturating_add(RECORDS_KEPT) <= last

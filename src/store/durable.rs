@@ -1,48 +1,53 @@
 //! Writing so that neither a kill nor a power cut leaves half a file: create beside, sync, then give it its name.
 
+use super::open::{create_new, give_to_owner_of, keep_owner_and_mode};
 use super::place::{Place, failure};
 use crate::error::Failure;
 use crate::system;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
-use std::fs::{self, File, OpenOptions, Permissions};
+use rustix::process::{Resource, getrlimit};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub(super) fn nonce(place: &Place) -> Result<String, Failure> {
     system::nonce().map_err(|error| failure("name a file in", &place.directory, &error))
 }
 
+/// Syncs the directory; where a file system has no such call, its names are as safe as they get.
 pub(super) fn sync_directory(place: &Place) -> io::Result<()> {
-    File::open(&place.directory)?.sync_all()
+    match File::open(&place.directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = create_new(path)?;
+    give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Opens an empty file beside the document, which has the document's mode and owner before anything stands in it.
+/// Creates an empty file beside the document, which has the document's owner and mode before anything stands in
+/// it. What lies there already is a leftover: the name is ours alone while its record is.
 pub(super) fn create_beside(place: &Place, path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    if let Ok(old) = fs::metadata(&place.document) {
-        let new = file.metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            // Only root can give a file away; for everybody else the mode alone decides who reads it.
-            let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
-        }
-        if old.mode() & 0o777 != new.mode() & 0o777 {
-            file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
-        }
-    }
+    remove(path)?;
+    let file = create_new(path)?;
+    keep_owner_and_mode(&file, &place.document)?;
     Ok(file)
 }
 
 /// Reserves `bytes` of room without changing the length, so that an unfinished answer stays empty.
 pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
+    // The call below does not look at the limit that the write would meet.
+    if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
+        return Err(Errno::FBIG.into());
+    }
     match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
         Ok(()) => {}
         // Without the call, writing finds out; the room is given back, but it was there a moment ago.
@@ -60,10 +65,20 @@ pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
 /// rename that replaces nothing. Either way nobody sees half a record.
 pub(super) fn name_exclusively(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Ok(()) => fs::remove_file(from),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        Err(_) => Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?),
+        Ok(()) => {}
+        // Over NFS a repeated request may be told of its own success (link(2)): then the file has two names.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(from) {
+            Ok(metadata) if metadata.nlink() == 2 => {}
+            _ => return Err(error),
+        },
+        Err(error) => {
+            let renamed = renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+            return renamed.map_err(|errno| if errno == Errno::INVAL { error } else { errno.into() });
+        }
     }
+    // The name stands, whatever becomes of the other one.
+    let _ = fs::remove_file(from);
+    Ok(())
 }
 
 /// Removes a file; that it is gone already is as good.

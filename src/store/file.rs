@@ -12,18 +12,17 @@
 //! a kill leaves behind at any point is either adopted or swept by the next process.
 
 use super::durable::{create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_new};
+use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::DOCUMENT_LIMIT;
 use crate::lock::{self, Locked};
 use crate::session::{Patience, Revision};
-use rustix::fs::OFlags;
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,38 +60,6 @@ impl FileStore {
         }
         let place = Place::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
         Ok(self.place.get_or_init(|| place))
-    }
-
-    fn read_file(&self) -> io::Result<Option<(Vec<u8>, fs::Metadata)>> {
-        let options = OFlags::NONBLOCK.bits().cast_signed(); // a FIFO must not block
-        let mut file = match OpenOptions::new().read(true).custom_flags(options).open(&self.document) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        if size > DOCUMENT_LIMIT {
-            return Err(io::Error::other(format!("it is larger than {DOCUMENT_LIMIT} bytes")));
-        }
-        // One byte more than there is: one read sees the end, too.
-        let mut bytes = vec![0; size + 1];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            }
-            if filled == size {
-                break;
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Some((bytes, metadata)))
     }
 
     /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
@@ -153,8 +120,8 @@ impl FileStore {
                 result => return result,
             }
         }
-        // In place, under the lock: the completed copy stays until this is synced, and readers read again.
-        write_in_place(&place.document, &fs::read(path)?)?;
+        // In place: the completed copy stays until this is synced, and readers read again.
+        write_in_place(&place.document, &open::read(path, Links::Refuse)?.0)?;
         fs::remove_file(path)
     }
 
@@ -208,11 +175,24 @@ fn revision(bytes: &[u8]) -> Revision {
     Revision(format!("{:x}", hasher.finish()))
 }
 
+/// One write covers the old text to its end, with white space where the new one is shorter: no reader meets the new
+/// document with the old one's tail, and a kill in between leaves a whole document.
 fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(bytes, 0)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut padded = bytes.to_vec();
+    padded.resize(length.max(bytes.len()), b'\n');
+    file.write_all_at(&padded, 0)?;
     file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
     file.sync_all()
+}
+
+/// Numbers come back after a sweep: a process that was paused may meet a stranger's record under its own number.
+fn is_ours(place: &Place, name: RecordName, ours: &[u8]) -> bool {
+    match open::read(&place.record(name.key, name.number), Links::Refuse) {
+        Ok((bytes, _)) => bytes == ours,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 fn is_old(path: &Path) -> bool {
@@ -222,16 +202,16 @@ fn is_old(path: &Path) -> bool {
 
 impl Store for FileStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        let read = self.read_file().map_err(|error| failure("read", &self.document, &error))?;
-        Ok(read.map(|(bytes, metadata)| {
-            let mode = metadata.mode() & 0o777;
-            let warning = (mode & 0o077 != 0).then(|| {
-                let path = self.location();
-                Failure::new(Kind::Store, format!("others can read {path}: its mode is {mode:04o}"))
-                    .hint(format!("chmod 600 {path}"))
-            });
-            Snapshot { revision: revision(&bytes), bytes, warning }
-        }))
+        let (bytes, metadata) = match open::read(&self.document, Links::Follow) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| failure("read", &self.document, &error))?,
+        };
+        let mode = metadata.mode() & 0o777;
+        let warning = (mode & 0o077 != 0).then(|| {
+            let message = format!("others can read {}: its mode is {mode:04o}", self.location());
+            open::hint(Failure::new(Kind::Store, message), "chmod 600", &self.document)
+        });
+        Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning }))
     }
 
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
@@ -279,13 +259,17 @@ impl Store for FileStore {
             let Some(number) = suffix.strip_prefix(&prefix).and_then(|number| number.parse().ok()) else {
                 continue;
             };
-            let bytes = match fs::read(&path) {
+            let bytes = match open::read(&path, Links::Refuse) {
                 // Removed since it was listed: its attempt is over.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(|error| failure("read", &path, &error))?,
+                other => other.map_err(|error| failure("read", &path, &error))?.0,
             };
-            let answer = fs::read(place.answer(key, number)).unwrap_or_default();
-            records.push(Record { number, bytes, answer });
+            let answer = open::read(&place.answer(key, number), Links::Refuse);
+            records.push(Record {
+                number,
+                bytes,
+                answer: answer.map(|(bytes, _)| bytes).unwrap_or_default(),
+            });
         }
         records.sort_by_key(|record| record.number);
         Ok(records)
@@ -328,8 +312,11 @@ impl Store for FileStore {
         Ok(None)
     }
 
-    fn rewrite_record(&self, name: RecordName, bytes: &[u8]) -> Result<(), Failure> {
+    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
         let place = self.place()?;
+        if !is_ours(place, name, ours) {
+            return Ok(());
+        }
         let answer = place.answer(name.key, name.number);
         if fs::metadata(&answer).is_ok_and(|metadata| metadata.len() == 0) {
             self.reserved.take();
@@ -344,9 +331,12 @@ impl Store for FileStore {
         })
     }
 
-    fn remove_record(&self, name: RecordName) -> Result<(), Failure> {
+    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
         let place = self.place()?;
         self.reserved.take();
+        if !is_ours(place, name, ours) {
+            return Ok(());
+        }
         [place.answer(name.key, name.number), place.record(name.key, name.number)]
             .iter()
             .try_for_each(|path| remove(path).map_err(|error| failure("remove", path, &error)))

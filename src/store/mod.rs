@@ -2,6 +2,7 @@
 
 mod durable;
 pub mod file;
+pub(crate) mod open;
 mod place;
 pub mod setup;
 
@@ -102,11 +103,13 @@ pub trait Store {
     /// one exists already. Records that mean nothing any more are swept away.
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure>;
 
-    /// Rewrites a record of our own, and gives back the room for an answer that was never written.
-    fn rewrite_record(&self, name: RecordName, bytes: &[u8]) -> Result<(), Failure>;
+    /// Rewrites a record of our own, which still says `ours`, and gives back the room for an answer that was never
+    /// written. Another process's record under the same name stays.
+    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure>;
 
-    /// Removes a record of our own and the room reserved for it.
-    fn remove_record(&self, name: RecordName) -> Result<(), Failure>;
+    /// Removes a record of our own, which still says `ours`, and the room reserved for it. Another process's record
+    /// under the same name stays.
+    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure>;
 
     /// Makes the answer beside a record the document, if the store still holds `expected`; false where somebody
     /// else was first.

@@ -1,5 +1,6 @@
 //! Where the file store's files are: the document behind its symbolic links, and the sidecars beside it.
 
+use super::open;
 use crate::error::{Failure, Kind, describe, printable};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::ffi::{OsStr, OsString};
@@ -128,19 +129,22 @@ fn is_mount_point(path: &Path) -> bool {
 
 /// A failure of the store: what was tried, where, and what the system said.
 pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
-    let directory = printable(&parent(path).display().to_string());
-    let path = printable(&path.display().to_string());
-    let failure = Failure::new(Kind::Store, format!("cannot {what} {path}: {}", describe(error)));
+    let shown = printable(&path.display().to_string());
+    let failure = Failure::new(Kind::Store, format!("cannot {what} {shown}: {}", describe(error)));
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let me = rustix::process::geteuid().as_raw();
-            failure.hint(format!("ls -la {directory}   # this process runs as user {me}"))
+            let shown = open::shell_word(parent(path));
+            failure.hint(format!(
+                "ls -la {}   # this process runs as user {me}",
+                shown.as_deref().unwrap_or(".")
+            ))
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("set ONEGRANT_HOME to a directory that can be written")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            failure.hint(format!("df -h {directory}"))
+            open::hint(failure, "df -h", parent(path))
         }
         _ => failure,
     }

@@ -4,6 +4,7 @@ use super::durable::{create_beside, nonce, reserve, sync_directory, write_new};
 use super::file::FileStore;
 use super::place::{Place, failure};
 use crate::error::Failure;
+use crate::system::SignalsHeld;
 use rustix::fs::Access;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -68,6 +69,8 @@ impl FileStore {
 
 /// Replaces the file at `path` by `bytes`, atomically and durably, with mode 0600 from its creation.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    // A file size limit is an error of the write, not a death.
+    let _signals = SignalsHeld::hold();
     let place = Place::of(path).map_err(|error| failure("find", path, &error))?;
     let temporary = place.temporary(&nonce(&place)?);
     let written = write_new(&temporary, bytes)

@@ -103,10 +103,19 @@ pub struct SignalsHeld {
 impl SignalsHeld {
     /// Holds them back from now on; none where the system refuses.
     pub fn hold() -> Option<Self> {
-        let held: SigSet =
-            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ]
-                .into_iter()
-                .collect();
+        let held: SigSet = [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            // Ctrl-Z would stop all who wait for the lock, too.
+            Signal::SIGTSTP,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+            Signal::SIGXFSZ,
+        ]
+        .into_iter()
+        .collect();
         let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
         Some(Self { before })
     }

@@ -183,8 +183,9 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
 /// Where nothing names an issuer, the server's origin stands for it.
 fn origin(token_endpoint: &str) -> Result<String, Failure> {
     let address = endpoint_url(token_endpoint)?;
-    let scheme = if address.is_secure { "https" } else { "http" };
-    Ok(format!("{scheme}://{}", address.host_and_port()))
+    let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
+    let host = address.host_and_port();
+    Ok(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
 }
 
 fn check(document: &Document) -> Result<(), Failure> {

@@ -40,14 +40,18 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Nothing | Existing::Unreadable => None,
     };
     let mut document = configuration::gather(arguments, before, context)?;
-    let session = match choose(arguments, &document)? {
+    let flow = choose(arguments, &document)?;
+    let session = match flow {
         Flow::Device => device::run(arguments, &document, context)?,
         Flow::Imported => imported::run(&document, context)?,
     };
     document.session = Some(session.session);
     if let Err(failure) = store(&document, session.guard, context) {
-        // A grant that cannot be stored is of no use, and must not live on unknown to everybody.
-        context.revoke(&document, context.globals.timeout);
+        // A grant that cannot be stored must not live on unknown to everybody. An imported one is known to whoever
+        // gave it to us: it may be all that he has.
+        if flow == Flow::Device {
+            context.revoke(&document, context.globals.timeout);
+        }
         return Err(failure).context("logged in, but the grant could not be stored");
     }
     drop(session.signals);

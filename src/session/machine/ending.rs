@@ -67,7 +67,7 @@ impl Machine {
         self.mark(outcome, Some(&failure), Phase::Ending(Box::new(result)), now)
     }
 
-    /// Ends with the record left open: its completed answer waits to be adopted.
+    /// Ends with a token that could not be stored; its completed answer may wait to be adopted.
     pub(super) fn end(&mut self, result: Result, now: Now) -> Step {
         let kept = Failure::new(Kind::Store, "the answer came and could not be stored");
         self.mark(Outcome::Unknown, Some(&kept), Phase::Ending(Box::new(result)), now)

@@ -1,0 +1,104 @@
+//! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
+//! than a bound, and with the owner that the document has.
+
+use crate::error::Failure;
+use crate::grant::DOCUMENT_LIMIT;
+use rustix::fs::OFlags;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
+
+/// Whether the last component of a path may be a symbolic link: the document may, our own files never are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    Follow,
+    Refuse,
+}
+
+/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes.
+pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)> {
+    let nofollow = if links == Links::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let flags = (OFlags::NONBLOCK | nofollow).bits().cast_signed(); // a FIFO must not block
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if size > DOCUMENT_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {DOCUMENT_LIMIT} bytes")));
+    }
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok((bytes, metadata))
+}
+
+/// Creates a file that was not there, mode 0600: a name of ours cannot have been prepared by anybody.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Gives `file` the owner, group and mode of the document at `like`, before anything stands in it. Where the group
+/// cannot be given, its members lose what they could read, rather than another group winning it.
+pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
+    let Ok(old) = fs::metadata(like) else {
+        return Ok(());
+    };
+    give(file, &old)?;
+    let new = file.metadata()?;
+    let kept = if new.gid() == old.gid() { 0o777 } else { 0o707 };
+    match old.mode() & kept {
+        mode if mode == new.mode() & 0o777 => Ok(()),
+        mode => file.set_permissions(Permissions::from_mode(mode)),
+    }
+}
+
+/// Gives `file` to the owner of `directory` where root created it: `sudo` must not lock the owner out.
+pub(crate) fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => give(file, &fs::metadata(directory)?),
+        false => Ok(()),
+    }
+}
+
+/// Only root can give a file away, others can give it to a group of theirs; what cannot be done stays undone.
+fn give(file: &File, like: &Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (like.uid(), like.gid())
+        && fchown(file, Some(like.uid()), Some(like.gid())).is_err()
+    {
+        let _ = fchown(file, None, Some(like.gid()));
+    }
+    Ok(())
+}
+
+/// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
+pub(super) fn shell_word(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if crate::error::printable(text) != text {
+        return None;
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    Some(match text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    })
+}
+
+/// The hint `COMMAND PATH`, where the path can be shown.
+pub(super) fn hint(failure: Failure, command: &str, path: &Path) -> Failure {
+    match shell_word(path) {
+        Some(path) => failure.hint(format!("{command} {path}")),
+        None => failure,
+    }
+}
