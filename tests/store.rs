@@ -7,6 +7,7 @@
 
 mod support;
 
+use onegrant::grant::Secret;
 use serde_json::json;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -248,6 +249,73 @@ fn a_file_size_limit_is_a_failure_of_the_store_and_no_death() {
     assert_eq!(home.names(), ["default.json", "default.lock"]);
     assert_eq!(server.counts().token_requests, 0);
     assert!(server.is_alive(&issued.refresh_token));
+}
+
+/// The limit lets the records through, and not the answer: room is reserved for it before anything is spent.
+#[test]
+fn a_file_size_limit_that_the_answer_would_meet_spends_nothing() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let before = home.bytes();
+    let command = home.command(&["token"]);
+    let output = wrapped("/bin/bash", &["-c", "ulimit -f 8; \"$@\"", "sh"], &command).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(5), &b""[..]), "{stderr}");
+    assert!(stderr.contains("cannot reserve room"), "{stderr}");
+    assert_eq!(home.bytes(), before);
+    assert_eq!(home.names(), ["default.json", "default.lock"]);
+    assert_eq!(server.counts().token_requests, 0);
+    assert!(server.is_alive(&issued.refresh_token));
+}
+
+/// Whoever owns the grant knows the names of its sidecars, and another user may run onegrant on it.
+#[test]
+fn nothing_is_written_through_a_link_that_lies_where_an_answer_will() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
+    let target = home.root.join("target");
+    fs::write(&target, "precious").unwrap();
+    symlink(&target, home.state.join(format!("default~answer.{digits}.1"))).unwrap();
+    let ran = home.run(&["token"]);
+    assert_eq!(ran, Ran::printed(&home.tokens().access_token));
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+    assert!(fs::symlink_metadata(home.document_path()).unwrap().is_file());
+    assert_eq!(server.counts().rotations, 1);
+}
+
+#[test]
+fn a_record_that_is_no_file_hangs_nobody() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
+    let fifo = home.state.join(format!("default~attempt.{digits}.1"));
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let ran = home.run(&["token"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
+    assert!(ran.stderr.contains("not a regular file"), "{ran:?}");
+    assert_eq!(server.counts().token_requests, 0);
+    assert!(server.is_alive(&issued.refresh_token));
+}
+
+/// Root gives away what it creates; everybody else owns it anyhow.
+#[test]
+fn what_lies_beside_a_document_belongs_to_the_owner_of_the_directory() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    if is_root() {
+        for path in [&home.state, &home.document_path()] {
+            chown(path, Some(65534), Some(65534)).unwrap();
+        }
+    }
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
+    server.script(Endpoint::Token, [Fault::status(503)]);
+    for code in [4, 0] {
+        assert_eq!(home.run(&["token"]).code, code);
+        for name in home.names() {
+            assert_eq!(owner(&home.state.join(&name)), owner(&home.state), "{name}");
+        }
+    }
 }
 
 #[test]
