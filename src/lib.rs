@@ -17,6 +17,8 @@
 //! Imports point downwards; `store` and `oauth` never meet. The invariants I1 to I6 stand in [`session`], the files
 //! and the order of a commit in [`store::file`], what a network failure proves in [`http`].
 //!
+//! The library is there for the binary and its tests: its items are no interface, and change with any version.
+//!
 //! RFC 6749 (OAuth 2.0), 6750 (bearer tokens), 7009 (revocation), 8414 (metadata), 8628 (device grant), 8707 (resource
 //! indicators), 9700 (best current practice); OpenID Connect Core and Discovery.
 
