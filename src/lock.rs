@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -25,6 +25,13 @@ const STACK_BYTES: usize = 64 << 10;
 pub struct Guard {
     /// Closing it unlocks. Locks belong to the open file, and it is not inherited by an `exec`.
     _file: Option<File>,
+}
+
+impl Guard {
+    /// A guard of nothing, for who waited for a release.
+    pub fn none() -> Self {
+        Self { _file: None }
+    }
 }
 
 /// What became of a lock call.
@@ -42,43 +49,47 @@ pub enum Locked {
     Failed(Failure),
 }
 
-/// Locks the file at `path`, which is created where it is missing and never removed. `fail` makes a failure
-/// of what the system says.
-pub fn lock(
-    path: &Path,
-    patience: Patience,
-    at_most: Duration,
-    fail: impl Fn(&io::Error) -> Failure,
-) -> Locked {
-    let answer = match call_in_thread(path.to_owned(), patience) {
-        Ok(receiver) => match receiver.recv_timeout(at_most) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => return Locked::Unanswered,
-            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the locking thread ended")),
-        },
-        // No thread to be had: a call that does not wait needs none. Who waited for a release takes nothing.
-        Err(_) => call(path, Patience::Try).map(|guard| match patience {
-            Patience::Release => guard.map(|_| Guard { _file: None }),
-            Patience::Try | Patience::Queue => guard,
-        }),
-    };
-    match answer {
-        Ok(Some(guard)) => Locked::Granted(guard),
-        Ok(None) => Locked::Busy,
-        Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),
-        Err(error) => Locked::Failed(fail(&error)),
-    }
+/// A lock call on its way, in a thread of its own. It can be waited for more than once.
+#[derive(Debug)]
+pub struct Call {
+    receiver: Receiver<Answer>,
 }
 
 type Answer = io::Result<Option<Guard>>;
 
-fn call_in_thread(path: PathBuf, patience: Patience) -> io::Result<Receiver<Answer>> {
-    let (sender, receiver) = channel();
-    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-        // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
-        let _ = sender.send(call(&path, patience));
-    })?;
-    Ok(receiver)
+impl Call {
+    /// Begins to lock the file at `path`, which is created where it is missing and never removed.
+    pub fn begin(path: &Path, patience: Patience) -> Self {
+        let (sender, receiver) = channel();
+        let (owned, threads) = (path.to_owned(), sender.clone());
+        let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+            // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
+            let _ = threads.send(call(&owned, patience));
+        });
+        if spawned.is_err() {
+            // No thread to be had: a call that does not wait needs none. Who waits for a release takes nothing.
+            let answer = call(path, Patience::Try).map(|guard| match patience {
+                Patience::Release => guard.map(|_| Guard::none()),
+                Patience::Try | Patience::Queue => guard,
+            });
+            let _ = sender.send(answer);
+        }
+        Self { receiver }
+    }
+
+    /// Waits for the answer. `fail` makes a failure of what the system says.
+    pub fn wait(&self, at_most: Duration, fail: impl Fn(&io::Error) -> Failure) -> Locked {
+        match self.receiver.recv_timeout(at_most) {
+            Ok(Ok(Some(guard))) => Locked::Granted(guard),
+            Ok(Ok(None)) => Locked::Busy,
+            Ok(Err(error)) if cannot_lock(&error) => Locked::Refused(describe(&error)),
+            Ok(Err(error)) => Locked::Failed(fail(&error)),
+            Err(RecvTimeoutError::Timeout) => Locked::Unanswered,
+            Err(RecvTimeoutError::Disconnected) => {
+                Locked::Failed(fail(&io::Error::other("the locking thread ended")))
+            }
+        }
+    }
 }
 
 /// Opens and locks. Opened for reading and writing, because NFS turns an exclusive flock into a record lock.
@@ -96,7 +107,7 @@ fn call(path: &Path, patience: Patience) -> Answer {
         // All who wait for a release hold the lock shared for a moment, together.
         Patience::Release => {
             retry(|| FileExt::lock_shared(&file))?;
-            Ok(Some(Guard { _file: None }))
+            Ok(Some(Guard::none()))
         }
         Patience::Queue => {
             retry(|| FileExt::lock(&file))?;

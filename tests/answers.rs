@@ -207,7 +207,7 @@ fn a_server_that_always_asks_to_come_again_is_asked_a_bounded_number_of_times() 
     let (home, _) = Home::with_grant(&server, EXPIRED);
     server.always(Endpoint::Token, Fault::Status(Response::new(429).header("retry-after", "0")));
     assert_eq!(home.run(&["token"]).code, 4);
-    assert_eq!(server.counts().token_requests, 4);
+    assert_eq!(server.counts().token_requests, 10);
 }
 
 /// No connection at all: nothing was sent.

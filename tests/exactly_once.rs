@@ -143,6 +143,26 @@ fn a_token_that_still_works_is_not_kept_waiting_by_a_busy_lock() {
     assert_eq!(server.counts().token_requests, 0);
 }
 
+/// The holder never leaves: whoever only waited for the lock would outlast the test.
+#[test]
+fn nobody_queues_for_a_lock_that_he_no_longer_needs() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let _lock = hold_lock(&home);
+    let process = home.start(&["-v", "--timeout", "3600", "token"]);
+    wait_for("a process that waits", || process.said().contains("waiting for it"));
+    let issued = home.grant(&server, VALID);
+    let ran = process.finish();
+    assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", issued.access_token)));
+    assert_eq!(server.counts().token_requests, 0);
+
+    home.grant(&server, EXPIRED);
+    let process = home.start(&["-v", "--timeout", "3600", "token"]);
+    wait_for("a process that waits", || process.said().contains("waiting for it"));
+    fs::remove_file(home.document_path()).unwrap();
+    assert_eq!(process.finish().code, 3, "a logout is noticed, too");
+}
+
 /// Ways to the same document: its own directory, a link to that, a link to the document from another directory, and
 /// the directory that a home or a state home implies.
 fn ways(home: &Home, arguments: &[&str]) -> Vec<Command> {

@@ -26,6 +26,10 @@ use std::time::Duration;
 /// kilobytes exist.
 const ANSWER_RESERVE: u64 = 64 << 10;
 
+/// How often who waits for the lock glances at the document: the first time, which doubles up to the last.
+const FIRST_GLANCE: Duration = Duration::from_millis(50);
+const LAST_GLANCE: Duration = Duration::from_millis(400);
+
 /// How long a revocation may take that nobody asked for: the logout it follows is done already.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
 
@@ -68,8 +72,15 @@ pub struct Seams<'a> {
 /// Gets a token: runs the machine to its end.
 pub fn obtain(settings: Settings, seams: &Seams) -> Result {
     let (mut machine, mut step) = Machine::start(settings);
-    let mut run =
-        Run { seams, guard: None, signals: None, has_warned: false, heard: None, record: Vec::new() };
+    let mut run = Run {
+        seams,
+        guard: None,
+        signals: None,
+        has_warned: false,
+        heard: None,
+        seen: None,
+        record: Vec::new(),
+    };
     loop {
         if let Step::Finish(result) = step {
             return result;
@@ -91,6 +102,8 @@ struct Run<'a> {
     has_warned: bool,
     /// What the server said, told after it is stored: a terminal that blocks must not hold the answer up.
     heard: Option<String>,
+    /// The document as it was read last.
+    seen: Option<Revision>,
     /// The bytes of the own record as they were written last.
     record: Vec<u8>,
 }
@@ -183,7 +196,9 @@ impl Run<'_> {
     }
 
     fn read(&mut self) -> std::result::Result<Option<Stored>, Failure> {
-        let Some((stored, warning)) = read_document(self.seams.store, self.seams.clock)? else {
+        let read = read_document(self.seams.store, self.seams.clock)?;
+        self.seen = read.as_ref().map(|(stored, _)| stored.revision.clone());
+        let Some((stored, warning)) = read else {
             return Ok(None);
         };
         if let Some(warning) = warning
@@ -207,7 +222,7 @@ impl Run<'_> {
             Patience::Release => self.tell(1, "another process is refreshing: waiting for it"),
             Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
         }
-        match self.seams.store.lock(patience, at_most) {
+        match self.wait_for_lock(patience, at_most) {
             Locked::Granted(guard) => {
                 self.guard = Some(guard);
                 Locking::Granted
@@ -222,6 +237,31 @@ impl Run<'_> {
             }
             Locked::Unanswered => Locking::Unanswered,
             Locked::Failed(failure) => Locking::Failed(failure),
+        }
+    }
+
+    /// Waits for the lock or for another document, whichever comes first: nobody queues for a lock that he no
+    /// longer needs, whoever holds it. A changed document counts as a release, and the machine looks.
+    fn wait_for_lock(&self, patience: Patience, at_most: Duration) -> Locked {
+        let clock = self.seams.clock;
+        let until = clock.now().elapsed.saturating_add(at_most);
+        let mut glance = FIRST_GLANCE;
+        loop {
+            let left = until.saturating_sub(clock.now().elapsed);
+            let locked = self.seams.store.lock(patience, left.min(glance));
+            if !matches!(locked, Locked::Unanswered) || left <= glance || patience == Patience::Try {
+                return locked;
+            }
+            let has_changed = self
+                .seams
+                .store
+                .read()
+                .is_ok_and(|snapshot| snapshot.map(|snapshot| snapshot.revision) != self.seen);
+            match patience {
+                Patience::Release if has_changed => return Locked::Granted(Guard::none()),
+                Patience::Queue if has_changed => return Locked::Busy,
+                _ => glance = (glance * 2).min(LAST_GLANCE),
+            }
         }
     }
 

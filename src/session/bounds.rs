@@ -15,7 +15,7 @@ pub(super) const LAST_WAIT: Duration = Duration::from_millis(100);
 pub const MAX_GENERATIONS: u32 = 2;
 
 /// How often one refresh token is sent while the server asks to come again (`Retry-After`).
-pub const MAX_SENDS: u32 = 4;
+pub const MAX_SENDS: u32 = 10;
 
 /// How long a failure is held back before it is told. Processes that arrive within share it, so a dead server is
 /// asked some times a second at most, however many processes start one after the other.

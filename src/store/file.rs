@@ -16,7 +16,7 @@ use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written};
 use crate::error::{Failure, Kind, printable};
-use crate::lock::{self, Locked};
+use crate::lock::{Call, Locked};
 use crate::session::{Patience, Revision};
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File, OpenOptions};
@@ -41,6 +41,8 @@ pub struct FileStore {
     place: OnceCell<Place>,
     /// The answer's file, open since its room was reserved.
     reserved: RefCell<Option<(PathBuf, File)>>,
+    /// The lock call that has not been answered yet.
+    waiting: RefCell<Option<(Patience, Call)>>,
 }
 
 impl FileStore {
@@ -51,6 +53,7 @@ impl FileStore {
             document: directory.join(format!("{profile}.json")),
             place: OnceCell::new(),
             reserved: RefCell::new(None),
+            waiting: RefCell::new(None),
         }
     }
 
@@ -244,7 +247,15 @@ impl Store for FileStore {
         match self.place() {
             Ok(place) => {
                 let path = place.lock();
-                lock::lock(&path, patience, at_most, |error| failure("lock", &path, error))
+                let call = match self.waiting.take() {
+                    Some((waited_for, call)) if waited_for == patience => call,
+                    _ => Call::begin(&path, patience),
+                };
+                let locked = call.wait(at_most, |error| failure("lock", &path, error));
+                if matches!(locked, Locked::Unanswered) {
+                    self.waiting.replace(Some((patience, call)));
+                }
+                locked
             }
             Err(failure) => Locked::Failed(failure),
         }

@@ -93,7 +93,8 @@ pub trait Store {
     /// cannot be removed, because it is a mount point, is overwritten with `placeholder`.
     fn remove(&self, placeholder: &[u8]) -> Result<(), Failure>;
 
-    /// Asks for the lock, for at most that long.
+    /// Asks for the lock, for at most that long. Asked again in the same way after [`Locked::Unanswered`], it goes
+    /// on waiting.
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked;
 
     /// The attempt records of one key, in the order of their numbers.

@@ -45,7 +45,10 @@ pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)>
 
 /// Creates a file that was not there, mode 0600: a name of ours cannot have been prepared by anybody.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Some users' umask takes the owner's rights, too.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Gives `file` the owner, group and mode of the document at `like`, before anything stands in it. Where the group

@@ -129,7 +129,7 @@ impl Machine {
     }
 
     /// Whether the new session may follow what is stored now: the session whose refresh token we spent, or the
-    /// `null` that somebody left because that very token was refused to him. Where a server does not rotate, the
+    /// `null` that somebody left because that very token was refused to him, or without saying why. Where a server does not rotate, the
     /// same refresh token beside another access token is a sibling's newer session (I2).
     pub(super) fn may_follow(&self, stored: &Stored) -> bool {
         let Some(attempt) = self.claim.as_ref().map(|claim| &claim.attempt) else {
@@ -141,7 +141,7 @@ impl Machine {
                 .document
                 .rejected
                 .as_ref()
-                .is_some_and(|rejected| rejected.refresh_token_sha256 == attempt.refresh_token_sha256),
+                .is_none_or(|rejected| rejected.refresh_token_sha256 == attempt.refresh_token_sha256),
         }
     }
 
