@@ -40,7 +40,7 @@ const CORE_LINES: usize = 1500;
 const ALL_AROUND: [&str; 4] = ["src/session", "src/driver", "src/store", "src/lock.rs"];
 
 /// The most lines of code in all of that.
-const ALL_LINES: usize = 2500;
+const ALL_LINES: usize = 2600;
 
 /// The longest file, in lines of any kind, that can be read in one sitting.
 const FILE_LINES: usize = 600;

@@ -7,9 +7,9 @@ use crate::system;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 pub(super) fn nonce(place: &Place) -> Result<String, Failure> {
@@ -40,6 +40,18 @@ pub(super) fn create_beside(place: &Place, path: &Path) -> io::Result<File> {
     let file = create_new(path)?;
     keep_owner_and_mode(&file, &place.document)?;
     Ok(file)
+}
+
+/// One write covers the old text to its end, with white space where the new one is shorter: no reader meets the new
+/// document with the old one's tail, and a kill in between leaves a whole document.
+pub(super) fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut padded = bytes.to_vec();
+    padded.resize(length.max(bytes.len()), b'\n');
+    file.write_all_at(&padded, 0)?;
+    file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+    file.sync_all()
 }
 
 /// Reserves `bytes` of room without changing the length, so that an unfinished answer stays empty.

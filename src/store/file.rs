@@ -11,7 +11,9 @@
 //! Order of a commit: write the answer, sync it, compare, rename it, sync the directory, remove the records. What
 //! a kill leaves behind at any point is either adopted or swept by the next process.
 
-use super::durable::{create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_new};
+use super::durable::{
+    create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place, write_new,
+};
 use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written};
@@ -19,7 +21,7 @@ use crate::error::{Failure, Kind, printable};
 use crate::lock::{Call, Locked};
 use crate::session::{Patience, Revision};
 use std::cell::{OnceCell, RefCell};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -176,18 +178,6 @@ fn revision(bytes: &[u8]) -> Revision {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     Revision(format!("{:x}", hasher.finish()))
-}
-
-/// One write covers the old text to its end, with white space where the new one is shorter: no reader meets the new
-/// document with the old one's tail, and a kill in between leaves a whole document.
-fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut padded = bytes.to_vec();
-    padded.resize(length.max(bytes.len()), b'\n');
-    file.write_all_at(&padded, 0)?;
-    file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
-    file.sync_all()
 }
 
 /// Numbers come back after a sweep: a process that was paused may meet a stranger's record under its own number.
