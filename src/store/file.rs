@@ -16,7 +16,7 @@ use super::durable::{
 };
 use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, Written};
+use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent};
 use crate::error::{Failure, Kind, printable};
 use crate::lock::{Call, Locked};
 use crate::session::{Patience, Revision};
@@ -167,11 +167,6 @@ impl FileStore {
     }
 }
 
-/// The revision of a document that is not there.
-pub fn absent() -> Revision {
-    Revision("absent".to_owned())
-}
-
 /// Revisions are compared within one process, and every session is new: a quick hash tells them apart, and the hot
 /// path makes one.
 fn revision(bytes: &[u8]) -> Revision {
@@ -254,10 +249,11 @@ impl Store for FileStore {
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         let place = self.place()?;
         let sidecars = place.sidecars().map_err(|error| failure("read", &place.directory, &error))?;
-        let prefix = record_prefix(key);
         let mut records = Vec::new();
         for (suffix, path) in sidecars {
-            let Some(number) = suffix.strip_prefix(&prefix).and_then(|number| number.parse().ok()) else {
+            let Some(number) =
+                suffix.strip_prefix(&record_prefix(key)).and_then(|number| number.parse().ok())
+            else {
                 continue;
             };
             let bytes = match open::read(&path, Links::Refuse) {
@@ -300,12 +296,18 @@ impl Store for FileStore {
                 sync_directory(place)?;
                 Ok(file)
             });
-            let file = reserved.map_err(|error| {
-                let _ = fs::remove_file(&answer);
-                let _ = fs::remove_file(&path);
-                failure("reserve room in", &answer, &error)
-            })?;
-            self.reserved.replace(Some((answer, file)));
+            match reserved {
+                Ok(file) => self.reserved.replace(Some((answer, file))),
+                // A sweep had set the number free, and somebody else took it, too: look again.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let _ = fs::remove_file(&path);
+                    return Ok(None);
+                }
+                Err(error) => {
+                    let _ = (fs::remove_file(&answer), fs::remove_file(&path));
+                    return Err(failure("reserve room in", &answer, &error));
+                }
+            };
             self.sweep_outdated(&listed, record);
             return Ok(Some(number));
         }

@@ -22,6 +22,11 @@ pub struct Snapshot {
     pub warning: Option<Failure>,
 }
 
+/// The revision of a document that is not there.
+pub fn absent() -> Revision {
+    Revision("absent".to_owned())
+}
+
 /// An attempt record, as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
