@@ -16,13 +16,12 @@ use super::durable::{
 };
 use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent};
+use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
 use crate::error::{Failure, Kind, printable};
 use crate::lock::{Call, Locked};
 use crate::session::{Patience, Revision};
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -165,14 +164,6 @@ impl FileStore {
             }
         }
     }
-}
-
-/// Revisions are compared within one process, and every session is new: a quick hash tells them apart, and the hot
-/// path makes one.
-fn revision(bytes: &[u8]) -> Revision {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    Revision(format!("{:x}", hasher.finish()))
 }
 
 /// Numbers come back after a sweep: a process that was paused may meet a stranger's record under its own number.

@@ -9,6 +9,7 @@ pub mod setup;
 use crate::error::Failure;
 use crate::lock::Locked;
 use crate::session::{Patience, Revision};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// The bytes of a document, as they were read.
@@ -25,6 +26,14 @@ pub struct Snapshot {
 /// The revision of a document that is not there.
 pub fn absent() -> Revision {
     Revision("absent".to_owned())
+}
+
+/// Revisions are compared within one process, and every session is new: a quick hash tells them apart, and the hot
+/// path makes one.
+fn revision(bytes: &[u8]) -> Revision {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Revision(format!("{:x}", hasher.finish()))
 }
 
 /// An attempt record, as it was read.
