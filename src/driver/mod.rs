@@ -14,8 +14,8 @@ use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    Claiming, Event, Level, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
-    Stored, View,
+    Claiming, Delegation, Errand, Event, Level, Locking, Machine, Now, Patience, Replacement, Result,
+    Revision, Settings, Step, Stored, View,
 };
 use crate::store::{NewRecord, RecordName, Store, Written};
 use crate::system::SignalsHeld;
@@ -56,6 +56,15 @@ pub trait Clock {
     fn nonce(&self) -> std::result::Result<String, Failure>;
 }
 
+/// The other process of an exchange with the server: for a caller its worker, for a worker its caller. The fifth seam.
+pub trait Partner {
+    /// Starts a worker that holds `lock` too, outlives this process if it must, and is waited for.
+    fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation;
+
+    /// Tells a caller whether nothing is on its way now, so that a signal may end it.
+    fn rests(&self, _is_resting: bool) {}
+}
+
 /// What the loop works through.
 pub struct Seams<'a> {
     /// Where the document is.
@@ -64,6 +73,8 @@ pub struct Seams<'a> {
     pub endpoint: &'a dyn TokenEndpoint,
     /// Time.
     pub clock: &'a dyn Clock,
+    /// With whom an exchange is done.
+    pub partner: &'a dyn Partner,
     /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
     pub tell: &'a dyn Fn(u8, &str),
     /// Takes what a person should know although nothing failed.
@@ -122,13 +133,18 @@ impl Run<'_> {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
                 // Nothing is on its way now: Ctrl-C may end this.
                 let was_holding = self.signals.take().is_some();
+                self.seams.partner.rests(true);
                 self.seams.clock.pause(duration);
+                self.seams.partner.rests(false);
                 self.signals = was_holding.then(SignalsHeld::hold).flatten();
                 Event::Paused
             }
             Step::Adopt { refresh_token_sha256, number, expected } => {
                 self.tell(1, "adopting the session that an interrupted process left");
                 Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
+            }
+            Step::Delegate(errand) => {
+                Event::Delegated(self.seams.partner.delegate(&errand, self.guard.as_ref(), self.seams))
             }
             Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();

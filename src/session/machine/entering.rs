@@ -8,17 +8,22 @@ use crate::session::bounds::{
 };
 use crate::session::freshness::{Freshness, Unwanted};
 use crate::session::judgement::{Judgement, Opening};
-use crate::session::step::{Claiming, Level, Locking, Now, Patience, Step, Stored, View};
+use crate::session::step::{
+    Claiming, Delegation, Errand, Level, Locking, Now, Patience, Role, Step, Stored, View,
+};
 use crate::session::texts;
 
 impl Machine {
     pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {
         let view = View { attempts: Vec::new(), stored };
-        if self.settings.demand.unwanted == Unwanted::FirstSeen {
+        let is_worker = matches!(self.settings.role, Role::Worker(_));
+        if self.settings.demand.unwanted == Unwanted::FirstSeen && !is_worker {
             let session = view.stored.as_ref().and_then(|stored| stored.document.session.as_ref());
             self.first_seen = session.map(|session| session.access_token.clone());
         }
         match self.judgement(&view, now) {
+            // Whatever lies between two spenders is his caller's already.
+            Judgement::Moved if is_worker => self.look(Phase::Deciding),
             Judgement::Moved => self.look(Phase::Arriving),
             judgement => self.act(judgement, now),
         }
@@ -142,6 +147,9 @@ impl Machine {
         if left < SHORTEST_EXCHANGE {
             return self.give_up("no time was left for a request");
         }
+        if self.settings.role == Role::Caller {
+            return self.delegate();
+        }
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
         let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
         let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
@@ -157,6 +165,27 @@ impl Machine {
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
         let exclusive = self.level != Level::Compared;
         Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
+    }
+
+    /// Once: whoever was left without a worker goes on in place.
+    fn delegate(&mut self) -> Step {
+        self.settings.role = Role::InPlace;
+        self.phase = Phase::Delegating;
+        Step::Delegate(Errand {
+            demand: self.settings.demand.clone(),
+            level: self.level,
+            first_seen: self.first_seen.clone(),
+            failed_before: self.failed_before.clone(),
+        })
+    }
+
+    pub(super) fn delegated(&mut self, delegation: Delegation) -> Step {
+        match delegation {
+            Delegation::Ended(result) => Step::Finish(result),
+            // One that died may have spent the refresh token: its record says so, and the lock is still held.
+            Delegation::NoWorker => self.look(Phase::Deciding),
+            Delegation::Unanswered => self.give_up("the exchange with the server had not ended"),
+        }
     }
 
     pub(super) fn claiming(&mut self, claim: Claim, claiming: Claiming, now: Now) -> Step {

@@ -9,7 +9,7 @@ use super::attempt::{Attempt, Outcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
 use super::freshness::{Demand, Freshness, Unwanted};
 use super::judgement::{Asking, Judgement, freshness, judge};
-use super::step::{Event, Level, LockUse, Now, Patience, Result, Step, Stored, Token, View};
+use super::step::{Event, Level, LockUse, Now, Patience, Result, Role, Step, Stored, Token, View};
 use super::texts;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
@@ -27,6 +27,8 @@ pub struct Settings {
     pub demand: Demand,
     /// How locks are used.
     pub lock_use: LockUse,
+    /// Who does the exchange.
+    pub role: Role,
     /// When everything ends, as [`Now::elapsed`].
     pub deadline: Duration,
     /// This process.
@@ -51,6 +53,8 @@ enum Phase {
     Deciding,
     Resting,
     Adopting,
+    /// A worker does the rest.
+    Delegating,
     Claiming(Claim),
     /// The claim stands: the last look before the refresh token is sent.
     Confirming,
@@ -121,12 +125,18 @@ pub struct Machine {
 impl Machine {
     /// A machine and its first step.
     pub fn start(settings: Settings) -> (Self, Step) {
-        let level = match settings.lock_use {
-            LockUse::Auto | LockUse::Require => Level::Locked,
-            LockUse::Claim => Level::Claimed,
-            LockUse::Off => Level::Compared,
+        let mut machine = Self::default();
+        machine.level = match (&settings.role, settings.lock_use) {
+            (Role::Worker(errand), _) => {
+                machine.first_seen = errand.first_seen.clone();
+                machine.failed_before = errand.failed_before.clone();
+                errand.level
+            }
+            (_, LockUse::Auto | LockUse::Require) => Level::Locked,
+            (_, LockUse::Claim) => Level::Claimed,
+            (_, LockUse::Off) => Level::Compared,
         };
-        let machine = Self { settings, level, ..Self::default() };
+        machine.settings = settings;
         (machine, Step::Read)
     }
 
@@ -159,6 +169,7 @@ impl Machine {
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
             (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
+            (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation),
             (Phase::Claiming(claim), Event::Claiming(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
