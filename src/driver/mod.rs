@@ -7,8 +7,8 @@ mod visiting;
 pub use reading::{Existing, read_document, read_for_login};
 pub use visiting::{enter, find_rejected, lock_level};
 
-use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::error::Failure;
+use crate::grant::{Document, Secret, json_bytes};
 use crate::lock::{Guard, Locked};
 use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
@@ -149,14 +149,11 @@ impl Run<'_> {
             Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();
                 let name = RecordName { key: &attempt.refresh_token_sha256, number };
-                let claim = |bytes: &[u8]| {
-                    let reserve = ANSWER_RESERVE;
-                    let (expected, outdated) = (&expected, outdated.as_slice());
-                    store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
-                };
-                let claimed = to_bytes(&attempt).and_then(|bytes| {
+                let (reserve, expected, outdated) = (ANSWER_RESERVE, &expected, outdated.as_slice());
+                let claimed = json_bytes(&attempt).and_then(|bytes| {
                     self.record = bytes;
-                    claim(&self.record)
+                    let bytes = &self.record;
+                    store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
                 });
                 Event::Claiming(match claimed {
                     Ok(Some(number)) => Claiming::Mine(number),
@@ -284,7 +281,7 @@ impl Run<'_> {
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
     fn mark(&mut self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.refresh_token_sha256, number };
-        let rewritten = to_bytes(attempt).and_then(|bytes| {
+        let rewritten = json_bytes(attempt).and_then(|bytes| {
             self.seams.store.rewrite_record(name, &self.record, &bytes)?;
             self.record = bytes;
             Ok(())
@@ -297,10 +294,7 @@ impl Run<'_> {
     fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
         let bytes = match document.to_bytes() {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let failure = Failure::new(Kind::Defect, format!("cannot write the document: {error}"));
-                return Replacement::Failed { failure, kept: None };
-            }
+            Err(failure) => return Replacement::Failed { failure, kept: None },
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
         match self.seams.store.replace(expected, &bytes, Some(name)) {
@@ -317,9 +311,4 @@ impl Run<'_> {
             Written::Failed { failure, kept } => Replacement::Failed { failure, kept },
         }
     }
-}
-
-fn to_bytes(attempt: &Attempt) -> std::result::Result<Vec<u8>, Failure> {
-    serde_json::to_vec(attempt)
-        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write a record: {error}")))
 }

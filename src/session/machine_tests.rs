@@ -1760,10 +1760,10 @@ fn a_worker_shares_the_failures_that_its_caller_would_share_and_no_others() {
     let before = ended(1, Outcome::Temporary, Kind::Temporary);
     let errand = Story::calling(Unwanted::None, LockUse::Claim)
         .then(read(expired("A")), "look A")
-        .then(looked(expired("A"), &[before.clone()]), "delegate, claimed")
+        .then(looked(expired("A"), std::slice::from_ref(&before)), "delegate, claimed")
         .delegated();
     let worker = || Story::working(&errand).then(read(expired("A")), "look A");
-    worker().then(looked(expired("A"), &[before.clone()]), "claim A#2 over A");
+    worker().then(looked(expired("A"), std::slice::from_ref(&before)), "claim A#2 over A");
     worker()
         .then(
             looked(expired("A"), &[before.clone(), ended(2, Outcome::Temporary, Kind::Temporary)]),

@@ -169,6 +169,18 @@ pub struct Errand {
     pub failed_before: Vec<String>,
 }
 
+impl Errand {
+    /// What a process knows that has seen nothing yet.
+    pub fn new(demand: Demand, lock_use: LockUse) -> Self {
+        let level = match lock_use {
+            LockUse::Auto | LockUse::Require => Level::Locked,
+            LockUse::Claim => Level::Claimed,
+            LockUse::Off => Level::Compared,
+        };
+        Self { demand, level, ..Self::default() }
+    }
+}
+
 /// What became of an errand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delegation {

@@ -82,9 +82,7 @@ fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> 
 
 /// Stores the new grant over whatever is there: a login is what a person wants now.
 fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
-    let bytes = document
-        .to_bytes()
-        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write the document: {error}")))?;
+    let bytes = document.to_bytes()?;
     let _guard = match guard {
         Some(guard) => Some(guard),
         None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
