@@ -23,7 +23,7 @@ use crate::session::{Delegation, Errand, Token};
 use crate::system::SignalsHeld;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -133,11 +133,14 @@ impl Worker {
                 Ok(Some(Word::Failed(failure))) => ended = Some(Err(failure)),
                 // What is none of its words: the system's, say, about a program that it cannot run.
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return ended.map_or(Delegation::Unanswered, Delegation::Ended);
+                }
+                // It has ended: by the end of the lines, or, where it had not read the request, by a reset.
+                Err(_) => {
                     let _ = self.child.wait();
                     return ended.map_or(Delegation::NoWorker, Delegation::Ended);
                 }
-                Err(_) => return ended.map_or(Delegation::Unanswered, Delegation::Ended),
             }
         }
     }
@@ -152,16 +155,16 @@ pub fn write_line(mut socket: &UnixStream, value: &impl Serialize) -> io::Result
     socket.write_all(&line)
 }
 
-/// One line without its end, within `limit`; [`io::ErrorKind::UnexpectedEof`] where there is none.
+/// One line without its end, within `limit`; [`ErrorKind::UnexpectedEof`] where there is none.
 pub fn read_line(reader: &mut BufReader<&UnixStream>, limit: Duration) -> io::Result<Vec<u8>> {
     if limit.is_zero() {
-        return Err(io::ErrorKind::TimedOut.into());
+        return Err(ErrorKind::TimedOut.into());
     }
     reader.get_ref().set_read_timeout(Some(limit))?;
     let mut line = Vec::new();
     reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line)?;
     match line.pop() {
         Some(b'\n') => Ok(line),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Err(ErrorKind::UnexpectedEof.into()),
     }
 }
