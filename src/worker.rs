@@ -8,18 +8,19 @@
 //! ```text
 //! caller                                     worker: stdin is the lock's file, stdout the socket
 //!   Request  ── one line of JSON ──────────▶ leaves the process group, sets its alarm, runs the machine
-//!   prints   ◀── Told, a line each ────────── what happens, warnings
-//!   finishes ◀── Ended ────────────────────── the result; the socket closes
+//!   prints   ◀── Told, a line each ────────── what happens
+//!   finishes ◀── Token, Stored, Failed ────── the result; the socket closes
 //! ```
 //!
 //! The lock belongs to the open file, which both hold: it is free when both have ended. The worker opens no terminal and
 //! keeps no stdout or stderr of its caller's, so nobody who reads those waits for it.
 
 use crate::arguments::{Globals, StoreAddress};
-use crate::driver::Seams;
-use crate::error::Failure;
+use crate::error::{Failure, describe};
+use crate::grant::{Document, Secret};
 use crate::lock::Guard;
-use crate::session::{Delegation, Errand, Token};
+use crate::output;
+use crate::session::{Errand, Token};
 use crate::system::SignalsHeld;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -39,52 +40,78 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long the caller waits beyond its deadline for a worker whose last word is on its way.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
 
+/// Takes what happens, and how important it is.
+type Tell<'a> = &'a dyn Fn(u8, &str);
+
 /// The longest line between the two, in bytes: a document as large as one may be, and its quotes.
 const LINE_LIMIT: u64 = 32 << 20;
 
 /// What the caller asks for. Profile, store, lock use and deadline stand in the environment, as for any process.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The errand.
-    pub errand: Errand,
+    /// What is to be done.
+    pub task: Task,
     /// How much of the deadline had passed.
     pub elapsed: Duration,
 }
 
-/// What the worker says.
+/// What is done by a worker: all that spends a refresh token.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Task {
+    /// To refresh the stored session; the answer is [`Word::Token`].
+    Refresh(Errand),
+    /// To prove a refresh token that was got elsewhere, and to store its session; the answer is [`Word::Stored`].
+    Import {
+        /// The new document, without a session.
+        document: Box<Document>,
+        /// What is imported.
+        refresh_token: Secret,
+    },
+}
+
+/// What the worker says. Any other line is meant for stderr.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Word {
+    /// It has left the caller's process group, and begins.
+    Began,
     /// What happens, and how important it is.
     Told(u8, String),
-    /// What a person should know although nothing failed.
-    Warned(Failure),
     /// Whether nothing is on its way now.
     Rests(bool),
     /// It got a token.
     Token(Box<Token>),
+    /// It logged in.
+    Stored(Box<Document>),
     /// It failed.
     Failed(Failure),
 }
 
 // ---- the caller ----
 
-/// Has a worker do the errand, and waits for it, at most until the deadline has passed by [`LAST_WORD_LIMIT`].
-pub fn delegate(
-    errand: &Errand,
-    globals: &Globals,
-    elapsed: Duration,
-    lock: Option<&Guard>,
-    seams: &Seams,
-) -> Delegation {
+/// What became of a task.
+#[derive(Debug)]
+pub enum Ended {
+    /// The worker's last word.
+    Saying(Word),
+    /// None could be started: nothing was done.
+    NotStarted,
+    /// It died, and how far it had come is not known.
+    WithoutAWord,
+    /// It had not ended by the deadline.
+    Late,
+}
+
+/// Has a worker do the task, and waits for it, at most until the deadline has passed by [`LAST_WORD_LIMIT`].
+pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<&Guard>, tell: Tell) -> Ended {
     // Ctrl-C waits for the answer (section 4.5 of the contract).
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(LAST_WORD_LIMIT);
-    let request = Request { errand: errand.clone(), elapsed };
-    match start(globals, lock).and_then(|worker| worker.ask(&request).map(|()| worker)) {
-        Ok(worker) => worker.listen(Instant::now() + limit, signals, seams),
+    let request = Request { task, elapsed };
+    match start(globals, lock).and_then(|worker| write_line(&worker.socket, &request).map(|()| worker)) {
+        Ok(worker) => worker.listen(Instant::now() + limit, signals, tell),
         Err(error) => {
-            (seams.tell)(2, &format!("no worker could be started ({error}): going on in place"));
-            Delegation::NoWorker
+            tell(2, &format!("no worker could be started ({}): going on in place", describe(&error)));
+            Ended::NotStarted
         }
     }
 }
@@ -113,34 +140,31 @@ fn start(globals: &Globals, lock: Option<&Guard>) -> io::Result<Worker> {
 }
 
 impl Worker {
-    fn ask(&self, request: &Request) -> io::Result<()> {
-        write_line(&self.socket, request)
-    }
-
     /// Passes on what it says until it has ended; holds signals back unless nothing is on its way.
-    fn listen(mut self, until: Instant, mut signals: Option<SignalsHeld>, seams: &Seams) -> Delegation {
+    fn listen(mut self, until: Instant, mut signals: Option<SignalsHeld>, tell: Tell) -> Ended {
         let mut reader = BufReader::new(&self.socket);
-        let mut ended = None;
+        let (mut last, mut has_begun) = (None, false);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let line = read_line(&mut reader, left);
-            match line.map(|line| serde_json::from_slice(&line).ok()) {
-                Ok(Some(Word::Told(importance, what))) => (seams.tell)(importance, &what),
-                Ok(Some(Word::Warned(warning))) => (seams.warn)(&warning),
-                Ok(Some(Word::Rests(true))) => signals = None,
-                Ok(Some(Word::Rests(false))) => signals = signals.take().or_else(SignalsHeld::hold),
-                Ok(Some(Word::Token(token))) => ended = Some(Ok(*token)),
-                Ok(Some(Word::Failed(failure))) => ended = Some(Err(failure)),
-                // What is none of its words: the system's, say, about a program that it cannot run.
-                Ok(None) => {}
+            let line = match read_line(&mut reader, left) {
+                Ok(line) => line,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return ended.map_or(Delegation::Unanswered, Delegation::Ended);
+                    return last.map_or(Ended::Late, Ended::Saying);
                 }
                 // It has ended: by the end of the lines, or, where it had not read the request, by a reset.
                 Err(_) => {
                     let _ = self.child.wait();
-                    return ended.map_or(Delegation::NoWorker, Delegation::Ended);
+                    let silent = if has_begun { Ended::WithoutAWord } else { Ended::NotStarted };
+                    return last.map_or(silent, Ended::Saying);
                 }
+            };
+            match serde_json::from_slice(&line) {
+                Ok(Word::Began) => has_begun = true,
+                Ok(Word::Told(importance, what)) => tell(importance, &what),
+                Ok(Word::Rests(true)) => signals = None,
+                Ok(Word::Rests(false)) => signals = signals.take().or_else(SignalsHeld::hold),
+                Ok(word) => last = Some(word),
+                Err(_) => output::say(&format!("{}\n", String::from_utf8_lossy(&line))),
             }
         }
     }

@@ -329,12 +329,13 @@ fn a_logout_waits_for_a_refresh() {
     }
 }
 
-/// Whether a thread of it stands in a queue of the kernel's lock table.
+/// Whether it, or its worker, stands in a queue of the kernel's lock table.
 fn waits_for_a_lock(pid: u32) -> bool {
+    let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let own = pid.to_string();
+    let is_its = |word: &str| word == own || workers.split_whitespace().any(|worker| worker == word);
     let table = fs::read_to_string("/proc/locks").unwrap();
-    table
-        .lines()
-        .any(|line| line.contains("->") && line.split_whitespace().any(|word| word == pid.to_string()))
+    table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
 fn import(home: &Home, server: &AuthorizationServer, lock: &str, refresh_token: &str) -> Command {

@@ -6,6 +6,7 @@
 mod support;
 
 use rustix::process::{Pid, Signal, getpgid, getsid, kill_process_group};
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -121,6 +122,31 @@ fn whoever_reads_a_killed_caller_does_not_wait_for_its_worker() {
     assert!(is_running(worker), "the reading ended before the worker");
     gate.open();
     wait_for("the end of the worker", || !is_running(worker));
+}
+
+/// An imported refresh token may be the only copy of it.
+#[test]
+fn a_login_that_is_killed_while_it_imports_stores_the_grant_all_the_same() {
+    for lock in LOCKS {
+        let server = server(|settings| settings.replay = Replay::EndFamily);
+        let home = Home::new();
+        let imported = server.issue_grant();
+        let path = home.root.join("imported");
+        fs::write(&path, &imported.refresh_token).unwrap();
+        let arguments =
+            ["login", &server.issuer(), "--client-id", server.client_id(), "--refresh-token-stdin"];
+        let mut login = with_lock(&home, lock, &arguments);
+        let (process, gate) = held(&server, login.stdin(File::open(path).unwrap()).process_group(0));
+        kill_process_group(pid(process.pid()), Signal::KILL).unwrap();
+        assert_eq!(process.finish().code, -9, "{lock}");
+        assert!(!home.document_path().exists(), "{lock}: not yet");
+        gate.open();
+        wait_for("the grant", || home.document_path().exists());
+        let stored = home.tokens();
+        assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{lock}");
+        assert!(server.is_alive(&stored.refresh_token), "{lock}");
+        assert_eq!(server.counts().token_requests, 1, "{lock}");
+    }
 }
 
 /// Nobody waits for the caller's worker when it is the worker that dies: the caller goes on in place.

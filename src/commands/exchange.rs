@@ -1,14 +1,15 @@
-//! What a worker does: one errand of its caller's, who may be gone by its end.
+//! What a worker does: one task of its caller's, who may be gone by its end.
 
-use super::Context;
+use super::{Context, login};
 use crate::arguments::{Environment, resolve_environment};
 use crate::driver::{self, Seams};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
+use crate::output;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
-use crate::session::{Delegation, Errand, Role};
+use crate::session::{Delegation, Errand, Role, Token};
 use crate::system;
-use crate::worker::{ARGUMENT, Request, Word, read_line, write_line};
+use crate::worker::{ARGUMENT, Request, Task, Word, read_line, write_line};
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -20,7 +21,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long a worker may outlast its deadline: as long as its claim does.
 const LAST_BREATH: Duration = Duration::from_secs(UNTIL_MARGIN_SECONDS.unsigned_abs());
 
-/// Does one errand, and tells the caller how it ended, if he still lives.
+/// Does one task, and tells the caller how it ended, if he still lives.
 pub fn run(environment: &Environment) -> anyhow::Result<()> {
     let (socket, request) = receive().map_err(|error| {
         let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::error::describe(&error));
@@ -33,17 +34,23 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
 
     let context = Context::new(globals, system::Clock::begun(request.elapsed));
     let caller = Caller { socket };
+    caller.hear(&Word::Began);
+    let done = match request.task {
+        Task::Refresh(errand) => refresh(errand, &context, &caller).map(|token| Word::Token(Box::new(token))),
+        Task::Import { document, refresh_token } => {
+            login::import(*document, refresh_token, &context).map(|document| Word::Stored(Box::new(document)))
+        }
+    };
+    context.network_warnings().for_each(|warning| output::warning(&warning));
+    caller.hear(&done.unwrap_or_else(Word::Failed));
+    Ok(())
+}
+
+fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, Failure> {
     let tell = |importance, what: &str| caller.hear(&Word::Told(importance, what.to_owned()));
     // The caller has read the same document, and warned.
-    let seams = Seams { tell: &tell, warn: &|_| {}, partner: &caller, ..context.seams() };
-    let settings = context.settings(request.errand.demand.clone(), Role::Worker(request.errand));
-    let result = driver::obtain(settings, &seams);
-    context.network_warnings().for_each(|warning| caller.hear(&Word::Warned(warning)));
-    caller.hear(&match result {
-        Ok(token) => Word::Token(Box::new(token)),
-        Err(failure) => Word::Failed(failure),
-    });
-    Ok(())
+    let seams = Seams { tell: &tell, warn: &|_| {}, partner: caller, ..context.seams() };
+    driver::obtain(context.settings(errand.demand.clone(), Role::Worker(errand)), &seams)
 }
 
 /// Who waits for this worker.

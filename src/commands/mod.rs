@@ -23,7 +23,7 @@ use crate::session::attempt::{Owner, Presence};
 use crate::session::{Delegation, Demand, Errand, Now, Role, Settings, Stored, Token};
 use crate::store::file::FileStore;
 use crate::system;
-use crate::worker;
+use crate::worker::{self, Ended, Word};
 use std::cell::OnceCell;
 use std::io::Read;
 use std::path::PathBuf;
@@ -115,6 +115,11 @@ impl Context {
         Seams { store: &self.store, endpoint: self, clock: self, partner: self, tell, warn: &output::warning }
     }
 
+    /// Has a worker do the task.
+    fn send(&self, task: worker::Task, lock: Option<&Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
+        worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
+    }
+
     /// The command that mends a missing login of this profile.
     pub fn login_command(&self) -> String {
         match self.globals.profile.as_str() {
@@ -172,7 +177,12 @@ impl driver::TokenEndpoint for Context {
 
 impl driver::Partner for Context {
     fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation {
-        worker::delegate(errand, &self.globals, self.clock.now().elapsed, lock, seams)
+        match self.send(worker::Task::Refresh(errand.clone()), lock, seams.tell) {
+            Ended::Saying(Word::Token(token)) => Delegation::Ended(Ok(*token)),
+            Ended::Saying(Word::Failed(failure)) => Delegation::Ended(Err(failure)),
+            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => Delegation::NoWorker,
+            Ended::Late => Delegation::Unanswered,
+        }
     }
 }
 
