@@ -26,6 +26,7 @@
 //! `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a new connection, and tries the next
 //! address of a name only where connecting failed.
 
+mod deadline;
 mod proxy;
 mod resolver;
 mod roots;
@@ -37,10 +38,10 @@ use crate::system::Environment;
 use roots::Roots;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::HeaderMap;
 use ureq::tls::TlsConfig;
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Error, SendBody};
 
 /// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
@@ -101,6 +102,8 @@ impl Client {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
             via: proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port())),
             timeout,
+            deadline: Instant::now() + timeout,
+            connect: CONNECT_LIMIT.min(timeout / 2),
             address,
         };
         Ok(exchange.run(request, proxy))
@@ -115,6 +118,9 @@ struct Exchange<'a> {
     /// The CA roots, for TLS.
     roots: Option<&'a Roots>,
     timeout: Duration,
+    deadline: Instant,
+    /// How long the looking up and the connecting may each take.
+    connect: Duration,
 }
 
 impl Exchange<'_> {
@@ -158,7 +164,6 @@ impl Exchange<'_> {
 
     /// An agent for one request: no connection outlives it.
     fn agent(&self, proxy: Option<ureq::Proxy>) -> Agent {
-        let connect = CONNECT_LIMIT.min(self.timeout);
         // The provider and the roots are given even where no TLS is expected: ureq's own defaults panic.
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -177,16 +182,19 @@ impl Exchange<'_> {
             .output_buffer_size(BUFFER)
             .user_agent(USER_AGENT)
             .accept("application/json")
-            .timeout_global(Some(self.timeout))
-            .timeout_resolve(Some(connect))
-            .timeout_connect(Some(connect))
+            .timeout_resolve(Some(self.connect))
+            .timeout_connect(Some(self.connect))
             .build();
-        Agent::with_parts(config, DefaultConnector::default(), resolver::Resolver)
+        Agent::with_parts(
+            config,
+            DefaultConnector::default().chain(deadline::Deadline(self.deadline)),
+            resolver::Resolver,
+        )
     }
 
     fn not_sent(&self, error: &Error) -> Outcome {
         let target = self.target();
-        let seconds = CONNECT_LIMIT.min(self.timeout).as_secs_f32();
+        let seconds = self.connect.as_secs_f32();
         Outcome::NotSent(match error {
             Error::Timeout(_) => format!("no connection to {target} within {seconds:.1} s"),
             error => format!("cannot connect to {target}: {}{}", causes(error), self.roots_in_use(error)),

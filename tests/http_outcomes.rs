@@ -199,7 +199,7 @@ fn a_peer_that_is_silent_in_tls_costs_the_timeout_and_proves_that_nothing_was_se
     let (port, _server) = serve(|mut stream| stream.read_to_end(&mut Vec::new()));
     let began = Instant::now();
     let text = not_sent(send(&https(port), SHORT));
-    assert_eq!(text, format!("no connection to 127.0.0.1:{port} within 0.4 s"));
+    assert_eq!(text, format!("no connection to 127.0.0.1:{port} within 0.2 s"));
     assert_bounded(began);
 }
 

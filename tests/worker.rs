@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 use support::*;
 
 const LOCKS: [&str; 3] = ["auto", "claim", "off"];
@@ -26,8 +28,16 @@ fn pid(raw: u32) -> Pid {
 
 /// Starts a refresh whose answer the server holds back after it rotated.
 fn held(server: &AuthorizationServer, command: &mut Command) -> (Process, Gate) {
+    held_by(Fault::HoldAnswer, server, command)
+}
+
+fn held_by(
+    hold: impl Fn(Gate) -> Fault,
+    server: &AuthorizationServer,
+    command: &mut Command,
+) -> (Process, Gate) {
     let gate = Gate::closed();
-    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    server.script(Endpoint::Token, [hold(gate.clone())]);
     let process = Process::start(command);
     server.wait_until(|counts| counts.rotations == 1);
     (process, gate)
@@ -183,6 +193,29 @@ fn where_no_worker_can_be_started_the_exchange_runs_in_place() {
         assert!(ran.stderr.contains("going on in place"), "{lock}: {}", ran.stderr);
         assert!(server.is_alive(&new.refresh_token), "{lock}");
         assert_eq!(server.counts().token_requests, 1, "{lock}");
+    }
+}
+
+/// A container that is paused beyond the deadline: what the server answered meanwhile lies in the socket.
+#[test]
+fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {
+    for lock in LOCKS {
+        let server = server(|settings| settings.replay = Replay::EndFamily);
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        // One that takes several reads: the first begins before the deadline, the others after it.
+        let hold = |gate| Fault::HoldHuge(gate, 100 << 10);
+        let (process, gate) =
+            held_by(hold, &server, &mut with_lock(&home, lock, &["--timeout", "1", "token"]));
+        let worker = spender(&home);
+        rustix::process::kill_process(pid(worker), Signal::STOP).unwrap();
+        gate.open();
+        server.wait_until(|counts| counts.released == 1);
+        // Its deadline of a second has begun before, and passes.
+        thread::sleep(Duration::from_secs(1));
+        rustix::process::kill_process(pid(worker), Signal::CONT).unwrap();
+        let ran = process.finish();
+        assert_that_nothing_is_lost(&server, &home, &old, worker, lock);
+        assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}");
     }
 }
 
