@@ -5,6 +5,8 @@
 
 mod support;
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpgid, getsid, kill_process_group};
 use std::fs::{self, File};
 use std::io::Read;
@@ -157,6 +159,29 @@ fn a_login_that_is_killed_while_it_imports_stores_the_grant_all_the_same() {
         assert!(server.is_alive(&stored.refresh_token), "{lock}");
         assert_eq!(server.counts().token_requests, 1, "{lock}");
     }
+}
+
+/// A shell's lock, and the pipe of whoever collects what its children print, are not the worker's to hold.
+#[test]
+fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let path = home.root.join("lock of a stranger");
+    let command = home.command(&["token"]);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "exec 9>\"$0\" && flock -x 9 && exec \"$@\""]).arg(&path);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env_clear().env("ONEGRANT_HOME", &home.state).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    let (process, gate) = held(&server, &mut shell);
+    let worker = spender(&home);
+    let lock = || rustix::fs::flock(File::open(&path).unwrap(), FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(lock(), Err(Errno::WOULDBLOCK));
+    process.signal(Signal::KILL);
+    assert_eq!(process.finish().code, -9);
+    assert!(is_running(worker));
+    assert_eq!(lock(), Ok(()));
+    gate.open();
+    wait_for("the end of the worker", || !is_running(worker));
 }
 
 /// Nobody waits for the caller's worker when it is the worker that dies: the caller goes on in place.

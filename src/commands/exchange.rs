@@ -23,6 +23,7 @@ const LAST_BREATH: Duration = Duration::from_secs(UNTIL_MARGIN_SECONDS.unsigned_
 
 /// Does one task, and tells the caller how it ended, if he still lives.
 pub fn run(environment: &Environment) -> anyhow::Result<()> {
+    system::close_inherited();
     let (socket, request) = receive().map_err(|error| {
         let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::error::describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant --help")

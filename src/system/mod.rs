@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The clocks. `elapsed` counts from the creation of this value.
@@ -46,6 +47,20 @@ pub fn unix_seconds(instant: SystemTime) -> UnixSeconds {
 /// Has the system end this process after that time, even where it hangs.
 pub fn end_after(time: Duration) {
     nix::unistd::alarm::set(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1));
+}
+
+/// Closes what this process was given beside stdin, stdout and stderr: somebody may wait for the end of a pipe, or for a
+/// lock, that the caller's own caller left open. To be called before anything is opened.
+pub fn close_inherited() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    let inherited: Vec<RawFd> = numbers.filter(|number| *number > 2).collect();
+    for descriptor in inherited {
+        // The one of the list itself is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
 }
 
 /// Sixteen random hexadecimal digits.
