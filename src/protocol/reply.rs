@@ -179,6 +179,13 @@ impl ServerError {
         }
     }
 
+    /// Code and description as one text, not yet fit to be shown; none where there is neither.
+    pub fn words(&self) -> Option<String> {
+        let words: Vec<&str> =
+            self.codes.first().into_iter().chain(&self.description).map(String::as_str).collect();
+        Some(words.join(": ")).filter(|words| !words.is_empty())
+    }
+
     /// Whether one of the codes is one of these words, in any case.
     pub fn is_any_of(&self, words: &[&str]) -> bool {
         self.find(self.codes.iter(), words).is_some()
