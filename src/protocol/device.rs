@@ -64,9 +64,12 @@ pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<Device
         _ => return Err(refusal(request, reply, now)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    // A person opens these, perhaps through a program: no scheme but the web's.
+    // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
+    // in part alone.
     let address = |name| {
-        text(name).filter(|url| url.starts_with("https://") || url.starts_with("http://")).map(printable)
+        let is_web = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
+        let is_whole = |url: &&str| printable(url) == *url && !url.contains(' ');
+        text(name).filter(is_web).filter(is_whole).map(str::to_owned)
     };
     Ok(DeviceAuthorization {
         device_code: text("device_code").map(Secret::new).ok_or_else(|| unusable("has no device_code"))?,
@@ -296,6 +299,20 @@ mod tests {
         }
         let google = ANSWER.replace("verification_uri", "verification_url");
         assert_eq!(authorization(&format!("{google}}}")).unwrap().verification_uri, "https://as.example/d");
+    }
+
+    #[test]
+    fn an_address_is_shown_whole_or_not_at_all() {
+        for complete in [
+            &format!("https://as.example/{}", "x".repeat(300)),
+            "https://as.example/\\u200bd",
+            "https://as.example/ d",
+        ] {
+            let body = format!(r#"{ANSWER},"verification_uri_complete":"{complete}"}}"#);
+            assert_eq!(authorization(&body).unwrap().verification_uri_complete, None, "{complete}");
+            let body = ANSWER.replace("https://as.example/d", complete);
+            assert_eq!(authorization(&format!("{body}}}")).unwrap_err().kind, Kind::Temporary, "{complete}");
+        }
     }
 
     #[test]
