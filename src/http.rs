@@ -26,7 +26,7 @@
 //! `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a new connection, and tries the next
 //! address of a name only where connecting failed.
 
-mod proxy;
+pub mod proxy;
 mod resolver;
 mod roots;
 
