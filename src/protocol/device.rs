@@ -73,7 +73,10 @@ pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<Device
     };
     Ok(DeviceAuthorization {
         device_code: text("device_code").map(Secret::new).ok_or_else(|| unusable("has no device_code"))?,
-        user_code: text("user_code").map(printable).ok_or_else(|| unusable("has no user_code"))?,
+        user_code: text("user_code")
+            .map(printable)
+            .filter(|code| !code.is_empty())
+            .ok_or_else(|| unusable("has no user_code"))?,
         // `verification_url` is Google's name for it.
         verification_uri: address("verification_uri")
             .or_else(|| address("verification_url"))
@@ -319,6 +322,10 @@ mod tests {
     fn an_unusable_answer_is_a_failure() {
         let cases = [
             ("{}", Kind::Temporary),
+            (
+                "{\"device_code\":\"d\",\"user_code\":\"\u{200b}\",\"verification_uri\":\"https://a\"}",
+                Kind::Temporary,
+            ),
             ("<html>", Kind::Temporary),
             (
                 r#"{"device_code":"d","user_code":"u","verification_uri":"file:///etc/passwd"}"#,

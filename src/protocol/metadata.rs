@@ -99,7 +99,8 @@ fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
             None => (authority, None),
         };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if host.is_empty() || host.len() > HOST_LIMIT || !host.bytes().all(is_name) {
+        let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+        if labels.any(str::is_empty) || host.len() > HOST_LIMIT || !host.bytes().all(is_name) {
             return None;
         }
         (host, port)
@@ -280,6 +281,8 @@ mod tests {
             "https://[x]/",
             "https:///token",
             "https://a%2eb/",
+            "https://./",
+            "https://a..b/",
             "ftp://as.example",
             "as.example",
             "",

@@ -354,6 +354,7 @@ mod tests {
             (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
             (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
+            (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
             (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
             // Temporary.
             (429, r#"{"error":"rate_limited"}"#, "Temporary { what: \"the server answered with status 429: rate_limited\""),
