@@ -108,6 +108,15 @@ pub fn own_text(text: &str) -> String {
 }
 
 fn shortened(text: &str, characters: usize) -> String {
+    let folded = cleaned(text);
+    match folded.char_indices().nth(characters) {
+        Some((end, _)) => folded.get(..end).unwrap_or_default().trim_end().to_owned(),
+        None => folded,
+    }
+}
+
+/// The whole of a stranger's text, on one line and without what steers a terminal.
+pub(crate) fn cleaned(text: &str) -> String {
     let cleaned: String = text
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })
@@ -120,17 +129,15 @@ fn shortened(text: &str, characters: usize) -> String {
         }
         folded.push_str(word);
     }
-    match folded.char_indices().nth(characters) {
-        Some((end, _)) => folded.get(..end).unwrap_or_default().to_owned(),
-        None => folded,
-    }
+    folded
 }
 
-/// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey).
+/// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey), and the tags, which no
+/// terminal shows and every copy holds.
 fn is_formatting(character: char) -> bool {
     matches!(character,
         '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -140,7 +147,8 @@ mod tests {
     #[test]
     fn strangers_text_loses_control_characters_and_length() {
         assert_eq!(printable("a\u{1b}[31mb\r\nc\td"), "a [31mb c d");
-        assert_eq!(printable("\u{202e}evil\u{200b}"), "evil");
+        assert_eq!(printable("\u{202e}evil\u{200b}\u{e0041}"), "evil");
+        assert_eq!(printable(&format!("{} b", "a".repeat(299))).len(), 299, "no space is left at the end");
         assert_eq!(printable(&"é".repeat(1000)).chars().count(), SHOWN_CHARACTERS);
     }
 

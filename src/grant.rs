@@ -330,6 +330,17 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_number_is_the_same_after_a_rewrite() {
+        let number = "-4.8456228468677253e-57";
+        let mut bytes = DOCUMENT.replace("[1]", number).into_bytes();
+        for _ in 0..3 {
+            bytes = Document::parse(&bytes).unwrap().to_bytes().unwrap();
+        }
+        let again: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(again["later"]["a"].to_string(), number);
+    }
+
+    #[test]
     fn each_kind_of_unreadable_file_is_told_apart() {
         let newer = r#"{"version":2,"session":"moved elsewhere"}"#;
         let cases: [(&str, Unreadable); 5] = [

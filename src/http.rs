@@ -27,7 +27,7 @@
 //! address of a name only where connecting failed.
 
 mod deadline;
-mod proxy;
+pub mod proxy;
 mod resolver;
 mod roots;
 

@@ -26,15 +26,18 @@ pub struct Globals {
 
 impl Globals {
     /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
-    /// it names the profile, and the store where `--store` did.
+    /// it names the profile, and the store where `--store` did. A directory that a terminal would show as another one
+    /// is left to the person.
     pub fn complete(&self, hint: &str, environment: &Environment) -> String {
         let Some(command) = hint.strip_prefix("onegrant ") else {
             return hint.to_owned();
         };
         let (mut completed, StoreAddress::File(directory)) = ("onegrant ".to_owned(), &self.store);
         if store(None, environment).ok().as_ref() != Some(&self.store) {
-            let directory = printable(&directory.display().to_string()).replace('\'', r"'\''");
-            completed.push_str(&format!("--store 'file:{directory}' "));
+            match directory.to_str().filter(|text| printable(text) == *text) {
+                Some(text) => completed.push_str(&format!("--store 'file:{}' ", text.replace('\'', r"'\''"))),
+                None => completed.push_str("--store file:DIR "),
+            }
         }
         if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
             completed.push_str(&format!("--profile {} ", self.profile));

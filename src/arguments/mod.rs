@@ -397,6 +397,7 @@ mod tests {
             ("token --store file:/s",     "onegrant login",               "onegrant --store 'file:/s' login"),
             ("token --store=file:it's -v", "onegrant --profile a login",  r"onegrant --store 'file:it'\''s' --profile a login"),
             ("token --store file:/s",     "try again",                    "try again"),
+            ("token --store file:/\u{1b}s", "onegrant login",             "onegrant --store file:DIR login"),
         ];
         for (words, hint, wanted) in cases {
             assert_eq!(run(words).0.complete(hint, &at_home()), wanted, "{words}");

@@ -8,10 +8,7 @@ use crate::system::{Environment, Setting};
 
 /// The proxy for this address. One that cannot be used is a failure: what is meant to be proxied is never sent
 /// directly. The failure shows the variable and not its value, which may hold a password.
-pub(super) fn proxy_for(
-    address: &Address,
-    environment: &Environment,
-) -> Result<Option<ureq::Proxy>, Failure> {
+pub fn proxy_for(address: &Address, environment: &Environment) -> Result<Option<ureq::Proxy>, Failure> {
     if address.is_loopback() || !address.is_secure || is_direct(address, environment.no_proxy.as_ref()) {
         return Ok(None);
     }

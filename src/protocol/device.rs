@@ -64,13 +64,19 @@ pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<Device
         _ => return Err(refusal(request, reply, now)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    // A person opens these, perhaps through a program: no scheme but the web's.
+    // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
+    // in part alone.
     let address = |name| {
-        text(name).filter(|url| url.starts_with("https://") || url.starts_with("http://")).map(printable)
+        let is_web = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
+        let is_whole = |url: &&str| printable(url) == *url && !url.contains(' ');
+        text(name).filter(is_web).filter(is_whole).map(str::to_owned)
     };
     Ok(DeviceAuthorization {
         device_code: text("device_code").map(Secret::new).ok_or_else(|| unusable("has no device_code"))?,
-        user_code: text("user_code").map(printable).ok_or_else(|| unusable("has no user_code"))?,
+        user_code: text("user_code")
+            .map(printable)
+            .filter(|code| !code.is_empty())
+            .ok_or_else(|| unusable("has no user_code"))?,
         // `verification_url` is Google's name for it.
         verification_uri: address("verification_uri")
             .or_else(|| address("verification_url"))
@@ -299,9 +305,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_shown_whole_or_not_at_all() {
+        for complete in [
+            &format!("https://as.example/{}", "x".repeat(300)),
+            "https://as.example/\\u200bd",
+            "https://as.example/ d",
+        ] {
+            let body = format!(r#"{ANSWER},"verification_uri_complete":"{complete}"}}"#);
+            assert_eq!(authorization(&body).unwrap().verification_uri_complete, None, "{complete}");
+            let body = ANSWER.replace("https://as.example/d", complete);
+            assert_eq!(authorization(&format!("{body}}}")).unwrap_err().kind, Kind::Temporary, "{complete}");
+        }
+    }
+
+    #[test]
     fn an_unusable_answer_is_a_failure() {
         let cases = [
             ("{}", Kind::Temporary),
+            (
+                "{\"device_code\":\"d\",\"user_code\":\"\u{200b}\",\"verification_uri\":\"https://a\"}",
+                Kind::Temporary,
+            ),
             ("<html>", Kind::Temporary),
             (
                 r#"{"device_code":"d","user_code":"u","verification_uri":"file:///etc/passwd"}"#,

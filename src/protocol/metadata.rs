@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// The longest URL that is taken, in bytes: what common servers accept.
 pub const URL_LIMIT: usize = 8192;
 
+/// The longest host, in bytes: what the longest name of RFC 1035 section 2.3.4 takes as text.
+const HOST_LIMIT: usize = 253;
+
 /// The parts of a URL that decide where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -96,7 +99,8 @@ fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
             None => (authority, None),
         };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        if host.is_empty() || !host.bytes().all(is_name) {
+        let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+        if labels.any(str::is_empty) || host.len() > HOST_LIMIT || !host.bytes().all(is_name) {
             return None;
         }
         (host, port)
@@ -277,6 +281,8 @@ mod tests {
             "https://[x]/",
             "https:///token",
             "https://a%2eb/",
+            "https://./",
+            "https://a..b/",
             "ftp://as.example",
             "as.example",
             "",
@@ -287,6 +293,8 @@ mod tests {
             assert!(!failure.message.contains("pw"), "{failure}");
         }
         assert!(endpoint_url(&format!("https://a/{}", "x".repeat(URL_LIMIT))).is_err());
+        assert!(endpoint_url(&format!("https://{}/", "x".repeat(HOST_LIMIT))).is_ok());
+        assert!(endpoint_url(&format!("https://{}/", "x".repeat(HOST_LIMIT + 1))).is_err());
     }
 
     #[test]

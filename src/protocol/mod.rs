@@ -15,7 +15,7 @@ mod reply;
 pub(crate) use reply::Content;
 pub use reply::{RETRY_AFTER_LIMIT, Reply};
 
-use crate::error::printable;
+use crate::error::{cleaned, printable};
 use crate::grant::{Document, Secret};
 use std::fmt;
 
@@ -124,9 +124,14 @@ impl Request {
     /// A POST request with these parameters, authenticated as the document says.
     fn post(url: &str, mut parameters: Parameters, document: &Document) -> Self {
         let authorization = client::authenticate(document, &mut parameters);
-        let mut hidden: Vec<Secret> = authorization.iter().filter_map(credentials).collect();
-        hidden.extend(document.secrets().into_iter().cloned());
-        Self { method: Method::Post, url: url.to_owned(), parameters, authorization, hidden }
+        let request = Self { method: Method::Post, parameters, ..Self::get(url, authorization) };
+        request.hiding(document)
+    }
+
+    /// Hides every secret of the document, too: one server has given or got them all.
+    fn hiding(mut self, document: &Document) -> Self {
+        self.hidden.extend(document.secrets().into_iter().cloned());
+        self
     }
 
     /// Every secret that this request tells the server, or that the server told before.
@@ -137,9 +142,9 @@ impl Request {
     }
 
     /// Words of the server that got this request, fit to be shown: without what it was told in confidence,
-    /// without control characters, not too long.
+    /// without control characters, not too long. Cleaned first: a character that is not shown could part a secret.
     pub fn shown(&self, text: &str) -> String {
-        printable(&redact(text, &self.secrets()))
+        printable(&redact(&cleaned(text), &self.secrets()))
     }
 }
 
@@ -151,20 +156,33 @@ fn credentials(authorization: &Secret) -> Option<Secret> {
 /// What stands in a text where a secret stood.
 const HIDDEN: &str = "[secret]";
 
-/// The text without these secrets, as they are and form-encoded. To be called before the text is shortened:
-/// half a token is a secret too.
+/// The text without these secrets: as they are, as they are shown, and form-encoded. Wherever they overlap, all that
+/// any of them covers is hidden at once: what one leaves of another is a secret too. To be called before the text is
+/// shortened: so is half a token.
 pub fn redact(text: &str, secrets: &[&Secret]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        let secret = secret.expose();
-        if secret.is_empty() {
-            continue;
-        }
-        text = text.replace(secret, HIDDEN);
+    let mut is_hidden = vec![false; text.len()];
+    for secret in secrets.iter().map(|secret| secret.expose()) {
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        text = text.replace(&encoded, HIDDEN);
+        for spelling in
+            [secret, &cleaned(secret), &encoded].into_iter().filter(|spelling| !spelling.is_empty())
+        {
+            for (start, found) in text.match_indices(spelling) {
+                is_hidden.iter_mut().skip(start).take(found.len()).for_each(|byte| *byte = true);
+            }
+        }
     }
-    text
+    let mut shown = String::with_capacity(text.len());
+    let mut was_hidden = false;
+    for (start, character) in text.char_indices() {
+        let is_hidden = is_hidden.get(start) == Some(&true);
+        match (is_hidden, was_hidden) {
+            (false, _) => shown.push(character),
+            (true, false) => shown.push_str(HIDDEN),
+            (true, true) => {}
+        }
+        was_hidden = is_hidden;
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -197,6 +215,30 @@ pub(crate) mod tests {
             redact("no a+b/c, no token=a%2Bb%2Fc&x", &[&token, &empty]),
             "no [secret], no token=[secret]&x"
         );
+    }
+
+    #[test]
+    fn nothing_is_left_of_secrets_that_overlap() {
+        let (token, longer, behind) = (Secret::new("abc"), Secret::new("abcdef"), Secret::new("fghi"));
+        for secrets in [[&token, &longer, &behind], [&behind, &longer, &token]] {
+            assert_eq!(redact("<abcdefghi> <abc>", &secrets), "<[secret]> <[secret]>");
+        }
+    }
+
+    #[test]
+    fn many_short_secrets_do_not_make_a_flood() {
+        let secret = Secret::new("e");
+        assert_eq!(redact(&"te".repeat(1000), &[&secret; 9]), "t[secret]".repeat(1000));
+    }
+
+    #[test]
+    fn a_character_that_is_not_shown_parts_no_secret() {
+        let request = Request::get("https://a/", Some(Secret::new("Bearer t0ken  t0ken")));
+        for text in
+            ["t0k\u{200b}en  t0ken", "t0ken\u{1b} \u{ad}t0ken", "t0ken  t0ken", "\u{feff}t0ken\tt0ken"]
+        {
+            assert_eq!(request.shown(text), "[secret]", "{text:?}");
+        }
     }
 
     #[test]

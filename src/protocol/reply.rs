@@ -1,5 +1,6 @@
 //! What servers answer, read by content: servers in the field mislabel it.
 
+use crate::error::printable;
 use crate::grant::UnixSeconds;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -89,7 +90,7 @@ impl Reply {
             return None;
         }
         let text = if is_page { page_text(&text) } else { text };
-        Some(text).filter(|text| !text.trim().is_empty())
+        Some(text).filter(|text| !printable(text).is_empty())
     }
 }
 
@@ -179,6 +180,13 @@ impl ServerError {
         }
     }
 
+    /// Code and description as one text, not yet fit to be shown; none where there is neither.
+    pub fn words(&self) -> Option<String> {
+        let words: Vec<&str> =
+            self.codes.first().into_iter().chain(&self.description).map(String::as_str).collect();
+        Some(words.join(": ")).filter(|words| !words.is_empty())
+    }
+
     /// Whether one of the codes is one of these words, in any case.
     pub fn is_any_of(&self, words: &[&str]) -> bool {
         self.find(self.codes.iter(), words).is_some()
@@ -194,8 +202,12 @@ impl ServerError {
     }
 }
 
+/// Text in which there is something to see.
 fn text(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).filter(|text| !text.trim().is_empty()).map(|text| text.trim().to_owned())
+    value
+        .and_then(Value::as_str)
+        .filter(|text| !printable(text).is_empty())
+        .map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -261,6 +273,7 @@ mod tests {
             (500, "<access_token>secret</access_token>", None),
             (500, "", None),
             (500, "<br>", None),
+            (500, "\u{200b}", None),
         ];
         for (status, body, wanted) in cases {
             let shown = reply(status, body).first_text().map(|text| crate::error::printable(&text));

@@ -1,7 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::reply::ServerError;
-use super::{Content, Parameters, Reply, Request, token};
+use super::{Content, Parameters, Reply, Request};
 use crate::grant::{Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
@@ -48,12 +48,7 @@ pub fn read(request: &Request, reply: &Reply) -> Revocation {
         return Revocation::Revoked;
     }
     let status = format!("the server answered with status {}", reply.status);
-    let said = match (error.codes.first(), error.description) {
-        (Some(code), description) => Some(token::words(code, description.as_deref())),
-        (None, Some(description)) => Some(description),
-        (None, None) => reply.first_text(),
-    };
-    Revocation::Failed(match said {
+    Revocation::Failed(match error.words().or_else(|| reply.first_text()) {
         Some(said) => format!("{status}: {}", request.shown(&said)),
         None => status,
     })

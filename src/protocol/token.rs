@@ -3,7 +3,7 @@
 use super::metadata::address_of;
 use super::reply::{Content, ServerError};
 use super::{Parameters, Reply, Request};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, printable};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -219,18 +219,19 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
 
+    let status = format!("the server answered with status {}", reply.status);
+    let retry_after = reply.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(
-            format!("the server answered with status {}{why}", reply.status),
-            request,
-            reply,
-            &error,
-        ),
-        retry_after: reply.wait(now),
+        what: with_text(format!("{status}{why}"), request, reply, &error),
+        retry_after,
     };
     match (reply.status, &content) {
         (429 | 500.., _) => temporary(""),
-        (300..400, _) => temporary(&format!(", a redirect{}, which is not followed", target(reply))),
+        // Where it points says more than its body.
+        (300..400, _) => Answer::Temporary {
+            what: format!("{status}, a redirect{}, which is not followed", target(reply)),
+            retry_after,
+        },
         (200..300, Content::CutShort) => Answer::Unknown {
             what: format!("the answer, with status {}, ends in the middle of its JSON", reply.status),
         },
@@ -252,14 +253,10 @@ fn refused(request: &Request, reply: &Reply, error: &ServerError, description: O
 
 /// Adds the words of the server, or the first text of a body that is not JSON.
 fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerError) -> String {
-    let mut words: Vec<String> = error.codes.first().into_iter().cloned().collect();
-    words.extend(error.description.clone());
-    if words.is_empty() && matches!(reply.content(), Content::Foreign) {
-        words.extend(reply.first_text());
-    }
-    if !words.is_empty() {
+    let is_foreign = matches!(reply.content(), Content::Foreign);
+    if let Some(words) = error.words().or_else(|| reply.first_text().filter(|_| is_foreign)) {
         what.push_str(": ");
-        what.push_str(&request.shown(&words.join(": ")));
+        what.push_str(&request.shown(&words));
     }
     what
 }
@@ -270,10 +267,10 @@ fn target(reply: &Reply) -> String {
     host.map(|host| format!(" to {host}")).unwrap_or_default()
 }
 
-/// The server's words in one text, for a failure: `error: description`.
+/// The words of an [`Answer`] in one text, for a failure: `error: description`, no longer than either may be.
 pub fn words(error: &str, description: Option<&str>) -> String {
     match description {
-        Some(description) => format!("{error}: {description}"),
+        Some(description) => printable(&format!("{error}: {description}")),
         None => error.to_owned(),
     }
 }
@@ -282,6 +279,7 @@ pub fn words(error: &str, description: Option<&str>) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
+    use crate::error::SHOWN_CHARACTERS;
 
     fn reply(status: u16, body: &str) -> Reply {
         Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
@@ -356,6 +354,7 @@ mod tests {
             (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
             (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
+            (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
             (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
             // Temporary.
             (429, r#"{"error":"rate_limited"}"#, "Temporary { what: \"the server answered with status 429: rate_limited\""),
@@ -394,6 +393,23 @@ mod tests {
             classify(&refresh(), &reply, 0),
             Answer::Temporary { what: wanted.to_owned(), retry_after: None }
         );
+    }
+
+    #[test]
+    fn no_answer_makes_a_long_text() {
+        let long = "x".repeat(SHOWN_CHARACTERS);
+        for error in ["invalid_grant", "access_denied", &long] {
+            let body = format!(r#"{{"error":"{error}","error_description":"{long}"}}"#);
+            let (Answer::InvalidGrant { error, description } | Answer::Refused { error, description, .. }) =
+                answer(400, &body)
+            else {
+                panic!("{body}")
+            };
+            assert_eq!(words(&error, description.as_deref()).len(), SHOWN_CHARACTERS);
+        }
+        let reply = Reply { location: Some(format!("https://{long}/")), ..reply(302, &long) };
+        let shown = format!("{:?}", classify(&refresh(), &reply, 0));
+        assert!(!shown.contains('x'), "{shown}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The userinfo endpoint (OpenID Connect Core section 5.3).
 
 use super::reply::{Content, ServerError};
-use super::token::words;
 use super::{Reply, Request, claims};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
@@ -21,7 +20,7 @@ pub enum Userinfo {
 pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
     let url = document.userinfo_endpoint.as_deref()?;
     let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
-    Some(Request::get(url, Some(authorization)))
+    Some(Request::get(url, Some(authorization)).hiding(document))
 }
 
 /// Reads the answer to `request`: JSON, or a signed token with the claims in it (OpenID Connect Core section
@@ -45,10 +44,7 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
     }
     let is_refusal = (400..500).contains(&reply.status) && reply.status != 429;
     let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
-    let said = match error.codes.first() {
-        Some(code) => Some(words(code, error.description.as_deref())),
-        None => error.description.or_else(|| reply.first_text()),
-    };
+    let said = error.words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let message = format!("the userinfo endpoint answered with status {}{said}", reply.status);
     Err(Failure::new(kind, message))
@@ -66,6 +62,7 @@ mod tests {
         document.userinfo_endpoint = Some("https://as.example/me".to_owned());
         let request = request(&document, &Secret::new("t0ken")).unwrap();
         assert_eq!(request.authorization.as_ref().map(Secret::expose), Some("Bearer t0ken"));
+        assert_eq!(request.shown("old-refresh, t0ken"), "[secret], [secret]");
         let cases = [
             (200, r#"{"sub":"me"}"#, "Ok(Claims("),
             (200, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln", "Ok(Claims("),

@@ -37,8 +37,8 @@ impl Environment {
         Self::from_lookup(|variable| env::var_os(variable))
     }
 
-    /// As curl does it: the name in lower case counts first.
-    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+    /// As curl does it: the name in lower case counts first. `lookup` is `std::env::var_os` but for tests.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let lookup = |variable: &str| lookup(variable).filter(|value| !value.is_empty());
         let first = |variables: &[&'static str]| {
             variables.iter().find_map(|variable| {
