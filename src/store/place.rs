@@ -115,7 +115,7 @@ fn digits(key: &str) -> &str {
     key.get(..KEY_DIGITS).unwrap_or(key)
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -2,7 +2,7 @@
 
 use super::durable::{create_beside, nonce, reserve, sync_directory, write_new};
 use super::file::FileStore;
-use super::place::{Place, failure};
+use super::place::{Place, failure, parent};
 use crate::error::Failure;
 use crate::system::SignalsHeld;
 use rustix::fs::Access;
@@ -27,11 +27,20 @@ impl FileStore {
         Ok(profiles)
     }
 
-    /// Creates the directory with mode 0700, and its parents.
+    /// Creates the directory with mode 0700, and its parents, durably: what is synced in a directory whose own name
+    /// is not goes with that name in a power cut.
     pub fn create_directory(&self) -> Result<(), Failure> {
+        let missing =
+            self.directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<&Path> = missing.collect();
         let mut builder = fs::DirBuilder::new();
         let created = builder.recursive(true).mode(0o700).create(&self.directory);
-        created.map_err(|error| failure("create", &self.directory, &error))
+        created.map_err(|error| failure("create", &self.directory, &error))?;
+        for path in missing {
+            // A parent that may not be read cannot be synced: its names are as safe as they get.
+            let _ = File::open(parent(path)).and_then(|directory| directory.sync_all());
+        }
+        Ok(())
     }
 
     /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the new path.
