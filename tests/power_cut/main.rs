@@ -44,7 +44,7 @@ struct Recording<'a> {
     lock: &'a str,
     ran: Ran,
     calls: Vec<Call>,
-    began: Remains,
+    began: Disk,
     before: Memory,
     after: Memory,
 }
@@ -69,6 +69,7 @@ struct Expected {
 }
 
 impl<'a> Recording<'a> {
+    /// Records the command on a disk where everything that is there is safe.
     fn of(
         home: &'a Home,
         server: &'a AuthorizationServer,
@@ -76,22 +77,30 @@ impl<'a> Recording<'a> {
         command: &mut Command,
         stdin: Option<&Path>,
     ) -> Self {
-        let began = remains(&home.root);
+        Self::on(Disk::holding(&remains(&home.root)), home, server, lock, command, stdin)
+    }
+
+    /// Records the command on a disk that may still forget what others did.
+    fn on(
+        began: Disk,
+        home: &'a Home,
+        server: &'a AuthorizationServer,
+        lock: &'a str,
+        command: &mut Command,
+        stdin: Option<&Path>,
+    ) -> Self {
         let before = server.memory();
         command.env("ONEGRANT_LOCK", lock);
         let (ran, calls) = record(home, command, stdin);
         let after = server.memory();
         let recording = Self { home, server, lock, ran, calls, began, before, after };
-        assert_eq!(
-            recording.disk_before(recording.calls.len()).seen(),
-            remains(&home.root),
-            "the model is right"
-        );
+        let end = recording.disk_before(recording.calls.len());
+        assert_eq!(end.seen(), remains(&home.root), "the model is right");
         recording
     }
 
     fn disk_before(&self, call: usize) -> Disk {
-        let mut disk = Disk::holding(&self.began);
+        let mut disk = self.began.clone();
         self.calls[..call].iter().for_each(|call| disk.perform(call));
         disk
     }
@@ -100,15 +109,15 @@ impl<'a> Recording<'a> {
         self.calls.iter().position(is_wanted).unwrap_or(self.calls.len())
     }
 
-    /// Everything that may be met after a power cut at any point. `safe_from`: the call after which nothing may be
-    /// lost any more.
-    fn aftermaths(&self, safe_from: usize) -> BTreeMap<Aftermath, Expected> {
+    /// Everything that may be met after a power cut at any point. `safe_from`: the call after which nothing may
+    /// be lost any more; none where nothing may be lost at all.
+    fn aftermaths(&self, safe_from: Option<usize>) -> BTreeMap<Aftermath, Expected> {
         let sent = self.first(|call| *call == Call::Sent);
         let received = self.first(|call| *call == Call::Received);
         let mut all: BTreeMap<Aftermath, Expected> = BTreeMap::new();
         for at in 0..=self.calls.len() {
             let is_over = at == self.calls.len();
-            let may_be_lost = at <= safe_from;
+            let may_be_lost = safe_from.is_some_and(|safe_from| at <= safe_from);
             let may_have_acted = [(at <= received).then_some(false), (at > sent).then_some(true)];
             for remains in self.disk_before(at).after_a_power_cut() {
                 for has_acted in may_have_acted.into_iter().flatten() {
@@ -125,7 +134,7 @@ impl<'a> Recording<'a> {
 
     /// Writes it out, as it is found after a reboot that took longer than any claim, and asks for a token.
     fn next_process(&self, aftermath: &Aftermath) -> Ran {
-        write_out(&self.home.root, &aftermath.remains);
+        write_out(&self.home.root, &aftermath.remains, rebooted);
         self.server.go_back_to(if aftermath.has_acted { &self.after } else { &self.before });
         self.server.reset_counts();
         run(self.home.command(&["token"]).env("ONEGRANT_LOCK", self.lock))
@@ -164,7 +173,7 @@ fn remains(root: &Path) -> Remains {
     all
 }
 
-fn write_out(root: &Path, remains: &Remains) {
+fn write_out(root: &Path, remains: &Remains, change: impl Fn(&[u8]) -> Vec<u8>) {
     for entry in fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
@@ -176,7 +185,7 @@ fn write_out(root: &Path, remains: &Remains) {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
             }
             Some(bytes) => {
-                fs::write(path, rebooted(bytes)).unwrap();
+                fs::write(path, change(bytes)).unwrap();
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
             }
         }
@@ -241,11 +250,11 @@ impl Outcome {
 #[track_caller]
 fn sweep(
     recording: &Recording,
-    safe_from: usize,
+    safe_from: Option<usize>,
     may_be: impl Fn(&Aftermath, &Expected, Outcome) -> bool,
 ) -> (usize, usize) {
     let (home, server) = (recording.home, recording.server);
-    let old = document_in(home, &recording.began).map(<[u8]>::to_vec);
+    let old = document_in(home, &recording.began.seen()).map(<[u8]>::to_vec);
     let end = recording.disk_before(recording.calls.len()).seen();
     let new = document_in(home, &end).map(<[u8]>::to_vec);
     let all = recording.aftermaths(safe_from);
@@ -268,7 +277,7 @@ fn sweep(
 
 /// The call that makes the server's answer safe: the first sync of a file after it came.
 fn answer_synced(recording: &Recording) -> usize {
-    let received = recording.first(|call| *call == Call::Received);
+    let received = recording.calls.iter().position(|call| *call == Call::Received).unwrap_or(0);
     let syncs =
         |call: &Call| matches!(call, Call::Sync { path } if path.to_string_lossy().contains("~answer."));
     received + recording.calls[received..].iter().position(syncs).unwrap()
@@ -332,29 +341,38 @@ fn a_power_cut_during_a_refresh_costs_nothing_once_the_answer_is_synced() {
             let recording = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
             assert_eq!(recording.ran, Ran::printed(&home.tokens().access_token));
             assert_evidence(&recording);
-            let swept = sweep(&recording, answer_synced(&recording), survives_a_refresh(replay));
+            let swept = sweep(&recording, Some(answer_synced(&recording)), survives_a_refresh(replay));
             assert_eq!(swept.1 > 0, replay != GRACE, "what cannot be helped is seen, and nothing else");
             told(&format!("refresh, {lock}, {name} server"), swept, began);
         }
     });
 }
 
-/// The power is cut a second time, while the answer is adopted that the first time left.
+/// A process was killed with its answer written, and the power is cut while the next one adopts that.
 #[test]
 #[ignore = "needs strace"]
-fn a_power_cut_during_an_adoption_costs_nothing() {
+fn a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced() {
     at_each_level(|lock| {
-        let began = Instant::now();
-        let server = server(|_| {});
-        let (home, _) = Home::with_grant(&server, EXPIRED);
-        let first = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
-        let synced = first.disk_before(answer_synced(&first) + 1).seen();
-        write_out(&home.root, &synced);
-        let second = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
-        assert_eq!(second.ran, Ran::printed(&home.tokens().access_token));
-        assert_eq!(second.first(|call| *call == Call::Sent), second.calls.len(), "no request");
-        let swept = sweep(&second, 0, |_, _, outcome| outcome == Outcome::Alive);
-        told(&format!("adoption, {lock}"), swept, began);
+        for is_synced in [false, true] {
+            let began = Instant::now();
+            let server = server(|_| {});
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let killed = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
+            let left = killed.disk_before(answer_synced(&killed) + usize::from(is_synced));
+            write_out(&home.root, &left.seen(), <[u8]>::to_vec);
+            let mut command = home.command(&["token"]);
+            let next = Recording::on(left, &home, &server, lock, &mut command, None);
+            assert_eq!(next.ran, Ran::printed(&home.tokens().access_token));
+            assert_eq!(next.first(|call| *call == Call::Sent), next.calls.len(), "no request");
+            let safe_from = if is_synced { None } else { Some(answer_synced(&next)) };
+            let swept = sweep(&next, safe_from, |_, expected, outcome| match outcome {
+                Outcome::Alive => true,
+                Outcome::Lost => expected.may_be_lost,
+                Outcome::Absent | Outcome::Ended => false,
+            });
+            let state = if is_synced { "synced" } else { "not synced" };
+            told(&format!("adoption of an answer that was {state}, {lock}"), swept, began);
+        }
     });
 }
 
@@ -369,7 +387,7 @@ fn a_power_cut_during_a_temporary_failure_costs_nothing() {
         let recording = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
         assert_eq!(recording.ran.code, 4);
         assert_evidence(&recording);
-        let swept = sweep(&recording, 0, |_, _, outcome| outcome == Outcome::Alive);
+        let swept = sweep(&recording, None, |_, _, outcome| outcome == Outcome::Alive);
         told(&format!("temporary failure, {lock}"), swept, began);
     });
 }
@@ -384,7 +402,8 @@ fn a_power_cut_while_a_dead_session_is_cleared_leaves_the_old_document_or_the_cl
         server.end_grant(&issued.refresh_token);
         let recording = Recording::of(&home, &server, lock, &mut home.command(&["token"]), None);
         assert_eq!(recording.ran.code, 3);
-        let swept = sweep(&recording, 0, |_, _, outcome| matches!(outcome, Outcome::Ended | Outcome::Lost));
+        let swept =
+            sweep(&recording, None, |_, _, outcome| matches!(outcome, Outcome::Ended | Outcome::Lost));
         told(&format!("clearing, {lock}"), swept, began);
     });
 }
@@ -411,7 +430,7 @@ fn a_power_cut_during_a_login_leaves_the_old_session_or_the_new_one() {
     let mut command = import(&home, &server, &given, &home.state);
     let recording = Recording::of(&home, &server, "auto", &mut command, Some(&home.root.join("stdin")));
     assert_eq!(recording.ran.code, 0, "{:?}", recording.ran);
-    let swept = sweep(&recording, 0, |_, _, outcome| outcome == Outcome::Alive);
+    let swept = sweep(&recording, None, |_, _, outcome| outcome == Outcome::Alive);
     told("login over an old session", swept, began);
 }
 
@@ -433,7 +452,7 @@ fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
             Outcome::Absent => !expected.is_over,
             outcome => outcome == Outcome::Alive,
         };
-        let swept = sweep(&recording, 0, is_allowed);
+        let swept = sweep(&recording, None, is_allowed);
         told(
             &format!("first login, directory {}", if is_missing { "missing" } else { "there" }),
             swept,
@@ -457,6 +476,6 @@ fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_told_dead() {
         Outcome::Absent => aftermath.has_acted,
         Outcome::Lost => false,
     };
-    let swept = sweep(&recording, 0, is_allowed);
+    let swept = sweep(&recording, None, is_allowed);
     told("logout", swept, began);
 }
