@@ -2,10 +2,12 @@
 
 use super::durable::{create_beside, nonce, reserve, sync_directory, write_new};
 use super::file::FileStore;
+use super::open;
 use super::place::{Place, failure, parent};
 use crate::error::Failure;
 use crate::system::SignalsHeld;
 use rustix::fs::Access;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -14,15 +16,12 @@ use std::path::{Path, PathBuf};
 impl FileStore {
     /// The profiles in `directory`, sorted. None where the directory is missing.
     pub fn profiles(directory: &Path) -> Result<Vec<String>, Failure> {
-        let entries = match fs::read_dir(directory) {
+        let names = match open::names_in(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| failure("read", directory, &error))?,
         };
-        let mut profiles = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| failure("read", directory, &error))?.file_name();
-            profiles.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
-        }
+        let profile = |name: &OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
+        let mut profiles: Vec<String> = names.iter().filter_map(profile).collect();
         profiles.sort();
         Ok(profiles)
     }
