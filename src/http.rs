@@ -154,6 +154,9 @@ impl Exchange<'_> {
             retry_after: header("retry-after"),
             date: header("date"),
             location: header("location"),
+            ends_with_connection: ["content-length", "transfer-encoding"]
+                .iter()
+                .all(|name| response.headers().get(*name).is_none()),
             body: Vec::new(),
         };
         match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {

@@ -104,11 +104,14 @@ fn call(path: &Path, patience: Patience) -> Answer {
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match patience {
-        Patience::Try => match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Guard { file: Some(file) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        },
+        Patience::Try => {
+            let tried = retry(|| match FileExt::try_lock(&file) {
+                Ok(()) => Ok(true),
+                Err(TryLockError::WouldBlock) => Ok(false),
+                Err(TryLockError::Error(error)) => Err(error),
+            });
+            Ok(tried?.then(|| Guard { file: Some(file) }))
+        }
         // All who wait for a release hold the lock shared for a moment, together.
         Patience::Release => {
             retry(|| FileExt::lock_shared(&file))?;
@@ -122,7 +125,7 @@ fn call(path: &Path, patience: Patience) -> Answer {
 }
 
 /// A lock call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
-fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -212,8 +212,8 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name)
 }
 
-/// A TLS server of the private CA that answers one request.
-fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<()>) {
+/// A TLS server of the private CA that answers one request. It returns whether it has seen it.
+fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<bool>) {
     serve(move |stream| {
         let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
@@ -226,10 +226,12 @@ fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<()>) {
         let connection = ServerConnection::new(Arc::new(config)).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         // A client that refuses the certificate ends here.
-        if read_request(&mut stream).is_ok() {
+        let has_seen = read_request(&mut stream).is_ok();
+        if has_seen {
             let _ = stream.write_all(bytes);
             let _ = stream.flush();
         }
+        has_seen
     })
 }
 
@@ -264,6 +266,55 @@ fn a_tls_connection_that_ends_too_early_loses_the_answer() {
     let (port, _server) =
         answering_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"access_token\":\"a\"");
     lost(Client::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap());
+}
+
+/// Carries bytes between one client and a server, and `length` of the server's. It returns how many of these there
+/// were.
+fn carrying(upstream: u16, length: usize) -> (u16, JoinHandle<usize>) {
+    serve(move |mut client| {
+        let mut server = TcpStream::connect(("127.0.0.1", upstream)).unwrap();
+        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || {
+            let _ = io::copy(&mut from_client, &mut to_server);
+            let _ = to_server.shutdown(Shutdown::Write);
+        });
+        let passed = io::copy(&mut (&mut server).take(u64::try_from(length).unwrap()), &mut client);
+        // Both hear that it is over.
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+        usize::try_from(passed.unwrap_or_default()).unwrap()
+    })
+}
+
+/// How far apart the bytes are at which TLS is cut: each of them costs a handshake.
+const TLS_STRIDE: usize = 13;
+
+/// What proves that nothing was sent must be true: then the server has seen no request.
+#[test]
+fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer() {
+    let exchange = |length| {
+        let (upstream, server) = answering_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        let (port, carrier) = carrying(upstream, length);
+        let outcome = Client::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap();
+        (outcome, carrier.join().unwrap(), server.join().unwrap())
+    };
+    let (outcome, whole, _) = exchange(usize::MAX);
+    assert_eq!(answered(outcome).body, b"{}");
+    let (mut unsent, mut lost) = (0, 0);
+    for length in (0..whole).step_by(TLS_STRIDE) {
+        match exchange(length) {
+            (Outcome::NotSent(text), _, has_seen) => {
+                assert!(!has_seen, "after {length} of {whole} bytes: {text}");
+                unsent += 1;
+            }
+            (Outcome::Lost(_), ..) => lost += 1,
+            // What is missing is TLS's own farewell.
+            (Outcome::Answered(reply), ..) => {
+                assert_eq!(reply.body, b"{}", "after {length} of {whole} bytes")
+            }
+        }
+    }
+    assert!(unsent > 10 && lost > 0, "{unsent} not sent, {lost} lost");
 }
 
 #[test]

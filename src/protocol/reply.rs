@@ -17,6 +17,8 @@ pub struct Reply {
     pub date: Option<String>,
     /// The `Location` header (RFC 9110 section 10.2.2).
     pub location: Option<String>,
+    /// Nothing but the end of the connection told where the body ends: an empty one may never have begun.
+    pub ends_with_connection: bool,
     /// The body.
     pub body: Vec<u8>,
 }

@@ -235,6 +235,11 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         (200..300, Content::CutShort) => Answer::Unknown {
             what: format!("the answer, with status {}, ends in the middle of its JSON", reply.status),
         },
+        (200..300, Content::Foreign) if reply.body.is_empty() && reply.ends_with_connection => {
+            Answer::Unknown {
+                what: format!("the answer, with status {}, ends before its body", reply.status),
+            }
+        }
         (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
         (200..300, Content::Members(_)) if has_token => {
             temporary(" and an access token that is empty or holds control characters")

@@ -4,6 +4,10 @@ use crate::error::{Failure, Kind, own_text};
 use crate::grant::{Secret, Session, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
+/// How far ahead a claim may lie whose owner cannot be seen, in seconds. A wrong time zone makes some hours; a claim
+/// from beyond a day was made by a clock that has been set right since, and would bind everybody for years.
+const CLOCKS_APART_SECONDS: i64 = 24 * 60 * 60;
+
 /// A process, told apart from every other one that ever ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -186,6 +190,11 @@ impl Sighting {
     }
 
     fn may_run(&self, now: UnixSeconds) -> bool {
-        self.owner != Presence::Gone && now < self.attempt.until
+        let ahead = self.attempt.at.saturating_sub(now);
+        match self.owner {
+            Presence::Gone => false,
+            Presence::Alive => now < self.attempt.until,
+            Presence::Unknown => now < self.attempt.until && ahead <= CLOCKS_APART_SECONDS,
+        }
     }
 }

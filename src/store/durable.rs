@@ -5,7 +5,7 @@ use super::place::{Place, failure};
 use crate::error::Failure;
 use crate::system;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -70,7 +70,7 @@ pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
     if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
         return Err(Errno::FBIG.into());
     }
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes)) {
         Ok(()) => {}
         // Without the call, writing finds out; the room is given back, but it was there a moment ago.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

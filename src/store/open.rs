@@ -3,9 +3,11 @@
 
 use crate::error::Failure;
 use crate::grant::DOCUMENT_LIMIT;
-use rustix::fs::OFlags;
+use rustix::fs::{Dir, OFlags};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
@@ -41,6 +43,15 @@ pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)>
     }
     bytes.truncate(filled);
     Ok((bytes, metadata))
+}
+
+/// The names in a directory. `std::fs::read_dir` panics where closing the directory fails.
+pub(super) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::new(File::open(directory)?)? {
+        names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
+    }
+    Ok(names)
 }
 
 /// Creates a file that was not there, mode 0600: a name of ours cannot have been prepared by anybody.

@@ -81,15 +81,13 @@ impl Place {
     pub fn sidecars(&self) -> io::Result<Vec<(String, PathBuf)>> {
         let stem = self.stem.as_encoded_bytes();
         let mut sidecars = Vec::new();
-        for entry in std::fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
+        for name in open::names_in(&self.directory)? {
             let suffix =
                 name.as_encoded_bytes().strip_prefix(stem).and_then(|rest| str::from_utf8(rest).ok());
             if let Some(suffix) = suffix
                 && [RECORD, ANSWER, TEMPORARY].iter().any(|kind| suffix.starts_with(kind))
             {
-                sidecars.push((suffix.to_owned(), entry.path()));
+                sidecars.push((suffix.to_owned(), self.directory.join(&name)));
             }
         }
         Ok(sidecars)
@@ -115,7 +113,7 @@ fn digits(key: &str) -> &str {
     key.get(..KEY_DIGITS).unwrap_or(key)
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -2,10 +2,12 @@
 
 use super::durable::{create_beside, nonce, reserve, sync_directory, write_over};
 use super::file::FileStore;
-use super::place::{Place, failure};
+use super::open;
+use super::place::{Place, failure, parent};
 use crate::error::Failure;
 use crate::system::SignalsHeld;
 use rustix::fs::Access;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -14,24 +16,30 @@ use std::path::{Path, PathBuf};
 impl FileStore {
     /// The profiles in `directory`, sorted. None where the directory is missing.
     pub fn profiles(directory: &Path) -> Result<Vec<String>, Failure> {
-        let entries = match fs::read_dir(directory) {
+        let names = match open::names_in(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| failure("read", directory, &error))?,
         };
-        let mut profiles = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| failure("read", directory, &error))?.file_name();
-            profiles.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
-        }
+        let profile = |name: &OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
+        let mut profiles: Vec<String> = names.iter().filter_map(profile).collect();
         profiles.sort();
         Ok(profiles)
     }
 
-    /// Creates the directory with mode 0700, and its parents.
+    /// Creates the directory with mode 0700, and its parents, durably: what is synced in a directory whose own name
+    /// is not goes with that name in a power cut.
     pub fn create_directory(&self) -> Result<(), Failure> {
+        let missing =
+            self.directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<&Path> = missing.collect();
         let mut builder = fs::DirBuilder::new();
         let created = builder.recursive(true).mode(0o700).create(&self.directory);
-        created.map_err(|error| failure("create", &self.directory, &error))
+        created.map_err(|error| failure("create", &self.directory, &error))?;
+        for path in missing {
+            // A parent that may not be read cannot be synced: its names are as safe as they get.
+            let _ = File::open(parent(path)).and_then(|directory| directory.sync_all());
+        }
+        Ok(())
     }
 
     /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the new path.

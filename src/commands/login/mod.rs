@@ -84,6 +84,11 @@ fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result
         Some(guard) => Some(guard),
         None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
     };
+    // The grant is nowhere else: a store that failed for a moment is tried once more.
+    replace(&bytes, context).or_else(|_| replace(&bytes, context))
+}
+
+fn replace(bytes: &[u8], context: &Context) -> Result<(), Failure> {
     if let Existing::Unreadable = driver::read_for_login(&context.store, context)? {
         let aside = context.store.set_aside()?;
         let message =
@@ -93,7 +98,7 @@ fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result
     for _ in 0..MAX_STORES {
         let snapshot = context.store.read()?;
         let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
-        match context.store.replace(&expected, &bytes, None) {
+        match context.store.replace(&expected, bytes, None) {
             Written::Done => return Ok(()),
             Written::Lost(_) | Written::Unknown => continue,
             Written::Failed { failure, .. } => return Err(failure),
