@@ -74,11 +74,12 @@ impl fmt::Display for Call {
 }
 
 /// Calls that change neither bytes nor names. Owner and mode are not followed: the model gives every file mode 0600.
-const HARMLESS: [&str; 27] = [
+const HARMLESS: [&str; 28] = [
     "access",
     "chdir",
     "chroot",
     "close",
+    "dup2",
     "epoll_ctl",
     "execve",
     "faccessat",
@@ -110,7 +111,7 @@ const HARMLESS_TOO: [&str; 8] =
 pub fn record(home: &Home, command: &Command, stdin: Option<&Path>) -> (Ran, Vec<Call>) {
     let log = home.root.join("trace");
     let output = format!("-o{}", log.display());
-    let options = ["-f", "-qq", "-y", "-xx", "-s1000000", "-etrace=%file,%desc,%network", &output];
+    let options = ["-f", "-qq", "-yy", "-xx", "-s1000000", "-etrace=%file,%desc,%network", &output];
     let mut traced = wrapped("strace", &options, command);
     if let Some(path) = stdin {
         traced.stdin(std::fs::File::open(path).unwrap());
@@ -156,8 +157,10 @@ fn call(line: &str, root: &Path) -> Option<Call> {
     let number = |at: usize| arguments[at].parse::<usize>().unwrap();
     let path = |at: usize| path_at(&arguments, at);
     match name {
-        "sendto" | "sendmsg" => return is_socket(arguments[0]).then_some(Call::Sent),
-        "recvfrom" | "recvmsg" => return (is_socket(arguments[0]) && result > 0).then_some(Call::Received),
+        "sendto" | "sendmsg" => return is_of_the_server(arguments[0]).then_some(Call::Sent),
+        "recvfrom" | "recvmsg" => {
+            return (is_of_the_server(arguments[0]) && result > 0).then_some(Call::Received);
+        }
         _ => {}
     }
     // A network that is not the server's, and files that are not the store's.
@@ -206,9 +209,11 @@ fn renamed(name: &str, from: PathBuf, to: PathBuf) -> Call {
     if name.starts_with("link") { Call::Link { from, to } } else { Call::Rename { from, to } }
 }
 
-fn is_socket(argument: &str) -> bool {
-    let text = argument.split_once('<').map(|(_, decoration)| decoded(decoration)).unwrap_or_default();
-    text.starts_with(b"socket:")
+/// Caller and worker talk to each other through a socket of another kind.
+fn is_of_the_server(argument: &str) -> bool {
+    argument
+        .split_once('<')
+        .is_some_and(|(_, kind)| kind.starts_with("TCP") || decoded(kind).starts_with(b"TCP"))
 }
 
 /// The path of a descriptor, as the kernel knows it at that moment; none for what is no file.
