@@ -1,10 +1,11 @@
 //! Failures: what failed and why, what mends it, and the one table of exit codes.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::process::ExitCode;
 
 /// What the caller can do next. The number is the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A defect of ours: report it.
     Defect = 1,
@@ -51,7 +52,7 @@ impl From<Kind> for ExitCode {
 /// A failure as a person meets it: `onegrant: MESSAGE`, then `hint: HINT`.
 ///
 /// The message names what failed and why, in that order, and holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Failure {
     /// What the caller can do next.
     pub kind: Kind,

@@ -1,5 +1,6 @@
 //! The document: what a store keeps for a profile (format version 1), and the secrets in it.
 
+use crate::error::{Failure, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -42,6 +43,12 @@ impl Secret {
 pub fn hexadecimal(bytes: &[u8]) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The JSON of what is stored. A failure is a defect of ours: nothing that is stored can have no JSON.
+pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(value)
+        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write what is to be stored: {error}")))
 }
 
 impl fmt::Debug for Secret {
@@ -256,9 +263,9 @@ impl Document {
         }
     }
 
-    /// The bytes of the document, ending in a newline.
-    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(self)?;
+    /// The bytes of the document, ending in a newline. A failure is a defect of ours.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
+        let mut bytes = json_bytes(self)?;
         bytes.push(b'\n');
         Ok(bytes)
     }

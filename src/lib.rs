@@ -6,6 +6,7 @@
 //! main ─ lib ─ arguments, cli, help       words to a command
 //!          └── commands                   gather, call, print
 //!               ├── driver                the loop: does what session says, through
+//!               │    ├── worker           the exchange in a process that outlives its caller
 //!               │    ├── store ─ lock     bytes and revisions; the advisory lock
 //!               │    └── oauth ─ http     protocol messages over HTTP
 //!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
@@ -37,6 +38,7 @@ pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod system;
+pub mod worker;
 
 use arguments::{Environment, Parsed};
 use cli::Command;
@@ -49,11 +51,16 @@ use std::process::ExitCode;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let clock = system::Clock::start();
     let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
+        let ended = commands::exchange::run(&environment);
+        return ended.map_or_else(|error| report(&error, str::to_owned), |()| ExitCode::SUCCESS);
+    }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
             let result = dispatch(&command, &context);
-            context.tell_network_warnings();
+            context.network_warnings().for_each(|warning| output::warning(&warning));
             match result {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => report(&error, |hint| context.globals.complete(hint, &environment)),

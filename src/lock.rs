@@ -24,13 +24,18 @@ const STACK_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Guard {
     /// Closing it unlocks. Locks belong to the open file, and it is not inherited by an `exec`.
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 impl Guard {
     /// A guard of nothing, for who waited for a release.
     pub fn none() -> Self {
-        Self { _file: None }
+        Self { file: None }
+    }
+
+    /// The same lock once more: it is held until both are dropped.
+    pub fn share(&self) -> io::Result<Option<File>> {
+        self.file.as_ref().map(File::try_clone).transpose()
     }
 }
 
@@ -100,7 +105,7 @@ fn call(path: &Path, patience: Patience) -> Answer {
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match patience {
         Patience::Try => match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Guard { _file: Some(file) })),
+            Ok(()) => Ok(Some(Guard { file: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         },
@@ -111,7 +116,7 @@ fn call(path: &Path, patience: Patience) -> Answer {
         }
         Patience::Queue => {
             retry(|| FileExt::lock(&file))?;
-            Ok(Some(Guard { _file: Some(file) }))
+            Ok(Some(Guard { file: Some(file) }))
         }
     }
 }

@@ -20,7 +20,7 @@ fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a refresh and kills it when its request has met this fault. What it left is on the disk.
+/// Starts a refresh and kills it, worker and all, when its request has met this fault. What it left is on the disk.
 fn killed(server: &AuthorizationServer, home: &Home, lock: &str, fault: Fault) -> u32 {
     let before = server.counts();
     let acts = u64::from(fault.acts());
@@ -29,11 +29,9 @@ fn killed(server: &AuthorizationServer, home: &Home, lock: &str, fault: Fault) -
     server.wait_until(|counts| {
         counts.refreshes > before.refreshes && counts.rotations == before.rotations + acts
     });
-    let pid = process.pid();
-    process.signal(Signal::KILL);
-    assert_eq!(process.finish().code, -9);
+    let worker = kill_with_worker(process, home);
     assert_eq!(home.attempts().len(), 1, "the claim was on disk before the refresh token left");
-    pid
+    worker
 }
 
 #[test]
@@ -106,8 +104,7 @@ fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
         });
-        first.signal(Signal::KILL);
-        assert_eq!(first.finish().code, -9);
+        kill_with_worker(first, &home);
         let ran = crowd.finish();
         let token = format!("{}\n", home.tokens().access_token);
         assert!(ran.iter().all(|ran| ran.code == 0 && ran.stdout == token), "{lock}: {ran:?}");
@@ -332,12 +329,13 @@ fn a_logout_waits_for_a_refresh() {
     }
 }
 
-/// Whether a thread of it stands in a queue of the kernel's lock table.
+/// Whether it, or its worker, stands in a queue of the kernel's lock table.
 fn waits_for_a_lock(pid: u32) -> bool {
+    let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let own = pid.to_string();
+    let is_its = |word: &str| word == own || workers.split_whitespace().any(|worker| worker == word);
     let table = fs::read_to_string("/proc/locks").unwrap();
-    table
-        .lines()
-        .any(|line| line.contains("->") && line.split_whitespace().any(|word| word == pid.to_string()))
+    table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
 fn import(home: &Home, server: &AuthorizationServer, lock: &str, refresh_token: &str) -> Command {

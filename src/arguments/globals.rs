@@ -129,6 +129,12 @@ pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, 
     })
 }
 
+/// What holds for a command without options.
+pub fn resolve_environment(environment: &Environment) -> Result<Globals, Failure> {
+    let (profile, store, timeout) = (None, None, None);
+    resolve(&Arguments { profile, store, timeout, verbose: 0, version: false, command: None }, environment)
+}
+
 fn set(variable: &Option<OsString>) -> Option<&OsStr> {
     variable.as_deref().filter(|value| !value.is_empty())
 }

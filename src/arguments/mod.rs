@@ -8,7 +8,7 @@
 
 mod globals;
 
-pub use globals::{Environment, Globals, ProfileName, StoreAddress, resolve};
+pub use globals::{Environment, Globals, ProfileName, StoreAddress, resolve, resolve_environment};
 
 use crate::cli::{self, Arguments, Command};
 use crate::error::{Failure, Kind, printable};

@@ -34,7 +34,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
         false => revocation::revoke(context.client(), &stored.document, context.left().max(REVOCATION_LEAST)),
     };
     let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
-    let placeholder = logged_out.to_bytes().map_err(|error| Failure::new(Kind::Defect, error.to_string()))?;
+    let placeholder = logged_out.to_bytes()?;
     let at_server = match revocation {
         Some(Revocation::Revoked) => "revoked at the server, but not deleted here",
         _ => "cannot log out",

@@ -1,5 +1,6 @@
 //! One file a command: gather, call, print.
 
+pub mod exchange;
 pub mod login;
 pub mod logout;
 pub mod profiles;
@@ -13,14 +14,16 @@ use crate::driver::{self, Clock, Seams};
 use crate::error::{Failure, Kind, describe};
 use crate::grant::{Document, Secret};
 use crate::http::Client;
+use crate::lock::Guard;
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
 use crate::output;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
-use crate::session::{Demand, Now, Settings, Stored, Token};
+use crate::session::{Delegation, Demand, Errand, Now, Role, Settings, Stored, Token};
 use crate::store::file::FileStore;
 use crate::system;
+use crate::worker::{self, Ended, Word};
 use std::cell::OnceCell;
 use std::io::Read;
 use std::path::PathBuf;
@@ -64,28 +67,31 @@ impl Context {
         self.client.get_or_init(|| Client::new(&system::Environment::read()))
     }
 
-    /// Tells what was wrong with the network's configuration without being an error.
-    pub fn tell_network_warnings(&self) {
-        for warning in self.client.get().map(Client::warnings).unwrap_or_default() {
-            output::warning(&Failure::new(Kind::Usage, warning.clone()));
-        }
+    /// What was wrong with the network's configuration without being an error.
+    pub fn network_warnings(&self) -> impl Iterator<Item = Failure> {
+        let warnings = self.client.get().map(Client::warnings).unwrap_or_default();
+        warnings.iter().map(|warning| Failure::new(Kind::Usage, warning.clone()))
     }
 
     /// Gets a token, refreshing if it must, and tells the warnings that come with it.
     pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
-        let settings = Settings {
-            profile: self.globals.profile.to_string(),
-            demand,
-            lock_use: self.globals.lock,
-            deadline: self.globals.timeout,
-            owner: Owner::default(),
-            nonce: String::new(),
-        };
-        let token = driver::obtain(settings, &self.seams())?;
+        let token = driver::obtain(self.settings(demand, Role::Caller), &self.seams())?;
         for warning in &token.warnings {
             output::warning(warning);
         }
         Ok(token)
+    }
+
+    fn settings(&self, demand: Demand, role: Role) -> Settings {
+        Settings {
+            profile: self.globals.profile.to_string(),
+            demand,
+            lock_use: self.globals.lock,
+            role,
+            deadline: self.globals.timeout,
+            owner: Owner::default(),
+            nonce: String::new(),
+        }
     }
 
     /// Reads the document without a lock, and warns of loose permissions.
@@ -106,7 +112,12 @@ impl Context {
             1 => &|importance, what| tell(importance <= 1, what),
             _ => &|_, what| tell(true, what),
         };
-        Seams { store: &self.store, endpoint: self, clock: self, tell, warn: &output::warning }
+        Seams { store: &self.store, endpoint: self, clock: self, partner: self, tell, warn: &output::warning }
+    }
+
+    /// Has a worker do the task.
+    fn send(&self, task: worker::Task, lock: Option<&Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
+        worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
     }
 
     /// The command that mends a missing login of this profile.
@@ -161,6 +172,17 @@ impl driver::TokenEndpoint for Context {
 
     fn revoke(&self, document: &Document, timeout: Duration) {
         oauth::revocation::revoke(self.client(), document, timeout);
+    }
+}
+
+impl driver::Partner for Context {
+    fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation {
+        match self.send(worker::Task::Refresh(errand.clone()), lock, seams.tell) {
+            Ended::Saying(Word::Token(token)) => Delegation::Ended(Ok(*token)),
+            Ended::Saying(Word::Failed(failure)) => Delegation::Ended(Err(failure)),
+            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => Delegation::NoWorker,
+            Ended::Late => Delegation::Unanswered,
+        }
     }
 }
 

@@ -7,15 +7,15 @@ mod visiting;
 pub use reading::{Existing, read_document, read_for_login};
 pub use visiting::{enter, find_rejected, lock_level};
 
-use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::error::Failure;
+use crate::grant::{Document, Secret, json_bytes};
 use crate::lock::{Guard, Locked};
 use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    Claiming, Event, Level, Locking, Machine, Now, Patience, Replacement, Result, Revision, Settings, Step,
-    Stored, View,
+    Claiming, Delegation, Errand, Event, Level, Locking, Machine, Now, Patience, Replacement, Result,
+    Revision, Settings, Step, Stored, View,
 };
 use crate::store::{NewRecord, RecordName, Store, Written};
 use crate::system::SignalsHeld;
@@ -56,6 +56,15 @@ pub trait Clock {
     fn nonce(&self) -> std::result::Result<String, Failure>;
 }
 
+/// The other process of an exchange with the server: for a caller its worker, for a worker its caller. The fifth seam.
+pub trait Partner {
+    /// Starts a worker that holds `lock` too, outlives this process if it must, and is waited for.
+    fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation;
+
+    /// Tells a caller whether nothing is on its way now, so that a signal may end it.
+    fn rests(&self, _is_resting: bool) {}
+}
+
 /// What the loop works through.
 pub struct Seams<'a> {
     /// Where the document is.
@@ -64,6 +73,8 @@ pub struct Seams<'a> {
     pub endpoint: &'a dyn TokenEndpoint,
     /// Time.
     pub clock: &'a dyn Clock,
+    /// With whom an exchange is done.
+    pub partner: &'a dyn Partner,
     /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
     pub tell: &'a dyn Fn(u8, &str),
     /// Takes what a person should know although nothing failed.
@@ -122,7 +133,9 @@ impl Run<'_> {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
                 // Nothing is on its way now: Ctrl-C may end this.
                 let was_holding = self.signals.take().is_some();
+                self.seams.partner.rests(true);
                 self.seams.clock.pause(duration);
+                self.seams.partner.rests(false);
                 self.signals = was_holding.then(SignalsHeld::hold).flatten();
                 Event::Paused
             }
@@ -130,17 +143,17 @@ impl Run<'_> {
                 self.tell(1, "adopting the session that an interrupted process left");
                 Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
             }
+            Step::Delegate(errand) => {
+                Event::Delegated(self.seams.partner.delegate(&errand, self.guard.as_ref(), self.seams))
+            }
             Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();
                 let name = RecordName { key: &attempt.refresh_token_sha256, number };
-                let claim = |bytes: &[u8]| {
-                    let reserve = ANSWER_RESERVE;
-                    let (expected, outdated) = (&expected, outdated.as_slice());
-                    store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
-                };
-                let claimed = to_bytes(&attempt).and_then(|bytes| {
+                let (reserve, expected, outdated) = (ANSWER_RESERVE, &expected, outdated.as_slice());
+                let claimed = json_bytes(&attempt).and_then(|bytes| {
                     self.record = bytes;
-                    claim(&self.record)
+                    let bytes = &self.record;
+                    store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
                 });
                 Event::Claiming(match claimed {
                     Ok(Some(number)) => Claiming::Mine(number),
@@ -268,7 +281,7 @@ impl Run<'_> {
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
     fn mark(&mut self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.refresh_token_sha256, number };
-        let rewritten = to_bytes(attempt).and_then(|bytes| {
+        let rewritten = json_bytes(attempt).and_then(|bytes| {
             self.seams.store.rewrite_record(name, &self.record, &bytes)?;
             self.record = bytes;
             Ok(())
@@ -281,10 +294,7 @@ impl Run<'_> {
     fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
         let bytes = match document.to_bytes() {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let failure = Failure::new(Kind::Defect, format!("cannot write the document: {error}"));
-                return Replacement::Failed { failure, kept: None };
-            }
+            Err(failure) => return Replacement::Failed { failure, kept: None },
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
         match self.seams.store.replace(expected, &bytes, Some(name)) {
@@ -301,9 +311,4 @@ impl Run<'_> {
             Written::Failed { failure, kept } => Replacement::Failed { failure, kept },
         }
     }
-}
-
-fn to_bytes(attempt: &Attempt) -> std::result::Result<Vec<u8>, Failure> {
-    serde_json::to_vec(attempt)
-        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write a record: {error}")))
 }

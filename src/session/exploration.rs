@@ -13,7 +13,7 @@
 
 use super::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
 use super::{
-    Claiming, Demand, Event, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision,
+    Claiming, Demand, Event, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision, Role,
     Settings, Step, Stored, Unwanted, View,
 };
 use crate::error::Kind;
@@ -247,6 +247,7 @@ impl World {
                 profile: "default".to_owned(),
                 demand: Demand { min_ttl: 0, unwanted: scenario.unwanted.clone() },
                 lock_use: *lock_use,
+                role: Role::InPlace,
                 deadline: Duration::from_secs(scenario.deadlines[number]),
                 owner: Owner { pid: u32::try_from(number).unwrap(), ..Owner::default() },
                 nonce: number.to_string(),
@@ -555,7 +556,7 @@ impl World {
                 self.valid.remove(&generation);
                 self.tell(number, Event::Noted);
             }
-            Step::Pause(_) | Step::Finish(_) => {}
+            Step::Delegate(_) | Step::Pause(_) | Step::Finish(_) => {}
         }
     }
 

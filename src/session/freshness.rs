@@ -3,6 +3,7 @@
 use super::Now;
 use crate::grant::{Secret, Session, UnixSeconds};
 use crate::protocol::claims;
+use serde::{Deserialize, Serialize};
 
 /// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
 pub const LEEWAY_SECONDS: i64 = 30;
@@ -11,7 +12,7 @@ pub const LEEWAY_SECONDS: i64 = 30;
 pub const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 
 /// What the caller wants of the access token.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Demand {
     /// How long it should last at least, in seconds.
     pub min_ttl: i64,
@@ -20,7 +21,7 @@ pub struct Demand {
 }
 
 /// Which access token will not do.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Unwanted {
     /// Any fresh token will do.
     #[default]

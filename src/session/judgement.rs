@@ -1,10 +1,9 @@
 //! What a look at the store means for somebody who would refresh.
 
 use super::attempt::{Attempt, Outcome, Sighting};
-use super::freshness::{self, Demand, Freshness};
-use super::step::{Level, Now, Stored, View};
+use super::freshness::{self, Freshness};
+use super::step::{Errand, Level, Now, Stored, View};
 use crate::error::Failure;
-use crate::grant::Secret;
 
 /// What to do about a view of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,22 +47,20 @@ const RECORDS_KEPT: u64 = 8;
 
 /// The constant part of the question.
 pub(super) struct Asking<'a> {
-    pub demand: &'a Demand,
-    pub first_seen: Option<&'a Secret>,
+    /// What is wanted, and what its owner knew from the beginning: attempts that had failed before he came are not
+    /// his to share.
+    pub errand: &'a Errand,
     /// The refresh token whose records the view holds.
     pub looked_at: &'a str,
-    /// The attempts that had failed before this process looked for the first time: they are not ours to share.
-    pub failed_before: &'a [String],
     /// The own claim, which is not in anybody's way.
     pub own: Option<u64>,
-    pub level: Level,
     pub now: Now,
 }
 
 /// How fresh the session of `stored` is; [`Freshness::Ended`] where there is none.
 pub(super) fn freshness(asking: &Asking, stored: &Stored) -> Freshness {
     stored.document.session.as_ref().map_or(Freshness::Ended, |session| {
-        freshness::judge(session, asking.demand, asking.first_seen, asking.now)
+        freshness::judge(session, &asking.errand.demand, asking.errand.first_seen.as_ref(), asking.now)
     })
 }
 
@@ -91,7 +88,7 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
         .iter()
         .filter(|sighting| Some(sighting.number) != asking.own && sighting.attempt.concerns(session))
         .collect();
-    let binding = asking.level != Level::Compared;
+    let binding = asking.errand.level != Level::Compared;
     if binding && others.iter().any(|other| other.is_live(now) || other.is_looking(now)) {
         return Judgement::Wait;
     }
@@ -109,7 +106,7 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
     if binding
         && let Some(failure) = others
             .iter()
-            .filter(|other| !asking.failed_before.contains(&other.attempt.id))
+            .filter(|other| !asking.errand.failed_before.contains(&other.attempt.id))
             .find_map(|other| other.attempt.shared_failure())
     {
         return Judgement::Share(failure);

@@ -6,8 +6,8 @@
 use super::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
 use super::bounds::{MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS};
 use super::{
-    Claiming, Demand, Event, Level, LockUse, Locking, Machine, Now, Patience, Replacement, Revision,
-    Settings, Step, Stored, Token, Unwanted, View,
+    Claiming, Delegation, Demand, Errand, Event, Level, LockUse, Locking, Machine, Now, Patience,
+    Replacement, Revision, Role, Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Rejected, Secret};
@@ -195,10 +195,15 @@ struct Story {
 
 impl Story {
     fn of(unwanted: Unwanted, min_ttl: i64, lock_use: LockUse, deadline: Duration) -> Self {
+        Self::in_the_role_of(Role::InPlace, Demand { min_ttl, unwanted }, lock_use, deadline)
+    }
+
+    fn in_the_role_of(role: Role, demand: Demand, lock_use: LockUse, deadline: Duration) -> Self {
         let (machine, step) = Machine::start(Settings {
             profile: "default".to_owned(),
-            demand: Demand { min_ttl, unwanted },
+            demand,
             lock_use,
+            role,
             deadline,
             owner: Owner { host: "here".to_owned(), pid: 1, ..Owner::default() },
             nonce: "me".to_owned(),
@@ -222,6 +227,24 @@ impl Story {
 
     fn min_ttl(min_ttl: i64) -> Self {
         Self::of(Unwanted::None, min_ttl, LockUse::Auto, seconds(30))
+    }
+
+    /// `onegrant token`, with a worker.
+    fn calling(unwanted: Unwanted, lock_use: LockUse) -> Self {
+        Self::in_the_role_of(Role::Caller, Demand { min_ttl: 0, unwanted }, lock_use, seconds(30))
+    }
+
+    /// The worker that is sent on this errand.
+    fn working(errand: &Errand) -> Self {
+        let role = Role::Worker(errand.clone());
+        Self::in_the_role_of(role, errand.demand.clone(), LockUse::Auto, seconds(30))
+    }
+
+    /// The errand that a caller gives away.
+    #[track_caller]
+    fn delegated(&self) -> Errand {
+        let Step::Delegate(errand) = &self.step else { panic!("no errand, but {}", shown(&self.step)) };
+        errand.clone()
     }
 
     /// `onegrant refresh`.
@@ -384,6 +407,7 @@ fn shown(step: &Step) -> String {
         Step::Adopt { refresh_token_sha256, number, expected } => {
             format!("adopt {}#{number} over {}", name_of(refresh_token_sha256), expected.0)
         }
+        Step::Delegate(errand) => format!("delegate, {}", errand.level.name()),
         Step::Claim { attempt, number, exclusive, expected, .. } => {
             let verb = if *exclusive { "claim" } else { "leave" };
             format!("{verb} {}#{number} over {}", name_of(&attempt.refresh_token_sha256), expected.0)
@@ -1639,6 +1663,113 @@ fn a_forced_refresh_that_fails_hands_out_the_token_that_still_works() {
         .compares_to_the_end(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
         .then(Event::Noted, "ok a, warned");
+}
+
+// ---- the exchange in a worker ----
+
+fn worked(delegation: Delegation) -> Event {
+    Event::Delegated(delegation)
+}
+
+#[test]
+fn a_caller_decides_under_the_lock_and_has_a_worker_claim_and_spend() {
+    let token = Token { session: fresh("B").document.session.unwrap(), warnings: vec![], refreshed: true };
+    Story::calling(Unwanted::None, LockUse::Auto)
+        .then(read(expired("A")), "look A")
+        .then(looked(expired("A"), &[]), "try the lock for 30s")
+        .then(locking(Locking::Granted), "look A")
+        .then(looked(expired("A"), &[]), "delegate, locked")
+        .then(worked(Delegation::Ended(Ok(token))), "ok b refreshed");
+}
+
+#[test]
+fn a_caller_fails_as_its_worker_does() {
+    for kind in [Kind::LoginRequired, Kind::Temporary, Kind::Store] {
+        let failure = Failure::new(kind, "told by the worker");
+        Story::calling(Unwanted::None, LockUse::Claim)
+            .then(read(expired("A")), "look A")
+            .then(looked(expired("A"), &[]), "delegate, claimed")
+            .then(worked(Delegation::Ended(Err(failure))), &format!("exit {}", kind.code()))
+            .saying("told by the worker");
+    }
+}
+
+#[test]
+fn a_caller_that_finds_a_fresh_token_needs_no_worker() {
+    Story::calling(Unwanted::None, LockUse::Auto).then(read(fresh("A")), "ok a");
+}
+
+/// A worker that died may have spent the refresh token: its record is found as any other's, by the one that goes on.
+#[test]
+fn a_caller_without_a_worker_looks_again_and_goes_on_in_place() {
+    Story::calling(Unwanted::None, LockUse::Off)
+        .then(read(expired("A")), "look A")
+        .then(looked(expired("A"), &[]), "delegate, compared")
+        .then(worked(Delegation::NoWorker), "look A")
+        .then(looked(expired("A"), &[abandoned(1)]), "leave A#2 over A")
+        .then(mine(2), "look A")
+        .then(looked(expired("A"), &[abandoned(1), live(2)]), "spend A within 20s");
+    Story::calling(Unwanted::None, LockUse::Claim)
+        .then(read(expired("A")), "look A")
+        .then(looked(expired("A"), &[]), "delegate, claimed")
+        .then(worked(Delegation::NoWorker), "look A")
+        .then(looked(fresh("B"), &[]), "ok b");
+}
+
+#[test]
+fn a_worker_that_does_not_end_costs_its_caller_the_deadline_and_no_more() {
+    let caller = || {
+        Story::calling(Unwanted::None, LockUse::Claim)
+            .then(read(expired("A")), "look A")
+            .then(looked(expired("A"), &[]), "delegate, claimed")
+            .after(seconds(30))
+            .then(worked(Delegation::Unanswered), "look A")
+    };
+    caller().then(looked(expired("A"), &[live(1)]), "exit 4").saying("had not ended after 30 s");
+    caller().then(looked(fresh("B"), &[]), "ok b");
+}
+
+#[test]
+fn a_worker_stands_where_its_caller_stood() {
+    for (lock_use, level) in [(LockUse::Claim, "claimed"), (LockUse::Off, "compared")] {
+        let errand = Story::calling(Unwanted::None, lock_use)
+            .then(read(expired("A")), "look A")
+            .then(looked(expired("A"), &[]), &format!("delegate, {level}"))
+            .delegated();
+        let worker = Story::working(&errand).then(read(expired("A")), "look A");
+        assert_eq!(worker.machine.level().name(), level);
+        let claim = if level == "claimed" { "claim A#1 over A" } else { "leave A#1 over A" };
+        worker.then(looked(expired("A"), &[]), claim);
+    }
+}
+
+#[test]
+fn a_worker_knows_what_its_caller_read_first() {
+    let errand = Story::calling(Unwanted::FirstSeen, LockUse::Claim)
+        .then(read(fresh("A")), "look A")
+        .then(looked(fresh("A"), &[]), "delegate, claimed")
+        .delegated();
+    Story::working(&errand).then(read(fresh("B")), "ok b");
+    Story::working(&errand)
+        .then(read(fresh("A")), "look A")
+        .then(looked(fresh("A"), &[]), "claim A#1 over A");
+}
+
+#[test]
+fn a_worker_shares_the_failures_that_its_caller_would_share_and_no_others() {
+    let before = ended(1, Outcome::Temporary, Kind::Temporary);
+    let errand = Story::calling(Unwanted::None, LockUse::Claim)
+        .then(read(expired("A")), "look A")
+        .then(looked(expired("A"), std::slice::from_ref(&before)), "delegate, claimed")
+        .delegated();
+    let worker = || Story::working(&errand).then(read(expired("A")), "look A");
+    worker().then(looked(expired("A"), std::slice::from_ref(&before)), "claim A#2 over A");
+    worker()
+        .then(
+            looked(expired("A"), &[before.clone(), ended(2, Outcome::Temporary, Kind::Temporary)]),
+            "exit 4",
+        )
+        .saying("told by other-2");
 }
 
 // ---- the refresh token changes under the look ----

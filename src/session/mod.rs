@@ -31,7 +31,7 @@ mod texts;
 pub use freshness::{Demand, Freshness, Unwanted, age, expiry};
 pub use machine::{Machine, Settings};
 pub use step::{
-    Claiming, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result, Revision, Step, Stored,
-    Token, View,
+    Claiming, Delegation, Errand, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result,
+    Revision, Role, Step, Stored, Token, View,
 };
 pub use texts::{date, no_session};

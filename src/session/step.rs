@@ -1,9 +1,11 @@
 //! What the machine is told, and what it asks for.
 
 use super::attempt::{Attempt, Sighting};
+use super::freshness::Demand;
 use crate::error::Failure;
 use crate::grant::{Document, Secret, Session, UnixSeconds};
 use crate::protocol::token::Answer;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Both clocks at one moment.
@@ -65,7 +67,7 @@ pub enum LockUse {
 }
 
 /// What stands between two spenders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
     /// An advisory lock, and the attempt record behind it.
     #[default]
@@ -142,8 +144,56 @@ pub enum Replacement {
     },
 }
 
-/// A token to hand out, and what a person should know beside it.
+/// Who does the exchange with the server, from the claim to the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// This process.
+    #[default]
+    InPlace,
+    /// A worker of this process, which lives on where this one is killed.
+    Caller,
+    /// This process, for its caller, who waits.
+    Worker(Errand),
+}
+
+/// What a worker has to know to stand where its caller stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// What is wanted.
+    pub demand: Demand,
+    /// What stands between this process and other spenders; the lock is the worker's too.
+    pub level: Level,
+    /// The access token that the caller read first.
+    pub first_seen: Option<Secret>,
+    /// The attempts that had failed before the caller came.
+    pub failed_before: Vec<String>,
+}
+
+impl Errand {
+    /// What a process knows that has seen nothing yet.
+    pub fn new(demand: Demand, lock_use: LockUse) -> Self {
+        let level = match lock_use {
+            LockUse::Auto | LockUse::Require => Level::Locked,
+            LockUse::Claim => Level::Claimed,
+            LockUse::Off => Level::Compared,
+        };
+        Self { demand, level, ..Self::default() }
+    }
+}
+
+/// What became of an errand.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delegation {
+    /// The worker's end is the caller's.
+    Ended(Result),
+    /// None could be started, or it died.
+    NoWorker,
+    /// It had not ended by the deadline.
+    Unanswered,
+}
+
+/// A token to hand out, and what a person should know beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// The session that it belongs to.
     pub session: Session,
@@ -179,6 +229,8 @@ pub enum Step {
         /// What the store must still hold.
         expected: Revision,
     },
+    /// Have a worker do the rest.
+    Delegate(Errand),
     /// Create the attempt record, exclusively, and reserve room for the answer.
     Claim {
         /// The record.
@@ -246,6 +298,8 @@ pub enum Event {
     Paused,
     /// Answers [`Step::Adopt`]: false where somebody else was first.
     Adopted(std::result::Result<bool, Failure>),
+    /// Answers [`Step::Delegate`].
+    Delegated(Delegation),
     /// Answers [`Step::Claim`].
     Claiming(Claiming),
     /// Answers [`Step::Mark`], [`Step::Withdraw`] and [`Step::Revoke`]: whether it went well changes nothing.

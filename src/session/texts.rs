@@ -136,6 +136,11 @@ pub(super) fn not_stored(failure: &Failure, kept: Option<&str>) -> Failure {
     Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
 }
 
+/// A completed answer lies there, and cannot be made the document.
+pub(super) fn not_adopted() -> Failure {
+    Failure::new(Kind::Store, "cannot adopt a completed session: the store keeps the old document")
+}
+
 /// A refresh failed, and the old token still works.
 pub(super) fn still_valid(failure: &Failure) -> Failure {
     Failure {

@@ -33,6 +33,16 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Puts a whole new file in the place of the one at `path`, by a rename.
+pub(super) fn write_over(place: &Place, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = place.temporary(&system::nonce()?);
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
 /// Creates an empty file beside the document, which has the document's owner and mode before anything stands in
 /// it. What lies there already is a leftover: the name is ours alone while its record is.
 pub(super) fn create_beside(place: &Place, path: &Path) -> io::Result<File> {

@@ -13,6 +13,7 @@
 
 use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place, write_new,
+    write_over,
 };
 use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
@@ -316,13 +317,8 @@ impl Store for FileStore {
             self.reserved.take();
             let _ = fs::remove_file(&answer);
         }
-        let temporary = place.temporary(&nonce(place)?);
         let path = place.record(name.key, name.number);
-        let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            failure("write", &path, &error)
-        })
+        write_over(place, &path, bytes).map_err(|error| failure("write", &path, &error))
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The file store before and beside its documents: what a login, a list of profiles and `--write` need.
 
-use super::durable::{create_beside, nonce, reserve, sync_directory, write_new};
+use super::durable::{create_beside, nonce, reserve, sync_directory, write_over};
 use super::file::FileStore;
 use super::place::{Place, failure};
 use crate::error::Failure;
@@ -72,12 +72,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     // A file size limit is an error of the write, not a death.
     let _signals = SignalsHeld::hold();
     let place = Place::of(path).map_err(|error| failure("find", path, &error))?;
-    let temporary = place.temporary(&nonce(&place)?);
-    let written = write_new(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, &place.document))
-        .and_then(|()| sync_directory(&place));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        failure("write", path, &error)
-    })
+    write_over(&place, &place.document, bytes)
+        .and_then(|()| sync_directory(&place))
+        .map_err(|error| failure("write", path, &error))
 }

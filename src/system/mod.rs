@@ -25,6 +25,12 @@ impl Clock {
         Self { started: Instant::now() }
     }
 
+    /// A clock whose `elapsed` is that much now, where time has no beginning too near.
+    pub fn begun(elapsed: Duration) -> Self {
+        let now = Instant::now();
+        Self { started: now.checked_sub(elapsed).unwrap_or(now) }
+    }
+
     /// Both clocks.
     pub fn now(&self) -> Now {
         Now { wall: unix_seconds(SystemTime::now()), elapsed: self.started.elapsed() }
@@ -35,6 +41,11 @@ impl Clock {
 pub fn unix_seconds(instant: SystemTime) -> UnixSeconds {
     let since = instant.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Has the system end this process after that time, even where it hangs.
+pub fn end_after(time: Duration) {
+    nix::unistd::alarm::set(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1));
 }
 
 /// Sixteen random hexadecimal digits.

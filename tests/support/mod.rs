@@ -329,6 +329,31 @@ fn text(file: &File) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// The process that claimed the refresh last: the worker of whoever asked for it.
+#[track_caller]
+pub fn spender(home: &Home) -> u32 {
+    let attempts = home.attempts();
+    let attempt = attempts.iter().max_by_key(|attempt| attempt["at"].as_i64()).unwrap();
+    u32::try_from(attempt["by"]["pid"].as_u64().unwrap()).unwrap()
+}
+
+/// Whether that process runs; one that waits for its parent to take note of its end does not.
+pub fn is_running(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Kills a process in the middle of a refresh, and its worker after it. Gives the worker's identifier.
+#[track_caller]
+pub fn kill_with_worker(process: Process, home: &Home) -> u32 {
+    let worker = spender(home);
+    process.signal(Signal::KILL);
+    assert_eq!(process.finish().code, -9);
+    kill_process(Pid::from_raw(i32::try_from(worker).unwrap()).unwrap(), Signal::KILL).unwrap();
+    wait_for("the end of the worker", || !is_running(worker));
+    worker
+}
+
 /// Runs a command to its end.
 #[track_caller]
 pub fn run(command: &mut Command) -> Ran {

@@ -1,11 +1,10 @@
 //! `--device`: a person confirms on any other device (RFC 8628).
 
 use super::super::Context;
-use super::Obtained;
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::printable;
-use crate::grant::Document;
+use crate::grant::{Document, Session};
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
 use crate::output;
@@ -20,7 +19,11 @@ use std::io::IsTerminal;
 const QR_COLUMNS: usize = 80;
 
 /// Asks, shows the address and the code, and polls until the person has decided.
-pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Obtained> {
+pub fn run(
+    arguments: &cli::Login,
+    document: &Document,
+    context: &Context,
+) -> anyhow::Result<(Session, Option<SignalsHeld>)> {
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
     let authorization = oauth::device::authorize(context.client(), document, timeout, context.now().wall)?;
@@ -45,7 +48,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
                 event = Event::Answered(answer);
             }
             Step::Granted(answer) => {
-                return Ok(Obtained { session: answer.session(None, sent_at), signals, guard: None });
+                return Ok((answer.session(None, sent_at), signals));
             }
             Step::Ended(failure) => return Err(failure.into()),
         }

@@ -1,24 +1,46 @@
 //! `--refresh-token-stdin`: a refresh token that was got elsewhere, spent once to prove it, then stored.
 
 use super::super::{Context, read_secret};
-use super::Obtained;
+use super::{NOT_STORED, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
-use crate::grant::Document;
+use crate::grant::{Document, Secret};
 use crate::protocol::token::{Answer, words};
 use crate::system::SignalsHeld;
+use crate::worker::{Ended, Task, Word};
 
-/// The one refresh that proves the token, under the lock: it may be the stored one, and others may hold it.
-pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> {
+/// Reads the refresh token, and has a worker do the rest: whoever is killed now may hold the only copy of it.
+pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     let refresh_token = read_secret(&mut std::io::stdin().lock(), "the refresh token on stdin")?;
+    let task = Task::Import { document: Box::new(document.clone()), refresh_token: refresh_token.clone() };
+    match context.send(task, None, context.seams().tell) {
+        Ended::Saying(Word::Stored(document)) => Ok(*document),
+        Ended::Saying(Word::Failed(failure)) => Err(failure),
+        Ended::NotStarted => exchange(document, refresh_token, context),
+        // Nothing tells whether it was stored: spending it here could be a replay.
+        Ended::Saying(_) | Ended::WithoutAWord | Ended::Late => Err(Failure::new(
+            Kind::Temporary,
+            "cannot log in: the exchange with the server was cut short; the refresh token may have been spent",
+        )
+        .hint("onegrant status   # shows whether the grant is stored; else try again with the same refresh token")),
+    }
+}
+
+/// The one refresh that proves the token, under the lock: it may be the stored one, and others may hold it. Gives the
+/// document as it was stored.
+pub fn exchange(
+    mut document: Document,
+    refresh_token: Secret,
+    context: &Context,
+) -> Result<Document, Failure> {
     let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
-    let signals = SignalsHeld::hold();
+    let _signals = SignalsHeld::hold();
     let mut sent_at = driver::Clock::now(context).wall;
-    let mut answer = context.refresh(document, &refresh_token, context.left());
+    let mut answer = context.refresh(&document, &refresh_token, context.left());
     if matches!(answer, Answer::Unknown { .. }) && !context.left().is_zero() {
         // Servers with a grace period answer the same once more; a third time could end the family.
         sent_at = driver::Clock::now(context).wall;
-        answer = context.refresh(document, &refresh_token, context.left());
+        answer = context.refresh(&document, &refresh_token, context.left());
     }
     let refused = |kind, words: String| {
         Failure::new(
@@ -30,7 +52,13 @@ pub fn run(document: &Document, context: &Context) -> Result<Obtained, Failure> 
         Answer::Refreshed(answer) => {
             let mut session = answer.session(None, sent_at);
             session.refresh_token = session.refresh_token.or(Some(refresh_token));
-            Ok(Obtained { session, signals, guard })
+            document.session = Some(session);
+            // Not revoked where that fails: whoever gave it to us may have nothing else.
+            store(&document, guard, context).map_err(|failure| Failure {
+                message: format!("{NOT_STORED}: {}", failure.message),
+                ..failure
+            })?;
+            Ok(document)
         }
         Answer::InvalidGrant { error, description } => {
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));

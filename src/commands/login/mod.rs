@@ -4,16 +4,17 @@ mod configuration;
 mod device;
 mod imported;
 
+pub use imported::exchange as import;
+
 use super::Context;
 use crate::cli;
 use crate::driver::{self, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{Document, Session};
+use crate::grant::Document;
 use crate::lock::Guard;
 use crate::output;
 use crate::session::{Revision, expiry};
 use crate::store::{Store, Written, absent};
-use crate::system::SignalsHeld;
 use anyhow::Context as _;
 use serde_json::json;
 
@@ -40,29 +41,25 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     };
     let mut document = configuration::gather(arguments, before, context)?;
     let flow = choose(arguments, &document)?;
-    let session = match flow {
-        Flow::Device => device::run(arguments, &document, context)?,
-        Flow::Imported => imported::run(&document, context)?,
-    };
-    document.session = Some(session.session);
-    if let Err(failure) = store(&document, session.guard, context) {
-        // A grant that cannot be stored must not live on unknown to everybody. An imported one is known to whoever
-        // gave it to us: it may be all that he has.
-        if flow == Flow::Device {
-            context.revoke(&document, context.globals.timeout);
+    let document = match flow {
+        Flow::Device => {
+            let (session, signals) = device::run(arguments, &document, context)?;
+            document.session = Some(session);
+            if let Err(failure) = store(&document, None, context) {
+                // A grant that cannot be stored must not live on unknown to everybody.
+                context.revoke(&document, context.globals.timeout);
+                return Err(failure).context(NOT_STORED);
+            }
+            drop(signals);
+            document
         }
-        return Err(failure).context("logged in, but the grant could not be stored");
-    }
-    drop(session.signals);
+        Flow::Imported => imported::run(document, context)?,
+    };
     report(arguments, &document, context)
 }
 
-/// A new session, and what is held from the moment that it exists until it is stored.
-struct Obtained {
-    session: Session,
-    signals: Option<SignalsHeld>,
-    guard: Option<Guard>,
-}
+/// What is said where the server gave a grant, and the store failed.
+const NOT_STORED: &str = "logged in, but the grant could not be stored";
 
 fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> {
     match (arguments.device, arguments.refresh_token_stdin) {
@@ -82,9 +79,7 @@ fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> 
 
 /// Stores the new grant over whatever is there: a login is what a person wants now.
 fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
-    let bytes = document
-        .to_bytes()
-        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write the document: {error}")))?;
+    let bytes = document.to_bytes()?;
     let _guard = match guard {
         Some(guard) => Some(guard),
         None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,

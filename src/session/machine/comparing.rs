@@ -61,7 +61,7 @@ impl Machine {
         let dead = self.dead();
         match (&self.latest, &self.claim) {
             (Some(stored), Some(claim))
-                if self.level == Level::Locked && !self.latest_freshness(now).is_valid() =>
+                if self.errand.level == Level::Locked && !self.latest_freshness(now).is_valid() =>
             {
                 let document = Document {
                     session: None,

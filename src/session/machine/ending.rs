@@ -30,7 +30,7 @@ impl Machine {
     /// Somebody else is refreshing, and the present token still works.
     pub(super) fn hand_out_rather_than_wait(&mut self, now: Now) -> Step {
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
-        let min_ttl = self.settings.demand.min_ttl;
+        let min_ttl = self.errand.demand.min_ttl;
         let short = min_ttl > 0 && session.is_some_and(|session| !age(session, min_ttl, now).is_fresh());
         self.hand_out_latest(short.then(texts::less_for_now).into_iter().collect())
     }

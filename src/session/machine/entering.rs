@@ -1,24 +1,27 @@
 //! From the first read to a claim that stands: wait, or come between two spenders.
 
 use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
-use crate::error::{Failure, Kind};
+use crate::error::Kind;
 use crate::session::attempt::{Attempt, Outcome};
 use crate::session::bounds::{
     LAST_WAIT, MAX_ADOPTIONS, MAX_GENERATIONS, SHORTEST_EXCHANGE, UNTIL_MARGIN_SECONDS,
 };
 use crate::session::freshness::{Freshness, Unwanted};
 use crate::session::judgement::{Judgement, Opening};
-use crate::session::step::{Claiming, Level, Locking, Now, Patience, Step, Stored, View};
+use crate::session::step::{Claiming, Delegation, Level, Locking, Now, Patience, Role, Step, Stored, View};
 use crate::session::texts;
 
 impl Machine {
     pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {
         let view = View { attempts: Vec::new(), stored };
-        if self.settings.demand.unwanted == Unwanted::FirstSeen {
+        let is_worker = matches!(self.settings.role, Role::Worker(_));
+        if self.errand.demand.unwanted == Unwanted::FirstSeen && !is_worker {
             let session = view.stored.as_ref().and_then(|stored| stored.document.session.as_ref());
-            self.first_seen = session.map(|session| session.access_token.clone());
+            self.errand.first_seen = session.map(|session| session.access_token.clone());
         }
         match self.judgement(&view, now) {
+            // Whatever lies between two spenders is his caller's already.
+            Judgement::Moved if is_worker => self.look(Phase::Deciding),
             Judgement::Moved => self.look(Phase::Arriving),
             judgement => self.act(judgement, now),
         }
@@ -26,9 +29,11 @@ impl Machine {
 
     pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|sighting| sighting.attempt.shared_failure().is_some());
-        self.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
+        self.errand.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
         match self.judgement(&view, now) {
-            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if self.level == Level::Locked => {
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_)
+                if self.errand.level == Level::Locked =>
+            {
                 self.lock(Patience::Try, now)
             }
             Judgement::Moved => self.follow(Phase::Arriving, now),
@@ -52,7 +57,7 @@ impl Machine {
             }
             Locking::Busy => self.lock(Patience::Release, now),
             Locking::Refused(_) => {
-                self.level = Level::Claimed;
+                self.errand.level = Level::Claimed;
                 self.look(Phase::Deciding)
             }
             // The token ended while this short call was made for its sake.
@@ -104,13 +109,7 @@ impl Machine {
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
             Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
-            Judgement::Adopt(_) => self.fail(
-                Failure::new(
-                    Kind::Store,
-                    "cannot adopt a completed session: the store keeps the old document",
-                ),
-                now,
-            ),
+            Judgement::Adopt(_) => self.fail(texts::not_adopted(), now),
             Judgement::Share(failure) => self.fail(failure, now),
             Judgement::Rejected(attempt) => {
                 let friendly = texts::dead(&profile, "its refresh token was refused before", None);
@@ -142,6 +141,9 @@ impl Machine {
         if left < SHORTEST_EXCHANGE {
             return self.give_up("no time was left for a request");
         }
+        if self.settings.role == Role::Caller {
+            return self.delegate();
+        }
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
         let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
         let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
@@ -155,8 +157,24 @@ impl Machine {
         self.lost = None;
         self.phase = Phase::Claiming(Claim { attempt: attempt.clone(), number });
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
-        let exclusive = self.level != Level::Compared;
+        let exclusive = self.errand.level != Level::Compared;
         Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
+    }
+
+    /// Once: whoever was left without a worker goes on in place.
+    fn delegate(&mut self) -> Step {
+        self.settings.role = Role::InPlace;
+        self.phase = Phase::Delegating;
+        Step::Delegate(self.errand.clone())
+    }
+
+    pub(super) fn delegated(&mut self, delegation: Delegation) -> Step {
+        match delegation {
+            Delegation::Ended(result) => Step::Finish(result),
+            // One that died may have spent the refresh token: its record says so, and the lock is still held.
+            Delegation::NoWorker => self.look(Phase::Deciding),
+            Delegation::Unanswered => self.give_up("the exchange with the server had not ended"),
+        }
     }
 
     pub(super) fn claiming(&mut self, claim: Claim, claiming: Claiming, now: Now) -> Step {
@@ -181,7 +199,7 @@ impl Machine {
             (Some(claimed), Some(latest)) => latest.has_session_of(claimed),
             _ => false,
         };
-        let overtaken = self.level != Level::Compared
+        let overtaken = self.errand.level != Level::Compared
             && view.attempts.iter().any(|sighting| sighting.number > claim.number);
         let left = self.left(now);
         let until_holds = now.wall.saturating_add(seconds(left)) <= claim.attempt.until;

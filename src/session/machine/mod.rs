@@ -9,10 +9,10 @@ use super::attempt::{Attempt, Outcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
 use super::freshness::{Demand, Freshness, Unwanted};
 use super::judgement::{Asking, Judgement, freshness, judge};
-use super::step::{Event, Level, LockUse, Now, Patience, Result, Step, Stored, Token, View};
+use super::step::{Errand, Event, Level, LockUse, Now, Patience, Result, Role, Step, Stored, Token, View};
 use super::texts;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret, UnixSeconds};
+use crate::grant::{Document, UnixSeconds};
 use std::time::Duration;
 
 /// Whom the deadline passed for.
@@ -27,6 +27,8 @@ pub struct Settings {
     pub demand: Demand,
     /// How locks are used.
     pub lock_use: LockUse,
+    /// Who does the exchange.
+    pub role: Role,
     /// When everything ends, as [`Now::elapsed`].
     pub deadline: Duration,
     /// This process.
@@ -51,6 +53,8 @@ enum Phase {
     Deciding,
     Resting,
     Adopting,
+    /// A worker does the rest.
+    Delegating,
     Claiming(Claim),
     /// The claim stands: the last look before the refresh token is sent.
     Confirming,
@@ -91,15 +95,13 @@ impl Claim {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     settings: Settings,
+    /// What it wants and knows from its beginning, or has from its caller.
+    errand: Errand,
     phase: Phase,
-    level: Level,
     /// The document as it was read last.
     latest: Option<Stored>,
-    /// The access token that was read first.
-    first_seen: Option<Secret>,
     /// Whose records were asked for last.
     looked_at: String,
-    failed_before: Vec<String>,
     claim: Option<Claim>,
     claims_made: u32,
     /// An earlier attempt on the same refresh token that was begun and never finished.
@@ -121,12 +123,11 @@ pub struct Machine {
 impl Machine {
     /// A machine and its first step.
     pub fn start(settings: Settings) -> (Self, Step) {
-        let level = match settings.lock_use {
-            LockUse::Auto | LockUse::Require => Level::Locked,
-            LockUse::Claim => Level::Claimed,
-            LockUse::Off => Level::Compared,
+        let errand = match settings.role.clone() {
+            Role::Worker(errand) => errand,
+            Role::InPlace | Role::Caller => Errand::new(settings.demand.clone(), settings.lock_use),
         };
-        let machine = Self { settings, level, ..Self::default() };
+        let machine = Self { settings, errand, ..Self::default() };
         (machine, Step::Read)
     }
 
@@ -143,7 +144,7 @@ impl Machine {
 
     /// What stands between this process and other spenders.
     pub fn level(&self) -> Level {
-        self.level
+        self.errand.level
     }
 
     /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
@@ -159,6 +160,7 @@ impl Machine {
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
             (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
+            (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation),
             (Phase::Claiming(claim), Event::Claiming(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
@@ -191,15 +193,7 @@ impl Machine {
                 self.settle(Outcome::Unknown, texts::unknown(&what), now)
             }
             // A store that fails before anything was spent: nothing was.
-            (
-                Phase::Arriving
-                | Phase::Woken
-                | Phase::Deciding
-                | Phase::Confirming
-                | Phase::Adopting
-                | Phase::LastLook(_),
-                Event::Looked(Err(failure)) | Event::Adopted(Err(failure)),
-            ) => self.fail(failure, now),
+            (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),
             (phase, event) => {
                 let message = format!("defect: {event:?} cannot follow {phase:?}");
                 self.withdraw_and_end(Err(Failure::new(Kind::Defect, message)))
@@ -269,12 +263,9 @@ impl Machine {
 
     fn asking(&self, now: Now) -> Asking<'_> {
         Asking {
-            demand: &self.settings.demand,
-            first_seen: self.first_seen.as_ref(),
+            errand: &self.errand,
             looked_at: &self.looked_at,
-            failed_before: &self.failed_before,
             own: self.claim.as_ref().map(|claim| claim.number),
-            level: self.level,
             now,
         }
     }
@@ -286,7 +277,7 @@ impl Machine {
 
     /// A busy lock is waited for by those alone who have nothing to hand out. A forced refresh has nothing.
     fn need_not_wait(&self, now: Now) -> bool {
-        self.settings.demand.unwanted != Unwanted::FirstSeen && self.latest_freshness(now).is_valid()
+        self.errand.demand.unwanted != Unwanted::FirstSeen && self.latest_freshness(now).is_valid()
     }
 
     fn left(&self, now: Now) -> Duration {
