@@ -64,7 +64,7 @@ const ERRORS: [(&str, &[&str]); 22] = [
 const CREATING: [&str; 3] = ["ENOSPC", "EDQUOT", "EROFS"];
 
 /// Calls on the store that no file system refuses: they ask for what the kernel holds itself.
-const INFALLIBLE: [&str; 5] = ["fcntl", "lseek", "execve", "chdir", "getcwd"];
+const INFALLIBLE: [&str; 6] = ["dup2", "fcntl", "lseek", "execve", "chdir", "getcwd"];
 
 /// Fewer injections than this have shown nothing.
 const FEWEST: usize = 100;
