@@ -26,6 +26,12 @@ use std::thread;
 use std::time::Duration;
 use support::*;
 
+/// How long silence is borne: enough for a busy machine to send a request.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// How many exchanges wait in silence at once.
+const AT_ONCE: usize = 100;
+
 /// How a wire ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -176,7 +182,7 @@ fn an_answer_that_stops_at_any_byte_costs_the_timeout_and_is_unknown() {
     let (name, whole) = &answers()[0];
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..64 {
+        for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 let listener = listener();
                 loop {
@@ -185,7 +191,7 @@ fn an_answer_that_stops_at_any_byte_costs_the_timeout_and_is_unknown() {
                         return;
                     }
                     let case = format!("{name}, {length} of {} bytes, then silence", whole.len());
-                    let timeout = if length == whole.len() { LIMIT } else { Duration::from_millis(700) };
+                    let timeout = if length == whole.len() { LIMIT } else { SILENCE };
                     let answer = exchange(&listener, &whole[..length], Ending::Stall, timeout);
                     assert_class(answer, length == whole.len(), &case);
                 }
@@ -359,7 +365,7 @@ fn a_process_that_meets_silence_anywhere_leaves_the_rest_to_the_next() {
                     let wire = Wire::to(&server);
                     let home = wire.home(&server);
                     wire.cut(Cut::Answer(length), Ending::Stall);
-                    let ran = home.run(&["--timeout", "1", "token"]);
+                    let ran = home.run(&["--timeout", "3", "token"]);
                     assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{case}: {ran:?}");
                     assert!(
                         ran.stderr.contains("may have been spent; the session is kept"),
