@@ -1,11 +1,16 @@
 //! How the binary is linked.
 //!
 //! With a static glibc on x86-64 Linux the functions of the hot path lie side by side (`hot-path.ld`), so that few pages
-//! are loaded for them. Everywhere else, and with another linker than the one that rustc chooses, the order is the
-//! linker's own: nothing but speed and memory depend on it.
+//! are loaded for them, and the places that the program must correct when it has found out where it was loaded are
+//! listed in the short form (DT_RELR), a tenth of a megabyte less. Everywhere else, and with another linker than the
+//! one that rustc chooses, this is left to the linker: nothing but speed and memory depend on it.
 
 use std::env;
 use std::path::Path;
+use std::process::Command;
+
+/// The first glibc whose static programs read the short form.
+const FIRST_WITH_SHORT_FORM: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo::rerun-if-changed=.cargo/hot-path.ld");
@@ -24,5 +29,16 @@ fn main() {
         let script =
             Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join(".cargo/hot-path.ld");
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-T,{}", script.display());
+        if env::var("HOST") == env::var("TARGET") && version_of_glibc() >= Some(FIRST_WITH_SHORT_FORM) {
+            println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-z,pack-relative-relocs");
+        }
     }
+}
+
+/// The version of this machine's glibc, from `glibc 2.36`.
+fn version_of_glibc() -> Option<(u32, u32)> {
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
