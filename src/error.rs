@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::process::ExitCode;
+
+/// The exit code of what did not fail.
+pub const SUCCESS: u8 = 0;
 
 /// What the caller can do next. The number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,12 +42,6 @@ impl Kind {
             Self::Temporary => 4,
             Self::Store => 5,
         }
-    }
-}
-
-impl From<Kind> for ExitCode {
-    fn from(kind: Kind) -> Self {
-        Self::from(kind.code())
     }
 }
 

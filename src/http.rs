@@ -26,6 +26,7 @@
 //! `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a new connection, and tries the next
 //! address of a name only where connecting failed.
 
+mod cryptography;
 mod deadline;
 pub mod proxy;
 mod resolver;
@@ -169,7 +170,7 @@ impl Exchange<'_> {
     fn agent(&self, proxy: Option<ureq::Proxy>) -> Agent {
         // The provider and the roots are given even where no TLS is expected: ureq's own defaults panic.
         let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .unversioned_rustls_crypto_provider(Arc::new(cryptography::provider()))
             .root_certs(Roots::certificates(self.roots))
             .build();
         let config = Agent::config_builder()

@@ -43,18 +43,17 @@ pub mod worker;
 use arguments::{Environment, Parsed};
 use cli::Command;
 use commands::Context;
-use error::{Failure, Kind};
+use error::{Failure, Kind, SUCCESS};
 use std::ffi::OsString;
-use std::process::ExitCode;
 
-/// Runs one command and says how it ended. `arguments` come without the program's name.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs one command and gives its exit code. `arguments` come without the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let clock = system::Clock::start();
     let environment = Environment::from_variables(|name| std::env::var_os(name));
     let mut arguments = arguments.into_iter().peekable();
     if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
         let ended = commands::exchange::run(&environment);
-        return ended.map_or_else(|error| report(&error, str::to_owned), |()| ExitCode::SUCCESS);
+        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
@@ -62,18 +61,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let result = dispatch(&command, &context);
             context.network_warnings().for_each(|warning| output::warning(&warning));
             match result {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => SUCCESS,
                 Err(error) => report(&error, |hint| context.globals.complete(hint, &environment)),
             }
         }
         // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
         Ok(Parsed::Print(text)) => {
             let _ = output::answer(text.as_bytes());
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Ok(Parsed::NoCommand(text)) => {
             output::say(&text);
-            Kind::Usage.into()
+            Kind::Usage.code()
         }
         Err(failure) => report(&failure.into(), str::to_owned),
     }
@@ -93,9 +92,9 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
 
 /// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
 /// without one is a defect of ours.
-fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> ExitCode {
+fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
     let failure = error.downcast_ref::<Failure>();
     let hint = failure.and_then(|failure| failure.hint.as_deref()).map(complete);
     output::failure(&format!("{error:#}"), hint.as_deref());
-    failure.map_or(Kind::Defect, |failure| failure.kind).into()
+    failure.map_or(Kind::Defect, |failure| failure.kind).code()
 }

@@ -1,7 +1,54 @@
 //! The binary: hands the arguments over and returns the exit code.
+//!
+//! With glibc the C library calls `main` itself. Rust's own start would first find out where the stack ends, so that an
+//! overflow dies with a message: 17 system calls, the reading of `/proc/self/maps` among them, as many as everything
+//! else together. The other two things that it does are done here.
 
-use std::process::ExitCode;
+#![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
-fn main() -> ExitCode {
-    onegrant::run(std::env::args_os().skip(1))
+#[cfg(not(all(target_os = "linux", target_env = "gnu", not(test))))]
+fn main() -> std::process::ExitCode {
+    onegrant::run(std::env::args_os().skip(1)).into()
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
+mod start {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::stdio::{stderr, stdin, stdout};
+    use std::fs::OpenOptions;
+    use std::os::fd::IntoRawFd;
+    use std::process::abort;
+
+    /// glibc has handed the arguments to Rust's library before.
+    #[unsafe(no_mangle)]
+    #[expect(unsafe_code, reason = "the name that glibc calls; nothing else in this program has it")]
+    extern "C" fn main() -> i32 {
+        let _ = fill_closed_descriptors();
+        ignore_broken_pipes();
+        onegrant::run(std::env::args_os().skip(1)).into()
+    }
+
+    /// Whoever was started without a stdin, stdout or stderr must not open a file in its place: what is meant for a
+    /// terminal would be written into it.
+    fn fill_closed_descriptors() -> rustix::io::Result<()> {
+        let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
+        let mut standard = [&stdin, &stdout, &stderr].map(|fd| PollFd::new(fd, PollFlags::empty()));
+        poll(&mut standard, Some(&Timespec::default()))?;
+        // The lowest free number is taken each time.
+        for _ in standard.iter().filter(|fd| fd.revents().contains(PollFlags::NVAL)) {
+            match OpenOptions::new().read(true).write(true).open("/dev/null") {
+                Ok(file) => _ = file.into_raw_fd(),
+                Err(_) => abort(),
+            }
+        }
+        Ok(())
+    }
+
+    /// A reader who has left is an error of the write, and does not kill who has an answer to store.
+    #[expect(unsafe_code, reason = "no safe call ignores a signal")]
+    fn ignore_broken_pipes() {
+        // SAFETY: no handler is installed, and no other thread runs yet.
+        let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    }
 }

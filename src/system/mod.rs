@@ -10,9 +10,12 @@ use crate::session::attempt::{Owner, Presence};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// More than any file of `/proc` has that is read here, in bytes.
+const PROC_LIMIT: usize = 4096;
 
 /// The clocks. `elapsed` counts from the creation of this value.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,7 @@ pub fn nonce() -> io::Result<String> {
 /// This process. What cannot be read (no `/proc`) stays empty, and then nobody concludes anything from it.
 pub fn this_process() -> Owner {
     let pid = std::process::id();
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| read_at_once(path).unwrap_or_default().trim().to_owned();
     let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     Owner {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -108,9 +111,17 @@ struct ProcessStatus {
     start_time: u64,
 }
 
+/// Reads a file of `/proc`, which gives all it has to one read that has the room. Its length is not told before, so
+/// that the standard library would begin with 32 bytes.
+fn read_at_once(path: &str) -> io::Result<String> {
+    let mut bytes = [0; PROC_LIMIT];
+    let length = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
+}
+
 /// Fields 3 and 22 of `/proc/PID/stat` (proc(5)); the name before them may hold anything, so count from its end.
 fn process_status(pid: u32) -> Option<ProcessStatus> {
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let line = read_at_once(&format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = line.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
