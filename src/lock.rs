@@ -1,23 +1,24 @@
 //! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
-//! FUSE), so each runs in a thread of its own: whoever asked stops waiting at the deadline, and the thread ends
+//! FUSE), so they run in a thread of their own: whoever asked stops waiting at the deadline, and the thread ends
 //! with the process.
 
 use crate::error::{Failure, describe};
 use crate::session::Patience;
 use crate::store::open::give_to_owner_of;
+use crate::system;
 use fs4::{FileExt, TryLockError};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// The stack of the thread that makes the call, in bytes: it opens a file and locks it.
+/// The stack of the thread that makes the calls, in bytes: it opens a file and locks it.
 const STACK_BYTES: usize = 64 << 10;
 
 /// Holds the lock until it is dropped; the kernel drops it with the process, even after SIGKILL.
@@ -54,45 +55,65 @@ pub enum Locked {
     Failed(Failure),
 }
 
-/// A lock call on its way, in a thread of its own. It can be waited for more than once.
+/// Makes lock calls one after the other, in one thread of its own. A call can be waited for more than once.
 #[derive(Debug)]
-pub struct Call {
-    receiver: Receiver<Answer>,
+pub struct Locker {
+    path: PathBuf,
+    requests: Sender<Patience>,
+    answers: Receiver<Answer>,
+    /// The call that has not been answered yet.
+    waiting: Option<Patience>,
 }
 
 type Answer = io::Result<Option<Guard>>;
 
-impl Call {
-    /// Begins to lock the file at `path`, which is created where it is missing and never removed.
-    pub fn begin(path: &Path, patience: Patience) -> Self {
-        let (sender, receiver) = channel();
-        let (owned, threads) = (path.to_owned(), sender.clone());
-        let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
-            let _ = threads.send(call(&owned, patience));
-        });
-        if spawned.is_err() {
-            // No thread to be had: a call that does not wait needs none. Who waits for a release takes nothing.
-            let answer = call(path, Patience::Try).map(|guard| match patience {
-                Patience::Release => guard.map(|_| Guard::none()),
-                Patience::Try | Patience::Queue => guard,
-            });
-            let _ = sender.send(answer);
-        }
-        Self { receiver }
+impl Locker {
+    /// For the file at `path`, which is created where it is missing and never removed.
+    pub fn start(path: PathBuf) -> Self {
+        let (requests, asked) = channel::<Patience>();
+        let (sender, answers) = channel();
+        let threads = path.clone();
+        // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
+        let work = move || {
+            system::leave_signals_to_others();
+            asked.iter().try_for_each(|patience| sender.send(call(&threads, patience)))
+        };
+        // Where there is no thread to be had, nobody takes the first request.
+        drop(std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work));
+        Self { path, requests, answers, waiting: None }
     }
 
-    /// Waits for the answer. `fail` makes a failure of what the system says.
-    pub fn wait(&self, at_most: Duration, fail: impl Fn(&io::Error) -> Failure) -> Locked {
-        match self.receiver.recv_timeout(at_most) {
-            Ok(Ok(Some(guard))) => Locked::Granted(guard),
-            Ok(Ok(None)) => Locked::Busy,
-            Ok(Err(error)) if cannot_lock(&error) => Locked::Refused(describe(&error)),
-            Ok(Err(error)) => Locked::Failed(fail(&error)),
-            Err(RecvTimeoutError::Timeout) => Locked::Unanswered,
-            Err(RecvTimeoutError::Disconnected) => {
-                Locked::Failed(fail(&io::Error::other("the locking thread ended")))
+    /// Makes the call, or goes on waiting for it. `fail` makes a failure of what the system says.
+    pub fn lock(
+        &mut self,
+        patience: Patience,
+        at_most: Duration,
+        fail: impl Fn(&io::Error) -> Failure,
+    ) -> Locked {
+        // The answer to another call must not be taken for this one's.
+        if self.waiting.is_some_and(|waiting| waiting != patience) {
+            *self = Self::start(self.path.clone());
+        }
+        let is_asked = self.waiting.take().is_some() || self.requests.send(patience).is_ok();
+        let answer = match is_asked.then(|| self.answers.recv_timeout(at_most)) {
+            Some(Ok(answer)) => answer,
+            Some(Err(RecvTimeoutError::Timeout)) => {
+                self.waiting = Some(patience);
+                return Locked::Unanswered;
             }
+            // A call that does not wait needs no thread. Who waits for a release takes nothing.
+            None | Some(Err(RecvTimeoutError::Disconnected)) => match patience {
+                Patience::Release => {
+                    call(&self.path, Patience::Try).map(|guard| guard.map(|_| Guard::none()))
+                }
+                Patience::Try | Patience::Queue => call(&self.path, Patience::Try),
+            },
+        };
+        match answer {
+            Ok(Some(guard)) => Locked::Granted(guard),
+            Ok(None) => Locked::Busy,
+            Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),
+            Err(error) => Locked::Failed(fail(&error)),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
 use crate::error::{Failure, Kind, printable};
-use crate::lock::{Call, Locked};
+use crate::lock::{Locked, Locker};
 use crate::session::{Patience, Revision};
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
@@ -43,8 +43,8 @@ pub struct FileStore {
     place: OnceCell<Place>,
     /// The answer's file, open since its room was reserved.
     reserved: RefCell<Option<(PathBuf, File)>>,
-    /// The lock call that has not been answered yet.
-    waiting: RefCell<Option<(Patience, Call)>>,
+    /// What makes the lock calls, from the first one on.
+    locker: RefCell<Option<Locker>>,
 }
 
 impl FileStore {
@@ -55,7 +55,7 @@ impl FileStore {
             document: directory.join(format!("{profile}.json")),
             place: OnceCell::new(),
             reserved: RefCell::new(None),
-            waiting: RefCell::new(None),
+            locker: RefCell::new(None),
         }
     }
 
@@ -223,21 +223,13 @@ impl Store for FileStore {
     }
 
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked {
-        match self.place() {
-            Ok(place) => {
-                let path = place.lock();
-                let call = match self.waiting.take() {
-                    Some((waited_for, call)) if waited_for == patience => call,
-                    _ => Call::begin(&path, patience),
-                };
-                let locked = call.wait(at_most, |error| failure("lock", &path, error));
-                if matches!(locked, Locked::Unanswered) {
-                    self.waiting.replace(Some((patience, call)));
-                }
-                locked
-            }
-            Err(failure) => Locked::Failed(failure),
-        }
+        let place = match self.place() {
+            Ok(place) => place,
+            Err(failure) => return Locked::Failed(failure),
+        };
+        let mut locker = self.locker.borrow_mut();
+        let locker = locker.get_or_insert_with(|| Locker::start(place.lock()));
+        locker.lock(patience, at_most, |error| failure("lock", &place.lock(), error))
     }
 
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {

@@ -167,6 +167,11 @@ impl Drop for SignalsHeld {
     }
 }
 
+/// Has signals go to the other threads of this process: what one of them holds back must not arrive here.
+pub fn leave_signals_to_others() {
+    let _ = SigSet::all().thread_block();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
