@@ -1,0 +1,286 @@
+//! What is searched: families of scenarios, each with what must hold at its ends beside the invariants.
+
+use super::scenario::{Budget, Errand, Lock, Presences, Scenario, Server};
+use super::search::{Counts, Promise, explore};
+use super::world::{LOGIN, World, generation};
+use crate::session::{LockUse, Result, Unwanted};
+use std::sync::OnceLock;
+
+/// The fewest transitions that all families have together: with fewer, somebody has thinned the proof out.
+const FEWEST_TRANSITIONS: usize = 0;
+
+/// A family: its scenarios, and the fewest transitions that it has.
+struct Family {
+    scenarios: fn() -> Vec<(Scenario, Promise)>,
+    fewest_transitions: usize,
+    /// Searched once, whoever asks for it first.
+    counts: OnceLock<Counts>,
+}
+
+impl Family {
+    fn counts(&self) -> Counts {
+        *self.counts.get_or_init(|| {
+            let mut counts = Counts::default();
+            for (scenario, promise) in (self.scenarios)() {
+                counts += explore(scenario, promise);
+            }
+            counts
+        })
+    }
+}
+
+macro_rules! families {
+    ($($name:ident, at_least $fewest:literal, $scenarios:expr;)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        static FAMILIES: [(&str, Family); NAMES.len()] = [$((
+            stringify!($name),
+            Family { scenarios: || $scenarios, fewest_transitions: $fewest, counts: OnceLock::new() },
+        )),*];
+
+        $(#[test]
+        fn $name() {
+            search(stringify!($name));
+        })*
+    };
+}
+
+/// The levels whose claims bind, and what holds them up. A lock that is refused leads to what `Claim` is.
+const BINDING: [(LockUse, Lock); 3] =
+    [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Lies), (LockUse::Claim, Lock::Excludes)];
+
+/// The harshest server that rotates, and the kindest.
+const ROTATING: [Server; 2] = [Server::EndsTheFamily, Server::Grace];
+
+const EVERY: [Server; 4] = [Server::EndsTheFamily, Server::Rejects, Server::Grace, Server::DoesNotRotate];
+
+/// One scenario for each level that binds and each server, changed alike.
+fn binding(
+    processes: usize,
+    servers: &[Server],
+    promise: Promise,
+    change: impl Fn(Scenario) -> Scenario,
+) -> Vec<(Scenario, Promise)> {
+    let levels = BINDING.iter().flat_map(|level| servers.iter().map(move |server| (level, *server)));
+    let scenario = |((lock_use, lock), server): (&(LockUse, Lock), Server)| Scenario {
+        lock: *lock,
+        ..Scenario::of(&vec![*lock_use; processes], server)
+    };
+    levels.map(scenario).map(|scenario| (change(scenario), promise)).collect()
+}
+
+/// Two who are not kept apart by anything that both heed.
+const COMPARED: [[LockUse; 2]; 3] =
+    [[LockUse::Off, LockUse::Off], [LockUse::Off, LockUse::Auto], [LockUse::Off, LockUse::Claim]];
+
+fn compared(
+    servers: &[Server],
+    promise: Promise,
+    change: impl Fn(Scenario) -> Scenario,
+) -> Vec<(Scenario, Promise)> {
+    let each = COMPARED.iter().flat_map(|lock_uses| servers.iter().map(move |server| (lock_uses, *server)));
+    each.map(|(lock_uses, server)| (change(Scenario::of(lock_uses, server)), promise)).collect()
+}
+
+families! {
+    two_processes_refresh_once_and_have_the_same_token, at_least 0, {
+        let servers = [Server::EndsTheFamily, Server::DoesNotRotate];
+        let mut all = binding(2, &servers, World::everyone_has_the_same_token, |scenario| scenario);
+        let refused = Scenario::of(&[LockUse::Auto; 2], Server::EndsTheFamily);
+        all.push((Scenario { lock: Lock::Refuses, ..refused }, World::everyone_has_the_same_token));
+        let mixed = Scenario::of(&[LockUse::Auto, LockUse::Claim], Server::EndsTheFamily);
+        all.push((mixed, World::everyone_has_the_same_token));
+        all
+    };
+
+    three_processes_refresh_once_and_have_the_same_token, at_least 0,
+        binding(3, &[Server::EndsTheFamily], World::everyone_has_the_same_token, |scenario| {
+            scenario.with(|budget| budget.hastes = 0)
+        });
+
+    whoever_is_killed_takes_no_session_along_that_was_written_down, at_least 0,
+        binding(2, &EVERY, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 2))
+        });
+
+    all_may_be_killed_and_the_next_one_goes_on, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.crashes, budget.hastes) = (2, 0))
+        });
+
+    answers_that_are_lost_after_the_rotation_are_asked_for_once_more, at_least 0,
+        binding(2, &EVERY, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.lost_answers, budget.hastes) = (1, 1))
+        });
+
+    requests_that_are_lost_before_the_rotation_are_sent_once_more, at_least 0,
+        binding(2, &EVERY, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.lost_requests, budget.hastes) = (1, 1))
+        });
+
+    two_answers_are_lost_and_none_is_asked_for_a_third_time, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.lost_answers, budget.lost_requests, budget.hastes) = (1, 1, 0))
+        });
+
+    whoever_wakes_past_his_until_overwrites_nothing_newer, at_least 0,
+        binding(2, &EVERY, World::nothing_more, |scenario| {
+            scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 1))
+        });
+
+    two_take_over_one_stale_claim_and_one_gets_it, at_least 0, {
+        let killed = |scenario: Scenario| scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0));
+        let asleep = |scenario: Scenario| {
+            scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 0))
+        };
+        let mut all = Vec::new();
+        for lock_use in [LockUse::Claim, LockUse::Auto] {
+            let scenario = Scenario::of(&[lock_use; 3], Server::EndsTheFamily);
+            all.push((killed(scenario.clone()), World::nothing_more as Promise));
+            all.push((asleep(scenario), World::nothing_more));
+        }
+        all
+    };
+
+    whoever_was_killed_on_another_machine_is_waited_for_until_his_claim_ends, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            let scenario = scenario.with_one_impatient().where_presence_is(Presences::Unknown);
+            scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0))
+        });
+
+    whoever_sleeps_on_another_machine_costs_nobody_a_session, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            let scenario = scenario.with_one_impatient().where_presence_is(Presences::Unknown);
+            scenario.with(|budget| (budget.ages, budget.hastes) = (1, 0))
+        });
+
+    a_reused_process_identifier_is_told_by_its_start_time, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            let often = |budget: &mut Budget| {
+                (budget.crashes, budget.reused_identifiers, budget.hastes) = (1, 1, 0);
+            };
+            scenario.with(often)
+        });
+
+    a_reused_process_identifier_without_a_start_time_costs_time_and_no_session, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            let scenario = scenario.with_one_impatient().where_presence_is(Presences::Identifiers);
+            let often = |budget: &mut Budget| {
+                (budget.crashes, budget.reused_identifiers, budget.hastes) = (1, 1, 0);
+            };
+            scenario.with(often)
+        });
+
+    without_lock_and_claim_nobody_overwrites_what_he_could_see, at_least 0, {
+        let mut all = compared(&EVERY, World::nothing_more, |scenario| scenario);
+        let kind = [Server::Rejects, Server::Grace];
+        all.extend(compared(&kind, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 1))
+        }));
+        all
+    };
+
+    a_new_login_survives_every_refresh, at_least 0, {
+        let is_kept: Promise = |world| {
+            world.newest >= LOGIN && world.stored_generation().is_some_and(|stored| stored >= LOGIN)
+        };
+        let mut all = Vec::new();
+        for is_patient in [true, false] {
+            all.extend(binding(2, &ROTATING, is_kept, |scenario| {
+                scenario.visited(Errand::Login, is_patient).with(|budget| budget.hastes = 1)
+            }));
+        }
+        all
+    };
+
+    a_logout_survives_every_refresh_and_leaves_no_refresh_token_behind, at_least 0, {
+        let is_kept: Promise = |world| world.document.is_none() && world.server.are_all_gone();
+        binding(2, &ROTATING, is_kept, |scenario| {
+            scenario.visited(Errand::Logout, true).with(|budget| budget.hastes = 1)
+        })
+    };
+
+    a_logout_that_does_not_wait_survives_every_refresh, at_least 0,
+        binding(2, &ROTATING, World::nothing_more, |scenario| {
+            scenario.visited(Errand::Logout, false).with(|budget| budget.hastes = 1)
+        });
+
+    whoever_waited_for_a_failure_makes_no_request, at_least 0,
+        binding(2, &[Server::Down, Server::AsksToComeAgain], World::nothing_more, |scenario| {
+            scenario.with_one_impatient().with(|budget| budget.hastes = 1)
+        });
+
+    an_answer_that_could_not_be_put_in_place_is_adopted, at_least 0,
+        binding(2, &EVERY, World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.failed_replacements, budget.hastes) = (1, 1))
+        });
+
+    forced_refreshes_coalesce, at_least 0,
+        binding(2, &[Server::EndsTheFamily, Server::DoesNotRotate], World::one_refresh_for_each_first_read, |scenario| {
+            Scenario { unwanted: Unwanted::FirstSeen, left: 3600, ..scenario }
+        });
+
+    while_the_token_works_nobody_waits_and_one_refreshes, at_least 0,
+        binding(2, &[Server::EndsTheFamily], World::everyone_has_a_token_of_one_refresh, |scenario| {
+            Scenario { left: 20, ..scenario }
+        });
+
+    a_caller_that_is_killed_loses_nothing_because_its_worker_goes_on, at_least 0,
+        binding(2, &[Server::EndsTheFamily, Server::Rejects], World::nothing_more, |scenario| {
+            scenario.with_workers().with(|budget| (budget.crashes, budget.hastes) = (1, 0))
+        });
+
+    caller_and_worker_are_killed_and_the_next_one_goes_on, at_least 0,
+        binding(2, &[Server::EndsTheFamily], World::nothing_more, |scenario| {
+            let scenario = Scenario { lock_uses: scenario.lock_uses[..1].to_vec(), ..scenario };
+            scenario.with_workers().with(|budget| (budget.crashes, budget.hastes) = (2, 0))
+        });
+}
+
+fn search(name: &str) {
+    let (_, family) = FAMILIES.iter().find(|(family, _)| *family == name).unwrap();
+    let counts = family.counts();
+    println!("{counts:?}: {name}");
+    assert!(counts.transitions >= family.fewest_transitions, "{name} has {counts:?}");
+}
+
+/// The last family first, so that this test and the others share the work.
+#[test]
+fn all_families_together_are_as_large_as_they_were() {
+    let mut total = Counts::default();
+    for (_, family) in FAMILIES.iter().rev() {
+        total += family.counts();
+    }
+    for (name, family) in &FAMILIES {
+        let Counts { worlds, transitions, ends } = family.counts();
+        println!("{worlds:>8} worlds {transitions:>9} transitions {ends:>6} ends: {name}");
+    }
+    let Counts { worlds, transitions, ends } = total;
+    println!("{worlds:>8} worlds {transitions:>9} transitions {ends:>6} ends in all");
+    assert!(transitions >= FEWEST_TRANSITIONS, "the proof has become thinner: {total:?}");
+}
+
+// ---- what must hold at the ends of some ----
+
+impl World {
+    fn nothing_more(&self) -> bool {
+        true
+    }
+
+    /// With one refresh.
+    fn everyone_has_the_same_token(&self) -> bool {
+        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        self.sends.len() == 1 && self.results().all(has_it)
+    }
+
+    fn everyone_has_a_token_of_one_refresh(&self) -> bool {
+        self.sends.len() == 1 && self.results().all(Result::is_ok)
+    }
+
+    fn one_refresh_for_each_first_read(&self) -> bool {
+        let readers_of_the_first =
+            self.processes.iter().filter(|process| process.first_read == Some(0)).count();
+        let refreshes = if readers_of_the_first == 2 { 1 } else { 2 };
+        self.results().all(Result::is_ok) && self.sends.len() == refreshes
+    }
+}
