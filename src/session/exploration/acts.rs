@@ -2,10 +2,9 @@
 //! process, any other may go on.
 
 use super::invariants::Excuse;
-use super::scenario::{Lock, Scenario};
-use super::world::{Doing, Name, Party, Process, Record, World, at_revision, stored_generation};
+use super::scenario::Lock;
+use super::world::{Beside, Doing, Kept, Name, Party, Process, World, at_revision, stored_generation};
 use crate::error::{Failure, Kind};
-use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Outcome};
 use crate::session::{
@@ -38,7 +37,10 @@ impl World {
             Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed } => {
                 if self.holds(&expected) {
                     let is_outdated = |name: &&Name| name.0 != key || outdated.contains(&name.1);
-                    listed.iter().filter(is_outdated).for_each(|name| drop(self.records.remove(name)));
+                    for name in listed.iter().filter(is_outdated) {
+                        self.records.remove(name);
+                        self.answers.remove(name);
+                    }
                 }
                 self.tell(number, Event::Claiming(Claiming::Mine(record)));
             }
@@ -49,27 +51,19 @@ impl World {
                 }
                 false => self.lose_the_replacement(number, &beside, *then),
             },
-            Doing::Renames { beside, expected, then } => {
-                let record = self.records.get(&beside).cloned();
-                let complete = record.as_ref().and_then(|record| record.answer.clone());
-                match (record, complete) {
-                    // Somebody who stored a newer session has swept it.
-                    (None, _) => self.lose_the_replacement(number, &beside, *then),
-                    (Some(_), None) => {
-                        self.check_torn(number);
-                        self.lose_the_replacement(number, &beside, *then);
-                    }
-                    (Some(record), Some(document)) => {
-                        self.records.insert(beside.clone(), Record::new(record.attempt.clone(), None));
-                        self.check_replacement(number, &expected, &document, &beside.0);
-                        self.document = Some(at_revision(Document::clone(&document)));
-                        let doing = Doing::Sweeps { key: beside.0, then };
-                        self.change(number, |process| process.doing = doing);
-                    }
+            Doing::Renames { beside, expected, then } => match self.answers.remove(&beside) {
+                // Somebody who stored a newer session has swept it, or adopted it.
+                None => self.lose_the_replacement(number, &beside, *then),
+                Some(file) => {
+                    self.put_in_place(number, &expected, &file.what, &beside.0);
+                    let doing = Doing::Sweeps { last: beside, then };
+                    self.change(number, |process| process.doing = doing);
                 }
-            }
-            Doing::Sweeps { key, then } => {
-                self.records.retain(|(about, _), _| *about != key);
+            },
+            Doing::Sweeps { last: (key, last), then } => {
+                let stays = |(about, number): &Name| *about != key || *number > last;
+                self.records.retain(|name, _| stays(name));
+                self.answers.retain(|name, _| stays(name));
                 self.tell(number, *then);
             }
             Doing::WaitsForTheLock { queues, .. } => {
@@ -117,8 +111,7 @@ impl World {
             }
             Step::Adopt { refresh_token_sha256: key, number: record, expected } => {
                 let beside = (key, record);
-                let is_there = self.records.get(&beside).is_some_and(|record| record.answer.is_some());
-                match is_there {
+                match self.answers.contains_key(&beside) {
                     true => self.change(number, |process| {
                         let then = Box::new(Event::Adopted(Ok(true)));
                         process.doing = Doing::Compares { beside, expected, then };
@@ -128,7 +121,7 @@ impl World {
             }
             Step::Delegate(errand) => self.delegate(number, errand),
             Step::Claim { attempt, number: wanted, exclusive, expected, outdated } => {
-                let listed = self.records.keys().cloned().collect();
+                let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
                 self.change(number, |process| {
                     process.until = Some(attempt.until);
                     process.doing =
@@ -138,16 +131,21 @@ impl World {
             Step::Mark { attempt, number: record } => {
                 self.check_mark(number, &attempt);
                 let name = (attempt.refresh_token_sha256.clone(), record);
-                if self.is_ours(&name, &attempt) {
-                    let answer = self.records.get(&name).and_then(|record| record.answer.clone());
-                    self.records.insert(name, Record::new(attempt, answer));
+                if self.is_ours(&name, &attempt.id) {
+                    if self.complete(&name).is_none() {
+                        self.answers.remove(&name);
+                        self.change(number, |process| process.has_room = false);
+                    }
+                    self.records.insert(name, Kept::new(attempt));
                 }
                 self.tell(number, Event::Noted);
             }
             Step::Withdraw { refresh_token_sha256, number: record } => {
                 let name = (refresh_token_sha256, record);
-                if self.records.get(&name).is_some_and(|record| self.is_by(number, &record.attempt)) {
+                self.change(number, |process| process.has_room = false);
+                if self.records.get(&name).is_none_or(|record| self.is_by(number, &record.what)) {
                     self.records.remove(&name);
+                    self.answers.remove(&name);
                 }
                 self.tell(number, Event::Noted);
             }
@@ -166,13 +164,13 @@ impl World {
                 });
             }
             Step::Replace { expected, document, attempt: beside } => {
-                // Written where the room was reserved: what somebody swept stays swept.
-                if let Some(record) = self.records.get(&beside).cloned()
-                    && self.is_by(number, &record.attempt)
-                {
-                    let record = Record::new(record.attempt.clone(), Some(Rc::new(document)));
-                    self.records.insert(beside.clone(), record);
+                // Into the file that is open, which somebody may have removed; without one, into a new one.
+                let is_there = self.answers.get(&beside).is_some_and(|file| file.what.by == number);
+                if is_there || !self.processes[number].has_room {
+                    let file = Kept::new(Beside { by: number, document: Some(document) });
+                    self.answers.insert(beside.clone(), file);
                 }
+                self.change(number, |process| process.has_room = false);
                 let then = Box::new(Event::Replaced(Replacement::Done));
                 let doing = Doing::Compares { beside, expected, then };
                 self.change(number, |process| process.doing = doing);
@@ -205,8 +203,8 @@ impl World {
         usize::try_from(attempt.by.pid) == Ok(number)
     }
 
-    fn is_ours(&self, name: &Name, attempt: &Attempt) -> bool {
-        self.records.get(name).is_none_or(|record| record.attempt.id == attempt.id)
+    fn is_ours(&self, name: &Name, id: &str) -> bool {
+        self.records.get(name).is_none_or(|record| record.what.id == id)
     }
 
     fn create_record(&mut self, attempt: Attempt, wanted: u64, exclusive: bool) -> Option<u64> {
@@ -214,8 +212,21 @@ impl World {
         let is_free = |number: &u64| !self.records.contains_key(&(key.clone(), *number));
         let numbers = if exclusive { wanted..=wanted } else { wanted..=u64::MAX };
         let number = numbers.into_iter().find(is_free)?;
-        self.records.insert((key, number), Record::new(attempt, None));
+        let by = usize::try_from(attempt.by.pid).unwrap();
+        self.answers.insert((key.clone(), number), Kept::new(Beside { by, document: None }));
+        self.records.insert((key, number), Kept::new(attempt));
+        self.change(by, |process| process.has_room = true);
         Some(number)
+    }
+
+    fn put_in_place(&mut self, number: usize, expected: &Revision, file: &Beside, key: &str) {
+        match &file.document {
+            Some(document) => {
+                self.check_replacement(number, expected, document, key);
+                self.document = Some(at_revision(document.clone()));
+            }
+            None => self.check_torn(number),
+        }
     }
 
     /// The store held something else: what lay beside it goes.
@@ -223,9 +234,7 @@ impl World {
         if let Event::Adopted(_) = then {
             return self.tell(number, Event::Adopted(Ok(false)));
         }
-        if let Some(record) = self.records.get(beside).cloned() {
-            self.records.insert(beside.clone(), Record::new(record.attempt.clone(), None));
-        }
+        self.answers.remove(beside);
         let there = self.read(number).map(Box::new);
         self.tell(number, Event::Replaced(Replacement::Lost(there)));
     }
@@ -277,7 +286,7 @@ impl World {
         let caller = &self.processes[number];
         let (started_at, late) = (caller.started_at, caller.late);
         let scenario = Rc::clone(&self.scenario);
-        let (lock_use, deadline) = (scenario.lock_uses[number], scenario.deadline(number));
+        let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
         let worker = self.processes.len();
         let demand = errand.demand.clone();
         let process = Process::asking(demand, lock_use, Role::Worker(errand), deadline, worker);
@@ -309,11 +318,5 @@ impl World {
     /// Whether it marks a failure that all share who wait for it.
     pub(super) fn is_shared(attempt: &Attempt) -> bool {
         matches!(attempt.outcome, Some(Outcome::Temporary))
-    }
-}
-
-impl Scenario {
-    pub(super) fn deadline(&self, number: usize) -> Duration {
-        Duration::from_secs(self.deadlines.get(number).copied().unwrap_or(super::scenario::PATIENT))
     }
 }

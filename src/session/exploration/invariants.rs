@@ -166,8 +166,10 @@ impl World {
         }
         let is_own =
             |attempt: &Attempt| usize::try_from(attempt.by.pid) == Ok(number) && attempt.outcome.is_none();
-        let is_swept = self.has_visit(Errand::Logout) || self.has_overslept(number);
-        if !is_swept && !self.records.values().any(|record| is_own(&record.attempt)) {
+        let is_swept = self.has_visit(Errand::Logout)
+            || self.has_overslept(number)
+            || self.protection() == Protection::Compared;
+        if !is_swept && !self.records.values().any(|record| is_own(&record.what)) {
             self.break_with(Invariant::ClaimFirst, format!("{number} sends without an open record"));
         }
     }
@@ -195,7 +197,7 @@ impl World {
         let Some(given) = self.processes[number].given else { return false };
         let is_given = |document: &Document| stored_generation(document).is_some_and(|stored| stored >= given);
         self.document.as_ref().is_some_and(|stored| is_given(&stored.document))
-            || self.records.values().any(|record| record.answer.as_deref().is_some_and(is_given))
+            || self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
     }
 
     // ---- in the store ----
@@ -204,13 +206,10 @@ impl World {
     fn may_come_between(&self, number: usize) -> bool {
         match self.protection() {
             Protection::Locked => false,
-            Protection::Claimed => self.has_overslept(number) || self.is_somebody_impatient(),
+            // A login and a logout wait for claims, and make none.
+            Protection::Claimed => self.has_overslept(number) || !self.scenario.visits.is_empty(),
             Protection::Compared => true,
         }
-    }
-
-    fn is_somebody_impatient(&self) -> bool {
-        self.scenario.visits.iter().any(|visit| !visit.is_patient)
     }
 
     /// Before `document` takes the place of what is there.
@@ -293,10 +292,10 @@ impl World {
             };
             other != number && holds && follows(process) && !self.is_beyond_sight(other)
         };
-        let is_left = self.records.iter().any(|((about, _), record)| {
-            let answer = record.answer.as_deref().and_then(stored_generation);
-            let is_gone = self.presence(&record.attempt.by) == Presence::Gone;
-            about == key && is_gone && answer.is_some_and(|answer| self.server.takes(server, answer))
+        let is_left = self.records.iter().any(|(name, record)| {
+            let answer = self.complete(name).and_then(stored_generation);
+            let is_gone = self.presence(&record.what.by) == Presence::Gone;
+            name.0 == key && is_gone && answer.is_some_and(|answer| self.server.takes(server, answer))
         });
         let how = if self.server.takes(server, dead) {
             "which the server takes"
@@ -321,15 +320,10 @@ impl World {
         let process = &self.processes[number];
         let elapsed = self.clock.saturating_sub(process.started_at.unwrap_or(self.clock));
         let looks: Duration = COMPARISON_DELAYS.iter().sum();
-        let bound = self.deadline_of(number) + looks + LAST_WORD_LIMIT;
+        let bound = process.deadline + looks + LAST_WORD_LIMIT;
         if elapsed.saturating_sub(process.late) > bound {
             self.break_with(Invariant::EverybodyEnds, format!("{number} goes on after {elapsed:?}"));
         }
-    }
-
-    fn deadline_of(&self, number: usize) -> Duration {
-        let caller = self.processes[number].caller.unwrap_or(number);
-        self.scenario.deadline(caller)
     }
 
     pub(super) fn check_result(&mut self, number: usize, result: &Result) {
@@ -427,10 +421,13 @@ impl World {
             scenario.server = Server::Rejects;
         }
         world.scenario = Rc::new(scenario);
+        world.sends.clear();
+        world.must_share.clear();
         world.budget = super::scenario::Budget::default();
         let number = world.processes.len();
         let demand = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
-        let deadline = Duration::from_secs(PATIENT);
+        // Longer than any claim lasts that he may have to wait for.
+        let deadline = Duration::from_secs(2 * PATIENT);
         let lock_use = self.scenario.lock_uses[0];
         let process = Process::asking(demand, lock_use, Role::InPlace, deadline, number);
         world.processes.push(Rc::new(Process { started_at: Some(world.clock), ..process }));

@@ -124,6 +124,7 @@ impl World {
             }
             Visiting::SweepsEverything => {
                 self.records.clear();
+                self.answers.clear();
                 Visiting::HasLeft
             }
             Visiting::HasLeft => Visiting::HasLeft,

@@ -74,8 +74,9 @@ pub(super) enum Doing {
         expected: Revision,
         then: Box<Event>,
     },
+    /// Records of the same refresh token go, up to that one.
     Sweeps {
-        key: String,
+        last: Name,
         then: Box<Event>,
     },
     WaitsForTheLock {
@@ -98,6 +99,7 @@ pub(super) struct Process {
     pub doing: Doing,
     /// Whose worker it is.
     pub caller: Option<usize>,
+    pub deadline: Duration,
     pub started_at: Option<Duration>,
     /// It does nothing before.
     pub wakes_at: Duration,
@@ -111,6 +113,8 @@ pub(super) struct Process {
     pub newest_when_read: Option<u8>,
     /// The generation that the server gave it last.
     pub given: Option<u8>,
+    /// It has the file open in which room was made for its answer.
+    pub has_room: bool,
     /// Its claim binds others up to then, by the wall clock.
     pub until: Option<i64>,
     /// It was killed before its answer was durable, or an answer to it was lost: its refresh token may be sent again.
@@ -119,18 +123,25 @@ pub(super) struct Process {
     pub fingerprint: u128,
 }
 
+/// The file beside a record: room for an answer, then the complete document.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub attempt: Attempt,
-    /// The complete document beside it.
-    pub answer: Option<Rc<Document>>,
+pub(super) struct Beside {
+    /// Who made the file, and has it open.
+    pub by: usize,
+    pub document: Option<Document>,
+}
+
+/// What does not change, with its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<T> {
+    pub what: T,
     fingerprint: u128,
 }
 
-impl Record {
-    pub(super) fn new(attempt: Attempt, answer: Option<Rc<Document>>) -> Rc<Self> {
-        let fingerprint = digest(&(&attempt, &answer));
-        Rc::new(Self { attempt, answer, fingerprint })
+impl<T: Debug> Kept<T> {
+    pub(super) fn new(what: T) -> Rc<Self> {
+        let fingerprint = digest(&what);
+        Rc::new(Self { what, fingerprint })
     }
 }
 
@@ -147,7 +158,8 @@ pub(super) struct World {
     pub budget: Budget,
     pub clock: Duration,
     pub document: Option<Rc<Stored>>,
-    pub records: BTreeMap<Name, Rc<Record>>,
+    pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
+    pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
     /// Who holds the lock, together: a process and the one that it handed its exchange to.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
@@ -216,6 +228,7 @@ impl World {
             clock: Duration::ZERO,
             document: Some(at_revision(document(Some(session(0, START + scenario.left))))),
             records: BTreeMap::new(),
+            answers: BTreeMap::new(),
             held_by: BTreeSet::new(),
             processes: processes.map(|number| Rc::new(Process::start(scenario, number))).collect(),
             visitors: scenario.visits.iter().map(|visit| Visitor::arrives(*visit)).collect(),
@@ -257,10 +270,13 @@ impl World {
     }
 
     fn put_store(&self, bytes: &mut Vec<u8>) {
-        for (name, record) in &self.records {
-            bytes.extend_from_slice(name.0.as_bytes());
-            bytes.extend_from_slice(&name.1.to_le_bytes());
-            bytes.extend_from_slice(&record.fingerprint.to_le_bytes());
+        let records = self.records.iter().map(|(name, record)| (0, name, record.fingerprint));
+        let answers = self.answers.iter().map(|(name, answer)| (1, name, answer.fingerprint));
+        for (kind, (key, number), fingerprint) in records.chain(answers) {
+            bytes.push(kind);
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.extend_from_slice(&number.to_le_bytes());
+            bytes.extend_from_slice(&fingerprint.to_le_bytes());
         }
         let revision = self.document.as_ref().map(|stored| &stored.revision);
         let rest =
@@ -480,16 +496,21 @@ impl World {
 
     pub(super) fn sightings(&self, key: &str) -> Vec<Sighting> {
         let records = self.records.iter().filter(|((about, _), _)| about == key);
-        let sighting = |((_, number), record): (&Name, &Rc<Record>)| {
-            let attempt = record.attempt.clone();
+        let sighting = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
+            let attempt = record.what.clone();
             let owner = match attempt.is_over() {
                 true => Presence::Unknown,
                 false => self.presence(&attempt.by),
             };
-            let has_answer = record.answer.as_ref().is_some_and(|answer| answer.session.is_some());
-            Sighting { number: *number, attempt, owner, has_answer }
+            let has_answer = self.complete(name).is_some_and(|document| document.session.is_some());
+            Sighting { number: name.1, attempt, owner, has_answer }
         };
         records.map(sighting).collect()
+    }
+
+    /// The complete document beside a record.
+    pub(super) fn complete(&self, name: &Name) -> Option<&Document> {
+        self.answers.get(name)?.what.document.as_ref()
     }
 
     pub(super) fn stored_generation(&self) -> Option<u8> {
@@ -517,7 +538,8 @@ impl Process {
     pub(super) fn start(scenario: &Scenario, number: usize) -> Self {
         let demand = Demand { min_ttl: 0, unwanted: scenario.unwanted.clone() };
         let role = if scenario.has_workers { Role::Caller } else { Role::InPlace };
-        Self::asking(demand, scenario.lock_uses[number], role, scenario.deadline(number), number)
+        let deadline = Duration::from_secs(scenario.deadlines[number]);
+        Self::asking(demand, scenario.lock_uses[number], role, deadline, number)
     }
 
     pub(super) fn asking(
@@ -540,6 +562,7 @@ impl Process {
             machine,
             doing: Doing::Begins(step),
             caller: None,
+            deadline,
             started_at: None,
             wakes_at: Duration::ZERO,
             late: Duration::ZERO,
@@ -547,6 +570,7 @@ impl Process {
             seen: None,
             newest_when_read: None,
             given: None,
+            has_room: false,
             until: None,
             has_lost_an_answer: false,
             fingerprint: 0,
