@@ -124,6 +124,7 @@ impl World {
                 let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
                 self.change(number, |process| {
                     process.until = Some(attempt.until);
+                    process.has_overslept = false;
                     process.doing =
                         Doing::Claims { attempt, number: wanted, exclusive, expected, outdated, listed };
                 });
@@ -290,7 +291,7 @@ impl World {
         let worker = self.processes.len();
         let demand = errand.demand.clone();
         let process = Process::asking(demand, lock_use, Role::Worker(errand), deadline, worker);
-        self.processes.push(Rc::new(Process { started_at, late, caller: Some(number), ..process }));
+        self.processes.push(Rc::new(Process { started_at, late, ..process }));
         if self.held_by.contains(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));
         }

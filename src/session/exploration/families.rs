@@ -130,9 +130,11 @@ families! {
         });
 
     two_take_over_one_stale_claim_and_one_gets_it, at_least 0, {
-        let killed = |scenario: Scenario| scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0));
+        let killed = |scenario: Scenario| {
+            scenario.with_takers().with(|budget| (budget.crashes, budget.hastes) = (1, 0))
+        };
         let asleep = |scenario: Scenario| {
-            scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 0))
+            scenario.with_takers().with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 0))
         };
         let mut all = Vec::new();
         for lock_use in [LockUse::Claim, LockUse::Auto] {

@@ -136,11 +136,6 @@ impl World {
 
     // ---- at the server ----
 
-    /// Whether its claim has ended by the clock.
-    fn has_overslept(&self, number: usize) -> bool {
-        self.processes[number].until.is_some_and(|until| until <= self.wall())
-    }
-
     pub(super) fn check_spend(&mut self, number: usize, generation: u8) {
         let same = self.sends.iter().filter(|(sent, _)| *sent == generation);
         let (own, others): (Vec<usize>, Vec<usize>) = same.map(|(_, by)| *by).partition(|by| *by == number);
@@ -148,7 +143,7 @@ impl World {
         let may_oversleep = self.protection() == Protection::Claimed;
         let is_excused = |other: &usize| {
             self.processes[*other].has_lost_an_answer
-                || may_oversleep && (self.has_overslept(*other) || self.has_overslept(number))
+                || may_oversleep && (self.processes[*other].has_overslept || self.processes[number].has_overslept)
         };
         if self.protection() != Protection::Compared && has_answers && !others.iter().all(is_excused) {
             let how = format!("{number} sends generation {generation} after {others:?}");
@@ -167,7 +162,7 @@ impl World {
         let is_own =
             |attempt: &Attempt| usize::try_from(attempt.by.pid) == Ok(number) && attempt.outcome.is_none();
         let is_swept = self.has_visit(Errand::Logout)
-            || self.has_overslept(number)
+            || self.processes[number].has_overslept
             || self.protection() == Protection::Compared;
         if !is_swept && !self.records.values().any(|record| is_own(&record.what)) {
             self.break_with(Invariant::ClaimFirst, format!("{number} sends without an open record"));
@@ -203,11 +198,14 @@ impl World {
     // ---- in the store ----
 
     /// Whether somebody may come between a comparison and its rename: two calls of the file store.
-    fn may_come_between(&self, number: usize) -> bool {
+    fn may_come_between(&self) -> bool {
         match self.protection() {
             Protection::Locked => false,
             // A login and a logout wait for claims, and make none.
-            Protection::Claimed => self.has_overslept(number) || !self.scenario.visits.is_empty(),
+            Protection::Claimed => {
+                self.processes.iter().any(|process| process.has_overslept)
+                    || !self.scenario.visits.is_empty()
+            }
             Protection::Compared => true,
         }
     }
@@ -221,7 +219,7 @@ impl World {
         key: &str,
     ) {
         let came_between = !self.holds(expected);
-        let is_excused = came_between && self.may_come_between(number);
+        let is_excused = came_between && self.may_come_between();
         let there = self.document.as_ref().map(|stored| stored_generation(&stored.document));
         let broken = match (there, stored_generation(document)) {
             (None, _) => Some((Invariant::LogoutStays, "stores over a logout".to_owned())),
@@ -252,7 +250,7 @@ impl World {
     }
 
     pub(super) fn check_torn(&mut self, number: usize) {
-        match self.may_come_between(number) {
+        match self.may_come_between() {
             true => drop(self.excuses.insert(Excuse::CameBetween)),
             false => self.break_with(Invariant::NoTornDocument, format!("{number} puts half a file in place")),
         }
@@ -311,7 +309,7 @@ impl World {
 
     /// An owner on another machine who is past his `until` cannot be seen to live; his commit replaces the verdict.
     fn is_beyond_sight(&self, number: usize) -> bool {
-        self.scenario.presences == Presences::Unknown && self.has_overslept(number)
+        self.scenario.presences == Presences::Unknown && self.processes[number].has_overslept
     }
 
     // ---- at the end of a process ----
@@ -427,7 +425,7 @@ impl World {
         let number = world.processes.len();
         let demand = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
         // Longer than any claim lasts that he may have to wait for.
-        let deadline = Duration::from_secs(2 * PATIENT);
+        let deadline = Duration::from_secs(3 * PATIENT);
         let lock_use = self.scenario.lock_uses[0];
         let process = Process::asking(demand, lock_use, Role::InPlace, deadline, number);
         world.processes.push(Rc::new(Process { started_at: Some(world.clock), ..process }));

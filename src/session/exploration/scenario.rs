@@ -4,9 +4,9 @@ use crate::session::{LockUse, Unwanted};
 
 /// How long nobody does anything when an age passes, in seconds: the claim of one with the deadline [`IMPATIENT`]
 /// is past its `until` then, the claim of one with the deadline [`PATIENT`] is not.
-pub(super) const AN_AGE: u64 = 45;
-pub(super) const IMPATIENT: u64 = 5;
-pub(super) const PATIENT: u64 = 60;
+pub(super) const AN_AGE: u64 = 15;
+pub(super) const IMPATIENT: u64 = 1;
+pub(super) const PATIENT: u64 = 20;
 
 /// What the authorization server does about a refresh token that was spent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub(super) struct Scenario {
     pub deadlines: Vec<u64>,
     /// Whether each has a worker do the exchange with the server.
     pub has_workers: bool,
+    /// Whether the others come when the first one was killed, or an age has passed.
+    pub do_others_come_later: bool,
     pub visits: Vec<Visit>,
     pub unwanted: Unwanted,
     pub server: Server,
@@ -113,6 +115,7 @@ impl Scenario {
             lock_uses: lock_uses.to_vec(),
             deadlines: vec![30; lock_uses.len()],
             has_workers: false,
+            do_others_come_later: false,
             visits: Vec::new(),
             unwanted: Unwanted::None,
             server,
@@ -146,6 +149,11 @@ impl Scenario {
         Self { has_workers: true, ..self }
     }
 
+    /// Only the first one, then an accident, then the others.
+    pub(super) fn with_takers(self) -> Self {
+        Self { do_others_come_later: true, ..self }
+    }
+
     pub(super) fn where_presence_is(self, presences: Presences) -> Self {
         Self { presences, ..self }
     }
@@ -177,6 +185,9 @@ impl Scenario {
         words.extend(self.visits.iter().map(|visit| format!("{visit:?}")));
         if self.has_workers {
             words.push("workers".to_owned());
+        }
+        if self.do_others_come_later {
+            words.push("takers".to_owned());
         }
         if self.presences != Presences::StartTimes {
             words.push(format!("presences {:?}", self.presences));

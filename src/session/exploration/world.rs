@@ -97,8 +97,6 @@ pub(super) enum Doing {
 pub(super) struct Process {
     pub machine: Machine,
     pub doing: Doing,
-    /// Whose worker it is.
-    pub caller: Option<usize>,
     pub deadline: Duration,
     pub started_at: Option<Duration>,
     /// It does nothing before.
@@ -117,6 +115,8 @@ pub(super) struct Process {
     pub has_room: bool,
     /// Its claim binds others up to then, by the wall clock.
     pub until: Option<i64>,
+    /// That time passed before it had ended.
+    pub has_overslept: bool,
     /// It was killed before its answer was durable, or an answer to it was lost: its refresh token may be sent again.
     pub has_lost_an_answer: bool,
     /// A digest of all this.
@@ -334,6 +334,14 @@ impl World {
             let process = &self.processes[other];
             process.started_at.is_some() || process.is_over()
         };
+        let is_too_early = self.scenario.do_others_come_later
+            && number > 0
+            && !self.processes[0].is_over()
+            && self.budget.ages == self.scenario.budget.ages
+            && self.budget.crashes == self.scenario.budget.crashes;
+        if is_too_early && !has_started(number) {
+            return false;
+        }
         has_started(number) || (0..number).all(|other| kind(other) != kind(number) || has_started(other))
     }
 
@@ -436,6 +444,13 @@ impl World {
             }
         }
         self.clock = instant;
+        let wall = self.wall();
+        for number in 0..self.processes.len() {
+            let process = &self.processes[number];
+            if !process.is_over() && !process.has_overslept && process.until.is_some_and(|until| until <= wall) {
+                self.change(number, |process| process.has_overslept = true);
+            }
+        }
     }
 
     pub(super) fn change(&mut self, number: usize, change: impl FnOnce(&mut Process)) {
@@ -561,7 +576,6 @@ impl Process {
         Self {
             machine,
             doing: Doing::Begins(step),
-            caller: None,
             deadline,
             started_at: None,
             wakes_at: Duration::ZERO,
@@ -572,6 +586,7 @@ impl Process {
             given: None,
             has_room: false,
             until: None,
+            has_overslept: false,
             has_lost_an_answer: false,
             fingerprint: 0,
         }
