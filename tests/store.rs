@@ -460,6 +460,22 @@ fn what_was_abandoned_is_swept_by_the_next_refresh() {
     assert_eq!(kept.map(|name| path(name).exists()), [true; 4], "they are young, or not ours to judge");
 }
 
+#[test]
+fn a_replacement_that_finds_another_document_or_none_changes_nothing() {
+    let home = Home::new();
+    home.write_bytes(b"old");
+    let store = FileStore::new(&home.state, "default");
+    let before = store.read().unwrap().unwrap().revision;
+    home.write_bytes(b"a sibling's");
+    let name = RecordName { key: "refresh token", number: 1 };
+    let there = store.read().unwrap();
+    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(there));
+    assert_eq!(home.bytes(), b"a sibling's");
+    fs::remove_file(home.document_path()).unwrap();
+    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(None));
+    assert!(!home.document_path().exists());
+}
+
 /// Where a server keeps the refresh token, who wants the next access token claims the same one: while the commit of
 /// the last is still on its way, say.
 #[test]

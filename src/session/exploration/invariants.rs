@@ -75,18 +75,20 @@ impl Invariant {
                 "No process sends one refresh token a third time: once, and once more where the answer was lost."
             }
             Self::NewerStays => {
-                "A newer session is never overwritten or deleted by an older one: locked always; claimed unless an \
-                 owner is paused past his `until` between the comparison and the rename; compared where it could \
-                 be seen at the comparison."
+                "A newer session is never overwritten or deleted by an older one: locked always; claimed unless \
+                 between the comparison and the rename an owner wakes past his `until`, or a person logs in or out; \
+                 compared where it could be seen at the comparison. A deletion has no such exception, because only \
+                 the lock's holder clears."
             }
-            Self::NoTornDocument => "Nothing but a whole document is ever put in the document's place.",
+            Self::NoTornDocument => {
+                "Nothing but a whole document is ever put in the document's place, with the same exceptions below \
+                 `locked`."
+            }
             Self::NoFalseVerdict => {
                 "No session is cleared or called dead while the server would still refresh it, or while an answer is \
                  on its way to the store."
             }
-            Self::LogoutStays => {
-                "A logout is never undone, with the same two exceptions below `locked` as for a newer session."
-            }
+            Self::LogoutStays => "A logout is never undone, with the same exceptions below `locked`.",
             Self::EverybodyEnds => {
                 "Every process ends within its bounds: its deadline, plus the looks of the comparison loop, plus \
                  what a worker's last word may take."
@@ -143,7 +145,8 @@ impl World {
         let may_oversleep = self.protection() == Protection::Claimed;
         let is_excused = |other: &usize| {
             self.processes[*other].has_lost_an_answer
-                || may_oversleep && (self.processes[*other].has_overslept || self.processes[number].has_overslept)
+                || may_oversleep
+                    && (self.processes[*other].has_overslept || self.processes[number].has_overslept)
         };
         if self.protection() != Protection::Compared && has_answers && !others.iter().all(is_excused) {
             let how = format!("{number} sends generation {generation} after {others:?}");
@@ -190,7 +193,8 @@ impl World {
     /// Whether the last answer to that process is beside the document, or in it, or was given way to.
     pub(super) fn has_durable_answer(&self, number: usize) -> bool {
         let Some(given) = self.processes[number].given else { return false };
-        let is_given = |document: &Document| stored_generation(document).is_some_and(|stored| stored >= given);
+        let is_given =
+            |document: &Document| stored_generation(document).is_some_and(|stored| stored >= given);
         self.document.as_ref().is_some_and(|stored| is_given(&stored.document))
             || self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
     }
@@ -203,8 +207,7 @@ impl World {
             Protection::Locked => false,
             // A login and a logout wait for claims, and make none.
             Protection::Claimed => {
-                self.processes.iter().any(|process| process.has_overslept)
-                    || !self.scenario.visits.is_empty()
+                self.processes.iter().any(|process| process.has_overslept) || !self.scenario.visits.is_empty()
             }
             Protection::Compared => true,
         }
@@ -230,9 +233,10 @@ impl World {
                 self.newest = new;
                 None
             }
-            (Some(Some(cleared)), None) if came_between => {
-                Some((Invariant::NewerStays, format!("clears generation {cleared}, which it did not compare")))
-            }
+            (Some(Some(cleared)), None) if came_between => Some((
+                Invariant::NewerStays,
+                format!("clears generation {cleared}, which it did not compare"),
+            )),
             (Some(_), None) => {
                 self.check_verdict(number, key);
                 None
@@ -252,7 +256,9 @@ impl World {
     pub(super) fn check_torn(&mut self, number: usize) {
         match self.may_come_between() {
             true => drop(self.excuses.insert(Excuse::CameBetween)),
-            false => self.break_with(Invariant::NoTornDocument, format!("{number} puts half a file in place")),
+            false => {
+                self.break_with(Invariant::NoTornDocument, format!("{number} puts half a file in place"))
+            }
         }
     }
 
@@ -337,7 +343,10 @@ impl World {
                 }
                 let is_old = token.session.expires_at.is_some_and(|expires_at| expires_at <= wall);
                 if is_old && process.late.is_zero() {
-                    self.break_with(Invariant::NewestToken, format!("{number} holds a token that has expired"));
+                    self.break_with(
+                        Invariant::NewestToken,
+                        format!("{number} holds a token that has expired"),
+                    );
                 }
             }
             Err(failure) => {

@@ -170,8 +170,13 @@ impl Scenario {
     /// In a few words.
     pub(super) fn title(&self) -> String {
         let Budget { crashes, ages, lost_requests, lost_answers, hastes, .. } = self.budget;
-        let mut words =
-            vec![format!("{:?} {:?} lock {:?} server {:?}", self.protection(), self.lock_uses, self.lock, self.server)];
+        let mut words = vec![format!(
+            "{:?} {:?} lock {:?} server {:?}",
+            self.protection(),
+            self.lock_uses,
+            self.lock,
+            self.server
+        )];
         let often = [
             ("crashes", crashes),
             ("ages", ages),
@@ -181,7 +186,9 @@ impl Scenario {
             ("failed replacements", self.budget.failed_replacements),
             ("hastes", hastes),
         ];
-        words.extend(often.iter().filter(|(_, times)| *times > 0).map(|(what, times)| format!("{times} {what}")));
+        words.extend(
+            often.iter().filter(|(_, times)| *times > 0).map(|(what, times)| format!("{times} {what}")),
+        );
         words.extend(self.visits.iter().map(|visit| format!("{visit:?}")));
         if self.has_workers {
             words.push("workers".to_owned());

@@ -264,7 +264,8 @@ impl World {
     pub(super) fn key_of_the_rest(&self) -> u128 {
         let mut bytes = Vec::with_capacity(512);
         self.put_store(&mut bytes);
-        let rest = (self.processes.iter().map(|process| process.is_over()).collect::<Vec<_>>(), &self.excuses);
+        let rest =
+            (self.processes.iter().map(|process| process.is_over()).collect::<Vec<_>>(), &self.excuses);
         bytes.extend_from_slice(format!("{rest:?}").as_bytes());
         digest_of(&bytes)
     }
@@ -279,8 +280,15 @@ impl World {
             bytes.extend_from_slice(&fingerprint.to_le_bytes());
         }
         let revision = self.document.as_ref().map(|stored| &stored.revision);
-        let rest =
-            (revision, &self.held_by, self.clock, &self.server, &self.reused, self.newest, self.is_logged_out);
+        let rest = (
+            revision,
+            &self.held_by,
+            self.clock,
+            &self.server,
+            &self.reused,
+            self.newest,
+            self.is_logged_out,
+        );
         bytes.extend_from_slice(format!("{rest:?}").as_bytes());
     }
 
@@ -319,7 +327,9 @@ impl World {
     fn mishaps(&self, number: usize) -> Vec<Move> {
         let budget = &self.budget;
         let mishap = match &self.processes[number].doing {
-            Doing::Begins(Step::Spend { .. }) if budget.lost_requests > 0 => Some(Move::LosesItsRequest(number)),
+            Doing::Begins(Step::Spend { .. }) if budget.lost_requests > 0 => {
+                Some(Move::LosesItsRequest(number))
+            }
             Doing::Receives(_) if budget.lost_answers > 0 => Some(Move::LosesItsAnswer(number)),
             Doing::Renames { .. } if budget.failed_replacements > 0 => Some(Move::FailsToReplace(number)),
             _ => None,
@@ -369,7 +379,8 @@ impl World {
     /// When the next pause ends; where nobody can go on, a wait for the lock ends at its deadline too, and a
     /// person's wait with the claims that he waits for.
     fn next_instant(&self, can_anybody_go: bool) -> Option<Duration> {
-        let waiting = (0..self.processes.len()).filter(|number| !self.can_go(*number) && self.may_start(*number));
+        let waiting =
+            (0..self.processes.len()).filter(|number| !self.can_go(*number) && self.may_start(*number));
         let waiting = waiting.map(|number| &self.processes[number]).filter(|process| !process.is_over());
         let instant = |process: &Rc<Process>| match process.doing {
             Doing::WaitsForTheLock { until, .. } | Doing::WaitsForItsWorker { until, .. } => {
@@ -447,7 +458,10 @@ impl World {
         let wall = self.wall();
         for number in 0..self.processes.len() {
             let process = &self.processes[number];
-            if !process.is_over() && !process.has_overslept && process.until.is_some_and(|until| until <= wall) {
+            if !process.is_over()
+                && !process.has_overslept
+                && process.until.is_some_and(|until| until <= wall)
+            {
                 self.change(number, |process| process.has_overslept = true);
             }
         }
