@@ -95,13 +95,13 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "two_processes_refresh_once_and_have_the_same_token"),
     },
     Mutation {
-        name: "clear whatever is there",
+        name: "a verdict over a sibling's newer session",
         edits: &[(
             COMPARING,
             "        if changed {",
-            "        if changed && self.errand.level != Level::Locked {",
+            "        if changed && looks > COMPARISON_DELAYS.len() {",
         )],
-        caught_by: (Exploration, "a_new_login_survives_every_refresh"),
+        caught_by: (Exploration, "a_sibling_s_session_that_has_expired_meanwhile_is_spent"),
     },
     Mutation {
         name: "clear at any level",
@@ -113,7 +113,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "what_is_dead_is_cleared_and_a_new_login_is_not"),
     },
     Mutation {
-        name: "no verdict without another's claim being awaited",
+        name: "a verdict while another's claim is open",
         edits: &[(
             COMPARING,
             "if others.any(|other| other.may_answer(now.wall)) {",
@@ -183,7 +183,7 @@ const MUTATIONS: &[Mutation] = &[
             "&& (self.owner == Presence::Alive || self.may_run(now))",
             "&& self.may_run(now)",
         )],
-        caught_by: (Exploration, "whoever_wakes_past_his_until_overwrites_nothing_newer"),
+        caught_by: (Exploration, "an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict"),
     },
     Mutation {
         name: "a busy lock is as good as a granted one",

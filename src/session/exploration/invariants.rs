@@ -391,9 +391,13 @@ impl World {
         }
     }
 
-    /// Where nothing keeps two from spending, a server that ends the family ends it.
+    /// Where nothing keeps two from spending, a server that ends the family ends it; another one had ended it before.
     fn has_lost_by_design(&self) -> bool {
-        self.protection() == Protection::Compared && self.scenario.server == Server::EndsTheFamily
+        match self.scenario.server {
+            Server::HasRevoked => true,
+            Server::EndsTheFamily => self.protection() == Protection::Compared,
+            _ => false,
+        }
     }
 
     /// Nobody is told of a dead session that is not, nor of a trouble that was not there.
@@ -409,6 +413,13 @@ impl World {
             && self.scenario.presences == Presences::StartTimes
             && (is_grace || self.excuses.is_empty())
             && !self.has_lost_by_design();
+        let is_alive =
+            self.excuses.is_empty() && !self.has_lost_by_design() && !self.has_visit(Errand::Logout);
+        let needs_a_login =
+            |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+        if is_alive && self.results().any(needs_a_login) {
+            self.break_with(Invariant::NoFalseVerdict, "somebody is told to log in".to_owned());
+        }
         let failure = self.results().find_map(|result| result.as_ref().err()).cloned();
         if let Some(failure) = failure
             && is_smooth

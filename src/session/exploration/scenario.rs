@@ -19,6 +19,8 @@ pub(super) enum Server {
     Grace,
     /// Refresh tokens stay as they are.
     DoesNotRotate,
+    /// The session is dead from the beginning.
+    HasRevoked,
     /// Nobody is answered but with "not now".
     Down,
     /// Nobody is answered but with "come again in a second".

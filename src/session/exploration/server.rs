@@ -21,8 +21,9 @@ pub(super) struct Authorizations {
 }
 
 impl Authorizations {
-    pub(super) fn first() -> Self {
-        Self { valid: BTreeSet::from([0]), issued: [0, LOGIN] }
+    pub(super) fn first(server: Server) -> Self {
+        let valid = (server != Server::HasRevoked).then_some(0);
+        Self { valid: valid.into_iter().collect(), issued: [0, LOGIN] }
     }
 
     pub(super) fn log_in(&mut self) {

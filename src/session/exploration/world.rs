@@ -232,7 +232,7 @@ impl World {
             held_by: BTreeSet::new(),
             processes: processes.map(|number| Rc::new(Process::start(scenario, number))).collect(),
             visitors: scenario.visits.iter().map(|visit| Visitor::arrives(*visit)).collect(),
-            server: Authorizations::first(),
+            server: Authorizations::first(scenario.server),
             sends: Vec::new(),
             must_share: BTreeSet::new(),
             reused: BTreeSet::new(),
