@@ -230,9 +230,10 @@ families! { FAMILIES:
 
     what_is_dead_is_cleared_and_a_new_login_is_not, at_least 0, {
         // Not where a lock lies: there who clears believes that nobody can come between.
+        let promise: Promise = World::the_login_is_kept;
         let each = [LockUse::Auto, LockUse::Claim, LockUse::Off].iter().map(|lock_use| {
             let scenario = Scenario::of(&[*lock_use], Server::HasRevoked).visited(Errand::Login, false);
-            (scenario.with(|budget| budget.hastes = 4), World::the_login_is_kept as Promise)
+            (scenario.with(|budget| budget.hastes = 4), promise)
         });
         each.collect()
     };

@@ -85,7 +85,7 @@ impl Authorizations {
         Answer::Refreshed(TokenAnswer {
             access_token: Secret::new(format!("a{next}")),
             token_type: "Bearer".to_owned(),
-            expires_in: Some(lifetime.try_into().unwrap()),
+            expires_in: Some(lifetime),
             refresh_token: rotates.then(|| Secret::new(format!("r{next}"))),
             id_token: None,
             scope: Some(next.to_string()),

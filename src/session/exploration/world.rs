@@ -41,7 +41,7 @@ pub(super) type Name = (String, u64);
 /// How far a process is with its step: what a driver does in several calls is done in several moves.
 #[derive(Clone, Debug)]
 pub(super) enum Doing {
-    Begins(Step),
+    Begins(Box<Step>),
     HasReadTheRecords(Vec<Sighting>),
     /// It has listed what lies beside the document, and is about to create its record.
     Claims {
@@ -489,7 +489,7 @@ impl World {
                 Step::Lock(patience @ (Patience::Release | Patience::Queue), at_most) => {
                     Doing::WaitsForTheLock { queues: patience == Patience::Queue, until: clock + at_most }
                 }
-                step => Doing::Begins(step),
+                step => Doing::Begins(Box::new(step)),
             };
         });
         self.check_bounds(number);
@@ -589,7 +589,7 @@ impl Process {
         });
         Self {
             machine,
-            doing: Doing::Begins(step),
+            doing: Doing::Begins(Box::new(step)),
             deadline,
             started_at: None,
             wakes_at: Duration::ZERO,
