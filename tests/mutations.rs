@@ -26,6 +26,8 @@ enum Place {
     Story,
     /// The file store by itself.
     Store,
+    /// Real processes, and a disk that forgets what was not synced.
+    PowerCut,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
         match self {
             Self::Exploration | Self::Story => &["--lib"],
             Self::Store => &["--test", "store"],
+            Self::PowerCut => &["--test", "power_cut"],
         }
     }
 
@@ -41,7 +44,7 @@ impl Place {
         match self {
             Self::Exploration => format!("session::exploration::families::{test}"),
             Self::Story => format!("session::machine_tests::{test}"),
-            Self::Store => test.to_owned(),
+            Self::Store | Self::PowerCut => test.to_owned(),
         }
     }
 }
@@ -54,7 +57,7 @@ struct Mutation {
     caught_by: (Place, &'static str),
 }
 
-use Place::{Exploration, Store, Story};
+use Place::{Exploration, PowerCut, Store, Story};
 
 const COMPARING: &str = "src/session/machine/comparing.rs";
 const ENTERING: &str = "src/session/machine/entering.rs";
@@ -277,6 +280,24 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Store, "a_commit_removes_no_claim_that_was_made_after_its_own"),
     },
     Mutation {
+        name: "an answer is renamed before it is synced",
+        edits: &[(
+            FILE,
+            "        written.sync_all().map_err(|error| failure(\"sync\", &beside, &error))?;\n",
+            "        let _ = written;\n",
+        )],
+        caught_by: (PowerCut, "a_power_cut_during_a_refresh_costs_nothing_once_the_answer_is_synced"),
+    },
+    Mutation {
+        name: "an answer is adopted before it is synced",
+        edits: &[(
+            FILE,
+            "match File::open(&answer).and_then(|file| file.sync_all()) {",
+            "match File::open(&answer).map(drop) {",
+        )],
+        caught_by: (PowerCut, "a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced"),
+    },
+    Mutation {
         name: "a commit sweeps later claims",
         edits: &[(
             FILE,
@@ -350,7 +371,7 @@ impl Copy {
     /// Whether that very test fails; that it is there is asserted.
     fn fails(&self, place: Place, test: &str) -> bool {
         let name = place.full_name(test);
-        let (is_ok, said) = self.cargo_test(place, &["--", "--exact", &name]);
+        let (is_ok, said) = self.cargo_test(place, &["--", "--include-ignored", "--exact", &name]);
         match is_ok {
             true => {
                 assert!(said.contains(&format!("test {name} ... ok")), "there is no test {name}: {said}");
@@ -363,21 +384,18 @@ impl Copy {
         }
     }
 
-    fn mutate(&self, mutation: &Mutation) {
+    /// Makes the edits; gives what the files were before.
+    fn mutate(&self, mutation: &Mutation) -> Vec<(PathBuf, String)> {
+        let mut before = Vec::new();
         for (file, old, new) in mutation.edits {
             let path = self.tree.join(file);
             let text = fs::read_to_string(&path).unwrap();
             let occurs = text.matches(old).count();
             assert_eq!(occurs, 1, "{}: {file} has it {occurs} times: {old}", mutation.name);
             fs::write(&path, text.replacen(old, new, 1)).unwrap();
+            before.push((path, text));
         }
-    }
-
-    fn restore(&self, mutation: &Mutation) {
-        for (file, ..) in mutation.edits {
-            let original = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-            fs::write(self.tree.join(file), fs::read(original).unwrap()).unwrap();
-        }
+        before
     }
 }
 
@@ -400,10 +418,13 @@ fn each_mutation_is_caught() {
     let mut survived = Vec::new();
     for mutation in &mutations {
         let (place, test) = mutation.caught_by;
-        copy.mutate(mutation);
+        let before = copy.mutate(mutation);
         copy.build(place);
         let is_caught = copy.fails(place, test);
-        copy.restore(mutation);
+        // The last edit first: two may be in one file.
+        for (path, text) in before.into_iter().rev() {
+            fs::write(path, text).unwrap();
+        }
         let seconds = began.elapsed().as_secs();
         match is_caught {
             true => println!("{seconds:>4} s: {}: caught by {test}", mutation.name),

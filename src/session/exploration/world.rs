@@ -39,9 +39,10 @@ pub(super) enum Move {
 pub(super) type Name = (String, u64);
 
 /// How far a process is with its step: what a driver does in several calls is done in several moves.
+#[expect(clippy::large_enum_variant, reason = "most of what a process does is to begin a step")]
 #[derive(Clone, Debug)]
 pub(super) enum Doing {
-    Begins(Box<Step>),
+    Begins(Step),
     HasReadTheRecords(Vec<Sighting>),
     /// It has listed what lies beside the document, and is about to create its record.
     Claims {
@@ -489,7 +490,7 @@ impl World {
                 Step::Lock(patience @ (Patience::Release | Patience::Queue), at_most) => {
                     Doing::WaitsForTheLock { queues: patience == Patience::Queue, until: clock + at_most }
                 }
-                step => Doing::Begins(Box::new(step)),
+                step => Doing::Begins(step),
             };
         });
         self.check_bounds(number);
@@ -589,7 +590,7 @@ impl Process {
         });
         Self {
             machine,
-            doing: Doing::Begins(Box::new(step)),
+            doing: Doing::Begins(step),
             deadline,
             started_at: None,
             wakes_at: Duration::ZERO,
