@@ -129,7 +129,7 @@ families! { FAMILIES:
             scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 1))
         });
 
-    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 0,
+    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 10_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
             scenario.with_takers().with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 3))
         });
@@ -159,7 +159,7 @@ families! { FAMILIES:
             scenario.with(often)
         });
 
-    a_reused_process_identifier_without_a_start_time_costs_time_and_no_session, at_least 39_000,
+    a_reused_process_identifier_without_a_start_time_costs_time_and_no_session, at_least 47_000,
         binding(2, &[Server::EndsTheFamily], World::nothing_more, |scenario| {
             let scenario = scenario.with_one_impatient().where_presence_is(Presences::Identifiers);
             let often = |budget: &mut Budget| {
@@ -177,7 +177,7 @@ families! { FAMILIES:
         all
     };
 
-    a_sibling_s_session_that_has_expired_meanwhile_is_spent, at_least 0,
+    a_sibling_s_session_that_has_expired_meanwhile_is_spent, at_least 30_000,
         compared(&[Server::Rejects], World::nothing_more, |scenario| {
             let scenario = Scenario { lifetime: AN_AGE - 1, deadlines: vec![PATIENT; 2], ..scenario };
             scenario.with(|budget| (budget.ages, budget.hastes) = (1, 0))
@@ -228,7 +228,7 @@ families! { FAMILIES:
             scenario.with_workers().with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    what_is_dead_is_cleared_and_a_new_login_is_not, at_least 0, {
+    what_is_dead_is_cleared_and_a_new_login_is_not, at_least 600, {
         // Not where a lock lies: there who clears believes that nobody can come between.
         let promise: Promise = World::the_login_is_kept;
         let each = [LockUse::Auto, LockUse::Claim, LockUse::Off].iter().map(|lock_use| {
@@ -238,7 +238,7 @@ families! { FAMILIES:
         each.collect()
     };
 
-    what_is_dead_is_asked_for_once, at_least 0,
+    what_is_dead_is_asked_for_once, at_least 21_000,
         binding(3, &[Server::HasRevoked], World::one_was_refused_and_all_were_told, |scenario| {
             scenario.with(|budget| budget.hastes = 0)
         });
@@ -252,39 +252,39 @@ families! { FAMILIES:
 
 // More of the same, for minutes rather than seconds: `.ci/exploration.sh`.
 families! { LONGER_FAMILIES:
-    #[ignore = "minutes: .ci/exploration.sh"]
-    two_take_over_the_claim_of_one_who_wakes_again, at_least 0, {
+    #[ignore = "long: .ci/exploration.sh"]
+    two_take_over_the_claim_of_one_who_wakes_again, at_least 180_000, {
         let scenario = Scenario::of(&[LockUse::Claim; 3], Server::EndsTheFamily).with_takers();
         let scenario = scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 0));
         vec![(scenario, World::nothing_more)]
     };
 
-    #[ignore = "minutes: .ci/exploration.sh"]
-    one_of_three_is_killed, at_least 0,
+    #[ignore = "long: .ci/exploration.sh"]
+    one_of_three_is_killed, at_least 170_000,
         binding(3, &[Server::EndsTheFamily], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    #[ignore = "minutes: .ci/exploration.sh"]
-    one_is_killed_and_another_one_loses_an_answer, at_least 0,
+    #[ignore = "long: .ci/exploration.sh"]
+    one_is_killed_and_another_one_loses_an_answer, at_least 61_000,
         binding(2, &[Server::Rejects, Server::Grace], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.lost_answers, budget.hastes) = (1, 1, 1))
         });
 
-    #[ignore = "minutes: .ci/exploration.sh"]
-    one_wakes_past_his_until_and_another_one_is_killed, at_least 0,
+    #[ignore = "long: .ci/exploration.sh"]
+    one_wakes_past_his_until_and_another_one_is_killed, at_least 69_000,
         binding(2, &[Server::DoesNotRotate], World::nothing_more, |scenario| {
             scenario.with_one_impatient().with(|budget| (budget.ages, budget.crashes, budget.hastes) = (1, 1, 0))
         });
 
-    #[ignore = "minutes: .ci/exploration.sh"]
-    one_is_killed_while_somebody_logs_out, at_least 0,
+    #[ignore = "long: .ci/exploration.sh"]
+    one_is_killed_while_somebody_logs_out, at_least 52_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
             scenario.visited(Errand::Logout, true).with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    #[ignore = "minutes: .ci/exploration.sh"]
-    two_of_two_callers_and_their_workers_are_killed, at_least 0, {
+    #[ignore = "long: .ci/exploration.sh"]
+    two_of_two_callers_and_their_workers_are_killed, at_least 16_000, {
         let scenario = Scenario::of(&[LockUse::Auto; 2], Server::Rejects).with_workers();
         let scenario = scenario.with(|budget| (budget.crashes, budget.hastes) = (2, 0));
         vec![(scenario, World::nothing_more)]
