@@ -2,8 +2,9 @@
 //! process, any other may go on.
 
 use super::invariants::Excuse;
+use super::parts::{Beside, Kept, at_revision, stored_generation};
 use super::scenario::Lock;
-use super::world::{Beside, Doing, Kept, Name, Party, Process, World, at_revision, stored_generation};
+use super::world::{Doing, Name, Party, Process, World};
 use crate::error::{Failure, Kind};
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Outcome};

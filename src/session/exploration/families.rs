@@ -1,9 +1,10 @@
 //! What is searched: families of scenarios, each with what must hold at its ends beside the invariants.
 
 use super::invariants::{Excuse, Invariant};
+use super::parts::generation;
 use super::scenario::{AN_AGE, Budget, Errand, Lock, PATIENT, Presences, Protection, Scenario, Server};
 use super::search::{Counts, Promise, explore};
-use super::world::{LOGIN, World, generation};
+use super::world::{LOGIN, World};
 use crate::error::Kind;
 use crate::session::{LockUse, Result, Unwanted};
 use std::sync::OnceLock;

@@ -1,8 +1,9 @@
 //! What must hold in every world, by name. `docs/guarantees.md` has the same names and sentences.
 
 use super::acts::LAST_WORD_LIMIT;
+use super::parts::{generation, stored_generation};
 use super::scenario::{Errand, PATIENT, Presences, Protection, Server};
-use super::world::{Doing, Process, World, generation, stored_generation};
+use super::world::{Doing, Process, World};
 use crate::error::Kind;
 use crate::grant::Document;
 use crate::protocol::token::Answer;

@@ -20,6 +20,7 @@
 mod acts;
 mod families;
 mod invariants;
+mod parts;
 mod scenario;
 mod search;
 mod server;

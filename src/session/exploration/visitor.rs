@@ -1,7 +1,8 @@
 //! A person who logs in or out in the middle, as `driver::enter`, `commands::login` and `commands::logout` do it.
 
+use super::parts::{at_revision, document, session, stored_generation};
 use super::scenario::{Errand, Visit};
-use super::world::{LOGIN, Party, START, World, at_revision, document, session, stored_generation};
+use super::world::{LOGIN, Party, START, World};
 use crate::session::{LockUse, Revision};
 use std::time::Duration;
 

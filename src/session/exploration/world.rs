@@ -1,16 +1,16 @@
 //! A world is a value: processes, the store, the lock, the server and the clock at one moment, and what may happen next.
 
 use super::invariants::{Broken, Excuse};
+use super::parts::{Beside, Kept, at_revision, digest, digest_of, document, session, stored_generation};
 use super::scenario::{AN_AGE, Budget, Errand, Lock, Presences, Protection, Scenario, Visit};
 use super::server::Authorizations;
 use super::visitor::{Visiting, Visitor};
-use crate::grant::{Document, Session};
+use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence, Sighting};
 use crate::session::{
     Demand, Event, LockUse, Machine, Now, Patience, Result, Revision, Role, Settings, Step, Stored,
 };
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
 use std::rc::Rc;
@@ -124,28 +124,6 @@ pub(super) struct Process {
     pub fingerprint: u128,
 }
 
-/// The file beside a record: room for an answer, then the complete document.
-#[derive(Clone, Debug)]
-pub(super) struct Beside {
-    /// Who made the file, and has it open.
-    pub by: usize,
-    pub document: Option<Document>,
-}
-
-/// What does not change, with its digest.
-#[derive(Clone, Debug)]
-pub(super) struct Kept<T> {
-    pub what: T,
-    fingerprint: u128,
-}
-
-impl<T: Debug> Kept<T> {
-    pub(super) fn new(what: T) -> Rc<Self> {
-        let fingerprint = digest(&what);
-        Rc::new(Self { what, fingerprint })
-    }
-}
-
 /// Who may hold the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Party {
@@ -178,45 +156,6 @@ pub(super) struct World {
     /// Why the session may be lost.
     pub excuses: BTreeSet<Excuse>,
     pub broken: Option<Broken>,
-}
-
-// ---- what the parts look like ----
-
-pub(super) fn session(generation: u8, expires_at: i64) -> Session {
-    let session = json!({
-        "access_token": format!("a{generation}"), "refresh_token": format!("r{generation}"),
-        "obtained_at": expires_at - 3600, "expires_at": expires_at, "scope": generation.to_string(),
-    });
-    serde_json::from_value(session).unwrap()
-}
-
-pub(super) fn document(session: Option<Session>) -> Document {
-    let document = json!({ "version": 1, "token_endpoint": "t", "client_id": "c", "session": session });
-    serde_json::from_value(document).unwrap()
-}
-
-/// As in the file store, equal documents have equal revisions.
-pub(super) fn at_revision(document: Document) -> Rc<Stored> {
-    let revision = Revision(format!("{:x}", digest(&document)));
-    Rc::new(Stored { document, revision })
-}
-
-pub(super) fn generation(session: &Session) -> u8 {
-    session.scope.as_deref().unwrap().parse().unwrap()
-}
-
-pub(super) fn stored_generation(document: &Document) -> Option<u8> {
-    document.session.as_ref().map(generation)
-}
-
-/// Half of the SHA-256 of what is printed: no two worlds are taken for one.
-pub(super) fn digest(what: &impl Debug) -> u128 {
-    digest_of(format!("{what:?}").as_bytes())
-}
-
-fn digest_of(bytes: &[u8]) -> u128 {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    u128::from_le_bytes(digest.as_ref()[..16].try_into().unwrap())
 }
 
 // ---- what may happen, and when ----
