@@ -55,7 +55,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
 
 fn is_test(path: &Path) -> bool {
     let name = path.file_stem().unwrap().to_str().unwrap();
-    name.ends_with("_tests") || name == "exploration"
+    name.ends_with("_tests") || path.components().any(|part| part.as_os_str() == "exploration")
 }
 
 /// The lines before the tests.

@@ -8,6 +8,8 @@
 mod support;
 
 use onegrant::grant::Secret;
+use onegrant::store::file::FileStore;
+use onegrant::store::{NewRecord, RecordName, Store, Written};
 use serde_json::json;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -456,6 +458,45 @@ fn what_was_abandoned_is_swept_by_the_next_refresh() {
     assert_eq!(home.run(&["token"]).code, 0);
     assert_eq!(swept.map(|name| path(name).exists()), [false; 3]);
     assert_eq!(kept.map(|name| path(name).exists()), [true; 4], "they are young, or not ours to judge");
+}
+
+#[test]
+fn a_replacement_that_finds_another_document_or_none_changes_nothing() {
+    let home = Home::new();
+    home.write_bytes(b"old");
+    let store = FileStore::new(&home.state, "default");
+    let before = store.read().unwrap().unwrap().revision;
+    home.write_bytes(b"a sibling's");
+    let name = RecordName { key: "refresh token", number: 1 };
+    let there = store.read().unwrap();
+    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(there));
+    assert_eq!(home.bytes(), b"a sibling's");
+    fs::remove_file(home.document_path()).unwrap();
+    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(None));
+    assert!(!home.document_path().exists());
+}
+
+/// Where a server keeps the refresh token, who wants the next access token claims the same one: while the commit of
+/// the last is still on its way, say.
+#[test]
+fn a_commit_removes_no_claim_that_was_made_after_its_own() {
+    let home = Home::new();
+    home.write_bytes(b"old");
+    let store = || FileStore::new(&home.state, "default");
+    let (first, second) = (store(), store());
+    let before = first.read().unwrap().unwrap().revision;
+    let claim = |store: &FileStore, number| {
+        let name = RecordName { key: "refresh token", number };
+        let (bytes, expected) = (b"claim".as_slice(), &before);
+        let record = NewRecord { name, bytes, reserve: 0, exclusive: true, expected, outdated: &[] };
+        assert_eq!(store.create_record(&record).unwrap(), Some(number));
+        name
+    };
+    let name = claim(&first, 1);
+    claim(&second, 2);
+    assert_eq!(first.replace(&before, b"new", Some(name)), Written::Done);
+    let records = second.records(name.key).unwrap();
+    assert_eq!(records.iter().map(|record| record.number).collect::<Vec<_>>(), [2]);
 }
 
 #[test]

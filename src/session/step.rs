@@ -273,7 +273,7 @@ pub enum Step {
         expected: Revision,
         /// What it shall hold.
         document: Document,
-        /// The own record, whose reserved room is used; all records on that refresh token end with a success.
+        /// The own record, whose reserved room is used; with a success it ends, and those before it.
         attempt: (String, u64),
     },
     /// Revoke the session's refresh token, which nobody will use (RFC 7009).

@@ -113,7 +113,7 @@ impl FileStore {
             return Ok(Written::Unknown);
         }
         if let Some(name) = attempt {
-            self.sweep(place, name.key);
+            self.sweep(place, name);
         }
         Ok(Written::Done)
     }
@@ -139,10 +139,15 @@ impl FileStore {
         Ok(if revision == *expected { Ok(()) } else { Err(current) })
     }
 
-    /// Removes what belongs to `key`, whose attempt is over. What cannot be removed is met again.
-    fn sweep(&self, place: &Place, key: &str) {
+    /// Removes the record of that attempt, which is over, and those before it. What cannot be removed is met again.
+    ///
+    /// A record with a higher number may be a live claim: where refresh tokens stay as they are, somebody may want
+    /// the next access token already.
+    fn sweep(&self, place: &Place, name: RecordName) {
+        let own = [record_prefix(name.key), answer_prefix(name.key)];
         for (suffix, path) in place.sidecars().unwrap_or_default() {
-            if suffix.starts_with(&record_prefix(key)) || suffix.starts_with(&answer_prefix(key)) {
+            let number = own.iter().find_map(|prefix| suffix.strip_prefix(prefix.as_str()));
+            if number.is_some_and(|number| number.parse().is_ok_and(|number: u64| number <= name.number)) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -342,7 +347,7 @@ impl Store for FileStore {
             other => other.map_err(|error| failure("replace", &place.document, &error))?,
         }
         sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
-        self.sweep(place, name.key);
+        self.sweep(place, name);
         Ok(true)
     }
 

@@ -99,8 +99,8 @@ pub trait Store {
     /// Reads the document without a lock; none before the first login.
     fn read(&self) -> Result<Option<Snapshot>, Failure>;
 
-    /// Replaces the document if the store still holds `expected`, durably, and then removes the records of the
-    /// attempt's key. `attempt` names the record whose reserved room is used.
+    /// Replaces the document if the store still holds `expected`, durably, and then removes the attempt's record and
+    /// those of the same key before it. `attempt` names the record whose reserved room is used.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written;
 
     /// Removes the document and all records; the lock stays. Not an error where there is none. A document that

@@ -1,0 +1,324 @@
+//! What each step does to the world, as finely as the file store and the driver do it: between any two moves of one
+//! process, any other may go on.
+
+use super::invariants::Excuse;
+use super::parts::{Beside, Kept, at_revision, stored_generation};
+use super::scenario::Lock;
+use super::world::{Doing, Name, Party, Process, World};
+use crate::error::{Failure, Kind};
+use crate::protocol::token::Answer;
+use crate::session::attempt::{Attempt, Outcome};
+use crate::session::{
+    Claiming, Delegation, Errand, Event, Locking, Replacement, Revision, Role, Step, Stored, View,
+};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a caller waits beyond its deadline for its worker's last word, as `worker` has it.
+pub(super) const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
+
+impl World {
+    pub(super) fn go(&mut self, number: usize) {
+        match self.processes[number].doing.clone() {
+            Doing::Begins(step) => self.begin(number, step),
+            Doing::HasReadTheRecords(attempts) => {
+                let stored = self.read(number);
+                self.tell(number, Event::Looked(Ok(View { attempts, stored })));
+            }
+            Doing::Claims { attempt, number: wanted, exclusive, expected, outdated, listed } => {
+                let key = attempt.refresh_token_sha256.clone();
+                match self.create_record(attempt, wanted, exclusive) {
+                    Some(record) => self.change(number, |process| {
+                        process.doing =
+                            Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed };
+                    }),
+                    None => self.tell(number, Event::Claiming(Claiming::Taken)),
+                }
+            }
+            Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed } => {
+                if self.holds(&expected) {
+                    let is_outdated = |name: &&Name| name.0 != key || outdated.contains(&name.1);
+                    for name in listed.iter().filter(is_outdated) {
+                        self.records.remove(name);
+                        self.answers.remove(name);
+                    }
+                }
+                self.tell(number, Event::Claiming(Claiming::Mine(record)));
+            }
+            Doing::Receives(answer) => self.tell(number, Event::Answered(answer)),
+            Doing::Compares { beside, expected, then } => match self.holds(&expected) {
+                true => {
+                    self.change(number, |process| process.doing = Doing::Renames { beside, expected, then });
+                }
+                false => self.lose_the_replacement(number, &beside, *then),
+            },
+            Doing::Renames { beside, expected, then } => match self.answers.remove(&beside) {
+                // Somebody who stored a newer session has swept it, or adopted it.
+                None => self.lose_the_replacement(number, &beside, *then),
+                Some(file) => {
+                    self.put_in_place(number, &expected, &file.what, &beside.0);
+                    let doing = Doing::Sweeps { last: beside, then };
+                    self.change(number, |process| process.doing = doing);
+                }
+            },
+            Doing::Sweeps { last: (key, last), then } => {
+                let stays = |(about, number): &Name| *about != key || *number > last;
+                self.records.retain(|name, _| stays(name));
+                self.answers.retain(|name, _| stays(name));
+                self.tell(number, *then);
+            }
+            Doing::WaitsForTheLock { queues, .. } => {
+                let has_changed = self.has_changed_for(&self.processes[number]);
+                let locking = match (self.held_by.is_empty(), queues) {
+                    (true, _) => Locking::Granted,
+                    (false, true) if has_changed => Locking::Busy,
+                    (false, false) if has_changed => Locking::Granted,
+                    _ => Locking::Unanswered,
+                };
+                if queues && locking == Locking::Granted {
+                    self.held_by.insert(Party::Process(number));
+                }
+                self.tell(number, Event::Locking(locking));
+            }
+            Doing::WaitsForItsWorker { worker, .. } => self.hear_from(worker, number),
+            Doing::Rests => self.tell(number, Event::Paused),
+            Doing::HasEnded(_) | Doing::WasKilled => {}
+        }
+    }
+
+    fn begin(&mut self, number: usize, step: Step) {
+        match step {
+            Step::Read => {
+                let stored = self.read(number);
+                let first_read = stored.as_ref().and_then(|stored| stored_generation(&stored.document));
+                self.change(number, |process| process.first_read = process.first_read.or(first_read));
+                self.tell(number, Event::Read(Ok(stored)));
+            }
+            Step::Look { refresh_token_sha256 } => {
+                let attempts = self.sightings(&refresh_token_sha256);
+                self.change(number, |process| process.doing = Doing::HasReadTheRecords(attempts));
+            }
+            Step::Lock(..) => {
+                let locking = match (self.scenario.lock, self.held_by.is_empty()) {
+                    (Lock::Refuses, _) => Locking::Refused("no locks".to_owned()),
+                    (Lock::Excludes, false) => Locking::Busy,
+                    (Lock::Excludes, true) => {
+                        self.held_by.insert(Party::Process(number));
+                        Locking::Granted
+                    }
+                    (Lock::Lies, _) => Locking::Granted,
+                };
+                self.tell(number, Event::Locking(locking));
+            }
+            Step::Adopt { refresh_token_sha256: key, number: record, expected } => {
+                let beside = (key, record);
+                match self.answers.contains_key(&beside) {
+                    true => self.change(number, |process| {
+                        let then = Box::new(Event::Adopted(Ok(true)));
+                        process.doing = Doing::Compares { beside, expected, then };
+                    }),
+                    false => self.tell(number, Event::Adopted(Ok(false))),
+                }
+            }
+            Step::Delegate(errand) => self.delegate(number, errand),
+            Step::Claim { attempt, number: wanted, exclusive, expected, outdated } => {
+                let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
+                self.change(number, |process| {
+                    process.until = Some(attempt.until);
+                    process.has_overslept = false;
+                    process.doing =
+                        Doing::Claims { attempt, number: wanted, exclusive, expected, outdated, listed };
+                });
+            }
+            Step::Mark { attempt, number: record } => {
+                self.check_mark(number, &attempt);
+                let name = (attempt.refresh_token_sha256.clone(), record);
+                if self.is_ours(&name, &attempt.id) {
+                    if self.complete(&name).is_none() {
+                        self.answers.remove(&name);
+                        self.change(number, |process| process.has_room = false);
+                    }
+                    self.records.insert(name, Kept::new(attempt));
+                }
+                self.tell(number, Event::Noted);
+            }
+            Step::Withdraw { refresh_token_sha256, number: record } => {
+                let name = (refresh_token_sha256, record);
+                self.change(number, |process| process.has_room = false);
+                if self.records.get(&name).is_none_or(|record| self.is_by(number, &record.what)) {
+                    self.records.remove(&name);
+                    self.answers.remove(&name);
+                }
+                self.tell(number, Event::Noted);
+            }
+            Step::Spend { document, .. } => {
+                let generation = stored_generation(&document).unwrap();
+                self.check_spend(number, generation);
+                self.sends.push((generation, number));
+                let (server, lifetime) = (self.scenario.server, self.scenario.lifetime);
+                let answer = self.server.answer(server, generation, lifetime);
+                self.note_answer(generation, &answer);
+                self.change(number, |process| {
+                    if let Answer::Refreshed(answer) = &answer {
+                        process.given = answer.scope.as_deref().map(|scope| scope.parse().unwrap());
+                    }
+                    process.doing = Doing::Receives(answer);
+                });
+            }
+            Step::Replace { expected, document, attempt: beside } => {
+                // Into the file that is open, which somebody may have removed; without one, into a new one.
+                let is_there = self.answers.get(&beside).is_some_and(|file| file.what.by == number);
+                if is_there || !self.processes[number].has_room {
+                    let file = Kept::new(Beside { by: number, document: Some(document) });
+                    self.answers.insert(beside.clone(), file);
+                }
+                self.change(number, |process| process.has_room = false);
+                let then = Box::new(Event::Replaced(Replacement::Done));
+                let doing = Doing::Compares { beside, expected, then };
+                self.change(number, |process| process.doing = doing);
+            }
+            Step::Revoke { document, .. } => {
+                self.server.revoke(self.scenario.server, stored_generation(&document).unwrap());
+                self.tell(number, Event::Noted);
+            }
+            Step::Pause(_) | Step::Finish(_) => {}
+        }
+    }
+
+    // ---- the store ----
+
+    pub(super) fn holds(&self, expected: &Revision) -> bool {
+        self.document.as_ref().is_some_and(|stored| stored.revision == *expected)
+    }
+
+    fn read(&mut self, number: usize) -> Option<Stored> {
+        let stored = self.document.as_deref().cloned();
+        let newest = self.newest;
+        self.change(number, |process| {
+            process.seen = stored.as_ref().map(|stored| stored.revision.clone());
+            process.newest_when_read = Some(newest);
+        });
+        stored
+    }
+
+    fn is_by(&self, number: usize, attempt: &Attempt) -> bool {
+        usize::try_from(attempt.by.pid) == Ok(number)
+    }
+
+    fn is_ours(&self, name: &Name, id: &str) -> bool {
+        self.records.get(name).is_none_or(|record| record.what.id == id)
+    }
+
+    fn create_record(&mut self, attempt: Attempt, wanted: u64, exclusive: bool) -> Option<u64> {
+        let key = attempt.refresh_token_sha256.clone();
+        let is_free = |number: &u64| !self.records.contains_key(&(key.clone(), *number));
+        let numbers = if exclusive { wanted..=wanted } else { wanted..=u64::MAX };
+        let number = numbers.into_iter().find(is_free)?;
+        let by = usize::try_from(attempt.by.pid).unwrap();
+        self.answers.insert((key.clone(), number), Kept::new(Beside { by, document: None }));
+        self.records.insert((key, number), Kept::new(attempt));
+        self.change(by, |process| process.has_room = true);
+        Some(number)
+    }
+
+    fn put_in_place(&mut self, number: usize, expected: &Revision, file: &Beside, key: &str) {
+        match &file.document {
+            Some(document) => {
+                self.check_replacement(number, expected, document, key);
+                self.document = Some(at_revision(document.clone()));
+            }
+            None => self.check_torn(number),
+        }
+    }
+
+    /// The store held something else: what lay beside it goes.
+    fn lose_the_replacement(&mut self, number: usize, beside: &Name, then: Event) {
+        if let Event::Adopted(_) = then {
+            return self.tell(number, Event::Adopted(Ok(false)));
+        }
+        self.answers.remove(beside);
+        let there = self.read(number).map(Box::new);
+        self.tell(number, Event::Replaced(Replacement::Lost(there)));
+    }
+
+    pub(super) fn fail_to_replace(&mut self, number: usize) {
+        let Doing::Renames { then, .. } = self.processes[number].doing.clone() else { return };
+        let failure = Failure::new(Kind::Store, "cannot replace");
+        self.tell(
+            number,
+            match *then {
+                Event::Adopted(_) => Event::Adopted(Err(failure)),
+                _ => Event::Replaced(Replacement::Failed { failure, kept: Some("beside".to_owned()) }),
+            },
+        );
+    }
+
+    // ---- what goes wrong ----
+
+    /// Killed. The lock that nobody else holds with it is free.
+    pub(super) fn crash(&mut self, number: usize) {
+        if self.holds_an_answer_alone(number) {
+            self.excuses.insert(Excuse::KilledBetween);
+        }
+        let has_lost = self.sends.iter().any(|(_, by)| *by == number) && !self.has_durable_answer(number);
+        self.change(number, |process| {
+            process.has_lost_an_answer |= has_lost;
+            process.doing = Doing::WasKilled;
+        });
+        self.held_by.remove(&Party::Process(number));
+    }
+
+    /// A request that never came, or an answer that never came back.
+    pub(super) fn lose(&mut self, what: &str, number: usize) {
+        if let Doing::Begins(Step::Spend { document, .. }) = self.processes[number].doing.clone() {
+            let generation = stored_generation(&document).unwrap();
+            self.check_spend(number, generation);
+            self.sends.push((generation, number));
+        } else if let Doing::Receives(Answer::Refreshed(_)) = &self.processes[number].doing {
+            self.excuses.insert(Excuse::AnswerLost);
+        }
+        self.change(number, |process| process.has_lost_an_answer = true);
+        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost") }));
+    }
+
+    // ---- workers ----
+
+    /// A worker begins, with its caller's deadline and, where there is one, with its lock.
+    fn delegate(&mut self, number: usize, errand: Errand) {
+        let caller = &self.processes[number];
+        let (started_at, late) = (caller.started_at, caller.late);
+        let scenario = Rc::clone(&self.scenario);
+        let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
+        let worker = self.processes.len();
+        let demand = errand.demand.clone();
+        let process = Process::asking(demand, lock_use, Role::Worker(errand), deadline, worker);
+        self.processes.push(Rc::new(Process { started_at, late, ..process }));
+        if self.held_by.contains(&Party::Process(number)) {
+            self.held_by.insert(Party::Process(worker));
+        }
+        let until = started_at.unwrap_or(self.clock) + deadline + LAST_WORD_LIMIT;
+        self.change(worker, |_| {});
+        self.change(number, |process| process.doing = Doing::WaitsForItsWorker { worker, until });
+    }
+
+    fn hear_from(&mut self, worker: usize, number: usize) {
+        let worker = Rc::clone(&self.processes[worker]);
+        let delegation = match &worker.doing {
+            Doing::HasEnded(result) => Delegation::Ended(result.clone()),
+            Doing::WasKilled => Delegation::NoWorker,
+            _ => Delegation::Unanswered,
+        };
+        if let Delegation::Ended(_) = delegation {
+            self.change(number, |process| {
+                process.given = worker.given;
+                process.newest_when_read = worker.newest_when_read;
+            });
+        }
+        self.tell(number, Event::Delegated(delegation));
+    }
+
+    /// Whether it marks a failure that all share who wait for it.
+    pub(super) fn is_shared(attempt: &Attempt) -> bool {
+        matches!(attempt.outcome, Some(Outcome::Temporary))
+    }
+}

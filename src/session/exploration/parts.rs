@@ -1,0 +1,66 @@
+//! Small parts of a world: sessions by their generation, files beside the document, digests.
+
+use crate::grant::{Document, Session};
+use crate::session::{Revision, Stored};
+use serde_json::json;
+use std::fmt::Debug;
+use std::rc::Rc;
+
+/// The file beside a record: room for an answer, then the complete document.
+#[derive(Clone, Debug)]
+pub(super) struct Beside {
+    /// Who made the file, and has it open.
+    pub by: usize,
+    pub document: Option<Document>,
+}
+
+/// What does not change, with its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<T> {
+    pub what: T,
+    pub fingerprint: u128,
+}
+
+impl<T: Debug> Kept<T> {
+    pub(super) fn new(what: T) -> Rc<Self> {
+        let fingerprint = digest(&what);
+        Rc::new(Self { what, fingerprint })
+    }
+}
+
+pub(super) fn session(generation: u8, expires_at: i64) -> Session {
+    let session = json!({
+        "access_token": format!("a{generation}"), "refresh_token": format!("r{generation}"),
+        "obtained_at": expires_at - 3600, "expires_at": expires_at, "scope": generation.to_string(),
+    });
+    serde_json::from_value(session).unwrap()
+}
+
+pub(super) fn document(session: Option<Session>) -> Document {
+    let document = json!({ "version": 1, "token_endpoint": "t", "client_id": "c", "session": session });
+    serde_json::from_value(document).unwrap()
+}
+
+/// As in the file store, equal documents have equal revisions.
+pub(super) fn at_revision(document: Document) -> Rc<Stored> {
+    let revision = Revision(format!("{:x}", digest(&document)));
+    Rc::new(Stored { document, revision })
+}
+
+pub(super) fn generation(session: &Session) -> u8 {
+    session.scope.as_deref().unwrap().parse().unwrap()
+}
+
+pub(super) fn stored_generation(document: &Document) -> Option<u8> {
+    document.session.as_ref().map(generation)
+}
+
+/// Half of the SHA-256 of what is printed: no two worlds are taken for one.
+pub(super) fn digest(what: &impl Debug) -> u128 {
+    digest_of(format!("{what:?}").as_bytes())
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> u128 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    u128::from_le_bytes(digest.as_ref()[..16].try_into().unwrap())
+}

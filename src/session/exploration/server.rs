@@ -1,0 +1,94 @@
+//! The authorization server of the search: which refresh tokens it takes, and what it does about those it does not.
+
+use super::scenario::Server;
+use super::world::LOGIN;
+use crate::grant::Secret;
+use crate::protocol::token::{Answer, TokenAnswer};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The generations that came of one login.
+fn family(generation: u8) -> usize {
+    usize::from(generation >= LOGIN)
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Authorizations {
+    /// The generations whose refresh tokens are taken.
+    valid: BTreeSet<u8>,
+    /// The last generation that was given, in each family.
+    issued: [u8; 2],
+}
+
+impl Authorizations {
+    pub(super) fn first(server: Server) -> Self {
+        let valid = (server != Server::HasRevoked).then_some(0);
+        Self { valid: valid.into_iter().collect(), issued: [0, LOGIN] }
+    }
+
+    pub(super) fn log_in(&mut self) {
+        self.valid.insert(LOGIN);
+    }
+
+    /// The refresh token that stands beside that generation's access token, by the generation that brought it.
+    fn refresh_token(server: Server, generation: u8) -> u8 {
+        match server {
+            Server::DoesNotRotate if generation >= LOGIN => LOGIN,
+            Server::DoesNotRotate => 0,
+            _ => generation,
+        }
+    }
+
+    pub(super) fn are_all_gone(&self) -> bool {
+        self.valid.is_empty()
+    }
+
+    /// Whether a refresh with that generation's refresh token would bring a token.
+    pub(super) fn takes(&self, server: Server, generation: u8) -> bool {
+        self.valid.contains(&Self::refresh_token(server, generation))
+            || server == Server::Grace && self.valid.contains(&(generation + 1))
+    }
+
+    /// Ends a refresh token, and where the server thinks in families, what came of the same login (RFC 7009).
+    pub(super) fn revoke(&mut self, server: Server, generation: u8) {
+        match server {
+            Server::EndsTheFamily => self.valid.retain(|other| family(*other) != family(generation)),
+            _ => self.valid.retain(|other| *other != Self::refresh_token(server, generation)),
+        }
+    }
+
+    /// What the server says to that generation's refresh token, and what that does to it.
+    pub(super) fn answer(&mut self, server: Server, generation: u8, lifetime: u64) -> Answer {
+        let takes = self.valid.contains(&Self::refresh_token(server, generation));
+        let issued = &mut self.issued[family(generation)];
+        let next = match server {
+            Server::Down | Server::AsksToComeAgain => {
+                let retry_after = (server == Server::AsksToComeAgain).then_some(Duration::from_secs(1));
+                return Answer::Temporary { what: "HTTP 503".to_owned(), retry_after };
+            }
+            Server::DoesNotRotate => takes.then(|| *issued + 1),
+            Server::Grace if self.valid.contains(&(generation + 1)) => Some(generation + 1),
+            _ => takes.then_some(generation + 1),
+        };
+        let Some(next) = next else {
+            if server == Server::EndsTheFamily {
+                self.revoke(server, generation);
+            }
+            return Answer::InvalidGrant { error: "invalid_grant".to_owned(), description: None };
+        };
+        *issued = next;
+        let rotates = server != Server::DoesNotRotate;
+        if rotates {
+            self.valid.remove(&generation);
+            self.valid.insert(next);
+        }
+        Answer::Refreshed(TokenAnswer {
+            access_token: Secret::new(format!("a{next}")),
+            token_type: "Bearer".to_owned(),
+            expires_in: Some(lifetime),
+            refresh_token: rotates.then(|| Secret::new(format!("r{next}"))),
+            id_token: None,
+            scope: Some(next.to_string()),
+        })
+    }
+}
