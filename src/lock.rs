@@ -127,9 +127,8 @@ fn call(path: &Path, patience: Patience) -> Answer {
     match patience {
         Patience::Try => {
             let tried = retry(|| match FileExt::try_lock(&file) {
-                Ok(()) => Ok(true),
                 Err(TryLockError::WouldBlock) => Ok(false),
-                Err(TryLockError::Error(error)) => Err(error),
+                tried => Ok(tried.map(|()| true)?),
             });
             Ok(tried?.then(|| Guard { file: Some(file) }))
         }

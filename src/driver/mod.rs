@@ -214,9 +214,7 @@ impl Run<'_> {
         let Some((stored, warning)) = read else {
             return Ok(None);
         };
-        if let Some(warning) = warning
-            && !std::mem::replace(&mut self.has_warned, true)
-        {
+        if let Some(warning) = warning.filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
             (self.seams.warn)(&warning);
         }
         Ok(Some(stored))
@@ -242,10 +240,8 @@ impl Run<'_> {
             }
             Locked::Busy => Locking::Busy,
             Locked::Refused(why) => {
-                self.tell(
-                    1,
-                    &format!("no lock can be held here ({why}): the attempt record alone decides (claimed)"),
-                );
+                let then = "the attempt record alone decides (claimed)";
+                self.tell(1, &format!("no lock can be held here ({why}): {then}"));
                 Locking::Refused(why)
             }
             Locked::Unanswered => Locking::Unanswered,
@@ -256,20 +252,17 @@ impl Run<'_> {
     /// Waits for the lock or for another document, whichever comes first: nobody queues for a lock that he no
     /// longer needs, whoever holds it. A changed document counts as a release, and the machine looks.
     fn wait_for_lock(&self, patience: Patience, at_most: Duration) -> Locked {
-        let clock = self.seams.clock;
+        let (clock, store) = (self.seams.clock, self.seams.store);
         let until = clock.now().elapsed.saturating_add(at_most);
         let mut glance = FIRST_GLANCE;
         loop {
             let left = until.saturating_sub(clock.now().elapsed);
-            let locked = self.seams.store.lock(patience, left.min(glance));
+            let locked = store.lock(patience, left.min(glance));
             if !matches!(locked, Locked::Unanswered) || left <= glance || patience == Patience::Try {
                 return locked;
             }
-            let has_changed = self
-                .seams
-                .store
-                .read()
-                .is_ok_and(|snapshot| snapshot.map(|snapshot| snapshot.revision) != self.seen);
+            let revision = store.read().map(|snapshot| snapshot.map(|snapshot| snapshot.revision));
+            let has_changed = revision.is_ok_and(|revision| revision != self.seen);
             match patience {
                 Patience::Release if has_changed => return Locked::Granted(Guard::none()),
                 Patience::Queue if has_changed => return Locked::Busy,

@@ -29,11 +29,10 @@ impl Machine {
 
     pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|sighting| sighting.attempt.shared_failure().is_some());
+        let is_locked = self.errand.level == Level::Locked;
         self.errand.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
         match self.judgement(&view, now) {
-            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_)
-                if self.errand.level == Level::Locked =>
-            {
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => {
                 self.lock(Patience::Try, now)
             }
             Judgement::Moved => self.follow(Phase::Arriving, now),

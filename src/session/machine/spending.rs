@@ -115,16 +115,16 @@ impl Machine {
                 self.phase = Phase::Revoking(gone);
                 Step::Revoke { document: *document }
             }
-            Replacement::Lost(Some(stored)) if self.may_follow(&stored) && self.rebases < MAX_REBASES => {
+            Replacement::Lost(Some(stored)) if !self.may_follow(&stored) => self.withdraw_and_end(Ok(token)),
+            Replacement::Lost(Some(stored)) if self.rebases < MAX_REBASES => {
                 self.rebases += 1;
                 self.commit(*stored, token)
             }
-            Replacement::Lost(Some(stored)) if self.may_follow(&stored) => {
+            Replacement::Lost(Some(_)) => {
                 let failure = Failure::new(Kind::Store, "the configuration kept changing");
                 let warning = texts::not_stored(&failure, None);
                 self.end(Ok(Token { warnings: vec![warning], ..token }), now)
             }
-            Replacement::Lost(Some(_)) => self.withdraw_and_end(Ok(token)),
         }
     }
 
