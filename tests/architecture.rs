@@ -36,11 +36,12 @@ const CORE: [&str; 6] = [
 /// The most lines of code in it, without tests, comments and blank lines.
 const CORE_LINES: usize = 1500;
 
-/// The core with the types, texts, names and system calls that it stands on.
-const ALL_AROUND: [&str; 4] = ["src/session", "src/driver", "src/store", "src/lock.rs"];
+/// The core with the types, texts, names and system calls that it stands on, and the worker.
+const ALL_AROUND: [&str; 6] =
+    ["src/session", "src/driver", "src/store", "src/lock.rs", "src/worker.rs", "src/commands/exchange.rs"];
 
 /// The most lines of code in all of that.
-const ALL_LINES: usize = 2600;
+const ALL_LINES: usize = 2800;
 
 /// The longest file, in lines of any kind, that can be read in one sitting.
 const FILE_LINES: usize = 600;

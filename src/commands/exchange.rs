@@ -2,7 +2,7 @@
 
 use super::{Context, login};
 use crate::arguments::{Environment, resolve_environment};
-use crate::driver::{self, Seams};
+use crate::driver::{self, Partner, Seams};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
 use crate::output;
@@ -39,7 +39,10 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
     let done = match request.task {
         Task::Refresh(errand) => refresh(errand, &context, &caller).map(|token| Word::Token(Box::new(token))),
         Task::Import { document, refresh_token } => {
-            login::import(*document, refresh_token, &context).map(|document| Word::Stored(Box::new(document)))
+            caller.rests(true);
+            let begins = || caller.rests(false);
+            login::import(*document, refresh_token, &context, &begins)
+                .map(|document| Word::Stored(Box::new(document)))
         }
     };
     context.network_warnings().for_each(|warning| output::warning(&warning));
@@ -66,7 +69,7 @@ impl Caller {
     }
 }
 
-impl driver::Partner for Caller {
+impl Partner for Caller {
     /// A worker has no worker.
     fn delegate(&self, _: &Errand, _: Option<&Guard>, _: &Seams) -> Delegation {
         Delegation::NoWorker

@@ -16,7 +16,7 @@ pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     match context.send(task, None, context.seams().tell) {
         Ended::Saying(Word::Stored(document)) => Ok(*document),
         Ended::Saying(Word::Failed(failure)) => Err(failure),
-        Ended::NotStarted => exchange(document, refresh_token, context),
+        Ended::NotStarted => exchange(document, refresh_token, context, &|| {}),
         // Nothing tells whether it was stored: spending it here could be a replay.
         Ended::Saying(_) | Ended::WithoutAWord | Ended::Late => Err(Failure::new(
             Kind::Temporary,
@@ -26,14 +26,16 @@ pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     }
 }
 
-/// The one refresh that proves the token, under the lock: it may be the stored one, and others may hold it. Gives the
-/// document as it was stored.
+/// The one refresh that proves the token, under the lock: it may be the stored one, and others may hold it. `begins` is
+/// told when the wait for them is over. Gives the document as it was stored.
 pub fn exchange(
     mut document: Document,
     refresh_token: Secret,
     context: &Context,
+    begins: &dyn Fn(),
 ) -> Result<Document, Failure> {
     let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+    begins();
     let _signals = SignalsHeld::hold();
     let mut sent_at = driver::Clock::now(context).wall;
     let mut answer = context.refresh(&document, &refresh_token, context.left());
