@@ -29,6 +29,10 @@ printf '{"version":1,"issuer":"https://as.example","token_endpoint":"https://as.
 chmod 600 "$scratch/home/default.json"
 export ONEGRANT_HOME=$scratch/home
 
+# As an installation leaves it: what a linker wrote lies in the page cache in smaller pieces, and costs some page faults more.
+cp "$ONEGRANT" "$scratch/onegrant"
+ONEGRANT=$scratch/onegrant
+
 [ "$("$ONEGRANT" token)" = "$token" ]
 [ "$("$scratch/print_token" "$scratch/home/default.json")" = "$token" ]
 measured=$("$scratch/meter" $runs "$ONEGRANT" token -- "$scratch/print_token" "$scratch/home/default.json")
