@@ -1,8 +1,8 @@
 //! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
-//! FUSE), so they run in a thread of their own: whoever asked stops waiting at the deadline, and the thread ends
-//! with the process.
+//! FUSE), so those that wait, and all on such file systems, run in a thread of their own: whoever asked stops waiting at
+//! the deadline, and the thread ends with the process.
 
 use crate::error::{Failure, describe};
 use crate::session::Patience;
@@ -55,12 +55,12 @@ pub enum Locked {
     Failed(Failure),
 }
 
-/// Makes lock calls one after the other, in one thread of its own. A call can be waited for more than once.
+/// Makes lock calls one after the other: those that may hang in a thread of its own. A call can be waited for more
+/// than once.
 #[derive(Debug)]
 pub struct Locker {
     path: PathBuf,
-    requests: Sender<Patience>,
-    answers: Receiver<Answer>,
+    thread: Option<(Sender<Patience>, Receiver<Answer>)>,
     /// The call that has not been answered yet.
     waiting: Option<Patience>,
 }
@@ -69,18 +69,8 @@ type Answer = io::Result<Option<Guard>>;
 
 impl Locker {
     /// For the file at `path`, which is created where it is missing and never removed.
-    pub fn start(path: PathBuf) -> Self {
-        let (requests, asked) = channel::<Patience>();
-        let (sender, answers) = channel();
-        let threads = path.clone();
-        // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
-        let work = move || {
-            system::leave_signals_to_others();
-            asked.iter().try_for_each(|patience| sender.send(call(&threads, patience)))
-        };
-        // Where there is no thread to be had, nobody takes the first request.
-        drop(std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work));
-        Self { path, requests, answers, waiting: None }
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, thread: None, waiting: None }
     }
 
     /// Makes the call, or goes on waiting for it. `fail` makes a failure of what the system says.
@@ -91,23 +81,24 @@ impl Locker {
         fail: impl Fn(&io::Error) -> Failure,
     ) -> Locked {
         // The answer to another call must not be taken for this one's.
-        if self.waiting.is_some_and(|waiting| waiting != patience) {
-            *self = Self::start(self.path.clone());
+        if self.waiting.take_if(|waiting| *waiting != patience).is_some() {
+            self.thread = None;
         }
-        let is_asked = self.waiting.take().is_some() || self.requests.send(patience).is_ok();
-        let answer = match is_asked.then(|| self.answers.recv_timeout(at_most)) {
+        let may_hang = patience != Patience::Try || !system::answers_lock_calls_at_once(&self.path);
+        let thread = may_hang.then(|| self.thread.get_or_insert_with(|| start(&self.path)));
+        let is_waiting = self.waiting.take().is_some();
+        let asked = thread.filter(|(requests, _)| is_waiting || requests.send(patience).is_ok());
+        let answer = match asked.map(|(_, answers)| answers.recv_timeout(at_most)) {
             Some(Ok(answer)) => answer,
             Some(Err(RecvTimeoutError::Timeout)) => {
                 self.waiting = Some(patience);
                 return Locked::Unanswered;
             }
-            // A call that does not wait needs no thread. Who waits for a release takes nothing.
-            None | Some(Err(RecvTimeoutError::Disconnected)) => match patience {
-                Patience::Release => {
-                    call(&self.path, Patience::Try).map(|guard| guard.map(|_| Guard::none()))
-                }
-                Patience::Try | Patience::Queue => call(&self.path, Patience::Try),
-            },
+            // Where no thread is to be had, nobody waits; and who waited for a release takes nothing.
+            None | Some(Err(RecvTimeoutError::Disconnected)) => {
+                let take = |guard| if patience == Patience::Release { Guard::none() } else { guard };
+                call(&self.path, Patience::Try).map(|guard| guard.map(take))
+            }
         };
         match answer {
             Ok(Some(guard)) => Locked::Granted(guard),
@@ -116,6 +107,19 @@ impl Locker {
             Err(error) => Locked::Failed(fail(&error)),
         }
     }
+}
+
+fn start(path: &Path) -> (Sender<Patience>, Receiver<Answer>) {
+    let (requests, asked) = channel::<Patience>();
+    let (sender, answers) = channel();
+    let path = path.to_owned();
+    // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
+    let work = move || {
+        system::leave_signals_to_others();
+        asked.iter().try_for_each(|patience| sender.send(call(&path, patience)))
+    };
+    drop(std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work));
+    (requests, answers)
 }
 
 /// Opens and locks. Opened for reading and writing, because NFS turns an exclusive flock into a record lock.
@@ -133,14 +137,8 @@ fn call(path: &Path, patience: Patience) -> Answer {
             Ok(tried?.then(|| Guard { file: Some(file) }))
         }
         // All who wait for a release hold the lock shared for a moment, together.
-        Patience::Release => {
-            retry(|| FileExt::lock_shared(&file))?;
-            Ok(Some(Guard::none()))
-        }
-        Patience::Queue => {
-            retry(|| FileExt::lock(&file))?;
-            Ok(Some(Guard { file: Some(file) }))
-        }
+        Patience::Release => retry(|| FileExt::lock_shared(&file)).map(|()| Some(Guard::none())),
+        Patience::Queue => retry(|| FileExt::lock(&file)).map(|()| Some(Guard { file: Some(file) })),
     }
 }
 

@@ -233,7 +233,7 @@ impl Store for FileStore {
             Err(failure) => return Locked::Failed(failure),
         };
         let mut locker = self.locker.borrow_mut();
-        let locker = locker.get_or_insert_with(|| Locker::start(place.lock()));
+        let locker = locker.get_or_insert_with(|| Locker::new(place.lock()));
         locker.lock(patience, at_most, |error| failure("lock", &place.lock(), error))
     }
 

@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// More than any file of `/proc` has that is read here, in bytes.
@@ -165,6 +166,15 @@ impl Drop for SignalsHeld {
         mask.add(Signal::SIGXFSZ);
         let _ = mask.thread_set_mask();
     }
+}
+
+/// Whether the kernel itself answers a lock call on the file at `path` that does not wait: true of the file systems that
+/// lie on its own disks, where no server can be silent.
+pub fn answers_lock_calls_at_once(path: &Path) -> bool {
+    /// ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS (statfs(2)).
+    const LOCAL: [i64; 7] =
+        [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
+    rustix::fs::statfs(path.parent().unwrap_or(path)).is_ok_and(|system| LOCAL.contains(&system.f_type))
 }
 
 /// Has signals go to the other threads of this process: what one of them holds back must not arrive here.
