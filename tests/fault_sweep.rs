@@ -28,7 +28,7 @@ use support::*;
 ///
 /// Left out everywhere: what only a caller's mistake brings (`EBADF`, `EFAULT`, `EINVAL`, `ENAMETOOLONG`), and what a
 /// test with a real file system shows (`ENOENT`, `EEXIST`, `ELOOP`, `EISDIR`).
-const ERRORS: [(&str, &[&str]); 22] = [
+const ERRORS: [(&str, &[&str]); 23] = [
     // Without a name to create, no space, quota or read-only mount stands in the way; see `creating`.
     ("openat", &["EACCES", "EIO", "EMFILE", "EINTR", "ESTALE"]),
     ("read", &["EIO", "EINTR", "ESTALE"]),
@@ -55,6 +55,7 @@ const ERRORS: [(&str, &[&str]); 22] = [
     ("statx", &["EACCES", "EIO", "ESTALE"]),
     ("newfstatat", &["EACCES", "EIO", "ESTALE"]),
     ("readlink", &["EACCES", "EIO", "ESTALE"]),
+    ("statfs", &["EACCES", "EIO", "EINTR", "ENOSYS", "ESTALE"]),
     // The answer of a close is no answer: what counts was synced before.
     ("close", &["EIO", "ENOSPC", "EDQUOT", "EINTR"]),
     ("access", &["EACCES", "EIO", "EROFS", "ESTALE"]),
