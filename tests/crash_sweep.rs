@@ -9,6 +9,7 @@ mod support;
 use rustix::fs::{Timespec, Timestamps};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use support::*;
@@ -141,10 +142,18 @@ fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
 
 /// The worker of a caller that was killed goes on; where nothing binds, nobody waits for it of himself.
 fn wait_for_the_worker(home: &Home) {
-    if !home.attempts().is_empty() {
-        let worker = spender(home);
-        wait_for("the end of the worker", || !is_running(worker) || home.attempts().is_empty());
-    }
+    wait_for("the end of the worker", || !has_worker(home));
+}
+
+/// Whether a worker works on this home, with its claim made or not yet.
+fn has_worker(home: &Home) -> bool {
+    let state = home.state.to_str().unwrap();
+    let of = |process: &Path, name: &str| {
+        String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned()
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut workers = processes.filter(|process| of(process, "cmdline").contains("--exchange-for-caller"));
+    workers.any(|process| of(&process, "environ").contains(state))
 }
 
 /// No file stays for ever: after the time in which a file on its way is given up, one refresh sweeps everything.
