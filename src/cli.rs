@@ -3,7 +3,7 @@
 //! A new command is a struct beside the others and a variant of [`Command`]: what options there are, which of
 //! them take a value, what is suggested for a slip of the pen and what `--help` prints all follow from that.
 
-use crate::grant::ClientAuthentication;
+use crate::grant::{ClientAuthentication, SubjectToken};
 use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,22 +103,47 @@ pub struct Login {
     #[argh(switch)]
     pub device: bool,
 
+    /// log in with a browser that comes back to this machine (RFC 8252)
+    #[argh(switch)]
+    pub browser: bool,
+
     /// store the refresh token that stands on stdin; it is spent once to prove it
     #[argh(switch)]
     pub refresh_token_stdin: bool,
+
+    /// no person: the client's own grant (RFC 6749 section 4.4), asked for anew whenever it ends
+    #[argh(switch)]
+    pub client_credentials: bool,
+
+    /// no person: exchange the token in file:PATH, env:NAME, command:COMMAND or github[:AUDIENCE] (the identity of a
+    /// GitHub Actions job), which is read anew every time (RFC 8693)
+    #[argh(option, arg_name = "SOURCE", from_str_fn(subject_token))]
+    pub subject_token: Option<SubjectToken>,
+
+    /// what kind of token that is: jwt, id_token, access_token or a URI (default: jwt)
+    #[argh(option, arg_name = "TYPE", from_str_fn(token_type))]
+    pub subject_token_type: Option<String>,
 
     /// the client identifier
     #[argh(option, arg_name = "ID", from_str_fn(non_empty))]
     pub client_id: Option<String>,
 
-    /// read the client secret from a file ("-": from stdin)
+    /// read the client secret from a file ("-": from stdin) and store it, or from a variable at every use (env:NAME)
     #[argh(option, arg_name = "FILE", from_str_fn(input))]
     pub client_secret_file: Option<Input>,
 
-    /// how the client proves itself: none, basic or post (default: none without a secret, else what the server
-    /// announces)
+    /// how the client proves itself: none, basic, post or private_key_jwt (default: none without a secret or a key,
+    /// else what the server announces)
     #[argh(option, arg_name = "METHOD", from_str_fn(client_authentication))]
     pub client_auth: Option<ClientAuthentication>,
+
+    /// the private key (PEM; RSA or P-256) that signs the client's assertions (RFC 7523); it is read at every use
+    #[argh(option, arg_name = "FILE", from_str_fn(path))]
+    pub client_key_file: Option<PathBuf>,
+
+    /// the name of that key at the server
+    #[argh(option, arg_name = "KID", from_str_fn(non_empty))]
+    pub client_key_id: Option<String>,
 
     /// the scope to ask for, in one word: "openid offline_access"
     #[argh(option, arg_name = "SCOPE")]
@@ -132,7 +157,7 @@ pub struct Login {
     #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
     pub audience: Option<String>,
 
-    /// a further parameter of every request for a token, no secret; repeatable
+    /// a further parameter of every request, no secret; repeatable
     #[argh(option, arg_name = "KEY=VALUE", from_str_fn(parameter))]
     pub param: Vec<Parameter>,
 
@@ -155,6 +180,14 @@ pub struct Login {
     /// where whoami asks
     #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
     pub userinfo_endpoint: Option<String>,
+
+    /// the loopback port that the browser comes back to, where the server was told one (default: any free one)
+    #[argh(option, arg_name = "N", from_str_fn(port))]
+    pub redirect_port: Option<u16>,
+
+    /// print the address alone, and open no browser
+    #[argh(switch)]
+    pub no_open: bool,
 
     /// a git server that may be given this grant's tokens: HOST or HOST:PORT; repeatable
     #[argh(option, arg_name = "HOST", from_str_fn(host))]
@@ -300,6 +333,8 @@ pub enum Input {
     Stdin,
     /// A file.
     File(PathBuf),
+    /// An environment variable, written `env:NAME`. It is read at every use.
+    Environment(String),
 }
 
 /// `KEY=VALUE`; the value may be empty and may hold further equals signs.
@@ -333,7 +368,48 @@ fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 fn input(text: &str) -> Result<Input, String> {
-    if text == "-" { Ok(Input::Stdin) } else { path(text).map(Input::File) }
+    match text.strip_prefix("env:") {
+        Some(name) => variable(name).map(Input::Environment),
+        None if text == "-" => Ok(Input::Stdin),
+        None => path(text).map(Input::File),
+    }
+}
+
+/// The name of an environment variable, as a shell can set one.
+fn variable(name: &str) -> Result<String, String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    match name.bytes().all(is_part) && name.starts_with(|first: char| !first.is_ascii_digit()) {
+        true => Ok(name.to_owned()),
+        false => Err("not the name of a variable behind env:".to_owned()),
+    }
+}
+
+fn subject_token(text: &str) -> Result<SubjectToken, String> {
+    match text.split_once(':') {
+        None if text == "github" => Ok(SubjectToken::GithubActions { audience: None }),
+        Some(("github", audience)) => {
+            Ok(SubjectToken::GithubActions { audience: Some(non_empty(audience)?) })
+        }
+        Some(("file", file)) => path(file).map(SubjectToken::File),
+        Some(("env", name)) => variable(name).map(SubjectToken::Environment),
+        Some(("command", command)) => non_empty(command).map(SubjectToken::Command),
+        _ => Err("not one of file:PATH, env:NAME, command:COMMAND, github, github:AUDIENCE".to_owned()),
+    }
+}
+
+/// RFC 8693 section 3.
+fn token_type(text: &str) -> Result<String, String> {
+    match text {
+        "jwt" | "id_token" | "access_token" | "refresh_token" | "saml2" => {
+            Ok(format!("urn:ietf:params:oauth:token-type:{text}"))
+        }
+        uri if uri.contains(':') => non_empty(uri),
+        _ => Err("not one of jwt, id_token, access_token, or a URI".to_owned()),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a port from 1 to 65535".to_owned())
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -350,7 +426,8 @@ fn client_authentication(text: &str) -> Result<ClientAuthentication, String> {
         "none" => Ok(ClientAuthentication::None),
         "basic" => Ok(ClientAuthentication::Basic),
         "post" => Ok(ClientAuthentication::Post),
-        _ => Err("not one of none, basic, post".to_owned()),
+        "private_key_jwt" => Ok(ClientAuthentication::PrivateKeyJwt),
+        _ => Err("not one of none, basic, post, private_key_jwt".to_owned()),
     }
 }
 

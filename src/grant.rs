@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use zeroize::Zeroize;
 
 /// The format version that this program writes.
@@ -75,6 +76,76 @@ pub enum ClientAuthentication {
     Basic,
     /// `client_secret_post`: both parts in the body.
     Post,
+    /// `private_key_jwt`: a signed assertion in the body (RFC 7523 section 2.2).
+    #[serde(rename = "private_key_jwt")]
+    PrivateKeyJwt,
+}
+
+/// The key of `private_key_jwt`. It stays in its file, which is read for every assertion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientKey {
+    /// The private key, in PEM.
+    pub file: PathBuf,
+    /// The key's name at the server, the `kid` of the assertion's header (RFC 7515 section 4.1.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// How a profile without a refresh token gets its next access token: the client asks for it in its own name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientGrant {
+    /// With its own credentials (RFC 6749 section 4.4).
+    ClientCredentials,
+    /// With a token that somebody else gave it (RFC 8693).
+    TokenExchange {
+        /// Where that token is read anew for every request.
+        subject_token: SubjectToken,
+        /// What kind of token it is (RFC 8693 section 3), as an URI.
+        subject_token_type: String,
+    },
+}
+
+/// Where a subject token comes from. It is read for every request, and never stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectToken {
+    /// A file that somebody keeps fresh, such as a Kubernetes projected token.
+    File(PathBuf),
+    /// The first line that a shell command prints.
+    Command(String),
+    /// An environment variable of the process that asks for the token, such as those of GitLab's `id_tokens`.
+    Environment(String),
+    /// The identity endpoint of a GitHub Actions job, asked for this audience.
+    GithubActions {
+        /// Whom the token is for; none: whom the job's endpoint takes by itself.
+        audience: Option<String>,
+    },
+}
+
+/// The flow that got a grant; the next `onegrant login` takes the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// RFC 8628.
+    Device,
+    /// RFC 8252.
+    Browser,
+    /// A refresh token that was got elsewhere.
+    Imported,
+    /// [`ClientGrant`].
+    Client,
+}
+
+/// A login, told apart from every other one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Random.
+    pub id: String,
+    /// When it was stored.
+    pub at: UnixSeconds,
+    /// How it went.
+    pub flow: Flow,
 }
 
 /// The session: the part of the document that a refresh replaces.
@@ -162,6 +233,9 @@ pub struct Document {
     /// The authorization server's issuer identifier (RFC 8414 section 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// Whether `issuer` stands for an identifier that nobody told: the origin of the token endpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub issuer_is_assumed: bool,
     /// Where refresh tokens are spent (RFC 6749 section 3.2).
     pub token_endpoint: String,
     /// The authorization endpoint (RFC 6749 section 3.1).
@@ -170,6 +244,13 @@ pub struct Document {
     /// The device authorization endpoint (RFC 8628 section 3.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_authorization_endpoint: Option<String>,
+    /// The pushed authorization request endpoint (RFC 9126 section 2), where the server wants every authorization
+    /// request to go there first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether every authorization response names its issuer (RFC 9207 section 3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub authorization_response_iss: bool,
     /// The revocation endpoint (RFC 7009 section 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_endpoint: Option<String>,
@@ -181,6 +262,12 @@ pub struct Document {
     /// The client secret, for a confidential client.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
     pub client_secret: Option<Secret>,
+    /// The environment variable that holds the client secret, where it is not to be stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_env: Option<String>,
+    /// The key that signs the client's assertions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<ClientKey>,
     /// How the client authenticates.
     #[serde(default)]
     pub client_auth: ClientAuthentication,
@@ -193,12 +280,21 @@ pub struct Document {
     /// The audience, for the servers that want one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
-    /// Further parameters of every token request, as given by `--param`.
+    /// Further parameters of every request, as given by `--param`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// The one loopback port that the server lets an authorization response go to; none: any (RFC 8252 section 7.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_port: Option<u16>,
+    /// How the client asks for the next access token in its own name; none where a refresh token does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<ClientGrant>,
     /// The git servers that may be given this grant's tokens: `HOST` or `HOST:PORT`, exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git_hosts: Vec<String>,
+    /// The login that this grant is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
     /// What the last login or refresh left; none after a dead grant was cleared.
     pub session: Option<Session>,
     /// Why the session was cleared; none while there is one.
@@ -239,6 +335,39 @@ impl fmt::Display for Unreadable {
 }
 
 impl Document {
+    /// A document that knows a server and nothing else yet.
+    pub fn new(issuer: &str, token_endpoint: &str) -> Self {
+        Self {
+            version: VERSION,
+            issuer: Some(issuer.to_owned()),
+            issuer_is_assumed: false,
+            token_endpoint: token_endpoint.to_owned(),
+            authorization_endpoint: None,
+            device_authorization_endpoint: None,
+            pushed_authorization_request_endpoint: None,
+            authorization_response_iss: false,
+            revocation_endpoint: None,
+            userinfo_endpoint: None,
+            client_id: String::new(),
+            client_secret: None,
+            client_secret_env: None,
+            client_key: None,
+            client_auth: ClientAuthentication::None,
+            scope: None,
+            resource: Vec::new(),
+            audience: None,
+            parameters: BTreeMap::new(),
+            redirect_port: None,
+            grant: None,
+            git_hosts: Vec::new(),
+            login: None,
+            session: None,
+            rejected: None,
+            last_refresh: None,
+            other: Map::new(),
+        }
+    }
+
     /// Reads a document. Depth is bounded by serde_json (128), length by the caller ([`DOCUMENT_LIMIT`]).
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -277,6 +406,11 @@ impl Document {
             others.chain(std::iter::once(&session.access_token))
         });
         session.chain(&self.client_secret).collect()
+    }
+
+    /// The issuer identifier, where it is one.
+    pub fn known_issuer(&self) -> Option<&str> {
+        self.issuer.as_deref().filter(|_| !self.issuer_is_assumed)
     }
 
     /// The refresh token of the session, where there is one.

@@ -12,7 +12,7 @@ use onegrant::error::Kind;
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{BODY_LIMIT, Client, Outcome};
 use onegrant::protocol::token::refresh_request;
-use onegrant::protocol::{Reply, Request};
+use onegrant::protocol::{Proof, Reply, Request};
 use onegrant::system::{Environment, Setting};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -75,7 +75,7 @@ fn answering(bytes: impl Into<Vec<u8>>) -> (u16, JoinHandle<String>) {
 fn refresh(url: &str) -> Request {
     let document = format!(r#"{{"version":1,"token_endpoint":"{url}","client_id":"c","session":null}}"#);
     let document = Document::parse(document.as_bytes()).unwrap();
-    refresh_request(&document, &Secret::new("s3cret-refresh"))
+    refresh_request(&document, &Secret::new("s3cret-refresh"), &Proof::None)
 }
 
 fn client() -> Client {

@@ -409,14 +409,15 @@ mod tests {
         let (_, command) = run("login --device --client-id=id --client-secret-file - --client-auth basic \
              --scope=openid --resource https://a --resource=https://b --audience aud --param a=b=c --param d= \
              --token-endpoint t --authorization-endpoint a --device-authorization-endpoint d \
-             --revocation-endpoint r --userinfo-endpoint u --git-host g:1 --git-host=h --json https://issuer");
+             --revocation-endpoint r --userinfo-endpoint u --redirect-port 8080 --no-open --git-host g:1 --git-host=h --json https://issuer");
         let text = |text: &str| Some(text.to_owned());
         let parameter =
             |name: &str, value: &str| Parameter { name: name.to_owned(), value: value.to_owned() };
         let wanted = Login {
             issuer: text("https://issuer"),
             device: true,
-            refresh_token_stdin: false,
+            redirect_port: Some(8080),
+            no_open: true,
             client_id: text("id"),
             client_secret_file: Some(Input::Stdin),
             client_auth: Some(ClientAuthentication::Basic),
@@ -431,6 +432,7 @@ mod tests {
             userinfo_endpoint: text("u"),
             git_host: vec!["g:1".to_owned(), "h".to_owned()],
             json: true,
+            ..Login::default()
         };
         assert_eq!(command, Command::Login(wanted));
     }

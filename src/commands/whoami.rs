@@ -34,7 +34,7 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
     for _ in 0..MAX_TRIES {
         let access_token = context.obtain(demand)?.session.access_token;
         match userinfo(context.client(), document, &access_token, context.left()).transpose()? {
-            Some(Userinfo::Claims(claims)) => return Ok(claims),
+            Some(Userinfo::Claims(claims)) => return same_person(claims, document),
             Some(Userinfo::Rejected) | None => {
                 demand = Demand { min_ttl: 0, unwanted: Unwanted::Rejected(access_token) };
             }
@@ -42,6 +42,20 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
     }
     let message = "cannot ask who it is: the server refuses even a new access token";
     Err(Failure::new(Kind::LoginRequired, message).hint(context.login_command()))
+}
+
+/// OpenID Connect Core section 5.3.2: what is said of another person than the one who logged in is not to be used.
+fn same_person(claims: Map<String, Value>, document: &Document) -> Result<Map<String, Value>, Failure> {
+    let session = document.session.as_ref();
+    let id_token = session.and_then(|session| session.id_token.as_ref());
+    let known = id_token.and_then(|token| claims::claims(token.expose()));
+    match known.as_ref().and_then(|known| known.get("sub")) {
+        Some(subject) if claims.get("sub").is_some_and(|found| found != subject) => Err(Failure::new(
+            Kind::LoginRequired,
+            "cannot tell who it is: the userinfo endpoint speaks of another person than the ID token",
+        )),
+        _ => Ok(claims),
+    }
 }
 
 fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String, Value>, Failure> {

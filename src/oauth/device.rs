@@ -1,6 +1,7 @@
 //! The device authorization endpoint over HTTP; polling is [`super::token::TokenEndpoint::poll`].
 
 use super::ask;
+use super::proof::prove;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::Client;
@@ -14,7 +15,7 @@ pub fn authorize(
     timeout: Duration,
     now: UnixSeconds,
 ) -> Result<DeviceAuthorization, Failure> {
-    let Some(request) = device::request(document) else {
+    let Some(request) = device::request(document, &prove(document)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
         return Err(Failure::new(Kind::Usage, message)
             .hint("give it with onegrant login --device-authorization-endpoint URL"));

@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod discovery;
+mod proof;
 pub mod revocation;
 pub mod token;
 pub mod userinfo;

@@ -1,5 +1,6 @@
 //! The revocation endpoint over HTTP.
 
+use super::proof::prove;
 use crate::grant::Document;
 use crate::http::{Client, Outcome};
 use crate::protocol::revocation::{self, Revocation};
@@ -9,9 +10,13 @@ use std::time::Duration;
 /// where there is nothing to revoke, or nowhere to do it.
 pub fn revoke(client: &Client, document: &Document, timeout: Duration) -> Option<Revocation> {
     let session = document.session.as_ref()?;
+    let proof = match prove(document) {
+        Ok(proof) => proof,
+        Err(failure) => return Some(Revocation::Failed(failure.message)),
+    };
     let request = match &session.refresh_token {
-        Some(refresh_token) => revocation::request(document, refresh_token)?,
-        None => revocation::access_token_request(document, &session.access_token)?,
+        Some(refresh_token) => revocation::request(document, refresh_token, &proof)?,
+        None => revocation::access_token_request(document, &session.access_token, &proof)?,
     };
     Some(match client.send(&request, timeout) {
         Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),

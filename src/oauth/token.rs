@@ -1,5 +1,6 @@
 //! The token endpoint over HTTP.
 
+use super::proof::prove;
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::http::{Client, Outcome};
 use crate::protocol::device::{PollAnswer, read_poll};
@@ -29,7 +30,10 @@ impl<'a> TokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> Answer {
-        let request = refresh_request(document, refresh_token);
+        let request = match prove(document) {
+            Ok(proof) => refresh_request(document, refresh_token, &proof),
+            Err(failure) => return Answer::Impossible(failure),
+        };
         match self.reply(&request, timeout) {
             Ok(reply) => classify(&request, &reply, now),
             Err(answer) => *answer,
@@ -44,7 +48,10 @@ impl<'a> TokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> PollAnswer {
-        let request = device_token_request(document, device_code);
+        let request = match prove(document) {
+            Ok(proof) => device_token_request(document, device_code, &proof),
+            Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
+        };
         match self.reply(&request, timeout) {
             Ok(reply) => read_poll(&request, &reply, now),
             Err(answer) => PollAnswer::Other(*answer),

@@ -5,21 +5,52 @@ use crate::grant::{ClientAuthentication, Document, Secret};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+/// The value of `client_assertion_type` (RFC 7523 section 2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What a client proves itself with in one request; got or made just before that is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: a public client.
+    #[default]
+    None,
+    /// Its secret.
+    Secret(Secret),
+    /// A signed assertion (RFC 7523 section 2.2).
+    Assertion(Secret),
+}
+
+impl Proof {
+    /// What the document itself holds.
+    pub fn stored(document: &Document) -> Self {
+        document.client_secret.clone().map_or(Self::None, Self::Secret)
+    }
+
+    /// The secret of it; a confidential client without one has an empty one.
+    fn secret(&self) -> Secret {
+        match self {
+            Self::Secret(secret) => secret.clone(),
+            Self::None | Self::Assertion(_) => Secret::new(""),
+        }
+    }
+}
+
 /// Adds what the document's way of client authentication puts into the body, and returns what it puts into
-/// the `Authorization` header. Never both (RFC 6749 section 2.3). A confidential client without a stored
-/// secret has an empty one.
-pub fn authenticate(document: &Document, parameters: &mut Parameters) -> Option<Secret> {
+/// the `Authorization` header. Never both (RFC 6749 section 2.3).
+pub fn authenticate(document: &Document, proof: &Proof, parameters: &mut Parameters) -> Option<Secret> {
     match document.client_auth {
         ClientAuthentication::None => parameters.push("client_id", &document.client_id),
         ClientAuthentication::Post => {
             parameters.push("client_id", &document.client_id);
-            if let Some(secret) = &document.client_secret {
-                parameters.push_secret("client_secret", secret);
-            }
+            parameters.push_secret("client_secret", &proof.secret());
         }
-        ClientAuthentication::Basic => {
-            let secret = document.client_secret.as_ref().map_or("", Secret::expose);
-            return Some(basic(&document.client_id, secret));
+        ClientAuthentication::Basic => return Some(basic(&document.client_id, proof.secret().expose())),
+        ClientAuthentication::PrivateKeyJwt => {
+            parameters.push("client_id", &document.client_id);
+            if let Proof::Assertion(assertion) = proof {
+                parameters.push("client_assertion_type", JWT_BEARER);
+                parameters.push_secret("client_assertion", assertion);
+            }
         }
     }
     None
@@ -53,7 +84,7 @@ mod tests {
             document.client_auth = way;
             document.client_secret = Some(Secret::new("p:ä%"));
             let mut parameters = Parameters::default();
-            let authorization = authenticate(&document, &mut parameters);
+            let authorization = authenticate(&document, &Proof::stored(&document), &mut parameters);
             assert_eq!(parameters.encode().expose(), body, "{way:?}");
             assert_eq!(authorization.as_ref().map(Secret::expose), header, "{way:?}");
         }

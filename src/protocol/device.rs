@@ -2,7 +2,7 @@
 
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
-use super::{Parameters, Reply, Request};
+use super::{Parameters, Proof, Reply, Request};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{Document, Secret, UnixSeconds};
 use serde_json::Value;
@@ -29,11 +29,11 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none.
-pub fn request(document: &Document) -> Option<Request> {
+pub fn request(document: &Document, proof: &Proof) -> Option<Request> {
     let url = document.device_authorization_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
-    let mut request = Request::post(url, parameters, document);
+    let mut request = Request::post(url, parameters, document, proof);
     request.parameters.push_configured(document);
     Some(request)
 }
@@ -274,7 +274,7 @@ mod tests {
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document).unwrap(), &reply(200, body), 0)
+        read(&request(&document, &Proof::None).unwrap(), &reply(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
@@ -282,11 +282,11 @@ mod tests {
     #[test]
     fn the_request_names_the_client_and_the_scope() {
         let mut document = document();
-        assert_eq!(request(&document), None);
+        assert_eq!(request(&document, &Proof::None), None);
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
-        let request = request(&document).unwrap();
+        let request = request(&document, &Proof::None).unwrap();
         assert_eq!(request.parameters.encode().expose(), "scope=a+b");
         assert!(request.authorization.is_some());
     }
@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn poll(status: u16, body: &str) -> Event {
-        let request = device_token_request(&document(), &Secret::new("dc"));
+        let request = device_token_request(&document(), &Secret::new("dc"), &Proof::None);
         Event::Answered(read_poll(&request, &reply(status, body), 0))
     }
 

@@ -156,6 +156,10 @@ pub struct Metadata {
     pub authorization_endpoint: Option<String>,
     /// The device authorization endpoint (RFC 8628 section 4).
     pub device_authorization_endpoint: Option<String>,
+    /// The pushed authorization request endpoint (RFC 9126 section 5), where every request has to go there first.
+    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether every authorization response names its issuer (RFC 9207 section 3).
+    pub authorization_response_iss: bool,
     /// The revocation endpoint.
     pub revocation_endpoint: Option<String>,
     /// The userinfo endpoint (OpenID Connect Discovery section 3).
@@ -222,6 +226,7 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         let words = members.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
+    let flag = |name: &str| members.get(name).and_then(Value::as_bool).unwrap_or(false);
     let token_endpoint = endpoint("token_endpoint")?.ok_or_else(|| {
         let message = format!("cannot use the issuer {}: it names no token_endpoint", printable(issuer));
         Failure::new(Kind::Usage, message)
@@ -231,6 +236,11 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         token_endpoint,
         authorization_endpoint: endpoint("authorization_endpoint")?,
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
+        pushed_authorization_request_endpoint: match flag("require_pushed_authorization_requests") {
+            true => endpoint("pushed_authorization_request_endpoint")?,
+            false => None,
+        },
+        authorization_response_iss: flag("authorization_response_iss_parameter_supported"),
         revocation_endpoint: endpoint("revocation_endpoint")?,
         userinfo_endpoint: endpoint("userinfo_endpoint")?,
         scopes_supported: list("scopes_supported"),

@@ -5,6 +5,7 @@
 pub mod claims;
 pub mod client;
 pub mod device;
+pub mod id_token;
 pub mod metadata;
 pub mod revocation;
 pub mod token;
@@ -12,6 +13,7 @@ pub mod userinfo;
 
 mod reply;
 
+pub use client::Proof;
 pub(crate) use reply::Content;
 pub use reply::{RETRY_AFTER_LIMIT, Reply};
 
@@ -122,8 +124,8 @@ impl Request {
     }
 
     /// A POST request with these parameters, authenticated as the document says.
-    fn post(url: &str, mut parameters: Parameters, document: &Document) -> Self {
-        let authorization = client::authenticate(document, &mut parameters);
+    fn post(url: &str, mut parameters: Parameters, document: &Document, proof: &Proof) -> Self {
+        let authorization = client::authenticate(document, proof, &mut parameters);
         let request = Self { method: Method::Post, parameters, ..Self::get(url, authorization) };
         request.hiding(document)
     }

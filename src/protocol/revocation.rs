@@ -1,26 +1,26 @@
 //! Token revocation (RFC 7009).
 
 use super::reply::ServerError;
-use super::{Content, Parameters, Reply, Request};
+use super::{Content, Parameters, Proof, Reply, Request};
 use crate::grant::{Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
 /// where it has none.
-pub fn request(document: &Document, refresh_token: &Secret) -> Option<Request> {
-    request_of(document, refresh_token, "refresh_token")
+pub fn request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Option<Request> {
+    request_of(document, refresh_token, "refresh_token", proof)
 }
 
 /// A request to revoke an access token, for a grant without a refresh token.
-pub fn access_token_request(document: &Document, access_token: &Secret) -> Option<Request> {
-    request_of(document, access_token, "access_token")
+pub fn access_token_request(document: &Document, access_token: &Secret, proof: &Proof) -> Option<Request> {
+    request_of(document, access_token, "access_token", proof)
 }
 
-fn request_of(document: &Document, token: &Secret, hint: &str) -> Option<Request> {
+fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) -> Option<Request> {
     let url = document.revocation_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push_secret("token", token);
     parameters.push("token_type_hint", hint);
-    Some(Request::post(url, parameters, document))
+    Some(Request::post(url, parameters, document, proof))
 }
 
 /// What became of a revocation. The texts are fit to be shown.
@@ -62,9 +62,9 @@ mod tests {
     #[test]
     fn the_answer_tells_three_outcomes_apart() {
         let mut document = document();
-        assert_eq!(request(&document, &Secret::new("rt-1")), None);
+        assert_eq!(request(&document, &Secret::new("rt-1"), &Proof::None), None);
         document.revocation_endpoint = Some("https://as.example/revoke".to_owned());
-        let request = request(&document, &Secret::new("rt-1")).unwrap();
+        let request = request(&document, &Secret::new("rt-1"), &Proof::None).unwrap();
         assert_eq!(request.url, "https://as.example/revoke");
         assert_eq!(
             request.parameters.encode().expose(),

@@ -2,7 +2,7 @@
 
 use super::metadata::address_of;
 use super::reply::{Content, ServerError};
-use super::{Parameters, Reply, Request};
+use super::{Parameters, Proof, Reply, Request, id_token};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use serde_json::{Map, Value};
@@ -34,23 +34,23 @@ const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A refresh (RFC 6749 section 6). No `scope`: the grant's own is meant. No secret but this token and the
 /// client's leaves with it.
-pub fn refresh_request(document: &Document, refresh_token: &Secret) -> Request {
+pub fn refresh_request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "refresh_token");
     parameters.push_secret("refresh_token", refresh_token);
-    token_request(document, parameters)
+    token_request(document, parameters, proof)
 }
 
 /// A poll for the device grant (RFC 8628 section 3.4).
-pub fn device_token_request(document: &Document, device_code: &Secret) -> Request {
+pub fn device_token_request(document: &Document, device_code: &Secret, proof: &Proof) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", DEVICE_CODE);
     parameters.push_secret("device_code", device_code);
-    token_request(document, parameters)
+    token_request(document, parameters, proof)
 }
 
-fn token_request(document: &Document, parameters: Parameters) -> Request {
-    let mut request = Request::post(&document.token_endpoint, parameters, document);
+fn token_request(document: &Document, parameters: Parameters, proof: &Proof) -> Request {
+    let mut request = Request::post(&document.token_endpoint, parameters, document, proof);
     request.parameters.push_configured(document);
     request
 }
@@ -99,10 +99,18 @@ impl TokenAnswer {
                 .or_else(|| previous.and_then(|previous| previous.refresh_token.clone())),
             expires_at: lifetime.map(|lifetime| sent_at.saturating_add(lifetime)),
             obtained_at: sent_at,
-            id_token: self.id_token.or_else(|| previous.and_then(|previous| previous.id_token.clone())),
+            id_token: next_id_token(self.id_token, previous.and_then(|previous| previous.id_token.clone())),
             scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
             other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
         }
+    }
+}
+
+/// An ID token about another login is not taken, and the session is: its refresh token was spent for it.
+fn next_id_token(next: Option<Secret>, previous: Option<Secret>) -> Option<Secret> {
+    match (next, previous) {
+        (Some(next), Some(previous)) if !id_token::follows(&next, &previous) => Some(previous),
+        (next, previous) => next.or(previous),
     }
 }
 
@@ -291,7 +299,7 @@ mod tests {
     }
 
     fn refresh() -> Request {
-        refresh_request(&document(), &Secret::new("old-refresh"))
+        refresh_request(&document(), &Secret::new("old-refresh"), &Proof::None)
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -314,14 +322,14 @@ mod tests {
         for (name, value) in [("grant_type", "password"), ("refresh_token", "x"), ("tenant", "t 1")] {
             document.parameters.insert(name.to_owned(), value.to_owned());
         }
-        let request = refresh_request(&document, &Secret::new("r+t"));
+        let request = refresh_request(&document, &Secret::new("r+t"), &Proof::None);
         assert_eq!(request.url, "https://as.example/token");
         assert_eq!(
             request.parameters.encode().expose(),
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
-        let poll = device_token_request(&document, &Secret::new("dc"));
+        let poll = device_token_request(&document, &Secret::new("dc"), &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));
     }

@@ -1,8 +1,10 @@
 //! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
 mod network;
+mod place;
 
 pub use network::{Environment, Setting, resolve_names_without_modules};
+pub use place::Place;
 
 use crate::grant::{UnixSeconds, hexadecimal};
 use crate::session::Now;

@@ -1,14 +1,17 @@
 //! What a login needs to know: from the options, from discovery, and from what is stored.
 
 use super::super::{Context, read_secret};
+use super::flow;
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
-use crate::grant::{ClientAuthentication, Document, Secret, VERSION};
+use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::metadata::{Metadata, endpoint_url};
-use serde_json::Map;
-use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The type of a subject token where none is named (RFC 8693 section 3).
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The document of the login, without a session. What the options do not say is taken from the server's metadata,
 /// and what that does not say from the stored document of the same server.
@@ -35,6 +38,11 @@ pub fn gather(
     if !arguments.resource.is_empty() {
         document.resource = arguments.resource.clone();
     }
+    document.redirect_port = arguments.redirect_port.or(document.redirect_port);
+    document.grant = match flow::is_of_a_person(arguments) {
+        true => None,
+        false => client_grant(arguments)?.or(document.grant),
+    };
     if !arguments.git_host.is_empty() {
         document.git_hosts = arguments.git_host.clone();
     }
@@ -60,31 +68,13 @@ fn start(
     before: Option<&Document>,
     context: &Context,
 ) -> Result<Document, Failure> {
-    let blank = |issuer: String, token_endpoint: String| Document {
-        version: VERSION,
-        issuer: Some(issuer),
-        token_endpoint,
-        authorization_endpoint: None,
-        device_authorization_endpoint: None,
-        revocation_endpoint: None,
-        userinfo_endpoint: None,
-        client_id: String::new(),
-        client_secret: None,
-        client_auth: ClientAuthentication::None,
-        scope: None,
-        resource: Vec::new(),
-        audience: None,
-        parameters: BTreeMap::new(),
-        git_hosts: Vec::new(),
-        session: None,
-        rejected: None,
-        last_refresh: None,
-        other: Map::new(),
-    };
     let mut document = match (before, metadata, &arguments.token_endpoint) {
         (Some(before), _, _) => before.clone(),
-        (None, Some(metadata), _) => blank(metadata.issuer.clone(), metadata.token_endpoint.clone()),
-        (None, None, Some(token_endpoint)) => blank(origin(token_endpoint)?, token_endpoint.clone()),
+        (None, Some(metadata), _) => Document::new(&metadata.issuer, &metadata.token_endpoint),
+        (None, None, Some(token_endpoint)) => {
+            let assumed = Document::new(&origin(token_endpoint)?, token_endpoint);
+            Document { issuer_is_assumed: true, ..assumed }
+        }
         (None, None, None) => {
             let message = format!("cannot log in: profile {} knows no server yet", context.globals.profile);
             return Err(Failure::new(Kind::Usage, message)
@@ -95,6 +85,9 @@ fn start(
         document.token_endpoint = metadata.token_endpoint.clone();
         document.authorization_endpoint = metadata.authorization_endpoint.clone();
         document.device_authorization_endpoint = metadata.device_authorization_endpoint.clone();
+        document.pushed_authorization_request_endpoint =
+            metadata.pushed_authorization_request_endpoint.clone();
+        document.authorization_response_iss = metadata.authorization_response_iss;
         document.revocation_endpoint = metadata.revocation_endpoint.clone();
         document.userinfo_endpoint = metadata.userinfo_endpoint.clone();
     }
@@ -130,6 +123,8 @@ fn client(
     let is_another_client = arguments.client_id.as_ref().is_some_and(|id| *id != document.client_id);
     if is_another_client {
         document.client_secret = None;
+        document.client_secret_env = None;
+        document.client_key = None;
         document.client_auth = ClientAuthentication::None;
     }
     if let Some(client_id) = &arguments.client_id {
@@ -141,17 +136,58 @@ fn client(
         ));
     }
     if let Some(input) = &arguments.client_secret_file {
-        document.client_secret = Some(secret(input)?);
+        (document.client_secret, document.client_secret_env) = match input {
+            Input::Environment(name) => (None, Some(name.clone())),
+            input => (Some(secret(input)?), None),
+        };
         document.client_auth = announced(metadata);
+    }
+    if let Some(file) = &arguments.client_key_file {
+        document.client_key = Some(ClientKey { file: absolute(file)?, id: None });
+        document.client_auth = ClientAuthentication::PrivateKeyJwt;
+    }
+    if let (Some(key), Some(id)) = (&mut document.client_key, &arguments.client_key_id) {
+        key.id = Some(id.clone());
     }
     if let Some(client_auth) = arguments.client_auth {
         document.client_auth = client_auth;
     }
-    if document.client_auth != ClientAuthentication::None && document.client_secret.is_none() {
-        let message = "cannot log in: --client-auth basic and post need a client secret";
-        return Err(Failure::new(Kind::Usage, message).hint("add --client-secret-file FILE"));
-    }
-    Ok(())
+    has_what_it_needs(document)
+}
+
+fn has_what_it_needs(document: &Document) -> Result<(), Failure> {
+    let has_secret = document.client_secret.is_some() || document.client_secret_env.is_some();
+    let (message, hint) = match document.client_auth {
+        ClientAuthentication::Basic | ClientAuthentication::Post if !has_secret => (
+            "cannot log in: --client-auth basic and post need a client secret",
+            "add --client-secret-file FILE",
+        ),
+        ClientAuthentication::PrivateKeyJwt if document.client_key.is_none() => {
+            ("cannot log in: --client-auth private_key_jwt needs a private key", "add --client-key-file FILE")
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Kind::Usage, message).hint(hint))
+}
+
+/// The grant that the client asks for in its own name, where it does.
+fn client_grant(arguments: &cli::Login) -> Result<Option<ClientGrant>, Failure> {
+    let subject_token = match &arguments.subject_token {
+        None if arguments.client_credentials => return Ok(Some(ClientGrant::ClientCredentials)),
+        None => return Ok(None),
+        Some(SubjectToken::File(file)) => SubjectToken::File(absolute(file)?),
+        Some(source) => source.clone(),
+    };
+    let subject_token_type = arguments.subject_token_type.clone().unwrap_or_else(|| JWT.to_owned());
+    Ok(Some(ClientGrant::TokenExchange { subject_token, subject_token_type }))
+}
+
+/// A path that is stored is read later from another directory.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        let shown = printable(&path.display().to_string());
+        Failure::new(Kind::Usage, format!("cannot use {shown}: {}", describe(&error)))
+    })
 }
 
 /// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`.
@@ -166,6 +202,7 @@ fn announced(metadata: Option<&Metadata>) -> ClientAuthentication {
 
 fn secret(input: &Input) -> Result<Secret, Failure> {
     match input {
+        Input::Environment(_) => Err(Failure::new(Kind::Defect, "a variable is read when it is used")),
         Input::Stdin => read_secret(&mut std::io::stdin().lock(), "the client secret on stdin"),
         Input::File(path) => {
             let shown = printable(&path.display().to_string());

@@ -1,10 +1,11 @@
 //! `--device`: a person confirms on any other device (RFC 8628).
 
 use super::super::Context;
+use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::printable;
-use crate::grant::{Document, Session};
+use crate::grant::Document;
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
 use crate::output;
@@ -19,11 +20,7 @@ use std::io::IsTerminal;
 const QR_COLUMNS: usize = 80;
 
 /// Asks, shows the address and the code, and polls until the person has decided.
-pub fn run(
-    arguments: &cli::Login,
-    document: &Document,
-    context: &Context,
-) -> anyhow::Result<(Session, Option<SignalsHeld>)> {
+pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Gained> {
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
     let authorization = oauth::device::authorize(context.client(), document, timeout, context.now().wall)?;
@@ -48,7 +45,7 @@ pub fn run(
                 event = Event::Answered(answer);
             }
             Step::Granted(answer) => {
-                return Ok((answer.session(None, sent_at), signals));
+                return Ok(Gained { session: answer.session(None, sent_at), nonce: None, signals });
             }
             Step::Ended(failure) => return Err(failure.into()),
         }

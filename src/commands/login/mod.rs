@@ -1,21 +1,27 @@
 //! `onegrant login`: gets a grant and stores it.
 
+mod browser;
+mod client;
 mod configuration;
 mod device;
+mod flow;
 mod imported;
 
 pub use imported::exchange as import;
 
 use super::Context;
 use crate::cli;
-use crate::driver::{self, Existing, TokenEndpoint};
+use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::Document;
+use crate::grant::{Document, Flow, Secret, Session};
 use crate::lock::Guard;
 use crate::output;
+use crate::protocol::id_token;
 use crate::session::{Revision, expiry};
 use crate::store::{Store, Written, absent};
+use crate::system::{Place, SignalsHeld};
 use anyhow::Context as _;
+use flow::choose;
 use serde_json::json;
 
 /// How often a login is stored again because somebody else's came first.
@@ -24,11 +30,13 @@ const MAX_STORES: u32 = 8;
 /// The room that must be there before a person is asked for anything, in bytes.
 const ROOM: u64 = 128 << 10;
 
-/// A flow that gets a grant.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    Device,
-    Imported,
+/// What a flow has brought.
+struct Gained {
+    session: Session,
+    /// What the ID token must repeat (OpenID Connect Core section 3.1.3.7), where something was asked for.
+    nonce: Option<Secret>,
+    /// From the answer until it is stored.
+    signals: Option<SignalsHeld>,
 }
 
 /// Logs in.
@@ -40,40 +48,33 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Nothing | Existing::Unreadable => None,
     };
     let mut document = configuration::gather(arguments, before, context)?;
-    let flow = choose(arguments, &document)?;
-    let document = match flow {
-        Flow::Device => {
-            let (session, signals) = device::run(arguments, &document, context)?;
-            document.session = Some(session);
-            if let Err(failure) = store(&document, None, context) {
-                // A grant that cannot be stored must not live on unknown to everybody.
-                context.revoke(&document, context.globals.timeout);
-                return Err(failure).context(NOT_STORED);
-            }
-            drop(signals);
-            document
+    let flow = choose(arguments, &document, Place::here())?;
+    let gained = match flow {
+        Flow::Device => device::run(arguments, &document, context)?,
+        Flow::Browser => browser::run(arguments, &document, context)?,
+        Flow::Client => client::run(&document, context)?,
+        Flow::Imported => {
+            let document = imported::run(document, context)?;
+            return report(arguments, &document, context);
         }
-        Flow::Imported => imported::run(document, context)?,
     };
+    let Gained { session, nonce, signals } = gained;
+    document.session = Some(session);
+    // A grant that is not stored must not live on unknown to everybody.
+    let revoke = || context.revoke(&document, context.globals.timeout);
+    check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
+    store(&document, None, context).inspect_err(|_| revoke()).context(NOT_STORED)?;
+    drop(signals);
     report(arguments, &document, context)
 }
 
 /// What is said where the server gave a grant, and the store failed.
 const NOT_STORED: &str = "logged in, but the grant could not be stored";
 
-fn choose(arguments: &cli::Login, document: &Document) -> Result<Flow, Failure> {
-    match (arguments.device, arguments.refresh_token_stdin) {
-        (true, true) => {
-            Err(Failure::new(Kind::Usage, "--device and --refresh-token-stdin exclude each other"))
-        }
-        (false, true) => Ok(Flow::Imported),
-        (true, false) => Ok(Flow::Device),
-        (false, false) if document.device_authorization_endpoint.is_some() => Ok(Flow::Device),
-        (false, false) => Err(Failure::new(
-            Kind::Usage,
-            "cannot log in: the server announces no device authorization endpoint",
-        )
-        .hint("onegrant login --refresh-token-stdin < FILE   # imports a refresh token")),
+fn check_id_token(document: &Document, nonce: Option<&Secret>, context: &Context) -> Result<(), Failure> {
+    match document.session.as_ref().and_then(|session| session.id_token.as_ref()) {
+        Some(token) => id_token::check(token, document, nonce, context.now().wall).map(drop),
+        None => Ok(()),
     }
 }
 

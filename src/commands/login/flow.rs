@@ -1,0 +1,103 @@
+//! Which flow gets the grant: the one that is asked for, else the best that server and place allow.
+
+use crate::cli;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Flow};
+use crate::system::Place;
+
+/// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
+/// the code for another device, else an address to be opened somewhere and its answer to be pasted.
+pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Result<Flow, Failure> {
+    let asked_for = asked_for(arguments)?;
+    let has_device = document.device_authorization_endpoint.is_some();
+    let has_browser = document.authorization_endpoint.is_some();
+    let lacking = |what: &str, option: &str| {
+        let message = format!("cannot log in: the server announces no {what}");
+        Err(Failure::new(Kind::Usage, message).hint(format!("onegrant login {option} URL")))
+    };
+    match asked_for {
+        Some(Flow::Device) if !has_device => {
+            lacking("device authorization endpoint", "--device-authorization-endpoint")
+        }
+        Some(Flow::Browser) if !has_browser => {
+            lacking("authorization endpoint", "--authorization-endpoint")
+        }
+        Some(flow) => Ok(flow),
+        None if document.grant.is_some() => Ok(Flow::Client),
+        None if has_browser && (place.has_browser || !has_device) => Ok(Flow::Browser),
+        None if has_device => Ok(Flow::Device),
+        None => Err(Failure::new(
+            Kind::Usage,
+            "cannot log in: the server announces neither an authorization endpoint nor a device authorization endpoint",
+        )
+        .hint("onegrant login --refresh-token-stdin < FILE   # imports a refresh token")),
+    }
+}
+
+fn asked_for(arguments: &cli::Login) -> Result<Option<Flow>, Failure> {
+    let options = [
+        ("--device", Flow::Device, arguments.device),
+        ("--browser", Flow::Browser, arguments.browser),
+        ("--refresh-token-stdin", Flow::Imported, arguments.refresh_token_stdin),
+        ("--client-credentials", Flow::Client, arguments.client_credentials),
+        ("--subject-token", Flow::Client, arguments.subject_token.is_some()),
+    ];
+    let mut given = options.iter().filter(|(_, _, is_given)| *is_given);
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((_, flow, _)), None) => Ok(Some(*flow)),
+        (Some((one, ..)), Some((other, ..))) => {
+            Err(Failure::new(Kind::Usage, format!("{one} and {other} exclude each other"))
+                .hint("onegrant login --help"))
+        }
+    }
+}
+
+/// Whether one of the options asks for a flow in which a person takes part, or took part.
+pub fn is_of_a_person(arguments: &cli::Login) -> bool {
+    arguments.device || arguments.browser || arguments.refresh_token_stdin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::ClientGrant;
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_best_that_server_and_place_allow() {
+        // (options, server has a browser endpoint, a device endpoint, the profile has a client's grant, a browser here, wanted)
+        type Case = (&'static [&'static str], bool, bool, bool, bool, &'static str);
+        let cases: [Case; 13] = [
+            (&[], true, true, false, true, "Ok(Browser)"),
+            (&[], true, true, false, false, "Ok(Device)"),
+            (&[], true, false, false, false, "Ok(Browser)"),
+            (&[], false, true, false, true, "Ok(Device)"),
+            (&[], true, true, true, true, "Ok(Client)"),
+            (&["--device"], true, true, true, true, "Ok(Device)"),
+            (&["--browser"], true, true, false, false, "Ok(Browser)"),
+            (&["--client-credentials"], false, false, false, false, "Ok(Client)"),
+            (&["--refresh-token-stdin"], false, false, false, false, "Ok(Imported)"),
+            (&["--device"], true, false, false, true, "no device authorization endpoint"),
+            (&["--browser"], false, true, false, true, "no authorization endpoint"),
+            (&["--device", "--browser"], true, true, false, true, "--device and --browser exclude each other"),
+            (&[], false, false, false, true, "neither"),
+        ];
+        for (options, has_browser, has_device, has_grant, place_has_browser, wanted) in cases {
+            let arguments = cli::Login {
+                device: options.contains(&"--device"),
+                browser: options.contains(&"--browser"),
+                refresh_token_stdin: options.contains(&"--refresh-token-stdin"),
+                client_credentials: options.contains(&"--client-credentials"),
+                ..cli::Login::default()
+            };
+            let mut document = Document::new("https://as.example", "https://as.example/token");
+            document.authorization_endpoint = has_browser.then(|| "https://as.example/authorize".to_owned());
+            document.device_authorization_endpoint = has_device.then(|| "https://as.example/device".to_owned());
+            document.grant = has_grant.then_some(ClientGrant::ClientCredentials);
+            let place = Place { has_browser: place_has_browser, ..Place::default() };
+            let chosen = format!("{:?}", choose(&arguments, &document, place));
+            assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {place:?}: {chosen}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The ID token (OpenID Connect Core section 2), checked as section 3.1.3.7 says for one that came from the token
+//! endpoint over TLS: the connection vouches for the signature, and everything else is looked at.
+
+use super::claims::claims;
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{Document, Secret, UnixSeconds};
+use serde_json::{Map, Value};
+
+/// How far this machine's clock may be ahead of the server's, in seconds.
+pub const CLOCK_TOLERANCE_SECONDS: i64 = 300;
+
+/// Checks the token and gives its claims. `nonce` is what the authorization request asked it to repeat.
+pub fn check(
+    id_token: &Secret,
+    document: &Document,
+    nonce: Option<&Secret>,
+    now: UnixSeconds,
+) -> Result<Map<String, Value>, Failure> {
+    let refuse = |why: String| Failure::new(Kind::LoginRequired, format!("cannot trust the ID token: {why}"));
+    let claims = claims(id_token.expose()).ok_or_else(|| refuse("it is no signed token".to_owned()))?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
+    let shown = |name: &str| printable(text(name));
+    let client_id = document.client_id.as_str();
+
+    // 2, where the issuer is known and not assumed.
+    if document.known_issuer().is_some_and(|issuer| issuer != text("iss")) {
+        let issuer = document.known_issuer().unwrap_or_default();
+        return Err(refuse(format!("it is of the issuer {}, not of {}", shown("iss"), printable(issuer))));
+    }
+    if text("sub").is_empty() {
+        return Err(refuse("it names nobody (sub)".to_owned()));
+    }
+    // 3 to 5: another audience beside this client is one that the server trusts as well, where it says which of them
+    // asked.
+    let audience = audience(&claims);
+    if !audience.contains(&client_id) {
+        return Err(refuse(format!("it is for {}, not for this client", printable(&audience.join(", ")))));
+    }
+    let authorized_party = claims.get("azp").and_then(Value::as_str);
+    if authorized_party.is_some_and(|party| party != client_id) {
+        return Err(refuse(format!("it was given to the client {}", shown("azp"))));
+    }
+    // 9
+    let expires_at = super::claims::expires_at(id_token.expose());
+    if expires_at.is_none_or(|end| end.saturating_add(CLOCK_TOLERANCE_SECONDS) <= now) {
+        let failure = refuse("by this machine's clock it has expired".to_owned());
+        return Err(failure.hint("date   # compare this machine's clock with the server's"));
+    }
+    // 11
+    if nonce.is_some_and(|nonce| nonce.expose() != text("nonce")) {
+        return Err(refuse("it answers another request (nonce)".to_owned()));
+    }
+    Ok(claims)
+}
+
+/// Whether the token of a refresh is about the same login as the one before it (OpenID Connect Core section 12.2).
+pub fn follows(next: &Secret, previous: &Secret) -> bool {
+    match (claims(next.expose()), claims(previous.expose())) {
+        (Some(next), Some(previous)) => {
+            ["iss", "sub", "aud"].iter().all(|name| next.get(*name) == previous.get(*name))
+        }
+        (None, Some(_)) => false,
+        (_, None) => true,
+    }
+}
+
+/// One audience, or several.
+fn audience(claims: &Map<String, Value>) -> Vec<&str> {
+    match claims.get("aud") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    fn token(claims: &Value) -> Secret {
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+        Secret::new(format!("eyJhbGciOiJub25lIn0.{payload}.c2ln"))
+    }
+
+    fn with(change: Value) -> Secret {
+        let mut claims =
+            json!({ "iss": "https://as.example", "sub": "me", "aud": "c", "exp": 2000, "nonce": "n" });
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        token(&claims)
+    }
+
+    /// The numbers are those of OpenID Connect Core section 3.1.3.7.
+    #[test]
+    fn each_claim_is_looked_at() {
+        let mut document = Document::new("https://as.example", "https://as.example/token");
+        document.client_id = "c".to_owned();
+        let judged = |id_token: &Secret, document: &Document| {
+            let nonce = Secret::new("n");
+            check(id_token, document, Some(&nonce), 1000)
+                .map_or_else(|failure| failure.message, |_| "good".to_owned())
+        };
+        let cases = [
+            (json!({}), "good"),
+            (json!({ "aud": ["other", "c"], "azp": "c" }), "good"),
+            (json!({ "exp": 701 }), "good"),
+            (json!({ "iss": "https://as.example/" }), "2: it is of the issuer https://as.example/"),
+            (json!({ "iss": null }), "2: it is of the issuer"),
+            (json!({ "sub": "" }), "it names nobody"),
+            (json!({ "aud": "other" }), "3: it is for other, not for this client"),
+            (json!({ "aud": null }), "3: not for this client"),
+            (json!({ "aud": ["c"], "azp": "other" }), "5: it was given to the client other"),
+            (json!({ "exp": 700 }), "9: it has expired"),
+            (json!({ "exp": null }), "9: it has expired"),
+            (json!({ "nonce": "other" }), "11: it answers another request"),
+            (json!({ "nonce": null }), "11: it answers another request"),
+        ];
+        for (change, wanted) in cases {
+            let found = judged(&with(change.clone()), &document);
+            let words = wanted.split_once(": ").map_or(wanted, |(_, words)| words);
+            let words = words.split_once("it has").map_or(words, |_| "it has expired");
+            assert!(found.contains(words), "{change}: {found}");
+        }
+        assert!(judged(&Secret::new("opaque"), &document).contains("no signed token"));
+        document.issuer_is_assumed = true;
+        assert_eq!(judged(&with(json!({ "iss": "https://elsewhere" })), &document), "good");
+    }
+
+    #[test]
+    fn the_token_of_a_refresh_is_about_the_same_login() {
+        let first = with(json!({}));
+        assert!(follows(&with(json!({ "exp": 9, "nonce": null })), &first));
+        for change in [json!({ "sub": "you" }), json!({ "iss": "x" }), json!({ "aud": "x" })] {
+            assert!(!follows(&with(change.clone()), &first), "{change}");
+        }
+        assert!(!follows(&Secret::new("opaque"), &first));
+        assert!(follows(&first, &Secret::new("opaque")));
+    }
+}

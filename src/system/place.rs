@@ -1,0 +1,63 @@
+//! What the place where a login runs allows, told by its environment.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What the place where a login runs allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// A browser can be opened here, and a person sees it.
+    pub has_browser: bool,
+    /// The person sits at another machine (ssh).
+    pub is_remote: bool,
+}
+
+/// Variables that only a session over ssh has.
+const REMOTE: [&str; 3] = ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"];
+
+/// Files that only a container has.
+const CONTAINER: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+
+impl Place {
+    /// This place.
+    pub fn here() -> Self {
+        let is_container = CONTAINER.iter().any(|file| Path::new(file).exists());
+        Self::told_by(|name| std::env::var_os(name), is_container)
+    }
+
+    /// A place with these variables. Who sets `BROWSER` says himself what opens an address, wherever he is: editors
+    /// that work on another machine do.
+    fn told_by(look_up: impl Fn(&str) -> Option<OsString>, is_container: bool) -> Self {
+        let has = |name: &&str| look_up(name).is_some_and(|value| !value.is_empty());
+        let is_remote = REMOTE.iter().any(has);
+        let has_display = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(has);
+        let is_attended = !is_remote && !is_container && !["container", "CI"].iter().any(has);
+        Self { has_browser: has(&"BROWSER") || (has_display && is_attended), is_remote }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_there_where_a_display_is_that_a_person_sees() {
+        let cases: [(&[&str], bool, bool); 9] = [
+            (&["DISPLAY"], false, true),
+            (&["WAYLAND_DISPLAY"], false, true),
+            (&[], false, cfg!(target_os = "macos")),
+            (&["DISPLAY", "SSH_CONNECTION"], false, false),
+            (&["DISPLAY", "SSH_TTY"], false, false),
+            (&["DISPLAY"], true, false),
+            (&["DISPLAY", "container"], false, false),
+            (&["DISPLAY", "CI"], false, false),
+            (&["BROWSER", "SSH_CONNECTION", "CI"], true, true),
+        ];
+        for (set, is_container, wanted) in cases {
+            let place = Place::told_by(|name| set.contains(&name).then(|| "1".into()), is_container);
+            assert_eq!(place.has_browser, wanted, "{set:?} {is_container}");
+            assert_eq!(place.is_remote, set.iter().any(|name| name.starts_with("SSH_")), "{set:?}");
+        }
+        assert!(!Place::told_by(|_| Some(OsString::new()), false).is_remote, "an empty variable is none");
+    }
+}
