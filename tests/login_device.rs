@@ -54,6 +54,7 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
             "issuer": server.issuer(),
             "token_endpoint": server.token_endpoint(),
             "authorization_endpoint": server.url(Endpoint::Authorization),
+            "authorization_response_iss": true,
             "device_authorization_endpoint": server.url(Endpoint::DeviceAuthorization),
             "revocation_endpoint": server.url(Endpoint::Revocation),
             "userinfo_endpoint": server.url(Endpoint::Userinfo),

@@ -527,7 +527,7 @@ mod tests {
             ("token --min-ttl=", "option --min-ttl: not a number of seconds", "token "),
             ("token --format xml", "option --format: not one of raw, header, json", "token "),
             ("token --write=", "option --write: is empty", "token "),
-            ("login --client-auth jwt", "option --client-auth: not one of none, basic, post", "login "),
+            ("login --client-auth jwt", "option --client-auth: not one of none, basic, post, private_key_jwt", "login "),
             ("login --param s3cret", "option --param: not of the form KEY=VALUE", "login "),
             ("login --param =s3cret", "option --param: not of the form KEY=VALUE", "login "),
             ("login --git-host https://git.example", "option --git-host: not HOST or HOST:PORT, without a scheme and a path", "login "),
