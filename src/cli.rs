@@ -145,6 +145,10 @@ pub struct Login {
     #[argh(option, arg_name = "KID", from_str_fn(non_empty))]
     pub client_key_id: Option<String>,
 
+    /// what the server calls itself in assertions (default: its issuer; some want the token endpoint's address)
+    #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
+    pub client_key_audience: Option<String>,
+
     /// the scope to ask for, in one word: "openid offline_access"
     #[argh(option, arg_name = "SCOPE")]
     pub scope: Option<String>,

@@ -89,6 +89,9 @@ pub struct ClientKey {
     /// The key's name at the server, the `kid` of the assertion's header (RFC 7515 section 4.1.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What the server wants to be called in assertions; none: its issuer identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
 }
 
 /// How a profile without a refresh token gets its next access token: the client asks for it in its own name.
@@ -123,6 +126,19 @@ pub enum SubjectToken {
     },
 }
 
+impl fmt::Display for SubjectToken {
+    /// As `--subject-token` takes it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "file:{}", path.display()),
+            Self::Command(command) => write!(formatter, "command:{command}"),
+            Self::Environment(name) => write!(formatter, "env:{name}"),
+            Self::GithubActions { audience: None } => formatter.write_str("github"),
+            Self::GithubActions { audience: Some(audience) } => write!(formatter, "github:{audience}"),
+        }
+    }
+}
+
 /// The flow that got a grant; the next `onegrant login` takes the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -146,6 +162,15 @@ pub struct Login {
     pub at: UnixSeconds,
     /// How it went.
     pub flow: Flow,
+}
+
+/// What the next access token is asked for with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A refresh token (RFC 6749 section 6).
+    RefreshToken(Secret),
+    /// What the client has itself. No answer spends it.
+    Client(ClientGrant),
 }
 
 /// The session: the part of the document that a refresh replaces.
@@ -416,6 +441,26 @@ impl Document {
     /// The refresh token of the session, where there is one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.session.as_ref()?.refresh_token.as_ref()
+    }
+
+    /// What the access token after the stored one is asked for with; none where only a login brings another.
+    pub fn credential(&self) -> Option<Credential> {
+        let session = self.session.as_ref()?;
+        match &self.grant {
+            Some(grant) => Some(Credential::Client(grant.clone())),
+            None => session.refresh_token.clone().map(Credential::RefreshToken),
+        }
+    }
+
+    /// The name of [`Document::credential`] in attempt records: the refresh token's SHA-256. A client's own grant is named
+    /// by whom the client is to whom.
+    pub fn credential_sha256(&self) -> Option<String> {
+        Some(match self.credential()? {
+            Credential::RefreshToken(refresh_token) => refresh_token.sha256(),
+            Credential::Client(_) => {
+                Secret::new(format!("{} {}", self.token_endpoint, self.client_id)).sha256()
+            }
+        })
     }
 }
 

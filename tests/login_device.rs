@@ -46,7 +46,9 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
     assert!(rest.ends_with(" GMT\n") && rest.lines().count() == 1, "{rest}");
 
     let mut document = home.document();
-    let session = document["session"].take();
+    let (session, login) = (document["session"].take(), document["login"].take());
+    assert_eq!(login["flow"], "device");
+    assert!((began..=now()).contains(&login["at"].as_i64().unwrap()));
     assert_eq!(
         document,
         json!({
@@ -61,6 +63,7 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
             "client_id": server.client_id(),
             "client_auth": "none",
             "scope": "openid offline_access",
+            "login": null,
             "session": null,
         })
     );
@@ -222,8 +225,10 @@ fn a_second_login_needs_no_options() {
     let mut second = home.document();
     assert!(server.is_alive(second["session"]["refresh_token"].as_str().unwrap()));
     let mut first = first;
-    first["session"] = Value::Null;
-    second["session"] = Value::Null;
+    assert_ne!(first["login"]["id"].take(), second["login"]["id"].take());
+    for document in [&mut first, &mut second] {
+        (document["session"], document["login"]["at"]) = (Value::Null, Value::Null);
+    }
     assert_eq!(second, first, "the configuration is the same, and the verdict on the old grant is gone");
     assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
     // Nor does a first login know whom to ask.
@@ -231,6 +236,31 @@ fn a_second_login_needs_no_options() {
     let text = "onegrant: cannot log in: profile default knows no server yet\nhint: onegrant login https://ISSUER \
                 --client-id ID --device\n";
     assert_eq!(empty.run(&["login"]), Ran::failed(2, text));
+}
+
+/// Two terminals, one profile: whoever is confirmed first is logged in, and the other one says so.
+#[test]
+fn of_two_logins_at_once_one_wins_and_the_other_says_so() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let first = Process::start(&mut login(&home, &server, &[]));
+    let second = Process::start(&mut login(&home, &server, &[]));
+    let (first_code, second_code) = (user_code(&first), user_code(&second));
+    assert!(server.approve(&second_code));
+    assert_eq!(second.finish().code, 0);
+    let kept = home.bytes();
+    assert!(server.approve(&first_code));
+    let ran = first.finish();
+    assert_eq!(ran.code, 4, "{ran:?}");
+    let said =
+        "onegrant: logged in, but the grant could not be stored: another login of profile default, begun at ";
+    assert!(ran.stderr.contains(said), "{ran:?}");
+    let rest = ", was stored first and is kept; this one was given up\nhint: onegrant status   # shows the one that is kept\n";
+    assert!(ran.stderr.ends_with(rest), "{ran:?}");
+    assert_eq!(home.bytes(), kept);
+    assert!(server.is_alive(&home.tokens().refresh_token), "the one that is kept");
+    let counts = server.counts();
+    assert_eq!((counts.revocations, counts.unexpected), (1, 0), "the other one is revoked");
 }
 
 #[test]

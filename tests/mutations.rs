@@ -135,7 +135,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "an older session over a newer one",
-        edits: &[(SPENDING, "Some(session) => attempt.concerns(session),", "Some(_) => true,")],
+        edits: &[(SPENDING, "Some(_) => attempt.concerns(&stored.document),", "Some(_) => true,")],
         caught_by: (Exploration, "a_new_login_survives_every_refresh"),
     },
     Mutation {
@@ -217,7 +217,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "an answer to another session is adopted",
-        edits: &[(JUDGEMENT, " && sighting.attempt.concerns(session))", ")")],
+        edits: &[(JUDGEMENT, " && sighting.attempt.concerns(&stored.document))", ")")],
         caught_by: (Story, "a_record_about_another_session_means_nothing"),
     },
     Mutation {

@@ -12,7 +12,7 @@
 
 mod support;
 
-use onegrant::grant::{Document, Secret};
+use onegrant::grant::{Credential, Document, Secret};
 use onegrant::http::Client;
 use onegrant::oauth::token::TokenEndpoint;
 use onegrant::protocol::token::Answer;
@@ -135,7 +135,12 @@ fn exchange(listener: &TcpListener, answer: &[u8], ending: Ending, timeout: Dura
             let _ = caller.stream.write_all(answer);
             caller.end(ending);
         });
-        TokenEndpoint::new(&client).refresh(&document, &Secret::new("rt_old"), timeout, 0)
+        TokenEndpoint::new(&client).refresh(
+            &document,
+            &Credential::RefreshToken(Secret::new("rt_old")),
+            timeout,
+            0,
+        )
     })
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a surprise")]
 
 use onegrant::error::Kind;
-use onegrant::grant::{Document, Secret};
+use onegrant::grant::{Credential, Document, Secret};
 use onegrant::http::Client;
 use onegrant::oauth::token::TokenEndpoint;
 use onegrant::oauth::{device, discovery, revocation, userinfo};
@@ -73,7 +73,8 @@ fn document(base: &str) -> Document {
 }
 
 fn refresh(url: &str) -> Answer {
-    TokenEndpoint::new(&client()).refresh(&document(url), &Secret::new("rt"), PATIENCE, 0)
+    let credential = Credential::RefreshToken(Secret::new("rt"));
+    TokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
 }
 
 #[test]
@@ -139,12 +140,12 @@ fn a_device_flow_begins() {
 fn a_revocation_that_fails_says_so() {
     let (base, server) = serve(&[(200, ""), (503, "")]);
     let mut document = document(&base);
-    assert_eq!(revocation::revoke(&client(), &document, PATIENCE), Some(Revocation::Revoked));
-    assert!(matches!(revocation::revoke(&client(), &document, PATIENCE), Some(Revocation::Failed(_))));
+    assert_eq!(revocation::revoke(&client(), &document, PATIENCE, 0), Some(Revocation::Revoked));
+    assert!(matches!(revocation::revoke(&client(), &document, PATIENCE, 0), Some(Revocation::Failed(_))));
     server.join().unwrap();
-    assert!(matches!(revocation::revoke(&client(), &document, PATIENCE), Some(Revocation::Failed(_))));
+    assert!(matches!(revocation::revoke(&client(), &document, PATIENCE, 0), Some(Revocation::Failed(_))));
     document.revocation_endpoint = None;
-    assert_eq!(revocation::revoke(&client(), &document, PATIENCE), None);
+    assert_eq!(revocation::revoke(&client(), &document, PATIENCE, 0), None);
 }
 
 #[test]

@@ -104,6 +104,8 @@ fn everything_but_the_secrets_is_told() {
             "valid_for": null,
             "obtained_at": stored["session"]["obtained_at"],
             "has_refresh_token": true,
+            "grant": "refresh_token",
+            "environment": { "ONEGRANT_HOME": home.state.display().to_string() },
             "lock": "auto",
             "level": "locked",
             "last_refresh": null,
@@ -116,6 +118,7 @@ fn everything_but_the_secrets_is_told() {
         [
             "profile",
             "document",
+            "environment",
             "issuer",
             "client",
             "scope",
@@ -126,6 +129,36 @@ fn everything_but_the_secrets_is_told() {
         ]
     );
     assert!(text.contains(&format!("by process {} on ", last_refresh["pid"])), "{text}");
+}
+
+#[test]
+fn what_the_environment_decides_is_told_and_what_an_option_overrides_is_not() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let told = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.envs([
+            ("ONEGRANT_PROFILE", "default"),
+            ("ONEGRANT_LOCK", "claim"),
+            ("ONEGRANT_TIMEOUT", "7"),
+        ]);
+        object(&run(&mut command))["environment"].clone()
+    };
+    let state = home.state.display().to_string();
+    let (lock, timeout, profile) = ("claim", "7", "default");
+    assert_eq!(
+        told(&["status", "--json"]),
+        json!({
+            "ONEGRANT_HOME": state, "ONEGRANT_LOCK": lock, "ONEGRANT_PROFILE": profile, "ONEGRANT_TIMEOUT": timeout,
+        })
+    );
+    let store = format!("--store=file:{state}");
+    assert_eq!(
+        told(&["status", "--json", "--profile", "default", "--timeout", "8", &store]),
+        json!({ "ONEGRANT_LOCK": lock })
+    );
+    let text = run(home.command(&["status"]).env("ONEGRANT_LOCK", "claim")).stdout;
+    assert!(text.contains(&format!("environment    ONEGRANT_HOME={state} ONEGRANT_LOCK=claim\n")), "{text}");
 }
 
 #[test]

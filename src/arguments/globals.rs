@@ -22,6 +22,19 @@ pub struct Globals {
     pub lock: LockUse,
     /// 0 is quiet, 1 `-v`, 2 `-vv`.
     pub verbosity: u8,
+    /// What options said, so that variables did not.
+    pub given: FromOptions,
+}
+
+/// Which of the options were given that win over a variable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FromOptions {
+    /// `--profile`
+    pub profile: bool,
+    /// `--store`
+    pub store: bool,
+    /// `--timeout`
+    pub timeout: bool,
 }
 
 impl Globals {
@@ -115,6 +128,22 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// The variables that decide something, with what they say: those that are set and that no option overrides.
+    pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
+        let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
+        let variables = [
+            ("ONEGRANT_PROFILE", self.profile.as_ref().filter(|_| !given.profile)),
+            ("ONEGRANT_STORE", self.store.as_ref().filter(|_| !given.store)),
+            ("ONEGRANT_HOME", home.filter(|_| !given.store)),
+            ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),
+            ("ONEGRANT_LOCK", self.lock.as_ref()),
+            ("ONEGRANT_LOG", self.log.as_ref()),
+        ];
+        variables.into_iter().filter_map(|(name, value)| Some((name, value?.as_os_str()))).collect()
+    }
+}
+
 /// The deadline where none is given, in seconds.
 pub const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
 
@@ -129,6 +158,11 @@ pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, 
         timeout: timeout(flags.timeout.as_deref(), set(&environment.timeout))?,
         lock: lock(set(&environment.lock))?,
         verbosity: verbosity(flags.verbose, set(&environment.log))?,
+        given: FromOptions {
+            profile: flags.profile.is_some(),
+            store: flags.store.is_some(),
+            timeout: flags.timeout.is_some(),
+        },
     })
 }
 

@@ -8,7 +8,9 @@
 
 mod globals;
 
-pub use globals::{Environment, Globals, ProfileName, StoreAddress, resolve, resolve_environment};
+pub use globals::{
+    Environment, FromOptions, Globals, ProfileName, StoreAddress, resolve, resolve_environment,
+};
 
 use crate::cli::{self, Arguments, Command};
 use crate::error::{Failure, Kind, printable};
@@ -384,6 +386,7 @@ mod tests {
             timeout: Duration::from_secs(30),
             lock: LockUse::Auto,
             verbosity: 0,
+            given: FromOptions::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::cli;
-use crate::driver;
+use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::oauth::revocation;
@@ -31,7 +31,10 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let signals = SignalsHeld::hold();
     let revocation = match arguments.local {
         true => None,
-        false => revocation::revoke(context.client(), &stored.document, context.left().max(REVOCATION_LEAST)),
+        false => {
+            let timeout = context.left().max(REVOCATION_LEAST);
+            revocation::revoke(context.client(), &stored.document, timeout, context.now().wall)
+        }
     };
     let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
     let placeholder = logged_out.to_bytes()?;

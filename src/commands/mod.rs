@@ -11,8 +11,8 @@ pub mod whoami;
 
 use crate::arguments::{Globals, StoreAddress};
 use crate::driver::{self, Clock, Seams};
-use crate::error::{Failure, Kind, describe};
-use crate::grant::{Document, Secret};
+use crate::error::{Failure, Kind};
+use crate::grant::{Credential, Document};
 use crate::http::Client;
 use crate::lock::Guard;
 use crate::oauth;
@@ -25,12 +25,8 @@ use crate::store::file::FileStore;
 use crate::system;
 use crate::worker::{self, Ended, Word};
 use std::cell::OnceCell;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// The longest secret that is read from stdin or a file, in bytes.
-const SECRET_LIMIT: usize = 64 << 10;
 
 /// What every command works with. Nothing in it is made before it is needed: `token` mostly needs one file.
 pub struct Context {
@@ -166,12 +162,12 @@ impl Clock for Context {
 }
 
 impl driver::TokenEndpoint for Context {
-    fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer {
-        TokenEndpoint::new(self.client()).refresh(document, refresh_token, timeout, self.clock.now().wall)
+    fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer {
+        TokenEndpoint::new(self.client()).refresh(document, credential, timeout, self.clock.now().wall)
     }
 
     fn revoke(&self, document: &Document, timeout: Duration) {
-        oauth::revocation::revoke(self.client(), document, timeout);
+        oauth::revocation::revoke(self.client(), document, timeout, self.clock.now().wall);
     }
 }
 
@@ -184,28 +180,4 @@ impl driver::Partner for Context {
             Ended::Late => Delegation::Unanswered,
         }
     }
-}
-
-/// Reads one secret: bounded, one line, without the newline at its end.
-fn read_secret(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
-    let mut text = String::new();
-    let limit = u64::try_from(SECRET_LIMIT).unwrap_or(u64::MAX);
-    input
-        .take(limit.saturating_add(1))
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {whence}: {}", describe(&error))))?;
-    if text.len() > SECRET_LIMIT {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!("cannot use {whence}: longer than {SECRET_LIMIT} bytes"),
-        ));
-    }
-    let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
-    if !crate::grant::is_visible_ascii(secret.expose()) {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!("cannot use {whence}: it is empty or holds control characters"),
-        ));
-    }
-    Ok(secret)
 }

@@ -1,9 +1,10 @@
 //! `onegrant refresh`: a forced refresh that coalesces.
 
-use super::{Context, read_secret, token};
+use super::{Context, token};
 use crate::cli::{self, Format};
 use crate::output;
 use crate::session::{Demand, Unwanted};
+use crate::system::secret::read_secret;
 
 /// Gets another access token than the one that is stored now, or than the rejected one, and prints it.
 pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {

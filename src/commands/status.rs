@@ -1,14 +1,16 @@
 //! `onegrant status`: what is stored, without the network and without secrets.
 
 use super::Context;
+use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
 use crate::error::{Failure, printable};
-use crate::grant::{Document, UnixSeconds};
+use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::output;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
 use crate::store::Store;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::ffi::OsStr;
 
 /// Shows the profile; fails with exit 3 where no token can be had.
 pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
@@ -44,7 +46,7 @@ impl<'a> Report<'a> {
         let session = document.session.as_ref();
         let freshness =
             session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
-        let can_refresh = document.refresh_token().is_some() && rejected.is_none();
+        let can_refresh = document.credential().is_some() && rejected.is_none();
         let state = match freshness {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
             _ if can_refresh => State::Refreshable,
@@ -76,8 +78,21 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// What the environment decided.
+    fn environment(&self) -> Vec<(String, Value)> {
+        let environment = Environment::from_variables(|name| std::env::var_os(name));
+        let decisive = environment.decisive(self.context.globals.given);
+        let shown = |value: &OsStr| Value::from(printable(&value.to_string_lossy()));
+        decisive.into_iter().map(|(name, value)| (name.to_owned(), shown(value))).collect()
+    }
+
     fn json(&self) -> Value {
         let session = self.document.session.as_ref();
+        let grant = match &self.document.grant {
+            None => "refresh_token",
+            Some(ClientGrant::ClientCredentials) => "client_credentials",
+            Some(ClientGrant::TokenExchange { .. }) => "token_exchange",
+        };
         json!({
             "profile": self.context.globals.profile.as_str(),
             "store": format!("file:{}", self.context.directory.display()),
@@ -96,6 +111,8 @@ impl<'a> Report<'a> {
             "valid_for": self.valid_for,
             "obtained_at": session.map(|session| session.obtained_at),
             "has_refresh_token": self.document.refresh_token().is_some(),
+            "grant": grant,
+            "environment": self.environment().into_iter().collect::<Map<_, _>>(),
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| level.name()),
             "last_refresh": self.document.last_refresh,
@@ -110,8 +127,14 @@ impl<'a> Report<'a> {
         };
         line("profile", self.context.globals.profile.to_string());
         line("document", self.context.store.location());
+        let environment = self.environment();
+        if !environment.is_empty() {
+            let said =
+                environment.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or("")));
+            line("environment", said.collect::<Vec<_>>().join(" "));
+        }
         line("issuer", self.document.issuer.clone().unwrap_or_else(|| self.document.token_endpoint.clone()));
-        line("client", self.document.client_id.clone());
+        line("client", self.client());
         let scope = session.and_then(|session| session.scope.clone()).or_else(|| self.document.scope.clone());
         line("scope", scope.unwrap_or_else(|| "as the server chose".to_owned()));
         line(
@@ -127,9 +150,15 @@ impl<'a> Report<'a> {
         );
         line(
             "refresh token",
-            match (&self.rejected, self.document.refresh_token()) {
+            match (&self.rejected, self.document.credential()) {
                 (Some(_), _) => "refused by the server".to_owned(),
-                (None, Some(_)) => "stored".to_owned(),
+                (None, Some(Credential::RefreshToken(_))) => "stored".to_owned(),
+                (None, Some(Credential::Client(ClientGrant::ClientCredentials))) => {
+                    "not needed: the client asks in its own name".to_owned()
+                }
+                (None, Some(Credential::Client(ClientGrant::TokenExchange { subject_token, .. }))) => {
+                    format!("not needed: exchanges the token of {subject_token}")
+                }
                 (None, None) => "none".to_owned(),
             },
         );
@@ -150,6 +179,21 @@ impl<'a> Report<'a> {
             Err(failure) => format!("none: {}", failure.message),
         });
         text
+    }
+
+    /// The client, and where its proof is that is not stored.
+    fn client(&self) -> String {
+        let Document { client_id, client_auth, client_secret_env, client_key, .. } = self.document;
+        let proof = match client_auth {
+            ClientAuthentication::PrivateKeyJwt => {
+                client_key.as_ref().map(|key| format!("its key in {}", key.file.display()))
+            }
+            ClientAuthentication::Basic | ClientAuthentication::Post => {
+                client_secret_env.as_ref().map(|name| format!("its secret in the variable {name}"))
+            }
+            ClientAuthentication::None => None,
+        };
+        proof.map_or_else(|| client_id.clone(), |proof| format!("{client_id} ({proof})"))
     }
 }
 

@@ -8,7 +8,7 @@ pub use reading::{Existing, read_document, read_for_login};
 pub use visiting::{enter, find_rejected, lock_level};
 
 use crate::error::Failure;
-use crate::grant::{Document, Secret, json_bytes};
+use crate::grant::{Credential, Document, json_bytes};
 use crate::lock::{Guard, Locked};
 use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
@@ -35,8 +35,8 @@ const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Carries token requests. The fourth seam.
 pub trait TokenEndpoint {
-    /// Spends the refresh token; ends within `timeout`.
-    fn refresh(&self, document: &Document, refresh_token: &Secret, timeout: Duration) -> Answer;
+    /// Asks for the next access token; ends within `timeout`.
+    fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer;
 
     /// Revokes the session's refresh token, which nobody will use (RFC 7009), as well as it can.
     fn revoke(&self, document: &Document, timeout: Duration);
@@ -172,12 +172,12 @@ impl Run<'_> {
                 }
                 Event::Noted
             }
-            Step::Spend { document, refresh_token, timeout } => {
+            Step::Spend { document, credential, timeout } => {
                 let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
                 let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
                 self.tell(1, &format!("refreshing at {host} ({})", level.name()));
                 let began = self.seams.clock.now().elapsed;
-                let answer = self.seams.endpoint.refresh(&document, &refresh_token, timeout);
+                let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
                 let heard = format!("the server answered after {} ms: {}", took.as_millis(), answer.class());
                 self.heard = Some(heard);

@@ -85,15 +85,12 @@ pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
 
 /// The records that concern the stored session.
 pub(super) fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
-    let Some(session) = &stored.document.session else {
+    let Some(credential) = stored.document.credential_sha256() else {
         return Ok(Vec::new());
     };
-    let Some(refresh_token) = &session.refresh_token else {
-        return Ok(Vec::new());
-    };
-    let records = seams.store.records(&refresh_token.sha256())?;
+    let records = seams.store.records(&credential)?;
     let sightings = records.iter().map(|record| sighting(record, seams.clock));
-    Ok(sightings.filter(|sighting| sighting.attempt.concerns(session)).collect())
+    Ok(sightings.filter(|sighting| sighting.attempt.concerns(&stored.document)).collect())
 }
 
 /// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes were

@@ -15,7 +15,7 @@ pub fn authorize(
     timeout: Duration,
     now: UnixSeconds,
 ) -> Result<DeviceAuthorization, Failure> {
-    let Some(request) = device::request(document, &prove(document)?) else {
+    let Some(request) = device::request(document, &prove(document, now)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
         return Err(Failure::new(Kind::Usage, message)
             .hint("give it with onegrant login --device-authorization-endpoint URL"));

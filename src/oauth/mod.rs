@@ -5,6 +5,7 @@ pub mod device;
 pub mod discovery;
 mod proof;
 pub mod revocation;
+mod subject_token;
 pub mod token;
 pub mod userinfo;
 

@@ -1,10 +1,75 @@
-//! What the client proves itself with, got just before it is sent.
+//! What the client proves itself with, got just before it is sent: its secret, or an assertion signed with its key.
 
-use crate::error::Failure;
-use crate::grant::Document;
+use crate::error::{Failure, Kind, describe, printable};
+use crate::grant::{ClientAuthentication, ClientKey, Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::protocol::Proof;
+use crate::protocol::assertion::{Algorithm, assertion, signing_input};
+use crate::system;
+use crate::system::secret::read_bounded;
+use rustls::SignatureScheme;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::Signer;
+use std::path::Path;
 
-/// The proof for one request.
-pub fn prove(document: &Document) -> Result<Proof, Failure> {
-    Ok(Proof::stored(document))
+/// The longest key file, in bytes: an RSA key of 16,384 bits takes 13 KiB.
+const KEY_LIMIT: usize = 64 << 10;
+
+/// The proof for one request, by the clock's `now`. Fails where the configuration lacks what it takes: a variable that is not
+/// set, a key that cannot be read or used.
+pub fn prove(document: &Document, now: UnixSeconds) -> Result<Proof, Failure> {
+    match document.client_auth {
+        ClientAuthentication::None => Ok(Proof::None),
+        ClientAuthentication::Basic | ClientAuthentication::Post => match &document.client_secret_env {
+            Some(name) => Ok(Proof::Secret(secret_in(name)?)),
+            None => Ok(Proof::stored(document)),
+        },
+        ClientAuthentication::PrivateKeyJwt => {
+            let key = document.client_key.as_ref().ok_or_else(|| {
+                Failure::new(Kind::Usage, "cannot prove the client: the profile names no private key")
+                    .hint("onegrant login --client-key-file FILE")
+            })?;
+            Ok(Proof::Assertion(signed(document, key, now)?))
+        }
+    }
+}
+
+fn secret_in(name: &str) -> Result<Secret, Failure> {
+    let secret = std::env::var(name).ok().map(Secret::new);
+    secret.filter(|secret| is_visible_ascii(secret.expose())).ok_or_else(|| {
+        let message = format!("cannot prove the client: {} holds no client secret", printable(name));
+        Failure::new(Kind::Usage, message).hint(format!("export {}=...", printable(name)))
+    })
+}
+
+fn signed(document: &Document, key: &ClientKey, now: UnixSeconds) -> Result<Secret, Failure> {
+    let (algorithm, signer) = signer(&key.file)?;
+    let id = system::nonce().map_err(|error| unusable(&key.file, &describe(&error)))?;
+    let input = signing_input(document, algorithm, &id, now);
+    let signature = signer.sign(input.as_bytes()).map_err(|error| unusable(&key.file, &error.to_string()))?;
+    assertion(&input, algorithm, &signature).ok_or_else(|| unusable(&key.file, "it signs in no known way"))
+}
+
+/// RSA and P-256, in PEM, as PKCS #8 or in their older forms.
+fn signer(file: &Path) -> Result<(Algorithm, Box<dyn Signer>), Failure> {
+    let pem = read_bounded(file, KEY_LIMIT).map_err(|error| unusable(file, &describe(&error)))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
+        .map_err(|_| unusable(file, "it holds no private key in PEM"))?;
+    let key = any_supported_type(&key).map_err(|_| unusable(file, "the key is neither RSA nor P-256"))?;
+    let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+    let signer =
+        key.choose_scheme(&schemes).ok_or_else(|| unusable(file, "the key is neither RSA nor P-256"))?;
+    let algorithm = match signer.scheme() {
+        SignatureScheme::RSA_PKCS1_SHA256 => Algorithm::Rs256,
+        _ => Algorithm::Es256,
+    };
+    Ok((algorithm, signer))
+}
+
+fn unusable(file: &Path, why: &str) -> Failure {
+    let shown = printable(&file.display().to_string());
+    Failure::new(Kind::Usage, format!("cannot prove the client: the private key in {shown}: {why}")).hint(
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256   # makes a key that can be used",
+    )
 }

@@ -1,16 +1,21 @@
 //! The revocation endpoint over HTTP.
 
 use super::proof::prove;
-use crate::grant::Document;
+use crate::grant::{Document, UnixSeconds};
 use crate::http::{Client, Outcome};
 use crate::protocol::revocation::{self, Revocation};
 use std::time::Duration;
 
 /// Revokes the session's refresh token, or its access token where it has no other (RFC 7009 section 2.1). None
 /// where there is nothing to revoke, or nowhere to do it.
-pub fn revoke(client: &Client, document: &Document, timeout: Duration) -> Option<Revocation> {
+pub fn revoke(
+    client: &Client,
+    document: &Document,
+    timeout: Duration,
+    now: UnixSeconds,
+) -> Option<Revocation> {
     let session = document.session.as_ref()?;
-    let proof = match prove(document) {
+    let proof = match prove(document, now) {
         Ok(proof) => proof,
         Err(failure) => return Some(Revocation::Failed(failure.message)),
     };

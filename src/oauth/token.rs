@@ -1,14 +1,19 @@
 //! The token endpoint over HTTP.
 
 use super::proof::prove;
-use crate::grant::{Document, Secret, UnixSeconds};
+use super::subject_token::subject_token;
+use crate::error::Failure;
+use crate::grant::{ClientGrant, Credential, Document, Secret, UnixSeconds};
 use crate::http::{Client, Outcome};
 use crate::protocol::device::{PollAnswer, read_poll};
-use crate::protocol::token::{Answer, classify, device_token_request, refresh_request};
+use crate::protocol::token::{
+    Answer, classify, client_credentials_request, device_token_request, refresh_request,
+    token_exchange_request,
+};
 use crate::protocol::{Reply, Request};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Spends refresh tokens and polls for device grants.
+/// Asks for access tokens.
 pub struct TokenEndpoint<'a> {
     client: &'a Client,
 }
@@ -19,25 +24,50 @@ impl<'a> TokenEndpoint<'a> {
         Self { client }
     }
 
-    /// Spends a refresh token, once, at the document's token endpoint (RFC 6749 section 6). `timeout` bounds the
-    /// whole exchange; `now` is what a `Retry-After` date is compared with.
+    /// Asks once for the next access token at the document's token endpoint. `timeout` bounds the whole exchange; `now` is
+    /// what a `Retry-After` date is compared with.
     ///
     /// A configuration that lets nothing be sent is [`Answer::Impossible`].
     pub fn refresh(
         &self,
         document: &Document,
-        refresh_token: &Secret,
+        credential: &Credential,
         timeout: Duration,
         now: UnixSeconds,
     ) -> Answer {
-        let request = match prove(document) {
-            Ok(proof) => refresh_request(document, refresh_token, &proof),
+        let began = Instant::now();
+        let request = match self.request(document, credential, timeout, now) {
+            Ok(request) => request,
             Err(failure) => return Answer::Impossible(failure),
         };
-        match self.reply(&request, timeout) {
+        let answer = match self.reply(&request, timeout.saturating_sub(began.elapsed())) {
             Ok(reply) => classify(&request, &reply, now),
             Err(answer) => *answer,
+        };
+        match credential {
+            Credential::RefreshToken(_) => answer,
+            Credential::Client(_) => answer.to_client(),
         }
+    }
+
+    fn request(
+        &self,
+        document: &Document,
+        credential: &Credential,
+        timeout: Duration,
+        now: UnixSeconds,
+    ) -> Result<Request, Failure> {
+        let proof = prove(document, now)?;
+        Ok(match credential {
+            Credential::RefreshToken(refresh_token) => refresh_request(document, refresh_token, &proof),
+            Credential::Client(ClientGrant::ClientCredentials) => {
+                client_credentials_request(document, &proof)
+            }
+            Credential::Client(ClientGrant::TokenExchange { subject_token: source, subject_token_type }) => {
+                let subject_token = subject_token(self.client, source, timeout)?;
+                token_exchange_request(document, &subject_token, subject_token_type, &proof)
+            }
+        })
     }
 
     /// Asks once whether the person has decided (RFC 8628 section 3.4).
@@ -48,7 +78,7 @@ impl<'a> TokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> PollAnswer {
-        let request = match prove(document) {
+        let request = match prove(document, now) {
             Ok(proof) => device_token_request(document, device_code, &proof),
             Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
         };

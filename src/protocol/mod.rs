@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O or asks a clock; instants are passed in. Parameter names are those of the RFCs.
 
+pub mod assertion;
 pub mod claims;
 pub mod client;
 pub mod device;
 pub mod id_token;
 pub mod metadata;
 pub mod revocation;
+pub mod subject_token;
 pub mod token;
 pub mod userinfo;
 

@@ -41,6 +41,32 @@ pub fn refresh_request(document: &Document, refresh_token: &Secret, proof: &Proo
     token_request(document, parameters, proof)
 }
 
+/// The grant type of RFC 8693 section 2.1.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// A request in the client's own name (RFC 6749 section 4.4.2). The scope is asked for every time: no grant remembers it.
+pub fn client_credentials_request(document: &Document, proof: &Proof) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", "client_credentials");
+    parameters.push("scope", document.scope.as_deref().unwrap_or_default());
+    token_request(document, parameters, proof)
+}
+
+/// A request with a token that somebody else gave the client (RFC 8693 section 2.1).
+pub fn token_exchange_request(
+    document: &Document,
+    subject_token: &Secret,
+    subject_token_type: &str,
+    proof: &Proof,
+) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", TOKEN_EXCHANGE);
+    parameters.push_secret("subject_token", subject_token);
+    parameters.push("subject_token_type", subject_token_type);
+    parameters.push("scope", document.scope.as_deref().unwrap_or_default());
+    token_request(document, parameters, proof)
+}
+
 /// A poll for the device grant (RFC 8628 section 3.4).
 pub fn device_token_request(document: &Document, device_code: &Secret, proof: &Proof) -> Request {
     let mut parameters = Parameters::default();
@@ -191,6 +217,19 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// What the answer means where the client asked in its own name: nothing was spent, so that nothing can be lost or dead, and
+    /// no refresh token is kept (RFC 6749 section 4.4.3): the client can ask again.
+    pub fn to_client(self) -> Self {
+        match self {
+            Self::Refreshed(answer) => Self::Refreshed(TokenAnswer { refresh_token: None, ..answer }),
+            Self::InvalidGrant { error, description } => {
+                Self::Refused { kind: Kind::LoginRequired, error, description }
+            }
+            Self::Unknown { what } => Self::Temporary { what, retry_after: None },
+            same => same,
+        }
+    }
+
     /// What kind of answer it is, in words for a person who follows along.
     pub fn class(&self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! The attempt record: who spends which refresh token, or how the last try ended.
 
 use crate::error::{Failure, Kind, own_text};
-use crate::grant::{Secret, Session, UnixSeconds};
+use crate::grant::{Document, Session, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 /// How far ahead a claim may lie whose owner cannot be seen, in seconds. A wrong time zone makes some hours; a claim
@@ -55,7 +55,7 @@ pub enum Outcome {
 pub struct Attempt {
     /// Random, one for each try.
     pub id: String,
-    /// Which refresh token is spent.
+    /// Which refresh token is spent, or what stands for it ([`Document::credential_sha256`]).
     pub refresh_token_sha256: String,
     /// Which access token stood beside it: where a server does not rotate, this tells an old record from a new one.
     #[serde(default)]
@@ -131,11 +131,13 @@ impl Attempt {
         !matches!(self.outcome, None | Some(Outcome::Looking))
     }
 
-    /// Whether the record is about this session. A record for another one means nothing.
-    pub fn concerns(&self, session: &Session) -> bool {
-        let same = |token: &Secret, digest: &str| digest.is_empty() || token.sha256() == digest;
-        session.refresh_token.as_ref().is_some_and(|token| token.sha256() == self.refresh_token_sha256)
-            && same(&session.access_token, &self.access_token_sha256)
+    /// Whether the record is about the session of this document. A record for another one means nothing.
+    pub fn concerns(&self, document: &Document) -> bool {
+        let same = |session: &Session| {
+            self.access_token_sha256.is_empty() || session.access_token.sha256() == self.access_token_sha256
+        };
+        document.credential_sha256().as_deref() == Some(&self.refresh_token_sha256)
+            && document.session.as_ref().is_some_and(same)
     }
 
     /// The failure that all share who waited for this attempt; none while it is open, looking, or rejected.

@@ -68,25 +68,24 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
     let Some(stored) = &view.stored else {
         return Judgement::NoDocument;
     };
-    let Some(session) = &stored.document.session else {
+    if stored.document.session.is_none() {
         return Judgement::NoSession;
-    };
+    }
     let fresh = freshness(asking, stored);
     if fresh.is_fresh() {
         return Judgement::Use(fresh);
     }
-    let Some(refresh_token) = &session.refresh_token else {
-        return Judgement::NoRefreshToken;
-    };
-    if refresh_token.sha256() != asking.looked_at {
-        return Judgement::Moved;
+    match stored.document.credential_sha256() {
+        None => return Judgement::NoRefreshToken,
+        Some(credential) if credential != asking.looked_at => return Judgement::Moved,
+        Some(_) => {}
     }
 
     let now = asking.now.wall;
     let others: Vec<&Sighting> = view
         .attempts
         .iter()
-        .filter(|sighting| Some(sighting.number) != asking.own && sighting.attempt.concerns(session))
+        .filter(|sighting| Some(sighting.number) != asking.own && sighting.attempt.concerns(&stored.document))
         .collect();
     let binding = asking.errand.level != Level::Compared;
     if binding && others.iter().any(|other| other.is_live(now) || other.is_looking(now)) {

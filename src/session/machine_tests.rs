@@ -10,7 +10,7 @@ use super::{
     Replacement, Revision, Role, Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Rejected, Secret};
+use crate::grant::{Credential, Document, Rejected, Secret};
 use crate::protocol::token::{Answer, TokenAnswer};
 use serde_json::json;
 use std::time::Duration;
@@ -420,8 +420,11 @@ fn shown(step: &Step) -> String {
         Step::Withdraw { refresh_token_sha256, number } => {
             format!("withdraw {}#{number}", name_of(refresh_token_sha256))
         }
-        Step::Spend { refresh_token, timeout, .. } => {
+        Step::Spend { credential: Credential::RefreshToken(refresh_token), timeout, .. } => {
             format!("spend {} within {timeout:?}", refresh_token.expose())
+        }
+        Step::Spend { credential: Credential::Client(_), timeout, .. } => {
+            format!("ask in the client's name within {timeout:?}")
         }
         Step::Replace { expected, document, attempt } => {
             let what = document

@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, Sighting};
 use super::freshness::Demand;
 use crate::error::Failure;
-use crate::grant::{Document, Secret, Session, UnixSeconds};
+use crate::grant::{Credential, Document, Secret, Session, UnixSeconds};
 use crate::protocol::token::Answer;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -258,12 +258,12 @@ pub enum Step {
         /// The record's number.
         number: u64,
     },
-    /// Send the refresh token.
+    /// Ask for the next access token.
     Spend {
         /// Whose endpoint and client.
         document: Document,
-        /// What to spend.
-        refresh_token: Secret,
+        /// What to ask with.
+        credential: Credential,
         /// How long the whole exchange may take.
         timeout: Duration,
     },

@@ -1,7 +1,9 @@
 //! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
+pub mod command;
 mod network;
 mod place;
+pub mod secret;
 
 pub use network::{Environment, Setting, resolve_names_without_modules};
 pub use place::Place;

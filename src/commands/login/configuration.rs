@@ -1,12 +1,13 @@
 //! What a login needs to know: from the options, from discovery, and from what is stored.
 
-use super::super::{Context, read_secret};
+use super::super::Context;
 use super::flow;
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::metadata::{Metadata, endpoint_url};
+use crate::system::secret::read_secret;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -33,16 +34,20 @@ pub fn gather(
     endpoints(&mut document, arguments);
     client(&mut document, arguments, metadata.as_ref())?;
 
+    document.grant = match flow::is_of_a_person(arguments) {
+        true => None,
+        false => client_grant(arguments)?.or(document.grant),
+    };
+    let is_of_a_person = document.grant.is_none();
     document.scope = arguments.scope.clone().or(document.scope);
+    if document.scope.is_none() && is_of_a_person {
+        document.scope = metadata.as_ref().and_then(lasting_scope);
+    }
     document.audience = arguments.audience.clone().or(document.audience);
     if !arguments.resource.is_empty() {
         document.resource = arguments.resource.clone();
     }
     document.redirect_port = arguments.redirect_port.or(document.redirect_port);
-    document.grant = match flow::is_of_a_person(arguments) {
-        true => None,
-        false => client_grant(arguments)?.or(document.grant),
-    };
     if !arguments.git_host.is_empty() {
         document.git_hosts = arguments.git_host.clone();
     }
@@ -51,6 +56,14 @@ pub fn gather(
     }
     check(&document)?;
     Ok(document)
+}
+
+/// The scope where none is named: without `offline_access` a server that lists it gives no refresh token (OpenID Connect Core
+/// section 11).
+fn lasting_scope(metadata: &Metadata) -> Option<String> {
+    let lists = |scope: &&str| metadata.scopes_supported.iter().any(|listed| listed == scope);
+    let scope: Vec<&str> = ["openid", "profile", "offline_access"].into_iter().filter(lists).collect();
+    scope.contains(&"offline_access").then(|| scope.join(" "))
 }
 
 /// Another server's client, scope and parameters mean nothing to this one.
@@ -143,11 +156,12 @@ fn client(
         document.client_auth = announced(metadata);
     }
     if let Some(file) = &arguments.client_key_file {
-        document.client_key = Some(ClientKey { file: absolute(file)?, id: None });
+        document.client_key = Some(ClientKey { file: absolute(file)?, id: None, audience: None });
         document.client_auth = ClientAuthentication::PrivateKeyJwt;
     }
-    if let (Some(key), Some(id)) = (&mut document.client_key, &arguments.client_key_id) {
-        key.id = Some(id.clone());
+    if let Some(key) = &mut document.client_key {
+        key.id = arguments.client_key_id.clone().or(key.id.take());
+        key.audience = arguments.client_key_audience.clone().or(key.audience.take());
     }
     if let Some(client_auth) = arguments.client_auth {
         document.client_auth = client_auth;

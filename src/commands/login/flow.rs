@@ -11,6 +11,7 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
     let asked_for = asked_for(arguments)?;
     let has_device = document.device_authorization_endpoint.is_some();
     let has_browser = document.authorization_endpoint.is_some();
+    let before = document.login.as_ref().map(|login| login.flow);
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
         Err(Failure::new(Kind::Usage, message).hint(format!("onegrant login {option} URL")))
@@ -24,6 +25,8 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
         }
         Some(flow) => Ok(flow),
         None if document.grant.is_some() => Ok(Flow::Client),
+        // As it went before.
+        None if has_device && before == Some(Flow::Device) => Ok(Flow::Device),
         None if has_browser && (place.has_browser || !has_device) => Ok(Flow::Browser),
         None if has_device => Ok(Flow::Device),
         None => Err(Failure::new(

@@ -1,12 +1,13 @@
 //! `--refresh-token-stdin`: a refresh token that was got elsewhere, spent once to prove it, then stored.
 
-use super::super::{Context, read_secret};
-use super::{NOT_STORED, store};
+use super::super::Context;
+use super::{NOT_STORED, Over, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::grant::{Credential, Document, Secret};
 use crate::protocol::token::{Answer, words};
 use crate::system::SignalsHeld;
+use crate::system::secret::read_secret;
 use crate::worker::{Ended, Task, Word};
 
 /// Reads the refresh token, and has a worker do the rest: whoever is killed now may hold the only copy of it.
@@ -38,11 +39,12 @@ pub fn exchange(
     begins();
     let _signals = SignalsHeld::hold();
     let mut sent_at = driver::Clock::now(context).wall;
-    let mut answer = context.refresh(&document, &refresh_token, context.left());
+    let credential = Credential::RefreshToken(refresh_token.clone());
+    let mut answer = context.refresh(&document, &credential, context.left());
     if matches!(answer, Answer::Unknown { .. }) && !context.left().is_zero() {
         // Servers with a grace period answer the same once more; a third time could end the family.
         sent_at = driver::Clock::now(context).wall;
-        answer = context.refresh(&document, &refresh_token, context.left());
+        answer = context.refresh(&document, &credential, context.left());
     }
     let refused = |kind, words: String| {
         Failure::new(
@@ -56,7 +58,7 @@ pub fn exchange(
             session.refresh_token = session.refresh_token.or(Some(refresh_token));
             document.session = Some(session);
             // Not revoked where that fails: whoever gave it to us may have nothing else.
-            store(&document, guard, context).map_err(|failure| Failure {
+            store(&document, Over::Anything, guard, context).map_err(|failure| Failure {
                 message: format!("{NOT_STORED}: {}", failure.message),
                 ..failure
             })?;

@@ -13,11 +13,12 @@ use super::Context;
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{Document, Flow, Secret, Session};
+use crate::grant::{Document, Flow, Login, Secret, Session};
 use crate::lock::Guard;
 use crate::output;
 use crate::protocol::id_token;
-use crate::session::{Revision, expiry};
+use crate::protocol::token::{Answer, words};
+use crate::session::{Revision, date, expiry};
 use crate::store::{Store, Written, absent};
 use crate::system::{Place, SignalsHeld};
 use anyhow::Context as _;
@@ -49,6 +50,7 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     };
     let mut document = configuration::gather(arguments, before, context)?;
     let flow = choose(arguments, &document, Place::here())?;
+    document.login = Some(this_login(flow, context)?);
     let gained = match flow {
         Flow::Device => device::run(arguments, &document, context)?,
         Flow::Browser => browser::run(arguments, &document, context)?,
@@ -63,9 +65,36 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     // A grant that is not stored must not live on unknown to everybody.
     let revoke = || context.revoke(&document, context.globals.timeout);
     check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
-    store(&document, None, context).inspect_err(|_| revoke()).context(NOT_STORED)?;
+    let over = Over::This(before.and_then(|before| before.login.as_ref()));
+    store(&document, over, None, context).inspect_err(|_| revoke()).context(NOT_STORED)?;
     drop(signals);
     report(arguments, &document, context)
+}
+
+/// The failure of a login whose token request was answered with anything but a token.
+fn refused(answer: Answer) -> Failure {
+    let said = |kind, error: &str, description: Option<&str>| {
+        let words = words(error, description);
+        Failure::new(kind, format!("cannot log in: the server refused: {words}; nothing was stored"))
+    };
+    match answer {
+        Answer::Refused { kind, error, description } => {
+            let failure = said(kind, &error, description.as_deref());
+            match kind {
+                Kind::Usage => failure.hint("onegrant login --help   # what client and scope can be told"),
+                _ => failure,
+            }
+        }
+        Answer::InvalidGrant { error, description } => {
+            said(Kind::LoginRequired, &error, description.as_deref()).hint("run onegrant login again")
+        }
+        Answer::Temporary { what, .. } | Answer::Unknown { what } => {
+            let message = format!("cannot log in now: {what}; nothing was stored");
+            Failure::new(Kind::Temporary, message).hint("try again")
+        }
+        Answer::Impossible(failure) => failure,
+        Answer::Refreshed(_) => Failure::new(Kind::Defect, "cannot log in: a token was taken for a refusal"),
+    }
 }
 
 /// What is said where the server gave a grant, and the store failed.
@@ -78,19 +107,50 @@ fn check_id_token(document: &Document, nonce: Option<&Secret>, context: &Context
     }
 }
 
-/// Stores the new grant over whatever is there: a login is what a person wants now.
-fn store(document: &Document, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
+/// This login, told apart from every other one.
+fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {
+    Ok(Login { id: context.nonce()?, at: context.now().wall, flow })
+}
+
+/// What a login may replace.
+#[derive(Clone, Copy)]
+enum Over<'a> {
+    /// Whatever is there.
+    Anything,
+    /// What was there when it began, and whatever a refresh or a logout made of that: of two logins at once the one wins that
+    /// is stored first.
+    This(Option<&'a Login>),
+}
+
+/// Stores the new grant.
+fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
     let bytes = document.to_bytes()?;
     let _guard = match guard {
         Some(guard) => Some(guard),
         None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
     };
     // The grant is nowhere else: a store that failed for a moment is tried once more.
-    replace(&bytes, context).or_else(|_| replace(&bytes, context))
+    replace(&bytes, over, context).or_else(|failure| match failure.kind {
+        Kind::Store => replace(&bytes, over, context),
+        _ => Err(failure),
+    })
 }
 
-fn replace(bytes: &[u8], context: &Context) -> Result<(), Failure> {
-    if let Existing::Unreadable = driver::read_for_login(&context.store, context)? {
+fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {
+    let existing = driver::read_for_login(&context.store, context)?;
+    if let (Existing::Document(stored), Over::This(before)) = (&existing, over)
+        && let Some(other) = stored.document.login.as_ref().filter(|other| Some(*other) != before)
+    {
+        let message = format!(
+            "another login of profile {}, begun at {}, was stored first and is kept; this one was given up",
+            context.globals.profile,
+            date(other.at)
+        );
+        return Err(
+            Failure::new(Kind::Temporary, message).hint("onegrant status   # shows the one that is kept")
+        );
+    }
+    if existing == Existing::Unreadable {
         let aside = context.store.set_aside()?;
         let message =
             format!("the unreadable document was kept as {}", printable(&aside.display().to_string()));
@@ -111,7 +171,7 @@ fn replace(bytes: &[u8], context: &Context) -> Result<(), Failure> {
 fn report(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<()> {
     let expires_at = document.session.as_ref().and_then(expiry);
     let has_refresh_token = document.refresh_token().is_some();
-    if !has_refresh_token {
+    if document.credential().is_none() {
         let scope = document.scope.as_deref().unwrap_or("");
         let wanted = format!("{scope} offline_access");
         let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
@@ -136,7 +196,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
         return output::answer(format!("{result}\n").as_bytes());
     }
     let until = match expires_at {
-        Some(end) => format!(", access token valid until {}", crate::session::date(end)),
+        Some(end) => format!(", access token valid until {}", date(end)),
         None => String::new(),
     };
     output::say(&format!("onegrant: logged in: profile {profile}{until}\n"));

@@ -95,6 +95,19 @@ families! { FAMILIES:
         all
     };
 
+    a_client_s_own_grant_is_asked_for_once_and_survives_kills_and_logins, at_least 15_000, {
+        let servers = [Server::DoesNotRotate];
+        let own = Scenario::in_the_client_s_own_name;
+        let mut all = binding(2, &servers, World::everyone_has_the_same_token, own);
+        all.extend(binding(2, &servers, World::nothing_more, |scenario| {
+            own(scenario).with(|budget| (budget.crashes, budget.hastes) = (1, 2))
+        }));
+        all.extend(binding(1, &servers, World::nothing_more, |scenario| {
+            own(scenario).visited(Errand::Login, true).with(|budget| budget.hastes = 2)
+        }));
+        all
+    };
+
     three_processes_refresh_once_and_have_the_same_token, at_least 25_000,
         binding(3, &[Server::EndsTheFamily], World::everyone_has_the_same_token, |scenario| {
             scenario.with(|budget| budget.hastes = 0)

@@ -1,5 +1,6 @@
 //! Small parts of a world: sessions by their generation, files beside the document, digests.
 
+use super::scenario::Scenario;
 use crate::grant::{Document, Session};
 use crate::session::{Revision, Stored};
 use serde_json::json;
@@ -36,8 +37,10 @@ pub(super) fn session(generation: u8, expires_at: i64) -> Session {
     serde_json::from_value(session).unwrap()
 }
 
-pub(super) fn document(session: Option<Session>) -> Document {
-    let document = json!({ "version": 1, "token_endpoint": "t", "client_id": "c", "session": session });
+pub(super) fn document(scenario: &Scenario, session: Session) -> Document {
+    let grant = scenario.has_client_grant.then(|| json!({ "type": "client_credentials" }));
+    let document =
+        json!({ "version": 1, "token_endpoint": "t", "client_id": "c", "grant": grant, "session": session });
     serde_json::from_value(document).unwrap()
 }
 

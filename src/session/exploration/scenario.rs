@@ -101,6 +101,8 @@ pub(super) struct Scenario {
     pub do_others_come_later: bool,
     pub visits: Vec<Visit>,
     pub unwanted: Unwanted,
+    /// Whether the client asks in its own name, without a refresh token.
+    pub has_client_grant: bool,
     pub server: Server,
     pub lock: Lock,
     pub presences: Presences,
@@ -120,6 +122,7 @@ impl Scenario {
             do_others_come_later: false,
             visits: Vec::new(),
             unwanted: Unwanted::None,
+            has_client_grant: false,
             server,
             lock: Lock::Excludes,
             presences: Presences::StartTimes,
@@ -149,6 +152,11 @@ impl Scenario {
 
     pub(super) fn with_workers(self) -> Self {
         Self { has_workers: true, ..self }
+    }
+
+    /// What no answer spends is asked with.
+    pub(super) fn in_the_client_s_own_name(self) -> Self {
+        Self { has_client_grant: true, ..self }
     }
 
     /// Only the first one, then an accident, then the others.
@@ -192,6 +200,9 @@ impl Scenario {
             often.iter().filter(|(_, times)| *times > 0).map(|(what, times)| format!("{times} {what}")),
         );
         words.extend(self.visits.iter().map(|visit| format!("{visit:?}")));
+        if self.has_client_grant {
+            words.push("client grant".to_owned());
+        }
         if self.has_workers {
             words.push("workers".to_owned());
         }

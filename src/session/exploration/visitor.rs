@@ -51,11 +51,10 @@ impl World {
     /// The wall clock's time when the last of the claims ends that a visitor would wait for.
     fn claims_end_at(&self) -> Option<i64> {
         let stored = self.document.as_ref()?;
-        let session = stored.document.session.as_ref()?;
-        let sightings = self.sightings(&session.refresh_token.as_ref()?.sha256());
+        let sightings = self.sightings(&stored.document.credential_sha256()?);
         let live = sightings
             .iter()
-            .filter(|sighting| sighting.attempt.concerns(session) && sighting.is_live(self.wall()));
+            .filter(|sighting| sighting.attempt.concerns(&stored.document) && sighting.is_live(self.wall()));
         live.map(|sighting| sighting.attempt.until).max()
     }
 
@@ -109,7 +108,8 @@ impl World {
             Visiting::Renames => {
                 self.newest = LOGIN;
                 self.is_logged_out = false;
-                self.document = Some(at_revision(document(Some(session(LOGIN, self.wall() + 3600)))));
+                self.document =
+                    Some(at_revision(document(&self.scenario, session(LOGIN, self.wall() + 3600))));
                 Visiting::HasLeft
             }
             Visiting::Revokes(generation) => {

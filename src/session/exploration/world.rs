@@ -166,7 +166,7 @@ impl World {
         Self {
             budget: scenario.budget,
             clock: Duration::ZERO,
-            document: Some(at_revision(document(Some(session(0, START + scenario.left))))),
+            document: Some(at_revision(document(scenario, session(0, START + scenario.left)))),
             records: BTreeMap::new(),
             answers: BTreeMap::new(),
             held_by: BTreeSet::new(),

@@ -205,7 +205,7 @@ impl Machine {
         // The comparison loop and the confirmation look at the refresh token that was claimed, all others at the
         // one that is stored.
         let claimed = self.claim.as_ref().map(|claim| claim.attempt.refresh_token_sha256.clone());
-        let stored = self.latest.as_ref().and_then(|stored| Some(stored.document.refresh_token()?.sha256()));
+        let stored = self.latest.as_ref().and_then(|stored| stored.document.credential_sha256());
         if let Some(looked_at) = claimed.or(stored) {
             self.looked_at = looked_at;
         }

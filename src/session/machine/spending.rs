@@ -14,8 +14,8 @@ use std::time::Duration;
 
 impl Machine {
     pub(super) fn spend(&mut self, now: Now) -> Step {
-        let Some((stored, refresh_token)) =
-            self.latest.as_ref().and_then(|stored| Some((stored, stored.document.refresh_token()?.clone())))
+        let Some((stored, credential)) =
+            self.latest.as_ref().and_then(|stored| Some((stored, stored.document.credential()?)))
         else {
             return self.withdraw(Phase::Withdrawing);
         };
@@ -26,7 +26,7 @@ impl Machine {
         self.sends += 1;
         self.sent_at = now.wall;
         self.phase = Phase::Spending;
-        Step::Spend { document, refresh_token, timeout }
+        Step::Spend { document, credential, timeout }
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Step {
@@ -136,7 +136,7 @@ impl Machine {
             return false;
         };
         match &stored.document.session {
-            Some(session) => attempt.concerns(session),
+            Some(_) => attempt.concerns(&stored.document),
             None => stored
                 .document
                 .rejected

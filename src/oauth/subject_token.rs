@@ -1,0 +1,85 @@
+//! Where the token comes from that a client exchanges (RFC 8693): it is got anew for every request, because whoever gives it
+//! keeps it fresh.
+
+use super::ask;
+use crate::error::{Failure, Kind, describe, printable};
+use crate::grant::{Secret, SubjectToken};
+use crate::http::Client;
+use crate::protocol::subject_token;
+use crate::system::command::{self, Printed};
+use crate::system::secret::{SECRET_LIMIT, one_line, read_bounded};
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Gets the token; ends within `timeout`.
+///
+/// What is not there, or is no token, is a failure of usage; a command that takes too long and an endpoint that does not answer are
+/// temporary.
+pub fn subject_token(client: &Client, source: &SubjectToken, timeout: Duration) -> Result<Secret, Failure> {
+    match source {
+        SubjectToken::File(path) => in_file(path),
+        SubjectToken::Environment(name) => in_variable(name),
+        SubjectToken::Command(script) => of_command(script, timeout),
+        SubjectToken::GithubActions { audience } => of_github(client, audience.as_deref(), timeout),
+    }
+}
+
+fn in_file(path: &Path) -> Result<Secret, Failure> {
+    let shown = printable(&path.display().to_string());
+    let text = read_bounded(path, SECRET_LIMIT).map_err(|error| {
+        let message = format!("cannot read the subject token in {shown}: {}", describe(&error));
+        Failure::new(Kind::Usage, message).hint("onegrant login --subject-token file:PATH")
+    })?;
+    one_line(text.expose(), &format!("the subject token in {shown}"))
+}
+
+fn in_variable(name: &str) -> Result<Secret, Failure> {
+    let whence = format!("the subject token in the variable {}", printable(name));
+    let text = std::env::var(name).map(Secret::new).map_err(|_| {
+        Failure::new(Kind::Usage, format!("cannot use {whence}: it is not set"))
+            .hint(format!("export {}=...", printable(name)))
+    })?;
+    one_line(text.expose(), &whence)
+}
+
+fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
+    let shown = printable(script);
+    let failed = |kind, why: &str| {
+        let message = format!("cannot get the subject token: the command {shown} {why}");
+        Failure::new(kind, message).hint(shown.clone())
+    };
+    let mut shell = Command::new("/bin/sh");
+    let Printed { status, stdout, stderr } = command::run(shell.arg("-c").arg(script), timeout, SECRET_LIMIT)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => failed(Kind::Temporary, "did not end within the deadline"),
+            _ => failed(Kind::Usage, &format!("cannot be used: {}", describe(&error))),
+        })?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&stderr);
+        let first = said.lines().next().map(printable).filter(|line| !line.is_empty());
+        let said = first.map(|line| format!(": {line}")).unwrap_or_default();
+        return Err(failed(Kind::Usage, &format!("ended with {}{said}", printable(&status.to_string()))));
+    }
+    let text = String::from_utf8_lossy(&stdout);
+    one_line(text.lines().next().unwrap_or_default(), &format!("what the command {shown} printed"))
+}
+
+/// The two variables that a job has which may ask for its identity.
+const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+
+fn of_github(client: &Client, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(url), Some(token)) = (variable(GITHUB_URL), variable(GITHUB_TOKEN)) else {
+        let message = format!("cannot get the subject token: {GITHUB_URL} and {GITHUB_TOKEN} are not set");
+        return Err(Failure::new(Kind::Usage, message)
+            .hint("in the workflow file: permissions: { id-token: write }; the job then has both"));
+    };
+    let request = subject_token::github_request(&url, &Secret::new(token), audience);
+    let what = "cannot get the subject token of this GitHub Actions job";
+    let reply = ask(client, &request, timeout, what)?;
+    subject_token::read_github(&request, &reply)
+        .map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
+}

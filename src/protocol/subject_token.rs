@@ -1,0 +1,71 @@
+//! The identity that a GitHub Actions job can ask for (OpenID Connect in GitHub Actions), as the subject token of a token
+//! exchange.
+
+use super::reply::{Content, ServerError};
+use super::{Reply, Request};
+use crate::error::{Failure, Kind};
+use crate::grant::{Secret, is_visible_ascii};
+use serde_json::Value;
+
+/// A request for the job's identity token; `url` and `token` are those of the job.
+pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Request {
+    let url = match audience {
+        Some(audience) => {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            let audience: String = form_urlencoded::byte_serialize(audience.as_bytes()).collect();
+            format!("{url}{separator}audience={audience}")
+        }
+        None => url.to_owned(),
+    };
+    Request::get(&url, Some(Secret::new(format!("Bearer {}", token.expose()))))
+}
+
+/// Reads the answer: an object whose `value` is the token.
+pub fn read_github(request: &Request, reply: &Reply) -> Result<Secret, Failure> {
+    let mut said = None;
+    if let Content::Members(members) = reply.content() {
+        let token = members.get("value").and_then(Value::as_str).filter(|token| is_visible_ascii(token));
+        if let (Some(token), true) = (token, reply.is_success()) {
+            return Ok(Secret::new(token));
+        }
+        said = ServerError::read(&members).words();
+    }
+    let said = said.or_else(|| reply.first_text());
+    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
+    let kind = if matches!(reply.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
+    Err(Failure::new(kind, format!("its endpoint answered with status {}{said}", reply.status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audience_joins_the_query_that_is_there() {
+        let url = |url: &str, audience| github_request(url, &Secret::new("t"), audience).url;
+        assert_eq!(
+            url("https://a/x?api=2", Some("https://b c")),
+            "https://a/x?api=2&audience=https%3A%2F%2Fb+c"
+        );
+        assert_eq!(url("https://a/x", Some("b")), "https://a/x?audience=b");
+        assert_eq!(url("https://a/x?api=2", None), "https://a/x?api=2");
+    }
+
+    #[test]
+    fn the_token_is_taken_from_an_answer_that_has_one() {
+        let request = github_request("https://a/x", &Secret::new("s3cret"), None);
+        let cases = [
+            (200, r#"{"count":1,"value":"eyJ"}"#, "Ok([secret])"),
+            (200, r#"{"value":""}"#, "Usage"),
+            (200, "<html>", "Usage"),
+            (401, r#"{"value":"eyJ"}"#, "Usage"),
+            (401, r#"{"message":"s3cret is wrong"}"#, "[secret] is wrong"),
+            (503, "", "Temporary"),
+        ];
+        for (status, body, wanted) in cases {
+            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
+            let found = format!("{:?}", read_github(&request, &reply));
+            assert!(found.contains(wanted) && !found.contains("s3cret"), "{status} {body}: {found}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Logins without a person: client credentials (RFC 6749 section 4.4), client assertions (RFC 7523), token exchange (RFC 8693).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at a surprise"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::*;
+
+const CROWD: usize = 50;
+
+fn key(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keys").join(name)
+}
+
+/// The login of the confidential client in its own name.
+fn with_credentials(home: &Home, server: &AuthorizationServer, more: &[&str]) -> Command {
+    let secret = home.root.join("secret");
+    fs::write(&secret, format!("{}\n", server.client_secret())).unwrap();
+    let mut command = home.command(&["login", &server.issuer(), "--client-id"]);
+    command.args([server.confidential_client_id(), "--client-credentials", "--client-secret-file"]);
+    command.arg(&secret).args(more);
+    command
+}
+
+/// The login by a token that somebody else gives, of the same client.
+fn with_exchange(home: &Home, server: &AuthorizationServer, source: &str, more: &[&str]) -> Command {
+    let secret = home.root.join("secret");
+    fs::write(&secret, server.client_secret()).unwrap();
+    let mut command = home.command(&["login", &server.issuer(), "--client-id"]);
+    command.args([server.confidential_client_id(), "--subject-token", source, "--client-secret-file"]);
+    command.arg(&secret).args(more);
+    command
+}
+
+fn expire(home: &Home) {
+    let mut document = home.document();
+    document["session"]["expires_at"] = json!(now() + EXPIRED);
+    document["session"]["obtained_at"] = json!(now() + EXPIRED - LIFETIME);
+    home.write(&document);
+}
+
+#[test]
+fn a_client_logs_in_in_its_own_name_and_gets_the_next_token_without_a_refresh_token() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let ran =
+        run(&mut with_credentials(&home, &server, &["--scope", "read write", "--audience", "api", "--json"]));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&told["event"], &told["has_refresh_token"]), (&json!("logged_in"), &json!(false)));
+    let first = home.tokens().access_token;
+    assert_eq!(home.run(&["token"]), Ran::printed(&first));
+
+    expire(&home);
+    let second = home.run(&["token"]).token().to_owned();
+    assert_ne!(second, first);
+    assert!(server.access_token_is_valid(&second));
+    assert_eq!(home.tokens().access_token, second);
+    for request in server.requests_to(Endpoint::Token) {
+        assert_eq!(request.parameter("grant_type"), Some("client_credentials"));
+        assert_eq!(request.parameter("scope"), Some("read write"), "no grant remembers it");
+        assert_eq!(request.parameter("audience"), Some("api"));
+        assert_eq!(request.parameter("client_id"), None, "it stands in the header alone");
+    }
+    let counts = server.counts();
+    assert_eq!((counts.token_requests, counts.refreshes, counts.unexpected), (2, 0, 0));
+    assert_eq!(home.names(), ["default.json", "default.lock"]);
+
+    // A forced refresh, a refused token and another login need nothing else either.
+    assert_ne!(home.run(&["refresh"]).token(), second);
+    assert_eq!(home.run(&["login"]).code, 0);
+    assert_eq!(server.counts().token_requests, 4);
+    let ran = home.run(&["logout"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.starts_with("revoked at the server"), "{ran:?}");
+}
+
+#[test]
+fn a_crowd_of_a_client_s_own_sends_one_request_at_every_level_but_the_last() {
+    for lock in ["auto", "claim"] {
+        let server = server(|settings| settings.delay_before = std::time::Duration::from_millis(100));
+        let home = Home::new();
+        assert_eq!(run(&mut with_credentials(&home, &server, &[])).code, 0);
+        expire(&home);
+        server.reset_counts();
+        let commands = (0..CROWD).map(|_| {
+            let mut command = home.command(&["token"]);
+            command.env("ONEGRANT_LOCK", lock);
+            command
+        });
+        let ran = run_together(commands.collect());
+        assert_all(&ran, &Ran::printed(&home.tokens().access_token));
+        assert_eq!((server.counts().token_requests, server.counts().unexpected), (1, 0), "{lock}");
+        assert_eq!(home.names(), ["default.json", "default.lock"], "{lock}");
+    }
+}
+
+#[test]
+fn a_failure_of_the_client_s_own_grant_clears_nothing_and_says_what_it_was() {
+    let cases = [
+        (Fault::error(400, "invalid_grant"), 3, "the server refused: invalid_grant"),
+        (Fault::error(401, "invalid_client"), 2, "the server refused: invalid_client"),
+        (Fault::error(400, "invalid_scope"), 2, "the server refused: invalid_scope"),
+        (Fault::status(503), 4, "the server answered with status 503"),
+    ];
+    for (fault, code, said) in cases {
+        let server = server(|_| {});
+        let home = Home::new();
+        assert_eq!(run(&mut with_credentials(&home, &server, &[])).code, 0);
+        expire(&home);
+        let before = home.document();
+        server.script(Endpoint::Token, [fault]);
+        let ran = home.run(&["token"]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(said) && ran.stderr.contains("\nhint: "), "{ran:?}");
+        assert_eq!(home.document(), before);
+        assert_eq!(home.run(&["token"]).code, 0, "the next call makes its own attempt");
+        assert_eq!(server.counts().unexpected, 0);
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_lost_nothing() {
+    let server = server(|_| {});
+    let home = Home::new();
+    assert_eq!(run(&mut with_credentials(&home, &server, &[])).code, 0);
+    expire(&home);
+    server.script(Endpoint::Token, [Fault::DropAfter]);
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(!ran.stderr.contains("spent"), "{ran:?}");
+    assert_eq!(home.run(&["token"]).code, 0);
+}
+
+#[test]
+fn a_secret_that_a_variable_holds_is_read_at_every_use_and_never_stored() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let mut command = home.command(&["login", &server.issuer(), "--client-id"]);
+    command.args([
+        server.confidential_client_id(),
+        "--client-credentials",
+        "--client-secret-file",
+        "env:SECRET",
+    ]);
+    assert_eq!(run(command.env("SECRET", server.client_secret())).code, 0);
+    assert!(!String::from_utf8(home.bytes()).unwrap().contains(server.client_secret()));
+    expire(&home);
+    let missing =
+        "onegrant: cannot prove the client: SECRET holds no client secret\nhint: export SECRET=...\n";
+    assert_eq!(home.run(&["token"]), Ran::failed(2, missing));
+    let ran = run(home.command(&["token"]).env("SECRET", server.client_secret()));
+    assert_eq!(ran, Ran::printed(&home.tokens().access_token));
+    let told = home.run(&["status"]).stdout;
+    assert!(told.contains("confidential:client (its secret in the variable SECRET)"), "{told}");
+    assert!(told.contains("not needed: the client asks in its own name"), "{told}");
+}
+
+/// RFC 7523 section 3; the fixture checks signature, claims, and that no assertion comes twice.
+#[test]
+fn a_client_proves_itself_with_either_kind_of_key_in_either_form() {
+    let cases = [
+        ("p256.pem", "p256.pem"),
+        ("p256_sec1.pem", "p256.pem"),
+        ("rsa.pem", "rsa.pem"),
+        ("rsa_pkcs1.pem", "rsa.pem"),
+    ];
+    for (used, registered) in cases {
+        let server = server(|settings| settings.client_key = fs::read_to_string(key(registered)).unwrap());
+        let home = Home::new();
+        let mut command = home.command(&["login", &server.issuer(), "--client-id", server.key_client_id()]);
+        command
+            .args(["--client-credentials", "--client-key-id", "key 1", "--client-key-file"])
+            .arg(key(used));
+        let ran = run(&mut command);
+        assert_eq!(ran.code, 0, "{used}: {ran:?}");
+        expire(&home);
+        assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token), "{used}");
+        assert_eq!(home.run(&["logout"]).code, 0);
+        let counts = server.counts();
+        assert_eq!((counts.token_requests, counts.revocations, counts.unexpected), (2, 1, 0), "{used}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_told_before_anything_is_sent() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let torn = home.root.join("torn.pem");
+    fs::write(&torn, "-----BEGIN PRIVATE KEY-----\nAAAA\n").unwrap();
+    let cases = [
+        (key("p384.pem"), "the key is neither RSA nor P-256"),
+        (key("README.md"), "it holds no private key in PEM"),
+        (torn, "it holds no private key in PEM"),
+        (home.root.join("nothing.pem"), "No such file or directory"),
+    ];
+    for (file, why) in cases {
+        let mut command = home.command(&["login", &server.issuer(), "--client-id", server.key_client_id()]);
+        let ran = run(command.args(["--client-credentials", "--client-key-file"]).arg(&file));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        let said = format!("the private key in {}: {why}\nhint: openssl genpkey ", file.display());
+        assert!(ran.stderr.contains(&said), "{ran:?}");
+    }
+    assert_eq!(server.counts().token_requests, 0);
+}
+
+#[test]
+fn a_server_that_calls_itself_something_else_in_assertions_is_called_so() {
+    let server = server(|settings| {
+        settings.client_key = fs::read_to_string(key("p256.pem")).unwrap();
+        settings.assertion_audience = Some("urn:the:server".to_owned());
+    });
+    let home = Home::new();
+    let mut command = home.command(&["login", &server.issuer(), "--client-id", server.key_client_id()]);
+    command.args(["--client-credentials", "--client-key-audience", "urn:the:server", "--client-key-file"]);
+    assert_eq!(run(command.arg(key("p256.pem"))).code, 0);
+    expire(&home);
+    assert_eq!(home.run(&["token"]).code, 0, "it is stored");
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn a_subject_token_is_read_anew_for_every_request() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".into(), "subject-2".into()]);
+    let home = Home::new();
+    let file = home.root.join("subject");
+    fs::write(&file, "subject-1\n").unwrap();
+    let ran =
+        run(&mut with_exchange(&home, &server, &format!("file:{}", file.display()), &["--scope", "read"]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    expire(&home);
+    fs::write(&file, "subject-2\n").unwrap();
+    assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
+    let requests = server.requests_to(Endpoint::Token);
+    let sent = |name| requests.iter().map(|request| request.parameter(name).unwrap()).collect::<Vec<_>>();
+    assert_eq!(sent("subject_token"), ["subject-1", "subject-2"]);
+    assert_eq!(sent("grant_type"), ["urn:ietf:params:oauth:grant-type:token-exchange"; 2]);
+    assert_eq!(sent("subject_token_type"), ["urn:ietf:params:oauth:token-type:jwt"; 2]);
+    assert_eq!(sent("scope"), ["read"; 2]);
+    assert_eq!(server.counts().unexpected, 0);
+    assert!(!String::from_utf8(home.bytes()).unwrap().contains("subject-"), "it is never stored");
+
+    // One that the server does not take, and none at all: the session stays, and the next one is taken.
+    expire(&home);
+    fs::write(&file, "stranger").unwrap();
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("invalid_request: the subject_token is not trusted"), "{ran:?}");
+    assert!(!ran.stderr.contains("stranger"), "{ran:?}");
+    fs::remove_file(&file).unwrap();
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.starts_with("onegrant: cannot read the subject token in "), "{ran:?}");
+    fs::write(&file, "subject-1").unwrap();
+    assert_eq!(home.run(&["token"]).code, 0);
+}
+
+#[test]
+fn a_subject_token_comes_from_a_command_or_a_variable() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    for (source, code, said) in [
+        ("command:echo subject-1; echo noise", 0, ""),
+        ("env:SUBJECT", 0, ""),
+        ("command:echo no luck >&2; exit 7", 2, "ended with exit status: 7: no luck\nhint: echo no luck"),
+        ("command:true", 2, "is empty or holds control characters"),
+        ("command:sleep 50", 4, "did not end within the deadline"),
+        ("env:NOTHING", 2, "NOTHING: it is not set"),
+    ] {
+        let home = Home::new();
+        let mut command = with_exchange(&home, &server, source, &["--timeout", "3"]);
+        let ran = run(command.env("SUBJECT", "subject-1").env("PATH", "/usr/bin:/bin"));
+        assert_eq!(ran.code, code, "{source}: {ran:?}");
+        assert!(ran.stderr.contains(said), "{source}: {ran:?}");
+        assert_eq!(home.names().is_empty(), code != 0, "{source}");
+        // Whoever needs the next one has the same environment, a worker too.
+        if code == 0 {
+            expire(&home);
+            let ran = run(home.command(&["token"]).env("SUBJECT", "subject-1").env("PATH", "/usr/bin:/bin"));
+            assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{source}");
+        }
+    }
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn a_crowd_that_exchanges_tokens_runs_the_command_once() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    let home = Home::new();
+    let ran_by = home.root.join("ran");
+    let source = format!("command:echo ran >>{}; echo subject-1", ran_by.display());
+    assert_eq!(run(&mut with_exchange(&home, &server, &source, &[])).code, 0);
+    expire(&home);
+    fs::remove_file(&ran_by).unwrap();
+    server.reset_counts();
+    let ran = run_together((0..CROWD).map(|_| home.command(&["token"])).collect());
+    assert_all(&ran, &Ran::printed(&home.tokens().access_token));
+    assert_eq!(server.counts().token_requests, 1);
+    assert_eq!(fs::read_to_string(&ran_by).unwrap(), "ran\n");
+}
+
+/// The endpoint is the job's own: an address and a token in two variables, an answer with a `value`.
+#[test]
+fn a_job_of_github_actions_exchanges_its_identity() {
+    let server = server(|settings| settings.subject_tokens = vec!["job-identity".to_owned()]);
+    let identity = support::server(|_| {});
+    let given = Response::json(200, json!({ "count": 1, "value": "job-identity" }).to_string());
+    identity.always(Endpoint::Userinfo, Fault::Status(given));
+    let job = |command: &mut Command| {
+        command.env(
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            format!("{}?api-version=2.0", identity.url(Endpoint::Userinfo)),
+        );
+        command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job-secret");
+    };
+    let home = Home::new();
+    let mut command = with_exchange(&home, &server, "github:https://as.example", &[]);
+    job(&mut command);
+    let ran = run(&mut command);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    expire(&home);
+    let mut command = home.command(&["token"]);
+    job(&mut command);
+    assert_eq!(run(&mut command), Ran::printed(&home.tokens().access_token));
+    for request in identity.requests_to(Endpoint::Userinfo) {
+        assert_eq!(request.header("authorization"), Some("Bearer job-secret"));
+        assert_eq!(request.parameter("audience"), Some("https://as.example"));
+        assert_eq!(request.parameter("api-version"), Some("2.0"));
+    }
+    assert_eq!(identity.requests_to(Endpoint::Userinfo).len(), 2);
+    assert_eq!(server.counts().unexpected, 0);
+
+    let outside = run(&mut with_exchange(&Home::new(), &server, "github", &[]));
+    assert_eq!(outside.code, 2, "{outside:?}");
+    assert!(
+        outside.stderr.contains("hint: in the workflow file: permissions: { id-token: write }"),
+        "{outside:?}"
+    );
+}
