@@ -43,7 +43,7 @@ pub mod worker;
 use arguments::{Environment, Parsed};
 use cli::Command;
 use commands::Context;
-use error::{Failure, Kind, SUCCESS};
+use error::{Failure, Kind, SUCCESS, printable};
 use std::ffi::OsString;
 
 /// Runs one command and gives its exit code. `arguments` come without the program's name.
@@ -76,6 +76,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Err(failure) => report(&failure.into(), str::to_owned),
     }
+}
+
+/// Has a panic end the process as every other defect of ours does: with exit code 1, and a word about where.
+pub fn tell_defects() {
+    std::panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("a panic");
+        let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        output::failure(
+            &format!("a defect of onegrant: {}{place}", printable(what)),
+            Some("please report it"),
+        );
+        std::process::exit(i32::from(Kind::Defect.code()));
+    }));
 }
 
 fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {

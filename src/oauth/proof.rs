@@ -7,10 +7,10 @@ use crate::protocol::assertion::{Algorithm, assertion, signing_input};
 use crate::system;
 use crate::system::secret::read_bounded;
 use rustls::SignatureScheme;
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::sign::Signer;
+use rustls::sign::{Signer, SigningKey};
 use std::path::Path;
 
 /// The longest key file, in bytes: an RSA key of 16,384 bits takes 13 KiB.
@@ -56,15 +56,13 @@ fn signer(file: &Path) -> Result<(Algorithm, Box<dyn Signer>), Failure> {
     let pem = read_bounded(file, KEY_LIMIT).map_err(|error| unusable(file, &describe(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
         .map_err(|_| unusable(file, "it holds no private key in PEM"))?;
-    let key = any_supported_type(&key).map_err(|_| unusable(file, "the key is neither RSA nor P-256"))?;
-    let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
-    let signer =
-        key.choose_scheme(&schemes).ok_or_else(|| unusable(file, "the key is neither RSA nor P-256"))?;
-    let algorithm = match signer.scheme() {
-        SignatureScheme::RSA_PKCS1_SHA256 => Algorithm::Rs256,
-        _ => Algorithm::Es256,
-    };
-    Ok((algorithm, signer))
+    // Each by itself: what signs with any kind of key would bring the code of them all.
+    let rsa = || RsaSigningKey::new(&key).ok()?.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]);
+    let ecdsa = || any_ecdsa_type(&key).ok()?.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+    let es256 = ecdsa().map(|signer| (Algorithm::Es256, signer));
+    es256
+        .or_else(|| rsa().map(|signer| (Algorithm::Rs256, signer)))
+        .ok_or_else(|| unusable(file, "the key is neither RSA nor P-256"))
 }
 
 fn unusable(file: &Path, why: &str) -> Failure {
