@@ -161,9 +161,10 @@ fn a_server_in_trouble_between_polls_is_asked_again() {
 
 #[test]
 fn no_and_too_late_end_it_and_nothing_is_stored() {
-    let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\n";
-    let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: run \
-                   onegrant login again\n";
+    let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\nhint: \
+                  onegrant login   # and confirm it this time\n";
+    let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: \
+                   onegrant login\n";
     for (is_denied, text) in [(true, denied), (false, expired)] {
         let server = server(|_| {});
         let home = Home::new();

@@ -4,6 +4,8 @@
 
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use support::*;
 
@@ -80,18 +82,33 @@ fn without_that_endpoint_the_id_token_tells() {
     let text = "onegrant: cannot tell who it is: the profile has no userinfo endpoint and no ID token\n\
                 hint: onegrant login --userinfo-endpoint URL --scope openid\n";
     assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
-    // {"sub":"me\u001b[31m","name":"A\nB"}
-    document["session"]["id_token"] = json!("e30.eyJzdWIiOiJtZVx1MDAxYlszMW0iLCJuYW1lIjoiQVxuQiJ9.x");
+    // It has ended long ago, and who logged in has not changed.
+    let claims = json!({
+        "iss": server.issuer(), "aud": server.client_id(), "iat": 1000, "exp": 2000,
+        "sub": "me\u{1b}[31m", "name": "A\nB",
+    });
+    let token = |claims: &Value| json!(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims.to_string())));
+    document["session"]["id_token"] = token(&claims);
     home.write(&document);
     let ran = home.run(&["whoami"]);
-    assert_eq!(
-        ran,
-        Ran {
-            code: 0,
-            stdout: "name           A B\nsub            me [31m\n".to_owned(),
-            stderr: String::new()
-        }
-    );
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.stdout.ends_with("\nname           A B\nsub            me [31m\n"), "{ran:?}");
+
+    // OpenID Connect Core section 3.1.3.7: of another server, for another client, or of nobody.
+    for (name, value, why) in [
+        ("iss", json!("https://other.example"), "it is of the issuer https://other.example, not of "),
+        ("aud", json!("other"), "it is for other, not for this client"),
+        ("sub", json!(null), "it names nobody (sub)"),
+    ] {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        document["session"]["id_token"] = token(&claims);
+        home.write(&document);
+        let ran = home.run(&["whoami"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
+        let text = format!("onegrant: cannot tell who it is: cannot trust the ID token: {why}");
+        assert!(ran.stderr.starts_with(&text) && ran.stderr.ends_with("\nhint: onegrant login\n"), "{ran:?}");
+    }
     assert_eq!(server.counts(), Default::default());
 }
 

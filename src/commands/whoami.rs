@@ -6,8 +6,8 @@ use crate::error::{Failure, Kind, printable};
 use crate::grant::Document;
 use crate::oauth::userinfo::userinfo;
 use crate::output;
-use crate::protocol::claims;
 use crate::protocol::userinfo::Userinfo;
+use crate::protocol::{claims, id_token};
 use crate::session::{Demand, Unwanted, no_session};
 use serde_json::{Map, Value};
 
@@ -63,12 +63,19 @@ fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String,
         .session
         .as_ref()
         .ok_or_else(|| no_session(context.globals.profile.as_str(), document.rejected.as_ref()))?;
-    session.id_token.as_ref().and_then(|token| claims::claims(token.expose())).ok_or_else(|| {
+    let id_token = session.id_token.as_ref().ok_or_else(|| {
         Failure::new(
             Kind::Usage,
             "cannot tell who it is: the profile has no userinfo endpoint and no ID token",
         )
         .hint(format!("{} --userinfo-endpoint URL --scope openid", context.login_command()))
+    })?;
+    // Who logged in stays true when the token has ended: it is judged by the time at which it was given.
+    let given_at = claims::issued_at(id_token.expose()).unwrap_or(session.obtained_at);
+    id_token::check(id_token, document, None, given_at).map_err(|failure| Failure {
+        message: format!("cannot tell who it is: {}", failure.message),
+        hint: Some(context.login_command()),
+        ..failure
     })
 }
 

@@ -1,5 +1,6 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
+use super::mending::login_hint;
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Parameters, Proof, Reply, Request};
@@ -105,7 +106,7 @@ fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
         Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
         // Nobody was asked yet: what the server refuses here is how it was asked.
         Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-            failed(Kind::Usage, &words(&error, description.as_deref()))
+            failed(Kind::Usage, &words(&error, description.as_deref())).hint(login_hint(&error))
         }
         Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
         Answer::Impossible(failure) => failure,
@@ -221,7 +222,8 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Refused { kind, error, description }) => {
                 let why = words(&error, description.as_deref());
-                return Step::Ended(Failure::new(kind, format!("cannot log in: the server refused: {why}")));
+                let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
+                return Step::Ended(failure.hint(login_hint(&error)));
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
@@ -253,12 +255,13 @@ impl Polling {
 
 fn denied(error: &str, description: Option<&str>) -> Step {
     let why = words(error, description);
-    Step::Ended(Failure::new(Kind::LoginRequired, format!("cannot log in: the request was refused: {why}")))
+    let message = format!("cannot log in: the request was refused: {why}");
+    Step::Ended(Failure::new(Kind::LoginRequired, message).hint(login_hint(error)))
 }
 
 fn expired() -> Step {
     let message = "cannot log in: the code expired before the request was confirmed (expired_token)";
-    Step::Ended(Failure::new(Kind::LoginRequired, message).hint("run onegrant login again"))
+    Step::Ended(Failure::new(Kind::LoginRequired, message).hint(login_hint("expired_token")))
 }
 
 #[cfg(test)]

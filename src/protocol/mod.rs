@@ -7,6 +7,7 @@ pub mod claims;
 pub mod client;
 pub mod device;
 pub mod id_token;
+pub mod mending;
 pub mod metadata;
 pub mod revocation;
 pub mod subject_token;

@@ -5,6 +5,7 @@ use super::{NOT_STORED, Over, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
+use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, words};
 use crate::system::SignalsHeld;
 use crate::system::secret::read_secret;
@@ -70,7 +71,7 @@ pub fn exchange(
         }
         Answer::Impossible(failure) => Err(failure),
         Answer::Refused { kind, error, description } => {
-            Err(refused(kind, words(&error, description.as_deref())))
+            Err(refused(kind, words(&error, description.as_deref())).hint(login_hint(&error)))
         }
         Answer::Temporary { what, .. } => {
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))

@@ -17,6 +17,7 @@ use crate::grant::{Document, Flow, Login, Secret, Session};
 use crate::lock::Guard;
 use crate::output;
 use crate::protocol::id_token;
+use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, words};
 use crate::session::{Revision, date, expiry};
 use crate::store::{Store, Written, absent};
@@ -79,14 +80,10 @@ fn refused(answer: Answer) -> Failure {
     };
     match answer {
         Answer::Refused { kind, error, description } => {
-            let failure = said(kind, &error, description.as_deref());
-            match kind {
-                Kind::Usage => failure.hint("onegrant login --help   # what client and scope can be told"),
-                _ => failure,
-            }
+            said(kind, &error, description.as_deref()).hint(login_hint(&error))
         }
         Answer::InvalidGrant { error, description } => {
-            said(Kind::LoginRequired, &error, description.as_deref()).hint("run onegrant login again")
+            said(Kind::LoginRequired, &error, description.as_deref()).hint(login_hint(&error))
         }
         Answer::Temporary { what, .. } | Answer::Unknown { what } => {
             let message = format!("cannot log in now: {what}; nothing was stored");

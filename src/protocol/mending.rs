@@ -1,0 +1,52 @@
+//! What mends a login that the server refused, by its error code.
+
+/// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5 and
+/// RFC 8707 section 2.
+const HINTS: [(&str, &str); 12] = [
+    (
+        "invalid_request",
+        "onegrant login --param KEY=VALUE   # a parameter that this server wants, by its documentation",
+    ),
+    (
+        "invalid_client",
+        "onegrant login --client-id ID --client-secret-file FILE   # and --client-auth basic or post, as the server wants it",
+    ),
+    ("invalid_grant", "onegrant login"),
+    (
+        "unauthorized_client",
+        "onegrant login --browser   # or --device: whichever the server lets this client do",
+    ),
+    ("unsupported_grant_type", "onegrant login --browser   # or --device: whichever this server knows"),
+    ("unsupported_response_type", "onegrant login --device   # this server gives no codes to a browser"),
+    ("invalid_scope", "onegrant login --scope \"A B\"   # what this server lets this client ask for"),
+    ("invalid_target", "onegrant login --resource URI   # or --audience: an API that this server knows"),
+    ("access_denied", "onegrant login   # and confirm it this time"),
+    ("expired_token", "onegrant login"),
+    ("server_error", "onegrant login   # once more, a little later"),
+    ("temporarily_unavailable", "onegrant login   # once more, a little later"),
+];
+
+/// The command that mends a login refused with this error code. One that no RFC knows has a person look at the options.
+pub fn login_hint(error: &str) -> &'static str {
+    let known = HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error));
+    known.map_or("onegrant login --help", |(_, hint)| hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_standards_has_a_hint_of_its_own() {
+        let of_codes =
+            ["invalid_request", "unauthorized_client", "access_denied", "unsupported_response_type"];
+        let of_codes =
+            of_codes.into_iter().chain(["invalid_scope", "server_error", "temporarily_unavailable"]);
+        let of_tokens = ["invalid_client", "invalid_grant", "unsupported_grant_type"];
+        let of_devices = ["access_denied", "expired_token"];
+        for error in of_codes.chain(of_tokens).chain(of_devices).chain(["invalid_target"]) {
+            assert_ne!(login_hint(error), login_hint("who knows"), "{error}");
+        }
+        assert_eq!(login_hint("INVALID_GRANT"), "onegrant login");
+    }
+}
