@@ -18,16 +18,16 @@ secret='sec:ret/+%&' # stays itself only where it is form-encoded before it is b
 begin npm
 
 step 'install oidc-provider'
-mkdir "$work/server" "$work/keys"
-cp "$fixtures"/oidc_provider/{package.json,package-lock.json,server.mjs} "$work/server"
-(cd "$work/server" && timeout 300 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) \
-    >"$work/npm" 2>&1 </dev/null || give_up 'npm ci' "$work/npm"
+install_oidc_provider
+mkdir "$work/keys"
 printf '%s' "$secret" >"$work/secret"
 printf 'wrong' >"$work/wrong-secret"
 
 step "start it twice: access tokens live $lifetime_seconds s; everything is short, and requests must be pushed (RFC 9126)"
 serve short env ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=7 PUSHED=required node "$work/server/server.mjs"
 short=$issuer
+of_short=("$short" --client-id onegrant --scope 'openid offline_access')
+is_forgotten "${of_short[@]}"
 serve provider env ACCESS_TOKEN_SECONDS=$lifetime_seconds CLIENT_SECRET="$secret" KEYS="$work/keys" node "$work/server/server.mjs"
 person=("$issuer" --client-id onegrant --scope 'openid offline_access')
 
@@ -91,36 +91,34 @@ check 'client_credentials requests at the server so far' '8 ok' "$(answered clie
 
 step 'refusals'
 profile=denied
-by_device 'device denied' 3 deny "${person[@]}"
-by_browser 'browser denied' 3 deny "${person[@]}"
+refuses access_denied by_device 'device denied' 3 deny "${person[@]}"
+refuses access_denied by_browser 'browser denied' 3 deny "${person[@]}"
 profile=refused
-by_device 'device, scope refused' 2 nobody "$issuer" --client-id narrow --scope 'openid api'
-by_browser 'browser, scope refused' 2 approve "$issuer" --client-id narrow --scope 'openid api'
-by_device 'device, unknown client' 2 nobody "$issuer" --client-id stranger
-ends_with 'client credentials, scope refused' 2 \
+refuses invalid_scope by_device 'device, scope refused' 2 nobody "$issuer" --client-id narrow --scope 'openid api'
+refuses invalid_scope by_browser 'browser, scope refused' 2 approve "$issuer" --client-id narrow --scope 'openid api'
+refuses invalid_client by_device 'device, unknown client' 2 nobody "$issuer" --client-id stranger
+refused 'client credentials, scope refused' 2 invalid_scope \
     onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/secret" --scope openid
-ends_with 'client credentials, wrong secret' 2 \
+refused 'client credentials, wrong secret' 2 invalid_client \
     onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/wrong-secret"
 imports() { echo unknown | onegrant login "$issuer" --refresh-token-stdin --client-id confidential --client-secret-file "$1"; }
-ends_with 'refresh token, wrong secret' 2 imports "$work/wrong-secret"
-ends_with 'refresh token, unknown' 3 imports "$work/secret"
+refused 'refresh token, wrong secret' 2 invalid_client imports "$work/wrong-secret"
+refused 'refresh token, unknown' 3 invalid_grant imports "$work/secret"
 
 step 'expiry'
 issuer=$short
-person=("$issuer" --client-id onegrant --scope 'openid offline_access')
-profile=expired-code
-by_device 'nobody confirms the code' 3 nobody "${person[@]}"
+forgotten_ends_with 'nobody confirms the code' 3 expired_token
 profile=expired-token
-by_device 'a short session' 0 approve "${person[@]}"
+by_device 'a short session' 0 approve "${of_short[@]}"
 expire 3
-ends_with 'an expired refresh token: token' 3 onegrant token
+refused 'an expired refresh token: token' 3 invalid_grant onegrant token
 ends_with 'once more: token' 3 onegrant token
 check 'an expired refresh token: requests' '1 invalid_grant' "$(answered refresh_token)"
 
 step 'pushed authorization requests'
 profile=pushed
-by_browser 'pushed' 0 approve "${person[@]}"
-by_browser 'pushed, denied' 3 deny "${person[@]}"
+by_browser 'pushed' 0 approve "${of_short[@]}"
+refuses access_denied by_browser 'pushed, denied' 3 deny "${of_short[@]}"
 
 step 'every request'
 check_the_checker

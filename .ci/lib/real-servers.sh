@@ -11,7 +11,8 @@ limit_seconds=60 # for one command
 passed=0
 failed=0
 servers=()
-login= # the one that a person is asked by
+login=     # the one that a person is asked by
+forgotten= # the one that nobody answers
 profile=default
 fixtures=$repository/fixtures
 
@@ -35,8 +36,8 @@ begin() { # PROGRAM...
 }
 clean_up() {
     local child
-    for child in "${servers[@]}" $login; do kill "$child" 2>/dev/null || true; done
-    for child in "${servers[@]}" $login; do wait "$child" 2>/dev/null || true; done
+    for child in "${servers[@]}" $login $forgotten; do kill "$child" 2>/dev/null || true; done
+    for child in "${servers[@]}" $login $forgotten; do wait "$child" 2>/dev/null || true; done
     rm -rf "$work"
 }
 
@@ -55,7 +56,7 @@ need() { # PACKAGE TEST...
         "$@" >/dev/null || give_up "$package cannot be installed" "$work/apt"
 }
 
-step() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 finish() {
     printf '\n%d passed, %d failed\n' "$passed" "$failed"
     [ "$failed" -eq 0 ] || exit 1
@@ -102,6 +103,16 @@ ends_with() { # WHAT WANTED COMMAND...
     [ "$code" = "$wanted" ] || sed 's/^/      /' "$work/stderr"
 }
 
+# The same, and the message names the server's reason: a command that failed for another one has not met it.
+refused() { # WHAT WANTED_CODE REASON COMMAND...
+    local what=$1 reason=$3
+    ends_with "$1" "$2" "${@:4}"
+    names_reason "$what" "$reason" "$work/stderr"
+}
+names_reason() { # WHAT REASON FILE
+    check "$1: the message names" "$2" "$(grep -ow -m 1 -- "$2" "$3" | head -n 1 || true)"
+}
+
 # The first member of that name, at any depth, in one of the JSON objects on stdin; one object a line or one in all.
 member() { # NAME
     node -e '
@@ -142,6 +153,12 @@ serve() { # NAME COMMAND...
     wait_until 30 has_member issuer "$work/$name.json" || give_up "$name did not start" "$work/$name.json" "$work/$name.log"
     issuer=$(cat "$work/member")
     echo "$name: $issuer"
+}
+install_oidc_provider() {
+    mkdir "$work/server"
+    cp "$fixtures"/oidc_provider/{package.json,package-lock.json,server.mjs} "$work/server"
+    (cd "$work/server" && timeout 300 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) \
+        >"$work/npm" 2>&1 </dev/null || give_up 'npm ci' "$work/npm"
 }
 # Requests of a grant type at the server `issuer`, by what they were answered: "1 ok, 2 invalid_grant".
 answered() { # GRANT_TYPE
@@ -196,6 +213,24 @@ by_device() { # WHAT WANTED_CODE DECISION LOGIN_OPTION...
     local what=$1 wanted=$2 decision=$3
     shift 3
     logs_in "$what" "$wanted" "$decision" verification_uri_complete "$@" --device
+}
+# A device login that nobody answers, beside all else that happens; to be waited for at the end.
+is_forgotten() { # LOGIN_OPTION...
+    timeout "$limit_seconds" "$ONEGRANT" --profile forgotten login "$@" --device --json \
+        >"$work/login.forgotten" 2>"$work/login.forgotten.err" </dev/null &
+    forgotten=$!
+}
+forgotten_ends_with() { # WHAT WANTED_CODE REASON
+    local code=0
+    wait "$forgotten" || code=$?
+    forgotten=
+    check "$1: login ends with" "$2" "$code"
+    names_reason "$1" "$3" "$work/login.forgotten.err"
+}
+# A login that is refused before or after a person was asked, and why.
+refuses() { # REASON by_device|by_browser WHAT WANTED_CODE DECISION LOGIN_OPTION...
+    "${@:2}"
+    names_reason "$3" "$1" "$work/login.$profile.err"
 }
 by_browser() { # WHAT WANTED_CODE DECISION LOGIN_OPTION...
     local what=$1 wanted=$2 decision=$3
