@@ -5,7 +5,7 @@
 #
 #   ONEGRANT=path/to/onegrant .ci/second-server.sh
 #
-# Needs bash, node and python3 with venv. Writes into a temporary directory alone, and removes it.
+# Needs bash and node; Python is installed where apt-get can be used. Writes into a temporary directory alone, and removes it.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
@@ -14,9 +14,10 @@ crowd=20
 lifetime_seconds=6 # a refresh and the crowd fit into it, also on a busy machine
 secret='sec:ret/+%&' # stays itself only where it is form-encoded before it is base64 (RFC 6749 section 2.3.1)
 
-begin python3
+begin
 
 step 'install Django OAuth Toolkit'
+need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
 {
     python3 -m venv "$work/venv" &&
