@@ -7,6 +7,7 @@ pub mod client;
 pub mod device;
 pub mod id_token;
 pub mod metadata;
+pub mod providers;
 pub mod revocation;
 pub mod token;
 pub mod userinfo;
@@ -73,6 +74,18 @@ impl Parameters {
         }
         self.push("audience", document.audience.as_deref().unwrap_or_default());
         for (name, value) in &document.parameters {
+            if self.get(name).is_none() {
+                self.push(name, value);
+            }
+        }
+    }
+
+    /// What the authorization request carries besides its own parameters: what every request does, and what this
+    /// provider wants there.
+    pub fn push_authorization(&mut self, document: &Document) {
+        self.push_configured(document);
+        let wanted = providers::of(document).map_or(&[][..], |provider| provider.authorization_parameters);
+        for (name, value) in wanted {
             if self.get(name).is_none() {
                 self.push(name, value);
             }

@@ -2,6 +2,7 @@
 
 use super::super::{Context, read_secret};
 use super::flow;
+use super::provider::{self, Target};
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
@@ -17,6 +18,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// and what that does not say from the stored document of the same server.
 pub fn gather(
     arguments: &cli::Login,
+    target: &Target,
     before: Option<&Document>,
     context: &Context,
 ) -> Result<Document, Failure> {
@@ -24,14 +26,18 @@ pub fn gather(
         let message = "--refresh-token-stdin and --client-secret-file - both want stdin";
         return Err(Failure::new(Kind::Usage, message).hint("put the client secret into a file of mode 0600"));
     }
-    let metadata = match &arguments.issuer {
-        Some(issuer) => Some(discovery::discover(context.client(), issuer, context.left())?),
-        None => None,
+    let metadata = match (&target.endpoints, &target.issuer) {
+        (Some(endpoints), _) => Some(endpoints.clone()),
+        (None, Some(issuer)) => Some(discovery::discover(context.client(), issuer, context.left())?),
+        (None, None) => None,
     };
-    let before = before.filter(|before| is_same_server(arguments, metadata.as_ref(), before));
+    let before = before.filter(|before| is_same_server(arguments, target, metadata.as_ref(), before));
     let mut document = start(arguments, metadata.as_ref(), before, context)?;
+    if metadata.is_some() {
+        document.issuer_is_assumed = target.endpoints.is_some();
+    }
     endpoints(&mut document, arguments);
-    client(&mut document, arguments, metadata.as_ref())?;
+    client(&mut document, arguments, metadata.as_ref(), target)?;
 
     document.scope = arguments.scope.clone().or(document.scope);
     document.audience = arguments.audience.clone().or(document.audience);
@@ -49,13 +55,21 @@ pub fn gather(
     for parameter in &arguments.param {
         document.parameters.insert(parameter.name.clone(), parameter.value.clone());
     }
+    provider::fill(&mut document, target, arguments)?;
     check(&document)?;
     Ok(document)
 }
 
 /// Another server's client, scope and parameters mean nothing to this one.
-fn is_same_server(arguments: &cli::Login, metadata: Option<&Metadata>, before: &Document) -> bool {
+fn is_same_server(
+    arguments: &cli::Login,
+    target: &Target,
+    metadata: Option<&Metadata>,
+    before: &Document,
+) -> bool {
     match (metadata, &arguments.token_endpoint) {
+        // One origin may serve many tenants.
+        (Some(metadata), _) if target.endpoints.is_some() => before.token_endpoint == metadata.token_endpoint,
         (Some(metadata), _) => before.issuer.as_ref() == Some(&metadata.issuer),
         (None, Some(token_endpoint)) => before.token_endpoint == *token_endpoint,
         (None, None) => true,
@@ -119,6 +133,7 @@ fn client(
     document: &mut Document,
     arguments: &cli::Login,
     metadata: Option<&Metadata>,
+    target: &Target,
 ) -> Result<(), Failure> {
     let is_another_client = arguments.client_id.as_ref().is_some_and(|id| *id != document.client_id);
     if is_another_client {
@@ -131,9 +146,14 @@ fn client(
         document.client_id = client_id.clone();
     }
     if document.client_id.is_empty() {
-        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(
-            "onegrant login ISSUER --client-id ID   # the identifier that the server gave your application",
-        ));
+        let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
+            format!("{} gave you for {}", provider.name, provider.note)
+        });
+        let server = arguments.issuer.as_deref().filter(|_| target.provider.is_some()).unwrap_or("ISSUER");
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(format!(
+            "onegrant login {} --client-id ID   # the identifier that {whose}",
+            printable(server)
+        )));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {
@@ -218,7 +238,7 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
 }
 
 /// Where nothing names an issuer, the server's origin stands for it.
-fn origin(token_endpoint: &str) -> Result<String, Failure> {
+pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
     let address = endpoint_url(token_endpoint)?;
     let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
     let host = address.host_and_port();

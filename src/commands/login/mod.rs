@@ -6,6 +6,7 @@ mod configuration;
 mod device;
 mod flow;
 mod imported;
+mod provider;
 
 pub use imported::exchange as import;
 
@@ -41,13 +42,20 @@ struct Gained {
 
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
+    let target = provider::target(arguments)?;
     let existing = driver::read_for_login(&context.store, context)?;
     context.store.check_writable(ROOM)?;
     let before = match &existing {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let mut document = configuration::gather(arguments, before, context)?;
+    let document = configuration::gather(arguments, &target, before, context)?;
+    let advice = provider::advice(&document);
+    log_in(arguments, document, context).map_err(|error| provider::advise(error, advice))
+}
+
+/// Gets the grant that the document describes, and stores it.
+fn log_in(arguments: &cli::Login, mut document: Document, context: &Context) -> anyhow::Result<()> {
     let flow = choose(arguments, &document, Place::here())?;
     let gained = match flow {
         Flow::Device => device::run(arguments, &document, context)?,
@@ -115,11 +123,13 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
         let scope = document.scope.as_deref().unwrap_or("");
         let wanted = format!("{scope} offline_access");
         let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
-        let hint = format!(
-            "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
-            context.login_command(),
-            printable(&wanted)
-        );
+        let hint = provider::advice(document).unwrap_or_else(|| {
+            format!(
+                "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
+                context.login_command(),
+                printable(&wanted)
+            )
+        });
         output::warning(&Failure::new(Kind::Usage, message).hint(hint));
     }
     let profile = context.globals.profile.as_str();

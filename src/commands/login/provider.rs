@@ -1,0 +1,157 @@
+//! Whom a login is with: an issuer, or a provider by name; and what its row adds.
+
+use super::configuration::origin;
+use crate::arguments::nearest;
+use crate::cli;
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{ClientAuthentication, Document};
+use crate::protocol::metadata::{Metadata, address_of};
+use crate::protocol::providers::{
+    Client, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
+};
+
+/// Whom a login is with, as far as the command line tells.
+#[derive(Debug, Default)]
+pub struct Target {
+    /// Its row.
+    pub provider: Option<&'static Provider>,
+    /// Whose metadata is to be discovered.
+    pub issuer: Option<String>,
+    /// What stands in the row instead of metadata.
+    pub endpoints: Option<Metadata>,
+}
+
+/// Reads the argument: a URL, or a provider's name, perhaps with a host or a tenant behind a colon.
+pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
+    let Some(word) = arguments.issuer.as_deref() else { return Ok(Target::default()) };
+    let (name, tenant) = word.split_once(':').map_or((word, None), |(name, tenant)| (name, Some(tenant)));
+    if let Some(provider) = named(name) {
+        return at(provider, tenant, arguments);
+    }
+    if !word.contains("://") {
+        return Err(unknown(name));
+    }
+    match of_issuer(word) {
+        // Its one server, in other words.
+        Some(provider) if matches!(provider.server, Server::Endpoints(_)) && is_its_origin(word, provider) => {
+            at(provider, None, arguments)
+        }
+        provider => Ok(Target { provider, issuer: Some(word.to_owned()), endpoints: None }),
+    }
+}
+
+fn is_its_origin(issuer: &str, provider: &Provider) -> bool {
+    let is_root = issuer.trim_end_matches('/').matches('/').count() == 2;
+    let is_host = address_of(issuer).is_some_and(|address| address.host == provider.hosts);
+    is_root && is_host && !matches!(provider.tenant, Tenant::Required(_))
+}
+
+/// A server of the provider. Who names a token endpoint himself gets nothing discovered.
+fn at(
+    provider: &'static Provider,
+    told: Option<&str>,
+    arguments: &cli::Login,
+) -> Result<Target, Failure> {
+    let usage = |message: String, hint: &str| Err(Failure::new(Kind::Usage, message).hint(hint));
+    let name = provider.name;
+    let target = Target { provider: Some(provider), ..Target::default() };
+    let tenant = match (told, provider.tenant) {
+        (Some(_), Tenant::None) => {
+            return usage(
+                format!("cannot log in: {name} is one server, and nothing stands behind its name"),
+                &format!("onegrant login {name} --client-id ID"),
+            );
+        }
+        (Some(told), Tenant::Required(_) | Tenant::Default(_)) if is_tenant(told) => told.trim_end_matches('/'),
+        (None, Tenant::Default(tenant)) => tenant,
+        (None, Tenant::None) => "",
+        (None, Tenant::Required(_)) if arguments.token_endpoint.is_some() => return Ok(target),
+        (told, Tenant::Required(example) | Tenant::Default(example)) => {
+            let message = match told {
+                Some(told) => format!("cannot log in: '{}' is no host or tenant of {name}", printable(told)),
+                None => format!("cannot log in: {name} does not say which one"),
+            };
+            return usage(message, &format!("onegrant login {name}:{example} --client-id ID"));
+        }
+    };
+    match provider.server {
+        Server::Issuer(_) if arguments.token_endpoint.is_some() => Ok(target),
+        Server::Issuer(issuer) => Ok(Target { issuer: Some(expand(issuer, tenant)), ..target }),
+        Server::Endpoints(endpoints) => {
+            let metadata = documented(provider, &endpoints, tenant, arguments)?;
+            Ok(Target { endpoints: Some(metadata), ..target })
+        }
+    }
+}
+
+/// The row as if it were metadata. The token endpoint's origin stands for the issuer, which nobody tells.
+fn documented(
+    provider: &Provider,
+    endpoints: &Endpoints,
+    tenant: &str,
+    arguments: &cli::Login,
+) -> Result<Metadata, Failure> {
+    let address = |address: &str| (!address.is_empty()).then(|| expand(address, tenant));
+    let token_endpoint = arguments.token_endpoint.clone().unwrap_or_else(|| expand(endpoints.token, tenant));
+    let method = match provider.client {
+        Client::Any | Client::Post => "client_secret_post",
+        Client::Basic => "client_secret_basic",
+    };
+    Ok(Metadata {
+        issuer: origin(&token_endpoint)?,
+        token_endpoint,
+        authorization_endpoint: address(endpoints.authorization),
+        device_authorization_endpoint: address(endpoints.device_authorization),
+        revocation_endpoint: address(endpoints.revocation),
+        userinfo_endpoint: address(endpoints.userinfo),
+        token_endpoint_auth_methods_supported: vec![method.to_owned()],
+        ..Metadata::default()
+    })
+}
+
+fn unknown(name: &str) -> Failure {
+    let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
+    let mut message = format!("unknown provider '{}'", printable(name));
+    if let Some(nearest) = nearest(name, names.iter().copied()) {
+        message.push_str(&format!(": did you mean {nearest}?"));
+    }
+    Failure::new(Kind::Usage, message)
+        .hint(format!("onegrant login https://ISSUER --client-id ID   # or one of {}", names.join(", ")))
+}
+
+/// Fills in what neither the options nor metadata nor the stored document say.
+pub fn fill(document: &mut Document, target: &Target, arguments: &cli::Login) -> Result<(), Failure> {
+    if let Some(provider) = target.provider {
+        document.provider = Some(provider.name.to_owned());
+    }
+    let Some(provider) = of(document) else { return Ok(()) };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    // The scopes are those of a person.
+    if document.scope.is_none() && document.grant.is_none() {
+        document.scope = text(provider.scope);
+    }
+    if document.git_username.is_none() {
+        document.git_username = text(provider.git_username);
+    }
+    let is_without_secret =
+        document.client_auth == ClientAuthentication::None && arguments.client_auth.is_none();
+    if provider.client != Client::Any && is_without_secret {
+        let message = format!("cannot log in: {} knows no clients without a secret", provider.name);
+        return Err(Failure::new(Kind::Usage, message).hint("add --client-secret-file FILE"));
+    }
+    Ok(())
+}
+
+/// What has to be set up at this provider, as a hint.
+pub fn advice(document: &Document) -> Option<String> {
+    of(document).map(|provider| format!("{} needs {}", provider.name, provider.note))
+}
+
+/// Adds that hint where the configuration is wrong and nothing better is known.
+pub fn advise(error: anyhow::Error, advice: Option<String>) -> anyhow::Error {
+    let is_bare = |failure: &Failure| failure.kind == Kind::Usage && failure.hint.is_none();
+    match (error.downcast_ref::<Failure>(), advice) {
+        (Some(failure), Some(advice)) if is_bare(failure) => failure.clone().hint(advice).into(),
+        _ => error,
+    }
+}
