@@ -292,7 +292,7 @@ pub const PROVIDERS: &[Provider] = &[
     Provider {
         name: "gitlab",
         tenant: Tenant::Default("gitlab.com"),
-        // The metadata lacks the device authorization endpoint in older versions.
+        // Whether the metadata names the device authorization endpoint is not documented.
         server: Server::Endpoints(Endpoints {
             token: "https://{}/oauth/token",
             authorization: "https://{}/oauth/authorize",
@@ -460,7 +460,9 @@ mod tests {
             assert_eq!(expand(template, tenant), address);
         }
         assert_eq!(expand("https://as.example/{}/token", "http://t"), "https://as.example/t/token");
-        for tenant in ["", "https://", "/x", "a//b", "a@b", "a?b", "a#b", "a b", "a\\b", "ftp://a", "ä", "a%2fb"] {
+        for tenant in
+            ["", "https://", "/x", "a//b", "a@b", "a?b", "a#b", "a b", "a\\b", "ftp://a", "ä", "a%2fb"]
+        {
             assert!(!is_tenant(tenant), "{tenant}");
         }
     }

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::metadata::{Metadata, endpoint_url};
+use crate::protocol::providers::{Client, Provider};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -160,7 +161,7 @@ fn client(
             Input::Environment(name) => (None, Some(name.clone())),
             input => (Some(secret(input)?), None),
         };
-        document.client_auth = announced(metadata);
+        document.client_auth = announced(metadata, target.provider);
     }
     if let Some(file) = &arguments.client_key_file {
         document.client_key = Some(ClientKey { file: absolute(file)?, id: None });
@@ -210,9 +211,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`.
-fn announced(metadata: Option<&Metadata>) -> ClientAuthentication {
+/// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`, where its row knows no better.
+fn announced(metadata: Option<&Metadata>, provider: Option<&Provider>) -> ClientAuthentication {
     let methods = metadata.map_or(&[][..], |metadata| &metadata.token_endpoint_auth_methods_supported);
+    if methods.is_empty() && provider.is_some_and(|provider| provider.client == Client::Post) {
+        return ClientAuthentication::Post;
+    }
     let has = |method: &str| methods.iter().any(|announced| announced == method);
     match has("client_secret_post") && !has("client_secret_basic") {
         true => ClientAuthentication::Post,

@@ -33,7 +33,9 @@ pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
     }
     match of_issuer(word) {
         // Its one server, in other words.
-        Some(provider) if matches!(provider.server, Server::Endpoints(_)) && is_its_origin(word, provider) => {
+        Some(provider)
+            if matches!(provider.server, Server::Endpoints(_)) && is_its_origin(word, provider) =>
+        {
             at(provider, None, arguments)
         }
         provider => Ok(Target { provider, issuer: Some(word.to_owned()), endpoints: None }),
@@ -47,11 +49,7 @@ fn is_its_origin(issuer: &str, provider: &Provider) -> bool {
 }
 
 /// A server of the provider. Who names a token endpoint himself gets nothing discovered.
-fn at(
-    provider: &'static Provider,
-    told: Option<&str>,
-    arguments: &cli::Login,
-) -> Result<Target, Failure> {
+fn at(provider: &'static Provider, told: Option<&str>, arguments: &cli::Login) -> Result<Target, Failure> {
     let usage = |message: String, hint: &str| Err(Failure::new(Kind::Usage, message).hint(hint));
     let name = provider.name;
     let target = Target { provider: Some(provider), ..Target::default() };
@@ -62,14 +60,16 @@ fn at(
                 &format!("onegrant login {name} --client-id ID"),
             );
         }
-        (Some(told), Tenant::Required(_) | Tenant::Default(_)) if is_tenant(told) => told.trim_end_matches('/'),
+        (Some(told), Tenant::Required(_) | Tenant::Default(_)) if is_tenant(told) => {
+            told.trim_end_matches('/')
+        }
         (None, Tenant::Default(tenant)) => tenant,
         (None, Tenant::None) => "",
         (None, Tenant::Required(_)) if arguments.token_endpoint.is_some() => return Ok(target),
         (told, Tenant::Required(example) | Tenant::Default(example)) => {
             let message = match told {
                 Some(told) => format!("cannot log in: '{}' is no host or tenant of {name}", printable(told)),
-                None => format!("cannot log in: {name} does not say which one"),
+                None => format!("cannot log in: {name} is many servers, and none is named"),
             };
             return usage(message, &format!("onegrant login {name}:{example} --client-id ID"));
         }
@@ -115,8 +115,10 @@ fn unknown(name: &str) -> Failure {
     if let Some(nearest) = nearest(name, names.iter().copied()) {
         message.push_str(&format!(": did you mean {nearest}?"));
     }
+    // A host was meant to be an issuer.
+    let issuer = if name.contains('.') { printable(name) } else { "ISSUER".to_owned() };
     Failure::new(Kind::Usage, message)
-        .hint(format!("onegrant login https://ISSUER --client-id ID   # or one of {}", names.join(", ")))
+        .hint(format!("onegrant login https://{issuer} --client-id ID   # or one of {}", names.join(", ")))
 }
 
 /// Fills in what neither the options nor metadata nor the stored document say.
