@@ -224,6 +224,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_authorization_request_carries_what_its_provider_wants_and_no_other_request_does() {
+        let mut document = document();
+        document.provider = Some("google".to_owned());
+        document.parameters.insert("prompt".to_owned(), "select_account".to_owned());
+        let (mut authorization, mut other) = (Parameters::default(), Parameters::default());
+        authorization.push_authorization(&document);
+        other.push_configured(&document);
+        assert_eq!(authorization.encode().expose(), "prompt=select_account&access_type=offline");
+        assert_eq!(other.encode().expose(), "prompt=select_account");
+        document.provider = Some("a later one".to_owned());
+        let mut unknown = Parameters::default();
+        unknown.push_authorization(&document);
+        assert_eq!(unknown, other);
+    }
+
+    #[test]
     fn secrets_are_hidden_in_either_spelling() {
         let (token, empty) = (Secret::new("a+b/c"), Secret::new(""));
         assert_eq!(

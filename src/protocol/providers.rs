@@ -1,5 +1,5 @@
-//! Providers: what each needs beyond the RFCs, as data. A row says nothing that its source does not; what is known from
-//! elsewhere, or not at all, stands beside it.
+//! Providers: what each needs beyond the RFCs, as data, with a source. What the source does not say, or was not read
+//! there, stands beside it as not verified.
 //!
 //! `docs/providers.md` is this table for people, and a test compares the two.
 
@@ -162,16 +162,16 @@ const ENTRA: Provider = Provider {
 };
 
 const GITEA: Provider = Provider {
-    // Without OAuth scopes of old: the default is everything that the person may do.
+    // Forgejo has no OAuth scopes yet: the token may do what the person may.
     scope: "",
     redirect: Redirect::AnyPort,
-    // As git-credential-oauth does; the token decides.
+    // As git-credential-oauth does. Not verified: the name of the switch in the note.
     git_username: "oauth2",
     ..USUAL
 };
 
 /// Every provider, by name.
-pub const PROVIDERS: &[Provider] = &[
+pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "atlassian",
         tenant: Tenant::None,
@@ -192,6 +192,7 @@ pub const PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        // Not verified: the redirect URI.
         name: "auth0",
         tenant: Tenant::Required("TENANT.eu.auth0.com"),
         hosts: "auth0.com",
@@ -201,6 +202,7 @@ pub const PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        // Not verified: the names of the permission and of the switch.
         name: "azure-devops",
         // The number is Azure DevOps' own in every tenant.
         scope: "499b84ac-1321-427f-aa17-267ca6975798/.default offline_access",
@@ -218,7 +220,7 @@ pub const PROVIDERS: &[Provider] = &[
             ..NO_ENDPOINTS
         }),
         hosts: "bitbucket.org",
-        // The consumer's own, always.
+        // Not verified: those of the consumer.
         scope: "",
         client: Client::Basic,
         git_username: "x-token-auth",
@@ -227,6 +229,7 @@ pub const PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        // Not verified: the scope, the redirect URI.
         name: "clerk",
         tenant: Tenant::Required("NAME.clerk.accounts.dev"),
         hosts: "clerk.accounts.dev",
@@ -238,13 +241,14 @@ pub const PROVIDERS: &[Provider] = &[
     Provider {
         name: "cognito",
         tenant: Tenant::Required("cognito-idp.eu-west-1.amazonaws.com/eu-west-1_POOL"),
-        // Every scope of the app client; offline_access is none of Cognito's.
+        // Not verified: every scope of the app client is the default, and offline_access is none of Cognito's.
         scope: "",
         note: "an app client with the authorization code grant on a user pool with a domain; there is no device flow",
         source: "https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-refresh-token.html",
         ..USUAL
     },
     Provider {
+        // Not verified: the name of the switch.
         name: "entra",
         hosts: "login.microsoftonline.com",
         note: "an app registration with \"Allow public client flows\" for the device flow, and --scope with the API's \
@@ -282,6 +286,7 @@ pub const PROVIDERS: &[Provider] = &[
         hosts: "github.com",
         // A GitHub App's tokens have permissions instead.
         scope: "",
+        // Not verified.
         redirect: Redirect::AnyPort,
         git_username: "x-access-token",
         note: "a GitHub App (an OAuth App gives no refresh token) with \"Enable Device Flow\" and, under Optional \
@@ -301,7 +306,7 @@ pub const PROVIDERS: &[Provider] = &[
             userinfo: "https://{}/oauth/userinfo",
         }),
         hosts: "gitlab.com",
-        // What git needs; every application has to be given its scopes.
+        // What git needs, as in git-credential-oauth.
         scope: "read_repository write_repository",
         git_username: "oauth2",
         note: "an application with the scopes that are asked for; clear \"Confidential\" for a client without a secret; \
@@ -317,7 +322,8 @@ pub const PROVIDERS: &[Provider] = &[
         // offline_access is none of Google's.
         scope: "openid email",
         client: Client::Post,
-        // An installed app gets a refresh token without these, a web client at the first consent alone.
+        // An installed app gets a refresh token without these. Not verified: a web client at the first consent alone; the
+        // 7 days.
         authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
         redirect: Redirect::AnyPort,
         note: "a client of the type Desktop app, or TVs and Limited Input devices for --device (few scopes), with its \
@@ -326,6 +332,7 @@ pub const PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        // Not verified: the note.
         name: "keycloak",
         tenant: Tenant::Required("sso.example/realms/REALM"),
         note: "a client with \"OAuth 2.0 Device Authorization Grant\" for --device; without the scope offline_access \
@@ -334,6 +341,7 @@ pub const PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        // Not verified: the redirect URI, the names of the grant types.
         name: "okta",
         tenant: Tenant::Required("dev-1.okta.com"),
         hosts: "okta.com",
@@ -344,7 +352,7 @@ pub const PROVIDERS: &[Provider] = &[
     Provider {
         name: "salesforce",
         tenant: Tenant::Default("login.salesforce.com"),
-        // Its device flow is older than RFC 8628 and other.
+        // As clients in the field have them. Not verified: its device flow is older than RFC 8628 and other.
         server: Server::Endpoints(Endpoints {
             token: "https://{}/services/oauth2/token",
             authorization: "https://{}/services/oauth2/authorize",
@@ -371,6 +379,7 @@ pub const PROVIDERS: &[Provider] = &[
         hosts: "slack.com",
         scope: "",
         client: Client::Post,
+        // Not verified; nor that rotation cannot be turned off again.
         redirect: Redirect::Nowhere,
         note: "an app with token rotation, which cannot be turned off again; import the refresh token of its \
                installation: --refresh-token-stdin",
@@ -382,7 +391,7 @@ pub const PROVIDERS: &[Provider] = &[
         tenant: Tenant::Required("PROJECT.supabase.co"),
         server: Server::Issuer("https://{}/auth/v1"),
         hosts: "supabase.co",
-        // A refresh token comes with every grant.
+        // Not verified: a refresh token comes with every grant.
         scope: "",
         note: "the OAuth 2.1 server of the project (Authentication, OAuth Server) and a client there; there is no \
                device flow",
@@ -396,11 +405,12 @@ pub const PROVIDERS: &[Provider] = &[
             token: "https://{}/oauth/token",
             authorization: "https://{}/oauth/authorize",
             device_authorization: "https://{}/oauth/devicecode",
+            // As clients in the field have it.
             revocation: "https://{}/oauth/revoke",
             ..NO_ENDPOINTS
         }),
         hosts: "zoom.us",
-        // The app's own.
+        // Not verified: those of the app.
         scope: "",
         client: Client::Basic,
         note: "a private app with its secret, for which Zoom's support has enabled the device flow",

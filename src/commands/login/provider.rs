@@ -157,3 +157,96 @@ pub fn advise(error: anyhow::Error, advice: Option<String>) -> anyhow::Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(issuer: &str, token_endpoint: Option<&str>) -> cli::Login {
+        let token_endpoint = token_endpoint.map(str::to_owned);
+        cli::Login { issuer: Some(issuer.to_owned()), token_endpoint, ..cli::Login::default() }
+    }
+
+    #[test]
+    fn a_word_is_a_provider_and_an_address_an_issuer_that_may_be_one_s() {
+        let elsewhere = Some("https://as.example/t");
+        let github = "https://github.com/login/oauth/access_token";
+        // (argument, --token-endpoint, row, issuer to discover, token endpoint of the row)
+        let cases = [
+            ("github", None, "github", None, Some(github)),
+            ("https://github.com/", None, "github", None, Some(github)),
+            (
+                "github:ghe.example/",
+                None,
+                "github",
+                None,
+                Some("https://ghe.example/login/oauth/access_token"),
+            ),
+            ("github", elsewhere, "github", None, elsewhere),
+            ("google", None, "google", Some("https://accounts.google.com"), None),
+            ("google", elsewhere, "google", None, None),
+            ("okta", elsewhere, "okta", None, None),
+            (
+                "keycloak:http://localhost:8080/realms/r",
+                None,
+                "keycloak",
+                Some("http://localhost:8080/realms/r"),
+                None,
+            ),
+            ("supabase:p.supabase.co", None, "supabase", Some("https://p.supabase.co/auth/v1"), None),
+            ("entra:t", None, "entra", None, Some("https://login.microsoftonline.com/t/oauth2/v2.0/token")),
+            ("https://accounts.google.com", None, "google", Some("https://accounts.google.com"), None),
+            (
+                "https://login.microsoftonline.com/t/v2.0",
+                None,
+                "entra",
+                Some("https://login.microsoftonline.com/t/v2.0"),
+                None,
+            ),
+            (
+                "https://login.microsoftonline.com",
+                None,
+                "entra",
+                Some("https://login.microsoftonline.com"),
+                None,
+            ),
+            ("https://github.com/x", None, "github", Some("https://github.com/x"), None),
+            ("https://as.example", None, "", Some("https://as.example"), None),
+        ];
+        for (word, token_endpoint, name, issuer, endpoint) in cases {
+            let target = target(&login(word, token_endpoint)).unwrap();
+            assert_eq!(target.provider.map_or("", |provider| provider.name), name, "{word}");
+            assert_eq!(target.issuer.as_deref(), issuer, "{word}");
+            let found = target.endpoints.as_ref().map(|metadata| metadata.token_endpoint.as_str());
+            assert_eq!(found, endpoint, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_row_fills_in_what_is_not_there() {
+        let arguments = login("https://accounts.google.com", None);
+        let target = target(&arguments).unwrap();
+        let mut document =
+            Document::new("https://accounts.google.com", "https://oauth2.googleapis.com/token");
+        document.client_auth = ClientAuthentication::Basic;
+        fill(&mut document, &target, &arguments).unwrap();
+        assert_eq!(document.provider.as_deref(), Some("google"));
+        assert_eq!(document.scope.as_deref(), Some("openid email"));
+        let mut asked = Document { scope: Some("mine".to_owned()), ..document.clone() };
+        fill(&mut asked, &target, &arguments).unwrap();
+        assert_eq!(asked.scope.as_deref(), Some("mine"));
+        // A client's own grant has no scope of a person.
+        let mut own = Document {
+            scope: None,
+            grant: Some(crate::grant::ClientGrant::ClientCredentials),
+            ..document.clone()
+        };
+        fill(&mut own, &Target::default(), &cli::Login::default()).unwrap();
+        assert_eq!(own.scope, None);
+        // A client without a secret is one that Google does not know, but who asks for it means it.
+        document.client_auth = ClientAuthentication::None;
+        assert!(fill(&mut document, &target, &arguments).is_err());
+        let meant = cli::Login { client_auth: Some(ClientAuthentication::None), ..arguments };
+        assert_eq!(fill(&mut document, &target, &meant), Ok(()));
+    }
+}
