@@ -72,6 +72,8 @@ const AUTH0_S: (u16, &str, &str) = (
 
 const ENTRA: Behaviour = Behaviour {
     place: ":contoso.onmicrosoft.com",
+    // The tenant's number, whatever name was asked for.
+    issuer_path: "/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
     is_elsewhere: true,
     dead: (
         400,
@@ -526,16 +528,28 @@ fn what_is_stored_and_what_is_asked_for_win_over_the_row() {
     assert_eq!((stage.server.counts().device_requests, stage.server.counts().unexpected), (3, 0));
 }
 
+/// Tenants share an origin, and have their clients each for itself.
+#[test]
+fn another_tenant_s_client_is_not_taken_over() {
+    let stage = Stage::new(named("entra"));
+    stage.log_in();
+    let requests = stage.server.requests().len();
+    let endpoint = format!("{}?another", stage.server.token_endpoint());
+    let ran = stage.home.run(&["login", "entra:another.example", "--token-endpoint", &endpoint]);
+    assert!(ran.code == 2 && ran.stderr.contains("--client-id is missing"), "{ran:?}");
+    assert_eq!(stage.server.requests().len(), requests);
+}
+
 #[test]
 fn a_refusal_and_a_missing_refresh_token_say_what_to_set_up() {
-    let note = named("github").note;
+    let Provider { note, source, .. } = named("github");
     let stage = Stage::new(named("github"));
     let refusal = json!({"error": "device_flow_disabled", "error_description": "Device Flow must be explicitly enabled"});
     let answer = Response::json(400, refusal.to_string());
     stage.server.script(Endpoint::DeviceAuthorization, [Fault::Status(answer)]);
     let text = format!(
         "onegrant: cannot start the device flow: device_flow_disabled: Device Flow must be explicitly enabled\n\
-         hint: github needs {note}\n"
+         hint: github needs {note} ({source})\n"
     );
     assert_eq!(run(stage.login().arg("--device")), Ran::failed(2, text));
 
@@ -544,7 +558,7 @@ fn a_refusal_and_a_missing_refresh_token_say_what_to_set_up() {
     });
     let warning = format!(
         "onegrant: warning: the server gave NO REFRESH TOKEN: this login ends with its access token\n\
-         hint: github needs {note}\n"
+         hint: github needs {note} ({source})\n"
     );
     for mut login in [stage.login(), stage.home.command(&["login"])] {
         let ran = run(login.arg("--device"));
@@ -565,7 +579,7 @@ fn a_wrong_name_and_a_missing_part_are_told_with_the_command_that_mends_it() {
     let names = PROVIDERS.iter().map(|provider| provider.name).collect::<Vec<_>>().join(", ");
     let home = Home::new();
     let client = "--client-id";
-    let note = named("bitbucket").note;
+    let Provider { note, source, .. } = named("bitbucket");
     let cases: [(&[&str], String); 9] = [
         (&["gihub"], format!("unknown provider 'gihub': did you mean github?\nhint: onegrant login https://ISSUER --client-id ID   # or one of {names}")),
         (&["as.example"], format!("unknown provider 'as.example'\nhint: onegrant login https://as.example --client-id ID   # or one of {names}")),
@@ -575,7 +589,7 @@ fn a_wrong_name_and_a_missing_part_are_told_with_the_command_that_mends_it() {
         (&["google:x"], "cannot log in: google is one server, and nothing stands behind its name\nhint: onegrant login google --client-id ID".to_owned()),
         (&["bitbucket"], format!("cannot log in: --client-id is missing\nhint: onegrant login bitbucket --client-id ID   # the identifier that bitbucket gave you for {note}")),
         (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE".to_owned()),
-        (&["bitbucket", client, "x", "--client-auth", "none", "--device"], format!("cannot log in: the server announces no device authorization endpoint\nhint: bitbucket needs {note}")),
+        (&["bitbucket", client, "x", "--client-auth", "none", "--device"], format!("cannot log in: the server announces no device authorization endpoint\nhint: bitbucket needs {note} ({source})")),
     ];
     for (arguments, text) in cases {
         let ran = home.run(&[&["login"], arguments].concat());

@@ -146,7 +146,7 @@ pub fn fill(document: &mut Document, target: &Target, arguments: &cli::Login) ->
 
 /// What has to be set up at this provider, as a hint.
 pub fn advice(document: &Document) -> Option<String> {
-    of(document).map(|provider| format!("{} needs {}", provider.name, provider.note))
+    of(document).map(|Provider { name, note, source, .. }| format!("{name} needs {note} ({source})"))
 }
 
 /// Adds that hint where the configuration is wrong and nothing better is known.
