@@ -166,6 +166,7 @@ fn behaviour(name: &str) -> Behaviour {
             settings: |settings| {
                 settings.refresh_ends_access_tokens = true;
                 settings.dialect.form_unless_json_is_asked_for = true;
+                settings.dialect.pending_status = Some(200);
                 members(
                     settings,
                     r#"{"expires_in":28800,"refresh_token_expires_in":15897600,"token_type":"bearer","scope":""}"#,
@@ -393,6 +394,7 @@ impl Stage {
         let mut sent: Vec<&str> = request.parameters.iter().map(|(name, _)| name.as_str()).collect();
         let mut wanted = parameters.to_vec();
         match self.behaviour.client_auth {
+            "basic" if endpoint == Endpoint::DeviceAuthorization => wanted.push("client_id"),
             "basic" => {}
             "post" => wanted.extend(["client_id", "client_secret"]),
             _ => wanted.push("client_id"),
@@ -588,7 +590,7 @@ fn a_wrong_name_and_a_missing_part_are_told_with_the_command_that_mends_it() {
         (&["github:a@b"], "cannot log in: 'a@b' is no host or tenant of github\nhint: onegrant login github:github.com --client-id ID".to_owned()),
         (&["google:x"], "cannot log in: google is one server, and nothing stands behind its name\nhint: onegrant login google --client-id ID".to_owned()),
         (&["bitbucket"], format!("cannot log in: --client-id is missing\nhint: onegrant login bitbucket --client-id ID   # the identifier that bitbucket gave you for {note}")),
-        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE".to_owned()),
+        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE   # or --client-auth none, where this one has none after all".to_owned()),
         (&["bitbucket", client, "x", "--client-auth", "none", "--device"], format!("cannot log in: the server announces no device authorization endpoint\nhint: bitbucket needs {note} ({source})")),
     ];
     for (arguments, text) in cases {

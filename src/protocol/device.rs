@@ -34,6 +34,10 @@ pub fn request(document: &Document, proof: &Proof) -> Option<Request> {
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
     let mut request = Request::post(url, parameters, document, proof);
+    // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
+    if request.parameters.get("client_id").is_none() {
+        request.parameters.push("client_id", &document.client_id);
+    }
     request.parameters.push_configured(document);
     Some(request)
 }
@@ -287,7 +291,7 @@ mod tests {
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
         let request = request(&document, &Proof::None).unwrap();
-        assert_eq!(request.parameters.encode().expose(), "scope=a+b");
+        assert_eq!(request.parameters.encode().expose(), "scope=a+b&client_id=client+1");
         assert!(request.authorization.is_some());
     }
 

@@ -56,7 +56,8 @@ pub fn gather(
     for parameter in &arguments.param {
         document.parameters.insert(parameter.name.clone(), parameter.value.clone());
     }
-    provider::fill(&mut document, target, arguments)?;
+    let is_known_client = before.is_some_and(|before| before.client_id == document.client_id);
+    provider::fill(&mut document, target, is_known_client || arguments.client_auth.is_some())?;
     check(&document)?;
     Ok(document)
 }

@@ -121,8 +121,9 @@ fn unknown(name: &str) -> Failure {
         .hint(format!("onegrant login https://{issuer} --client-id ID   # or one of {}", names.join(", ")))
 }
 
-/// Fills in what neither the options nor metadata nor the stored document say.
-pub fn fill(document: &mut Document, target: &Target, arguments: &cli::Login) -> Result<(), Failure> {
+/// Fills in what neither the options nor metadata nor the stored document say. `is_settled`: how the client proves
+/// itself was said, now or at the login before.
+pub fn fill(document: &mut Document, target: &Target, is_settled: bool) -> Result<(), Failure> {
     if let Some(provider) = target.provider {
         document.provider = Some(provider.name.to_owned());
     }
@@ -135,11 +136,12 @@ pub fn fill(document: &mut Document, target: &Target, arguments: &cli::Login) ->
     if document.git_username.is_none() {
         document.git_username = text(provider.git_username);
     }
-    let is_without_secret =
-        document.client_auth == ClientAuthentication::None && arguments.client_auth.is_none();
-    if provider.client != Client::Any && is_without_secret {
+    let is_without_secret = document.client_auth == ClientAuthentication::None;
+    if provider.client != Client::Any && is_without_secret && !is_settled {
         let message = format!("cannot log in: {} knows no clients without a secret", provider.name);
-        return Err(Failure::new(Kind::Usage, message).hint("add --client-secret-file FILE"));
+        return Err(Failure::new(Kind::Usage, message).hint(
+            "add --client-secret-file FILE   # or --client-auth none, where this one has none after all",
+        ));
     }
     Ok(())
 }
@@ -224,16 +226,15 @@ mod tests {
 
     #[test]
     fn a_row_fills_in_what_is_not_there() {
-        let arguments = login("https://accounts.google.com", None);
-        let target = target(&arguments).unwrap();
+        let target = target(&login("https://accounts.google.com", None)).unwrap();
         let mut document =
             Document::new("https://accounts.google.com", "https://oauth2.googleapis.com/token");
         document.client_auth = ClientAuthentication::Basic;
-        fill(&mut document, &target, &arguments).unwrap();
+        fill(&mut document, &target, false).unwrap();
         assert_eq!(document.provider.as_deref(), Some("google"));
         assert_eq!(document.scope.as_deref(), Some("openid email"));
         let mut asked = Document { scope: Some("mine".to_owned()), ..document.clone() };
-        fill(&mut asked, &target, &arguments).unwrap();
+        fill(&mut asked, &target, false).unwrap();
         assert_eq!(asked.scope.as_deref(), Some("mine"));
         // A client's own grant has no scope of a person.
         let mut own = Document {
@@ -241,12 +242,11 @@ mod tests {
             grant: Some(crate::grant::ClientGrant::ClientCredentials),
             ..document.clone()
         };
-        fill(&mut own, &Target::default(), &cli::Login::default()).unwrap();
+        fill(&mut own, &Target::default(), false).unwrap();
         assert_eq!(own.scope, None);
         // A client without a secret is one that Google does not know, but who asks for it means it.
         document.client_auth = ClientAuthentication::None;
-        assert!(fill(&mut document, &target, &arguments).is_err());
-        let meant = cli::Login { client_auth: Some(ClientAuthentication::None), ..arguments };
-        assert_eq!(fill(&mut document, &target, &meant), Ok(()));
+        assert!(fill(&mut document, &target, false).is_err());
+        assert_eq!(fill(&mut document, &target, true), Ok(()));
     }
 }
