@@ -83,6 +83,7 @@ pub enum Command {
     name = "login",
     example = "onegrant login https://issuer.example --client-id my-cli \\\n    \
                --device --scope \"openid offline_access\"",
+    example = "onegrant login github --client-id Iv23liXXXX",
     example = "onegrant login --token-endpoint https://as.example/token \\\n    \
                --client-id my-cli --refresh-token-stdin < refresh-token",
     note = "A profile that was logged in before needs no options again: onegrant login",
@@ -95,7 +96,8 @@ pub enum Command {
     error_code(5, "the store cannot be written; nobody was asked for anything")
 )]
 pub struct Login {
-    /// the authorization server's address, from which its endpoints are discovered
+    /// the authorization server's address, from which its endpoints are discovered; or a provider, whose needs are
+    /// known: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
     #[argh(positional, arg_name = "ISSUER")]
     pub issuer: Option<String>,
 

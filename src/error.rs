@@ -64,6 +64,14 @@ impl Failure {
         Self { kind, message: message.into(), hint: None }
     }
 
+    /// Adds the command that mends it, where one is known.
+    pub fn hint_of(self, hint: Option<&str>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Adds the command that mends it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -317,6 +317,12 @@ pub struct Document {
     /// The git servers that may be given this grant's tokens: `HOST` or `HOST:PORT`, exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git_hosts: Vec<String>,
+    /// The user name that those servers want beside a token; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_username: Option<String>,
+    /// The row of [`crate::protocol::providers`] that the server is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The login that this grant is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
@@ -385,6 +391,8 @@ impl Document {
             redirect_port: None,
             grant: None,
             git_hosts: Vec::new(),
+            git_username: None,
+            provider: None,
             login: None,
             session: None,
             rejected: None,

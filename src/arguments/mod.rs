@@ -298,7 +298,7 @@ fn unknown_command(known: &CommandInfoWithArgs, word: &str) -> Failure {
 
 /// What was probably meant: the one of which `word` is the beginning, else the one with the fewest slips, if
 /// they are at most a third of it.
-fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |word: &str| word.trim_start_matches('-').chars().count();
     let allowed = (letters(word) / 3).max(1);
     let slips = |name: &str| {

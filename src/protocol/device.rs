@@ -35,6 +35,10 @@ pub fn request(document: &Document, proof: &Proof) -> Option<Request> {
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
     let mut request = Request::post(url, parameters, document, proof);
+    // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
+    if request.parameters.get("client_id").is_none() {
+        request.parameters.push("client_id", &document.client_id);
+    }
     request.parameters.push_configured(document);
     Some(request)
 }
@@ -106,7 +110,7 @@ fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
         Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
         // Nobody was asked yet: what the server refuses here is how it was asked.
         Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-            failed(Kind::Usage, &words(&error, description.as_deref())).hint(login_hint(&error))
+            failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
         }
         Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
         Answer::Impossible(failure) => failure,
@@ -223,7 +227,7 @@ impl Polling {
             PollAnswer::Other(Answer::Refused { kind, error, description }) => {
                 let why = words(&error, description.as_deref());
                 let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
-                return Step::Ended(failure.hint(login_hint(&error)));
+                return Step::Ended(failure.hint_of(login_hint(&error)));
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
@@ -256,12 +260,12 @@ impl Polling {
 fn denied(error: &str, description: Option<&str>) -> Step {
     let why = words(error, description);
     let message = format!("cannot log in: the request was refused: {why}");
-    Step::Ended(Failure::new(Kind::LoginRequired, message).hint(login_hint(error)))
+    Step::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint(error)))
 }
 
 fn expired() -> Step {
     let message = "cannot log in: the code expired before the request was confirmed (expired_token)";
-    Step::Ended(Failure::new(Kind::LoginRequired, message).hint(login_hint("expired_token")))
+    Step::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint("expired_token")))
 }
 
 #[cfg(test)]
@@ -290,7 +294,7 @@ mod tests {
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
         let request = request(&document, &Proof::None).unwrap();
-        assert_eq!(request.parameters.encode().expose(), "scope=a+b");
+        assert_eq!(request.parameters.encode().expose(), "scope=a+b&client_id=client+1");
         assert!(request.authorization.is_some());
     }
 

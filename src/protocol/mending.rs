@@ -26,10 +26,9 @@ const HINTS: [(&str, &str); 12] = [
     ("temporarily_unavailable", "onegrant login   # once more, a little later"),
 ];
 
-/// The command that mends a login refused with this error code. One that no RFC knows has a person look at the options.
-pub fn login_hint(error: &str) -> &'static str {
-    let known = HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error));
-    known.map_or("onegrant login --help", |(_, hint)| hint)
+/// The command that mends a login refused with this error code; none for one that no RFC knows.
+pub fn login_hint(error: &str) -> Option<&'static str> {
+    HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error)).map(|(_, hint)| *hint)
 }
 
 #[cfg(test)]
@@ -45,8 +44,9 @@ mod tests {
         let of_tokens = ["invalid_client", "invalid_grant", "unsupported_grant_type"];
         let of_devices = ["access_denied", "expired_token"];
         for error in of_codes.chain(of_tokens).chain(of_devices).chain(["invalid_target"]) {
-            assert_ne!(login_hint(error), login_hint("who knows"), "{error}");
+            assert_ne!(login_hint(error), None, "{error}");
         }
-        assert_eq!(login_hint("INVALID_GRANT"), "onegrant login");
+        assert_eq!(login_hint("INVALID_GRANT"), Some("onegrant login"));
+        assert_eq!(login_hint("device_flow_disabled"), None);
     }
 }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod id_token;
 pub mod mending;
 pub mod metadata;
+pub mod providers;
 pub mod revocation;
 pub mod subject_token;
 pub mod token;
@@ -76,6 +77,18 @@ impl Parameters {
         }
         self.push("audience", document.audience.as_deref().unwrap_or_default());
         for (name, value) in &document.parameters {
+            if self.get(name).is_none() {
+                self.push(name, value);
+            }
+        }
+    }
+
+    /// What the authorization request carries besides its own parameters: what every request does, and what this
+    /// provider wants there.
+    pub fn push_authorization(&mut self, document: &Document) {
+        self.push_configured(document);
+        let wanted = providers::of(document).map_or(&[][..], |provider| provider.authorization_parameters);
+        for (name, value) in wanted {
             if self.get(name).is_none() {
                 self.push(name, value);
             }
@@ -211,6 +224,22 @@ pub(crate) mod tests {
         parameters.push_secret("token", &Secret::new("s3+cret=ü"));
         assert_eq!(parameters.encode().expose(), "scope=a+b%26c&token=s3%2Bcret%3D%C3%BC");
         assert_eq!(format!("{parameters:?}"), r#"["scope", "token"]"#);
+    }
+
+    #[test]
+    fn an_authorization_request_carries_what_its_provider_wants_and_no_other_request_does() {
+        let mut document = document();
+        document.provider = Some("google".to_owned());
+        document.parameters.insert("prompt".to_owned(), "select_account".to_owned());
+        let (mut authorization, mut other) = (Parameters::default(), Parameters::default());
+        authorization.push_authorization(&document);
+        other.push_configured(&document);
+        assert_eq!(authorization.encode().expose(), "prompt=select_account&access_type=offline");
+        assert_eq!(other.encode().expose(), "prompt=select_account");
+        document.provider = Some("a later one".to_owned());
+        let mut unknown = Parameters::default();
+        unknown.push_authorization(&document);
+        assert_eq!(unknown, other);
     }
 
     #[test]

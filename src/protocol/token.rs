@@ -26,6 +26,10 @@ const DEAD: [&str; 10] = [
     "token_inactive",
 ];
 
+/// What Gitea and Forgejo say about a spent refresh token and about one that has expired, with the error
+/// `unauthorized_client`, which is not about the client then.
+const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
+
 /// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2).
 const USAGE: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_scope"];
 
@@ -262,7 +266,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         error = ServerError::read(members);
     }
     let description = error.description.as_deref().map(|text| request.shown(text));
-    if let Some(code) = error.find_dead(&DEAD) {
+    if let Some(code) = error.find_dead(&DEAD).or_else(|| dead_at_gitea(&error)) {
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
 
@@ -295,6 +299,11 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
         _ => temporary(" and no JSON object"),
     }
+}
+
+fn dead_at_gitea(error: &ServerError) -> Option<String> {
+    let is_said = error.description.as_deref().is_some_and(|text| DEAD_OF_GITEA.contains(&text));
+    error.find_dead(&["unauthorized_client"]).filter(|_| is_said)
 }
 
 fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {
@@ -394,6 +403,8 @@ mod tests {
             (400, r#"{"status":"BAD_REFRESH_TOKEN","message":"m"}"#, "InvalidGrant"),
             (401, r#"{"error":"token_inactive"}"#, "InvalidGrant"),
             (503, r#"{"error":"invalid_grant"}"#, "InvalidGrant"),
+            (400, r#"{"error":"unauthorized_client","error_description":"token was already used"}"#, "InvalidGrant"),
+            (400, r#"{"error":"unauthorized_client","error_description":"unable to parse refresh token"}"#, "InvalidGrant"),
             (200, r#"{"access_token":"","error":"invalid_grant"}"#, "InvalidGrant"),
             (400, r#"{"access_token":"a","error":"invalid_grant"}"#, "InvalidGrant"),
             // Refused.
@@ -403,6 +414,8 @@ mod tests {
             (400, "[]", "Refused { kind: LoginRequired"),
             (401, r#"{"error":"invalid_client"}"#, "Refused { kind: Usage"),
             (400, r#"{"error":"unauthorized_client"}"#, "Refused { kind: Usage"),
+            (400, r#"{"error":"unauthorized_client","error_description":"the token was already used"}"#, "Refused { kind: Usage"),
+            (400, r#"{"error":"access_denied","error_description":"token was already used"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
             (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),

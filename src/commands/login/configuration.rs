@@ -2,11 +2,13 @@
 
 use super::super::Context;
 use super::flow;
+use super::provider::{self, Target};
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::metadata::{Metadata, endpoint_url};
+use crate::protocol::providers::{Client, Provider};
 use crate::system::secret::read_secret;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// and what that does not say from the stored document of the same server.
 pub fn gather(
     arguments: &cli::Login,
+    target: &Target,
     before: Option<&Document>,
     context: &Context,
 ) -> Result<Document, Failure> {
@@ -25,24 +28,24 @@ pub fn gather(
         let message = "--refresh-token-stdin and --client-secret-file - both want stdin";
         return Err(Failure::new(Kind::Usage, message).hint("put the client secret into a file of mode 0600"));
     }
-    let metadata = match &arguments.issuer {
-        Some(issuer) => Some(discovery::discover(context.client(), issuer, context.left())?),
-        None => None,
+    let metadata = match (&target.endpoints, &target.issuer) {
+        (Some(endpoints), _) => Some(endpoints.clone()),
+        (None, Some(issuer)) => Some(discovery::discover(context.client(), issuer, context.left())?),
+        (None, None) => None,
     };
-    let before = before.filter(|before| is_same_server(arguments, metadata.as_ref(), before));
+    let before = before.filter(|before| is_same_server(arguments, target, metadata.as_ref(), before));
     let mut document = start(arguments, metadata.as_ref(), before, context)?;
+    if metadata.is_some() {
+        document.issuer_is_assumed = target.endpoints.is_some();
+    }
     endpoints(&mut document, arguments);
-    client(&mut document, arguments, metadata.as_ref())?;
+    client(&mut document, arguments, metadata.as_ref(), target)?;
 
     document.grant = match flow::is_of_a_person(arguments) {
         true => None,
         false => client_grant(arguments)?.or(document.grant),
     };
-    let is_of_a_person = document.grant.is_none();
     document.scope = arguments.scope.clone().or(document.scope);
-    if document.scope.is_none() && is_of_a_person {
-        document.scope = metadata.as_ref().and_then(lasting_scope);
-    }
     document.audience = arguments.audience.clone().or(document.audience);
     if !arguments.resource.is_empty() {
         document.resource = arguments.resource.clone();
@@ -53,6 +56,12 @@ pub fn gather(
     }
     for parameter in &arguments.param {
         document.parameters.insert(parameter.name.clone(), parameter.value.clone());
+    }
+    let is_known_client = before.is_some_and(|before| before.client_id == document.client_id);
+    provider::fill(&mut document, target, is_known_client || arguments.client_auth.is_some())?;
+    // A row without a scope says that the server's own default is the best.
+    if document.scope.is_none() && document.grant.is_none() && document.provider.is_none() {
+        document.scope = metadata.as_ref().and_then(lasting_scope);
     }
     check(&document)?;
     Ok(document)
@@ -67,8 +76,15 @@ fn lasting_scope(metadata: &Metadata) -> Option<String> {
 }
 
 /// Another server's client, scope and parameters mean nothing to this one.
-fn is_same_server(arguments: &cli::Login, metadata: Option<&Metadata>, before: &Document) -> bool {
+fn is_same_server(
+    arguments: &cli::Login,
+    target: &Target,
+    metadata: Option<&Metadata>,
+    before: &Document,
+) -> bool {
     match (metadata, &arguments.token_endpoint) {
+        // One origin may serve many tenants.
+        (Some(metadata), _) if target.endpoints.is_some() => before.token_endpoint == metadata.token_endpoint,
         (Some(metadata), _) => before.issuer.as_ref() == Some(&metadata.issuer),
         (None, Some(token_endpoint)) => before.token_endpoint == *token_endpoint,
         (None, None) => true,
@@ -132,6 +148,7 @@ fn client(
     document: &mut Document,
     arguments: &cli::Login,
     metadata: Option<&Metadata>,
+    target: &Target,
 ) -> Result<(), Failure> {
     let is_another_client = arguments.client_id.as_ref().is_some_and(|id| *id != document.client_id);
     if is_another_client {
@@ -144,16 +161,21 @@ fn client(
         document.client_id = client_id.clone();
     }
     if document.client_id.is_empty() {
-        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(
-            "onegrant login ISSUER --client-id ID   # the identifier that the server gave your application",
-        ));
+        let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
+            format!("{} gave you for {}", provider.name, provider.note)
+        });
+        let server = arguments.issuer.as_deref().filter(|_| target.provider.is_some()).unwrap_or("ISSUER");
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(format!(
+            "onegrant login {} --client-id ID   # the identifier that {whose}",
+            printable(server)
+        )));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {
             Input::Environment(name) => (None, Some(name.clone())),
             input => (Some(secret(input)?), None),
         };
-        document.client_auth = announced(metadata);
+        document.client_auth = announced(metadata, target.provider);
     }
     if let Some(file) = &arguments.client_key_file {
         document.client_key = Some(ClientKey { file: absolute(file)?, id: None, audience: None });
@@ -204,9 +226,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`.
-fn announced(metadata: Option<&Metadata>) -> ClientAuthentication {
+/// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`, where its row knows no better.
+fn announced(metadata: Option<&Metadata>, provider: Option<&Provider>) -> ClientAuthentication {
     let methods = metadata.map_or(&[][..], |metadata| &metadata.token_endpoint_auth_methods_supported);
+    if methods.is_empty() && provider.is_some_and(|provider| provider.client == Client::Post) {
+        return ClientAuthentication::Post;
+    }
     let has = |method: &str| methods.iter().any(|announced| announced == method);
     match has("client_secret_post") && !has("client_secret_basic") {
         true => ClientAuthentication::Post,
@@ -232,7 +257,7 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
 }
 
 /// Where nothing names an issuer, the server's origin stands for it.
-fn origin(token_endpoint: &str) -> Result<String, Failure> {
+pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
     let address = endpoint_url(token_endpoint)?;
     let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
     let host = address.host_and_port();

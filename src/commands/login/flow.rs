@@ -1,5 +1,6 @@
 //! Which flow gets the grant: the one that is asked for, else the best that server and place allow.
 
+use super::provider;
 use crate::cli;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
@@ -14,7 +15,8 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
     let before = document.login.as_ref().map(|login| login.flow);
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
-        Err(Failure::new(Kind::Usage, message).hint(format!("onegrant login {option} URL")))
+        let hint = provider::advice(document).unwrap_or_else(|| format!("onegrant login {option} URL"));
+        Err(Failure::new(Kind::Usage, message).hint(hint))
     };
     match asked_for {
         Some(Flow::Device) if !has_device => {

@@ -71,7 +71,7 @@ pub fn exchange(
         }
         Answer::Impossible(failure) => Err(failure),
         Answer::Refused { kind, error, description } => {
-            Err(refused(kind, words(&error, description.as_deref())).hint(login_hint(&error)))
+            Err(refused(kind, words(&error, description.as_deref())).hint_of(login_hint(&error)))
         }
         Answer::Temporary { what, .. } => {
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))

@@ -6,6 +6,7 @@ mod configuration;
 mod device;
 mod flow;
 mod imported;
+mod provider;
 
 pub use imported::exchange as import;
 
@@ -43,13 +44,26 @@ struct Gained {
 
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
+    let target = provider::target(arguments)?;
     let existing = driver::read_for_login(&context.store, context)?;
     context.store.check_writable(ROOM)?;
     let before = match &existing {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let mut document = configuration::gather(arguments, before, context)?;
+    let document = configuration::gather(arguments, &target, before, context)?;
+    let advice = provider::advice(&document);
+    let over = Over::This(before.and_then(|before| before.login.as_ref()));
+    log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice))
+}
+
+/// Gets the grant that the document describes, and stores it.
+fn log_in(
+    arguments: &cli::Login,
+    mut document: Document,
+    over: Over,
+    context: &Context,
+) -> anyhow::Result<()> {
     let flow = choose(arguments, &document, Place::here())?;
     document.login = Some(this_login(flow, context)?);
     let gained = match flow {
@@ -66,7 +80,6 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     // A grant that is not stored must not live on unknown to everybody.
     let revoke = || context.revoke(&document, context.globals.timeout);
     check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
-    let over = Over::This(before.and_then(|before| before.login.as_ref()));
     store(&document, over, None, context).inspect_err(|_| revoke()).context(NOT_STORED)?;
     drop(signals);
     report(arguments, &document, context)
@@ -80,10 +93,10 @@ fn refused(answer: Answer) -> Failure {
     };
     match answer {
         Answer::Refused { kind, error, description } => {
-            said(kind, &error, description.as_deref()).hint(login_hint(&error))
+            said(kind, &error, description.as_deref()).hint_of(login_hint(&error))
         }
         Answer::InvalidGrant { error, description } => {
-            said(Kind::LoginRequired, &error, description.as_deref()).hint(login_hint(&error))
+            said(Kind::LoginRequired, &error, description.as_deref()).hint_of(login_hint(&error))
         }
         Answer::Temporary { what, .. } | Answer::Unknown { what } => {
             let message = format!("cannot log in now: {what}; nothing was stored");
@@ -172,11 +185,13 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
         let scope = document.scope.as_deref().unwrap_or("");
         let wanted = format!("{scope} offline_access");
         let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
-        let hint = format!(
-            "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
-            context.login_command(),
-            printable(&wanted)
-        );
+        let hint = provider::advice(document).unwrap_or_else(|| {
+            format!(
+                "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
+                context.login_command(),
+                printable(&wanted)
+            )
+        });
         output::warning(&Failure::new(Kind::Usage, message).hint(hint));
     }
     let profile = context.globals.profile.as_str();

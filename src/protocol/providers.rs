@@ -1,0 +1,495 @@
+//! Providers: what each needs beyond the RFCs, as data, with a source. What the source does not say, or was not read
+//! there, stands beside it as not verified.
+//!
+//! `docs/providers.md` is this table for people, and a test compares the two.
+
+use crate::grant::Document;
+
+/// One provider.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// What stands behind `onegrant login`.
+    pub name: &'static str,
+    /// What stands behind the name and a colon.
+    pub tenant: Tenant,
+    /// Where its endpoints are.
+    pub server: Server,
+    /// The host of its issuers, or what their hosts end in after a dot; empty: they tell nothing.
+    pub hosts: &'static str,
+    /// The scope where nobody names one; empty: the server's own default is the best.
+    pub scope: &'static str,
+    /// Whether it knows clients without a secret.
+    pub client: Client,
+    /// Parameters of the authorization request (RFC 6749 section 4.1.1), and of no other one.
+    pub authorization_parameters: &'static [(&'static str, &'static str)],
+    /// Which redirect URIs of this machine it takes.
+    pub redirect: Redirect,
+    /// The user name that its git servers want beside a token; empty: any, or there are none.
+    pub git_username: &'static str,
+    /// What has to be set up there, for people.
+    pub note: &'static str,
+    /// The documentation.
+    pub source: &'static str,
+}
+
+/// What stands for `{}` in the addresses of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// There is one server, and no `{}`.
+    None,
+    /// Has to be told; such as this one.
+    Required(&'static str),
+    /// Where none is told.
+    Default(&'static str),
+}
+
+/// Where endpoints are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// In the metadata of this issuer.
+    Issuer(&'static str),
+    /// Here: there is no metadata, or some that lacks what matters.
+    Endpoints(Endpoints),
+}
+
+/// Addresses of endpoints; an empty one is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// RFC 6749 section 3.2.
+    pub token: &'static str,
+    /// RFC 6749 section 3.1.
+    pub authorization: &'static str,
+    /// RFC 8628 section 3.1.
+    pub device_authorization: &'static str,
+    /// RFC 7009 section 2.
+    pub revocation: &'static str,
+    /// OpenID Connect Core section 5.3.
+    pub userinfo: &'static str,
+}
+
+/// The clients that a provider registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// With or without a secret; one with a secret sends it in the body.
+    Any,
+    /// All have one, and send it in the body (`client_secret_post`).
+    Post,
+    /// All have one, and send it by HTTP Basic (`client_secret_basic`).
+    Basic,
+}
+
+/// Which redirect URIs lead to this machine (RFC 8252 section 7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// `http://127.0.0.1` with any port.
+    AnyPort,
+    /// `http://localhost` with any port.
+    LocalhostAnyPort,
+    /// The very string that was registered, port included.
+    Registered,
+    /// None: it wants `https`.
+    Nowhere,
+}
+
+/// An address of a row: `{}` is replaced. A tenant may bring a scheme of its own where it stands for the host, as a
+/// server on this machine needs.
+pub fn expand(address: &str, tenant: &str) -> String {
+    let (scheme, host) = tenant.split_once("://").unwrap_or(("", tenant));
+    match address.strip_prefix("https://{}") {
+        Some(rest) if !scheme.is_empty() => format!("{scheme}://{host}{rest}"),
+        _ => address.replace("{}", host),
+    }
+}
+
+/// Whether `tenant` can stand in an address: a host, a port and a path, or a name.
+pub fn is_tenant(tenant: &str) -> bool {
+    let rest = ["https://", "http://"].iter().find_map(|scheme| tenant.strip_prefix(scheme));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    let rest = rest.unwrap_or(tenant);
+    !rest.is_empty() && !rest.contains("//") && !rest.starts_with('/') && rest.bytes().all(is_plain)
+}
+
+/// The row of this name.
+pub fn named(name: &str) -> Option<&'static Provider> {
+    PROVIDERS.iter().find(|provider| provider.name == name)
+}
+
+/// The row of the server with this issuer identifier.
+pub fn of_issuer(issuer: &str) -> Option<&'static Provider> {
+    let host = super::metadata::address_of(issuer)?.host;
+    let is_of = |provider: &&Provider| {
+        let rest = host.strip_suffix(provider.hosts).filter(|_| !provider.hosts.is_empty());
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    PROVIDERS.iter().find(is_of)
+}
+
+/// The row of a document; none where it names none, or one that this version does not know.
+pub fn of(document: &Document) -> Option<&'static Provider> {
+    named(document.provider.as_deref()?)
+}
+
+const NO_ENDPOINTS: Endpoints =
+    Endpoints { token: "", authorization: "", device_authorization: "", revocation: "", userinfo: "" };
+
+/// What most rows have in common: a host to be told, metadata there, `offline_access` for a refresh token.
+const USUAL: Provider = Provider {
+    name: "",
+    tenant: Tenant::Required("HOST"),
+    server: Server::Issuer("https://{}"),
+    hosts: "",
+    scope: "openid offline_access",
+    client: Client::Any,
+    authorization_parameters: &[],
+    redirect: Redirect::Registered,
+    git_username: "",
+    note: "",
+    source: "",
+};
+
+/// Entra's metadata names the tenant's number as issuer, whatever name was asked for, and a placeholder for `common`:
+/// neither is the identifier that was asked for (RFC 8414 section 3.3).
+const ENTRA: Provider = Provider {
+    tenant: Tenant::Required("contoso.onmicrosoft.com"),
+    server: Server::Endpoints(Endpoints {
+        token: "https://login.microsoftonline.com/{}/oauth2/v2.0/token",
+        authorization: "https://login.microsoftonline.com/{}/oauth2/v2.0/authorize",
+        device_authorization: "https://login.microsoftonline.com/{}/oauth2/v2.0/devicecode",
+        ..NO_ENDPOINTS
+    }),
+    redirect: Redirect::LocalhostAnyPort,
+    ..USUAL
+};
+
+const GITEA: Provider = Provider {
+    // Forgejo has no OAuth scopes yet: the token may do what the person may.
+    scope: "",
+    redirect: Redirect::AnyPort,
+    // As git-credential-oauth does. Not verified: the name of the switch in the note.
+    git_username: "oauth2",
+    ..USUAL
+};
+
+/// Every provider, by name.
+pub static PROVIDERS: &[Provider] = &[
+    Provider {
+        name: "atlassian",
+        tenant: Tenant::None,
+        server: Server::Endpoints(Endpoints {
+            token: "https://auth.atlassian.com/oauth/token",
+            authorization: "https://auth.atlassian.com/authorize",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "auth.atlassian.com",
+        // Products have scopes of their own, without which a token opens nothing.
+        scope: "offline_access",
+        // Documented with JSON; form-encoded by RFC 6749 section 4.1.3 is from clients in the field.
+        client: Client::Post,
+        authorization_parameters: &[("audience", "api.atlassian.com"), ("prompt", "consent")],
+        note: "an OAuth 2.0 (3LO) app with its secret, and --scope with offline_access and the products' own scopes; \
+               there is no device flow",
+        source: "https://developer.atlassian.com/cloud/jira/software/oauth-2-3lo-apps/",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the redirect URI.
+        name: "auth0",
+        tenant: Tenant::Required("TENANT.eu.auth0.com"),
+        hosts: "auth0.com",
+        note: "a Native application with the grant types Device Code and Refresh Token, an API with Allow Offline \
+               Access, and --audience with that API's identifier",
+        source: "https://auth0.com/docs/quickstart/native/device/interactive",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the names of the permission and of the switch.
+        name: "azure-devops",
+        // The number is Azure DevOps' own in every tenant.
+        scope: "499b84ac-1321-427f-aa17-267ca6975798/.default offline_access",
+        note: "an app registration in Entra with the permission for Azure DevOps and \"Allow public client flows\"; \
+               Azure DevOps' own OAuth takes no new apps",
+        source: "https://learn.microsoft.com/azure/devops/integrate/get-started/authentication/oauth",
+        ..ENTRA
+    },
+    Provider {
+        name: "bitbucket",
+        tenant: Tenant::None,
+        server: Server::Endpoints(Endpoints {
+            token: "https://bitbucket.org/site/oauth2/access_token",
+            authorization: "https://bitbucket.org/site/oauth2/authorize",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "bitbucket.org",
+        // Not verified: those of the consumer.
+        scope: "",
+        client: Client::Basic,
+        git_username: "x-token-auth",
+        note: "an OAuth consumer of a workspace, with a callback URL and its secret; there is no device flow",
+        source: "https://developer.atlassian.com/cloud/bitbucket/oauth-2",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the scope, the redirect URI.
+        name: "clerk",
+        tenant: Tenant::Required("NAME.clerk.accounts.dev"),
+        hosts: "clerk.accounts.dev",
+        note: "an OAuth application, public for a client without a secret; the device flow is enabled by Clerk's \
+               support",
+        source: "https://clerk.com/docs/guides/configure/auth-strategies/oauth/how-clerk-implements-oauth",
+        ..USUAL
+    },
+    Provider {
+        name: "cognito",
+        tenant: Tenant::Required("cognito-idp.eu-west-1.amazonaws.com/eu-west-1_POOL"),
+        // Not verified: every scope of the app client is the default, and offline_access is none of Cognito's.
+        scope: "",
+        note: "an app client with the authorization code grant on a user pool with a domain; there is no device flow",
+        source: "https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-refresh-token.html",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the name of the switch.
+        name: "entra",
+        hosts: "login.microsoftonline.com",
+        note: "an app registration with \"Allow public client flows\" for the device flow, and --scope with the API's \
+               own scopes",
+        source: "https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code",
+        ..ENTRA
+    },
+    Provider {
+        name: "forgejo",
+        tenant: Tenant::Required("codeberg.org"),
+        hosts: "codeberg.org",
+        note: "an OAuth2 application (Settings, Applications); clear \"Confidential Client\" for a client without a \
+               secret; there is no device flow",
+        source: "https://forgejo.org/docs/latest/user/oauth2-provider",
+        ..GITEA
+    },
+    Provider {
+        name: "gitea",
+        tenant: Tenant::Required("gitea.com"),
+        hosts: "gitea.com",
+        note: "an OAuth2 application (Settings, Applications); clear \"Confidential Client\" for a client without a \
+               secret; there is no device flow",
+        source: "https://docs.gitea.com/development/oauth2-provider",
+        ..GITEA
+    },
+    Provider {
+        name: "github",
+        tenant: Tenant::Default("github.com"),
+        server: Server::Endpoints(Endpoints {
+            token: "https://{}/login/oauth/access_token",
+            authorization: "https://{}/login/oauth/authorize",
+            device_authorization: "https://{}/login/device/code",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "github.com",
+        // A GitHub App's tokens have permissions instead.
+        scope: "",
+        // Not verified.
+        redirect: Redirect::AnyPort,
+        git_username: "x-access-token",
+        note: "a GitHub App (an OAuth App gives no refresh token) with \"Enable Device Flow\" and, under Optional \
+               Features, \"User-to-server token expiration\"",
+        source: "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens",
+        ..USUAL
+    },
+    Provider {
+        name: "gitlab",
+        tenant: Tenant::Default("gitlab.com"),
+        // Whether the metadata names the device authorization endpoint is not documented.
+        server: Server::Endpoints(Endpoints {
+            token: "https://{}/oauth/token",
+            authorization: "https://{}/oauth/authorize",
+            device_authorization: "https://{}/oauth/authorize_device",
+            revocation: "https://{}/oauth/revoke",
+            userinfo: "https://{}/oauth/userinfo",
+        }),
+        hosts: "gitlab.com",
+        // What git needs, as in git-credential-oauth.
+        scope: "read_repository write_repository",
+        git_username: "oauth2",
+        note: "an application with the scopes that are asked for; clear \"Confidential\" for a client without a secret; \
+               the device flow needs GitLab 17.1",
+        source: "https://docs.gitlab.com/api/oauth2/",
+        ..USUAL
+    },
+    Provider {
+        name: "google",
+        tenant: Tenant::None,
+        server: Server::Issuer("https://accounts.google.com"),
+        hosts: "accounts.google.com",
+        // offline_access is none of Google's.
+        scope: "openid email",
+        client: Client::Post,
+        // An installed app gets a refresh token without these. Not verified: a web client at the first consent alone; the
+        // 7 days.
+        authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
+        redirect: Redirect::AnyPort,
+        note: "a client of the type Desktop app, or TVs and Limited Input devices for --device (few scopes), with its \
+               secret; while the app is in testing its refresh tokens live for 7 days",
+        source: "https://developers.google.com/identity/protocols/oauth2/limited-input-device",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the note.
+        name: "keycloak",
+        tenant: Tenant::Required("sso.example/realms/REALM"),
+        note: "a client with \"OAuth 2.0 Device Authorization Grant\" for --device; without the scope offline_access \
+               the refresh token ends with the session",
+        source: "https://www.keycloak.org/securing-apps/oidc-layers",
+        ..USUAL
+    },
+    Provider {
+        // Not verified: the redirect URI, the names of the grant types.
+        name: "okta",
+        tenant: Tenant::Required("dev-1.okta.com"),
+        hosts: "okta.com",
+        note: "a Native app with the grant types Device Authorization and Refresh Token",
+        source: "https://developer.okta.com/docs/guides/refresh-tokens/refresh-token-rotation/",
+        ..USUAL
+    },
+    Provider {
+        name: "salesforce",
+        tenant: Tenant::Default("login.salesforce.com"),
+        // As clients in the field have them. Not verified: its device flow is older than RFC 8628 and other.
+        server: Server::Endpoints(Endpoints {
+            token: "https://{}/services/oauth2/token",
+            authorization: "https://{}/services/oauth2/authorize",
+            revocation: "https://{}/services/oauth2/revoke",
+            userinfo: "https://{}/services/oauth2/userinfo",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "salesforce.com",
+        scope: "api refresh_token",
+        note: "a connected app or external client app with the scopes api and refresh_token; its device flow is not \
+               that of RFC 8628",
+        source: "https://help.salesforce.com/apex/HTViewHelpDoc?id=remoteaccess_oauth_refresh_token_flow.htm",
+        ..USUAL
+    },
+    Provider {
+        name: "slack",
+        tenant: Tenant::Default("slack.com"),
+        // A login's user token is nested in `authed_user`, a refresh's is not.
+        server: Server::Endpoints(Endpoints {
+            token: "https://{}/api/oauth.v2.access",
+            authorization: "https://{}/oauth/v2/authorize",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "slack.com",
+        scope: "",
+        client: Client::Post,
+        // Not verified; nor that rotation cannot be turned off again.
+        redirect: Redirect::Nowhere,
+        note: "an app with token rotation, which cannot be turned off again; import the refresh token of its \
+               installation: --refresh-token-stdin",
+        source: "https://docs.slack.dev/authentication/using-token-rotation",
+        ..USUAL
+    },
+    Provider {
+        name: "supabase",
+        tenant: Tenant::Required("PROJECT.supabase.co"),
+        server: Server::Issuer("https://{}/auth/v1"),
+        hosts: "supabase.co",
+        // Not verified: a refresh token comes with every grant.
+        scope: "",
+        note: "the OAuth 2.1 server of the project (Authentication, OAuth Server) and a client there; there is no \
+               device flow",
+        source: "https://supabase.com/docs/guides/auth/oauth-server/oauth-flows",
+        ..USUAL
+    },
+    Provider {
+        name: "zoom",
+        tenant: Tenant::Default("zoom.us"),
+        server: Server::Endpoints(Endpoints {
+            token: "https://{}/oauth/token",
+            authorization: "https://{}/oauth/authorize",
+            device_authorization: "https://{}/oauth/devicecode",
+            // As clients in the field have it.
+            revocation: "https://{}/oauth/revoke",
+            ..NO_ENDPOINTS
+        }),
+        hosts: "zoom.us",
+        // Not verified: those of the app.
+        scope: "",
+        client: Client::Basic,
+        note: "a private app with its secret, for which Zoom's support has enabled the device flow",
+        source: "https://developers.zoom.us/blog/device-authorization",
+        ..USUAL
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::metadata::endpoint_url;
+    use super::*;
+
+    fn addresses(provider: &Provider) -> Vec<&'static str> {
+        match provider.server {
+            Server::Issuer(issuer) => vec![issuer],
+            Server::Endpoints(endpoints) => vec![
+                endpoints.token,
+                endpoints.authorization,
+                endpoints.device_authorization,
+                endpoints.revocation,
+                endpoints.userinfo,
+            ],
+        }
+    }
+
+    #[test]
+    fn every_row_is_complete_and_found_by_its_name_alone() {
+        for provider in PROVIDERS {
+            let name = provider.name;
+            assert!(std::ptr::eq(named(name).unwrap(), provider), "{name}");
+            assert!(provider.source.starts_with("https://") && !provider.note.is_empty(), "{name}");
+            let tenant = match provider.tenant {
+                Tenant::None => "",
+                Tenant::Required(tenant) | Tenant::Default(tenant) => tenant,
+            };
+            assert!(provider.tenant == Tenant::None || is_tenant(tenant), "{name}");
+            for address in addresses(provider).into_iter().filter(|address| !address.is_empty()) {
+                assert_eq!(address.contains("{}"), provider.tenant != Tenant::None, "{name} {address}");
+                assert!(endpoint_url(&expand(address, tenant)).unwrap().is_secure, "{name} {address}");
+            }
+        }
+        assert!(PROVIDERS.is_sorted_by(|one, other| one.name < other.name));
+        assert_eq!(named(""), None);
+    }
+
+    #[test]
+    fn a_tenant_is_a_name_or_a_host_and_nothing_that_leads_elsewhere() {
+        let template = "https://{}/token";
+        for (tenant, address) in [
+            ("ghe.example", "https://ghe.example/token"),
+            ("https://ghe.example:8443", "https://ghe.example:8443/token"),
+            ("http://localhost:8080/realms/r", "http://localhost:8080/realms/r/token"),
+            ("[::1]:9", "https://[::1]:9/token"),
+        ] {
+            assert!(is_tenant(tenant));
+            assert_eq!(expand(template, tenant), address);
+        }
+        assert_eq!(expand("https://as.example/{}/token", "http://t"), "https://as.example/t/token");
+        for tenant in
+            ["", "https://", "/x", "a//b", "a@b", "a?b", "a#b", "a b", "a\\b", "ftp://a", "ä", "a%2fb"]
+        {
+            assert!(!is_tenant(tenant), "{tenant}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_s_host_tells_its_row() {
+        for (issuer, name) in [
+            ("https://accounts.google.com", Some("google")),
+            ("https://dev-1.okta.com/oauth2/default", Some("okta")),
+            ("https://x.eu.auth0.com/", Some("auth0")),
+            ("https://github.com", Some("github")),
+            ("https://evilokta.com", None),
+            ("https://okta.com.evil.example", None),
+            ("https://issuer.example", None),
+            ("accounts.google.com", None),
+        ] {
+            assert_eq!(of_issuer(issuer).map(|provider| provider.name), name, "{issuer}");
+        }
+    }
+}
