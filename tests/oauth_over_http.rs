@@ -106,6 +106,32 @@ fn metadata_is_found_in_the_last_place_too() {
     );
 }
 
+/// RFC 8414 knows no userinfo endpoint, and OpenID Connect Discovery no revocation endpoint: some servers keep to that.
+#[test]
+fn what_one_metadata_document_lacks_is_taken_from_the_other_of_the_same_server() {
+    let oauth = r#"{"issuer":"BASE","token_endpoint":"BASE/token","revocation_endpoint":"BASE/revoke"}"#;
+    let openid = r#"{"issuer":"BASE","token_endpoint":"BASE/token","userinfo_endpoint":"BASE/me"}"#;
+    let elsewhere = r#"{"issuer":"BASE","token_endpoint":"BASE/other","userinfo_endpoint":"BASE/me"}"#;
+    let stranger = r#"{"issuer":"https://other.example","token_endpoint":"https://other.example/token"}"#;
+    for (second, userinfo) in [
+        ((200, openid), Some("/me")),
+        ((200, elsewhere), None),
+        ((200, stranger), None),
+        ((404, ""), None),
+        ((0, ""), None),
+    ] {
+        let (base, server) = serve(&[(200, oauth), second]);
+        let found = discovery::discover(&client(), &base, PATIENCE).unwrap();
+        assert_eq!(found.revocation_endpoint, Some(format!("{base}/revoke")), "{second:?}");
+        assert_eq!(found.userinfo_endpoint, userinfo.map(|path| format!("{base}{path}")), "{second:?}");
+        assert_eq!(server.join().unwrap().len(), 2);
+    }
+    let both = r#"{"issuer":"BASE","token_endpoint":"BASE/token","revocation_endpoint":"BASE/r","userinfo_endpoint":"BASE/me"}"#;
+    let (base, server) = serve(&[(200, both)]);
+    discovery::discover(&client(), &base, PATIENCE).unwrap();
+    assert_eq!(server.join().unwrap().len(), 1, "nothing is missing");
+}
+
 #[test]
 fn discovery_fails_by_what_mends_it() {
     let other = r#"{"issuer":"https://other.example","token_endpoint":"https://other.example/token"}"#;

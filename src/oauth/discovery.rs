@@ -12,7 +12,7 @@ const HINT: &str = "name the endpoints instead: onegrant login --token-endpoint 
                     --device-authorization-endpoint URL --client-id ID";
 
 /// Asks for the metadata of `issuer` in each of the places where it may stand, and returns the first that is of
-/// this issuer. `timeout` bounds all requests together.
+/// this issuer, with what it lacks and another place tells. `timeout` bounds all requests together.
 ///
 /// A server that cannot be reached, or is in trouble, is a temporary failure; an issuer without metadata, or
 /// with that of another issuer, is one of usage.
@@ -20,17 +20,32 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
     let mut refused = None;
+    let mut found: Option<Metadata> = None;
     let mut is_troubled = false;
     let mut places = Vec::new();
     for url in candidates(issuer)? {
         let left = timeout.saturating_sub(began.elapsed());
-        let reply = ask(client, &Request::get(&url, None), left, &what)?;
+        if found.as_ref().is_some_and(Metadata::is_complete) {
+            break;
+        }
+        let reply = match ask(client, &Request::get(&url, None), left, &what) {
+            Err(_) if found.is_some() => break,
+            reply => reply?,
+        };
         is_troubled |= matches!(reply.status, 429 | 500..);
         match read(issuer, &reply) {
-            Discovered::Metadata(metadata) => return Ok(*metadata),
+            Discovered::Metadata(metadata) => {
+                found = Some(match found {
+                    Some(found) => found.completed_by(*metadata),
+                    None => *metadata,
+                });
+            }
             Discovered::Refused(failure) => refused = refused.or(Some(failure)),
             Discovered::Nothing(why) => places.push(format!("{url} ({why})")),
         }
+    }
+    if let Some(metadata) = found {
+        return Ok(metadata);
     }
     if let Some(failure) = refused {
         return Err(failure);

@@ -172,6 +172,30 @@ pub struct Metadata {
     pub grant_types_supported: Vec<String>,
 }
 
+impl Metadata {
+    /// Whether nothing is missing that the server's other document may tell: RFC 8414 knows no userinfo endpoint, and OpenID
+    /// Connect Discovery no revocation endpoint.
+    pub fn is_complete(&self) -> bool {
+        self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
+    }
+
+    /// With what the server's other document tells beyond this one.
+    pub fn completed_by(self, other: Self) -> Self {
+        if other.issuer != self.issuer || other.token_endpoint != self.token_endpoint {
+            return self;
+        }
+        Self {
+            authorization_endpoint: self.authorization_endpoint.or(other.authorization_endpoint),
+            device_authorization_endpoint: self
+                .device_authorization_endpoint
+                .or(other.device_authorization_endpoint),
+            revocation_endpoint: self.revocation_endpoint.or(other.revocation_endpoint),
+            userinfo_endpoint: self.userinfo_endpoint.or(other.userinfo_endpoint),
+            ..self
+        }
+    }
+}
+
 /// What an answer to a metadata request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovered {
