@@ -185,6 +185,11 @@ pub struct Login {
     #[argh(option, arg_name = "N", from_str_fn(port))]
     pub redirect_port: Option<u16>,
 
+    /// the redirect URI exactly as the server has registered it: http:// and 127.0.0.1, [::1] or localhost, with a
+    /// port or without (default: http://127.0.0.1/callback and a free port)
+    #[argh(option, arg_name = "URI", from_str_fn(non_empty))]
+    pub redirect_uri: Option<String>,
+
     /// print the address alone, and open no browser
     #[argh(switch)]
     pub no_open: bool,

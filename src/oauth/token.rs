@@ -3,12 +3,13 @@
 use super::proof::prove;
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::http::{Client, Outcome};
+use crate::protocol::authorization::Authorization;
 use crate::protocol::device::{PollAnswer, read_poll};
-use crate::protocol::token::{Answer, classify, device_token_request, refresh_request};
+use crate::protocol::token::{Answer, classify, code_token_request, device_token_request, refresh_request};
 use crate::protocol::{Reply, Request};
 use std::time::Duration;
 
-/// Spends refresh tokens and polls for device grants.
+/// Spends refresh tokens, exchanges authorization codes, and polls for device grants.
 pub struct TokenEndpoint<'a> {
     client: &'a Client,
 }
@@ -55,6 +56,26 @@ impl<'a> TokenEndpoint<'a> {
         match self.reply(&request, timeout) {
             Ok(reply) => read_poll(&request, &reply, now),
             Err(answer) => PollAnswer::Other(*answer),
+        }
+    }
+
+    /// Exchanges an authorization code, once (RFC 6749 section 4.1.3).
+    pub fn exchange(
+        &self,
+        authorization: &Authorization,
+        document: &Document,
+        code: &Secret,
+        timeout: Duration,
+        now: UnixSeconds,
+    ) -> Answer {
+        let (redirect_uri, code_verifier) = (authorization.redirect_uri(), authorization.code_verifier());
+        let request = match prove(document) {
+            Ok(proof) => code_token_request(document, code, redirect_uri, code_verifier, &proof),
+            Err(failure) => return Answer::Impossible(failure),
+        };
+        match self.reply(&request, timeout) {
+            Ok(reply) => classify(&request, &reply, now),
+            Err(answer) => *answer,
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Nothing here does I/O or asks a clock; instants are passed in. Parameter names are those of the RFCs.
 
+pub mod authorization;
 pub mod claims;
 pub mod client;
 pub mod device;
 pub mod id_token;
+pub mod loopback;
 pub mod metadata;
 pub mod revocation;
 pub mod token;

@@ -49,6 +49,22 @@ pub fn device_token_request(document: &Document, device_code: &Secret, proof: &P
     token_request(document, parameters, proof)
 }
 
+/// An authorization code with what proves that this client asked for it (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+pub fn code_token_request(
+    document: &Document,
+    code: &Secret,
+    redirect_uri: &str,
+    code_verifier: &Secret,
+    proof: &Proof,
+) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", "authorization_code");
+    parameters.push_secret("code", code);
+    parameters.push("redirect_uri", redirect_uri);
+    parameters.push_secret("code_verifier", code_verifier);
+    token_request(document, parameters, proof)
+}
+
 fn token_request(document: &Document, parameters: Parameters, proof: &Proof) -> Request {
     let mut request = Request::post(&document.token_endpoint, parameters, document, proof);
     request.parameters.push_configured(document);
