@@ -90,7 +90,7 @@ pub enum Command {
             object a line: what a person is asked to do, then the result.",
     error_code(0, "the grant is stored"),
     error_code(2, "usage or configuration, or the server refuses this client or scope"),
-    error_code(3, "the person or the server said no, or the code has expired"),
+    error_code(3, "the person or the server said no, or nobody answered in time"),
     error_code(4, "temporary: try again"),
     error_code(5, "the store cannot be written; nobody was asked for anything")
 )]

@@ -150,14 +150,15 @@ impl<'a> Authorization<'a> {
         if Secret::new(state).sha256() != self.state.sha256() {
             return Response::Foreign("it answers another login (its state is not this one's)");
         }
-        if let Err(failure) = self.check_issuer(get("iss")) {
-            return Response::Refused(failure);
-        }
-        match (get("error"), get("code")) {
+        let response = match (get("error"), get("code")) {
             (Some(error), _) => Response::Refused(self.refusal(error, get("error_description"))),
             (None, Some(code)) if is_visible_ascii(code) => Response::Granted(Secret::new(code)),
-            (None, Some(_)) => Response::Foreign("its code holds control characters"),
-            (None, None) => Response::Foreign("it holds neither a code nor an error"),
+            (None, Some(_)) => return Response::Foreign("its code holds control characters"),
+            (None, None) => return Response::Foreign("it holds neither a code nor an error"),
+        };
+        match self.check_issuer(get("iss")) {
+            Ok(()) => response,
+            Err(failure) => Response::Refused(failure),
         }
     }
 

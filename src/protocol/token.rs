@@ -345,6 +345,17 @@ mod tests {
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
+        let verifier = Secret::new("ver");
+        let redirect_uri = "http://127.0.0.1:7/callback";
+        let exchange =
+            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
+        assert_eq!(
+            exchange.parameters.encode().expose(),
+            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=ver\
+             &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
+             &refresh_token=x&tenant=t+1"
+        );
+        assert_eq!(exchange.shown("no c-ver"), "no [secret]-[secret]");
         let poll = device_token_request(&document, &Secret::new("dc"), &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));
