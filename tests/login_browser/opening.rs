@@ -31,8 +31,11 @@ fn browser_is_given_the_address_as_one_argument_and_none_of_our_streams() {
     let home = Home::new();
     let program = recorder(&home, "browser", "echo noise; echo noise >&2");
     let mut command = login(&home, &server, &["--param", "x=$(touch pwned);`touch pwned`'\"&|"]);
-    command.env("PATH", PATH).env("BROWSER", format!("/does/not/exist:{} --new %s", program.display()));
-    let (process, address) = start(&mut command);
+    command
+        .env("PATH", PATH)
+        .env("BROWSER", format!("/does/not/exist:/bin/false:{} --new %s", program.display()));
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (process, address) = start(command.stdin(reader));
     wait_for("the browser", || record(&program).exists());
     let recorded = fs::read_to_string(record(&program)).unwrap();
     assert_eq!(recorded, format!("--new\n{address}\n/dev/null\n/dev/null\n"));

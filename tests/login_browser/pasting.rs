@@ -120,6 +120,9 @@ fn what_is_pasted_wrongly_is_told_and_the_browser_wins() {
     }
     // The end of the input is not the end of the login.
     terminal.keyboard.write_all(b"\x04").unwrap();
+    for _ in 0..20 {
+        assert_eq!(get(&callback.replace("/callback?", "/else?")).status, 404);
+    }
     assert_eq!(get(&callback).status, 200);
     assert_eq!(finish(child, &terminal), 0, "{}", terminal.screen());
     assert_eq!((server.counts().token_requests, server.counts().unexpected), (1, 0));

@@ -3,6 +3,7 @@
 use super::page::{Page, answer, status_alone};
 use super::terminal::Terminal;
 use crate::error::{Failure, Kind, describe};
+use crate::grant::Secret;
 use crate::protocol::authorization::{Authorization, Response};
 use crate::protocol::loopback::{HEAD_LIMIT, Host, Received, RedirectUri, read};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,8 +36,8 @@ pub struct Listener {
 
 /// What came next.
 pub enum Event {
-    /// The answer to somebody's request, or something that only looks like it.
-    Answered(Response),
+    /// The answer of the server: its code, or why there will be none.
+    Answered(Result<Secret, Failure>),
     /// Something was typed at the terminal.
     Typed,
     /// Nothing that matters.
@@ -90,12 +91,12 @@ impl Listener {
         // From the newest to the oldest, so that the numbers of those that are left stay what they are.
         for number in ready.connections.into_iter().rev() {
             let Some(connection) = self.connections.get_mut(number) else { continue };
-            let (response, is_over) = connection.advance(&self.path, authorization);
+            let (answer, is_over) = connection.advance(&self.path, authorization);
             if is_over {
                 self.connections.remove(number);
             }
-            if let Some(response) = response {
-                return Event::Answered(response);
+            if let Some(answer) = answer {
+                return Event::Answered(answer);
             }
         }
         for number in ready.sockets {
@@ -202,7 +203,11 @@ impl Connection {
     }
 
     /// Reads what is there and answers a request that is whole. Says whether the connection is over.
-    fn advance(&mut self, path: &str, authorization: &Authorization) -> (Option<Response>, bool) {
+    fn advance(
+        &mut self,
+        path: &str,
+        authorization: &Authorization,
+    ) -> (Option<Result<Secret, Failure>>, bool) {
         let mut buffer = [0; 4096];
         let mut is_over = false;
         while !is_over {
@@ -223,16 +228,14 @@ impl Connection {
         if self.is_answered {
             return (None, is_over);
         }
-        let (response, bytes) = match read(&self.received) {
+        let (outcome, bytes) = match read(&self.received) {
             Received::Partial => return (None, is_over),
             Received::Get { path: asked_for, query } if asked_for == path => {
-                let response = authorization.read(query);
-                let bytes = match &response {
-                    Response::Granted(_) => answer(200, Page::Granted),
-                    Response::Refused(_) => answer(200, Page::Refused),
-                    Response::Foreign(_) => answer(400, Page::Foreign),
-                };
-                (Some(response), bytes)
+                match authorization.read(query) {
+                    Response::Granted(code) => (Some(Ok(code)), answer(200, Page::Granted)),
+                    Response::Refused(failure) => (Some(Err(failure)), answer(200, Page::Refused)),
+                    Response::Foreign(_) => (None, answer(400, Page::Foreign)),
+                }
             }
             Received::Get { .. } => (None, status_alone(404)),
             Received::Refused(status) => (None, status_alone(status)),
@@ -241,6 +244,6 @@ impl Connection {
         let is_written = self.stream.write_all(&bytes).and_then(|()| self.stream.shutdown(Shutdown::Write));
         self.is_answered = true;
         self.received.clear();
-        (response, is_over || is_written.is_err())
+        (outcome, is_over || is_written.is_err())
     }
 }

@@ -134,9 +134,8 @@ impl Race {
             }
             let pause = self.browser.as_ref().and_then(Browser::pause).map_or(left, |pause| pause.min(left));
             match self.listener.next(self.terminal.as_ref(), authorization, pause) {
-                Event::Answered(Response::Granted(code)) => return Ok(code),
-                Event::Answered(Response::Refused(failure)) => return Err(failure),
-                Event::Answered(Response::Foreign(_)) | Event::Nothing => {}
+                Event::Answered(answer) => return answer,
+                Event::Nothing => {}
                 Event::Typed => {
                     if let Some(code) = self.typed(authorization)? {
                         return Ok(code);
