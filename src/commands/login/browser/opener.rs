@@ -33,7 +33,8 @@ impl Browser {
 
     /// Starts the first of the programs that can be started.
     fn start_next(&mut self) {
-        while let (None, Some(command)) = (&self.running, self.commands.pop_front()) {
+        while self.running.is_none() {
+            let Some(command) = self.commands.pop_front() else { return };
             let [program, arguments @ ..] = command.as_slice() else { continue };
             // Its own group: Ctrl-C here is not meant for it.
             let started = Command::new(program)
