@@ -91,7 +91,7 @@ pub enum Command {
             object a line: what a person is asked to do, then the result.",
     error_code(0, "the grant is stored"),
     error_code(2, "usage or configuration, or the server refuses this client or scope"),
-    error_code(3, "the person or the server said no, or the code has expired"),
+    error_code(3, "the person or the server said no, or nobody answered in time"),
     error_code(4, "temporary: try again"),
     error_code(5, "the store cannot be written; nobody was asked for anything")
 )]
@@ -190,6 +190,11 @@ pub struct Login {
     /// the loopback port that the browser comes back to, where the server was told one (default: any free one)
     #[argh(option, arg_name = "N", from_str_fn(port))]
     pub redirect_port: Option<u16>,
+
+    /// the redirect URI exactly as the server has registered it: http:// and 127.0.0.1, [::1] or localhost, with a
+    /// port or without (default: http://127.0.0.1/callback and a free port)
+    #[argh(option, arg_name = "URI", from_str_fn(non_empty))]
+    pub redirect_uri: Option<String>,
 
     /// print the address alone, and open no browser
     #[argh(switch)]

@@ -311,6 +311,9 @@ pub struct Document {
     /// The one loopback port that the server lets an authorization response go to; none: any (RFC 8252 section 7.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_port: Option<u16>,
+    /// The loopback redirect URI as the server has registered it; none: `http://127.0.0.1/callback` with any port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_uri: Option<String>,
     /// How the client asks for the next access token in its own name; none where a refresh token does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<ClientGrant>,
@@ -389,6 +392,7 @@ impl Document {
             audience: None,
             parameters: BTreeMap::new(),
             redirect_port: None,
+            redirect_uri: None,
             grant: None,
             git_hosts: Vec::new(),
             git_username: None,

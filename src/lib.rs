@@ -20,8 +20,9 @@
 //!
 //! The library is there for the binary and its tests: its items are no interface, and change with any version.
 //!
-//! RFC 6749 (OAuth 2.0), 6750 (bearer tokens), 7009 (revocation), 8414 (metadata), 8628 (device grant), 8707 (resource
-//! indicators), 9700 (best current practice); OpenID Connect Core and Discovery.
+//! RFC 6749 (OAuth 2.0), 6750 (bearer tokens), 7009 (revocation), 7636 (PKCE), 8252 (native apps), 8414 (metadata), 8628
+//! (device grant), 8707 (resource indicators), 9126 (pushed requests), 9207 (issuer of an answer), 9700 (best current
+//! practice); OpenID Connect Core and Discovery.
 
 pub mod arguments;
 pub mod cli;

@@ -161,12 +161,15 @@ fn a_server_in_trouble_between_polls_is_asked_again() {
 
 #[test]
 fn no_and_too_late_end_it_and_nothing_is_stored() {
-    let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\nhint: \
-                  onegrant login   # and confirm it this time\n";
-    let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: \
-                   onegrant login\n";
+    let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\nhint: AGAIN   # and agree \
+                  this time\n";
+    let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: AGAIN\n";
+    let again = |server: &AuthorizationServer| {
+        format!("onegrant login {} --client-id {}", server.issuer(), server.client_id())
+    };
     for (is_denied, text) in [(true, denied), (false, expired)] {
         let server = server(|_| {});
+        let text = text.replace("AGAIN", &again(&server));
         let home = Home::new();
         let process = Process::start(&mut login(&home, &server, &[]));
         let code = user_code(&process);
@@ -181,7 +184,7 @@ fn no_and_too_late_end_it_and_nothing_is_stored() {
     let home = Home::new();
     let ran = run(&mut login(&home, &server, &[]));
     assert_eq!(ran.code, 3);
-    assert!(ran.stderr.ends_with(expired), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with(&expired.replace("AGAIN", &again(&server))), "{}", ran.stderr);
     assert_eq!(home.names(), Vec::<String>::new());
 }
 

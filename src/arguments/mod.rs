@@ -412,7 +412,7 @@ mod tests {
         let (_, command) = run("login --device --client-id=id --client-secret-file - --client-auth basic \
              --scope=openid --resource https://a --resource=https://b --audience aud --param a=b=c --param d= \
              --token-endpoint t --authorization-endpoint a --device-authorization-endpoint d \
-             --revocation-endpoint r --userinfo-endpoint u --redirect-port 8080 --no-open --git-host g:1 --git-host=h --json https://issuer");
+             --revocation-endpoint r --userinfo-endpoint u --redirect-port 8080 --redirect-uri http://localhost/cb --no-open --git-host g:1 --git-host=h --json https://issuer");
         let text = |text: &str| Some(text.to_owned());
         let parameter =
             |name: &str, value: &str| Parameter { name: name.to_owned(), value: value.to_owned() };
@@ -420,6 +420,7 @@ mod tests {
             issuer: text("https://issuer"),
             device: true,
             redirect_port: Some(8080),
+            redirect_uri: Some("http://localhost/cb".to_owned()),
             no_open: true,
             client_id: text("id"),
             client_secret_file: Some(Input::Stdin),

@@ -1,6 +1,7 @@
 //! Protocol messages carried over HTTP: what [`crate::protocol`] builds is sent by [`crate::http`], and what
 //! comes back is read. No loops and no decisions but the order of the places where metadata may stand.
 
+pub mod authorization;
 pub mod device;
 pub mod discovery;
 mod proof;

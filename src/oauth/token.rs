@@ -5,9 +5,10 @@ use super::subject_token::subject_token;
 use crate::error::Failure;
 use crate::grant::{ClientGrant, Credential, Document, Secret, UnixSeconds};
 use crate::http::{Client, Outcome};
+use crate::protocol::authorization::Authorization;
 use crate::protocol::device::{PollAnswer, read_poll};
 use crate::protocol::token::{
-    Answer, classify, client_credentials_request, device_token_request, refresh_request,
+    Answer, classify, client_credentials_request, code_token_request, device_token_request, refresh_request,
     token_exchange_request,
 };
 use crate::protocol::{Reply, Request};
@@ -85,6 +86,26 @@ impl<'a> TokenEndpoint<'a> {
         match self.reply(&request, timeout) {
             Ok(reply) => read_poll(&request, &reply, now),
             Err(answer) => PollAnswer::Other(*answer),
+        }
+    }
+
+    /// Exchanges an authorization code, once (RFC 6749 section 4.1.3).
+    pub fn exchange(
+        &self,
+        authorization: &Authorization,
+        document: &Document,
+        code: &Secret,
+        timeout: Duration,
+        now: UnixSeconds,
+    ) -> Answer {
+        let (redirect_uri, code_verifier) = (authorization.redirect_uri(), authorization.code_verifier());
+        let request = match prove(document, now) {
+            Ok(proof) => code_token_request(document, code, redirect_uri, code_verifier, &proof),
+            Err(failure) => return Answer::Impossible(failure),
+        };
+        match self.reply(&request, timeout) {
+            Ok(reply) => classify(&request, &reply, now),
+            Err(answer) => *answer,
         }
     }
 

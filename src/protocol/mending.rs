@@ -1,30 +1,40 @@
 //! What mends a login that the server refused, by its error code.
 
-/// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5 and
-/// RFC 8707 section 2.
-const HINTS: [(&str, &str); 12] = [
+/// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707
+/// section 2, and OpenID Connect Core section 3.1.2.6. Who and with whom is filled in where nothing is stored yet.
+const HINTS: [(&str, &str); 16] = [
     (
         "invalid_request",
-        "onegrant login --param KEY=VALUE   # a parameter that this server wants, by its documentation",
+        "onegrant login --param KEY=VALUE   # or --redirect-uri: what this server wants, by its documentation",
     ),
     (
         "invalid_client",
-        "onegrant login --client-id ID --client-secret-file FILE   # and --client-auth basic or post, as the server wants it",
+        "onegrant login --client-secret-file FILE   # and --client-auth basic or post, as this server wants it",
     ),
     ("invalid_grant", "onegrant login"),
     (
         "unauthorized_client",
-        "onegrant login --browser   # or --device: whichever the server lets this client do",
+        "onegrant login --device   # or --browser: whichever the server lets this client do",
     ),
     ("unsupported_grant_type", "onegrant login --browser   # or --device: whichever this server knows"),
-    ("unsupported_response_type", "onegrant login --device   # this server gives no codes to a browser"),
+    (
+        "unsupported_response_type",
+        "onegrant login --device   # this server gives this client no codes by a browser",
+    ),
     ("invalid_scope", "onegrant login --scope \"A B\"   # what this server lets this client ask for"),
     ("invalid_target", "onegrant login --resource URI   # or --audience: an API that this server knows"),
-    ("access_denied", "onegrant login   # and confirm it this time"),
+    ("access_denied", "onegrant login   # and agree this time"),
     ("expired_token", "onegrant login"),
     ("server_error", "onegrant login   # once more, a little later"),
     ("temporarily_unavailable", "onegrant login   # once more, a little later"),
+    ("login_required", LOOK),
+    ("interaction_required", LOOK),
+    ("consent_required", LOOK),
+    ("account_selection_required", LOOK),
 ];
+
+/// For errors after which a person has to be asked again.
+const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
 
 /// The command that mends a login refused with this error code; none for one that no RFC knows.
 pub fn login_hint(error: &str) -> Option<&'static str> {
@@ -43,7 +53,7 @@ mod tests {
             of_codes.into_iter().chain(["invalid_scope", "server_error", "temporarily_unavailable"]);
         let of_tokens = ["invalid_client", "invalid_grant", "unsupported_grant_type"];
         let of_devices = ["access_denied", "expired_token"];
-        for error in of_codes.chain(of_tokens).chain(of_devices).chain(["invalid_target"]) {
+        for error in of_codes.chain(of_tokens).chain(of_devices).chain(["invalid_target", "login_required"]) {
             assert_ne!(login_hint(error), None, "{error}");
         }
         assert_eq!(login_hint("INVALID_GRANT"), Some("onegrant login"));

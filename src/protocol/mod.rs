@@ -3,10 +3,12 @@
 //! Nothing here does I/O or asks a clock; instants are passed in. Parameter names are those of the RFCs.
 
 pub mod assertion;
+pub mod authorization;
 pub mod claims;
 pub mod client;
 pub mod device;
 pub mod id_token;
+pub mod loopback;
 pub mod mending;
 pub mod metadata;
 pub mod providers;

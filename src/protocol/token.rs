@@ -79,6 +79,22 @@ pub fn device_token_request(document: &Document, device_code: &Secret, proof: &P
     token_request(document, parameters, proof)
 }
 
+/// An authorization code with what proves that this client asked for it (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+pub fn code_token_request(
+    document: &Document,
+    code: &Secret,
+    redirect_uri: &str,
+    code_verifier: &Secret,
+    proof: &Proof,
+) -> Request {
+    let mut parameters = Parameters::default();
+    parameters.push("grant_type", "authorization_code");
+    parameters.push_secret("code", code);
+    parameters.push("redirect_uri", redirect_uri);
+    parameters.push_secret("code_verifier", code_verifier);
+    token_request(document, parameters, proof)
+}
+
 fn token_request(document: &Document, parameters: Parameters, proof: &Proof) -> Request {
     let mut request = Request::post(&document.token_endpoint, parameters, document, proof);
     request.parameters.push_configured(document);
@@ -377,6 +393,17 @@ mod tests {
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
+        let verifier = Secret::new("ver");
+        let redirect_uri = "http://127.0.0.1:7/callback";
+        let exchange =
+            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
+        assert_eq!(
+            exchange.parameters.encode().expose(),
+            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=ver\
+             &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
+             &refresh_token=x&tenant=t+1"
+        );
+        assert_eq!(exchange.shown("no c-ver"), "no [secret]-[secret]");
         let poll = device_token_request(&document, &Secret::new("dc"), &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));

@@ -71,11 +71,16 @@ pub fn close_inherited() {
     }
 }
 
+/// Bytes that nobody can guess.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
 /// Sixteen random hexadecimal digits.
 pub fn nonce() -> io::Result<String> {
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    Ok(hexadecimal(&bytes))
+    random::<8>().map(|bytes| hexadecimal(&bytes))
 }
 
 /// This process. What cannot be read (no `/proc`) stays empty, and then nobody concludes anything from it.
@@ -179,6 +184,13 @@ pub fn answers_lock_calls_at_once(path: &Path) -> bool {
     const LOCAL: [i64; 7] =
         [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
     rustix::fs::statfs(path.parent().unwrap_or(path)).is_ok_and(|system| LOCAL.contains(&system.f_type))
+}
+
+/// Has a read from the terminal fail while this process is in the background, where it would stop it.
+pub fn never_stop_for_the_terminal() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTTIN);
+    let _ = signals.thread_block();
 }
 
 /// Has signals go to the other threads of this process: what one of them holds back must not arrive here.

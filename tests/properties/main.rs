@@ -27,7 +27,7 @@ const CASES: u32 = 400;
 const SHRINKING_STEPS: u32 = 2000;
 
 /// What kept inputs may take in the repository.
-const CORPUS_FILES: usize = 200;
+const CORPUS_FILES: usize = 240;
 const CORPUS_BYTES: usize = 200 << 10;
 
 /// Runs the property of `target` on inputs of this shape.
@@ -181,6 +181,55 @@ fn attempt() {
         },
     );
     hold("attempt", body(like(base, prop_oneof![ended, object(value())])).prop_map(String::into_bytes));
+}
+
+#[test]
+fn authorization() {
+    // The state that the property expects, and others.
+    let state =
+        select(&["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE", "AQEB", ""][..]).prop_map(str::to_owned);
+    let issuer = select(&["https://as.example", "https://as.example/", ""][..]).prop_map(str::to_owned);
+    let error = select(
+        &["access_denied", "invalid_request", "invalid_scope", "server_error", "login_required", ""][..],
+    )
+    .prop_map(str::to_owned);
+    let pair = prop_oneof![
+        4 => (Just("state"), state.clone()),
+        2 => (Just("iss"), issuer),
+        2 => (Just("code"), prop_oneof!["[!-~]{0,20}", word()]),
+        2 => (Just("error"), prop_oneof![4 => error, 1 => word()]),
+        1 => (Just("error_description"), word()),
+        1 => (Just("session_state"), word()),
+    ];
+    let pairs = vec(pair, 0..5)
+        .prop_map(|pairs| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish());
+    let before = select(&["", "", "?", "http://127.0.0.1:7/callback?", "/callback?"][..]);
+    let input = prop_oneof![
+        4 => (before, pairs).prop_map(|(before, pairs)| format!("{before}{pairs}")),
+        1 => any::<String>(),
+    ];
+    hold("authorization", input.prop_map(String::into_bytes));
+}
+
+#[test]
+fn loopback() {
+    let method = select(&["GET", "GET", "GET", "HEAD", "POST", "get", ""][..]);
+    let target = prop_oneof![
+        4 => "/[a-z]{0,8}([?][!-~]{0,20})?",
+        1 => "http://(127\\.0\\.0\\.1|\\[::1\\]|x):[0-9]{0,5}[/?]{0,2}[a-z?=&]{0,8}",
+        1 => word(),
+    ];
+    let version = select(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", ""][..]);
+    let end = select(&["\r\n\r\n", "\r\n\r\n", "\n\n", "\r\nhost: x\r\n\r\n", "\r\n", "\r\n\r\nbody"][..]);
+    let request = (method, target, version, end)
+        .prop_map(|(method, target, version, end)| format!("{method} {target} {version}{end}"));
+    let scheme = select(&["http://", "http://", "HTTP://", "https://", "app:/"][..]);
+    let host = select(
+        &["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "[0::1]", "127.0.0.2", "as.example", "[::"][..],
+    );
+    let uri = (scheme, host, "(:[0-9]{0,6})?", "([/?][!-~]{0,12})?")
+        .prop_map(|(scheme, host, port, rest)| format!("{scheme}{host}{port}{rest}"));
+    hold("loopback", prop_oneof![request, uri].prop_map(String::into_bytes));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
+use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url};
 use crate::protocol::providers::{Client, Provider};
 use crate::system::secret::read_secret;
@@ -50,7 +51,7 @@ pub fn gather(
     if !arguments.resource.is_empty() {
         document.resource = arguments.resource.clone();
     }
-    document.redirect_port = arguments.redirect_port.or(document.redirect_port);
+    redirection(&mut document, arguments);
     if !arguments.git_host.is_empty() {
         document.git_hosts = arguments.git_host.clone();
     }
@@ -156,6 +157,8 @@ fn client(
         document.client_secret_env = None;
         document.client_key = None;
         document.client_auth = ClientAuthentication::None;
+        document.redirect_uri = None;
+        document.redirect_port = None;
     }
     if let Some(client_id) = &arguments.client_id {
         document.client_id = client_id.clone();
@@ -189,6 +192,15 @@ fn client(
         document.client_auth = client_auth;
     }
     has_what_it_needs(document)
+}
+
+/// A redirect URI that is given anew leaves nothing of the one before it.
+fn redirection(document: &mut Document, arguments: &cli::Login) {
+    if arguments.redirect_uri.is_some() {
+        document.redirect_uri.clone_from(&arguments.redirect_uri);
+        document.redirect_port = None;
+    }
+    document.redirect_port = arguments.redirect_port.or(document.redirect_port);
 }
 
 fn has_what_it_needs(document: &Document) -> Result<(), Failure> {
@@ -269,11 +281,21 @@ fn check(document: &Document) -> Result<(), Failure> {
     let others = [
         &document.authorization_endpoint,
         &document.device_authorization_endpoint,
+        &document.pushed_authorization_request_endpoint,
         &document.revocation_endpoint,
         &document.userinfo_endpoint,
     ];
     for url in others.into_iter().flatten() {
         endpoint_url(url)?;
     }
-    Ok(())
+    let registered = document.redirect_uri.as_deref().map(RedirectUri::parse).transpose()?;
+    match (registered.and_then(|uri| uri.port), document.redirect_port) {
+        (Some(registered), Some(port)) if registered != port => {
+            let message =
+                format!("cannot use --redirect-port {port}: the redirect URI has the port {registered}");
+            Err(Failure::new(Kind::Usage, message)
+                .hint("give the --redirect-uri without a port, or with this one"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::provider;
 use crate::cli;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
 use crate::system::Place;
 
@@ -15,13 +15,8 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
     let before = document.login.as_ref().map(|login| login.flow);
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
-        let server = match document.known_issuer() {
-            Some(issuer) => printable(issuer),
-            None => format!("--token-endpoint {}", printable(&document.token_endpoint)),
-        };
-        let client = printable(&document.client_id);
-        let command = format!("onegrant login {server} --client-id {client} {option} URL");
-        Err(Failure::new(Kind::Usage, message).hint(provider::advice(document).unwrap_or(command)))
+        let hint = provider::advice(document).unwrap_or_else(|| format!("onegrant login {option} URL"));
+        Err(Failure::new(Kind::Usage, message).hint(hint))
     };
     match asked_for {
         Some(Flow::Device) if !has_device => {

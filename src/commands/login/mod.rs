@@ -54,7 +54,32 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let document = configuration::gather(arguments, &target, before, context)?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
-    log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice))
+    let again = match before {
+        Some(_) => None,
+        None => Some(command(arguments, &document)),
+    };
+    let error = log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice));
+    error.map_err(|error| complete(error, again))
+}
+
+/// The command that begins a login of this client where nothing is stored yet.
+fn command(arguments: &cli::Login, document: &Document) -> String {
+    let server = match &arguments.issuer {
+        Some(issuer) => printable(issuer),
+        None => format!("--token-endpoint {}", printable(&document.token_endpoint)),
+    };
+    format!("onegrant login {server} --client-id {}", printable(&document.client_id))
+}
+
+/// Makes a hint that would log in again do so: a login that failed is not stored, and the next one has to be told as much.
+fn complete(mut error: anyhow::Error, again: Option<String>) -> anyhow::Error {
+    let hint = error.downcast_mut::<Failure>().and_then(|failure| failure.hint.as_mut());
+    if let (Some(hint), Some(again)) = (hint, again)
+        && let Some(rest) = hint.strip_prefix("onegrant login")
+    {
+        *hint = again + rest;
+    }
+    error
 }
 
 /// Gets the grant that the document describes, and stores it.

@@ -152,12 +152,12 @@ pub fn advice(document: &Document) -> Option<String> {
 }
 
 /// Adds that hint where the configuration is wrong and nothing better is known.
-pub fn advise(error: anyhow::Error, advice: Option<String>) -> anyhow::Error {
-    let is_bare = |failure: &Failure| failure.kind == Kind::Usage && failure.hint.is_none();
-    match (error.downcast_ref::<Failure>(), advice) {
-        (Some(failure), Some(advice)) if is_bare(failure) => failure.clone().hint(advice).into(),
-        _ => error,
+pub fn advise(mut error: anyhow::Error, advice: Option<String>) -> anyhow::Error {
+    let failure = error.downcast_mut::<Failure>().filter(|failure| failure.kind == Kind::Usage);
+    if let Some(failure) = failure.filter(|failure| failure.hint.is_none()) {
+        failure.hint = advice;
     }
+    error
 }
 
 #[cfg(test)]

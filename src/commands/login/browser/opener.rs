@@ -1,0 +1,115 @@
+//! Opens an address in a browser, and is not held up by it.
+
+use crate::error::{describe, printable};
+use std::collections::VecDeque;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a program may fail after it was started. One that runs on is the browser itself.
+const FAILURE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often is looked whether it has failed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The opening of an address: programs that are tried one after the other.
+pub struct Browser {
+    commands: VecDeque<Vec<String>>,
+    running: Option<(String, Child, Instant)>,
+    /// Why the last program failed.
+    why: Option<String>,
+}
+
+impl Browser {
+    /// Has the address opened by what `BROWSER` names, else by what this system has for it.
+    pub fn open(address: &str) -> Self {
+        let variable = std::env::var_os("BROWSER").unwrap_or_default();
+        let commands = commands(&variable.to_string_lossy(), address, |path| Path::new(path).is_file());
+        let mut browser = Self { commands, running: None, why: None };
+        browser.start_next();
+        browser
+    }
+
+    /// Starts the first of the programs that can be started.
+    fn start_next(&mut self) {
+        while self.running.is_none() {
+            let Some(command) = self.commands.pop_front() else { return };
+            let [program, arguments @ ..] = command.as_slice() else { continue };
+            // Its own group: Ctrl-C here is not meant for it.
+            let started = Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn();
+            match started {
+                Ok(child) => self.running = Some((program.clone(), child, Instant::now())),
+                Err(error) => self.why = Some(printable(&format!("{program}: {}", describe(&error)))),
+            }
+        }
+    }
+
+    /// Looks whether the program has failed, and tries the next. Tells once why none could open the address.
+    pub fn look_after(&mut self) -> Option<String> {
+        if let Some((program, child, began)) = &mut self.running {
+            match child.try_wait() {
+                Ok(None) if began.elapsed() < FAILURE_LIMIT => {}
+                Ok(Some(status)) if !status.success() => {
+                    self.why = Some(printable(&format!("{program}: {status}")));
+                    self.running = None;
+                    self.start_next();
+                }
+                // It has done its work, or it is the browser.
+                Ok(_) | Err(_) => (self.running, self.why) = (None, None),
+            }
+        }
+        if self.running.is_some() { None } else { self.why.take() }
+    }
+
+    /// When to look again; none where nothing can happen any more.
+    pub fn pause(&self) -> Option<Duration> {
+        self.running.as_ref().map(|_| LOOK)
+    }
+}
+
+/// The programs and their arguments: each entry of `variable` is a command whose `%s` stands for the address, which comes
+/// last where there is none. No shell takes part in it, so that nothing in the address can be taken for a command.
+fn commands(variable: &str, address: &str, is_file: impl Fn(&str) -> bool) -> VecDeque<Vec<String>> {
+    let system = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let variable = if variable.trim().is_empty() { system } else { variable };
+    let entries = variable.split(':').map(str::trim).filter(|entry| !entry.is_empty());
+    let command = |entry: &str| {
+        // A path may hold spaces.
+        let words: Vec<&str> = if is_file(entry) { vec![entry] } else { entry.split_whitespace().collect() };
+        let mut command: Vec<String> = words.iter().map(|word| word.replace("%s", address)).collect();
+        if !words.iter().any(|word| word.contains("%s")) {
+            command.push(address.to_owned());
+        }
+        command
+    };
+    entries.map(command).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browser_is_a_list_of_commands_and_the_address_is_one_argument() {
+        let address = "https://as.example/?a=$(id)&b=;x";
+        let system = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+        let cases: [(&str, &[&[&str]]); 6] = [
+            ("", &[&[system, address]]),
+            (" ", &[&[system, address]]),
+            ("firefox", &[&["firefox", address]]),
+            ("w3m -M %s:lynx", &[&["w3m", "-M", address], &["lynx", address]]),
+            ("/with space/b", &[&["/with space/b", address]]),
+            ("::a  --url=%s", &[&["a", "--url=https://as.example/?a=$(id)&b=;x"]]),
+        ];
+        for (variable, wanted) in cases {
+            assert_eq!(commands(variable, address, |path| path == "/with space/b"), wanted, "{variable}");
+        }
+    }
+}

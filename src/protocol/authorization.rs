@@ -1,0 +1,476 @@
+//! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
+
+use super::mending::login_hint;
+use super::reply::{Content, ServerError};
+use super::token::{Answer, classify, words};
+use super::{Parameters, Proof, Reply, Request, redact};
+use crate::error::{Failure, Kind, cleaned, printable};
+use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Random bytes in each text that nobody may guess: what RFC 7636 section 4.1 recommends for a code_verifier.
+pub const RANDOM_BYTES: usize = 32;
+
+/// How long a request_uri may be, in bytes: it has to fit into an address that a browser takes.
+const REQUEST_URI_LIMIT: usize = 2048;
+
+/// One authorization request. What is random in it is this login's alone, and is stored nowhere.
+#[derive(Clone, Debug)]
+pub struct Authorization<'a> {
+    document: &'a Document,
+    endpoint: &'a str,
+    redirect_uri: String,
+    state: Secret,
+    code_verifier: Secret,
+    nonce: Option<Secret>,
+}
+
+/// What came to the redirect URI, or was pasted in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// No answer to this request, and why: anybody can have sent it, and the login goes on.
+    Foreign(&'static str),
+    /// The authorization code (RFC 6749 section 4.1.2).
+    Granted(Secret),
+    /// There will be no grant (RFC 6749 section 4.1.2.1), or it must not be used (RFC 9207 section 2.4).
+    Refused(Failure),
+}
+
+impl<'a> Authorization<'a> {
+    /// A request to the document's authorization endpoint; none where it has none. `random` becomes the state, the
+    /// code_verifier and the nonce.
+    pub fn new(document: &'a Document, redirect_uri: &str, random: [[u8; RANDOM_BYTES]; 3]) -> Option<Self> {
+        let [state, code_verifier, nonce] =
+            random.map(|bytes| Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)));
+        Some(Self {
+            document,
+            endpoint: document.authorization_endpoint.as_deref()?,
+            redirect_uri: redirect_uri.to_owned(),
+            state,
+            code_verifier,
+            nonce: has_scope(document, "openid").then_some(nonce),
+        })
+    }
+
+    /// The redirect URI, which the token request repeats letter for letter (RFC 6749 section 4.1.3).
+    pub fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
+    }
+
+    /// What proves at the token endpoint that this client asked (RFC 7636 section 4.5).
+    pub fn code_verifier(&self) -> &Secret {
+        &self.code_verifier
+    }
+
+    /// What the ID token must repeat (OpenID Connect Core section 3.1.2.1), where one was asked for.
+    pub fn nonce(&self) -> Option<&Secret> {
+        self.nonce.as_ref()
+    }
+
+    /// The address that a person opens (RFC 6749 section 4.1.1).
+    pub fn address(&self) -> String {
+        let mut parameters = Parameters::default();
+        parameters.push("client_id", &self.document.client_id);
+        self.push_to(&mut parameters);
+        self.with_query(&parameters)
+    }
+
+    /// The request that goes to the server beforehand (RFC 9126 section 2.1), where it wants one.
+    pub fn pushed(&self, proof: &Proof) -> Option<Request> {
+        let url = self.document.pushed_authorization_request_endpoint.as_deref()?;
+        let mut request = Request::post(url, Parameters::default(), self.document, proof);
+        if request.parameters.get("client_id").is_none() {
+            request.parameters.push("client_id", &self.document.client_id);
+        }
+        self.push_to(&mut request.parameters);
+        Some(request)
+    }
+
+    /// The address that a person opens once the request was pushed (RFC 9126 section 4).
+    pub fn address_of_pushed(&self, request_uri: &str) -> String {
+        let mut parameters = Parameters::default();
+        parameters.push("client_id", &self.document.client_id);
+        parameters.push("request_uri", request_uri);
+        self.with_query(&parameters)
+    }
+
+    fn push_to(&self, parameters: &mut Parameters) {
+        parameters.push("response_type", "code");
+        parameters.push("redirect_uri", &self.redirect_uri);
+        parameters.push("scope", self.document.scope.as_deref().unwrap_or_default());
+        parameters.push_secret("state", &self.state);
+        let digest = digest(&SHA256, self.code_verifier.expose().as_bytes());
+        parameters.push("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(digest));
+        parameters.push("code_challenge_method", "S256");
+        if let Some(nonce) = &self.nonce {
+            parameters.push_secret("nonce", nonce);
+        }
+        // OpenID Connect Core section 11: without it a server may leave the refresh token out, and says nothing.
+        let is_told = self.document.parameters.contains_key("prompt");
+        if has_scope(self.document, "offline_access") && !is_told && !self.endpoint_has("prompt") {
+            parameters.push("prompt", "consent");
+        }
+        parameters.push_authorization(self.document);
+    }
+
+    /// The endpoint may have a query of its own, which is kept (RFC 6749 section 3.1).
+    fn with_query(&self, parameters: &Parameters) -> String {
+        let joint = match self.endpoint.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some((_, query)) if query.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        format!("{}{joint}{}", self.endpoint, parameters.encode().expose())
+    }
+
+    fn endpoint_has(&self, parameter: &str) -> bool {
+        let query = self.endpoint.split_once('?').map_or("", |(_, query)| query);
+        form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == parameter)
+    }
+
+    /// Reads what came to the redirect URI: `query` is what stands in it behind the question mark.
+    pub fn read(&self, query: &str) -> Response {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+            // RFC 6749 section 3.1
+            if parameters.insert(name, value).is_some() {
+                return Response::Foreign("a parameter stands in it twice");
+            }
+        }
+        // A parameter without a value counts as none (RFC 6749 section 3.1).
+        let get = |name: &str| parameters.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let Some(state) = get("state") else {
+            return Response::Foreign("it has no state");
+        };
+        // How long it takes to compare digests tells nothing about what they are of.
+        if Secret::new(state).sha256() != self.state.sha256() {
+            return Response::Foreign("it answers another login (its state is not this one's)");
+        }
+        let response = match (get("error"), get("code")) {
+            (Some(error), _) => Response::Refused(self.refusal(error, get("error_description"))),
+            (None, Some(code)) if is_visible_ascii(code) => Response::Granted(Secret::new(code)),
+            (None, Some(_)) => return Response::Foreign("its code holds control characters"),
+            (None, None) => return Response::Foreign("it holds neither a code nor an error"),
+        };
+        match self.check_issuer(get("iss"), matches!(response, Response::Refused(_))) {
+            Ok(()) => response,
+            Err(failure) => Response::Refused(failure),
+        }
+    }
+
+    /// RFC 9207 section 2.4. An error that names no issuer is believed: some servers that promise the name leave it out there
+    /// (django-oauth-toolkit 3.4), and a login that ends early gives nobody anything.
+    fn check_issuer(&self, issuer: Option<&str>, is_error: bool) -> Result<(), Failure> {
+        let refuse = |why: String| {
+            let failure =
+                Failure::new(Kind::LoginRequired, format!("cannot trust the answer of the browser: {why}"));
+            Err(failure.hint("onegrant login   # another server may have answered in the place of this one"))
+        };
+        match (issuer, self.document.known_issuer()) {
+            (Some(issuer), Some(known)) if issuer != known => {
+                refuse(format!("it is of the issuer {}, not of {}", self.shown(issuer), printable(known)))
+            }
+            (None, _) if self.document.authorization_response_iss && !is_error => {
+                refuse("it does not name its issuer (iss), as this server announces".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 6749 section 4.1.2.1, and the errors of others (OpenID Connect Core section 3.1.2.6), after which a person has
+    /// to be asked again.
+    fn refusal(&self, error: &str, description: Option<&str>) -> Failure {
+        let what = words(&self.shown(error), description.map(|text| self.shown(text)).as_deref());
+        let failed = |kind, why: &str| {
+            let failure = Failure::new(kind, format!("cannot log in{why} {what}"));
+            failure.hint_of(login_hint(error).or(Some("onegrant login")))
+        };
+        match error {
+            "invalid_request" | "invalid_scope" | "unauthorized_client" | "unsupported_response_type" => {
+                failed(Kind::Usage, ": the request was refused:")
+            }
+            "server_error" | "temporarily_unavailable" => failed(Kind::Temporary, " now: the server says"),
+            _ => failed(Kind::LoginRequired, ": the request was refused:"),
+        }
+    }
+
+    /// Words that came through the browser, fit to be shown.
+    fn shown(&self, text: &str) -> String {
+        let own = [&self.state, &self.code_verifier].into_iter().chain(&self.nonce);
+        let secrets: Vec<&Secret> = own.chain(self.document.secrets()).collect();
+        printable(&redact(&cleaned(text), &secrets))
+    }
+}
+
+fn has_scope(document: &Document, scope: &str) -> bool {
+    document.scope.as_deref().unwrap_or_default().split_ascii_whitespace().any(|name| name == scope)
+}
+
+/// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
+pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<String, Failure> {
+    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the browser flow: {why}"));
+    match reply.content() {
+        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => {
+            let request_uri = members.get("request_uri").and_then(Value::as_str).unwrap_or_default();
+            let is_usable = is_visible_ascii(request_uri) && request_uri.len() <= REQUEST_URI_LIMIT;
+            let unusable =
+                || failed(Kind::Temporary, "the answer to the pushed request has no usable request_uri");
+            is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
+        }
+        _ => Err(match classify(request, reply, now) {
+            Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
+            // Nobody was asked yet: what the server refuses here is how it was asked.
+            Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
+                failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
+            }
+            Answer::Refreshed(_) => {
+                failed(Kind::Temporary, "the server answered a pushed request with a token")
+            }
+            Answer::Impossible(failure) => failure,
+        }),
+    }
+}
+
+/// The query in what a person pasted: the whole address that the browser was sent to, or its query alone.
+pub fn pasted_query(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let is_address = line.starts_with(['?', '/']) || line.contains("://");
+    let query = if is_address { line.split_once('?').map(|(_, query)| query) } else { Some(line) };
+    query.and_then(|query| query.split('#').next()).filter(|query| query.contains('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::*;
+    use crate::grant::ClientAuthentication;
+
+    const REDIRECT_URI: &str = "http://127.0.0.1:7/callback";
+    const STATE: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+
+    fn with_endpoint(endpoint: &str) -> Document {
+        let mut document = document();
+        document.issuer = Some("https://as.example".to_owned());
+        document.authorization_endpoint = Some(endpoint.to_owned());
+        document
+    }
+
+    fn authorization(document: &Document) -> Authorization<'_> {
+        Authorization::new(document, REDIRECT_URI, [[1; 32], [2; 32], [3; 32]]).unwrap()
+    }
+
+    fn parameters(address: &str) -> Vec<(String, String)> {
+        let (_, query) = address.split_once('?').unwrap();
+        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    fn get<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        let mut found = parameters.iter().filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} stands twice");
+        value
+    }
+
+    /// RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707 section 2.
+    #[test]
+    fn the_request_says_what_the_standards_ask_for_and_what_was_configured() {
+        let mut document = with_endpoint("https://as.example/authorize?tenant=a");
+        document.scope = Some("openid offline_access".to_owned());
+        document.resource = vec!["https://r1".to_owned(), "https://r2".to_owned()];
+        document.audience = Some("aud".to_owned());
+        for (name, value) in [("state", "mine"), ("hint", "me & you"), ("code_challenge_method", "plain")] {
+            document.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        let authorization = authorization(&document);
+        let address = authorization.address();
+        assert!(
+            address.starts_with("https://as.example/authorize?tenant=a&client_id=client+1&"),
+            "{address}"
+        );
+        let sent = parameters(&address);
+        let verifier = authorization.code_verifier().expose();
+        assert_eq!(verifier.len(), 43, "RFC 7636 section 4.1");
+        let challenge = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
+        for (name, wanted) in [
+            ("response_type", "code"),
+            ("redirect_uri", REDIRECT_URI),
+            ("scope", "openid offline_access"),
+            ("state", STATE),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+            ("nonce", authorization.nonce().unwrap().expose()),
+            ("prompt", "consent"),
+            ("audience", "aud"),
+            ("hint", "me & you"),
+        ] {
+            assert_eq!(get(&sent, name), Some(wanted), "{name}");
+        }
+        assert_eq!(sent.iter().filter(|(name, _)| name == "resource").count(), 2);
+        assert!(!address.contains(verifier));
+    }
+
+    #[test]
+    fn prompt_and_nonce_stand_where_the_scope_wants_them_and_the_persons_prompt_wins() {
+        let cases = [
+            (None, None, None, false),
+            (Some("openid"), None, None, true),
+            (Some("a offline_access"), None, Some("consent"), false),
+            (Some("openid offline_access"), Some("login"), Some("login"), true),
+            (Some("offline_access_not openid_not"), None, None, false),
+        ];
+        for (scope, prompt, wanted, has_nonce) in cases {
+            let mut document = with_endpoint("https://as.example/authorize");
+            document.scope = scope.map(str::to_owned);
+            if let Some(prompt) = prompt {
+                document.parameters.insert("prompt".to_owned(), prompt.to_owned());
+            }
+            let sent = parameters(&authorization(&document).address());
+            assert_eq!(get(&sent, "prompt"), wanted, "{scope:?}");
+            assert_eq!(get(&sent, "nonce").is_some(), has_nonce, "{scope:?}");
+        }
+        let mut document = with_endpoint("https://as.example/authorize?prompt=login&");
+        document.scope = Some("offline_access".to_owned());
+        assert_eq!(get(&parameters(&authorization(&document).address()), "prompt"), Some("login"));
+    }
+
+    /// RFC 9126 section 2.1: the parameters with client authentication; section 4: two in the address.
+    #[test]
+    fn a_pushed_request_holds_everything_and_the_address_two_parameters() {
+        let mut document = with_endpoint("https://as.example/authorize");
+        assert_eq!(authorization(&document).pushed(&Proof::None), None);
+        document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
+        for way in [ClientAuthentication::None, ClientAuthentication::Basic, ClientAuthentication::Post] {
+            document.client_auth = way;
+            document.client_secret = Some(Secret::new("s3cret"));
+            let authorization = authorization(&document);
+            let request = authorization.pushed(&Proof::stored(&document)).unwrap();
+            assert_eq!(request.authorization.is_some(), way == ClientAuthentication::Basic);
+            let sent = parameters(&format!("?{}", request.parameters.encode().expose()));
+            assert_eq!(get(&sent, "client_id"), Some("client 1"), "{way:?}");
+            assert_eq!(get(&sent, "state"), Some(STATE));
+            assert_eq!(request.shown(&format!("no {STATE}")), "no [secret]");
+            assert_eq!(
+                authorization.address_of_pushed("urn:a b"),
+                "https://as.example/authorize?client_id=client+1&request_uri=urn%3Aa+b"
+            );
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_pushed_request_is_a_request_uri_or_a_failure() {
+        let mut document = with_endpoint("https://as.example/authorize");
+        document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
+        let request = authorization(&document).pushed(&Proof::None).unwrap();
+        let cases = [
+            (201, r#"{"request_uri":"urn:x","expires_in":60}"#, "Ok(\"urn:x\")"),
+            (201, r#"{"request_uri":"a\nb"}"#, "Err(Failure { kind: Temporary"),
+            (201, "{}", "Err(Failure { kind: Temporary"),
+            (400, r#"{"error":"invalid_request"}"#, "Err(Failure { kind: Usage"),
+            (401, r#"{"error":"invalid_client"}"#, "Err(Failure { kind: Usage"),
+            (503, "", "Err(Failure { kind: Temporary"),
+        ];
+        for (status, body, wanted) in cases {
+            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
+            let found = format!("{:?}", read_pushed(&request, &reply, 0));
+            assert!(found.starts_with(wanted), "{status} {body}: {found}");
+        }
+    }
+
+    #[test]
+    fn only_the_answer_to_this_request_counts() {
+        let document = with_endpoint("https://as.example/authorize");
+        let authorization = authorization(&document);
+        let cases = [
+            (format!("code=c%2B1&state={STATE}&session_state=x"), "Granted"),
+            (format!("code=c&state={STATE}&iss=https%3A%2F%2Fas.example"), "Granted"),
+            ("code=c".to_owned(), "Foreign(\"it has no state\")"),
+            ("code=c&state=".to_owned(), "Foreign(\"it has no state\")"),
+            ("code=c&state=other".to_owned(), "Foreign(\"it answers another login"),
+            (format!("code=c&state={STATE}x"), "Foreign(\"it answers another login"),
+            (format!("code=c&code=d&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
+            (format!("code=c&state={STATE}&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
+            (format!("state={STATE}"), "Foreign(\"it holds neither"),
+            (format!("code=&error=&state={STATE}"), "Foreign(\"it holds neither"),
+            (format!("code=a%0ab&state={STATE}"), "Foreign(\"its code holds"),
+            (format!("error=access_denied&code=c&state={STATE}"), "Refused"),
+            (String::new(), "Foreign(\"it has no state\")"),
+        ];
+        for (query, wanted) in cases {
+            let found = format!("{:?}", authorization.read(&query));
+            assert!(found.starts_with(wanted), "{query}: {found}");
+        }
+        assert_eq!(
+            authorization.read(&format!("code=c%2B1&state={STATE}")),
+            Response::Granted(Secret::new("c+1"))
+        );
+    }
+
+    /// RFC 9207 sections 2.3 and 2.4.
+    #[test]
+    fn the_issuer_is_compared_and_missed_where_it_was_promised() {
+        let right = "&iss=https%3A%2F%2Fas.example";
+        let cases = [
+            (false, false, "", true),
+            (false, false, right, true),
+            (false, false, "&iss=https%3A%2F%2Fas.example%2F", false),
+            (true, false, right, true),
+            (true, false, "", false),
+            (true, false, "&iss=", false),
+            // An issuer that nobody told is not compared.
+            (false, true, "&iss=https%3A%2F%2Felsewhere", true),
+        ];
+        for (is_promised, is_assumed, issuer, is_good) in cases {
+            let mut document = with_endpoint("https://as.example/authorize");
+            document.authorization_response_iss = is_promised;
+            document.issuer_is_assumed = is_assumed;
+            let authorization = authorization(&document);
+            let granted = authorization.read(&format!("code=c&state={STATE}{issuer}"));
+            assert_eq!(
+                matches!(granted, Response::Granted(_)),
+                is_good,
+                "{is_promised} {issuer}: {granted:?}"
+            );
+            let refused = authorization.read(&format!("error=server_error&state={STATE}{issuer}"));
+            let Response::Refused(failure) = refused else { panic!("{refused:?}") };
+            let names_nobody = matches!(issuer, "" | "&iss=");
+            assert_eq!(failure.kind == Kind::Temporary, is_good || names_nobody, "errors too: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_no_secret_and_no_escape_sequence() {
+        let document = with_endpoint("https://as.example/authorize");
+        let authorization = authorization(&document);
+        let verifier = authorization.code_verifier().expose();
+        let query =
+            format!("error=x&error_description=%1b%5b2J+{STATE}+{verifier}+old-refresh&state={STATE}");
+        let Response::Refused(failure) = authorization.read(&query) else { panic!() };
+        assert_eq!(
+            failure.message,
+            "cannot log in: the request was refused: x: [2J [secret] [secret] [secret]"
+        );
+        assert_eq!(failure.kind, Kind::LoginRequired);
+    }
+
+    #[test]
+    fn a_person_pastes_an_address_or_its_query() {
+        let cases = [
+            ("http://127.0.0.1:7/callback?code=c&state=s\r\n", Some("code=c&state=s")),
+            ("  http://localhost/?code=a?b&state=s#_=_ ", Some("code=a?b&state=s")),
+            ("?code=c&state=s", Some("code=c&state=s")),
+            ("/callback?code=c", Some("code=c")),
+            ("code=a?b&state=s", Some("code=a?b&state=s")),
+            ("http://127.0.0.1:7/callback", None),
+            ("yes", None),
+            ("", None),
+        ];
+        for (line, wanted) in cases {
+            assert_eq!(pasted_query(line), wanted, "{line}");
+        }
+    }
+}
