@@ -187,6 +187,10 @@ pub struct Login {
     #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
     pub userinfo_endpoint: Option<String>,
 
+    /// send the browser's request to the server first (RFC 9126), where it wants that of this client alone
+    #[argh(switch)]
+    pub pushed: bool,
+
     /// the loopback port that the browser comes back to, where the server was told one (default: any free one)
     #[argh(option, arg_name = "N", from_str_fn(port))]
     pub redirect_port: Option<u16>,

@@ -5,7 +5,7 @@
 const HINTS: [(&str, &str); 16] = [
     (
         "invalid_request",
-        "onegrant login --param KEY=VALUE   # or --redirect-uri: what this server wants, by its documentation",
+        "onegrant login --param KEY=VALUE   # or --redirect-uri, or --pushed: what this server wants, by its documentation",
     ),
     (
         "invalid_client",

@@ -156,8 +156,10 @@ pub struct Metadata {
     pub authorization_endpoint: Option<String>,
     /// The device authorization endpoint (RFC 8628 section 4).
     pub device_authorization_endpoint: Option<String>,
-    /// The pushed authorization request endpoint (RFC 9126 section 5), where every request has to go there first.
+    /// The pushed authorization request endpoint (RFC 9126 section 5).
     pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether every authorization request has to go there first.
+    pub requires_pushed_requests: bool,
     /// Whether every authorization response names its issuer (RFC 9207 section 3).
     pub authorization_response_iss: bool,
     /// The revocation endpoint.
@@ -260,10 +262,8 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         token_endpoint,
         authorization_endpoint: endpoint("authorization_endpoint")?,
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
-        pushed_authorization_request_endpoint: match flag("require_pushed_authorization_requests") {
-            true => endpoint("pushed_authorization_request_endpoint")?,
-            false => None,
-        },
+        pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
+        requires_pushed_requests: flag("require_pushed_authorization_requests"),
         authorization_response_iss: flag("authorization_response_iss_parameter_supported"),
         revocation_endpoint: endpoint("revocation_endpoint")?,
         userinfo_endpoint: endpoint("userinfo_endpoint")?,

@@ -17,7 +17,7 @@ fn every_error_has_its_exit_code_and_a_hint() {
     let refused = "cannot log in: the request was refused";
     let cases = [
         ("access_denied", 3, refused, "   # and agree this time"),
-        ("invalid_request", 2, refused, " --param KEY=VALUE   # or --redirect-uri: what this server wants, by its documentation"),
+        ("invalid_request", 2, refused, " --param KEY=VALUE   # or --redirect-uri, or --pushed: what this server wants, by its documentation"),
         ("unauthorized_client", 2, refused, " --device   # or --browser: whichever the server lets this client do"),
         ("unsupported_response_type", 2, refused, " --device   # this server gives this client no codes by a browser"),
         ("invalid_scope", 2, refused, " --scope \"A B\"   # what this server lets this client ask for"),

@@ -2,6 +2,7 @@
 
 use crate::browser::*;
 use crate::support::*;
+use onegrant::protocol::providers::{PROVIDERS, Redirect};
 use std::fs;
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 
@@ -121,6 +122,77 @@ fn a_server_that_wants_the_request_beforehand_gets_it() {
             home.document()["pushed_authorization_request_endpoint"],
             server.url(Endpoint::PushedAuthorization)
         );
+    }
+}
+
+/// Some servers want it of single clients, and their metadata does not say so.
+#[test]
+fn a_request_is_pushed_where_a_person_says_so() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let (process, address) = start(&mut login(&home, &server, &["--pushed"]));
+    get(&redirect(&address));
+    assert_eq!(process.finish().code, 0);
+    assert_eq!(server.requests_to(Endpoint::PushedAuthorization).len(), 1);
+    // It is stored: the next login needs no option.
+    let (process, address) = start(&mut home.command(&["login", "--no-open"]));
+    get(&redirect(&address));
+    assert_eq!(process.finish().code, 0);
+    assert_eq!(server.requests_to(Endpoint::PushedAuthorization).len(), 2);
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+/// What the row of a provider says of its authorization requests.
+#[test]
+fn each_provider_is_asked_with_the_redirect_uri_and_the_parameters_that_it_wants() {
+    for provider in PROVIDERS {
+        let server = server(|_| {});
+        let home = Home::new();
+        let registered = format!("http://localhost:{}/cb", free_port());
+        let at = |options: &[&str]| {
+            let mut command =
+                home.command(&["login", provider.name, "--browser", "--no-open", "--client-id", "c"]);
+            command.args([
+                "--client-auth",
+                "none",
+                "--scope",
+                "read",
+                "--token-endpoint",
+                &server.token_endpoint(),
+            ]);
+            command.args(["--authorization-endpoint", &server.url(Endpoint::Authorization)]).args(options);
+            command
+        };
+        let case = provider.name;
+        match provider.redirect {
+            Redirect::Nowhere => {
+                let ran = run(&mut at(&[]));
+                assert_eq!(ran.code, 2, "{case}: {ran:?}");
+                continue;
+            }
+            Redirect::Registered => {
+                let ran = run(&mut at(&[]));
+                assert_eq!(ran.code, 2, "{case}: {ran:?}");
+                let text =
+                    format!("cannot log in: {case} takes the redirect URI alone that was registered there");
+                assert!(
+                    ran.stderr.contains(&text) && ran.stderr.contains(" --redirect-uri http://"),
+                    "{ran:?}"
+                );
+                let (process, address) = start(&mut at(&["--redirect-uri", &registered]));
+                assert_eq!(value(&address, "redirect_uri"), registered, "{case}");
+                drop(process);
+                continue;
+            }
+            Redirect::AnyPort | Redirect::LocalhostAnyPort => {}
+        }
+        let (_process, address) = start(&mut at(&[]));
+        let host =
+            if provider.redirect == Redirect::AnyPort { "http://127.0.0.1:" } else { "http://localhost:" };
+        assert!(value(&address, "redirect_uri").starts_with(host), "{case}: {address}");
+        for (name, wanted) in provider.authorization_parameters {
+            assert_eq!(value(&address, name), *wanted, "{case}: {name}");
+        }
     }
 }
 

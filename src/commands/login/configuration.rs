@@ -115,8 +115,9 @@ fn start(
         document.token_endpoint = metadata.token_endpoint.clone();
         document.authorization_endpoint = metadata.authorization_endpoint.clone();
         document.device_authorization_endpoint = metadata.device_authorization_endpoint.clone();
-        document.pushed_authorization_request_endpoint =
-            metadata.pushed_authorization_request_endpoint.clone();
+        let is_pushed = metadata.requires_pushed_requests || arguments.pushed;
+        let endpoint = &metadata.pushed_authorization_request_endpoint;
+        document.pushed_authorization_request_endpoint = endpoint.clone().filter(|_| is_pushed);
         document.authorization_response_iss = metadata.authorization_response_iss;
         document.revocation_endpoint = metadata.revocation_endpoint.clone();
         document.userinfo_endpoint = metadata.userinfo_endpoint.clone();

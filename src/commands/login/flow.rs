@@ -4,6 +4,7 @@ use super::provider;
 use crate::cli;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
+use crate::protocol::providers::{self, Redirect};
 use crate::system::Place;
 
 /// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
@@ -11,7 +12,9 @@ use crate::system::Place;
 pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Result<Flow, Failure> {
     let asked_for = asked_for(arguments)?;
     let has_device = document.device_authorization_endpoint.is_some();
-    let has_browser = document.authorization_endpoint.is_some();
+    let comes_back = providers::of(document).is_none_or(|provider| provider.redirect != Redirect::Nowhere);
+    let has_browser =
+        document.authorization_endpoint.is_some() && (comes_back || document.redirect_uri.is_some());
     let before = document.login.as_ref().map(|login| login.flow);
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
@@ -27,6 +30,8 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
         }
         Some(flow) => Ok(flow),
         None if document.grant.is_some() => Ok(Flow::Client),
+        // It means the browser's address.
+        None if has_browser && arguments.no_open => Ok(Flow::Browser),
         // As it went before.
         None if has_device && before == Some(Flow::Device) => Ok(Flow::Device),
         None if has_browser && (place.has_browser || !has_device) => Ok(Flow::Browser),
@@ -73,11 +78,13 @@ mod tests {
     fn the_best_that_server_and_place_allow() {
         // (options, server has a browser endpoint, a device endpoint, the profile has a client's grant, a browser here, wanted)
         type Case = (&'static [&'static str], bool, bool, bool, bool, &'static str);
-        let cases: [Case; 13] = [
+        let cases: [Case; 15] = [
             (&[], true, true, false, true, "Ok(Browser)"),
             (&[], true, true, false, false, "Ok(Device)"),
             (&[], true, false, false, false, "Ok(Browser)"),
             (&[], false, true, false, true, "Ok(Device)"),
+            (&["--no-open"], true, true, false, false, "Ok(Browser)"),
+            (&["--no-open"], false, true, false, false, "Ok(Device)"),
             (&[], true, true, true, true, "Ok(Client)"),
             (&["--device"], true, true, true, true, "Ok(Device)"),
             (&["--browser"], true, true, false, false, "Ok(Browser)"),
@@ -92,6 +99,7 @@ mod tests {
             let arguments = cli::Login {
                 device: options.contains(&"--device"),
                 browser: options.contains(&"--browser"),
+                no_open: options.contains(&"--no-open"),
                 refresh_token_stdin: options.contains(&"--refresh-token-stdin"),
                 client_credentials: options.contains(&"--client-credentials"),
                 ..cli::Login::default()

@@ -17,6 +17,7 @@ use crate::output;
 use crate::protocol::authorization::{Authorization, RANDOM_BYTES, Response, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
 use crate::protocol::loopback::RedirectUri;
+use crate::protocol::providers::{self, Redirect};
 use crate::protocol::token::Answer;
 use crate::system::{Place, SignalsHeld, random};
 use listener::{Event, Listener};
@@ -33,10 +34,7 @@ const PASTE: &str = "onegrant: if the browser cannot come back here, paste the a
 
 /// Listens, shows the address, opens it, waits for its answer, and exchanges the code in it.
 pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Gained> {
-    let registered = match &document.redirect_uri {
-        Some(uri) => RedirectUri::parse(uri)?,
-        None => RedirectUri::default(),
-    };
+    let registered = redirect_uri(document)?;
     let (listener, port) = Listener::bind(&registered, document.redirect_port)?;
     let Some(authorization) = Authorization::new(document, &registered.with_port(port), texts()?) else {
         let message = "cannot start the browser flow: the server names no authorization endpoint";
@@ -65,6 +63,23 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
             signals,
         }),
         answer => Err(refused(answer).into()),
+    }
+}
+
+/// As it was told, else as the provider takes it.
+fn redirect_uri(document: &Document) -> Result<RedirectUri, Failure> {
+    let provider = providers::of(document);
+    match (&document.redirect_uri, provider.map(|provider| provider.redirect)) {
+        (Some(uri), _) => RedirectUri::parse(uri),
+        (None, Some(Redirect::LocalhostAnyPort)) => RedirectUri::parse("http://localhost/callback"),
+        (None, Some(Redirect::Registered)) if document.redirect_port.is_none() => {
+            let name = provider.map_or("the server", |provider| provider.name);
+            let message =
+                format!("cannot log in: {name} takes the redirect URI alone that was registered there");
+            Err(Failure::new(Kind::Usage, message)
+                .hint("onegrant login --redirect-uri http://localhost:PORT/PATH"))
+        }
+        (None, _) => Ok(RedirectUri::default()),
     }
 }
 
