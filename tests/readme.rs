@@ -1,8 +1,9 @@
 //! The README's commands do what it says.
 //!
 //! Its `sh` blocks are run one after the other, as a reader would, in a home directory that is empty at first, with
-//! nothing in the environment but what the README names: `ISSUER`, `CLIENT` and `REFRESH_TOKEN`. Blocks that begin
-//! with `cargo` build or serve; they are `.ci/run`'s. In a `console` block `…` stands for what differs.
+//! nothing in the environment but what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a
+//! browser. Blocks that begin with `cargo` build or serve; they are `.ci/run`'s. In a `console` block `…` stands for what
+//! differs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at a surprise")]
 
@@ -11,6 +12,7 @@ mod authorization_server;
 
 use authorization_server::{AuthorizationServer, Settings};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,10 +33,15 @@ impl Reader {
     fn new() -> Self {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{}", std::process::id()));
         fs::create_dir(&home).unwrap();
-        Self {
-            server: AuthorizationServer::start(Settings { auto_approve: true, ..Settings::default() }),
-            home,
-        }
+        let browser = home.join("browser");
+        fs::write(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n").unwrap();
+        fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+        let settings = Settings {
+            auto_approve: true,
+            subject_tokens: vec!["the identity of a job".to_owned()],
+            ..Settings::default()
+        };
+        Self { server: AuthorizationServer::start(settings), home }
     }
 
     /// Exit code, stdout, stderr.
@@ -49,6 +56,10 @@ impl Reader {
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", onegrant.display()))
             .envs([("ISSUER", self.server.issuer().as_str()), ("CLIENT", self.server.client_id())])
             .env("REFRESH_TOKEN", refresh_token)
+            .env("BROWSER", self.home.join("browser"))
+            .env("CI_CLIENT", self.server.confidential_client_id())
+            .env("CI_CLIENT_SECRET", self.server.client_secret())
+            .env("CI_JOB_TOKEN", "the identity of a job")
             .stdin(Stdio::null())
             .output()
             .unwrap();
