@@ -14,6 +14,7 @@ pub use globals::{
 
 use crate::cli::{self, Arguments, Command};
 use crate::error::{Failure, Kind, printable};
+use crate::grant::Flow;
 use crate::help;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 use std::ffi::OsString;
@@ -337,13 +338,31 @@ fn edit_distance(from: &str, to: &str) -> usize {
 fn check(command: &Command) -> Result<(), Failure> {
     let Command::Login(login) = command else { return Ok(()) };
     let complain = |message: &str| Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));
-    if login.device && login.refresh_token_stdin {
-        return complain("more than one way to log in: --device or --refresh-token-stdin, not both");
-    }
+    login_flow(login)?;
     if login.refresh_token_stdin && login.client_secret_file == Some(cli::Input::Stdin) {
         return complain("--refresh-token-stdin and --client-secret-file - cannot both read stdin");
     }
     Ok(())
+}
+
+/// The flow that the options of a login ask for, where they do.
+pub fn login_flow(arguments: &cli::Login) -> Result<Option<Flow>, Failure> {
+    let options = [
+        ("--device", Flow::Device, arguments.device),
+        ("--browser", Flow::Browser, arguments.browser),
+        ("--refresh-token-stdin", Flow::Imported, arguments.refresh_token_stdin),
+        ("--client-credentials", Flow::Client, arguments.client_credentials),
+        ("--subject-token", Flow::Client, arguments.subject_token.is_some()),
+    ];
+    let mut given = options.iter().filter(|(_, _, is_given)| *is_given);
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((_, flow, _)), None) => Ok(Some(*flow)),
+        (Some((one, ..)), Some((other, ..))) => {
+            let message = format!("more than one way to log in: {one} or {other}, not both");
+            Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -448,6 +467,7 @@ mod tests {
             store: StoreAddress::File("here".into()),
             timeout: Duration::from_millis(1500),
             verbosity: 2,
+            given: FromOptions { profile: true, store: true, timeout: true },
             ..defaults()
         };
         for line in [
@@ -623,7 +643,10 @@ mod tests {
             ("token -v", &[home, ("ONEGRANT_LOG", "2")], Globals { verbosity: 2, ..defaults() }),
             ("token --timeout 86400", &[home, ("ONEGRANT_LOG", "1")], Globals { timeout: Duration::from_secs(86_400), verbosity: 1, ..defaults() }),
         ];
-        for (line, variables, wanted) in cases {
+        for (line, variables, mut wanted) in cases {
+            let has = |option| line.contains(option);
+            wanted.given =
+                FromOptions { profile: has("--profile"), store: has("--store"), timeout: has("--timeout") };
             match parse(words(line), &environment(variables)) {
                 Ok(Parsed::Run(globals, _)) => assert_eq!(globals, wanted, "{line} {variables:?}"),
                 other => panic!("{line} {variables:?}: {other:?}"),

@@ -80,6 +80,14 @@ pub fn endpoint_url(url: &str) -> Result<Address, Failure> {
     Ok(address)
 }
 
+/// Where nothing names an issuer, the server's origin stands for it.
+pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
+    let address = endpoint_url(token_endpoint)?;
+    let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
+    let host = address.host_and_port();
+    Ok(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
+}
+
 /// Where any `http` or `https` URL points, whether or not a credential may go there.
 pub(crate) fn address_of(url: &str) -> Option<Address> {
     let (scheme, rest) = url.split_once("://")?;

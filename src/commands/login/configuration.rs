@@ -8,7 +8,7 @@ use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::loopback::RedirectUri;
-use crate::protocol::metadata::{Metadata, endpoint_url};
+use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{Client, Provider};
 use crate::system::secret::read_secret;
 use std::fs::File;
@@ -25,10 +25,6 @@ pub fn gather(
     before: Option<&Document>,
     context: &Context,
 ) -> Result<Document, Failure> {
-    if arguments.refresh_token_stdin && arguments.client_secret_file == Some(Input::Stdin) {
-        let message = "--refresh-token-stdin and --client-secret-file - both want stdin";
-        return Err(Failure::new(Kind::Usage, message).hint("put the client secret into a file of mode 0600"));
-    }
     let metadata = match (&target.endpoints, &target.issuer) {
         (Some(endpoints), _) => Some(endpoints.clone()),
         (None, Some(issuer)) => Some(discovery::discover(context.client(), issuer, context.left())?),
@@ -267,14 +263,6 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
             read_secret(&mut file, &format!("the client secret in {shown}"))
         }
     }
-}
-
-/// Where nothing names an issuer, the server's origin stands for it.
-pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
-    let address = endpoint_url(token_endpoint)?;
-    let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
-    let host = address.host_and_port();
-    Ok(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
 }
 
 fn check(document: &Document) -> Result<(), Failure> {

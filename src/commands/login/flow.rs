@@ -1,6 +1,7 @@
 //! Which flow gets the grant: the one that is asked for, else the best that server and place allow.
 
 use super::provider;
+use crate::arguments::login_flow;
 use crate::cli;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
@@ -10,7 +11,7 @@ use crate::system::Place;
 /// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
 /// the code for another device, else an address to be opened somewhere and its answer to be pasted.
 pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Result<Flow, Failure> {
-    let asked_for = asked_for(arguments)?;
+    let asked_for = login_flow(arguments)?;
     let has_device = document.device_authorization_endpoint.is_some();
     let comes_back = providers::of(document).is_none_or(|provider| provider.redirect != Redirect::Nowhere);
     let has_browser =
@@ -44,25 +45,6 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Resu
     }
 }
 
-fn asked_for(arguments: &cli::Login) -> Result<Option<Flow>, Failure> {
-    let options = [
-        ("--device", Flow::Device, arguments.device),
-        ("--browser", Flow::Browser, arguments.browser),
-        ("--refresh-token-stdin", Flow::Imported, arguments.refresh_token_stdin),
-        ("--client-credentials", Flow::Client, arguments.client_credentials),
-        ("--subject-token", Flow::Client, arguments.subject_token.is_some()),
-    ];
-    let mut given = options.iter().filter(|(_, _, is_given)| *is_given);
-    match (given.next(), given.next()) {
-        (None, _) => Ok(None),
-        (Some((_, flow, _)), None) => Ok(Some(*flow)),
-        (Some((one, ..)), Some((other, ..))) => {
-            Err(Failure::new(Kind::Usage, format!("{one} and {other} exclude each other"))
-                .hint("onegrant login --help"))
-        }
-    }
-}
-
 /// Whether one of the options asks for a flow in which a person takes part, or took part.
 pub fn is_of_a_person(arguments: &cli::Login) -> bool {
     arguments.device || arguments.browser || arguments.refresh_token_stdin
@@ -92,7 +74,7 @@ mod tests {
             (&["--refresh-token-stdin"], false, false, false, false, "Ok(Imported)"),
             (&["--device"], true, false, false, true, "no device authorization endpoint"),
             (&["--browser"], false, true, false, true, "no authorization endpoint"),
-            (&["--device", "--browser"], true, true, false, true, "--device and --browser exclude each other"),
+            (&["--device", "--browser"], true, true, false, true, "--device or --browser, not both"),
             (&[], false, false, false, true, "neither"),
         ];
         for (options, has_browser, has_device, has_grant, place_has_browser, wanted) in cases {

@@ -1,11 +1,10 @@
 //! Whom a login is with: an issuer, or a provider by name; and what its row adds.
 
-use super::configuration::origin;
 use crate::arguments::nearest;
 use crate::cli;
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{ClientAuthentication, Document};
-use crate::protocol::metadata::{Metadata, address_of};
+use crate::protocol::metadata::{Metadata, address_of, origin};
 use crate::protocol::providers::{
     Client, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
 };
