@@ -61,7 +61,14 @@ fn what_the_server_refuses_is_not_stored_and_leaves_the_old_session() {
         let server = server(|_| {});
         let home = Home::new();
         server.script(Endpoint::Token, fault.clone());
-        assert_eq!(run(&mut import(&home, &server, token)), Ran::failed(code, text));
+        // Where nothing is stored the command has to name the server.
+        let first = format!(
+            "onegrant login --token-endpoint {} --client-id {}",
+            server.token_endpoint(),
+            server.client_id()
+        );
+        let named = text.replace("onegrant login", &first);
+        assert_eq!(run(&mut import(&home, &server, token)), Ran::failed(code, named));
         assert!(!home.document_path().exists());
         let issued = home.grant(&server, LIFETIME);
         let before = home.bytes();

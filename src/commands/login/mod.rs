@@ -54,10 +54,10 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let document = configuration::gather(arguments, &target, before, context)?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
-    let again = match before {
-        Some(_) => None,
-        None => Some(command(arguments, &document)),
+    let is_known = |before: &Document| {
+        before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
     };
+    let again = (!before.is_some_and(is_known)).then(|| command(arguments, &document));
     let error = log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice));
     error.map_err(|error| complete(error, again))
 }
