@@ -46,11 +46,13 @@ use commands::Context;
 use error::{Failure, Kind, SUCCESS, printable};
 use std::ffi::OsString;
 
-/// Runs one command and gives its exit code. `arguments` come without the program's name.
+/// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let clock = system::Clock::start();
     let environment = Environment::from_variables(|name| std::env::var_os(name));
-    let mut arguments = arguments.into_iter().peekable();
+    let mut arguments = arguments.into_iter();
+    let called = arguments.next().unwrap_or_default();
+    let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
     if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
         let ended = commands::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
