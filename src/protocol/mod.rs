@@ -6,6 +6,7 @@ pub mod assertion;
 pub mod claims;
 pub mod client;
 pub mod device;
+pub mod git_credential;
 pub mod hosts;
 pub mod id_token;
 pub mod mending;
