@@ -334,6 +334,9 @@ pub struct Profiles {}
             same: git calls it for credential.helper=onegrant.",
     note = "Answers for the hosts of the profile only (login --git-host, git-setup), over https, or http on this \
             machine; says nothing about any other. A token that git erases is refreshed at the next get.",
+    note = "A server that offers Bearer gets a bearer token from git 2.46 on, every other one the token as a password. \
+            Where such a git fails to push more than a megabyte with HTTP 401: git config --global \
+            http.postBuffer 500m",
     error_code(0, "answered, or not asked: another host, another operation"),
     error_code(2, "usage or configuration"),
     error_code(3, "a login is required: onegrant login; git is told to ask nobody else"),
@@ -362,7 +365,7 @@ pub struct GitCredential {
 )]
 pub struct GitSetup {
     /// a git server that may be given this grant's tokens: HOST or HOST:PORT
-    #[argh(positional, arg_name = "HOST", from_str_fn(host))]
+    #[argh(positional, arg_name = "HOST")]
     pub hosts: Vec<String>,
 
     /// write the configuration of this repository (default: the user's)
