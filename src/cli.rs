@@ -74,6 +74,10 @@ pub enum Command {
     Logout(Logout),
     /// `onegrant profiles`
     Profiles(Profiles),
+    /// `onegrant git-credential`
+    GitCredential(GitCredential),
+    /// `onegrant git-setup`
+    GitSetup(GitSetup),
 }
 
 /// get a grant and store it
@@ -328,6 +332,59 @@ pub struct Logout {
     error_code(5, "the store failed")
 )]
 pub struct Profiles {}
+
+/// be the credential helper that git asks
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "git-credential",
+    example = "printf 'protocol=https\\nhost=git.example\\n' | onegrant git-credential get",
+    note = "onegrant git-setup HOST has git call it. A link to onegrant by the name git-credential-onegrant does the \
+            same: git calls it for credential.helper=onegrant.",
+    note = "Answers for the hosts of the profile only (login --git-host, git-setup), over https, or http on this \
+            machine; says nothing about any other. A token that git erases is refreshed at the next get.",
+    note = "A server that offers Bearer gets a bearer token from git 2.46 on, every other one the token as a password. \
+            Where such a git fails to push more than a megabyte with HTTP 401: git config --global \
+            http.postBuffer 500m",
+    error_code(0, "answered, or not asked: another host, another operation"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login; git is told to ask nobody else"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct GitCredential {
+    /// get, store, erase or capability; git says which, and any other one is ignored
+    #[argh(positional, arg_name = "OPERATION")]
+    pub operation: String,
+}
+
+/// have git ask onegrant for the credentials of a host
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "git-setup",
+    example = "onegrant git-setup --dry-run git.example",
+    note = "Shows the git commands, then runs them: for these hosts onegrant becomes the only credential helper. Adds \
+            them to the profile's hosts. What is so already is left alone.",
+    error_code(0, "git is set up"),
+    error_code(2, "usage, or git is missing or refuses"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "another process still held the lock: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct GitSetup {
+    /// a git server that may be given this grant's tokens: HOST or HOST:PORT
+    #[argh(positional, arg_name = "HOST")]
+    pub hosts: Vec<String>,
+
+    /// write the configuration of this repository (default: the user's)
+    #[argh(switch)]
+    pub local: bool,
+
+    /// show the commands, and change nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+}
 
 /// What `onegrant token` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -196,6 +196,9 @@ pub struct Session {
     /// The granted scope, where it differs from the one asked for or the server repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// Whether a resource server refused the access token before its time. Goes with the session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub access_token_rejected: bool,
     /// Members that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

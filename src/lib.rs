@@ -47,11 +47,13 @@ use commands::Context;
 use error::{Failure, Kind, SUCCESS, printable};
 use std::ffi::OsString;
 
-/// Runs one command and gives its exit code. `arguments` come without the program's name.
+/// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let clock = system::Clock::start();
     let environment = Environment::from_variables(|name| std::env::var_os(name));
-    let mut arguments = arguments.into_iter().peekable();
+    let mut arguments = arguments.into_iter();
+    let called = arguments.next().unwrap_or_default();
+    let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
     if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
         let ended = commands::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
@@ -101,6 +103,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Whoami(arguments) => commands::whoami::run(arguments, context),
         Command::Logout(arguments) => commands::logout::run(arguments, context),
         Command::Profiles(_) => commands::profiles::run(context),
+        Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
+        Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
     }
 }
 

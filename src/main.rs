@@ -9,7 +9,7 @@
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(test))))]
 fn main() -> std::process::ExitCode {
     onegrant::tell_defects();
-    onegrant::run(std::env::args_os().skip(1)).into()
+    onegrant::run(std::env::args_os()).into()
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
@@ -28,7 +28,7 @@ mod start {
         let _ = fill_closed_descriptors();
         ignore_broken_pipes();
         onegrant::tell_defects();
-        onegrant::run(std::env::args_os().skip(1)).into()
+        onegrant::run(std::env::args_os()).into()
     }
 
     /// Whoever was started without a stdin, stdout or stderr must not open a file in its place: what is meant for a

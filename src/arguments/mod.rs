@@ -17,7 +17,19 @@ use crate::error::{Failure, Kind, printable};
 use crate::grant::Flow;
 use crate::help;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Names that other programs call this one by, and the words that each stands for: their protocols leave no room for
+/// arguments of ours. Whoever is called by any other name is `onegrant`.
+const NAMES: [(&str, &[&str]); 1] = [("git-credential-onegrant", &["git-credential"])];
+
+/// The words that stand for the name by which the program was called, with or without a path.
+pub fn words_of_name(called: &OsStr) -> impl Iterator<Item = OsString> + use<> {
+    let name = Path::new(called).file_name().unwrap_or_default();
+    let found = NAMES.iter().find(|(known, _)| name == *known);
+    found.map_or(&[][..], |(_, words)| words).iter().map(OsString::from)
+}
 
 /// What the words ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]

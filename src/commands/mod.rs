@@ -1,6 +1,9 @@
 //! One file a command: gather, call, print.
 
+mod amend;
 pub mod exchange;
+pub mod git_credential;
+pub mod git_setup;
 pub mod login;
 pub mod logout;
 pub mod profiles;

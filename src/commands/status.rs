@@ -141,6 +141,7 @@ impl<'a> Report<'a> {
             "access token",
             match (self.valid_for, session) {
                 (_, None) => "none: the session has ended".to_owned(),
+                (_, Some(session)) if session.access_token_rejected => "refused by a server".to_owned(),
                 (None, Some(_)) => "valid until a server refuses it".to_owned(),
                 (Some(0), Some(_)) => format!("expired since {}", date(self.expires_at.unwrap_or(0))),
                 (Some(left), Some(_)) => {

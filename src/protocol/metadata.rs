@@ -96,7 +96,7 @@ pub(crate) fn address_of(url: &str) -> Option<Address> {
     authority_of(scheme.eq_ignore_ascii_case("https"), host)
 }
 
-fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
+pub(super) fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;

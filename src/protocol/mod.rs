@@ -7,6 +7,8 @@ pub mod authorization;
 pub mod claims;
 pub mod client;
 pub mod device;
+pub mod git_credential;
+pub mod hosts;
 pub mod id_token;
 pub mod loopback;
 pub mod mending;

@@ -147,6 +147,7 @@ impl TokenAnswer {
             obtained_at: sent_at,
             id_token: next_id_token(self.id_token, previous.and_then(|previous| previous.id_token.clone())),
             scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
+            access_token_rejected: false,
             other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
         }
     }

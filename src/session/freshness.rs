@@ -33,7 +33,7 @@ pub enum Unwanted {
 }
 
 /// How good the stored access token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// Hand it out.
     Fresh,
@@ -62,8 +62,17 @@ pub fn expiry(session: &Session) -> Option<UnixSeconds> {
     session.expires_at.or_else(|| claims::expires_at(session.access_token.expose()))
 }
 
-/// Judges the token's age alone.
+/// Judges the token by its age, and by what a resource server said of it before its time: that ends it, but where no
+/// refresh token brings another, one server's word is not the last one.
 pub fn age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
+    match (session.access_token_rejected, &session.refresh_token) {
+        (false, _) => age_by_clock(session, min_ttl, now),
+        (true, Some(_)) => Freshness::Ended,
+        (true, None) => age_by_clock(session, min_ttl, now).max(Freshness::Ageing),
+    }
+}
+
+fn age_by_clock(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     let Some(expires_at) = expiry(session) else {
         return Freshness::Fresh;
     };
@@ -150,6 +159,20 @@ mod tests {
         session.access_token = Secret::new("eyJhbGciOiJub25lIn0.eyJleHAiOjIwMDB9.c2ln");
         assert_eq!(age(&session, 0, at(1500)), Freshness::Fresh);
         assert_eq!(age(&session, 0, at(2000)), Freshness::Ended);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_rejected_token_is_refreshed_and_works_on_only_where_nothing_brings_another() {
+        use Freshness::{Ageing, Ended};
+        for (has_refresh_token, now, wanted) in
+            [(true, 1001, Ended), (true, 9999, Ended), (false, 1001, Ageing), (false, 9999, Ended)]
+        {
+            let mut session = session(1000, Some(4600));
+            session.access_token_rejected = true;
+            session.refresh_token = session.refresh_token.filter(|_| has_refresh_token);
+            assert_eq!(age(&session, 0, at(now)), wanted, "{has_refresh_token} {now}");
+        }
     }
 
     #[test]

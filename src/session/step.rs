@@ -183,6 +183,7 @@ impl Errand {
 
 /// What became of an errand.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum Delegation {
     /// The worker's end is the caller's.
     Ended(Result),

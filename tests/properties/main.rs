@@ -275,6 +275,38 @@ fn freshness() {
 }
 
 #[test]
+fn git_credential() {
+    let key = select(
+        &[
+            "protocol",
+            "host",
+            "username",
+            "password",
+            "credential",
+            "capability[]",
+            "wwwauth[]",
+            "state[]",
+            "path",
+            "later",
+            "",
+        ][..],
+    );
+    let value = prop_oneof![
+        3 => select(
+            &[
+                "", "https", "http", "git.example", "git.example:8443", "authtype", "state", "Basic realm=\"a, Bearer b\"",
+                "Bearer", "Basic, bearer realm=\"x\"", "me",
+            ][..]
+        )
+        .prop_map(str::to_owned),
+        1 => word(),
+    ];
+    let line = (key, value).prop_map(|(key, value)| format!("{key}={value}\n"));
+    let line = prop_oneof![12 => line, 1 => Just("\n".to_owned()), 1 => word()];
+    hold("git_credential", vec(line, 0..12).prop_map(|lines| lines.concat().into_bytes()));
+}
+
+#[test]
 fn text() {
     let words = prop_oneof![word(), vec(word(), 0..30).prop_map(|words| words.join(" "))];
     hold("text", (word(), words).prop_map(|(secret, words)| format!("{secret}\n{words}").into_bytes()));

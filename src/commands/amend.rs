@@ -1,0 +1,105 @@
+//! A small change to the document that is there: what a login does not write and a refresh does not know.
+
+use super::Context;
+use crate::driver::{self, Clock};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, UnixSeconds, json_bytes};
+use crate::session::Stored;
+use crate::session::attempt::{Attempt, Sighting};
+use crate::store::{NewRecord, RecordName, Store, Written};
+use crate::system::SignalsHeld;
+use std::time::Duration;
+
+/// How long a claim binds others that is made for a change, in seconds: a change waits for nothing but the disk.
+const CLAIM_SECONDS: UnixSeconds = 10;
+
+/// How long is waited before a change is tried again that met somebody else's.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// Changes the document of this profile; `change` says whether there is anything to write, and is asked again
+/// whenever the document was read again. Nothing happens where there is no document.
+///
+/// A change never meets a refresh: it is made under the lock, and where none can be had, behind a claim like that of a
+/// refresh. So it overwrites no newer session than it has read.
+pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Result<(), Failure> {
+    loop {
+        let Some((mut stored, _)) = driver::read_document(&context.store, context)? else { return Ok(()) };
+        if !change(&mut stored.document) {
+            return Ok(());
+        }
+        let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+        let signals = SignalsHeld::hold();
+        let written = match &guard {
+            Some(_) => write(context, None, &change)?,
+            None => behind_a_claim(context, &change)?,
+        };
+        drop((guard, signals));
+        match written {
+            Written::Done => return Ok(()),
+            Written::Failed { failure, .. } => return Err(failure),
+            Written::Lost(_) | Written::Unknown if context.left().is_zero() => {
+                let message = "other processes kept changing the document";
+                return Err(Failure::new(Kind::Temporary, message).hint("try again"));
+            }
+            Written::Lost(_) | Written::Unknown => context.pause(TRY_AGAIN.min(context.left())),
+        }
+    }
+}
+
+/// `claimed` is the document that a claim was made for: for another one it binds nobody.
+fn write(
+    context: &Context,
+    claimed: Option<&Stored>,
+    change: &impl Fn(&mut Document) -> bool,
+) -> Result<Written, Failure> {
+    let Some((mut stored, _)) = driver::read_document(&context.store, context)? else {
+        return Ok(Written::Done);
+    };
+    if claimed.is_some_and(|claimed| claimed.revision != stored.revision) {
+        return Ok(Written::Lost(None));
+    }
+    match change(&mut stored.document) {
+        true => Ok(context.store.replace(&stored.revision, &stored.document.to_bytes()?, None)),
+        false => Ok(Written::Done),
+    }
+}
+
+fn behind_a_claim(context: &Context, change: &impl Fn(&mut Document) -> bool) -> Result<Written, Failure> {
+    let Some((stored, _)) = driver::read_document(&context.store, context)? else {
+        return Ok(Written::Done);
+    };
+    // Nobody refreshes a session that nothing can refresh.
+    let Some(key) = stored.document.credential_sha256() else {
+        return write(context, Some(&stored), change);
+    };
+    let now = Clock::now(context).wall;
+    let mut last = 0;
+    for record in context.store.records(&key)? {
+        last = record.number;
+        let attempt: Attempt =
+            serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
+        let owner = context.presence(&attempt.by);
+        if (Sighting { number: last, attempt, owner, has_answer: false }).is_live(now) {
+            return Ok(Written::Lost(None));
+        }
+    }
+    let session = stored.document.session.as_ref();
+    let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
+    let (owner, until) = (context.this_process().clone(), now.saturating_add(CLAIM_SECONDS));
+    let claim = Attempt::open(context.nonce()?, key.clone(), access_token_sha256, owner, now, until);
+    let (name, bytes) = (RecordName { key: &key, number: last.saturating_add(1) }, json_bytes(&claim)?);
+    let record = NewRecord {
+        name,
+        bytes: &bytes,
+        reserve: 0,
+        exclusive: true,
+        expected: &stored.revision,
+        outdated: &[],
+    };
+    if context.store.create_record(&record)?.is_none() {
+        return Ok(Written::Lost(None));
+    }
+    let written = write(context, Some(&stored), change);
+    context.store.remove_record(name, &bytes)?;
+    written
+}
