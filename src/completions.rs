@@ -330,3 +330,40 @@ fn fish(program: &CommandInfoWithArgs) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Arguments;
+    use argh::{ArgsInfo, FromArgs};
+
+    /// The scripts find the value's kind by the option alone.
+    #[test]
+    fn an_option_means_the_same_wherever_it_stands() {
+        let program = Arguments::get_args_info();
+        let all = || own(&program).chain(commands(&program).flat_map(|(_, command)| own(command)));
+        for flag in all() {
+            for other in all().filter(|other| other.long == flag.long) {
+                assert_eq!(value_name(flag), value_name(other), "{}", flag.long);
+            }
+        }
+    }
+
+    #[test]
+    fn the_parser_takes_every_word_that_is_offered_and_says_so_of_no_other() {
+        for (command, option, name) in [
+            ("token", "--format", "FORMAT"),
+            ("login", "--client-auth", "METHOD"),
+            ("login", "--subject-token-type", "TYPE"),
+        ] {
+            let accepts = |word: &str| Arguments::from_args(&["onegrant"], &[command, option, word]).is_ok();
+            assert!(cli::words(name).into_iter().all(accepts) && !cli::words(name).is_empty(), "{option}");
+            assert!(!accepts("nonsense"), "{option}");
+        }
+        for shell in cli::words("SHELL") {
+            assert!(Arguments::from_args(&["onegrant"], &["completions", shell]).is_ok(), "{shell}");
+        }
+        let issuers = cli::words("ISSUER");
+        assert!(issuers.into_iter().all(|name| crate::protocol::providers::named(name).is_some()));
+    }
+}
