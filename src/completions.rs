@@ -198,14 +198,14 @@ _onegrant_words() {
 }
 _onegrant() {
     local curcontext=$curcontext state line ret=1
-    local -a globals commands
+    local -a globals names
     globals=(
 @GLOBALS@    )
-    commands=(
+    names=(
 @COMMANDS@    )
     _arguments -C -s -S : $globals ': :->command' '*:: :->rest' && ret=0
     case $state in
-    command) _describe command commands && ret=0 ;;
+    command) _describe command names && ret=0 ;;
     rest)
         case $line[1] in
 @OPTIONS@        esac
@@ -233,7 +233,7 @@ fn zsh(program: &CommandInfoWithArgs) -> String {
         Values::Words(words) => format!("({words})"),
         Values::Files => "_files".to_owned(),
         Values::Profiles => "{_onegrant_profiles}".to_owned(),
-        Values::Programs => "_normal".to_owned(),
+        Values::Programs => " _normal".to_owned(),
         Values::Nothing => " ".to_owned(),
     };
     let line = |text: &str| format!("            '{}'\n", text.replace('\'', r"'\''"));
