@@ -6,7 +6,8 @@
 use crate::cli::{self, Shell};
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
-/// The script for a shell.
+/// The script for a shell. Never a part of its caller, through which every run of `token` goes.
+#[inline(never)]
 pub fn script(program: &CommandInfoWithArgs, shell: Shell) -> String {
     match shell {
         Shell::Bash => bash(program),
