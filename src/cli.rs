@@ -4,6 +4,7 @@
 //! them take a value, what is suggested for a slip of the pen and what `--help` prints all follow from that.
 
 use crate::grant::{ClientAuthentication, SubjectToken};
+use crate::protocol::providers::PROVIDERS;
 use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub enum Command {
     GitCredential(GitCredential),
     /// `onegrant git-setup`
     GitSetup(GitSetup),
+    /// `onegrant completions`
+    Completions(Completions),
 }
 
 /// get a grant and store it
@@ -386,6 +389,24 @@ pub struct GitSetup {
     pub dry_run: bool,
 }
 
+/// print what completes these words in a shell
+#[derive(Clone, Debug, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "completions",
+    example = "eval \"$(onegrant completions bash)\"",
+    example = "onegrant completions zsh > ~/.zfunc/_onegrant",
+    example = "onegrant completions fish > ~/.config/fish/completions/onegrant.fish",
+    note = "The first line belongs into ~/.bashrc. zsh wants fpath+=(~/.zfunc) before compinit in ~/.zshrc.",
+    error_code(0, "printed"),
+    error_code(2, "no such shell")
+)]
+pub struct Completions {
+    /// bash, zsh or fish
+    #[argh(positional, arg_name = "SHELL", from_str_fn(shell))]
+    pub shell: Shell,
+}
+
 /// What `onegrant token` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -396,6 +417,17 @@ pub enum Format {
     Header,
     /// One JSON object.
     Json,
+}
+
+/// Whose language `onegrant completions` speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// Where a secret is read from.
@@ -416,6 +448,47 @@ pub struct Parameter {
     pub name: String,
     /// The rest.
     pub value: String,
+}
+
+/// The words that a value is one of, and what each means. The parsers below read them, and so do the completions.
+type Words<T> = &'static [(&'static str, T)];
+
+const FORMATS: Words<Format> = &[("raw", Format::Raw), ("header", Format::Header), ("json", Format::Json)];
+
+const SHELLS: Words<Shell> = &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+
+const CLIENT_AUTHENTICATIONS: Words<ClientAuthentication> = &[
+    ("none", ClientAuthentication::None),
+    ("basic", ClientAuthentication::Basic),
+    ("post", ClientAuthentication::Post),
+    ("private_key_jwt", ClientAuthentication::PrivateKeyJwt),
+];
+
+/// RFC 8693 section 3; a URI stands for any other.
+const TOKEN_TYPES: [&str; 5] = ["jwt", "id_token", "access_token", "refresh_token", "saml2"];
+
+/// The words that a value can be that the help calls `name`, where they are known. One with a colon at its end goes on.
+pub fn words(name: &str) -> Vec<&'static str> {
+    fn names<T>(words: Words<T>) -> Vec<&'static str> {
+        words.iter().map(|(name, _)| *name).collect()
+    }
+    match name {
+        "FORMAT" => names(FORMATS),
+        "ISSUER" => PROVIDERS.iter().map(|provider| provider.name).collect(),
+        "METHOD" => names(CLIENT_AUTHENTICATIONS),
+        "SHELL" => names(SHELLS),
+        "SOURCE" => vec!["file:", "env:", "command:", "github"],
+        "TYPE" => TOKEN_TYPES.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+fn one_of<T: Copy>(words: Words<T>, text: &str) -> Result<T, String> {
+    let found = words.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        format!("not one of {}", names.join(", "))
+    })
 }
 
 /// The longest `--min-ttl` that means anything, in seconds: some thirty years. A longer one is cut to it.
@@ -472,9 +545,7 @@ fn subject_token(text: &str) -> Result<SubjectToken, String> {
 /// RFC 8693 section 3.
 fn token_type(text: &str) -> Result<String, String> {
     match text {
-        "jwt" | "id_token" | "access_token" | "refresh_token" | "saml2" => {
-            Ok(format!("urn:ietf:params:oauth:token-type:{text}"))
-        }
+        name if TOKEN_TYPES.contains(&name) => Ok(format!("urn:ietf:params:oauth:token-type:{name}")),
         uri if uri.contains(':') => non_empty(uri),
         _ => Err("not one of jwt, id_token, access_token, or a URI".to_owned()),
     }
@@ -485,22 +556,15 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "raw" => Ok(Format::Raw),
-        "header" => Ok(Format::Header),
-        "json" => Ok(Format::Json),
-        _ => Err("not one of raw, header, json".to_owned()),
-    }
+    one_of(FORMATS, text)
 }
 
 fn client_authentication(text: &str) -> Result<ClientAuthentication, String> {
-    match text {
-        "none" => Ok(ClientAuthentication::None),
-        "basic" => Ok(ClientAuthentication::Basic),
-        "post" => Ok(ClientAuthentication::Post),
-        "private_key_jwt" => Ok(ClientAuthentication::PrivateKeyJwt),
-        _ => Err("not one of none, basic, post, private_key_jwt".to_owned()),
-    }
+    one_of(CLIENT_AUTHENTICATIONS, text)
+}
+
+fn shell(text: &str) -> Result<Shell, String> {
+    one_of(SHELLS, text)
 }
 
 /// The value never stands in a message: it may be a secret all the same.

@@ -20,7 +20,7 @@ pub fn of_program(program: &CommandInfoWithArgs) -> String {
         entry(&mut text, command.name, command.command.description);
     }
     text.push_str("\nOptions, before or behind the command:\n");
-    options(&mut text, program.flags);
+    options(program.flags).for_each(|(name, description)| entry(&mut text, &name, description));
     ending(&mut text, program);
     text
 }
@@ -28,19 +28,7 @@ pub fn of_program(program: &CommandInfoWithArgs) -> String {
 /// The help of one command.
 pub fn of_command(command: &CommandInfoWithArgs) -> String {
     let mut text =
-        format!("onegrant {}: {}\n\nUsage: onegrant {}", command.name, command.description, command.name);
-    // Every command has at least `--help`.
-    if command.flags.len() > 1 {
-        text.push_str(" [OPTION]...");
-    }
-    for positional in command.positionals {
-        match positional.optionality {
-            Optionality::Required => text.extend([" ", positional.name]),
-            Optionality::Optional => text.extend([" [", positional.name, "]"]),
-            Optionality::Repeating | Optionality::Greedy => text.extend([" [", positional.name, "]..."]),
-        }
-    }
-    text.push('\n');
+        format!("onegrant {}: {}\n\nUsage: {}\n", command.name, command.description, usage(command));
     if !command.positionals.is_empty() {
         text.push_str("\nArguments:\n");
         for positional in command.positionals {
@@ -48,7 +36,7 @@ pub fn of_command(command: &CommandInfoWithArgs) -> String {
         }
     }
     text.push_str("\nOptions (and those of every command: onegrant --help):\n");
-    options(&mut text, command.flags);
+    options(command.flags).for_each(|(name, description)| entry(&mut text, &name, description));
     text.push_str(if command.examples.len() == 1 { "\nExample:\n" } else { "\nExamples:\n" });
     lines(&mut text, command.examples);
     ending(&mut text, command);
@@ -75,20 +63,38 @@ fn lines(text: &mut String, examples: &[&str]) {
     }
 }
 
-/// `--help` last: argh describes it first, and without its letter.
-fn options(text: &mut String, flags: &[FlagInfo<'_>]) {
+/// How a command is called.
+pub fn usage(command: &CommandInfoWithArgs) -> String {
+    let mut text = format!("onegrant {}", command.name);
+    // Every command has at least `--help`.
+    if command.flags.len() > 1 {
+        text.push_str(" [OPTION]...");
+    }
+    for positional in command.positionals {
+        match positional.optionality {
+            Optionality::Required => text.extend([" ", positional.name]),
+            Optionality::Optional => text.extend([" [", positional.name, "]"]),
+            Optionality::Repeating | Optionality::Greedy => text.extend([" [", positional.name, "]..."]),
+        }
+    }
+    text
+}
+
+/// Each option with its letter and its value, and what it is. `--help` last: argh describes it first, and without its
+/// letter.
+pub fn options<'a>(flags: &'a [FlagInfo<'a>]) -> impl Iterator<Item = (String, &'a str)> {
     let is_help = |flag: &&FlagInfo<'_>| flag.long == "--help";
-    for flag in flags.iter().filter(|flag| !is_help(flag) && !flag.hidden) {
+    let shown = move |flag: &&FlagInfo<'_>| !is_help(flag) && !flag.hidden;
+    let others = flags.iter().filter(shown).map(|flag| {
         let mut name = flag.short.map_or_else(String::new, |short| format!("-{short}, "));
         name.push_str(flag.long);
         if let FlagInfoKind::Option { arg_name } = flag.kind {
             name.extend([" ", arg_name]);
         }
-        entry(text, &name, flag.description);
-    }
-    for _ in flags.iter().filter(is_help) {
-        entry(text, "-h, --help", "print this help");
-    }
+        (name, flag.description)
+    });
+    let help = flags.iter().filter(is_help).map(|_| ("-h, --help".to_owned(), "print this help"));
+    others.chain(help)
 }
 
 /// A name and what it is.

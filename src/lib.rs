@@ -3,7 +3,8 @@
 //! What to do next is decided by pure functions; doing it is one dull loop.
 //!
 //! ```text
-//! main ─ lib ─ arguments, cli, help       words to a command
+//! main ─ lib ─ arguments, cli              words to a command
+//!          ├── help, completions         what cli says, for people and for shells
 //!          └── commands                   gather, call, print
 //!               ├── driver                the loop: does what session says, through
 //!               │    ├── worker           the exchange in a process that outlives its caller
@@ -27,10 +28,11 @@
 pub mod arguments;
 pub mod cli;
 pub mod commands;
+mod completions;
 pub mod driver;
 pub mod error;
 pub mod grant;
-mod help;
+pub mod help;
 pub mod http;
 pub mod lock;
 pub mod oauth;
@@ -73,6 +75,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let _ = output::answer(text.as_bytes());
             SUCCESS
         }
+        Ok(Parsed::Answer(text)) => {
+            output::answer(text.as_bytes()).map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS)
+        }
         Ok(Parsed::NoCommand(text)) => {
             output::say(&text);
             Kind::Usage.code()
@@ -105,6 +110,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Profiles(_) => commands::profiles::run(context),
         Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
+        // `arguments::parse` has answered: it needs neither a profile nor a store.
+        Command::Completions(_) => Ok(()),
     }
 }
 

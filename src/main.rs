@@ -16,6 +16,7 @@ fn main() -> std::process::ExitCode {
 mod start {
     use nix::sys::signal::{SigHandler, Signal, signal};
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::stdio::{stderr, stdin, stdout};
     use std::fs::OpenOptions;
     use std::os::fd::IntoRawFd;
@@ -32,16 +33,20 @@ mod start {
     }
 
     /// Whoever was started without a stdin, stdout or stderr must not open a file in its place: what is meant for a
-    /// terminal would be written into it.
+    /// terminal would be written into it. An empty root has no `/dev/null`: a file that is nowhere stands in for it.
     fn fill_closed_descriptors() -> rustix::io::Result<()> {
         let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
         let mut standard = [&stdin, &stdout, &stderr].map(|fd| PollFd::new(fd, PollFlags::empty()));
         poll(&mut standard, Some(&Timespec::default()))?;
         // The lowest free number is taken each time.
         for _ in standard.iter().filter(|fd| fd.revents().contains(PollFlags::NVAL)) {
-            match OpenOptions::new().read(true).write(true).open("/dev/null") {
-                Ok(file) => _ = file.into_raw_fd(),
-                Err(_) => abort(),
+            let null =
+                OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoRawFd::into_raw_fd);
+            if null.is_err() {
+                match memfd_create("null", MemfdFlags::empty()) {
+                    Ok(file) => _ = file.into_raw_fd(),
+                    Err(_) => abort(),
+                }
             }
         }
         Ok(())

@@ -7,8 +7,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 9] =
-    ["login", "token", "status", "refresh", "whoami", "logout", "profiles", "git-credential", "git-setup"];
+const COMMANDS: [&str; 10] = [
+    "login",
+    "token",
+    "status",
+    "refresh",
+    "whoami",
+    "logout",
+    "profiles",
+    "git-credential",
+    "git-setup",
+    "completions",
+];
 
 fn onegrant(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onegrant"));

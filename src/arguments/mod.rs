@@ -13,6 +13,7 @@ pub use globals::{
 };
 
 use crate::cli::{self, Arguments, Command};
+use crate::completions;
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Flow;
 use crate::help;
@@ -39,6 +40,8 @@ pub enum Parsed {
     Run(Globals, Command),
     /// To print this text on stdout and end with 0: a help, the version.
     Print(String),
+    /// To print this text on stdout, which must not be lost: a script for a shell.
+    Answer(String),
     /// Nothing at all: this help belongs on stderr, and the exit code is that of [`Kind::Usage`].
     NoCommand(String),
 }
@@ -65,6 +68,9 @@ pub fn parse(
         return Ok(Parsed::NoCommand(help::of_program(&known)));
     };
     check(&command)?;
+    if let Command::Completions(completions) = &command {
+        return Ok(Parsed::Answer(completions::script(&known, completions.shell)));
+    }
     Ok(Parsed::Run(resolve(&flags, environment)?, command))
 }
 
@@ -268,6 +274,16 @@ impl<'a> Scan<'a> {
             let opening = format!("Error parsing option '{name}' with value '{value}': ");
             if let Some(reason) = complaint.strip_prefix(&opening) {
                 return self.usage(format!("option {name}: {}", reason.trim_end()));
+            }
+        }
+        let command = self.command.map_or("onegrant", |command| command.name);
+        if let Some(missing) = complaint.strip_prefix("Required positional arguments not provided:") {
+            let missing: Vec<&str> = missing.split_whitespace().collect();
+            return self.usage(format!("{command} needs {}", missing.join(", ")));
+        }
+        for value in &self.positionals {
+            if let Some((_, reason)) = complaint.split_once(&format!(" with value '{value}': ")) {
+                return self.usage(format!("{command}: {}", reason.trim_end()));
             }
         }
         self.usage(printable(complaint))

@@ -27,7 +27,7 @@ use crate::session::{Delegation, Demand, Errand, Now, Role, Settings, Stored, To
 use crate::store::file::FileStore;
 use crate::system;
 use crate::worker::{self, Ended, Word};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,9 +72,28 @@ impl Context {
         warnings.iter().map(|warning| Failure::new(Kind::Usage, warning.clone()))
     }
 
-    /// Gets a token, refreshing if it must, and tells the warnings that come with it.
+    /// Gets a token, refreshing if it must, and tells the warnings that come with it. A story that was begun is told to
+    /// its end: how long it took, and whose refresh it was.
     pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
-        let token = driver::obtain(self.settings(demand, Role::Caller), &self.seams())?;
+        let (has_begun, seams) = (Cell::new(false), self.seams());
+        let tell = |importance, what: &str| {
+            has_begun.set(true);
+            (seams.tell)(importance, what);
+        };
+        let token =
+            driver::obtain(self.settings(demand, Role::Caller), &Seams { tell: &tell, ..self.seams() });
+        if has_begun.get() {
+            let took = self.clock.now().elapsed.as_millis();
+            (seams.tell)(
+                1,
+                &match &token {
+                    Ok(token) if token.refreshed => format!("done after {took} ms"),
+                    Ok(_) => format!("done after {took} ms: the stored token is used"),
+                    Err(_) => format!("no token after {took} ms"),
+                },
+            );
+        }
+        let token = token?;
         for warning in &token.warnings {
             output::warning(warning);
         }

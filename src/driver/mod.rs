@@ -19,7 +19,7 @@ use crate::session::{
 };
 use crate::store::{NewRecord, RecordName, Store, Written};
 use crate::system::SignalsHeld;
-use reading::{parse, sighting};
+use reading::{parse, sighting, spender};
 use std::time::Duration;
 
 /// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
@@ -91,6 +91,7 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         heard: None,
         seen: None,
         record: Vec::new(),
+        other: String::new(),
     };
     loop {
         if let Step::Finish(result) = step {
@@ -117,6 +118,8 @@ struct Run<'a> {
     seen: Option<Revision>,
     /// The bytes of the own record as they were written last.
     record: Vec<u8>,
+    /// Who else is at it, for people.
+    other: String,
 }
 
 impl Run<'_> {
@@ -155,11 +158,8 @@ impl Run<'_> {
                     let bytes = &self.record;
                     store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
                 });
-                Event::Claiming(match claimed {
-                    Ok(Some(number)) => Claiming::Mine(number),
-                    Ok(None) => Claiming::Taken,
-                    Err(failure) => Claiming::Failed(failure),
-                })
+                let numbered = |number: Option<u64>| number.map_or(Claiming::Taken, Claiming::Mine);
+                Event::Claiming(claimed.map_or_else(Claiming::Failed, numbered))
             }
             Step::Mark { attempt, number } => {
                 self.mark(&attempt, number);
@@ -175,18 +175,16 @@ impl Run<'_> {
             Step::Spend { document, credential, timeout } => {
                 let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
                 let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
-                self.tell(1, &format!("refreshing at {host} ({})", level.name()));
+                let pid = self.seams.clock.this_process().pid;
+                self.tell(1, &format!("process {pid} refreshes at {host} ({})", level.name()));
                 let began = self.seams.clock.now().elapsed;
                 let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
-                let heard = format!("the server answered after {} ms: {}", took.as_millis(), answer.class());
-                self.heard = Some(heard);
+                self.heard = Some(format!("after {} ms: {}", took.as_millis(), answer.story()));
                 Event::Answered(answer)
             }
             Step::Replace { expected, document, attempt } => {
-                let replacement = self.replace(&expected, &document, &attempt);
-                self.tell_heard();
-                Event::Replaced(replacement)
+                Event::Replaced(self.replace(&expected, &document, &attempt))
             }
             Step::Revoke { document } => {
                 self.tell(1, "logged out meanwhile: revoking the new refresh token");
@@ -223,14 +221,15 @@ impl Run<'_> {
     /// The records first, then the document: see [`View`].
     fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
         let records = self.seams.store.records(refresh_token_sha256)?;
-        let attempts = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
+        let attempts: Vec<_> = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
+        self.other = spender(&attempts, self.seams.clock.now().wall);
         Ok(View { attempts, stored: self.read()? })
     }
 
     fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
         match patience {
             Patience::Try => {}
-            Patience::Release => self.tell(1, "another process is refreshing: waiting for it"),
+            Patience::Release => self.tell(1, &format!("{} is refreshing: waiting for it", self.other)),
             Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
         }
         match self.wait_for_lock(patience, at_most) {
@@ -240,8 +239,7 @@ impl Run<'_> {
             }
             Locked::Busy => Locking::Busy,
             Locked::Refused(why) => {
-                let then = "the attempt record alone decides (claimed)";
-                self.tell(1, &format!("no lock can be held here ({why}): {then}"));
+                self.tell(1, &format!("no lock here ({why}): the attempt record decides (claimed)"));
                 Locking::Refused(why)
             }
             Locked::Unanswered => Locking::Unanswered,
@@ -284,15 +282,18 @@ impl Run<'_> {
         }
     }
 
-    fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
+    fn replace(&mut self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
         let bytes = match document.to_bytes() {
             Ok(bytes) => bytes,
             Err(failure) => return Replacement::Failed { failure, kept: None },
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
-        match self.seams.store.replace(expected, &bytes, Some(name)) {
+        let written = self.seams.store.replace(expected, &bytes, Some(name));
+        self.tell_heard();
+        match written {
             Written::Done => {
-                self.tell(1, if document.session.is_some() { "stored" } else { "the session is cleared" });
+                let is_session = document.session.is_some();
+                self.tell(1, if is_session { "the new session is stored" } else { "the session is cleared" });
                 Replacement::Done
             }
             Written::Lost(None) => Replacement::Lost(None),

@@ -1,10 +1,10 @@
 //! From bytes to documents and records, with the patience that a torn document needs.
 
 use super::{Clock, Seams};
-use crate::error::{Failure, Kind};
-use crate::grant::{Document, Unreadable};
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{Document, UnixSeconds, Unreadable};
 use crate::session::Stored;
-use crate::session::attempt::{Attempt, Presence, Sighting};
+use crate::session::attempt::{Attempt, Owner, Presence, Sighting};
 use crate::store::{Record, Snapshot, Store};
 use std::time::Duration;
 
@@ -103,4 +103,11 @@ pub(super) fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
     };
     let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
     Sighting { number: record.number, attempt, owner, has_answer }
+}
+
+/// Who is at it, as far as the records tell a person.
+pub(super) fn spender(attempts: &[Sighting], now: UnixSeconds) -> String {
+    let spender = attempts.iter().find(|sighting| sighting.is_live(now)).map(|sighting| &sighting.attempt.by);
+    let shown = |by: &Owner| format!("process {} on {}", by.pid, printable(&by.host));
+    spender.map_or_else(|| "another process".to_owned(), shown)
 }

@@ -251,15 +251,30 @@ impl Answer {
         }
     }
 
-    /// What kind of answer it is, in words for a person who follows along.
-    pub fn class(&self) -> &'static str {
+    /// What the server said, for a person who follows along.
+    pub fn story(&self) -> String {
+        let said = |error: &str, description: &Option<String>| match description {
+            Some(description) => format!("{error}: {description}"),
+            None => error.to_owned(),
+        };
         match self {
-            Self::Refreshed(_) => "refreshed",
-            Self::InvalidGrant { .. } => "the refresh token was refused; comparing with the store",
-            Self::Refused { .. } => "refused",
-            Self::Temporary { .. } => "not now",
-            Self::Unknown { .. } => "no whole answer",
-            Self::Impossible(_) => "nothing could be sent",
+            Self::Refreshed(answer) => {
+                let lifetime =
+                    answer.expires_in.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
+                let rotated = answer.refresh_token.as_ref().map_or("", |_| " and a new refresh token");
+                format!("the server gave an access token{lifetime}{rotated}")
+            }
+            Self::InvalidGrant { error, description } => {
+                format!(
+                    "the server refused the refresh token ({}): comparing with the store",
+                    said(error, description)
+                )
+            }
+            Self::Refused { error, description, .. } => {
+                format!("the server refused: {}", said(error, description))
+            }
+            Self::Temporary { what, .. } | Self::Unknown { what } => what.clone(),
+            Self::Impossible(failure) => failure.message.clone(),
         }
     }
 }

@@ -97,13 +97,8 @@ impl Machine {
     }
 
     pub(super) fn dead(&self) -> Failure {
-        let prior = self.prior.as_ref();
-        match &self.lost {
-            Some(lost) => {
-                let words = format!("{}, after an answer was lost: {lost}", self.refusal);
-                texts::dead(&self.settings.profile, &words, prior)
-            }
-            None => texts::dead(&self.settings.profile, &self.refusal, prior),
-        }
+        let lost = self.lost.iter().map(|lost| format!(", after an answer was lost: {lost}"));
+        let words = self.refusal.clone() + &lost.collect::<String>();
+        texts::dead(&self.settings.profile, &words, self.prior.as_ref())
     }
 }
