@@ -259,6 +259,7 @@ pub struct Refresh {
     subcommand,
     name = "status",
     example = "onegrant status",
+    example = "onegrant status --history   # why was I logged out?",
     error_code(0, "a token can be had"),
     error_code(2, "usage or configuration"),
     error_code(3, "a login is required: onegrant login"),
@@ -268,6 +269,10 @@ pub struct Status {
     /// JSON on stdout
     #[argh(switch)]
     pub json: bool,
+
+    /// the last 20 things that happened to the grant, and who did them
+    #[argh(switch)]
+    pub history: bool,
 }
 
 /// show whose grant it is, as the server says

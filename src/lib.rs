@@ -9,6 +9,7 @@
 //!               │    ├── worker           the exchange in a process that outlives its caller
 //!               │    ├── store ─ lock     bytes and revisions; the advisory lock
 //!               │    └── oauth ─ http     protocol messages over HTTP
+//!               ├── history               what became of the grant, for people
 //!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
 //!               ├── protocol              pure: requests to build, answers to read
 //!               └── grant, error          pure: the document, the exit codes
@@ -30,6 +31,7 @@ pub mod driver;
 pub mod error;
 pub mod grant;
 mod help;
+pub mod history;
 pub mod http;
 pub mod lock;
 pub mod oauth;

@@ -4,6 +4,7 @@ pub mod exchange;
 pub mod login;
 pub mod logout;
 pub mod profiles;
+mod recording;
 pub mod refresh;
 pub mod status;
 pub mod token;
@@ -38,6 +39,7 @@ pub struct Context {
     clock: system::Clock,
     this_process: OnceCell<Owner>,
     client: OnceCell<Client>,
+    program: OnceCell<Option<String>>,
 }
 
 impl Context {
@@ -45,7 +47,8 @@ impl Context {
     pub fn new(globals: Globals, clock: system::Clock) -> Self {
         let StoreAddress::File(directory) = globals.store.clone();
         let store = FileStore::new(&directory, globals.profile.as_str());
-        Self { globals, store, directory, clock, this_process: OnceCell::new(), client: OnceCell::new() }
+        let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { globals, store, directory, clock, this_process, client, program }
     }
 
     /// What is left of the deadline.
@@ -71,7 +74,7 @@ impl Context {
 
     /// Gets a token, refreshing if it must, and tells the warnings that come with it.
     pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
-        let token = driver::obtain(self.settings(demand, Role::Caller), &self.seams())?;
+        let token = recording::obtain(self.settings(demand, Role::Caller), &self.seams(), self)?;
         for warning in &token.warnings {
             output::warning(warning);
         }

@@ -59,7 +59,7 @@ impl FileStore {
         }
     }
 
-    pub(super) fn place(&self) -> Result<&Place, Failure> {
+    pub(crate) fn place(&self) -> Result<&Place, Failure> {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }

@@ -97,7 +97,7 @@ fn give(file: &File, like: &Metadata) -> io::Result<()> {
 }
 
 /// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
-pub(super) fn shell_word(path: &Path) -> Option<String> {
+pub(crate) fn shell_word(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if crate::error::printable(text) != text {
         return None;
