@@ -74,6 +74,8 @@ pub enum Command {
     Logout(Logout),
     /// `onegrant profiles`
     Profiles(Profiles),
+    /// `onegrant doctor`
+    Doctor(Doctor),
 }
 
 /// get a grant and store it
@@ -324,6 +326,28 @@ pub struct Logout {
     error_code(5, "the store failed")
 )]
 pub struct Profiles {}
+
+/// check what could keep this profile from its next token
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    example = "onegrant doctor",
+    note = "Looks at the store, its permissions and its lock, which two processes ask for; at copies of the grant, its \
+            age, the proxy, TLS and its CA roots, the server's metadata and clock, and git's configuration. Changes \
+            nothing, and sends no credential. One line each: ok, warn or fail, and below it what mends it.",
+    note = "Of several failing classes the exit code is that of the first in this order: 5, 2, 3, 4.",
+    error_code(0, "all is well, or only warned about"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "the server cannot be reached now"),
+    error_code(5, "the store fails")
+)]
+pub struct Doctor {
+    /// JSON on stdout
+    #[argh(switch)]
+    pub json: bool,
+}
 
 /// What `onegrant token` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -59,6 +59,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         let ended = commands::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
+    if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
+        let ended = commands::doctor::lock::try_once(arguments);
+        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
+    }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
@@ -103,6 +107,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Status(arguments) => commands::status::run(arguments, context),
         Command::Whoami(arguments) => commands::whoami::run(arguments, context),
         Command::Logout(arguments) => commands::logout::run(arguments, context),
+        Command::Doctor(arguments) => commands::doctor::run(arguments, context),
         Command::Profiles(_) => commands::profiles::run(context),
     }
 }

@@ -1,5 +1,6 @@
 //! One file a command: gather, call, print.
 
+pub mod doctor;
 pub mod exchange;
 pub mod login;
 pub mod logout;

@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)>
 }
 
 /// The names in a directory. `std::fs::read_dir` panics where closing the directory fails.
-pub(super) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::new(File::open(directory)?)? {
         names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
