@@ -165,6 +165,7 @@ impl Exchange<'_> {
             status: response.status().as_u16(),
             retry_after: header("retry-after"),
             date: header("date"),
+            age: header("age"),
             location: header("location"),
             ends_with_connection: ["content-length", "transfer-encoding"]
                 .iter()

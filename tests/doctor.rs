@@ -541,3 +541,25 @@ fn the_exit_code_is_that_of_what_is_to_be_mended_first() {
     let hints = ran.stdout.lines().filter(|line| line.starts_with("      hint: ")).count();
     assert_eq!(hints, 3, "{}", ran.stdout);
 }
+
+/// A cache before the server repeats the date of the answer that it keeps.
+#[test]
+fn the_age_of_a_cached_answer_is_no_skew() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let date = |seconds_ago: u64| {
+        httpdate::fmt_http_date(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds_ago))
+    };
+    let metadata = json!({"issuer": server.issuer(), "token_endpoint": server.token_endpoint()});
+    let answer = |age: &str| {
+        let date = date(3000);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nDate: {date}\r\n{age}Content-Length: {}\r\n",
+            metadata.to_string().len()
+        );
+        Fault::Raw(format!("{head}Connection: close\r\n\r\n{metadata}").into_bytes())
+    };
+    server.script(Endpoint::OauthMetadata, [answer("Age: 3000\r\n"), answer("")]);
+    assert_check(&mut doctor(&home), "clock", "ok", "");
+    assert_check(&mut doctor(&home), "clock", "fail", "ahead of");
+}

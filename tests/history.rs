@@ -278,3 +278,19 @@ fn fifty_processes_that_share_one_refresh_leave_one_event() {
     assert_eq!(names(&home), ["refresh"], "one refresh, and nothing of those who waited for it");
     assert_eq!(server.counts().token_requests, 1);
 }
+
+/// A logout that comes between the answer and its storing wins, and why there is no session is told.
+#[test]
+fn an_answer_that_was_not_stored_is_told() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let process = home.start(&["token"]);
+    server.wait_until(|counts| counts.rotations == 1);
+    fs::remove_file(home.document_path()).unwrap();
+    gate.open();
+    process.finish();
+    assert_eq!(names(&home), ["not stored"]);
+    assert_eq!(events(&home)[0].refresh_token_sha256, digits(&issued.refresh_token));
+}

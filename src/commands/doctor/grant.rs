@@ -55,8 +55,9 @@ fn unfinished(document: &Document, context: &Context) -> Option<Check> {
     let records = context.store.records(&document.credential_sha256()?).ok()?;
     let attempts = records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
     let is_abandoned = |attempt: &Attempt| {
+        let is_about_this = attempt.concerns(document);
         let is_late = context.now().wall > attempt.until;
-        !attempt.is_over() && (is_late || context.presence(&attempt.by) == Presence::Gone)
+        is_about_this && !attempt.is_over() && (is_late || context.presence(&attempt.by) == Presence::Gone)
     };
     let attempt = attempts.filter(is_abandoned).last()?;
     let what = format!(

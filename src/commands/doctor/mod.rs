@@ -84,8 +84,9 @@ pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
     checks.push(lock::check(context));
     checks.extend(document.map(|document| copies::check(document, context)));
     checks.extend(read.is_ok().then(|| grant::check(stored, context)));
-    checks.extend(server::checks(document, context));
     checks.extend(document.and_then(|document| git::check(document, context)));
+    // Last, because it may use the deadline up.
+    checks.extend(server::checks(document, context));
 
     let worst = |kind| checks.iter().find(|check| check.verdict == Verdict::Fail(kind));
     let worst = ORDER.into_iter().find_map(worst);

@@ -9,6 +9,7 @@ use crate::http::{Client, Outcome};
 use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read};
 use crate::protocol::{Reply, Request};
 use crate::system;
+use std::time::Duration;
 
 /// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh
 /// (section 4.1 of the contract).
@@ -16,6 +17,9 @@ const SKEW_WARN_SECONDS: UnixSeconds = 60;
 
 /// From here on, in seconds, servers refuse assertions and ID tokens, and fresh access tokens look expired.
 const SKEW_FAIL_SECONDS: UnixSeconds = 300;
+
+/// The longest time that an answer of a cache is corrected by, in seconds: a year.
+const LONGEST_AGE_SECONDS: u64 = 31_536_000;
 
 /// Proxy, TLS, discovery, clock.
 pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
@@ -98,7 +102,11 @@ impl Visit<'_> {
         let after = self.context.now().wall;
         match outcome {
             Ok(Outcome::Answered(reply)) => {
+                // A cache repeats the date of the answer that it keeps, and tells its age.
+                let age = reply.age.as_deref().and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
+                let age = Duration::from_secs(age.min(LONGEST_AGE_SECONDS));
                 let date = reply.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+                let date = date.and_then(|date| date.checked_add(age));
                 // Made some time between the two, and cut to whole seconds.
                 let ahead =
                     |date: UnixSeconds| date.saturating_sub(date.clamp(before.saturating_sub(1), after));
