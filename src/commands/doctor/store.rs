@@ -87,7 +87,8 @@ fn place_check(context: &Context, place: &Place, unreadable: Option<&Failure>) -
         what.push_str(", a mount point that is written in place");
     }
     what.push_str(&format!(", on {}", file_system(directory).0));
-    let Ok(status) = statvfs(directory) else {
+    // Some file systems tell no size at all.
+    let Some(status) = statvfs(directory).ok().filter(|status| status.f_blocks > 0) else {
         return Check::ok("store", what);
     };
     let free = status.f_bavail.saturating_mul(status.f_frsize);
