@@ -153,7 +153,13 @@ fn trim(path: &Path) -> io::Result<()> {
         give_to_owner_of(&new, path.parent().unwrap_or(path))?;
         new.write_all(&last_lines(&read_all(&mut old)?, EVENTS).concat())?;
         fs::rename(&beside, path)?;
-        new.write_all(&read_all(&mut old)?)
+        let late = read_all(&mut old)?;
+        new.write_all(&late)?;
+        // Somebody else may have cut the new one already.
+        match new.metadata()?.nlink() {
+            0 => open(path, OpenOptions::new().append(true))?.write_all(&late),
+            _ => Ok(()),
+        }
     })();
     replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
 }

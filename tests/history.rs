@@ -237,33 +237,27 @@ fn a_history_that_cannot_be_written_fails_no_command() {
 }
 
 #[test]
-fn fifty_parallel_writers_lose_no_new_event_and_the_file_stays_small() {
+fn parallel_writers_lose_no_new_event_and_the_file_stays_small() {
+    const ROUNDS: u32 = 40;
     let home = Home::new();
     let path = path(&home);
-    let event = |writer: u32, number: u32| Event {
-        at: i64::from(number),
-        event: "refresh".to_owned(),
-        outcome: "x".repeat(200),
-        pid: writer,
-        ..Event::default()
+    let append = |pid: u32| {
+        let event = Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
+        history::append(&path, &event).unwrap();
     };
-    thread::scope(|scope| {
-        for writer in 0..50 {
-            let path = &path;
-            scope.spawn(move || {
-                (0..4).for_each(|number| history::append(path, &event(writer, number)).unwrap())
-            });
-        }
-    });
-    // The very last ones come when everybody else is done: nothing that was appended then is missing.
-    for number in 0..7 {
-        history::append(&path, &event(1000, number)).unwrap();
+    // Fifty at once, and no more is kept than is told.
+    thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
+    assert_eq!(history::read(&path).unwrap().len(), EVENTS);
+    // As many at once as are told, again and again, so that the file is cut meanwhile: each of them is told.
+    let everybody = u32::try_from(EVENTS).unwrap();
+    for round in 1..=ROUNDS {
+        let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
+        thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
+        let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
+        told.sort_unstable();
+        assert_eq!(told, wanted, "round {round}");
+        assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
     }
-    let events = history::read(&path).unwrap();
-    assert_eq!(events.len(), EVENTS);
-    let last: Vec<(u32, i64)> = events.iter().rev().take(7).map(|event| (event.pid, event.at)).collect();
-    assert_eq!(last, (0..7).rev().map(|number| (1000, number)).collect::<Vec<_>>());
-    assert!(fs::metadata(&path).unwrap().len() <= 32 << 10, "bounded");
     assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
 }
 
