@@ -510,8 +510,10 @@ fn the_order_in_which_git_asks_its_helpers_is_judged() {
     assert_check(&mut git(&path), "git", "ok", "credential.useHttpPath is set");
     // A repository's own configuration is not taken for the person's.
     let repository = home.root.join("repository");
-    fs::create_dir_all(repository.join(".git")).unwrap();
-    fs::write(repository.join(".git/config"), "[credential]\n\thelper = cache\n").unwrap();
+    let script = "git init -q \"$0\" && git -C \"$0\" config credential.helper cache";
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script]).arg(&repository).env_clear().env("HOME", &user).env("PATH", &path);
+    assert!(shell.status().unwrap().success());
     assert_check(git(&path).current_dir(&repository), "git", "ok", "git asks onegrant first");
 }
 
