@@ -79,6 +79,8 @@ pub enum Command {
     GitCredential(GitCredential),
     /// `onegrant git-setup`
     GitSetup(GitSetup),
+    /// `onegrant doctor`
+    Doctor(Doctor),
     /// `onegrant completions`
     Completions(Completions),
 }
@@ -275,6 +277,7 @@ pub struct Refresh {
     subcommand,
     name = "status",
     example = "onegrant status",
+    example = "onegrant status --history   # why was I logged out?",
     error_code(0, "a token can be had"),
     error_code(2, "usage or configuration"),
     error_code(3, "a login is required: onegrant login"),
@@ -284,6 +287,10 @@ pub struct Status {
     /// JSON on stdout
     #[argh(switch)]
     pub json: bool,
+
+    /// the last 20 things that happened to the grant, and who did them
+    #[argh(switch)]
+    pub history: bool,
 }
 
 /// show whose grant it is, as the server says
@@ -405,6 +412,28 @@ pub struct Completions {
     /// bash, zsh or fish
     #[argh(positional, arg_name = "SHELL", from_str_fn(shell))]
     pub shell: Shell,
+}
+
+/// check what could keep this profile from its next token
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    example = "onegrant doctor",
+    note = "Looks at the store, its permissions and its lock, which two processes ask for; at copies of the grant, its \
+            age, the proxy, TLS and its CA roots, the server's metadata and clock, and git's configuration. Changes \
+            nothing, and sends no credential. One line each: ok, warn or fail, and below it what mends it.",
+    note = "Of several failing classes the exit code is that of the first in this order: 5, 2, 3, 4.",
+    error_code(0, "all is well, or only warned about"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "the server cannot be reached now"),
+    error_code(5, "the store fails")
+)]
+pub struct Doctor {
+    /// JSON on stdout
+    #[argh(switch)]
+    pub json: bool,
 }
 
 /// What `onegrant token` prints.

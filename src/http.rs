@@ -89,6 +89,17 @@ impl Client {
         self.roots.get().map(|roots| roots.warnings.as_slice()).unwrap_or_default()
     }
 
+    /// Where the CA roots come from, and what was wrong with those that were named. Reads them.
+    pub fn ca_roots(&self) -> (&str, &[String]) {
+        let roots = self.roots.get_or_init(|| Roots::load(&self.environment));
+        (&roots.origin, &roots.warnings)
+    }
+
+    /// How a request gets to this address, in words; fails as a request would where the proxy cannot be used.
+    pub fn way_to(&self, address: &Address) -> Result<String, Failure> {
+        proxy::describe(address, &self.environment)
+    }
+
     fn route(&self, url: &str) -> Result<(Address, Option<ureq::Proxy>), Failure> {
         let address = endpoint_url(url)?;
         let proxy = proxy::proxy_for(&address, &self.environment)?;
@@ -154,6 +165,7 @@ impl Exchange<'_> {
             status: response.status().as_u16(),
             retry_after: header("retry-after"),
             date: header("date"),
+            age: header("age"),
             location: header("location"),
             ends_with_connection: ["content-length", "transfer-encoding"]
                 .iter()

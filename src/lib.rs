@@ -10,6 +10,7 @@
 //!               │    ├── worker           the exchange in a process that outlives its caller
 //!               │    ├── store ─ lock     bytes and revisions; the advisory lock
 //!               │    └── oauth ─ http     protocol messages over HTTP
+//!               ├── history               what became of the grant, for people
 //!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
 //!               ├── protocol              pure: requests to build, answers to read
 //!               └── grant, error          pure: the document, the exit codes
@@ -33,6 +34,7 @@ pub mod driver;
 pub mod error;
 pub mod grant;
 pub mod help;
+pub mod history;
 pub mod http;
 pub mod lock;
 pub mod oauth;
@@ -58,6 +60,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
     if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
         let ended = commands::exchange::run(&environment);
+        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
+    }
+    if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
+        let ended = commands::doctor::lock::try_once(arguments);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
     match arguments::parse(arguments, &environment) {
@@ -107,6 +113,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Status(arguments) => commands::status::run(arguments, context),
         Command::Whoami(arguments) => commands::whoami::run(arguments, context),
         Command::Logout(arguments) => commands::logout::run(arguments, context),
+        Command::Doctor(arguments) => commands::doctor::run(arguments, context),
         Command::Profiles(_) => commands::profiles::run(context),
         Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "login",
     "token",
     "status",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 10] = [
     "profiles",
     "git-credential",
     "git-setup",
+    "doctor",
     "completions",
 ];
 

@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(globals.profile.as_str(), "b");
         let wanted = Token { min_ttl: Some(Duration::from_secs(60)), format: None, write: Some("-x".into()) };
         assert_eq!(command, Command::Token(wanted));
-        assert_eq!(run("status --json --json").1, Command::Status(Status { json: true }));
+        assert_eq!(run("status --json --json").1, Command::Status(Status { json: true, history: false }));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a worker does: one task of its caller's, who may be gone by its end.
 
-use super::{Context, login};
+use super::{Context, login, recording};
 use crate::arguments::{Environment, resolve_environment};
-use crate::driver::{self, Partner, Seams};
+use crate::driver::{Partner, Seams};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
 use crate::output;
@@ -54,7 +54,7 @@ fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, 
     let tell = |importance, what: &str| caller.hear(&Word::Told(importance, what.to_owned()));
     // The caller has read the same document, and warned.
     let seams = Seams { tell: &tell, warn: &|_| {}, partner: caller, ..context.seams() };
-    driver::obtain(context.settings(errand.demand.clone(), Role::Worker(errand)), &seams)
+    recording::obtain(context.settings(errand.demand.clone(), Role::Worker(errand)), &seams, context)
 }
 
 /// Who waits for this worker.

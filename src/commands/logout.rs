@@ -43,8 +43,15 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
         _ => "cannot log out",
     };
     context.store.remove(&placeholder).context(at_server)?;
+    let level = context.level_under(guard.as_ref());
     drop(guard);
     drop(signals);
+    let outcome = match &revocation {
+        Some(Revocation::Revoked) => "revoked at the server, and deleted here",
+        Some(Revocation::Failed(_)) => "deleted here; the revocation failed",
+        Some(Revocation::Unsupported) | None => "deleted here; not revoked",
+    };
+    context.note_done("logout", outcome, &stored.document, Some(level));
     tell(arguments, &stored.document, revocation.as_ref(), context)
 }
 

@@ -1,12 +1,14 @@
 //! One file a command: gather, call, print.
 
 mod amend;
+pub mod doctor;
 pub mod exchange;
 pub mod git_credential;
 pub mod git_setup;
 pub mod login;
 pub mod logout;
 pub mod profiles;
+mod recording;
 pub mod refresh;
 pub mod status;
 pub mod token;
@@ -41,6 +43,7 @@ pub struct Context {
     clock: system::Clock,
     this_process: OnceCell<Owner>,
     client: OnceCell<Client>,
+    program: OnceCell<Option<String>>,
 }
 
 impl Context {
@@ -48,7 +51,8 @@ impl Context {
     pub fn new(globals: Globals, clock: system::Clock) -> Self {
         let StoreAddress::File(directory) = globals.store.clone();
         let store = FileStore::new(&directory, globals.profile.as_str());
-        Self { globals, store, directory, clock, this_process: OnceCell::new(), client: OnceCell::new() }
+        let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { globals, store, directory, clock, this_process, client, program }
     }
 
     /// What is left of the deadline.
@@ -80,8 +84,11 @@ impl Context {
             has_begun.set(true);
             (seams.tell)(importance, what);
         };
-        let token =
-            driver::obtain(self.settings(demand, Role::Caller), &Seams { tell: &tell, ..self.seams() });
+        let token = recording::obtain(
+            self.settings(demand, Role::Caller),
+            &Seams { tell: &tell, ..self.seams() },
+            self,
+        );
         if has_begun.get() {
             let took = self.clock.now().elapsed.as_millis();
             (seams.tell)(

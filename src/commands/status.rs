@@ -4,8 +4,9 @@ use super::Context;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, printable};
+use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
+use crate::history;
 use crate::output;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
 use crate::store::Store;
@@ -14,12 +15,49 @@ use std::ffi::OsStr;
 
 /// Shows the profile; fails with exit 3 where no token can be had.
 pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
-    let stored = context.read()?.ok_or_else(|| context.no_grant())?;
+    let stored = match context.read().and_then(|read| read.ok_or_else(|| context.no_grant())) {
+        Ok(stored) => stored,
+        // What happened is told even where nothing is left.
+        Err(failure) if arguments.history => {
+            output::answer(history(arguments, context, json!({}), String::new())?.as_bytes())?;
+            return Err(failure.into());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
     let rejected = driver::find_rejected(&context.seams(), &stored)?;
     let report = Report::new(context, &stored.document, rejected);
-    let text = if arguments.json { format!("{}\n", report.json()) } else { report.text() };
+    let text = match (arguments.history, arguments.json) {
+        (true, json) => {
+            let members = if json { report.json() } else { json!({}) };
+            history(arguments, context, members, report.text() + "\n")?
+        }
+        (false, true) => format!("{}\n", report.json()),
+        (false, false) => report.text(),
+    };
     output::answer(text.as_bytes())?;
     Ok(report.verdict()?)
+}
+
+/// The last events, behind what else is told.
+fn history(
+    arguments: &cli::Status,
+    context: &Context,
+    mut members: Value,
+    text: String,
+) -> Result<String, Failure> {
+    let events = context.history().and_then(|path| history::read(&path)).map_err(|error| {
+        Failure::new(Kind::Store, format!("cannot read the history: {}", describe(&error)))
+    })?;
+    if arguments.json {
+        if let Value::Object(members) = &mut members {
+            members.insert("profile".to_owned(), context.globals.profile.as_str().into());
+            members.insert("history".to_owned(), json!(events));
+        }
+        return Ok(format!("{members}\n"));
+    }
+    let lines = events.iter().map(|event| event.line() + "\n");
+    let nothing = "nothing has happened to this grant yet\n";
+    Ok(text + if events.is_empty() { nothing } else { "" } + &lines.collect::<String>())
 }
 
 /// What can be done with the session.

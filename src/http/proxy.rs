@@ -2,7 +2,7 @@
 //! names the host; loopback is always reached directly. ureq's own reading of the environment is not used: it
 //! takes any of the variables for any scheme, and goes around a proxy that it cannot use.
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, printable};
 use crate::protocol::metadata::{Address, address_of};
 use crate::system::{Environment, Setting};
 
@@ -31,6 +31,21 @@ pub fn proxy_for(address: &Address, environment: &Environment) -> Result<Option<
         Ok(proxy) if is_whole => Ok(Some(proxy)),
         _ => refuse("it is no http:// or https:// URL"),
     }
+}
+
+/// Which proxy that is, or why there is none, in words. No password is in them.
+pub fn describe(address: &Address, environment: &Environment) -> Result<String, Failure> {
+    let setting = environment.https_proxy.as_ref().or(environment.all_proxy.as_ref());
+    let host = address.host_and_port();
+    Ok(match (proxy_for(address, environment)?, setting, &environment.no_proxy) {
+        (Some(proxy), Some(setting), _) => {
+            let (proxy, port) = (proxy.host(), proxy.port());
+            printable(&format!("{host} is reached through {proxy}:{port}, as {} says", setting.variable))
+        }
+        (None, Some(_), _) if address.is_loopback() => format!("{host} is this machine: no proxy"),
+        (None, Some(_), Some(no_proxy)) => format!("none: {} names {host}", no_proxy.variable),
+        _ => format!("none: no variable names one for {host}"),
+    })
 }
 
 /// Whether `no_proxy` names the host: `*`, or the host itself, or a domain that it is in; entries are separated

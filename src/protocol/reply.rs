@@ -15,6 +15,8 @@ pub struct Reply {
     pub retry_after: Option<String>,
     /// The `Date` header (RFC 9110 section 6.6.1).
     pub date: Option<String>,
+    /// The `Age` header, in seconds: how long ago that was, where a cache gave the answer (RFC 9111 section 5.1).
+    pub age: Option<String>,
     /// The `Location` header (RFC 9110 section 10.2.2).
     pub location: Option<String>,
     /// Nothing but the end of the connection told where the body ends: an empty one may never have begun.

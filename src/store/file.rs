@@ -6,6 +6,7 @@
 //! NAME~attempt.DIGITS.N      record N on the refresh token whose SHA-256 begins with DIGITS; created exclusively
 //! NAME~answer.DIGITS.N       the room reserved for its answer; becomes NAME.json
 //! NAME~temporary.NONCE       a file on its way to one of these names
+//! NAME~history               what became of the grant, for people: see [`crate::history`]
 //! ```
 //!
 //! Order of a commit: write the answer, sync it, compare, rename it, sync the directory, remove the records. What
@@ -59,7 +60,7 @@ impl FileStore {
         }
     }
 
-    pub(super) fn place(&self) -> Result<&Place, Failure> {
+    pub(crate) fn place(&self) -> Result<&Place, Failure> {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }

@@ -3,7 +3,7 @@
 mod durable;
 pub mod file;
 pub(crate) mod open;
-mod place;
+pub(crate) mod place;
 pub mod setup;
 
 use crate::error::Failure;

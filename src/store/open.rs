@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)>
 }
 
 /// The names in a directory. `std::fs::read_dir` panics where closing the directory fails.
-pub(super) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
+pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::new(File::open(directory)?)? {
         names.push(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned());
@@ -97,7 +97,7 @@ fn give(file: &File, like: &Metadata) -> io::Result<()> {
 }
 
 /// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
-pub(super) fn shell_word(path: &Path) -> Option<String> {
+pub(crate) fn shell_word(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if crate::error::printable(text) != text {
         return None;

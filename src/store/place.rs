@@ -16,7 +16,7 @@ const KEY_DIGITS: usize = 16;
 /// The real place of a document. The lock and the records lie beside the real file, so that the same file by
 /// another path, another HOME or a symbolic link meets the same lock.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub document: PathBuf,
     pub directory: PathBuf,
     stem: OsString,
@@ -71,7 +71,7 @@ impl Place {
         self.sidecar(&format!("~unreadable.{nonce}"))
     }
 
-    fn sidecar(&self, suffix: &str) -> PathBuf {
+    pub fn sidecar(&self, suffix: &str) -> PathBuf {
         let mut name = self.stem.clone();
         name.push(suffix);
         self.directory.join(name)

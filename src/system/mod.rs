@@ -116,8 +116,21 @@ pub fn presence(owner: &Owner, me: &Owner) -> Presence {
     }
 }
 
+/// The name of the program that asked for what this process does: of its parent, and of that one's where the parent is
+/// this very program, as a worker's is. None where the system does not show it.
+pub fn caller_program() -> Option<String> {
+    let this = fs::read_link("/proc/self/exe").ok()?;
+    let mut pid = std::os::unix::process::parent_id();
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == this) {
+        pid = process_status(pid)?.parent;
+    }
+    let name = read_at_once(&format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
+}
+
 struct ProcessStatus {
     is_dead: bool,
+    parent: u32,
     start_time: u64,
 }
 
@@ -129,14 +142,15 @@ fn read_at_once(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned())
 }
 
-/// Fields 3 and 22 of `/proc/PID/stat` (proc(5)); the name before them may hold anything, so count from its end.
+/// Fields 3, 4 and 22 of `/proc/PID/stat` (proc(5)); the name before them may hold anything, so count from its end.
 fn process_status(pid: u32) -> Option<ProcessStatus> {
     let line = read_at_once(&format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = line.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), start_time })
+    let parent = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(17)?.parse().ok()?;
+    Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), parent, start_time })
 }
 
 /// Holds signals back until it is dropped: Ctrl-C, a closed terminal and a polite kill wait until the answer is

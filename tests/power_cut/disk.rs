@@ -136,7 +136,7 @@ impl Disk {
             }
             Call::Unlink { path } => self.change(None, Some(path.clone())),
             Call::MakeDirectory { path } => self.change(Some((path.clone(), Node::Directory)), None),
-            Call::Sent | Call::Received => {}
+            Call::Sent | Call::Received | Call::Noted => {}
         }
     }
 

@@ -160,11 +160,14 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// Everything below a directory.
+/// Everything below a directory but the histories, which nothing is decided by.
 fn remains(root: &Path) -> Remains {
     let mut all = Remains::from([(root.to_owned(), None)]);
     for entry in fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("~history") {
+            continue;
+        }
         match path.is_dir() {
             true => all.extend(remains(&path)),
             false => drop(all.insert(path.clone(), Some(fs::read(&path).unwrap()))),

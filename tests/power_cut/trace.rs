@@ -51,6 +51,8 @@ pub enum Call {
     Sent,
     /// Bytes came from the server.
     Received,
+    /// The history was opened, written or replaced: nothing is decided by it, and no cut of it matters.
+    Noted,
 }
 
 impl fmt::Display for Call {
@@ -69,6 +71,7 @@ impl fmt::Display for Call {
             Self::MakeDirectory { path } => write!(formatter, "make the directory {}", name(path)),
             Self::Sent => write!(formatter, "send"),
             Self::Received => write!(formatter, "receive"),
+            Self::Noted => write!(formatter, "note in the history"),
         }
     }
 }
@@ -125,7 +128,11 @@ pub fn record(home: &Home, command: &Command, stdin: Option<&Path>) -> (Ran, Vec
     let ran = run(&mut traced);
     let text = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
-    let calls = whole_lines(&text).iter().filter_map(|line| call(line, &home.root)).collect();
+    let mut calls: Vec<Call> = whole_lines(&text).iter().filter_map(|line| call(line, &home.root)).collect();
+    // The history comes after everything else: it never stands between the server's answer and its durable copy.
+    let noted = calls.iter().position(|call| *call == Call::Noted).unwrap_or(calls.len());
+    let late = calls.split_off(noted).into_iter().find(|call| *call != Call::Noted);
+    assert_eq!(late, None, "the history was written before this was done");
     (ran, calls)
 }
 
@@ -177,6 +184,9 @@ fn call(line: &str, root: &Path) -> Option<Call> {
     }?;
     if !subject.starts_with(root) {
         return None;
+    }
+    if subject.file_name().is_some_and(|name| name.to_string_lossy().contains("~history")) {
+        return Some(Call::Noted);
     }
     let descriptor = || arguments[0].split('<').next().unwrap().parse().unwrap();
     Some(match name {

@@ -135,11 +135,12 @@ impl Home {
         Issued { access_token: text("access_token"), refresh_token: text("refresh_token") }
     }
 
-    /// The names of the files in the store, sorted.
+    /// The names of the files in the store, sorted; without the histories, which are there for people alone.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.state).unwrap();
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.contains("~history"));
         names.sort();
         names
     }

@@ -160,15 +160,19 @@ enum Over<'a> {
 /// Stores the new grant.
 fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
     let bytes = document.to_bytes()?;
-    let _guard = match guard {
+    let guard = match guard {
         Some(guard) => Some(guard),
         None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
     };
+    let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
     replace(&bytes, over, context).or_else(|failure| match failure.kind {
         Kind::Store => replace(&bytes, over, context),
         _ => Err(failure),
-    })
+    })?;
+    drop(guard);
+    context.note_done("login", "stored", document, Some(level));
+    Ok(())
 }
 
 fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {

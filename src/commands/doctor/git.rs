@@ -1,0 +1,206 @@
+//! Whom git asks for the hosts of this profile, and in which order.
+
+use super::super::Context;
+use super::Check;
+use crate::error::{describe, printable};
+use crate::grant::Document;
+use crate::protocol::hosts::server;
+use crate::protocol::metadata::Address;
+use crate::system::command;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long git may take to list its configuration.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest configuration, in bytes.
+const CONFIGURATION_LIMIT: usize = 1 << 20;
+
+/// The name by which git calls this program, as `git-credential-NAME`.
+const OURS: &str = "onegrant";
+
+/// None where the profile serves no git host.
+pub fn check(document: &Document, context: &Context) -> Option<Check> {
+    const NAME: &str = "git";
+    if document.git_hosts.is_empty() {
+        return None;
+    }
+    // Not in a repository: what that one says is not taken from it.
+    let mut git = Command::new("git");
+    git.args(["config", "--list", "--show-origin", "-z"]).current_dir("/");
+    let listed = match command::run(&mut git, LIMIT.min(context.left()), CONFIGURATION_LIMIT) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Some(Check::ok(NAME, "not checked: there is no git"));
+        }
+        Err(error) => {
+            let what = format!("cannot ask git for its configuration: {}", describe(&error));
+            return Some(Check::warn(NAME, what).hint("git config --list --show-origin"));
+        }
+    };
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let entries: Vec<Entry> = entries(&text).collect();
+    let checks = document.git_hosts.iter().filter_map(|host| of_host(host, &entries));
+    let mut checks: Vec<Check> = checks.collect();
+    let is_named = entries.iter().any(|entry| entry.value == OURS);
+    if checks.is_empty() && is_named && !is_in_path(&format!("git-credential-{OURS}")) {
+        let what = "git looks for git-credential-onegrant, which is in no directory of PATH";
+        let hint = "ln -s \"$(command -v onegrant)\" ~/.local/bin/git-credential-onegrant   # or another one of PATH";
+        return Some(Check::warn(NAME, what).hint(hint));
+    }
+    let path = match uses_http_path(&entries) {
+        true => "; credential.useHttpPath is set, and paths are not looked at",
+        false => "",
+    };
+    let hosts = document.git_hosts.join(", ");
+    let fine =
+        || Check::ok(NAME, format!("git asks onegrant first, and nobody keeps its tokens: {hosts}{path}"));
+    Some(if checks.is_empty() { fine() } else { checks.swap_remove(0) })
+}
+
+/// One line of the configuration.
+#[derive(Clone, Copy, Debug)]
+struct Entry<'a> {
+    origin: &'a str,
+    /// The address behind `credential.`, where there is one.
+    address: Option<&'a str>,
+    key: &'a str,
+    value: &'a str,
+}
+
+/// `ORIGIN NUL KEY LF VALUE NUL`, again and again; the key's ends are in lower case.
+fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
+    let mut parts = text.split('\0');
+    std::iter::from_fn(move || Some((parts.next()?, parts.next()?))).filter_map(|(origin, line)| {
+        let (name, value) = line.split_once('\n').unwrap_or((line, "true"));
+        let rest = name.strip_prefix("credential.")?;
+        let (address, key) = match rest.rsplit_once('.') {
+            Some((address, key)) => (Some(address), key),
+            None => (None, rest),
+        };
+        Some(Entry { origin, address, key, value })
+    })
+}
+
+fn uses_http_path(entries: &[Entry]) -> bool {
+    let is_set = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "1");
+    entries.iter().any(|entry| entry.key == "usehttppath" && is_set(entry.value))
+}
+
+/// Whether the entry is for this host (gitcredentials(7)): one with a path is for a part of it, and counts as not.
+fn applies(entry: &Entry, host: &Address) -> bool {
+    let Some(address) = entry.address else {
+        return true;
+    };
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return false;
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
+    let Some(found) = server(scheme, &authority.replace('*', "x")) else {
+        return false;
+    };
+    let wanted = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let is_label = |(wanted, label): (&str, &str)| wanted == "*" || wanted == label;
+    let is_host = match wanted.contains('*') {
+        false => found.host == host.host,
+        true => {
+            wanted.split('.').count() == host.host.split('.').count()
+                && wanted.split('.').zip(host.host.split('.')).all(is_label)
+        }
+    };
+    is_host && (found.is_secure, found.port) == (host.is_secure, host.port)
+}
+
+/// What is to be mended for this host.
+fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
+    let secure = server("https", host)?;
+    let (scheme, address) = match secure.is_loopback() {
+        true => ("http", server("http", host)?),
+        false => ("https", secure),
+    };
+    let mut helpers: Vec<&Entry> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.key == "helper" && applies(entry, &address)) {
+        // An empty one forgets those before it.
+        if entry.value.is_empty() {
+            helpers.clear();
+        } else {
+            helpers.push(entry);
+        }
+    }
+    let key = format!("credential.{scheme}://{host}.helper");
+    let alone =
+        format!("git config --global --replace-all {key} '' && git config --global --add {key} {OURS}");
+    let shown = |entry: &Entry| {
+        let name = entry.value.split_whitespace().next().unwrap_or_default();
+        printable(&format!("'{name}' ({})", entry.origin))
+    };
+    let Some(ours) = helpers.iter().position(|entry| entry.value.contains(OURS)) else {
+        let what = format!("git does not ask onegrant for {host}");
+        return Some(Check::warn("git", what).hint(format!("git config --global --add {key} {OURS}")));
+    };
+    let other = helpers.iter().enumerate().find(|(_, entry)| !entry.value.contains(OURS));
+    let (place, other) = other?;
+    let what = match place < ours {
+        true => format!(
+            "git asks {} for {host} before onegrant, and may get a token that has ended",
+            shown(other)
+        ),
+        false => format!("git has {} keep the tokens that onegrant gives it for {host}", shown(other)),
+    };
+    Some(Check::warn("git", what).hint(alone))
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory: std::path::PathBuf| is_file(&directory.join(program)))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(lines: &[(&str, &str)]) -> String {
+        lines.iter().map(|(key, value)| format!("file:/g\0{key}\n{value}\0")).collect()
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_order_in_which_git_asks_is_judged() {
+        let ours = ("credential.helper", "onegrant");
+        let ours_here = ("credential.https://git.example.helper", "!/usr/bin/onegrant git-credential");
+        let store = ("credential.helper", "store --file=/x");
+        let reset = ("credential.https://git.example.helper", "");
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: [Case; 11] = [
+            (&[], Some("git does not ask onegrant for git.example")),
+            (&[ours], None),
+            (&[ours_here], None),
+            (&[store], Some("git does not ask")),
+            (&[store, ours], Some("git asks 'store' (file:/g) for git.example before onegrant")),
+            (&[ours, store], Some("git has 'store' (file:/g) keep the tokens")),
+            (&[store, reset, ours_here], None),
+            (&[ours, ("credential.https://other.example.helper", "store")], None),
+            (&[ours, ("credential.https://*.example.helper", "cache")], Some("git has 'cache'")),
+            (&[ours, ("credential.http://git.example.helper", "cache")], None),
+            (&[ours, ("credential.https://git.example/group.helper", "cache")], None),
+        ];
+        for (lines, wanted) in cases {
+            let text = list(lines);
+            let entries: Vec<Entry> = entries(&text).collect();
+            let what = of_host("git.example", &entries).map(|check| check.what);
+            assert_eq!(what.is_some(), wanted.is_some(), "{lines:?}: {what:?}");
+            assert!(what.unwrap_or_default().starts_with(wanted.unwrap_or_default()), "{lines:?}");
+        }
+        let text = list(&[("credential.usehttppath", "true"), ("user.name", "x")]);
+        assert!(uses_http_path(&entries(&text).collect::<Vec<_>>()));
+        let text = list(&[("credential.usehttppath", "false")]);
+        assert!(!uses_http_path(&entries(&text).collect::<Vec<_>>()));
+    }
+}

@@ -1,0 +1,199 @@
+//! The server, asked for its metadata alone: no credential is sent.
+
+use super::super::Context;
+use super::{Check, token_host};
+use crate::driver::Clock;
+use crate::error::{Failure, Kind, printable};
+use crate::grant::{Document, UnixSeconds};
+use crate::http::{Client, Outcome};
+use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read};
+use crate::protocol::{Reply, Request};
+use crate::system;
+use std::time::Duration;
+
+/// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh
+/// (section 4.1 of the contract).
+const SKEW_WARN_SECONDS: UnixSeconds = 60;
+
+/// From here on, in seconds, servers refuse assertions and ID tokens, and fresh access tokens look expired.
+const SKEW_FAIL_SECONDS: UnixSeconds = 300;
+
+/// The longest time that an answer of a cache is corrected by, in seconds: a year.
+const LONGEST_AGE_SECONDS: u64 = 31_536_000;
+
+/// Proxy, TLS, discovery, clock.
+pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
+    let client = Client::new(&system::Environment::read());
+    let Some(document) = document else {
+        return vec![roots(&client, "no server is known yet")];
+    };
+    let address = match token_host(document) {
+        Ok(address) => address,
+        Err(failure) => return vec![Check::fail("endpoint", failure)],
+    };
+    let proxy = match client.way_to(&address) {
+        Ok(way) => Check::ok("proxy", way),
+        Err(failure) => {
+            return vec![
+                Check::fail("proxy", failure).hint("unset https_proxy HTTPS_PROXY all_proxy ALL_PROXY"),
+            ];
+        }
+    };
+    let scheme = if address.is_secure { "https" } else { "http" };
+    let origin = format!("{scheme}://{}", address.host_and_port());
+    let known = document.issuer.as_deref().filter(|_| !document.issuer_is_assumed);
+    // Another host than the token endpoint's tells nothing of that one's TLS and clock.
+    let is_elsewhere = |issuer: &&str| address_of(issuer).as_ref() != Some(&address);
+    let mut visit = Visit { client: &client, context, skew: None };
+    let reached = match known.filter(is_elsewhere) {
+        Some(_) => visit.ask(&format!("{origin}/.well-known/oauth-authorization-server")).map(drop),
+        None => Ok(()),
+    };
+    let discovered = reached.and_then(|()| visit.discover(known.unwrap_or(&origin)));
+    let found = match discovered {
+        Ok(found) => found,
+        Err(why) => {
+            let failed = Failure::new(Kind::Temporary, why);
+            let hint = match address.is_secure && failed.message.contains("CA roots in use") {
+                true => {
+                    "export SSL_CERT_FILE=/path/to/ca.pem   # the CA of this server, or of a proxy before it"
+                }
+                false => "onegrant --timeout 60 doctor",
+            };
+            return vec![proxy, Check::fail("tls", failed.hint(hint))];
+        }
+    };
+    let host = address.host_and_port();
+    let tls = match address.is_secure {
+        true => roots(&client, &format!("{host} answers over TLS")),
+        false => Check::ok("tls", format!("{host} answers over plain http, on this machine")),
+    };
+    vec![proxy, tls, discovery(known, document, found), clock(visit.skew)]
+}
+
+fn roots(client: &Client, what: &str) -> Check {
+    let (origin, warnings) = client.ca_roots();
+    match warnings.first() {
+        Some(warning) => Check::warn("tls", warning).hint("unset SSL_CERT_FILE SSL_CERT_DIR"),
+        None => Check::ok("tls", format!("{what}; CA roots: {origin}")),
+    }
+}
+
+/// What was found instead of metadata.
+enum Found {
+    Metadata(Box<Metadata>),
+    Refused(Failure),
+    Trouble(String),
+    Nothing(String),
+}
+
+struct Visit<'a> {
+    client: &'a Client,
+    context: &'a Context,
+    /// By how much the server's clock is ahead, as its first answer told.
+    skew: Option<UnixSeconds>,
+}
+
+impl Visit<'_> {
+    /// The answer, or why there was none.
+    fn ask(&mut self, url: &str) -> Result<Reply, String> {
+        let before = self.context.now().wall;
+        let outcome = self.client.send(&Request::get(url, None), self.context.left());
+        let after = self.context.now().wall;
+        match outcome {
+            Ok(Outcome::Answered(reply)) => {
+                // A cache repeats the date of the answer that it keeps, and tells its age.
+                let age = reply.age.as_deref().and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
+                let age = Duration::from_secs(age.min(LONGEST_AGE_SECONDS));
+                let date = reply.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+                let date = date.and_then(|date| date.checked_add(age));
+                // Made some time between the two, and cut to whole seconds.
+                let ahead =
+                    |date: UnixSeconds| date.saturating_sub(date.clamp(before.saturating_sub(1), after));
+                self.skew = self.skew.or(date.map(system::unix_seconds).map(ahead));
+                Ok(reply)
+            }
+            Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => Err(why),
+            Err(failure) => Err(failure.message),
+        }
+    }
+
+    fn discover(&mut self, issuer: &str) -> Result<Found, String> {
+        let mut found = Found::Nothing(format!("no metadata at {}", printable(issuer)));
+        for url in candidates(issuer).map_err(|failure| failure.message)? {
+            let reply = self.ask(&url)?;
+            match read(issuer, &reply) {
+                Discovered::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
+                Discovered::Refused(failure) => found = Found::Refused(failure),
+                Discovered::Nothing(_) if matches!(reply.status, 429 | 500..) => {
+                    found = Found::Trouble(format!("{url} answers with status {}", reply.status));
+                }
+                Discovered::Nothing(_) => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn discovery(issuer: Option<&str>, document: &Document, found: Found) -> Check {
+    const NAME: &str = "discovery";
+    let Some(issuer) = issuer else {
+        return Check::ok(NAME, "not checked: the endpoints were named at the login, and no issuer is known");
+    };
+    match found {
+        Found::Metadata(metadata) => match changed(document, &metadata) {
+            Some((name, url)) => {
+                let what = format!("the server announces another {name} than the profile uses: {url}");
+                Check::warn(NAME, what).hint("onegrant login")
+            }
+            None => Check::ok(NAME, format!("{issuer} announces the endpoints that the profile uses")),
+        },
+        Found::Refused(failure) => Check::fail(NAME, failure).hint("onegrant login"),
+        Found::Trouble(what) => {
+            Check::fail(NAME, Failure::new(Kind::Temporary, what).hint("onegrant doctor"))
+        }
+        Found::Nothing(what) => {
+            Check::warn(NAME, what).hint("onegrant status   # shows the endpoints in use")
+        }
+    }
+}
+
+/// The first endpoint that is announced elsewhere now.
+fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static str, &'a str)> {
+    let stored = [
+        ("token_endpoint", Some(&document.token_endpoint), Some(&metadata.token_endpoint)),
+        (
+            "device_authorization_endpoint",
+            document.device_authorization_endpoint.as_ref(),
+            metadata.device_authorization_endpoint.as_ref(),
+        ),
+        (
+            "authorization_endpoint",
+            document.authorization_endpoint.as_ref(),
+            metadata.authorization_endpoint.as_ref(),
+        ),
+        ("revocation_endpoint", document.revocation_endpoint.as_ref(), metadata.revocation_endpoint.as_ref()),
+        ("userinfo_endpoint", document.userinfo_endpoint.as_ref(), metadata.userinfo_endpoint.as_ref()),
+    ];
+    stored.into_iter().find_map(|(name, ours, theirs)| match (ours, theirs) {
+        (Some(ours), Some(theirs)) if ours != theirs => Some((name, theirs.as_str())),
+        _ => None,
+    })
+}
+
+fn clock(skew: Option<UnixSeconds>) -> Check {
+    const NAME: &str = "clock";
+    let Some(skew) = skew else {
+        return Check::ok(NAME, "not checked: the server tells no time");
+    };
+    let seconds = skew.saturating_abs();
+    let side = if skew > 0 { "behind" } else { "ahead of" };
+    let what = format!("this machine's clock is {seconds} s {side} the server's");
+    let hint = "sudo timedatectl set-ntp true   # or whatever sets this machine's clock";
+    match seconds {
+        SKEW_FAIL_SECONDS.. => Check::fail(NAME, Failure::new(Kind::Usage, what).hint(hint)),
+        SKEW_WARN_SECONDS.. => Check::warn(NAME, what).hint(hint),
+        0 => Check::ok(NAME, "as the server's"),
+        _ => Check::ok(NAME, what),
+    }
+}

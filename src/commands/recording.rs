@@ -1,0 +1,230 @@
+//! Notes what happens to the grant while the driver works: seams that pass everything on. Nothing is written before the
+//! driver has ended, so that nothing stands between the server's answer and its durable copy.
+
+use super::Context;
+use crate::driver::{self, Clock, Seams, TokenEndpoint};
+use crate::error::{Failure, printable};
+use crate::grant::{Credential, Document, Secret};
+use crate::history::{self, Event, digits};
+use crate::lock::{Guard, Locked};
+use crate::protocol::token::{Answer, words};
+use crate::session::{Level, LockUse, Patience, Revision, Role, Settings, Token};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written};
+use crate::system::SignalsHeld;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Gets a token, and notes in the history what happened on the way. A token that was fresh is no event.
+pub fn obtain(settings: Settings, seams: &Seams, context: &Context) -> Result<Token, Failure> {
+    let level = match (&settings.role, settings.lock_use) {
+        (Role::Worker(errand), _) => errand.level,
+        (_, LockUse::Auto | LockUse::Require) => Level::Locked,
+        (_, LockUse::Claim) => Level::Claimed,
+        (_, LockUse::Off) => Level::Compared,
+    };
+    // Its caller may be gone by the end.
+    if matches!(settings.role, Role::Worker(_)) {
+        context.program();
+    }
+    let recording = Recording {
+        store: seams.store,
+        endpoint: seams.endpoint,
+        level: Cell::new(level),
+        notes: RefCell::default(),
+        unstored: Cell::new(None),
+    };
+    let result = driver::obtain(settings, &Seams { store: &recording, endpoint: &recording, ..*seams });
+    let level = recording.level.get();
+    for event in recording.events(&result) {
+        context.note(event, Some(level), seams.tell);
+    }
+    result
+}
+
+struct Recording<'a> {
+    store: &'a dyn Store,
+    endpoint: &'a dyn TokenEndpoint,
+    level: Cell<Level>,
+    notes: RefCell<Vec<Event>>,
+    /// The refresh token that was spent for an answer that is not stored yet.
+    unstored: Cell<Option<String>>,
+}
+
+impl Recording<'_> {
+    fn note(&self, event: &str, outcome: &str, before: Option<String>, after: Option<String>) {
+        self.notes.borrow_mut().push(Event {
+            event: event.to_owned(),
+            outcome: printable(outcome),
+            refresh_token_sha256: before,
+            new_refresh_token_sha256: after,
+            ..Event::default()
+        });
+    }
+
+    fn events(self, result: &Result<Token, Failure>) -> Vec<Event> {
+        if let Some(before) = self.unstored.take() {
+            let why = match result {
+                Ok(token) => token.warnings.first().map(|warning| warning.message.as_str()),
+                Err(failure) => Some(failure.message.as_str()),
+            };
+            let before = Some(before).filter(|before| !before.is_empty());
+            self.note("not stored", why.unwrap_or("somebody else's session is kept"), before, None);
+        }
+        let mut events = self.notes.into_inner();
+        let is_stored = events.iter().any(|event| event.event == "refresh");
+        let rejected = events.last_mut().filter(|event| event.event == "rejected");
+        if let Some(rejected) = rejected.filter(|_| result.is_ok() && !is_stored) {
+            rejected.outcome.push_str("; another process had refreshed: its session is used");
+        }
+        events
+    }
+}
+
+fn token_digits(token: Option<&Secret>) -> Option<String> {
+    token.map(|token| digits(&token.sha256()))
+}
+
+impl TokenEndpoint for Recording<'_> {
+    fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer {
+        let answer = self.endpoint.refresh(document, credential, timeout);
+        let spent = match credential {
+            Credential::RefreshToken(token) => token_digits(Some(token)),
+            Credential::Client(_) => None,
+        };
+        match &answer {
+            Answer::Refreshed(_) => self.unstored.set(Some(spent.unwrap_or_default())),
+            Answer::InvalidGrant { error, description } => {
+                self.note("rejected", &words(error, description.as_deref()), spent, None);
+            }
+            Answer::Unknown { what } => {
+                // Once more, with the same refresh token: one event, and its only line.
+                let again = self.notes.borrow_mut().pop_if(|last| last.event == "lost answer");
+                let twice = again.map(|_| "; it was sent twice").unwrap_or_default();
+                self.note("lost answer", &format!("{what}{twice}"), spent, None);
+            }
+            Answer::Refused { .. } | Answer::Temporary { .. } | Answer::Impossible(_) => {}
+        }
+        answer
+    }
+
+    fn revoke(&self, document: &Document, timeout: Duration) {
+        self.endpoint.revoke(document, timeout);
+    }
+}
+
+impl Store for Recording<'_> {
+    fn read(&self) -> Result<Option<Snapshot>, Failure> {
+        self.store.read()
+    }
+
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
+        let written = self.store.replace(expected, bytes, attempt);
+        if let (Written::Done, Ok(document)) = (&written, Document::parse(bytes)) {
+            let before = attempt.map(|name| digits(name.key));
+            match (&document.session, document.rejected.as_ref()) {
+                (Some(_), _) => {
+                    self.unstored.take();
+                    let after = token_digits(document.refresh_token());
+                    self.note("refresh", "stored", before.filter(|_| after.is_some()), after);
+                }
+                (None, Some(rejected)) => self.note("cleared", &rejected.message, before, None),
+                (None, None) => self.note("cleared", "the session has ended", before, None),
+            }
+        }
+        written
+    }
+
+    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure> {
+        self.store.remove(placeholder)
+    }
+
+    fn lock(&self, patience: Patience, at_most: Duration) -> Locked {
+        let locked = self.store.lock(patience, at_most);
+        if matches!(locked, Locked::Refused(_)) {
+            self.level.set(Level::Claimed);
+        }
+        locked
+    }
+
+    fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
+        self.store.records(key)
+    }
+
+    fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure> {
+        self.store.create_record(record)
+    }
+
+    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
+        self.store.rewrite_record(name, ours, bytes)
+    }
+
+    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
+        self.store.remove_record(name, ours)
+    }
+
+    fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
+        let adopted = self.store.adopt(name, expected);
+        if let Ok(true) = adopted {
+            let outcome = "stored the answer that an interrupted process left";
+            self.note("adopted", outcome, Some(digits(name.key)), None);
+        }
+        adopted
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+}
+
+impl Context {
+    /// Where the history of this profile is: beside the real document.
+    pub fn history(&self) -> io::Result<PathBuf> {
+        let place = self.store.place().map_err(|failure| io::Error::other(failure.message))?;
+        Ok(place.sidecar(history::SUFFIX))
+    }
+
+    /// The program that asked for this command.
+    fn program(&self) -> Option<&str> {
+        self.program.get_or_init(crate::system::caller_program).as_deref()
+    }
+
+    /// The level of a login or a logout that `driver::enter` gave this guard.
+    pub fn level_under(&self, guard: Option<&Guard>) -> Level {
+        match (guard, self.globals.lock) {
+            (Some(_), _) => Level::Locked,
+            (None, LockUse::Off) => Level::Compared,
+            (None, _) => Level::Claimed,
+        }
+    }
+
+    /// Notes a login or a logout that is done.
+    pub fn note_done(&self, event: &str, outcome: &str, document: &Document, level: Option<Level>) {
+        let token = token_digits(document.refresh_token());
+        let noted = Event { event: event.to_owned(), outcome: printable(outcome), ..Event::default() };
+        let noted = match event {
+            "login" => Event { new_refresh_token_sha256: token, ..noted },
+            _ => Event { refresh_token_sha256: token, ..noted },
+        };
+        self.note(noted, level, self.seams().tell);
+    }
+
+    /// Completes an event, and appends it. What fails is told under `-vv`, and nothing else comes of it.
+    fn note(&self, event: Event, level: Option<Level>, tell: &dyn Fn(u8, &str)) {
+        let me = self.this_process();
+        let event = Event {
+            at: self.now().wall,
+            pid: me.pid,
+            program: self.program().map(printable),
+            host: printable(&me.host),
+            level: level.map(|level| level.name().to_owned()),
+            ..event
+        };
+        // A file size limit is an error of the write, not a death.
+        let _signals = SignalsHeld::hold();
+        if let Err(error) = self.history().and_then(|path| history::append(&path, &event)) {
+            tell(2, &format!("the history was not written: {}", crate::error::describe(&error)));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The history of a profile: what became of its grant and who did it, so that "why was I logged out?" has an answer.
+//!
+//! A file of JSON lines beside the document, which no decision is taken from: it is appended to when something happened and
+//! after that is stored, never synced, and never a reason to fail. A logout keeps it.
+
+use crate::error::own_text;
+use crate::grant::UnixSeconds;
+use crate::store::open::give_to_owner_of;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What follows the document's name in the history's.
+pub const SUFFIX: &str = "~history";
+
+/// How many events are shown, and kept at least.
+pub const EVENTS: usize = 20;
+
+/// The longest line, in bytes: one write appends it as a whole.
+const LINE_LIMIT: usize = 4096;
+
+/// The size from which on the file is cut to the last [`EVENTS`], in bytes: some fifty lines.
+const TRIM_BYTES: u64 = 16 << 10;
+
+/// The size from which on nothing is appended, in bytes: whoever should have cut it cannot.
+const FULL_BYTES: u64 = 256 << 10;
+
+/// How often an event is appended again, because the file was cut meanwhile.
+const MAX_APPENDS: u32 = 8;
+
+/// The age at which a new file on its way is held to be abandoned. It lives for less than a millisecond.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+
+/// How many hexadecimal digits of a refresh token's SHA-256 are told: enough to tell two apart, and no more.
+const DIGITS: usize = 8;
+
+/// Something that happened to a grant. No member is a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When it was noted.
+    pub at: UnixSeconds,
+    /// What happened: `login`, `refresh`, `adopted`, `rejected`, `cleared`, `lost answer`, `not stored` or `logout`.
+    pub event: String,
+    /// How it ended, in words.
+    pub outcome: String,
+    /// The process that did it.
+    pub pid: u32,
+    /// The program that asked for it.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Where.
+    pub host: String,
+    /// What stood between two spenders.
+    #[serde(default)]
+    pub level: Option<String>,
+    /// The refresh token before: the first digits of its SHA-256.
+    #[serde(default)]
+    pub refresh_token_sha256: Option<String>,
+    /// The refresh token after.
+    #[serde(default)]
+    pub new_refresh_token_sha256: Option<String>,
+}
+
+/// As much of a hash as is told.
+pub fn digits(sha256: &str) -> String {
+    sha256.get(..DIGITS).unwrap_or(sha256).to_owned()
+}
+
+/// Appends an event to the file at `path`.
+pub fn append(path: &Path, event: &Event) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    if line.len() > LINE_LIMIT {
+        return Err(io::Error::other("an event of the history is too long"));
+    }
+    for _ in 0..MAX_APPENDS {
+        let mut file = open(path, OpenOptions::new().append(true).create(true))?;
+        let size = file.metadata()?.len();
+        if size == 0 {
+            give_to_owner_of(&file, path.parent().unwrap_or(path))?;
+        }
+        if size > FULL_BYTES {
+            return Err(io::Error::other("the history is full"));
+        }
+        file.write_all(&line)?;
+        // Whoever cuts the file may have read it before this line stood in it.
+        let metadata = file.metadata()?;
+        if metadata.nlink() > 0 {
+            return if metadata.len() > TRIM_BYTES { trim(path) } else { Ok(()) };
+        }
+    }
+    Err(io::Error::other("the history keeps changing"))
+}
+
+/// The last events, the oldest first. Lines that are none are left out.
+pub fn read(path: &Path) -> io::Result<Vec<Event>> {
+    let bytes = match open(path, OpenOptions::new().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => read_all(&mut file?)?,
+    };
+    let lines = last_lines(&bytes, EVENTS);
+    Ok(lines.into_iter().filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// Never through a planted link, and never a FIFO.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.mode(0o600).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("the history is not a regular file")),
+    }
+}
+
+fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(2 * FULL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The last different lines that are whole. The same line twice is one event that was appended again.
+fn last_lines(bytes: &[u8], most: usize) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = Vec::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n').rev() {
+        if lines.len() == most {
+            break;
+        }
+        if line.ends_with(b"\n") && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.reverse();
+    lines
+}
+
+/// Replaces the file by one with its last lines. One process at a time does so: the new file has one name.
+///
+/// No event is lost: what is appended to the old file after it was read, but before it was replaced, is read again; and
+/// whoever appends to it later sees that it has no name any more, and appends to the new one.
+fn trim(path: &Path) -> io::Result<()> {
+    let beside = beside(path);
+    let created = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&beside);
+    let mut new = match created {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return remove_abandoned(&beside),
+        created => created?,
+    };
+    let replaced = (|| {
+        let mut old = open(path, OpenOptions::new().read(true))?;
+        give_to_owner_of(&new, path.parent().unwrap_or(path))?;
+        new.write_all(&last_lines(&read_all(&mut old)?, EVENTS).concat())?;
+        fs::rename(&beside, path)?;
+        let late = read_all(&mut old)?;
+        new.write_all(&late)?;
+        // Somebody else may have cut the new one already.
+        match new.metadata()?.nlink() {
+            0 => open(path, OpenOptions::new().append(true))?.write_all(&late),
+            _ => Ok(()),
+        }
+    })();
+    replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.modified()?.elapsed() {
+        Ok(age) if age > ABANDONED_AFTER => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+impl Event {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let Self { event, outcome, pid, host, .. } = self;
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let program = self.program.as_ref().map(|program| format!(" for {program}")).unwrap_or_default();
+        let token = match (&self.refresh_token_sha256, &self.new_refresh_token_sha256) {
+            (None, None) => String::new(),
+            (before, after) if before == after || after.is_none() => {
+                format!(", refresh token {}", or_dash(before))
+            }
+            (None, after) => format!(", refresh token {}", or_dash(after)),
+            (before, after) => format!(", refresh token {} to {}", or_dash(before), or_dash(after)),
+        };
+        let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
+        let date = crate::session::date(self.at);
+        let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
+        format!("{date}  {}", own_text(&told))
+    }
+}
