@@ -3,6 +3,10 @@
 //! A new command is a struct beside the others and a variant of [`Command`]: what options there are, which of
 //! them take a value, what is suggested for a slip of the pen and what `--help` prints all follow from that.
 
+mod adapters;
+
+pub use adapters::{Exec, Helper, Protocol};
+
 use crate::grant::{ClientAuthentication, SubjectToken};
 use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
@@ -74,6 +78,10 @@ pub enum Command {
     Logout(Logout),
     /// `onegrant profiles`
     Profiles(Profiles),
+    /// `onegrant exec`
+    Exec(Exec),
+    /// `onegrant helper`
+    Helper(Helper),
 }
 
 /// get a grant and store it
@@ -224,7 +232,8 @@ pub struct Token {
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub min_ttl: Option<Duration>,
 
-    /// raw, header ("Authorization: Bearer ...") or json (default: raw)
+    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), json, curl (for curl -K -), netrc (for the
+    /// servers that the profile names) or exec-credential (for kubectl) (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
 
@@ -326,10 +335,31 @@ pub enum Format {
     /// The token and a newline.
     #[default]
     Raw,
+    /// `Bearer TOKEN`, the value of an `Authorization` header.
+    Bearer,
     /// A line for `curl -H`.
     Header,
     /// One JSON object.
     Json,
+    /// A line for `curl -K`.
+    Curl,
+    /// A line for each server that the profile names.
+    Netrc,
+    /// An `ExecCredential` of Kubernetes.
+    ExecCredential,
+}
+
+impl Format {
+    /// All of them, as they are written.
+    pub const NAMES: [(&str, Self); 7] = [
+        ("raw", Self::Raw),
+        ("bearer", Self::Bearer),
+        ("header", Self::Header),
+        ("json", Self::Json),
+        ("curl", Self::Curl),
+        ("netrc", Self::Netrc),
+        ("exec-credential", Self::ExecCredential),
+    ];
 }
 
 /// Where a secret is read from.
@@ -419,12 +449,15 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "raw" => Ok(Format::Raw),
-        "header" => Ok(Format::Header),
-        "json" => Ok(Format::Json),
-        _ => Err("not one of raw, header, json".to_owned()),
-    }
+    named(text, &Format::NAMES)
+}
+
+/// The value of that name.
+fn named<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        format!("not one of {}", names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "))
+    })
 }
 
 fn client_authentication(text: &str) -> Result<ClientAuthentication, String> {

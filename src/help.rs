@@ -30,7 +30,7 @@ pub fn of_command(command: &CommandInfoWithArgs) -> String {
     let mut text =
         format!("onegrant {}: {}\n\nUsage: onegrant {}", command.name, command.description, command.name);
     // Every command has at least `--help`.
-    if command.flags.len() > 1 {
+    if command.flags.iter().filter(|flag| !flag.hidden).count() > 1 {
         text.push_str(" [OPTION]...");
     }
     for positional in command.positionals {

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 7] = ["login", "token", "status", "refresh", "whoami", "logout", "profiles"];
+const COMMANDS: [&str; 9] =
+    ["login", "token", "status", "refresh", "whoami", "logout", "profiles", "exec", "helper"];
 
 fn onegrant(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onegrant"));

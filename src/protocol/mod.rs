@@ -6,6 +6,8 @@ pub mod assertion;
 pub mod claims;
 pub mod client;
 pub mod device;
+pub mod formats;
+pub mod helpers;
 pub mod hosts;
 pub mod id_token;
 pub mod mending;
