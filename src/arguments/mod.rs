@@ -295,10 +295,11 @@ impl<'a> Scan<'a> {
         }
         let positionals = self.command.map_or(&[][..], |command| command.positionals);
         for (positional, value) in positionals.iter().zip(&self.positionals) {
-            let name = positional.name;
-            let opening = format!("Error parsing positional argument '{name}' with value '{value}': ");
-            if let Some(reason) = complaint.strip_prefix(&opening) {
-                return self.usage(format!("{name}: {}", reason.trim_end()));
+            // It calls the argument by the name of its field.
+            let opening = "Error parsing positional argument ";
+            let Some(complaint) = complaint.strip_prefix(opening) else { continue };
+            if let Some((_, reason)) = complaint.split_once(&format!(" with value '{value}': ")) {
+                return self.usage(format!("{}: {}", positional.name, reason.trim_end()));
             }
         }
         if let Some(missing) = complaint.strip_prefix("Required positional arguments not provided:") {
