@@ -86,14 +86,14 @@ fn signals_are_as_the_caller_had_them() {
     let home = Home::new();
     let file = home.root.join("token");
     let grep = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
-    let line = format!("exec \"$@\" {}", grep.join(" "));
     for setting in ["", "trap '' PIPE; ", "trap '' INT; ", "trap '' XFSZ; "] {
-        let script = format!("{setting}{line}");
-        let plain = run(Command::new("/bin/sh").args(["-c", &script, "sh", "env"]));
+        let script = format!("{setting}exec \"$@\"");
+        let plain = run(Command::new("/bin/sh").args(["-c", &script, "sh"]).args(grep));
+        assert_eq!((plain.code, plain.stdout.lines().count()), (0, 2), "{plain:?}");
         for options in [&[][..], &["--file", file.to_str().unwrap()]] {
             home.grant(&server, EXPIRED);
-            let mut ours = exec(&home, &[]);
-            ours.args(options);
+            let mut ours = exec(&home, options);
+            ours.args(grep);
             let mut command = Command::new("/bin/sh");
             command.args(["-c", &script, "sh"]).arg(ours.get_program()).args(ours.get_args()).env_clear();
             command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -7,6 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use support::*;
 
@@ -310,6 +311,38 @@ fn terraform_gets_a_token_or_none_and_stores_nothing() {
 }
 
 // ---- all of them ----
+
+/// See `fixtures/transcripts/README.md`.
+#[test]
+fn recorded_transcripts_are_answered_as_they_were() {
+    let asking = Asking::new(LIFETIME);
+    let mut document = asking.home.document();
+    document["session"]["expires_at"] = json!(4_107_542_400_i64);
+    asking.home.write(&document);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/transcripts");
+    let mut played = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "txt") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap().replace("TOKEN", &asking.token);
+        for call in text.split("\n\n") {
+            let lines = |mark: &str| {
+                let of = |line: &str| Some(line.strip_prefix(mark)?.strip_prefix(' ')?.to_owned() + "\n");
+                call.lines().filter_map(of).collect::<String>()
+            };
+            let command = lines("$");
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let wanted =
+                Ran { code: lines("=").trim().parse().unwrap(), stdout: lines(">"), stderr: lines("!") };
+            assert_eq!(asking.by_name(words[0], &words[1..], &lines("<")), wanted, "{command}");
+            played += 1;
+        }
+    }
+    assert!(played >= 15, "{played}");
+    assert_eq!(asking.server.counts(), Default::default());
+}
 
 /// What a caller says is bounded, and where it stops early nothing hangs.
 #[test]

@@ -39,6 +39,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The shortest sleep: of who cannot get a token that lasts, and the first of who cannot get any; this one doubles.
 const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How long the process may last that starts the one that stays.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 /// Starts the keeper of a file for this process and what takes its place.
 pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
     let StoreAddress::File(directory) = &context.globals.store;
@@ -96,6 +99,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment)
         return Kind::Usage.code();
     };
     if stage == "start" {
+        system::end_after(START_LIMIT);
         // From here on no signal that is meant for the command's group reaches it.
         let _ = rustix::process::setsid();
         return match program().arg("stay").args(words).spawn() {
