@@ -254,4 +254,10 @@ cost 'helper bazel' "$work/asked.bazel" "$ONEGRANT" helper bazel get
 cost 'helper cargo' "$work/asked.cargo" "$ONEGRANT" helper cargo --cargo-plugin
 cost 'helper docker' "$work/asked.docker" "$ONEGRANT" helper docker get
 cost 'helper terraform' /dev/null "$ONEGRANT" helper terraform get "127.0.0.1:$port"
+# What a command costs that is empty is not exec's.
+cc -O2 -static -o "$work/nothing" "$fixtures/benchmark/empty.c"
+measured=$("$work/meter" $runs "$ONEGRANT" exec "$work/nothing" -- "$ONEGRANT" token -- "$work/nothing")
+ratio=$(tr ' ' '\n' <<<"$measured" | awk -F= '/^wall_us_/ { us[$1] = $2 } END { printf "%.2f", us["wall_us_a"] / (us["wall_us_b"] + us["wall_us_c"]) }')
+printf '%-28s %s of token and an empty program (the goal is %s)\n' 'exec' "$ratio" "$wanted_ratio"
+check "exec: at most $most_ratio" yes "$(awk -v r="$ratio" -v m="$most_ratio" 'BEGIN { print (r <= m) ? "yes" : "no" }')"
 finish

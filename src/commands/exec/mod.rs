@@ -41,8 +41,10 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         command.env(name, token.session.access_token.expose());
     }
     if let Some(file) = &arguments.file {
-        let path = std::path::absolute(file)
-            .with_context(|| format!("cannot find {}", printable(&file.to_string_lossy())))?;
+        let path = std::path::absolute(file).map_err(|error| {
+            let message = format!("cannot find {}: {}", shown(file.as_os_str()), describe(&error));
+            Failure::new(Kind::Usage, message).hint("onegrant exec --help")
+        })?;
         let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
         write_atomically(&path, text.as_bytes()).context("cannot write the token")?;
         keeper::start(&path, arguments, context)?;
@@ -55,6 +57,6 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     Err(Told(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
 }
 
-fn shown(program: &OsStr) -> String {
-    printable(&program.to_string_lossy())
+fn shown(name: &OsStr) -> String {
+    printable(&name.to_string_lossy())
 }
