@@ -50,9 +50,10 @@ fn ending(text: &mut String, command: &CommandInfoWithArgs) {
         wrap(text, note, 0);
     }
     text.push_str("\nExit codes:\n");
+    let width = command.error_codes.iter().map(|code| code.code.to_string().len()).max().unwrap_or(0);
     for code in command.error_codes {
-        text.push_str(&format!("  {}  ", code.code));
-        wrap(text, code.description, 5);
+        text.push_str(&format!("  {:>width$}  ", code.code));
+        wrap(text, code.description, width + 4);
     }
 }
 

@@ -48,7 +48,7 @@ pub mod worker;
 use arguments::{Environment, Parsed};
 use cli::Command;
 use commands::Context;
-use error::{Failure, Kind, SUCCESS, printable};
+use error::{Failure, Kind, SUCCESS, Told, printable};
 use std::ffi::OsString;
 
 /// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
@@ -65,6 +65,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
         let ended = commands::doctor::lock::try_once(arguments);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
+    }
+    if arguments.peek().is_some_and(|first| first == commands::exec::keeper::ARGUMENT) {
+        return commands::exec::keeper::run(arguments.skip(1), &environment);
     }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
@@ -117,6 +120,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Profiles(_) => commands::profiles::run(context),
         Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
+        Command::Exec(arguments) => commands::exec::run(arguments, context),
+        Command::Helper(arguments) => commands::helper::run(arguments, context),
         // `arguments::parse` has answered: it needs neither a profile nor a store.
         Command::Completions(_) => Ok(()),
     }
@@ -125,6 +130,9 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
 /// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
 /// without one is a defect of ours.
 fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
+    if let Some(Told(code)) = error.downcast_ref() {
+        return *code;
+    }
     let failure = error.downcast_ref::<Failure>();
     let hint = failure.and_then(|failure| failure.hint.as_deref()).map(complete);
     output::failure(&format!("{error:#}"), hint.as_deref());

@@ -14,7 +14,6 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
 mod start {
-    use nix::sys::signal::{SigHandler, Signal, signal};
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::stdio::{stderr, stdin, stdout};
@@ -27,7 +26,7 @@ mod start {
     #[expect(unsafe_code, reason = "the name that glibc calls; nothing else in this program has it")]
     extern "C" fn main() -> i32 {
         let _ = fill_closed_descriptors();
-        ignore_broken_pipes();
+        onegrant::system::ignore_broken_pipes();
         onegrant::tell_defects();
         onegrant::run(std::env::args_os()).into()
     }
@@ -50,12 +49,5 @@ mod start {
             }
         }
         Ok(())
-    }
-
-    /// A reader who has left is an error of the write, and does not kill who has an answer to store.
-    #[expect(unsafe_code, reason = "no safe call ignores a signal")]
-    fn ignore_broken_pipes() {
-        // SAFETY: no handler is installed, and no other thread runs yet.
-        let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     }
 }

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 pub const ARGUMENT: &str = "--exchange-for-caller";
 
 /// This very program, even where its file was replaced or removed since.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// How long the caller waits beyond its deadline for a worker whose last word is on its way.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);

@@ -96,15 +96,17 @@ fn assert_offers(shell: &str, program: &str, line: &str, wanted: &str) {
 }
 
 /// What every shell offers; how each of them takes paths and prefixes stands with its own test.
-const LINES: [(&str, &str); 8] = [
+const LINES: [(&str, &str); 10] = [
     ("onegrant tok", "token"),
     ("onegrant --profile work tok", "token"),
     ("onegrant --profile=work tok", "token"),
     ("onegrant --profile w", "work"),
     ("onegrant token --profile w", "work"),
-    ("onegrant token --format ", "header\njson\nraw"),
+    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\njson\nnetrc\nraw"),
     ("onegrant login --client-auth p", "post\nprivate_key_jwt"),
     ("onegrant completions ", "bash\nfish\nzsh"),
+    ("onegrant helper ", "bazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),
+    ("onegrant git-credential e", "erase"),
 ];
 
 #[test]
@@ -113,7 +115,10 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
         assert_offers("bash", BASH, line, wanted);
     }
     let cases = [
-        ("onegrant status --", "--help\n--json\n--profile\n--store\n--timeout\n--verbose\n--version"),
+        (
+            "onegrant status --",
+            "--help\n--history\n--json\n--profile\n--store\n--timeout\n--verbose\n--version",
+        ),
         ("onegrant --min", ""),
         ("onegrant token --min", "--min-ttl"),
         ("onegrant token --min-ttl ", ""),

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "login",
     "token",
     "status",
@@ -15,8 +15,10 @@ const COMMANDS: [&str; 11] = [
     "whoami",
     "logout",
     "profiles",
+    "exec",
     "git-credential",
     "git-setup",
+    "helper",
     "doctor",
     "completions",
 ];

@@ -19,11 +19,19 @@ use crate::grant::Flow;
 use crate::help;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Names that other programs call this one by, and the words that each stands for: their protocols leave no room for
 /// arguments of ours. Whoever is called by any other name is `onegrant`.
-const NAMES: [(&str, &[&str]); 1] = [("git-credential-onegrant", &["git-credential"])];
+const NAMES: [(&str, &[&str]); 6] = [
+    ("git-credential-onegrant", &["git-credential"]),
+    ("bazel-credential-onegrant", &["helper", "bazel"]),
+    ("cargo-credential-onegrant", &["helper", "cargo"]),
+    ("docker-credential-onegrant", &["helper", "docker"]),
+    ("pnpm-onegrant", &["helper", "pnpm"]),
+    ("terraform-credentials-onegrant", &["helper", "terraform"]),
+];
 
 /// The words that stand for the name by which the program was called, with or without a path.
 pub fn words_of_name(called: &OsStr) -> impl Iterator<Item = OsString> + use<> {
@@ -63,10 +71,14 @@ pub fn parse(
     if scan.has("--version") {
         return Ok(Parsed::Print(concat!("onegrant ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
     }
+    let rest = std::mem::take(&mut scan.rest);
     let mut flags = scan.hand_over()?;
-    let Some(command) = flags.command.take() else {
+    let Some(mut command) = flags.command.take() else {
         return Ok(Parsed::NoCommand(help::of_program(&known)));
     };
+    if let Command::Exec(exec) = &mut command {
+        exec.command = rest;
+    }
     check(&command)?;
     if let Command::Completions(completions) = &command {
         return Ok(Parsed::Answer(completions::script(&known, completions.shell)));
@@ -80,6 +92,8 @@ struct Scan<'a> {
     command: Option<&'a CommandInfoWithArgs>,
     given: Vec<Given>,
     positionals: Vec<String>,
+    /// A command to run, and its arguments: of any bytes, which argh does not take.
+    rest: Vec<OsString>,
     help: bool,
     /// `onegrant help …`: the next word names a command, whatever it is.
     help_command: bool,
@@ -93,31 +107,41 @@ struct Given {
 
 impl<'a> Scan<'a> {
     fn new(known: &'a CommandInfoWithArgs) -> Self {
-        let (given, positionals) = (Vec::new(), Vec::new());
-        Self { known, command: None, given, positionals, help: false, help_command: false }
+        let (given, positionals, rest) = (Vec::new(), Vec::new(), Vec::new());
+        Self { known, command: None, given, positionals, rest, help: false, help_command: false }
     }
 
     fn read(&mut self, arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
         let mut words = Words { arguments, position: 0 };
-        while let Some(word) = words.next() {
-            let outcome = word.and_then(|word| match word.as_str() {
-                // Behind `--` a command that runs another one would take `words.arguments` as they are, of any
-                // bytes. All commands so far take words.
-                "--" => Ok(true),
-                _ => self.word(word, &mut words).map(|()| false),
+        let mut has_more_options = true;
+        while let Some(argument) = words.next_argument() {
+            let is_option = has_more_options && argument.len() > 1 && argument.as_bytes().starts_with(b"-");
+            if has_more_options && argument == "--" {
+                has_more_options = false;
+                continue;
+            }
+            if !is_option && self.runs_a_command() {
+                self.rest = std::iter::once(argument).chain(words.arguments).collect();
+                return Ok(());
+            }
+            let outcome = words.text(argument).and_then(|word| match has_more_options {
+                true => self.word(word, &mut words),
+                false => self.positional(word),
             });
             match outcome {
-                Ok(true) => break,
-                Ok(false) => {}
+                Ok(()) => {}
                 // Who asks for help is not told off for the rest of the line.
-                Err(_) if self.help && self.command.is_some() => return Ok(()),
+                Err(_) if has_more_options && self.help && self.command.is_some() => return Ok(()),
                 Err(failure) => return Err(failure),
             }
         }
-        while let Some(word) = words.next() {
-            self.positional(word?)?;
-        }
         Ok(())
+    }
+
+    /// Whether the next word is no word of ours any more: it names a program, and what follows is that program's.
+    fn runs_a_command(&self) -> bool {
+        let last = self.command.and_then(|command| command.positionals.last());
+        last.is_some_and(|last| matches!(last.optionality, Optionality::Greedy))
     }
 
     fn word(
@@ -306,12 +330,20 @@ struct Words<I> {
 
 impl<I: Iterator<Item = OsString>> Words<I> {
     fn next(&mut self) -> Option<Result<String, Failure>> {
-        let argument = self.arguments.next()?;
+        self.next_argument().map(|argument| self.text(argument))
+    }
+
+    fn next_argument(&mut self) -> Option<OsString> {
         self.position = self.position.saturating_add(1);
-        Some(argument.into_string().map_err(|_| {
+        self.arguments.next()
+    }
+
+    /// The argument that was given last, as text.
+    fn text(&self, argument: OsString) -> Result<String, Failure> {
+        argument.into_string().map_err(|_| {
             let message = format!("argument {} is not UTF-8", self.position);
             Failure::new(Kind::Usage, message).hint("onegrant --help")
-        }))
+        })
     }
 }
 
@@ -364,7 +396,14 @@ fn edit_distance(from: &str, to: &str) -> usize {
 
 /// What can be seen to be wrong from the words alone.
 fn check(command: &Command) -> Result<(), Failure> {
-    let Command::Login(login) = command else { return Ok(()) };
+    let login = match command {
+        Command::Login(login) => login,
+        Command::Exec(exec) if exec.command.is_empty() => {
+            let message = "exec needs a command to run: onegrant exec -- CMD";
+            return Err(Failure::new(Kind::Usage, message).hint("onegrant exec --help"));
+        }
+        _ => return Ok(()),
+    };
     let complain = |message: &str| Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));
     login_flow(login)?;
     if login.refresh_token_stdin && login.client_secret_file == Some(cli::Input::Stdin) {
@@ -399,8 +438,6 @@ mod tests {
     use crate::cli::{Format, Input, Login, Parameter, Status, Token};
     use crate::grant::ClientAuthentication;
     use crate::session::LockUse;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
     use std::time::Duration;
 
@@ -577,7 +614,7 @@ mod tests {
             ("token --min-ttl 1m", "option --min-ttl: not a number of seconds", "token "),
             ("token --min-ttl=-1", "option --min-ttl: not a number of seconds", "token "),
             ("token --min-ttl=", "option --min-ttl: not a number of seconds", "token "),
-            ("token --format xml", "option --format: not one of raw, header, json", "token "),
+            ("token --format xml", "option --format: not one of raw, bearer, header, json, curl, netrc, exec-credential", "token "),
             ("token --write=", "option --write: is empty", "token "),
             ("login --client-auth jwt", "option --client-auth: not one of none, basic, post, private_key_jwt", "login "),
             ("login --param s3cret", "option --param: not of the form KEY=VALUE", "login "),
@@ -588,6 +625,11 @@ mod tests {
             ("login --refresh-token-stdin --client-secret-file -", "--refresh-token-stdin and --client-secret-file - cannot both read stdin", "login "),
             ("token s3cret", "token takes options alone, and here is an argument too many", "token "),
             ("login https://issuer s3cret", "login takes one argument, ISSUER, and here is another", "login "),
+            ("exec --env X --", "exec needs a command to run: onegrant exec -- CMD", "exec "),
+            ("exec --env 1X ls", "option --env: not the name of a variable", "exec "),
+            ("exec --env A=B ls", "option --env: not the name of a variable", "exec "),
+            ("helper", "helper needs PROTOCOL", "helper "),
+            ("helper npm", "helper: not one of bazel, cargo, docker, gcloud, go, pnpm, terraform", "helper "),
             ("token -- --min-ttl 3", "token takes options alone, and here is an argument too many", "token "),
             ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
             ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
@@ -597,6 +639,43 @@ mod tests {
             let wanted = Failure::new(Kind::Usage, message).hint(format!("onegrant {command}--help"));
             assert_eq!(failure(line), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn what_stands_behind_a_command_to_run_is_taken_as_it_is() {
+        let odd = OsStr::from_bytes(b"\xff").to_owned();
+        let of = |line: &str| words(line).into_iter().chain([odd.clone()]);
+        for (line, command) in [
+            ("exec --", ""),
+            ("exec", ""),
+            ("exec -- ls -l --help --", "ls -l --help --"),
+            ("exec ls -l --help -- --env X", "ls -l --help -- --env X"),
+            ("--profile p exec -v -- --profile q", "--profile q"),
+            ("exec -- -- x", "-- x"),
+            ("-- exec -x", "-x"),
+        ] {
+            match parse(of(line), &at_home()) {
+                Ok(Parsed::Run(_, Command::Exec(exec))) => {
+                    assert_eq!(exec.command, of(command).collect::<Vec<_>>(), "{line}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_other_programs_protocols_stand_for_words() {
+        let of = |name: &str| words_of_name(OsStr::new(name)).collect::<Vec<_>>();
+        assert_eq!(of("/usr/bin/docker-credential-onegrant"), words("helper docker"));
+        assert_eq!(of("onegrant"), words(""));
+        for (name, _) in NAMES {
+            let line = of(name).into_iter().chain([OsString::from("get")]);
+            if name != "git-credential-onegrant" {
+                assert!(matches!(parse(line, &at_home()), Ok(Parsed::Run(_, Command::Helper(_)))), "{name}");
+            }
+        }
+        let parsed = parse(words("helper cargo --cargo-plugin --profile p"), &at_home());
+        assert!(matches!(parsed, Ok(Parsed::Run(_, Command::Helper(helper))) if helper.cargo_plugin));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod amend;
 pub mod doctor;
 pub mod exchange;
+pub mod exec;
 pub mod git_credential;
 pub mod git_setup;
+pub mod helper;
 pub mod login;
 pub mod logout;
 pub mod profiles;
@@ -128,6 +130,12 @@ impl Context {
             }
             stored
         }))
+    }
+
+    /// The document as it is now, for who has been warned of its permissions or will be.
+    pub fn document(&self) -> Result<Option<Document>, Failure> {
+        let read = driver::read_document(&self.store, self)?;
+        Ok(read.map(|(stored, _)| stored.document))
     }
 
     /// The seams of the driver.

@@ -16,5 +16,5 @@ pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {
         false => Unwanted::FirstSeen,
     };
     let token = context.obtain(Demand { min_ttl: 0, unwanted })?;
-    output::answer(token::format(&token.session, Format::Raw)?.as_bytes())
+    output::answer(token::format(&token.session, Format::Raw, context)?.as_bytes())
 }

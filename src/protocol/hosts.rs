@@ -19,6 +19,11 @@ pub fn is_served(document: &Document, server: &Address) -> bool {
     (server.is_secure || server.is_loopback()) && document.git_hosts.iter().any(is_named)
 }
 
+/// The servers that the profile names, as they are reached over HTTPS.
+pub fn served(document: &Document) -> impl Iterator<Item = Address> {
+    document.git_hosts.iter().filter_map(|host| authority_of(true, host))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::document;

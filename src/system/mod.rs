@@ -1,12 +1,16 @@
 //! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
+mod given;
 mod network;
 mod place;
 pub mod secret;
+mod watch;
 
+pub use given::{SignalsAsGiven, ignore_broken_pipes};
 pub use network::{Environment, Setting, resolve_names_without_modules};
 pub use place::Place;
+pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
 use crate::session::Now;

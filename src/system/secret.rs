@@ -35,7 +35,8 @@ pub fn read_bounded(path: &Path, limit: usize) -> io::Result<Secret> {
     read_text(&mut File::open(path)?, limit)
 }
 
-fn read_text(input: &mut dyn Read, limit: usize) -> io::Result<Secret> {
+/// Everything that there is to read; longer than `limit` bytes is an error.
+pub fn read_text(input: &mut dyn Read, limit: usize) -> io::Result<Secret> {
     let mut text = String::new();
     let read =
         input.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_string(&mut text);
