@@ -171,9 +171,14 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn remove_abandoned(path: &Path) -> io::Result<()> {
-    match fs::metadata(path)?.modified()?.elapsed() {
-        Ok(age) if age > ABANDONED_AFTER => fs::remove_file(path),
-        _ => Ok(()),
+    let removed = match fs::metadata(path).and_then(|metadata| metadata.modified()).map(|at| at.elapsed()) {
+        Ok(Ok(age)) if age > ABANDONED_AFTER => fs::remove_file(path),
+        other => other.map(drop),
+    };
+    match removed {
+        // Whoever made it is done with it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
