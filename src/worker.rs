@@ -15,7 +15,7 @@
 //! The lock belongs to the open file, which both hold: it is free when both have ended. The worker opens no terminal and
 //! keeps no stdout or stderr of its caller's, so nobody who reads those waits for it.
 
-use crate::arguments::{Globals, StoreAddress};
+use crate::arguments::Globals;
 use crate::error::{Failure, describe};
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
@@ -23,7 +23,6 @@ use crate::output;
 use crate::session::{Errand, Token};
 use crate::system::SignalsHeld;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -128,9 +127,7 @@ fn start(globals: &Globals, lock: Option<&Guard>) -> io::Result<Worker> {
         Some(file) => OwnedFd::from(file),
         None => theirs.try_clone()?,
     };
-    let StoreAddress::File(directory) = &globals.store;
-    let mut store = OsString::from("file:");
-    store.push(std::path::absolute(directory)?);
+    let store = globals.store.absolute()?.text();
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").arg(ARGUMENT);
     command.env("ONEGRANT_PROFILE", globals.profile.as_str()).env("ONEGRANT_STORE", store);

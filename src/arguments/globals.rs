@@ -5,6 +5,7 @@ use crate::error::{Failure, Kind, printable};
 use crate::session::LockUse;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,11 +46,11 @@ impl Globals {
         let Some(command) = hint.strip_prefix("onegrant ") else {
             return hint.to_owned();
         };
-        let (mut completed, StoreAddress::File(directory)) = ("onegrant ".to_owned(), &self.store);
+        let mut completed = "onegrant ".to_owned();
         if store(None, environment).ok().as_ref() != Some(&self.store) {
-            match directory.to_str().filter(|text| printable(text) == *text) {
-                Some(text) => completed.push_str(&format!("--store 'file:{}' ", text.replace('\'', r"'\''"))),
-                None => completed.push_str("--store file:DIR "),
+            match self.store.text().to_str().filter(|text| printable(text) == *text) {
+                Some(text) => completed.push_str(&format!("--store '{}' ", text.replace('\'', r"'\''"))),
+                None => completed.push_str("--store URL "),
             }
         }
         if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
@@ -88,6 +89,22 @@ impl fmt::Display for ProfileName {
 pub enum StoreAddress {
     /// A directory. It is relative only where `--store` said so: to the working directory.
     File(PathBuf),
+}
+
+impl StoreAddress {
+    /// As `--store` takes it.
+    pub fn text(&self) -> OsString {
+        match self {
+            Self::File(directory) => [OsStr::new("file:"), directory.as_os_str()].into_iter().collect(),
+        }
+    }
+
+    /// As another process takes it, which may have another working directory.
+    pub fn absolute(&self) -> io::Result<Self> {
+        match self {
+            Self::File(directory) => std::path::absolute(directory).map(Self::File),
+        }
+    }
 }
 
 /// The environment's values, read by the caller. An empty one counts as unset.

@@ -6,7 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, json_bytes};
 use crate::session::Stored;
 use crate::session::attempt::{Attempt, Sighting};
-use crate::store::{NewRecord, RecordName, Store, Written};
+use crate::store::{NewRecord, RecordName, Written};
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// refresh. So it overwrites no newer session than it has read.
 pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Result<(), Failure> {
     loop {
-        let Some((mut stored, _)) = driver::read_document(&context.store, context)? else { return Ok(()) };
+        let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
         if !change(&mut stored.document) {
             return Ok(());
         }
@@ -52,7 +52,7 @@ fn write(
     claimed: Option<&Stored>,
     change: &impl Fn(&mut Document) -> bool,
 ) -> Result<Written, Failure> {
-    let Some((mut stored, _)) = driver::read_document(&context.store, context)? else {
+    let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else {
         return Ok(Written::Done);
     };
     if claimed.is_some_and(|claimed| claimed.revision != stored.revision) {
@@ -65,7 +65,7 @@ fn write(
 }
 
 fn behind_a_claim(context: &Context, change: &impl Fn(&mut Document) -> bool) -> Result<Written, Failure> {
-    let Some((stored, _)) = driver::read_document(&context.store, context)? else {
+    let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
         return Ok(Written::Done);
     };
     // Nobody refreshes a session that nothing can refresh.

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::amend::amend;
-use crate::arguments::{Environment, StoreAddress, resolve_environment};
+use crate::arguments::{Environment, resolve_environment};
 use crate::cli;
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Document;
@@ -115,16 +115,15 @@ fn helper(context: &Context) -> Result<OsString, Failure> {
     let program = this_program().map_err(cannot)?;
     let mut text = b"!".to_vec();
     text.extend_from_slice(&in_quotes(program.as_os_str().as_bytes()));
-    let StoreAddress::File(directory) = &context.globals.store;
     let variables = Environment::from_variables(|name| std::env::var_os(name));
     let Environment { xdg_state_home, home, .. } = variables;
     let usual = resolve_environment(&Environment { xdg_state_home, home, ..Environment::default() });
     if usual.map(|usual| usual.store).as_ref() != Ok(&context.globals.store) {
-        let directory = std::path::absolute(directory).map_err(|error| {
+        let store = context.globals.store.absolute().map_err(|error| {
             Failure::new(Kind::Usage, format!("cannot find the working directory: {}", describe(&error)))
         })?;
         text.extend_from_slice(b" --store ");
-        text.extend_from_slice(&quoted(&[b"file:", directory.as_os_str().as_bytes()].concat()));
+        text.extend_from_slice(&quoted(store.text().as_bytes()));
     }
     text.extend_from_slice(format!(" --profile {} git-credential", context.globals.profile).as_bytes());
     Ok(OsString::from_vec(text))

@@ -9,7 +9,6 @@ use crate::oauth::revocation;
 use crate::output;
 use crate::protocol::revocation::Revocation;
 use crate::session::date;
-use crate::store::Store;
 use crate::system::SignalsHeld;
 use anyhow::Context as _;
 use std::time::Duration;

@@ -9,6 +9,7 @@ pub mod git_setup;
 pub mod helper;
 pub mod login;
 pub mod logout;
+mod opened;
 pub mod profiles;
 mod recording;
 pub mod refresh;
@@ -16,7 +17,7 @@ pub mod status;
 pub mod token;
 pub mod whoami;
 
-use crate::arguments::{Globals, StoreAddress};
+use crate::arguments::Globals;
 use crate::driver::{self, Clock, Seams};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
@@ -28,9 +29,9 @@ use crate::output;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{Delegation, Demand, Errand, Now, Role, Settings, Stored, Token};
-use crate::store::file::FileStore;
 use crate::system;
 use crate::worker::{self, Ended, Word};
+use opened::Opened;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub struct Context {
     /// What holds for every command.
     pub globals: Globals,
     /// Where the profile is kept.
-    pub store: FileStore,
+    pub store: Opened,
     directory: PathBuf,
     clock: system::Clock,
     this_process: OnceCell<Owner>,
@@ -51,8 +52,7 @@ pub struct Context {
 impl Context {
     /// The context of a command; its deadline runs from `clock`'s start.
     pub fn new(globals: Globals, clock: system::Clock) -> Self {
-        let StoreAddress::File(directory) = globals.store.clone();
-        let store = FileStore::new(&directory, globals.profile.as_str());
+        let (store, directory) = (Opened::new(&globals), opened::beside(&globals.store));
         let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { globals, store, directory, clock, this_process, client, program }
     }
@@ -123,7 +123,7 @@ impl Context {
 
     /// Reads the document without a lock, and warns of loose permissions.
     pub fn read(&self) -> Result<Option<Stored>, Failure> {
-        let read = driver::read_document(&self.store, self)?;
+        let read = driver::read_document(&*self.store, self)?;
         Ok(read.map(|(stored, warning)| {
             if let Some(warning) = warning {
                 output::warning(&warning);
@@ -134,7 +134,7 @@ impl Context {
 
     /// The document as it is now, for who has been warned of its permissions or will be.
     pub fn document(&self) -> Result<Option<Document>, Failure> {
-        let read = driver::read_document(&self.store, self)?;
+        let read = driver::read_document(&*self.store, self)?;
         Ok(read.map(|(stored, _)| stored.document))
     }
 
@@ -145,7 +145,14 @@ impl Context {
             1 => &|importance, what| tell(importance <= 1, what),
             _ => &|_, what| tell(true, what),
         };
-        Seams { store: &self.store, endpoint: self, clock: self, partner: self, tell, warn: &output::warning }
+        Seams {
+            store: &*self.store,
+            endpoint: self,
+            clock: self,
+            partner: self,
+            tell,
+            warn: &output::warning,
+        }
     }
 
     /// Has a worker do the task.

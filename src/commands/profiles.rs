@@ -1,14 +1,13 @@
 //! `onegrant profiles`: what the store keeps.
 
-use super::Context;
+use super::{Context, opened};
 use crate::arguments::ProfileName;
 use crate::output;
-use crate::store::file::FileStore;
 
 /// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
 pub fn run(context: &Context) -> anyhow::Result<()> {
     let mut text = String::new();
-    for profile in FileStore::profiles(&context.directory)? {
+    for profile in opened::profiles(&context.globals.store)? {
         if ProfileName::new(&profile).is_some() {
             text.push_str(&profile);
             text.push('\n');

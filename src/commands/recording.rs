@@ -179,9 +179,12 @@ impl Store for Recording<'_> {
 }
 
 impl Context {
-    /// Where the history of this profile is: beside the real document.
+    /// Where the history of this profile is: beside the real document, or where this store's side files are.
     pub fn history(&self) -> io::Result<PathBuf> {
-        let place = self.store.place().map_err(|failure| io::Error::other(failure.message))?;
+        let Some(store) = self.store.file() else {
+            return Ok(self.directory.join(format!("{}{}", self.globals.profile, history::SUFFIX)));
+        };
+        let place = store.place().map_err(|failure| io::Error::other(failure.message))?;
         Ok(place.sidecar(history::SUFFIX))
     }
 

@@ -9,7 +9,6 @@ use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, Unix
 use crate::history;
 use crate::output;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
-use crate::store::Store;
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 
@@ -98,7 +97,7 @@ impl<'a> Report<'a> {
             state,
             expires_at,
             valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
-            level: driver::lock_level(&context.store, context.globals.lock),
+            level: driver::lock_level(&*context.store, context.globals.lock),
             rejected,
         }
     }
@@ -133,7 +132,7 @@ impl<'a> Report<'a> {
         };
         json!({
             "profile": self.context.globals.profile.as_str(),
-            "store": format!("file:{}", self.context.directory.display()),
+            "store": self.context.globals.store.text().to_string_lossy(),
             "document": self.context.store.location(),
             "state": match self.state {
                 State::Valid => "valid",

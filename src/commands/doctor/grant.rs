@@ -7,7 +7,6 @@ use crate::error::printable;
 use crate::grant::Document;
 use crate::session::attempt::{Attempt, Presence};
 use crate::session::{Demand, Freshness, Stored, age, date, no_session};
-use crate::store::Store;
 
 /// Without a session only a login helps.
 pub fn check(stored: Option<&Stored>, context: &Context) -> Check {

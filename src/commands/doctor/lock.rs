@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind, describe};
 use crate::lock::{Locked, Locker};
 use crate::output;
 use crate::session::{LockUse, Patience};
+use crate::store::file::FileStore;
 use crate::system::command;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -94,10 +95,7 @@ fn verdict(met: Met, file_system: &str, is_shared: bool) -> Check {
 }
 
 fn meet(context: &Context) -> Met {
-    let place = match context.store.place() {
-        Ok(place) => place,
-        Err(_) => return Met::Nothing,
-    };
+    let Some(Ok(place)) = context.store.file().map(FileStore::place) else { return Met::Nothing };
     let file = [place.lock(), place.document.clone()].into_iter().find(|path| path.exists());
     let Some(path) = file else {
         return Met::Nothing;

@@ -76,7 +76,7 @@ const ORDER: [Kind; 5] = [Kind::Defect, Kind::Store, Kind::Usage, Kind::LoginReq
 
 /// Checks everything, tells it, and fails with the first failing class of [`ORDER`].
 pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
-    let read = driver::read_document(&context.store, context);
+    let read = driver::read_document(&*context.store, context);
     let stored = read.as_ref().ok().and_then(|read| read.as_ref()).map(|(stored, _)| stored);
     let document = stored.map(|stored| &stored.document);
 

@@ -3,7 +3,6 @@
 use super::super::Context;
 use super::{Check, path_hint};
 use crate::error::{Failure, Kind, describe, printable};
-use crate::store::Store;
 use crate::store::place::Place;
 use rustix::fs::{Access, access, statfs, statvfs};
 use std::fs::{self, Metadata};
@@ -50,6 +49,12 @@ pub fn file_system(path: &Path) -> (String, bool) {
 
 /// `unreadable` is why the document cannot be used.
 pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
+    let Some(store) = context.store.file() else {
+        return vec![match unreadable {
+            Some(failure) => Check::fail("store", failure.clone()),
+            None => Check::ok("store", context.store.location()),
+        }];
+    };
     match fs::metadata(&context.directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let shown = context.directory.display();
@@ -59,7 +64,7 @@ pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
             let message = format!("cannot read {}: {}", context.directory.display(), describe(&error));
             vec![Check::fail("store", Failure::new(Kind::Store, message))]
         }
-        Ok(directory) => match context.store.place() {
+        Ok(directory) => match store.place() {
             Ok(place) => {
                 let mut checks =
                     vec![place_check(context, place, unreadable), permissions(place, &directory)];

@@ -8,7 +8,7 @@
 //! It ends when the command has ended; a refresh that is on its way then is finished first, within the deadline of any other.
 //! It ends, too, when a login is required. The file stays as it is.
 
-use crate::arguments::{Environment, StoreAddress, resolve_environment};
+use crate::arguments::{Environment, resolve_environment};
 use crate::cli::{self, FORMATS, Format};
 use crate::commands::{Context, token};
 use crate::driver::Clock;
@@ -44,10 +44,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts the keeper of a file for this process and what takes its place.
 pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
-    let StoreAddress::File(directory) = &context.globals.store;
     let start = || -> io::Result<bool> {
-        let mut store = OsString::from("file:");
-        store.push(std::path::absolute(directory)?);
+        let store = context.globals.store.absolute()?.text();
         let this_process = context.this_process();
         let mut command = program();
         command.arg("start").arg(this_process.pid.to_string()).arg(this_process.start_time.to_string());

@@ -21,7 +21,7 @@ use crate::protocol::id_token;
 use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, words};
 use crate::session::{Revision, date, expiry};
-use crate::store::{Store, Written, absent};
+use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
 use anyhow::Context as _;
 use flow::choose;
@@ -45,7 +45,7 @@ struct Gained {
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let target = provider::target(arguments)?;
-    let existing = driver::read_for_login(&context.store, context)?;
+    let existing = driver::read_for_login(&*context.store, context)?;
     context.store.check_writable(ROOM)?;
     let before = match &existing {
         Existing::Document(stored) => Some(&stored.document),
@@ -176,7 +176,7 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
 }
 
 fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {
-    let existing = driver::read_for_login(&context.store, context)?;
+    let existing = driver::read_for_login(&*context.store, context)?;
     if let (Existing::Document(stored), Over::This(before)) = (&existing, over)
         && let Some(other) = stored.document.login.as_ref().filter(|other| Some(*other) != before)
     {
@@ -191,8 +191,7 @@ fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {
     }
     if existing == Existing::Unreadable {
         let aside = context.store.set_aside()?;
-        let message =
-            format!("the unreadable document was kept as {}", printable(&aside.display().to_string()));
+        let message = format!("the unreadable document was kept as {aside}");
         output::warning(&Failure::new(Kind::Store, message));
     }
     for _ in 0..MAX_STORES {
