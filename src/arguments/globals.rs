@@ -50,7 +50,7 @@ impl Globals {
         if store(None, environment).ok().as_ref() != Some(&self.store) {
             match self.store.text().to_str().filter(|text| printable(text) == *text) {
                 Some(text) => completed.push_str(&format!("--store '{}' ", text.replace('\'', r"'\''"))),
-                None => completed.push_str("--store URL "),
+                None => completed.push_str("--store file:DIR "),
             }
         }
         if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
