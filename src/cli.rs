@@ -21,7 +21,7 @@ use values::{
 /// one OAuth grant, any number of processes, never logged out
 #[derive(Clone, Debug, FromArgs, ArgsInfo)]
 #[argh(
-    example = "onegrant login https://issuer.example --client-id my-cli --device",
+    example = "onegrant login https://issuer.example --client-id my-cli",
     example = "onegrant token --format header | curl -H @- https://api.example/me",
     example = "onegrant status",
     note = "Every command explains itself: onegrant COMMAND --help",
