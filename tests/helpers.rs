@@ -251,7 +251,10 @@ fn gcloud_gets_the_id_token_or_a_refusal_that_it_reads() {
 fn go_gets_a_header_for_every_server_before_its_first_request() {
     let asking = Asking::new(LIFETIME);
     let header = |token: &str| format!("\nAuthorization: Bearer {token}\n\n");
-    let all = format!("https://registry.example/\nhttps://other.example:8443/\n{}", header(&asking.token));
+    let all = format!(
+        "https://registry.example/\nhttps://registry.example:443/\nhttps://other.example:8443/\n{}",
+        header(&asking.token)
+    );
     assert_eq!(asking.helper(&["go"], ""), answered(&all));
     assert_eq!(Asking::empty().helper(&["go"], ""), Ran::failed(3, NO_GRANT));
 }

@@ -144,23 +144,23 @@ fn for_gcloud(context: &Context) -> anyhow::Result<()> {
 fn for_go(words: &[&str], context: &Context) -> anyhow::Result<()> {
     let document = document(context)?;
     let Some(url) = words.first() else {
-        let servers: Vec<_> = served(&document).collect();
-        if servers.is_empty() {
+        let origins: Vec<_> = served(&document).flat_map(|server| go::origins(&server)).collect();
+        if origins.is_empty() {
             return Err(not_served().into());
         }
-        return output::answer(go::answer(&obtain(context)?.session, &servers)?.as_bytes());
+        return output::answer(go::answer(&obtain(context)?.session, &origins)?.as_bytes());
     };
     let is_refused = go::is_unauthorized(stdin()?.expose());
-    let Some(server) = served_at(&document, url) else {
+    if !served_at(&document, url).is_some_and(|server| server.is_secure) {
         return Ok(());
-    };
+    }
     let mut token = obtain(context)?;
     let began = caller_began(context.now().wall);
     if is_refused && !token.refreshed && began.is_some_and(|began| go::was_sent(&token.session, began)) {
         let unwanted = Unwanted::Rejected(token.session.access_token.clone());
         token = context.obtain(Demand { min_ttl: 0, unwanted })?;
     }
-    output::answer(go::answer(&token.session, &[server])?.as_bytes())
+    output::answer(go::answer(&token.session, &[go::origin(url)])?.as_bytes())
 }
 
 fn for_terraform(words: &[&str], context: &Context) -> anyhow::Result<()> {

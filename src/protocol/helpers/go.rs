@@ -19,16 +19,22 @@ pub fn was_sent(session: &Session, began: UnixSeconds) -> bool {
     session.obtained_at < began
 }
 
-/// The header for these servers.
-pub fn answer(session: &Session, servers: &[Address]) -> Result<String, Failure> {
+/// The header for these origins.
+pub fn answer(session: &Session, origins: &[String]) -> Result<String, Failure> {
     let header = bearer(session)?;
-    let line = |server: &Address| {
-        let scheme = if server.is_secure { "https" } else { "http" };
-        let own_port = if server.is_secure { 443 } else { 80 };
-        let host = server.host_and_port();
-        let host = host.strip_suffix(&format!(":{own_port}")).unwrap_or(&host);
-        format!("{scheme}://{host}/\n")
-    };
-    let lines: String = servers.iter().map(line).collect();
+    let lines: String = origins.iter().map(|origin| format!("{origin}\n")).collect();
     Ok(format!("{lines}\nAuthorization: {header}\n\n"))
+}
+
+/// How a request to this server may be written. Go compares the text: a port that goes without saying is another prefix.
+pub fn origins(server: &Address) -> Vec<String> {
+    let written = server.host_and_port();
+    let short = written.strip_suffix(":443").map(|host| format!("https://{host}/"));
+    short.into_iter().chain([format!("https://{written}/")]).collect()
+}
+
+/// The part of the URL before its path, as Go wrote it: in capitals, too.
+pub fn origin(url: &str) -> String {
+    let authority = url.split(['/', '?']).nth(2).unwrap_or_default();
+    format!("https://{authority}/")
 }
