@@ -46,16 +46,19 @@ clean_up() {
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }
-# Installs a package of the system unless the test succeeds.
+# Installs a package of the system unless the test succeeds. One script at a time: the others run side by side with it.
 need() { # PACKAGE TEST...
     local package=$1
     shift
     if "$@" >/dev/null 2>&1; then return; fi
     echo "apt-get install $package"
-    as_root timeout 300 apt-get update -qq &&
+    exec 8>>"${TMPDIR:-/tmp}/onegrant-ci.apt"
+    flock -w 600 8 &&
+        as_root timeout 300 apt-get update -qq &&
         as_root env DEBIAN_FRONTEND=noninteractive timeout 600 \
             apt-get install -y -qq --no-install-recommends "$package" >"$work/apt" 2>&1 &&
         "$@" >/dev/null || give_up "$package cannot be installed" "$work/apt"
+    exec 8>&-
 }
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
