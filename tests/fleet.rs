@@ -52,8 +52,11 @@ fn each_generation_is_refreshed_once_whatever_the_number_of_processes_and_hosts(
 #[test]
 fn an_expiry_that_comes_while_processes_start_is_refreshed_once() {
     for arrangement in ARRANGEMENTS {
-        for seed in 1..=5 {
-            let scenario = Scenario { start_after: Duration::from_secs(10), ..drizzle(arrangement, seed) };
+        for seed in 1..=3 {
+            // Half a minute before its end the token is refreshed by whoever comes then.
+            let (start_after, start_within) = (Duration::from_secs(26), Duration::from_secs(8));
+            let storm = Scenario::storm(arrangement, 600, 20);
+            let scenario = Scenario { start_after, start_within, seed, ..storm };
             let grants = if arrangement.is_shared() { 1 } else { scenario.hosts };
             assert_one_refresh_each(&run(&scenario), grants, &format!("{arrangement:?} {seed}"));
         }
@@ -64,7 +67,7 @@ fn an_expiry_that_comes_while_processes_start_is_refreshed_once() {
 fn a_kill_costs_one_more_request_at_most_and_no_grant_with_a_grace_period() {
     let mut kills = 0;
     for arrangement in ARRANGEMENTS {
-        for seed in 1..=6 {
+        for seed in 1..=5 {
             let accidents = Accidents { killed_spenders: 3, killed_share: 0.05, ..Accidents::default() };
             let scenario = Scenario { accidents, replay: GRACE, ..drizzle(arrangement, seed) };
             let figures = run(&scenario);
@@ -76,14 +79,14 @@ fn a_kill_costs_one_more_request_at_most_and_no_grant_with_a_grace_period() {
             kills += figures.killed_spenders;
         }
     }
-    assert!(kills >= 30, "{kills} kills after a claim show little");
+    assert!(kills >= 25, "{kills} kills after a claim show little");
 }
 
 #[test]
 fn who_sleeps_beyond_his_claim_costs_no_grant_with_a_grace_period() {
     let mut replays = 0;
     for arrangement in ARRANGEMENTS {
-        for seed in 1..=6 {
+        for seed in 1..=5 {
             let suspension = Duration::from_secs(45);
             let accidents = Accidents { suspended_spenders: 1, suspension, ..Accidents::default() };
             let figures = run(&Scenario { accidents, replay: GRACE, ..drizzle(arrangement, seed) });
