@@ -73,7 +73,11 @@ fn a_kill_costs_one_more_request_at_most_and_no_grant_with_a_grace_period() {
             let figures = run(&scenario);
             let what = format!("{arrangement:?} {seed}");
             assert!(figures.server_requests <= figures.generations + figures.killed, "{what}");
-            assert_eq!((figures.lost_grants, figures.login_required, figures.unexpected), (0, 0, 0), "{what}");
+            assert_eq!(
+                (figures.lost_grants, figures.login_required, figures.unexpected),
+                (0, 0, 0),
+                "{what}"
+            );
             assert_eq!(figures.tokens + figures.temporary + figures.killed, figures.processes, "{what}");
             assert!(figures.longest_run <= scenario.deadline + LAST_WORD, "{what}");
             kills += figures.killed_spenders;
@@ -91,7 +95,11 @@ fn who_sleeps_beyond_his_claim_costs_no_grant_with_a_grace_period() {
             let accidents = Accidents { suspended_spenders: 1, suspension, ..Accidents::default() };
             let figures = run(&Scenario { accidents, replay: GRACE, ..drizzle(arrangement, seed) });
             let what = format!("{arrangement:?} {seed}");
-            assert_eq!((figures.lost_grants, figures.login_required, figures.unexpected), (0, 0, 0), "{what}");
+            assert_eq!(
+                (figures.lost_grants, figures.login_required, figures.unexpected),
+                (0, 0, 0),
+                "{what}"
+            );
             assert!(figures.server_requests <= figures.generations + figures.suspended, "{what}");
             replays += figures.replays;
         }
