@@ -44,7 +44,8 @@ pub struct Arguments {
     #[argh(option, arg_name = "NAME")]
     pub profile: Option<String>,
 
-    /// where grants are kept: file:DIR (default: file: and the home directory of the file store)
+    /// where grants are kept: file:DIR, or helper:PROGRAM, which asks docker-credential-PROGRAM for a keyring
+    /// (default: file: and the home directory of the file store)
     #[argh(option, arg_name = "URL")]
     pub store: Option<String>,
 
