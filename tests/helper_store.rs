@@ -13,99 +13,12 @@ mod support;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
+use support::keyring::Keyring;
 use support::{
     AuthorizationServer, EXPIRED, Home, Issued, Process, Ran, VALID, assert_all, document, run, run_together,
     server, wait_for,
 };
-
-/// A home whose grants are in a keyring.
-struct Keyring {
-    home: Home,
-    directory: PathBuf,
-    store: String,
-}
-
-const SERVER: &str = "https://onegrant.invalid/default";
-
-impl Keyring {
-    fn new() -> Self {
-        let home = Home::new();
-        let program = home.root.join("docker-credential-test");
-        let fixture =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keyring/docker-credential-directory");
-        symlink(fixture, &program).unwrap();
-        let directory = home.root.join("keyring");
-        fs::create_dir(&directory).unwrap();
-        Self { store: format!("helper:{}", program.display()), home, directory }
-    }
-
-    fn with_grant(server: &AuthorizationServer, left: i64) -> (Self, Issued) {
-        let keyring = Self::new();
-        let issued = server.issue_grant();
-        keyring.write(&document(server, &issued, left).to_string());
-        (keyring, issued)
-    }
-
-    fn entry(&self) -> PathBuf {
-        self.directory.join("entry.https___onegrant.invalid_default")
-    }
-
-    fn write(&self, secret: &str) {
-        let entry = serde_json::json!({"ServerURL": SERVER, "Username": "onegrant", "Secret": secret});
-        // As the program writes it: the fixture is no JSON parser.
-        let text = format!(
-            "{{\"ServerURL\":\"{SERVER}\",\"Username\":\"onegrant\",\"Secret\":{}}}\n",
-            entry["Secret"]
-        );
-        fs::write(self.entry(), text).unwrap();
-    }
-
-    fn document(&self) -> Value {
-        let entry: Value = serde_json::from_slice(&fs::read(self.entry()).unwrap()).unwrap();
-        serde_json::from_str(entry["Secret"].as_str().unwrap()).unwrap()
-    }
-
-    fn access_token(&self) -> String {
-        self.document()["session"]["access_token"].as_str().unwrap().to_owned()
-    }
-
-    /// What the helper does before it does as it is told.
-    fn fault(&self, verb: &str, script: &str) {
-        fs::write(self.directory.join(format!("fault.{verb}")), script).unwrap();
-    }
-
-    fn mended(&self, verb: &str) {
-        fs::remove_file(self.directory.join(format!("fault.{verb}"))).unwrap();
-    }
-
-    fn calls(&self, verb: &str) -> usize {
-        let calls = fs::read_to_string(self.directory.join("calls")).unwrap_or_default();
-        calls.lines().filter(|line| *line == verb).count()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.home.command(arguments);
-        command.env("ONEGRANT_STORE", &self.store);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        run(&mut self.command(arguments))
-    }
-
-    /// What lies beside: locks, records, answers.
-    fn beside(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.home.state.join("~helper.test")).into_iter().flatten();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| !name.ends_with("~history"));
-        names.sort();
-        names
-    }
-}
 
 #[test]
 fn twenty_processes_share_one_refresh() {
@@ -283,7 +196,7 @@ fn a_grant_comes_and_goes_as_in_any_other_store() {
         "--token-endpoint",
         &server.token_endpoint(),
         "--client-id",
-        &server.client_id(),
+        server.client_id(),
         "--refresh-token-stdin",
     ];
     let stdin = keyring.home.root.join("refresh-token");

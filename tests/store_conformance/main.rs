@@ -22,10 +22,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use support::{Home, LIMIT};
 
+type Open = dyn Fn(&str) -> Box<dyn Store> + Sync;
+
 /// A place that keeps documents, until it is dropped.
 pub struct Keeper {
     /// Opens the store of a profile, as another process would.
-    pub open: Box<dyn Fn(&str) -> Box<dyn Store> + Sync>,
+    pub open: Box<Open>,
     /// Makes the place fail, or work again: what is in it stays.
     pub fail: Box<dyn Fn(bool) + Sync>,
     _home: Home,
@@ -53,7 +55,7 @@ fn file() -> Keeper {
             let _ = fs::rename(&aside, &document);
         }
     };
-    let open = move |profile: &str| Box::new(FileStore::new(&state, profile)) as Box<dyn Store>;
+    let open = move |profile: &str| -> Box<dyn Store> { Box::new(FileStore::new(&state, profile)) };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
@@ -78,8 +80,9 @@ fn helper() -> Keeper {
         }
     };
     let beside = home.state.join("helper");
-    let open =
-        move |profile: &str| Box::new(HelperStore::new(&program, &beside, profile, LIMIT)) as Box<dyn Store>;
+    let open = move |profile: &str| -> Box<dyn Store> {
+        Box::new(HelperStore::new(&program, &beside, profile, LIMIT))
+    };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
