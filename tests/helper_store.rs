@@ -15,10 +15,7 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use support::keyring::Keyring;
-use support::{
-    AuthorizationServer, EXPIRED, Home, Issued, Process, Ran, VALID, assert_all, document, run, run_together,
-    server, wait_for,
-};
+use support::{EXPIRED, Process, Ran, VALID, assert_all, document, run, run_together, server, wait_for};
 
 #[test]
 fn twenty_processes_share_one_refresh() {
