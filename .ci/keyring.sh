@@ -12,7 +12,8 @@ repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
 
 crowd=20
-kills=20
+kills=10
+lifetime_seconds=6
 home_of_rust=$HOME
 cargo_home=${CARGO_HOME:-$home_of_rust/.cargo}
 rustup_home=${RUSTUP_HOME:-$home_of_rust/.rustup}
@@ -51,7 +52,7 @@ authorization_server() { # NAME OPTION...
     client=$(cat "$work/member")
     issuer=$(member issuer <"$work/$1.json")
 }
-authorization_server strict
+authorization_server strict --lifetime "$lifetime_seconds"
 strict=$issuer strict_client=$client
 authorization_server grace --replay grace --grace 60
 grace=$issuer grace_client=$client
@@ -103,10 +104,11 @@ for keyring in pass secretservice; do
     logs_in "$strict" "$strict_client"
     check "$keyring: profiles" "$keyring" "$(onegrant profiles)"
     check "$keyring: level" 'locked here' "$(onegrant status --json | member level)"
+    sleep $((lifetime_seconds + 1))
     before=$(requests strict)
     pids=()
     for _ in $(seq $crowd); do
-        onegrant token --min-ttl 99999999 >>"$work/$keyring.tokens" 2>>"$work/$keyring.said" &
+        onegrant token >>"$work/$keyring.tokens" 2>>"$work/$keyring.said" &
         pids+=($!)
     done
     failures=0
@@ -129,12 +131,17 @@ for keyring in pass secretservice; do
     step "$keyring: $kills kills of everything in the middle of a refresh"
     logs_in "$grace" "$grace_client"
     lost=0 began=0
+    began_at=$(date +%s%3N)
+    ends_with "$keyring: refresh" 0 onegrant refresh
+    took=$(($(date +%s%3N) - began_at))
+    echo "      it took $took ms"
     for round in $(seq $kills); do
         before=$(requests grace)
         "$ONEGRANT" --profile "$profile" refresh >/dev/null 2>&1 </dev/null &
         victim=$!
-        # From the beginning to the end of a refresh, which is that long in both.
-        sleep "0.$(printf %03d $((round * 37 % 500 + 20)))"
+        # From the first third of a refresh to its end.
+        after=$((took / 3 + took * 2 / 3 * round / kills))
+        sleep $((after / 1000)).$(printf %03d $((after % 1000)))
         kill_tree $victim
         wait $victim 2>/dev/null || true
         [ "$(requests grace)" = "$before" ] || began=$((began + 1))
