@@ -44,7 +44,8 @@ pub struct Arguments {
     #[argh(option, arg_name = "NAME")]
     pub profile: Option<String>,
 
-    /// where grants are kept: file:DIR (default: file: and the home directory of the file store)
+    /// where grants are kept: file:DIR, or helper:PROGRAM, which asks docker-credential-PROGRAM for a keyring
+    /// (default: file: and the home directory of the file store)
     #[argh(option, arg_name = "URL")]
     pub store: Option<String>,
 
@@ -84,6 +85,8 @@ pub enum Command {
     Logout(Logout),
     /// `onegrant profiles`
     Profiles(Profiles),
+    /// `onegrant migrate`
+    Migrate(Migrate),
     /// `onegrant exec`
     Exec(Exec),
     /// `onegrant git-credential`
@@ -343,6 +346,26 @@ pub struct Logout {
     /// delete here only, and leave the grant valid at the server
     #[argh(switch)]
     pub local: bool,
+}
+
+/// move the grant to another store
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "migrate",
+    example = "onegrant migrate --to helper:secretservice",
+    note = "The grant is never in two stores at once: while it is on its way, neither has a token, and whoever asks is \
+            told to come back. After an interruption the same command completes the move.",
+    error_code(0, "moved: from now on the other store is the one to name"),
+    error_code(2, "usage or configuration, or the other store has a grant of this profile already"),
+    error_code(3, "there is no grant to move"),
+    error_code(4, "another process still held the lock, or refreshed meanwhile: try again"),
+    error_code(5, "a store failed; the grant is where it was, or the message says otherwise")
+)]
+pub struct Migrate {
+    /// the other store, as --store takes it
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub to: String,
 }
 
 /// list the profiles of the store

@@ -240,6 +240,27 @@ pub struct Rejected {
     pub at: UnixSeconds,
     /// What was said about it then; everybody who comes later is told the same.
     pub message: String,
+    /// What mends it, where a login does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Rejected {
+    /// The death of that refresh token, which a login mends.
+    pub fn new(refresh_token_sha256: String, at: UnixSeconds, message: String) -> Self {
+        Self { refresh_token_sha256, at, message, hint: None }
+    }
+}
+
+/// A session on its way to another store. Nobody uses it where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Random: the same stands in [`Document::moved`] where it arrives.
+    pub id: String,
+    /// The address of the other store.
+    pub to: String,
+    /// What is moved.
+    pub session: Session,
 }
 
 /// Who refreshed last; for people (`onegrant status`).
@@ -337,6 +358,12 @@ pub struct Document {
     /// Why the session was cleared; none while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
+    /// The session while it is moved away; [`Document::session`] is none then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// Which move brought this document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
     /// Who refreshed last; none since the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refresh: Option<LastRefresh>,
@@ -403,6 +430,8 @@ impl Document {
             login: None,
             session: None,
             rejected: None,
+            moving: None,
+            moved: None,
             last_refresh: None,
             other: Map::new(),
         }
@@ -441,7 +470,8 @@ impl Document {
 
     /// Every secret in it.
     pub fn secrets(&self) -> Vec<&Secret> {
-        let session = self.session.iter().flat_map(|session| {
+        let sessions = self.session.iter().chain(self.moving.iter().map(|moving| &moving.session));
+        let session = sessions.flat_map(|session| {
             let others = session.refresh_token.iter().chain(&session.id_token);
             others.chain(std::iter::once(&session.access_token))
         });

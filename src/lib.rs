@@ -117,6 +117,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::Whoami(arguments) => commands::whoami::run(arguments, context),
         Command::Logout(arguments) => commands::logout::run(arguments, context),
         Command::Doctor(arguments) => commands::doctor::run(arguments, context),
+        Command::Migrate(arguments) => commands::migrate::run(arguments, context),
         Command::Profiles(_) => commands::profiles::run(context),
         Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "login",
     "token",
     "status",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "whoami",
     "logout",
     "profiles",
+    "migrate",
     "exec",
     "git-credential",
     "git-setup",

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 /// The environment, which no option describes.
 const ENVIRONMENT: [(&str, &str); 10] = [
     ("ONEGRANT_PROFILE", "the profile, where --profile names none"),
-    ("ONEGRANT_STORE", "the store, where --store names none; file:DIR with an absolute DIR"),
+    (
+        "ONEGRANT_STORE",
+        "the store, where --store names none; file:DIR with an absolute DIR, or helper:PROGRAM",
+    ),
     ("ONEGRANT_HOME", "the directory of the file store"),
     ("XDG_STATE_HOME", "the directory of the file store is onegrant in it"),
     ("HOME", "without the two above it is .local/state/onegrant in it"),

@@ -2,6 +2,7 @@
 
 use crate::cli::{self, Arguments};
 use crate::error::{Failure, Kind, printable};
+use crate::protocol::helpers::keyring::PROGRAM_PREFIX;
 use crate::session::LockUse;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -89,13 +90,33 @@ impl fmt::Display for ProfileName {
 pub enum StoreAddress {
     /// A directory. It is relative only where `--store` said so: to the working directory.
     File(PathBuf),
+    /// A program that speaks docker's credential helper protocol to a keyring.
+    Helper {
+        /// Its name without `docker-credential-`, or its absolute path.
+        program: PathBuf,
+        /// The home directory of the file store: there are the lock and what a kill must not lose. Not the runtime directory,
+        /// which a session without a login lacks, and which goes when the last login ends.
+        home: PathBuf,
+    },
 }
 
 impl StoreAddress {
+    /// What stands before the colon, with what comes after it, as the help names it.
+    const SCHEMES: [&str; 2] = ["file:DIR", "helper:PROGRAM"];
+
+    /// The name of a helper program, whichever way it was given: the same keyring has the same lock.
+    pub fn helper_name(program: &Path) -> &str {
+        let name = program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        name.strip_prefix(PROGRAM_PREFIX).unwrap_or(name)
+    }
+
     /// As `--store` takes it.
     pub fn text(&self) -> OsString {
         match self {
             Self::File(directory) => [OsStr::new("file:"), directory.as_os_str()].into_iter().collect(),
+            Self::Helper { program, .. } => {
+                [OsStr::new("helper:"), program.as_os_str()].into_iter().collect()
+            }
         }
     }
 
@@ -103,6 +124,7 @@ impl StoreAddress {
     pub fn absolute(&self) -> io::Result<Self> {
         match self {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),
+            Self::Helper { .. } => Ok(self.clone()),
         }
     }
 }
@@ -267,10 +289,10 @@ fn verbosity(flags: u8, variable: Option<&OsStr>) -> Result<u8, Failure> {
 
 fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {
     if let Some(address) = option {
-        return file_store("--store", OsStr::new(address));
+        return named_store("--store", OsStr::new(address), environment);
     }
     match set(&environment.store) {
-        Some(address) => match file_store("ONEGRANT_STORE", address)? {
+        Some(address) => match named_store("ONEGRANT_STORE", address, environment)? {
             // Whoever sets a variable does not know in which directory it will be read.
             StoreAddress::File(directory) if directory.is_relative() => {
                 Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
@@ -281,11 +303,40 @@ fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress
     }
 }
 
-fn file_store(name: &str, address: &OsStr) -> Result<StoreAddress, Failure> {
+/// The store at an address that somebody wrote down; `name` is where.
+pub fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Result<StoreAddress, Failure> {
+    let bytes = address.as_bytes();
+    if let Some(directory) = bytes.strip_prefix(b"file:") {
+        return file_store(name, address, directory);
+    }
+    if let Some(program) = bytes.strip_prefix(b"helper:") {
+        return helper_store(name, OsStr::from_bytes(program), environment);
+    }
+    let (shown, schemes) = (printable(&address.to_string_lossy()), StoreAddress::SCHEMES.join(" and "));
+    Err(misconfigured(name, format_args!("'{shown}': this build knows {schemes}")))
+}
+
+fn helper_store(name: &str, program: &OsStr, environment: &Environment) -> Result<StoreAddress, Failure> {
+    let program = Path::new(program);
+    let helper = StoreAddress::helper_name(program);
+    let shown = || printable(&program.to_string_lossy());
+    if ProfileName::new(helper).is_none() || (program.is_relative() && program != Path::new(helper)) {
+        return Err(misconfigured(
+            name,
+            format_args!(
+                "'helper:{}': write helper:NAME for {PROGRAM_PREFIX}NAME, or helper: and its absolute path",
+                shown()
+            ),
+        ));
+    }
+    if helper == "onegrant" {
+        return Err(misconfigured(name, format_args!("'helper:{}' would ask this very program", shown())));
+    }
+    Ok(StoreAddress::Helper { program: program.to_owned(), home: home(environment)? })
+}
+
+fn file_store(name: &str, address: &OsStr, directory: &[u8]) -> Result<StoreAddress, Failure> {
     let shown = || printable(&address.to_string_lossy());
-    let Some(directory) = address.as_bytes().strip_prefix(b"file:") else {
-        return Err(misconfigured(name, format_args!("'{}': this build knows file:DIR alone", shown())));
-    };
     match directory {
         [] => Err(misconfigured(name, "file: without a directory")),
         // A shell expands a tilde at the beginning of a word, and here it is not.

@@ -9,7 +9,7 @@
 mod globals;
 
 pub use globals::{
-    Environment, FromOptions, Globals, ProfileName, StoreAddress, resolve, resolve_environment,
+    Environment, FromOptions, Globals, ProfileName, StoreAddress, named_store, resolve, resolve_environment,
 };
 
 use crate::cli::{self, Arguments, Command};
@@ -633,7 +633,7 @@ mod tests {
             ("token -- --min-ttl 3", "token takes options alone, and here is an argument too many", "token "),
             ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
             ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
-            ("--store etcd://h:1/p token", "--store: 'etcd://h:1/p': this build knows file:DIR alone", ""),
+            ("--store etcd://h:1/p token", "--store: 'etcd://h:1/p': this build knows file:DIR and helper:PROGRAM", ""),
         ];
         for (line, message, command) in cases {
             let wanted = Failure::new(Kind::Usage, message).hint(format!("onegrant {command}--help"));
@@ -726,8 +726,12 @@ mod tests {
         };
         let home = ("HOME", "/home/me");
         let file = |directory: &str| StoreAddress::File(directory.into());
+        let helper = |program: &str| StoreAddress::Helper {
+            program: program.into(),
+            home: "/home/me/.local/state/onegrant".into(),
+        };
         let name = |name: &str| ProfileName::new(name).unwrap();
-        let cases: [(&str, Variables<'_>, Globals); 18] = [
+        let cases: [(&str, Variables<'_>, Globals); 20] = [
             ("token", &[home], defaults()),
             ("token", &[home, ("ONEGRANT_PROFILE", "a"), ("ONEGRANT_TIMEOUT", ".5"), ("ONEGRANT_LOCK", "claim")],
                 Globals { profile: name("a"), timeout: Duration::from_millis(500), lock: LockUse::Claim, ..defaults() }),
@@ -741,6 +745,8 @@ mod tests {
             ("token", &[("ONEGRANT_STORE", "file:/s"), ("ONEGRANT_HOME", "relative")], Globals { store: file("/s"), ..defaults() }),
             ("token", &[("ONEGRANT_STORE", "file:///s"), home], Globals { store: file("///s"), ..defaults() }),
             ("token --store file:/t", &[("ONEGRANT_STORE", "helper:x")], Globals { store: file("/t"), ..defaults() }),
+            ("token", &[home, ("ONEGRANT_STORE", "helper:pass")], Globals { store: helper("pass"), ..defaults() }),
+            ("token --store helper:/b/docker-credential-x", &[home], Globals { store: helper("/b/docker-credential-x"), ..defaults() }),
             ("token --store=file:t", &[], Globals { store: file("t"), ..defaults() }),
             ("token", &[home, ("ONEGRANT_LOCK", "require"), ("ONEGRANT_LOG", "quiet")], Globals { lock: LockUse::Require, ..defaults() }),
             ("token", &[home, ("ONEGRANT_LOCK", "off"), ("ONEGRANT_LOG", "0")], Globals { lock: LockUse::Off, ..defaults() }),
@@ -759,7 +765,7 @@ mod tests {
                 other => panic!("{line} {variables:?}: {other:?}"),
             }
         }
-        let refused: [(Variables<'_>, &str); 15] = [
+        let refused: [(Variables<'_>, &str); 20] = [
             (&[], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
             (&[("HOME", "me")], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
             (&[("ONEGRANT_HOME", "og"), home], "ONEGRANT_HOME: 'og' is not absolute"),
@@ -767,7 +773,12 @@ mod tests {
             (&[("ONEGRANT_STORE", "file:"), home], "ONEGRANT_STORE: file: without a directory"),
             (&[("ONEGRANT_STORE", "file:~/s"), home], "ONEGRANT_STORE: 'file:~/s': nobody expanded the ~; write file:$HOME"),
             (&[("ONEGRANT_STORE", "file://host/s"), home], "ONEGRANT_STORE: 'file://host/s' names a host; write file:/DIR"),
-            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR alone"),
+            (&[("ONEGRANT_STORE", "helper:"), home], "ONEGRANT_STORE: 'helper:': write helper:NAME for docker-credential-NAME, or helper: and its absolute path"),
+            (&[("ONEGRANT_STORE", "helper:a/pass"), home], "ONEGRANT_STORE: 'helper:a/pass': write helper:NAME for docker-credential-NAME, or helper: and its absolute path"),
+            (&[("ONEGRANT_STORE", "helper:docker-credential-pass"), home], "ONEGRANT_STORE: 'helper:docker-credential-pass': write helper:NAME for docker-credential-NAME, or helper: and its absolute path"),
+            (&[("ONEGRANT_STORE", "helper:/bin/docker-credential-onegrant"), home], "ONEGRANT_STORE: 'helper:/bin/docker-credential-onegrant' would ask this very program"),
+            (&[("ONEGRANT_STORE", "helper:pass")], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
+            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR and helper:PROGRAM"),
             (&[("ONEGRANT_PROFILE", "a/b"), home], "ONEGRANT_PROFILE: 'a/b' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters"),
             (&[("ONEGRANT_TIMEOUT", "1e3"), home], "ONEGRANT_TIMEOUT: '1e3' is not a number of seconds above 0, up to 86400"),
             (&[("ONEGRANT_TIMEOUT", "86401"), home], "ONEGRANT_TIMEOUT: '86401' is not a number of seconds above 0, up to 86400"),

@@ -9,6 +9,7 @@ pub mod git_setup;
 pub mod helper;
 pub mod login;
 pub mod logout;
+pub mod migrate;
 mod opened;
 pub mod profiles;
 mod recording;

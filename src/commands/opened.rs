@@ -2,8 +2,11 @@
 
 use crate::arguments::{Globals, StoreAddress};
 use crate::error::{Failure, printable};
+use crate::session::LockUse;
 use crate::store::Store;
 use crate::store::file::FileStore;
+use crate::store::helper::{self, HelperStore};
+use crate::store::place::Place;
 use std::ops::Deref;
 use std::path::PathBuf;
 
@@ -11,13 +14,21 @@ use std::path::PathBuf;
 pub enum Opened {
     /// A directory.
     File(FileStore),
+    /// A keyring's helper program.
+    Helper(HelperStore),
 }
 
 impl Opened {
     /// The store that the words and the environment name, for their profile.
     pub fn new(globals: &Globals) -> Self {
+        let profile = globals.profile.as_str();
         match &globals.store {
-            StoreAddress::File(directory) => Self::File(FileStore::new(directory, globals.profile.as_str())),
+            StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
+            StoreAddress::Helper { program, .. } => {
+                let is_required = globals.lock == LockUse::Require;
+                let store = HelperStore::new(program, &beside(&globals.store), profile, globals.timeout);
+                Self::Helper(if is_required { store.refused() } else { store })
+            }
         }
     }
 
@@ -25,6 +36,15 @@ impl Opened {
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
+            Self::Helper(_) => None,
+        }
+    }
+
+    /// Where its lock is, where that is a file.
+    pub(crate) fn lock_place(&self) -> Option<Result<&Place, Failure>> {
+        match self {
+            Self::File(store) => Some(store.place()),
+            Self::Helper(store) => Some(store.place()),
         }
     }
 
@@ -32,6 +52,7 @@ impl Opened {
     pub fn check_writable(&self, bytes: u64) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_writable(bytes),
+            Self::Helper(store) => store.check_writable(),
         }
     }
 
@@ -39,14 +60,17 @@ impl Opened {
     pub fn check_access(&self) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_access(),
+            Self::Helper(store) => store.check_access(),
         }
     }
 
     /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the place, fit to be shown.
     pub fn set_aside(&self) -> Result<String, Failure> {
-        match self {
-            Self::File(store) => store.set_aside().map(|path| printable(&path.display().to_string())),
-        }
+        let path = match self {
+            Self::File(store) => store.set_aside(),
+            Self::Helper(store) => store.set_aside(),
+        };
+        path.map(|path| printable(&path.display().to_string()))
     }
 }
 
@@ -56,6 +80,7 @@ impl Deref for Opened {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::File(store) => store,
+            Self::Helper(store) => store,
         }
     }
 }
@@ -64,6 +89,7 @@ impl Deref for Opened {
 pub fn profiles(address: &StoreAddress) -> Result<Vec<String>, Failure> {
     match address {
         StoreAddress::File(directory) => FileStore::profiles(directory),
+        StoreAddress::Helper { program, .. } => helper::profiles(program),
     }
 }
 
@@ -71,5 +97,9 @@ pub fn profiles(address: &StoreAddress) -> Result<Vec<String>, Failure> {
 pub fn beside(address: &StoreAddress) -> PathBuf {
     match address {
         StoreAddress::File(directory) => directory.clone(),
+        // A tilde stands in no profile's name.
+        StoreAddress::Helper { program, home } => {
+            home.join(format!("~helper.{}", StoreAddress::helper_name(program)))
+        }
     }
 }

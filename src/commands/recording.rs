@@ -176,6 +176,10 @@ impl Store for Recording<'_> {
     fn location(&self) -> String {
         self.store.location()
     }
+
+    fn names(&self, level: Level) -> &'static str {
+        self.store.names(level)
+    }
 }
 
 impl Context {
@@ -221,7 +225,7 @@ impl Context {
             pid: me.pid,
             program: self.program().map(printable),
             host: printable(&me.host),
-            level: level.map(|level| level.name().to_owned()),
+            level: level.map(|level| self.store.names(level).to_owned()),
             ..event
         };
         // A file size limit is an error of the write, not a death.

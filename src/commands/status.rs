@@ -151,7 +151,7 @@ impl<'a> Report<'a> {
             "grant": grant,
             "environment": self.environment().into_iter().collect::<Map<_, _>>(),
             "lock": lock_use(self.context.globals.lock),
-            "level": self.level.as_ref().ok().map(|level| level.name()),
+            "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
         })
     }
@@ -208,8 +208,12 @@ impl<'a> Report<'a> {
             },
         );
         line("level", match &self.level {
-            Ok(Level::Locked) => "locked: one process at a time spends a refresh token".to_owned(),
-            Ok(Level::Claimed) => "claimed: an exclusive record stands for the lock".to_owned(),
+            Ok(level @ Level::Locked) => {
+                format!("{}: one process at a time spends a refresh token", self.context.store.names(*level))
+            }
+            Ok(level @ Level::Claimed) => {
+                format!("{}: an exclusive record stands for the lock", self.context.store.names(*level))
+            }
             Ok(Level::Compared) => {
                 "compared: nothing keeps two processes apart; a server that ends the grant on replay can end it"
                     .to_owned()

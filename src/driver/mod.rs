@@ -176,7 +176,10 @@ impl Run<'_> {
                 let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
                 let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
                 let pid = self.seams.clock.this_process().pid;
-                self.tell(1, &format!("process {pid} refreshes at {host} ({})", level.name()));
+                self.tell(
+                    1,
+                    &format!("process {pid} refreshes at {host} ({})", self.seams.store.names(level)),
+                );
                 let began = self.seams.clock.now().elapsed;
                 let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);

@@ -54,7 +54,7 @@ fn without_refresh_token(mut stored: Stored) -> Stored {
 /// The session was cleared because this refresh token was found dead.
 fn rejected(name: &str) -> Rejected {
     let message = "the session has ended (invalid_grant)".to_owned();
-    Rejected { refresh_token_sha256: digest(name), at: NOW, message }
+    Rejected::new(digest(name), NOW, message)
 }
 
 fn cleared(name: &str) -> Stored {

@@ -32,7 +32,8 @@ pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
         Some(rejected) => own_text(&rejected.message),
         None => format!("no access token: the session of profile {profile} has ended; a login is required"),
     };
-    Failure::new(Kind::LoginRequired, message).hint(login(profile))
+    let hint = rejected.and_then(|rejected| rejected.hint.as_deref().map(own_text));
+    Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login(profile)))
 }
 
 /// Whether the present access token `works`: then there is one, and it is the next that there will not be.

@@ -69,7 +69,7 @@ impl FileStore {
     }
 
     /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
-    fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<File> {
+    pub(super) fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let file = match self.reserved.take() {
             Some((reserved, file)) if reserved == path => file,
             _ => create_beside(place, path)?,
@@ -144,7 +144,7 @@ impl FileStore {
     ///
     /// A record with a higher number may be a live claim: where refresh tokens stay as they are, somebody may want
     /// the next access token already.
-    fn sweep(&self, place: &Place, name: RecordName) {
+    pub(super) fn sweep(&self, place: &Place, name: RecordName) {
         let own = [record_prefix(name.key), answer_prefix(name.key)];
         for (suffix, path) in place.sidecars().unwrap_or_default() {
             let number = own.iter().find_map(|prefix| suffix.strip_prefix(prefix.as_str()));
@@ -158,10 +158,7 @@ impl FileStore {
     ///
     /// The list was made **before** the document is seen to hold the key's refresh token still: what is in it is
     /// about that or about an older one, because refresh tokens do not come back. No live claim is ever removed.
-    fn sweep_outdated(&self, listed: &[(String, PathBuf)], record: &NewRecord) {
-        if !matches!(self.holds(record.expected), Ok(Ok(()))) {
-            return;
-        }
+    pub(super) fn sweep_outdated(listed: &[(String, PathBuf)], record: &NewRecord) {
         let own = [record_prefix(record.name.key), answer_prefix(record.name.key)];
         for (suffix, path) in listed {
             let is_outdated = match own.iter().find_map(|prefix| suffix.strip_prefix(prefix.as_str())) {
@@ -300,7 +297,9 @@ impl Store for FileStore {
                     return Err(failure("reserve room in", &answer, &error));
                 }
             };
-            self.sweep_outdated(&listed, record);
+            if matches!(self.holds(record.expected), Ok(Ok(()))) {
+                Self::sweep_outdated(&listed, record);
+            }
             return Ok(Some(number));
         }
         let _ = fs::remove_file(&temporary);

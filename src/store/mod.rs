@@ -2,13 +2,14 @@
 
 mod durable;
 pub mod file;
+pub mod helper;
 pub(crate) mod open;
 pub(crate) mod place;
 pub mod setup;
 
 use crate::error::Failure;
 use crate::lock::Locked;
-use crate::session::{Patience, Revision};
+use crate::session::{Level, Patience, Revision};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -132,4 +133,9 @@ pub trait Store {
 
     /// Where it is, for people.
     fn location(&self) -> String;
+
+    /// The word of the contract for a level here (section 6).
+    fn names(&self, level: Level) -> &'static str {
+        level.name()
+    }
 }

@@ -2,8 +2,10 @@
 
 use crate::error::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::io::{self, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,7 +29,19 @@ const STDERR_LIMIT: usize = 4096;
 /// Runs a command without a stdin and in a process group of its own, which is killed where it lasts longer than `timeout` or
 /// prints more than `limit` bytes; both are told as an error.
 pub fn run(command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    run_on(Stdio::null(), command, timeout, limit)
+}
+
+/// The same with `input` on stdin: in a file that lies in memory alone, so that nobody waits for a command to read it.
+pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize) -> io::Result<Printed> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input)?;
+    file.rewind()?;
+    run_on(file.into(), command, timeout, limit)
+}
+
+fn run_on(stdin: Stdio, command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut running = Running { child: command.spawn()?, is_over: false };
     let mut printed = Zeroizing::new(Vec::new());
     let mut said = Vec::new();
@@ -132,6 +146,16 @@ mod tests {
         let printed = shell("echo token; echo why >&2; exit 3", LONG).unwrap();
         assert_eq!(printed.status.code(), Some(3));
         assert_eq!((&printed.stdout[..], &printed.stderr[..]), (&b"token\n"[..], &b"why\n"[..]));
+    }
+
+    #[test]
+    fn a_command_is_asked_more_than_a_pipe_takes_and_need_not_listen() {
+        let input = vec![b'x'; 1 << 20];
+        let mut count = Command::new("/bin/sh");
+        let printed = ask(count.args(["-c", "wc -c"]), &input, LONG, 1000).unwrap();
+        assert_eq!(String::from_utf8_lossy(&printed.stdout).trim(), "1048576");
+        let printed = ask(&mut Command::new("/bin/true"), &input, LONG, 1000).unwrap();
+        assert!(printed.status.success());
     }
 
     #[test]

@@ -204,6 +204,18 @@ pub fn answers_lock_calls_at_once(path: &Path) -> bool {
     rustix::fs::statfs(path.parent().unwrap_or(path)).is_ok_and(|system| LOCAL.contains(&system.f_type))
 }
 
+/// Whether this process has the advisory lock on the file at `path`: through any of its descriptors, an inherited one too,
+/// which the kernel tells beside each (proc_pid_fdinfo(5)).
+pub fn holds_lock(path: &Path) -> bool {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
+    descriptors.filter_map(Result::ok).any(|descriptor| {
+        fs::read_link(descriptor.path()).is_ok_and(|target| target == path)
+            && fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor.file_name())).is_ok_and(
+                |told| told.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")),
+            )
+    })
+}
+
 /// Has a read from the terminal fail while this process is in the background, where it would stop it.
 pub fn never_stop_for_the_terminal() {
     let mut signals = SigSet::empty();

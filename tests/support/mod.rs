@@ -15,6 +15,7 @@
 
 #[path = "../../fixtures/authorization_server/mod.rs"]
 pub mod authorization_server;
+pub mod keyring;
 
 pub use authorization_server::{
     AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,

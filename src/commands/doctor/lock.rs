@@ -6,8 +6,7 @@ use super::store::file_system;
 use crate::error::{Failure, Kind, describe};
 use crate::lock::{Locked, Locker};
 use crate::output;
-use crate::session::{LockUse, Patience};
-use crate::store::file::FileStore;
+use crate::session::{Level, LockUse, Patience};
 use crate::system::command;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -52,7 +51,13 @@ pub(super) fn check(context: &Context) -> Check {
         LockUse::Claim => Check::ok("lock", CLAIMED),
         LockUse::Auto | LockUse::Require => {
             let (name, is_shared) = file_system(&context.directory);
-            verdict(meet(context), &name, is_shared)
+            let mut check = verdict(meet(context), &name, is_shared);
+            // A store that can lock on this machine alone has a word of its own for it.
+            for level in [Level::Locked, Level::Claimed] {
+                let (word, here) = (format!("{}:", level.name()), format!("{}:", context.store.names(level)));
+                check.what = check.what.replacen(&word, &here, 1);
+            }
+            check
         }
     }
 }
@@ -95,7 +100,7 @@ fn verdict(met: Met, file_system: &str, is_shared: bool) -> Check {
 }
 
 fn meet(context: &Context) -> Met {
-    let Some(Ok(place)) = context.store.file().map(FileStore::place) else { return Met::Nothing };
+    let Some(Ok(place)) = context.store.lock_place() else { return Met::Nothing };
     let file = [place.lock(), place.document.clone()].into_iter().find(|path| path.exists());
     let Some(path) = file else {
         return Met::Nothing;

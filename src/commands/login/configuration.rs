@@ -121,6 +121,7 @@ fn start(
     document.version = VERSION;
     document.session = None;
     document.rejected = None;
+    (document.moving, document.moved) = (None, None);
     document.last_refresh = None;
     Ok(document)
 }

@@ -1,10 +1,12 @@
-//! The protocols in which other programs ask for a credential: one file each, what is asked and what is answered.
+//! The protocols in which other programs ask for a credential: one file each, what is asked and what is answered. And in
+//! [`keyring`] the one in which this program asks others.
 
 pub mod bazel;
 pub mod cargo;
 pub mod docker;
 pub mod gcloud;
 pub mod go;
+pub mod keyring;
 pub mod terraform;
 
 use super::hosts::is_served;

@@ -63,13 +63,10 @@ impl Machine {
             (Some(stored), Some(claim))
                 if self.errand.level == Level::Locked && !self.latest_freshness(now).is_valid() =>
             {
+                let key = claim.attempt.refresh_token_sha256.clone();
                 let document = Document {
                     session: None,
-                    rejected: Some(Rejected {
-                        refresh_token_sha256: claim.attempt.refresh_token_sha256.clone(),
-                        at: now.wall,
-                        message: dead.message.clone(),
-                    }),
+                    rejected: Some(Rejected::new(key, now.wall, dead.message.clone())),
                     ..stored.document.clone()
                 };
                 let (expected, attempt) = (stored.revision.clone(), claim.name());

@@ -1,0 +1,123 @@
+//! What every store keeps to, whatever it is made of: one table of behaviours, run on each of them.
+//!
+//! A new store joins with one line in `conforms!` and a function that makes a [`Keeper`] of it; `docs/stores.md` says how.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at a surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod behaviours;
+
+use onegrant::store::Store;
+use onegrant::store::file::FileStore;
+use onegrant::store::helper::HelperStore;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use support::{Home, LIMIT};
+
+type Open = dyn Fn(&str) -> Box<dyn Store> + Sync;
+
+/// A place that keeps documents, until it is dropped.
+pub struct Keeper {
+    /// Opens the store of a profile, as another process would.
+    pub open: Box<Open>,
+    /// Makes the place fail, or work again: what is in it stays.
+    pub fail: Box<dyn Fn(bool) + Sync>,
+    _home: Home,
+}
+
+impl Keeper {
+    /// The store of the profile that most behaviours use.
+    pub fn store(&self) -> Box<dyn Store> {
+        (self.open)("default")
+    }
+}
+
+/// A directory; it fails while another directory lies where the document was.
+fn file() -> Keeper {
+    let home = Home::new();
+    let (state, document) = (home.state.clone(), home.document_path());
+    let aside = home.root.join("aside");
+    let fail = move |is_failing| match is_failing {
+        true => {
+            let _ = fs::rename(&document, &aside);
+            fs::create_dir(&document).unwrap();
+        }
+        false => {
+            fs::remove_dir(&document).unwrap();
+            let _ = fs::rename(&aside, &document);
+        }
+    };
+    let open = move |profile: &str| -> Box<dyn Store> { Box::new(FileStore::new(&state, profile)) };
+    Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
+}
+
+/// A helper program; it fails while it says so.
+fn helper() -> Keeper {
+    let home = Home::new();
+    let program = home.root.join("docker-credential-test");
+    symlink(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keyring/docker-credential-directory"),
+        &program,
+    )
+    .unwrap();
+    let keyring = home.root.join("keyring");
+    fs::create_dir(&keyring).unwrap();
+    let fail = move |is_failing| {
+        for verb in ["get", "store", "erase", "list"] {
+            let fault = keyring.join(format!("fault.{verb}"));
+            match is_failing {
+                true => fs::write(&fault, "fail 'the keyring is on fire'\n").unwrap(),
+                false => fs::remove_file(&fault).unwrap(),
+            }
+        }
+    };
+    let beside = home.state.join("helper");
+    let open = move |profile: &str| -> Box<dyn Store> {
+        Box::new(HelperStore::new(&program, &beside, profile, LIMIT))
+    };
+    Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
+}
+
+/// One test for each behaviour of each store.
+macro_rules! conforms {
+    ($($store:ident)*) => { $(mod $store { behaviours!($store); })* };
+}
+
+macro_rules! behaviours {
+    ($store:ident) => {
+        behaviours! { $store:
+            nothing_is_there_before_the_first_document
+            a_document_is_read_as_it_was_written
+            a_replacement_wants_what_is_there
+            readers_meet_whole_documents
+            no_update_is_lost
+            one_at_a_time_holds_the_lock
+            who_waits_for_a_release_holds_nothing
+            a_record_is_made_by_one
+            a_record_is_its_makers_own
+            a_commit_sweeps_its_record_and_those_before_it
+            a_new_record_sweeps_those_of_spent_tokens
+            an_answer_that_could_not_be_stored_is_adopted_once
+            an_answer_that_comes_late_gives_way
+            a_store_that_fails_is_not_an_empty_one
+            what_is_removed_is_gone_with_its_records
+            profiles_do_not_meet
+        }
+    };
+    ($store:ident: $($behaviour:ident)*) => { $(
+        #[test]
+        fn $behaviour() {
+            crate::behaviours::$behaviour(&crate::$store());
+        }
+    )* };
+}
+
+conforms! { file helper }
