@@ -64,7 +64,11 @@ fn open(name: &str, address: &str, context: &Context) -> Result<Context, Failure
 }
 
 fn command(to: &str) -> String {
-    format!("onegrant migrate --to '{}'", printable(to).replace('\'', r"'\''"))
+    format!("onegrant migrate --to {}", quoted(to))
+}
+
+fn quoted(store: &str) -> String {
+    format!("'{}'", printable(store).replace('\'', r"'\''"))
 }
 
 /// Finds out what can be known before anything is changed.
@@ -207,7 +211,8 @@ fn give_back(target: &Context, moving: &Moving) -> Result<(), Failure> {
         Some(there) if there.moved.as_ref() == Some(&moving.id) => {
             if there.session.as_ref() != Some(&moving.session) {
                 let message = format!("{} has a newer session of this grant", target.store.location());
-                return Err(Failure::new(Kind::Usage, message).hint("onegrant logout --local"));
+                let hint = format!("onegrant --store {} status", quoted(&moving.to));
+                return Err(Failure::new(Kind::Usage, message).hint(hint));
             }
             let gone = Document { session: None, ..there };
             target.store.remove(&gone.to_bytes()?)
