@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A refresh is killed at each of its system calls in turn, and the next process has to go on from there.
+# Commands are killed at each of their system calls in turn, and the next process has to go on from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo test --test crash_sweep -- --ignored --nocapture

@@ -108,7 +108,7 @@ pub enum Command {
     name = "login",
     example = "onegrant login https://issuer.example --client-id my-cli \\\n    \
                --device --scope \"openid offline_access\"",
-    example = "onegrant login github --client-id Iv23liXXXX",
+    example = "onegrant login github --client-id CLIENT_ID",
     example = "onegrant login --token-endpoint https://as.example/token \\\n    \
                --client-id my-cli --refresh-token-stdin < refresh-token",
     note = "A profile that was logged in before needs no options again: onegrant login",

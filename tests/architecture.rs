@@ -49,12 +49,20 @@ const ALL_LINES: usize = 2800;
 /// The longest file, in lines of any kind, that can be read in one sitting.
 const FILE_LINES: usize = 600;
 
-fn sources(path: &Path) -> Vec<PathBuf> {
+/// The Rust below a path, tests included.
+fn all_sources(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
-        return vec![path.to_owned()];
+        return if path.extension().is_some_and(|end| end == "rs") {
+            vec![path.to_owned()]
+        } else {
+            Vec::new()
+        };
     }
-    let entries = fs::read_dir(path).unwrap();
-    entries.flat_map(|entry| sources(&entry.unwrap().path())).filter(|path| !is_test(path)).collect()
+    fs::read_dir(path).unwrap().flat_map(|entry| all_sources(&entry.unwrap().path())).collect()
+}
+
+fn sources(path: &Path) -> Vec<PathBuf> {
+    all_sources(path).into_iter().filter(|path| !is_test(path)).collect()
 }
 
 fn is_test(path: &Path) -> bool {
@@ -108,4 +116,26 @@ fn each_file_can_be_read_in_one_sitting() {
         let count = lines(&path).len();
         assert!(count <= FILE_LINES, "{} has {count} lines", path.display());
     }
+}
+
+#[test]
+fn each_test_that_is_left_out_names_the_script_of_ci_that_runs_it() {
+    let mut found = 0;
+    for path in ["src", "tests"].iter().flat_map(|room| all_sources(&root(room))) {
+        let inside = path.strip_prefix(root("")).unwrap().with_extension("");
+        let target = match inside.strip_prefix("tests") {
+            Ok(test) => format!("--test {} ", test.iter().next().unwrap().display()),
+            Err(_) => "--lib ".to_owned(),
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| line.trim().starts_with("#[ignore")) {
+            let script = line.trim().trim_end_matches("\"]").rsplit(": ").next().unwrap();
+            let commands = fs::read_to_string(root(script))
+                .unwrap_or_else(|error| panic!("{}: {line}: {error}", path.display()));
+            let is_run = commands.lines().any(|line| line.contains(&target) && line.contains("-- --ignored"));
+            assert!(is_run, "{script} does not run {}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 0, "none was found: this test looks for what is not there");
 }

@@ -49,24 +49,7 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
     let (session, login) = (document["session"].take(), document["login"].take());
     assert_eq!(login["flow"], "device");
     assert!((began..=now()).contains(&login["at"].as_i64().unwrap()));
-    assert_eq!(
-        document,
-        json!({
-            "version": 1,
-            "issuer": server.issuer(),
-            "token_endpoint": server.token_endpoint(),
-            "authorization_endpoint": server.url(Endpoint::Authorization),
-            "authorization_response_iss": true,
-            "device_authorization_endpoint": server.url(Endpoint::DeviceAuthorization),
-            "revocation_endpoint": server.url(Endpoint::Revocation),
-            "userinfo_endpoint": server.url(Endpoint::Userinfo),
-            "client_id": server.client_id(),
-            "client_auth": "none",
-            "scope": "openid offline_access",
-            "login": null,
-            "session": null,
-        })
-    );
+    assert_eq!(document, document_after_login(&server));
     assert!(server.access_token_is_valid(session["access_token"].as_str().unwrap()));
     assert!(server.is_alive(session["refresh_token"].as_str().unwrap()));
     assert!(session["id_token"].is_string());

@@ -157,7 +157,7 @@ fn lock_check(command: &mut Command) -> (Value, i32) {
 
 /// Both of the two processes get the lock: as on some network file systems, but told here.
 #[test]
-#[ignore = "needs a FUSE server"]
+#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
 fn a_file_system_whose_locks_lie_is_told_by_doctor() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
@@ -176,7 +176,7 @@ fn a_file_system_whose_locks_lie_is_told_by_doctor() {
 
 /// The file system also knows no hard links, no fallocate and no sync of a directory.
 #[test]
-#[ignore = "needs a FUSE server"]
+#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
 fn a_file_system_without_locks_is_no_less_than_claimed() {
     for errno in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS] {
         let server = server(|_| {});

@@ -80,6 +80,7 @@ pub struct Seams<'a> {
     /// Takes what a person should know although nothing failed.
     pub warn: &'a dyn Fn(&Failure),
 }
+
 /// Gets a token: runs the machine to its end.
 pub fn obtain(settings: Settings, seams: &Seams) -> Result {
     let (mut machine, mut step) = Machine::start(settings);

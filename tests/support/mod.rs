@@ -208,6 +208,25 @@ pub fn document(server: &AuthorizationServer, issued: &Issued, left: i64) -> Val
     })
 }
 
+/// What a person's login at this server stores beside the session and the login itself.
+pub fn document_after_login(server: &AuthorizationServer) -> Value {
+    json!({
+        "version": 1,
+        "issuer": server.issuer(),
+        "token_endpoint": server.token_endpoint(),
+        "authorization_endpoint": server.url(Endpoint::Authorization),
+        "authorization_response_iss": true,
+        "device_authorization_endpoint": server.url(Endpoint::DeviceAuthorization),
+        "revocation_endpoint": server.url(Endpoint::Revocation),
+        "userinfo_endpoint": server.url(Endpoint::Userinfo),
+        "client_id": server.client_id(),
+        "client_auth": "none",
+        "scope": "openid offline_access",
+        "login": null,
+        "session": null,
+    })
+}
+
 /// The program under test, with an empty environment and an empty stdin.
 pub fn onegrant(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onegrant"));
