@@ -20,7 +20,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-/// How many inputs each parser meets. The fuzz targets are there for more.
+/// How many inputs each parser meets, unless `PROPTEST_CASES` asks for more. The fuzz targets are there for that.
 const CASES: u32 = 400;
 
 /// The most that is spent on making an input smaller.
@@ -37,12 +37,13 @@ fn hold(target: &str, inputs: impl Strategy<Value = Vec<u8>>) {
     let seed = std::env::var(name).ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(target));
     let (_, property) = properties::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
+    let asked = Config::default();
     let mut runner = TestRunner::new(Config {
-        cases: CASES,
+        cases: asked.cases.max(CASES),
         max_shrink_iters: SHRINKING_STEPS,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(seed),
-        ..Config::default()
+        ..asked
     });
     let outcome = runner.run(&inputs, |input| {
         property(&input);
