@@ -3,6 +3,7 @@
 use crate::cli::{self, Arguments};
 use crate::error::{Failure, Kind, printable};
 use crate::session::LockUse;
+use crate::store::etcd;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -89,6 +90,35 @@ impl fmt::Display for ProfileName {
 pub enum StoreAddress {
     /// A directory. It is relative only where `--store` said so: to the working directory.
     File(PathBuf),
+    /// A value that can be compared and swapped, as `--store` named it, and the directory of this machine's side files.
+    Cell(CellAddress, PathBuf),
+}
+
+/// Where such a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CellAddress {
+    /// In etcd.
+    Etcd(etcd::Address, String),
+}
+
+impl CellAddress {
+    /// None where the address is of another kind of store; else itself, or what is wrong with it.
+    fn parse(address: &OsStr) -> Option<Result<Self, String>> {
+        let text = address.to_str()?;
+        let scheme = text.split_once(':')?.0;
+        match scheme {
+            "etcd" | "etcds" => {
+                Some(etcd::Address::parse(text).map(|address| Self::Etcd(address, text.to_owned())))
+            }
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Etcd(_, text) => text,
+        }
+    }
 }
 
 impl StoreAddress {
@@ -96,6 +126,7 @@ impl StoreAddress {
     pub fn text(&self) -> OsString {
         match self {
             Self::File(directory) => [OsStr::new("file:"), directory.as_os_str()].into_iter().collect(),
+            Self::Cell(address, _) => address.text().into(),
         }
     }
 
@@ -103,6 +134,7 @@ impl StoreAddress {
     pub fn absolute(&self) -> io::Result<Self> {
         match self {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),
+            Self::Cell(..) => Ok(self.clone()),
         }
     }
 }
@@ -267,10 +299,10 @@ fn verbosity(flags: u8, variable: Option<&OsStr>) -> Result<u8, Failure> {
 
 fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {
     if let Some(address) = option {
-        return file_store("--store", OsStr::new(address));
+        return named_store("--store", OsStr::new(address), environment);
     }
     match set(&environment.store) {
-        Some(address) => match file_store("ONEGRANT_STORE", address)? {
+        Some(address) => match named_store("ONEGRANT_STORE", address, environment)? {
             // Whoever sets a variable does not know in which directory it will be read.
             StoreAddress::File(directory) if directory.is_relative() => {
                 Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
@@ -281,10 +313,29 @@ fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress
     }
 }
 
+fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Result<StoreAddress, Failure> {
+    match CellAddress::parse(address) {
+        Some(Ok(address)) => Ok(StoreAddress::Cell(address, home(environment)?)),
+        Some(Err(why)) => {
+            // Of an address with user information nothing is repeated: it may hold a password.
+            let shown = printable(&address.to_string_lossy());
+            let shown = if shown.contains('@') { "the address" } else { &shown };
+            Err(misconfigured(name, format_args!("'{shown}': {why}")))
+        }
+        None => file_store(name, address),
+    }
+}
+
 fn file_store(name: &str, address: &OsStr) -> Result<StoreAddress, Failure> {
     let shown = || printable(&address.to_string_lossy());
     let Some(directory) = address.as_bytes().strip_prefix(b"file:") else {
-        return Err(misconfigured(name, format_args!("'{}': this build knows file:DIR alone", shown())));
+        return Err(misconfigured(
+            name,
+            format_args!(
+                "'{}': this build knows file:DIR, etcd://HOST:PORT/PREFIX and etcds://HOST:PORT/PREFIX",
+                shown()
+            ),
+        ));
     };
     match directory {
         [] => Err(misconfigured(name, "file: without a directory")),

@@ -9,7 +9,7 @@
 mod globals;
 
 pub use globals::{
-    Environment, FromOptions, Globals, ProfileName, StoreAddress, resolve, resolve_environment,
+    CellAddress, Environment, FromOptions, Globals, ProfileName, StoreAddress, resolve, resolve_environment,
 };
 
 use crate::cli::{self, Arguments, Command};

@@ -1,23 +1,32 @@
 //! The store of a profile, of whatever kind: what a login and a list of profiles need of it beside [`Store`].
 
-use crate::arguments::{Globals, StoreAddress};
+use crate::arguments::{CellAddress, Globals, ProfileName, StoreAddress};
 use crate::error::{Failure, printable};
 use crate::store::Store;
+use crate::store::cell::CellStore;
+use crate::store::etcd::Etcd;
 use crate::store::file::FileStore;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An opened store. Opening costs nothing.
 pub enum Opened {
     /// A directory.
     File(FileStore),
+    /// A key of etcd.
+    Etcd(CellStore<Etcd>),
 }
 
 impl Opened {
-    /// The store that the words and the environment name, for their profile.
-    pub fn new(globals: &Globals) -> Self {
+    /// The store that the words and the environment name, for their profile, when that much of the deadline has passed.
+    pub fn new(globals: &Globals, elapsed: Duration) -> Self {
+        let (profile, left) = (globals.profile.as_str(), globals.timeout.saturating_sub(elapsed));
         match &globals.store {
-            StoreAddress::File(directory) => Self::File(FileStore::new(directory, globals.profile.as_str())),
+            StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
+            StoreAddress::Cell(CellAddress::Etcd(address, _), home) => {
+                Self::Etcd(CellStore::new(Etcd::new(address, profile), home.clone(), left))
+            }
         }
     }
 
@@ -25,6 +34,7 @@ impl Opened {
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
+            Self::Etcd(_) => None,
         }
     }
 
@@ -32,6 +42,7 @@ impl Opened {
     pub fn check_writable(&self, bytes: u64) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_writable(bytes),
+            Self::Etcd(store) => store.check_writable(),
         }
     }
 
@@ -39,14 +50,17 @@ impl Opened {
     pub fn check_access(&self) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_access(),
+            Self::Etcd(store) => store.check_access(),
         }
     }
 
     /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the place, fit to be shown.
     pub fn set_aside(&self) -> Result<String, Failure> {
-        match self {
-            Self::File(store) => store.set_aside().map(|path| printable(&path.display().to_string())),
-        }
+        let aside = match self {
+            Self::File(store) => store.set_aside(),
+            Self::Etcd(store) => store.set_aside(),
+        };
+        aside.map(|path| printable(&path.display().to_string()))
     }
 }
 
@@ -56,20 +70,26 @@ impl Deref for Opened {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::File(store) => store,
+            Self::Etcd(store) => store,
         }
     }
 }
 
 /// The profiles that the store keeps, sorted.
-pub fn profiles(address: &StoreAddress) -> Result<Vec<String>, Failure> {
+pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, Failure> {
     match address {
         StoreAddress::File(directory) => FileStore::profiles(directory),
+        StoreAddress::Cell(CellAddress::Etcd(address, _), _) => {
+            let mut names = Etcd::new(address, "").names(left)?;
+            names.retain(|name| ProfileName::new(name).is_some());
+            Ok(names)
+        }
     }
 }
 
 /// Where this store's side files are: what is for people, and no other machine.
 pub fn beside(address: &StoreAddress) -> PathBuf {
     match address {
-        StoreAddress::File(directory) => directory.clone(),
+        StoreAddress::File(directory) | StoreAddress::Cell(_, directory) => directory.clone(),
     }
 }

@@ -1,6 +1,8 @@
 //! Where documents are kept. A store knows bytes and revisions, not OAuth.
 
+pub mod cell;
 mod durable;
+pub mod etcd;
 pub mod file;
 pub(crate) mod open;
 pub(crate) mod place;

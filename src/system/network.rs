@@ -1,5 +1,6 @@
 //! What decides how servers are reached: proxies, CA roots, name look-ups.
 
+use crate::grant::Secret;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +30,21 @@ pub struct Environment {
     pub all_proxy: Option<Setting>,
     /// `no_proxy` or `NO_PROXY`: hosts that are reached directly.
     pub no_proxy: Option<Setting>,
+    /// `ONEGRANT_ETCD_USER` and `ONEGRANT_ETCD_PASSWORD`.
+    pub etcd_user: Option<EtcdUser>,
+    /// `ONEGRANT_ETCD_CERT`: a file of this client's certificate.
+    pub etcd_certificate: Option<PathBuf>,
+    /// `ONEGRANT_ETCD_KEY`: a file of its private key, where it is not in the same one.
+    pub etcd_key: Option<PathBuf>,
+}
+
+/// Who etcd is asked as.
+#[derive(Clone)]
+pub struct EtcdUser {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
 }
 
 impl Environment {
@@ -54,6 +70,14 @@ impl Environment {
             https_proxy: first(&["https_proxy", "HTTPS_PROXY"]),
             all_proxy: first(&["all_proxy", "ALL_PROXY"]),
             no_proxy: first(&["no_proxy", "NO_PROXY"]),
+            etcd_user: lookup("ONEGRANT_ETCD_USER").map(|name| EtcdUser {
+                name: name.to_string_lossy().into_owned(),
+                password: Secret::new(
+                    lookup("ONEGRANT_ETCD_PASSWORD").unwrap_or_default().to_string_lossy().into_owned(),
+                ),
+            }),
+            etcd_certificate: lookup("ONEGRANT_ETCD_CERT").map(PathBuf::from),
+            etcd_key: lookup("ONEGRANT_ETCD_KEY").map(PathBuf::from),
         }
     }
 }
