@@ -196,13 +196,13 @@ impl<C: Cell> CellStore<C> {
     /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
     pub fn check_writable(&self) -> Result<(), Failure> {
         let at_most = self.left(LEAST_READ);
-        let was_there = self.change(at_most, |parts| {
+        let was_there = self.change(at_most, |parts, _| {
             let was_there = *parts != Parts::default();
             Ok(Found::Changed(was_there))
         })?;
         match was_there {
             true => Ok(()),
-            false => self.change(at_most, |parts| {
+            false => self.change(at_most, |parts, _| {
                 let is_empty = *parts == Parts::default();
                 Ok(if is_empty { Found::Changed(()) } else { Found::Settled(()) })
             }),
@@ -236,19 +236,20 @@ impl<C: Cell> CellStore<C> {
     }
 
     /// Changes the value: `edit` is asked again for whatever is there by then, until there is nothing left to write or a
-    /// swap is won. A change that finds its own work done is settled.
+    /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
+    /// what became of an earlier swap.
     fn change<T>(
         &self,
         at_most: Duration,
-        edit: impl Fn(&mut Parts) -> Result<Found<T>, Failure>,
+        edit: impl Fn(&mut Parts, bool) -> Result<Found<T>, Failure>,
     ) -> Result<T, Failure> {
         self.looked.take();
         let until = Instant::now() + at_most;
         let left = || until.saturating_duration_since(Instant::now());
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut may_be_done) = (FIRST_PAUSE, false);
         loop {
             let (mut parts, version) = self.load(left())?;
-            let outcome = match edit(&mut parts)? {
+            let outcome = match edit(&mut parts, may_be_done)? {
                 Found::Settled(outcome) => return Ok(outcome),
                 Found::Changed(outcome) => outcome,
             };
@@ -259,7 +260,8 @@ impl<C: Cell> CellStore<C> {
             };
             match self.cell.swap(version.as_ref(), bytes.as_deref(), left()) {
                 Swap::Done => return Ok(outcome),
-                Swap::Lost | Swap::Unknown => {}
+                Swap::Lost => {}
+                Swap::Unknown => may_be_done = true,
                 Swap::Failed(failure) => return Err(failure),
             }
             if left().is_zero() {
@@ -340,7 +342,7 @@ impl<C: Cell> Store for CellStore<C> {
         });
         let new = revision(bytes);
         let least = if attempt.is_some() { LEAST_COMMIT } else { LEAST_READ };
-        let changed = self.change(self.left(least), |parts| {
+        let changed = self.change(self.left(least), |parts, _| {
             let current = parts.revision();
             if current == new && *expected != new {
                 return Ok(Found::Settled(Written::Done));
@@ -365,7 +367,7 @@ impl<C: Cell> Store for CellStore<C> {
     }
 
     fn remove(&self, _placeholder: &[u8]) -> Result<(), Failure> {
-        self.change(self.left(LEAST_COMMIT), |parts| {
+        self.change(self.left(LEAST_COMMIT), |parts, _| {
             let is_there = std::mem::take(parts) != Parts::default();
             Ok(if is_there { Found::Changed(()) } else { Found::Settled(()) })
         })?;
@@ -397,8 +399,8 @@ impl<C: Cell> Store for CellStore<C> {
         let bytes = String::from_utf8(record.bytes.to_vec())
             .map_err(|_| Failure::new(Kind::Defect, "a record is text"))?;
         let old = self.spilled_for_others(name.key);
-        let number = self.change(self.left(LEAST_READ), |parts| {
-            let own = |entry: &&Entry| entry.key == name.key && entry.record == bytes;
+        let number = self.change(self.left(LEAST_READ), |parts, may_be_done| {
+            let own = |entry: &&Entry| may_be_done && entry.key == name.key && entry.record == bytes;
             if let Some(entry) = parts.attempts.iter().find(own) {
                 return Ok(Found::Settled(Some(entry.number)));
             }
@@ -428,7 +430,7 @@ impl<C: Cell> Store for CellStore<C> {
     fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
         let text =
             String::from_utf8(bytes.to_vec()).map_err(|_| Failure::new(Kind::Defect, "a record is text"))?;
-        self.change(self.left(LEAST_READ), |parts| {
+        self.change(self.left(LEAST_READ), |parts, _| {
             let own = parts
                 .attempts
                 .iter_mut()
@@ -440,7 +442,7 @@ impl<C: Cell> Store for CellStore<C> {
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
-        self.change(self.left(LEAST_READ), |parts| {
+        self.change(self.left(LEAST_READ), |parts, _| {
             let before = parts.attempts.len();
             parts.attempts.retain(|entry| !entry.is(name) || entry.record.as_bytes() != ours);
             let is_removed = parts.attempts.len() < before;
@@ -451,7 +453,7 @@ impl<C: Cell> Store for CellStore<C> {
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
         let Some(bytes) = self.spilled(name) else { return Ok(false) };
         let new = revision(&bytes);
-        let is_adopted = self.change(self.left(LEAST_COMMIT), |parts| {
+        let is_adopted = self.change(self.left(LEAST_COMMIT), |parts, _| {
             let current = parts.revision();
             if current == new || current != *expected {
                 return Ok(Found::Settled(current == new));
