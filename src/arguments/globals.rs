@@ -3,7 +3,7 @@
 use crate::cli::{self, Arguments};
 use crate::error::{Failure, Kind, printable};
 use crate::session::LockUse;
-use crate::store::etcd;
+use crate::store::cell::{etcd, kubernetes};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -99,6 +99,8 @@ pub enum StoreAddress {
 pub enum CellAddress {
     /// In etcd.
     Etcd(etcd::Address, String),
+    /// In a Kubernetes Secret.
+    Kubernetes(kubernetes::Address, String),
 }
 
 impl CellAddress {
@@ -110,13 +112,17 @@ impl CellAddress {
             "etcd" | "etcds" => {
                 Some(etcd::Address::parse(text).map(|address| Self::Etcd(address, text.to_owned())))
             }
+            "kubernetes" => {
+                let parsed = kubernetes::Address::parse(text);
+                Some(parsed.map(|address| Self::Kubernetes(address, text.to_owned())))
+            }
             _ => None,
         }
     }
 
     fn text(&self) -> &str {
         match self {
-            Self::Etcd(_, text) => text,
+            Self::Etcd(_, text) | Self::Kubernetes(_, text) => text,
         }
     }
 }
@@ -332,7 +338,7 @@ fn file_store(name: &str, address: &OsStr) -> Result<StoreAddress, Failure> {
         return Err(misconfigured(
             name,
             format_args!(
-                "'{}': this build knows file:DIR, etcd://HOST:PORT/PREFIX and etcds://HOST:PORT/PREFIX",
+                "'{}': this build knows file:DIR, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME",
                 shown()
             ),
         ));

@@ -188,7 +188,7 @@ impl Clock for Context {
     }
 
     fn pause(&self, duration: Duration) {
-        std::thread::sleep(duration);
+        self.store.pause(duration);
     }
 
     fn presence(&self, owner: &Owner) -> Presence {

@@ -4,7 +4,8 @@ use crate::arguments::{CellAddress, Globals, ProfileName, StoreAddress};
 use crate::error::{Failure, printable};
 use crate::store::Store;
 use crate::store::cell::CellStore;
-use crate::store::etcd::Etcd;
+use crate::store::cell::etcd::Etcd;
+use crate::store::cell::kubernetes::KubernetesSecret;
 use crate::store::file::FileStore;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub enum Opened {
     File(FileStore),
     /// A key of etcd.
     Etcd(CellStore<Etcd>),
+    /// A Kubernetes Secret.
+    Kubernetes(CellStore<KubernetesSecret>),
 }
 
 impl Opened {
@@ -27,6 +30,9 @@ impl Opened {
             StoreAddress::Cell(CellAddress::Etcd(address, _), home) => {
                 Self::Etcd(CellStore::new(Etcd::new(address, profile), home.clone(), left))
             }
+            StoreAddress::Cell(CellAddress::Kubernetes(address, _), home) => {
+                Self::Kubernetes(CellStore::new(KubernetesSecret::new(address, profile), home.clone(), left))
+            }
         }
     }
 
@@ -34,7 +40,16 @@ impl Opened {
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
-            Self::Etcd(_) => None,
+            Self::Etcd(_) | Self::Kubernetes(_) => None,
+        }
+    }
+
+    /// Waits that long, or until somebody else's claim has ended, where the store can tell.
+    pub fn pause(&self, duration: Duration) {
+        match self {
+            Self::File(_) => std::thread::sleep(duration),
+            Self::Etcd(store) => store.pause(duration),
+            Self::Kubernetes(store) => store.pause(duration),
         }
     }
 
@@ -43,6 +58,7 @@ impl Opened {
         match self {
             Self::File(store) => store.check_writable(bytes),
             Self::Etcd(store) => store.check_writable(),
+            Self::Kubernetes(store) => store.check_writable(),
         }
     }
 
@@ -51,6 +67,7 @@ impl Opened {
         match self {
             Self::File(store) => store.check_access(),
             Self::Etcd(store) => store.check_access(),
+            Self::Kubernetes(store) => store.check_access(),
         }
     }
 
@@ -59,6 +76,7 @@ impl Opened {
         let aside = match self {
             Self::File(store) => store.set_aside(),
             Self::Etcd(store) => store.set_aside(),
+            Self::Kubernetes(store) => store.set_aside(),
         };
         aside.map(|path| printable(&path.display().to_string()))
     }
@@ -71,6 +89,7 @@ impl Deref for Opened {
         match self {
             Self::File(store) => store,
             Self::Etcd(store) => store,
+            Self::Kubernetes(store) => store,
         }
     }
 }
@@ -79,8 +98,11 @@ impl Deref for Opened {
 pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, Failure> {
     match address {
         StoreAddress::File(directory) => FileStore::profiles(directory),
-        StoreAddress::Cell(CellAddress::Etcd(address, _), _) => {
-            let mut names = Etcd::new(address, "").names(left)?;
+        StoreAddress::Cell(address, _) => {
+            let mut names = match address {
+                CellAddress::Etcd(address, _) => Etcd::new(address, "").names(left)?,
+                CellAddress::Kubernetes(address, _) => KubernetesSecret::new(address, "").names(left)?,
+            };
             names.retain(|name| ProfileName::new(name).is_some());
             Ok(names)
         }

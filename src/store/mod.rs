@@ -2,7 +2,6 @@
 
 pub mod cell;
 mod durable;
-pub mod etcd;
 pub mod file;
 pub(crate) mod open;
 pub(crate) mod place;

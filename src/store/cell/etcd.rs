@@ -1,12 +1,12 @@
 //! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later): one key a profile.
 //!
 //! Every write is a transaction that compares the key's `mod_revision`, never a bare put: a request that hung in a paused
-//! member and is applied later finds another revision, and changes nothing. No lease: see [`super::cell`].
+//! member and is applied later finds another revision, and changes nothing. No lease: see [`super`].
 //!
 //! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
 //! process; else its outcome is unknown, and whoever asked reads back.
 
-use super::cell::{Cell, Swap, Version};
+use super::{Cell, Swap, Version};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Secret;
 use crate::http::{Client, Message, Outcome};

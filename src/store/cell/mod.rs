@@ -14,17 +14,20 @@
 //! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
 //! cannot be reached just then, the next process here finds it beside its record, and adopts it.
 
-use super::durable::{remove, write_new};
-use super::open::{self, Links};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
+pub mod etcd;
+pub mod kubernetes;
+
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Secret;
 use crate::lock::Locked;
 use crate::session::{Patience, Revision};
+use crate::store::durable::{remove, write_new};
+use crate::store::open::{self, Links};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
 use crate::system;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use std::cell::RefCell;
+use std::cell::{Cell as Slot, RefCell};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -41,6 +44,9 @@ const LEAST_COMMIT: Duration = Duration::from_secs(8);
 /// The pause before a swap is tried again that was not won: the first, which doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a wait for a change lasts at most, before is looked whether its maker still lives.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How old what was read with the records may be to stand for a read of the document too: they are one value.
 const ONE_LOOK: Duration = Duration::from_millis(5);
@@ -179,18 +185,33 @@ pub struct CellStore<C> {
     /// The end of everything that the command waits for.
     deadline: Instant,
     looked: RefCell<Option<(Instant, Parts)>>,
+    /// A record here is this process's own.
+    has_claimed: Slot<bool>,
+    /// The last look met records of others alone: whatever is waited for, is theirs to change.
+    waits_for_others: Slot<bool>,
 }
 
 impl<C: Cell> CellStore<C> {
     /// The store in this cell, for a command with that much left of its deadline; answers are spilled in `home`, which
     /// need not exist.
     pub fn new(cell: C, home: PathBuf, left: Duration) -> Self {
-        Self { cell, home, deadline: Instant::now() + left, looked: RefCell::default() }
+        Self {
+            cell,
+            home,
+            deadline: Instant::now() + left,
+            looked: RefCell::default(),
+            has_claimed: Slot::new(false),
+            waits_for_others: Slot::new(false),
+        }
     }
 
-    /// What the store is in.
-    pub fn cell(&self) -> &C {
-        &self.cell
+    /// Pauses for that long; where the last look met a claim of others, until the value changes instead: for a second at
+    /// most, and within the deadline.
+    pub fn pause(&self, duration: Duration) {
+        match self.waits_for_others.take() {
+            true => self.cell.wait(self.left(Duration::ZERO).min(WATCH).max(duration)),
+            false => std::thread::sleep(duration),
+        }
     }
 
     /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
@@ -390,6 +411,7 @@ impl<C: Cell> Store for CellStore<C> {
             })
             .collect();
         records.sort_by_key(|record| record.number);
+        self.waits_for_others.set(!records.is_empty() && !self.has_claimed.get());
         self.looked.replace(Some((Instant::now(), parts)));
         Ok(records)
     }
@@ -422,6 +444,7 @@ impl<C: Cell> Store for CellStore<C> {
             Ok(Found::Changed(Some(number)))
         })?;
         if number.is_some() {
+            self.has_claimed.set(true);
             old.iter().for_each(|path| drop(remove(path)));
         }
         Ok(number)
@@ -442,6 +465,7 @@ impl<C: Cell> Store for CellStore<C> {
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
+        self.has_claimed.set(false);
         self.change(self.left(LEAST_READ), |parts, _| {
             let before = parts.attempts.len();
             parts.attempts.retain(|entry| !entry.is(name) || entry.record.as_bytes() != ours);
