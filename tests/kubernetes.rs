@@ -72,7 +72,8 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn nothing_unexpected(&self) {
+    fn nothing_unexpected(&self, server: &AuthorizationServer) {
+        assert_eq!(server.counts().unexpected, 0);
         assert_eq!(self.server.world().unexpected, [""; 0]);
     }
 }
@@ -93,7 +94,7 @@ fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secre
     assert_eq!(server.counts().refreshes, 1);
     assert_eq!(cluster.server.member("another.member").unwrap(), "stays");
     assert!(cluster.server.world().watches > 0, "who waits watches");
-    cluster.nothing_unexpected();
+    cluster.nothing_unexpected(&server);
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn a_patch_that_nobody_answered_is_read_back() {
         let printed = cluster.run(&["token"]).token().to_owned();
         assert_eq!(cluster.document()["session"]["access_token"], printed.as_str(), "{faults:?}");
         assert_eq!(server.counts().refreshes, before + 1, "{faults:?}");
-        cluster.nothing_unexpected();
+        cluster.nothing_unexpected(&server);
     }
 }
 
@@ -127,14 +128,14 @@ fn nothing_is_spent_where_the_secret_cannot_be_had() {
     cluster.rotate("second");
     cluster.run(&["token"]).token();
     assert_eq!(server.counts().refreshes, 1);
-    cluster.nothing_unexpected();
+    cluster.nothing_unexpected(&server);
 }
 
 #[test]
 fn an_empty_secret_is_enough_and_a_logout_takes_its_own_member_alone() {
     let server = server(|settings| settings.auto_approve = true);
     let cluster = Cluster::new();
-    let login = ["login", &server.issuer(), "--client-id", &server.client_id(), "--device"];
+    let login = ["login", &server.issuer(), "--client-id", server.client_id(), "--device"];
     let ran = cluster.run(&login);
     assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
     let hint = format!("hint: kubectl -n {NAMESPACE} create secret generic {NAME}");
@@ -147,7 +148,7 @@ fn an_empty_secret_is_enough_and_a_logout_takes_its_own_member_alone() {
     cluster.run(&["token"]).token();
     assert_eq!(cluster.run(&["logout"]).code, 0);
     assert_eq!(cluster.run(&["profiles"]).stdout, "another.member\n");
-    cluster.nothing_unexpected();
+    cluster.nothing_unexpected(&server);
 }
 
 #[test]
@@ -155,8 +156,8 @@ fn where_it_may_be_created_a_login_creates_it() {
     let server = server(|settings| settings.auto_approve = true);
     let cluster = Cluster::new();
     cluster.server.world().may_create = true;
-    let login = ["login", &server.issuer(), "--client-id", &server.client_id(), "--device"];
+    let login = ["login", &server.issuer(), "--client-id", server.client_id(), "--device"];
     assert_eq!(cluster.run(&login).code, 0);
     cluster.run(&["token"]).token();
-    cluster.nothing_unexpected();
+    cluster.nothing_unexpected(&server);
 }

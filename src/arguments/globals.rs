@@ -325,8 +325,8 @@ fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Result
         Some(Err(why)) => {
             // Of an address with user information nothing is repeated: it may hold a password.
             let shown = printable(&address.to_string_lossy());
-            let shown = if shown.contains('@') { "the address" } else { &shown };
-            Err(misconfigured(name, format_args!("'{shown}': {why}")))
+            let shown = if shown.contains('@') { "the address".to_owned() } else { format!("'{shown}'") };
+            Err(misconfigured(name, format_args!("{shown}: {why}")))
         }
         None => file_store(name, address),
     }

@@ -633,7 +633,9 @@ mod tests {
             ("token -- --min-ttl 3", "token takes options alone, and here is an argument too many", "token "),
             ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
             ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
-            ("--store etcd://h:1/p token", "--store: 'etcd://h:1/p': this build knows file:DIR alone", ""),
+            ("--store sftp://h/p token", "--store: 'sftp://h/p': this build knows file:DIR, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME", ""),
+            ("--store etcd://h:1 token", "--store: 'etcd://h:1': write etcd://HOST:PORT[,HOST:PORT]/PREFIX", ""),
+            ("--store etcd://u:secret@h:1/p token", "--store: the address: cannot use the URL: it holds a user name or a password", ""),
         ];
         for (line, message, command) in cases {
             let wanted = Failure::new(Kind::Usage, message).hint(format!("onegrant {command}--help"));
@@ -767,7 +769,7 @@ mod tests {
             (&[("ONEGRANT_STORE", "file:"), home], "ONEGRANT_STORE: file: without a directory"),
             (&[("ONEGRANT_STORE", "file:~/s"), home], "ONEGRANT_STORE: 'file:~/s': nobody expanded the ~; write file:$HOME"),
             (&[("ONEGRANT_STORE", "file://host/s"), home], "ONEGRANT_STORE: 'file://host/s' names a host; write file:/DIR"),
-            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR alone"),
+            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME"),
             (&[("ONEGRANT_PROFILE", "a/b"), home], "ONEGRANT_PROFILE: 'a/b' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters"),
             (&[("ONEGRANT_TIMEOUT", "1e3"), home], "ONEGRANT_TIMEOUT: '1e3' is not a number of seconds above 0, up to 86400"),
             (&[("ONEGRANT_TIMEOUT", "86401"), home], "ONEGRANT_TIMEOUT: '86401' is not a number of seconds above 0, up to 86400"),

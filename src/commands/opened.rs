@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// An opened store. Opening costs nothing.
+#[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum Opened {
     /// A directory.
     File(FileStore),

@@ -51,6 +51,11 @@ pub(super) fn check(context: &Context) -> Check {
         LockUse::Off => Check::warn("lock", COMPARED).hint("unset ONEGRANT_LOCK"),
         LockUse::Claim => Check::ok("lock", CLAIMED),
         LockUse::Auto | LockUse::Require => {
+            if context.store.file().is_none()
+                && let Locked::Refused(why) = context.store.lock(Patience::Try, Duration::ZERO)
+            {
+                return Check::ok("lock", format!("claimed: {why}"));
+            }
             let (name, is_shared) = file_system(&context.directory);
             verdict(meet(context), &name, is_shared)
         }

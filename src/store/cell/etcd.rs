@@ -51,7 +51,7 @@ impl Address {
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
         if path.is_empty() || path.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("write etcd://HOST:PORT[,HOST:PORT…]/PREFIX".to_owned());
+            return Err("write etcd://HOST:PORT[,HOST:PORT]/PREFIX".to_owned());
         }
         let endpoints = hosts.split(',').map(|host| {
             let plain = format!("http://{host}");
