@@ -99,7 +99,7 @@ on() { # HOST COMMAND...: as on a machine of its own
     env ONEGRANT_HOME="$work/hosts/$1" "${@:2}"
 }
 
-begin curl node
+begin curl node openssl
 need etcd-server etcd --version
 server=$(cd "$repository" && cargo build --example authorization_server --message-format=json 2>/dev/null |
     sed -n 's/.*"name":"authorization_server".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
@@ -223,5 +223,52 @@ check 'the newer session stands' "$taken" "$(stored access_token)"
 check_asked 'holder and taker' 2
 check 'records left' no "$(yes_or_no is_claimed)"
 ends_with 'and it works' 0 onegrant refresh
+
+step 'TLS, a client certificate, a user and a password'
+for member in 0 1 2; do kill_member $member; done
+port=$((first_port + 20))
+# An authority, and what it signed: etcd's gateway asks etcd itself with the server's certificate, as a client.
+certify() { # NAME EXTENSION...
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/O=$1" -keyout "$work/$1.key" -out "$work/$1.csr"
+    printf '%s\n' "${@:2}" >"$work/$1.extensions"
+    openssl x509 -req -in "$work/$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
+        -extfile "$work/$1.extensions" -out "$work/$1.pem"
+}
+{
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout "$work/ca.key" -out "$work/ca.pem" &&
+        certify server 'subjectAltName=IP:127.0.0.1' 'extendedKeyUsage=serverAuth,clientAuth' &&
+        certify client 'extendedKeyUsage=clientAuth' # without a common name: where etcd has users, its gateway refuses one
+} >"$work/openssl" 2>&1 || give_up 'openssl' "$work/openssl"
+etcd --name alone --data-dir "$work/alone" --unsafe-no-fsync --client-cert-auth --trusted-ca-file "$work/ca.pem" \
+    --cert-file "$work/server.pem" --key-file "$work/server.key" \
+    --listen-client-urls "https://127.0.0.1:$port" --advertise-client-urls "https://127.0.0.1:$port" \
+    --listen-peer-urls "http://127.0.0.1:$((port + 1))" --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
+    --initial-cluster "alone=http://127.0.0.1:$((port + 1))" >"$work/alone.log" 2>&1 </dev/null &
+servers+=($!)
+ask() { # PATH BODY
+    curl -sf -m 5 --cacert "$work/ca.pem" --cert "$work/client.pem" --key "$work/client.key" \
+        ${admin:+-H "Authorization: $admin"} -d "$2" "https://127.0.0.1:$port/v3/$1"
+}
+admin=
+wait_until 20 ask kv/range '{"key":"AA=="}' >/dev/null || give_up 'etcd with TLS did not start' "$work/alone.log"
+export ONEGRANT_STORE=etcds://127.0.0.1:$port/grants SSL_CERT_FILE=$work/ca.pem
+ends_with 'without a certificate' 4 onegrant --timeout 3 token
+export ONEGRANT_ETCD_CERT=$work/client.pem ONEGRANT_ETCD_KEY=$work/client.key
+ends_with 'with a certificate, and nothing stored' 3 onegrant token
+for user in root onegrant; do ask auth/user/add "{\"name\":\"$user\",\"password\":\"pass-$user\"}" >/dev/null; done
+ask auth/role/add '{"name":"root"}' >/dev/null || true
+ask auth/user/grant '{"user":"root","role":"root"}' >/dev/null
+ask auth/role/add '{"name":"grants"}' >/dev/null
+ask auth/role/grant "{\"name\":\"grants\",\"perm\":{\"permType\":\"READWRITE\",\"key\":\"$(printf /grants/ | base64)\",\"range_end\":\"$(printf /grants0 | base64)\"}}" >/dev/null
+ask auth/user/grant '{"user":"onegrant","role":"grants"}' >/dev/null
+ask auth/enable '{}' >/dev/null
+refused 'a wrong password' 5 'invalid user ID or password' env ONEGRANT_ETCD_USER=onegrant ONEGRANT_ETCD_PASSWORD=wrong "$ONEGRANT" token
+export ONEGRANT_ETCD_USER=onegrant ONEGRANT_ETCD_PASSWORD=pass-onegrant
+ends_with 'login' 0 onegrant login "$(member issuer <"$work/as.out")" --client-id "$(member client_id <"$work/as.out")" --device
+ends_with 'refresh' 0 onegrant refresh
+check 'the only profile' default "$(onegrant profiles)"
+refused 'another prefix' 5 'permission denied' onegrant --store "etcds://127.0.0.1:$port/others" token
+ends_with 'logout' 0 onegrant logout
+check 'no password is shown' 0 "$(cat "$work/stderr" "$work/stdout" | grep -c pass-onegrant || true)"
 
 finish

@@ -349,7 +349,10 @@ fn is_expired(reply: &Reply) -> bool {
 fn words(reply: &Reply) -> String {
     let answer: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
     let message = answer.get("message").or_else(|| answer.pointer("/error/message")).and_then(Json::as_str);
-    printable(message.unwrap_or("it says no more"))
+    match message {
+        Some(message) => printable(message),
+        None => printable(&String::from_utf8_lossy(&reply.body)),
+    }
 }
 
 #[cfg(test)]
