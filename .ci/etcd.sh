@@ -6,7 +6,8 @@
 #   ONEGRANT=path/to/onegrant .ci/etcd.sh
 #
 # Needs bash, curl and the fixture server (built by cargo test); etcd is installed where apt-get can be used. Writes into a
-# temporary directory alone, and removes it. About a minute on two processors.
+# temporary directory alone, and removes it. About a minute and a half on two
+# processors.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
@@ -201,19 +202,20 @@ check_asked 'spender and next' 1
 check 'nothing is left on the machine' none "$(ls "$work/hosts/spender/"~answer.* 2>/dev/null || echo none)"
 
 step 'the holder is stopped until its claim is over, and goes on'
-authorization_server patient --delay 1000 --replay grace --grace 60
+authorization_server patient --delay 2500 --replay grace --grace 60
 expire
-on holder timeout -k 1 "$limit_seconds" "$ONEGRANT" --timeout 2 token >"$work/holder" 2>"$work/holder.err" </dev/null &
+on holder timeout -k 1 "$limit_seconds" "$ONEGRANT" --timeout 3 token >"$work/holder" 2>"$work/holder.err" </dev/null &
 pid=$!
 wait_until 10 is_claimed || give_up 'nobody claimed'
 # The spender is the worker, in a session of its own.
 worker=
-for process in /proc/[0-9]*; do
-    grep -qzx -- '--exchange-for-caller' "$process/cmdline" 2>/dev/null || continue
+for process in $(grep -lzx -- '--exchange-for-caller' /proc/[0-9]*/cmdline 2>/dev/null); do
+    process=${process%/cmdline}
     if grep -qzx "ONEGRANT_HOME=$work/hosts/holder" "$process/environ" 2>/dev/null; then worker=${process#/proc/}; fi
 done
 [ -n "$worker" ] || give_up 'the holder has no worker'
 kill -STOP "$worker"
+check 'the claim is open' yes "$(yes_or_no is_claimed)"
 ends_with 'another one, when the claim is over' 0 on taker "$ONEGRANT" --timeout 30 token
 taken=$(cat "$work/stdout")
 kill -CONT "$worker"
