@@ -29,6 +29,9 @@ use values::{
             default $XDG_STATE_HOME/onegrant, else ~/.local/state/onegrant), ONEGRANT_TIMEOUT, ONEGRANT_LOCK \
             (auto, require, claim or off; default auto), ONEGRANT_LOG (quiet, info or debug). An option wins \
             over its variable, and an empty variable counts as unset.",
+    note = "With etcd: ONEGRANT_ETCD_USER and ONEGRANT_ETCD_PASSWORD; ONEGRANT_ETCD_CERT and ONEGRANT_ETCD_KEY, files of \
+            PEM. With Kubernetes from outside of a pod: ONEGRANT_KUBERNETES_API (a URL) and \
+            ONEGRANT_KUBERNETES_TOKEN_FILE.",
     error_code(0, "done"),
     error_code(1, "a defect of onegrant: please report it"),
     error_code(2, "usage or configuration: mend the call"),
@@ -44,8 +47,9 @@ pub struct Arguments {
     #[argh(option, arg_name = "NAME")]
     pub profile: Option<String>,
 
-    /// where grants are kept: file:DIR, or helper:PROGRAM, which asks docker-credential-PROGRAM for a keyring
-    /// (default: file: and the home directory of the file store)
+    /// where grants are kept: file:DIR; helper:PROGRAM, a keyring behind docker-credential-PROGRAM;
+    /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME (default: file: and the home directory of the file
+    /// store)
     #[argh(option, arg_name = "URL")]
     pub store: Option<String>,
 

@@ -32,16 +32,18 @@ pub mod proxy;
 mod resolver;
 mod roots;
 
-use crate::error::{Failure, printable};
+use crate::error::{Failure, Kind, describe, printable};
+use crate::grant::Secret;
 use crate::protocol::metadata::{Address, endpoint_url};
 use crate::protocol::{Method, Reply, Request};
 use crate::system::Environment;
 use roots::Roots;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use ureq::http::HeaderMap;
-use ureq::tls::TlsConfig;
+use ureq::tls::{ClientCert, PemItem, PrivateKey, TlsConfig};
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Error, SendBody};
 
@@ -57,6 +59,9 @@ const HEAD_LIMIT: usize = 64 << 10;
 /// The size of the two buffers of a connection, in bytes: a request fits into one.
 const BUFFER: usize = 16 << 10;
 
+/// The type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Who asks.
 const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
 
@@ -71,16 +76,54 @@ pub enum Outcome {
     Lost(String),
 }
 
+/// A request as it goes out, of whatever protocol.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    /// The method; one without a body may be repeated.
+    pub method: &'static str,
+    /// Where it is sent.
+    pub url: &'a str,
+    /// The `Authorization` header.
+    pub authorization: Option<&'a Secret>,
+    /// The type of the body, and the body.
+    pub body: Option<(&'static str, &'a [u8])>,
+    /// How many lines of the answer are waited for, where its end is not: of a watch, which has none.
+    pub lines: Option<usize>,
+}
+
 /// Sends requests. Nothing is loaded before the first one.
 pub struct Client {
     environment: Environment,
     roots: OnceLock<Roots>,
+    certificate: Option<ClientCert>,
 }
 
 impl Client {
     /// A client for this environment. Costs nothing.
     pub fn new(environment: &Environment) -> Self {
-        Self { environment: environment.clone(), roots: OnceLock::new() }
+        Self { environment: environment.clone(), roots: OnceLock::new(), certificate: None }
+    }
+
+    /// The same, which shows servers this certificate and proves it by this key; both are files of PEM (RFC 7468), and
+    /// may be one.
+    pub fn with_certificate(self, certificate: &Path, key: &Path) -> Result<Self, Failure> {
+        let unusable = |path: &Path, why: &str| {
+            let message = printable(&format!("cannot use {}: {why}", path.display()));
+            Failure::new(Kind::Usage, message)
+        };
+        let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &describe(&error)));
+        let items = read(certificate)?;
+        let chain = ureq::tls::parse_pem(&items).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        });
+        let chain: Vec<_> = chain.collect();
+        if chain.is_empty() {
+            return Err(unusable(certificate, "there is no certificate in it"));
+        }
+        let proof = PrivateKey::from_pem(&read(key)?);
+        let proof = proof.map_err(|_| unusable(key, "there is no private key in it"))?;
+        Ok(Self { certificate: Some(ClientCert::new_with_certs(&chain, proof)), ..self })
     }
 
     /// What was wrong with the configuration without being an error: CA roots that could not be read. Empty
@@ -109,7 +152,19 @@ impl Client {
     /// Sends one request once and waits for the whole answer, no longer than `timeout` in all. Fails where no
     /// repetition helps: a URL that no credential may be sent to, a proxy that cannot be used.
     pub fn send(&self, request: &Request, timeout: Duration) -> Result<Outcome, Failure> {
-        let (address, proxy) = self.route(&request.url)?;
+        let form = request.parameters.encode();
+        let body = (FORM, form.expose().as_bytes());
+        let (method, body) = match request.method {
+            Method::Get => ("GET", None),
+            Method::Post => ("POST", Some(body)),
+        };
+        let authorization = request.authorization.as_ref();
+        self.exchange(&Message { method, url: &request.url, authorization, body, lines: None }, timeout)
+    }
+
+    /// The same, for any protocol.
+    pub fn exchange(&self, message: &Message, timeout: Duration) -> Result<Outcome, Failure> {
+        let (address, proxy) = self.route(message.url)?;
         let exchange = Exchange {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
             via: proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port())),
@@ -117,8 +172,9 @@ impl Client {
             deadline: Instant::now() + timeout,
             connect: CONNECT_LIMIT.min(timeout / 2),
             address,
+            certificate: self.certificate.as_ref(),
         };
-        Ok(exchange.run(request, proxy))
+        Ok(exchange.run(message, proxy))
     }
 }
 
@@ -129,6 +185,8 @@ struct Exchange<'a> {
     via: Option<String>,
     /// The CA roots, for TLS.
     roots: Option<&'a Roots>,
+    /// What is shown to a server that asks who is there.
+    certificate: Option<&'a ClientCert>,
     timeout: Duration,
     deadline: Instant,
     /// How long the looking up and the connecting may each take.
@@ -136,25 +194,25 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn run(&self, request: &Request, proxy: Option<ureq::Proxy>) -> Outcome {
+    fn run(&self, message: &Message, proxy: Option<ureq::Proxy>) -> Outcome {
         let agent = self.agent(proxy);
-        let form = request.parameters.encode();
-        let mut body = Watched { rest: form.expose().as_bytes(), is_read: false };
-        let answer = match request.method {
-            Method::Get => {
-                let builder = agent.get(&request.url);
-                with_authorization(builder, request).call()
-            }
-            Method::Post => {
-                // With its length given the body is not sent in chunks, which some servers do not read.
-                let builder = agent
-                    .post(&request.url)
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .header("content-length", form.expose().len().to_string());
-                with_authorization(builder, request).send(SendBody::from_reader(&mut body))
-            }
+        let (content_type, bytes) = message.body.unwrap_or_default();
+        let mut body = Watched { rest: bytes, is_read: false };
+        let mut head = ureq::http::Request::builder().method(message.method).uri(message.url);
+        if let Some(authorization) = message.authorization {
+            head = head.header("authorization", authorization.expose());
+        }
+        let answer = match message.body {
+            None => head.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
+            // With its length given the body is not sent in chunks, which some servers do not read.
+            Some(_) => head
+                .header("content-type", content_type)
+                .header("content-length", bytes.len().to_string())
+                .body(SendBody::from_reader(&mut body))
+                .map_err(Error::from)
+                .and_then(|request| agent.run(request)),
         };
-        let is_sent = body.is_read || request.method == Method::Get;
+        let is_sent = body.is_read || message.body.is_none();
         let mut response = match answer {
             Ok(response) => response,
             Err(error) if is_sent => return self.lost(&error),
@@ -172,7 +230,12 @@ impl Exchange<'_> {
                 .all(|name| response.headers().get(*name).is_none()),
             body: Vec::new(),
         };
-        match response.body_mut().with_config().limit(BODY_LIMIT).read_to_vec() {
+        let body = response.body_mut().with_config().limit(BODY_LIMIT);
+        let read = match message.lines {
+            None => body.read_to_vec(),
+            Some(lines) => read_lines(BufReader::new(body.reader()), lines).map_err(Error::from),
+        };
+        match read {
             Ok(body) => Outcome::Answered(Reply { body, ..reply }),
             Err(error) => self.lost(&error),
         }
@@ -182,7 +245,8 @@ impl Exchange<'_> {
     fn agent(&self, proxy: Option<ureq::Proxy>) -> Agent {
         // The provider and the roots are given even where no TLS is expected: ureq's own defaults panic.
         let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(cryptography::provider()))
+            .unversioned_rustls_crypto_provider(Arc::new(cryptography::provider(self.certificate.is_some())))
+            .client_cert(self.certificate.cloned())
             .root_certs(Roots::certificates(self.roots))
             .build();
         let config = Agent::config_builder()
@@ -253,11 +317,12 @@ impl Exchange<'_> {
     }
 }
 
-fn with_authorization<B>(builder: ureq::RequestBuilder<B>, request: &Request) -> ureq::RequestBuilder<B> {
-    match &request.authorization {
-        Some(authorization) => builder.header("authorization", authorization.expose()),
-        None => builder,
+fn read_lines(mut reader: impl BufRead, lines: usize) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    for _ in 0..lines {
+        reader.read_until(b'\n', &mut read)?;
     }
+    Ok(read)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -41,7 +41,7 @@ const ALL_AROUND: [&str; 6] =
     ["src/session", "src/driver", "src/store", "src/lock.rs", "src/worker.rs", "src/commands/exchange.rs"];
 
 /// Not counted there: who keeps a grant in files trusts the file store without these, and none of them is run for him.
-const OTHER_STORES: [&str; 1] = ["src/store/helper.rs"];
+const OTHER_STORES: [&str; 2] = ["src/store/helper.rs", "src/store/cell"];
 
 /// The most lines of code in all of that.
 const ALL_LINES: usize = 2800;
@@ -103,7 +103,7 @@ fn the_core_can_be_read_in_an_afternoon() {
     let count = |path: &PathBuf| lines(path).iter().filter(|line| is_code(line)).count();
     for (parts, most) in [(&CORE[..], CORE_LINES), (&ALL_AROUND[..], ALL_LINES)] {
         let files = parts.iter().flat_map(|part| sources(&root(part)));
-        let counted = files.filter(|path| !OTHER_STORES.iter().any(|other| *path == root(other)));
+        let counted = files.filter(|path| !OTHER_STORES.iter().any(|other| path.starts_with(root(other))));
         let total: usize = counted.map(|path| count(&path)).sum();
         println!("{total} lines of code in {}", parts.join(", "));
         assert!(total <= most, "{total} lines of code; {most} were promised");

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The environment, which no option describes.
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 16] = [
     ("ONEGRANT_PROFILE", "the profile, where --profile names none"),
     (
         "ONEGRANT_STORE",
@@ -31,6 +31,12 @@ const ENVIRONMENT: [(&str, &str); 10] = [
         "SSL_CERT_FILE, SSL_CERT_DIR",
         "further certification authorities, beside the system's or the built-in ones",
     ),
+    ("ONEGRANT_ETCD_USER", "who etcd is asked as"),
+    ("ONEGRANT_ETCD_PASSWORD", "the password of that user"),
+    ("ONEGRANT_ETCD_CERT", "the client certificate that etcd is shown: a file of PEM"),
+    ("ONEGRANT_ETCD_KEY", "its private key, where that is in another file"),
+    ("ONEGRANT_KUBERNETES_API", "the URL of the Kubernetes server, outside of a pod"),
+    ("ONEGRANT_KUBERNETES_TOKEN_FILE", "a file with the token for it; in a pod that of the service account"),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "the proxies"),
 ];
 

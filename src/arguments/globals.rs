@@ -4,6 +4,7 @@ use crate::cli::{self, Arguments};
 use crate::error::{Failure, Kind, printable};
 use crate::protocol::helpers::keyring::PROGRAM_PREFIX;
 use crate::session::LockUse;
+use crate::store::cell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -98,11 +99,14 @@ pub enum StoreAddress {
         /// which a session without a login lacks, and which goes when the last login ends.
         home: PathBuf,
     },
+    /// A value that can be compared and swapped, as `--store` named it, and the directory of this machine's side files.
+    Cell(cell::Address, PathBuf),
 }
 
 impl StoreAddress {
     /// What stands before the colon, with what comes after it, as the help names it.
-    const SCHEMES: [&str; 2] = ["file:DIR", "helper:PROGRAM"];
+    const SCHEMES: [&str; 4] =
+        ["file:DIR", "helper:PROGRAM", "etcd://HOST:PORT/PREFIX", "kubernetes://NAMESPACE/NAME"];
 
     /// The name of a helper program, whichever way it was given: the same keyring has the same lock.
     pub fn helper_name(program: &Path) -> &str {
@@ -117,6 +121,7 @@ impl StoreAddress {
             Self::Helper { program, .. } => {
                 [OsStr::new("helper:"), program.as_os_str()].into_iter().collect()
             }
+            Self::Cell(address, _) => address.text().into(),
         }
     }
 
@@ -124,7 +129,7 @@ impl StoreAddress {
     pub fn absolute(&self) -> io::Result<Self> {
         match self {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),
-            Self::Helper { .. } => Ok(self.clone()),
+            Self::Helper { .. } | Self::Cell(..) => Ok(self.clone()),
         }
     }
 }
@@ -312,8 +317,20 @@ pub fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Re
     if let Some(program) = bytes.strip_prefix(b"helper:") {
         return helper_store(name, OsStr::from_bytes(program), environment);
     }
-    let (shown, schemes) = (printable(&address.to_string_lossy()), StoreAddress::SCHEMES.join(" and "));
-    Err(misconfigured(name, format_args!("'{shown}': this build knows {schemes}")))
+    let shown = printable(&address.to_string_lossy());
+    match address.to_str().and_then(cell::Address::parse) {
+        Some(Ok(address)) => Ok(StoreAddress::Cell(address, home(environment)?)),
+        Some(Err(why)) => {
+            // Of an address with user information nothing is repeated: it may hold a password.
+            let shown = if shown.contains('@') { "the address".to_owned() } else { format!("'{shown}'") };
+            Err(misconfigured(name, format_args!("{shown}: {why}")))
+        }
+        None => {
+            let [schemes @ .., last] = StoreAddress::SCHEMES;
+            let schemes = schemes.join(", ");
+            Err(misconfigured(name, format_args!("'{shown}': this build knows {schemes} and {last}")))
+        }
+    }
 }
 
 fn helper_store(name: &str, program: &OsStr, environment: &Environment) -> Result<StoreAddress, Failure> {

@@ -633,7 +633,9 @@ mod tests {
             ("token -- --min-ttl 3", "token takes options alone, and here is an argument too many", "token "),
             ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
             ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
-            ("--store etcd://h:1/p token", "--store: 'etcd://h:1/p': this build knows file:DIR and helper:PROGRAM", ""),
+            ("--store sftp://h/p token", "--store: 'sftp://h/p': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME", ""),
+            ("--store etcd://h:1 token", "--store: 'etcd://h:1': write etcd://HOST:PORT[,HOST:PORT]/PREFIX", ""),
+            ("--store etcd://u:secret@h:1/p token", "--store: the address: cannot use the URL: it holds a user name or a password", ""),
         ];
         for (line, message, command) in cases {
             let wanted = Failure::new(Kind::Usage, message).hint(format!("onegrant {command}--help"));
@@ -778,7 +780,7 @@ mod tests {
             (&[("ONEGRANT_STORE", "helper:docker-credential-pass"), home], "ONEGRANT_STORE: 'helper:docker-credential-pass': write helper:NAME for docker-credential-NAME, or helper: and its absolute path"),
             (&[("ONEGRANT_STORE", "helper:/bin/docker-credential-onegrant"), home], "ONEGRANT_STORE: 'helper:/bin/docker-credential-onegrant' would ask this very program"),
             (&[("ONEGRANT_STORE", "helper:pass")], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
-            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR and helper:PROGRAM"),
+            (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME"),
             (&[("ONEGRANT_PROFILE", "a/b"), home], "ONEGRANT_PROFILE: 'a/b' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters"),
             (&[("ONEGRANT_TIMEOUT", "1e3"), home], "ONEGRANT_TIMEOUT: '1e3' is not a number of seconds above 0, up to 86400"),
             (&[("ONEGRANT_TIMEOUT", "86401"), home], "ONEGRANT_TIMEOUT: '86401' is not a number of seconds above 0, up to 86400"),

@@ -53,7 +53,7 @@ pub struct Context {
 impl Context {
     /// The context of a command; its deadline runs from `clock`'s start.
     pub fn new(globals: Globals, clock: system::Clock) -> Self {
-        let (store, directory) = (Opened::new(&globals), opened::beside(&globals.store));
+        let (store, directory) = (Opened::new(&globals, clock.now().elapsed), opened::beside(&globals.store));
         let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { globals, store, directory, clock, this_process, client, program }
     }
@@ -189,7 +189,7 @@ impl Clock for Context {
     }
 
     fn pause(&self, duration: Duration) {
-        std::thread::sleep(duration);
+        self.store.pause(duration);
     }
 
     fn presence(&self, owner: &Owner) -> Presence {

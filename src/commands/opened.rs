@@ -4,11 +4,13 @@ use crate::arguments::{Globals, StoreAddress};
 use crate::error::{Failure, printable};
 use crate::session::LockUse;
 use crate::store::Store;
+use crate::store::cell::CellStore;
 use crate::store::file::FileStore;
 use crate::store::helper::{self, HelperStore};
 use crate::store::place::Place;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An opened store. Opening costs nothing.
 pub enum Opened {
@@ -16,11 +18,13 @@ pub enum Opened {
     File(FileStore),
     /// A keyring's helper program.
     Helper(HelperStore),
+    /// A value of etcd or of Kubernetes.
+    Cell(CellStore),
 }
 
 impl Opened {
-    /// The store that the words and the environment name, for their profile.
-    pub fn new(globals: &Globals) -> Self {
+    /// The store that the words and the environment name, for their profile, when that much of the deadline has passed.
+    pub fn new(globals: &Globals, elapsed: Duration) -> Self {
         let profile = globals.profile.as_str();
         match &globals.store {
             StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
@@ -29,6 +33,10 @@ impl Opened {
                 let store = HelperStore::new(program, &beside(&globals.store), profile, globals.timeout);
                 Self::Helper(if is_required { store.refused() } else { store })
             }
+            StoreAddress::Cell(address, home) => {
+                let left = globals.timeout.saturating_sub(elapsed);
+                Self::Cell(CellStore::new(address.cell(profile), home.clone(), left))
+            }
         }
     }
 
@@ -36,7 +44,7 @@ impl Opened {
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
-            Self::Helper(_) => None,
+            Self::Helper(_) | Self::Cell(_) => None,
         }
     }
 
@@ -45,6 +53,15 @@ impl Opened {
         match self {
             Self::File(store) => Some(store.place()),
             Self::Helper(store) => Some(store.place()),
+            Self::Cell(_) => None,
+        }
+    }
+
+    /// Waits that long, or until somebody else's claim has ended, where the store can tell.
+    pub fn pause(&self, duration: Duration) {
+        match self {
+            Self::File(_) | Self::Helper(_) => std::thread::sleep(duration),
+            Self::Cell(store) => store.pause(duration),
         }
     }
 
@@ -53,6 +70,7 @@ impl Opened {
         match self {
             Self::File(store) => store.check_writable(bytes),
             Self::Helper(store) => store.check_writable(),
+            Self::Cell(store) => store.check_writable(),
         }
     }
 
@@ -61,6 +79,7 @@ impl Opened {
         match self {
             Self::File(store) => store.check_access(),
             Self::Helper(store) => store.check_access(),
+            Self::Cell(store) => store.check_access(),
         }
     }
 
@@ -69,6 +88,7 @@ impl Opened {
         let path = match self {
             Self::File(store) => store.set_aside(),
             Self::Helper(store) => store.set_aside(),
+            Self::Cell(store) => store.set_aside(),
         };
         path.map(|path| printable(&path.display().to_string()))
     }
@@ -81,22 +101,24 @@ impl Deref for Opened {
         match self {
             Self::File(store) => store,
             Self::Helper(store) => store,
+            Self::Cell(store) => store,
         }
     }
 }
 
 /// The profiles that the store keeps, sorted.
-pub fn profiles(address: &StoreAddress) -> Result<Vec<String>, Failure> {
+pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, Failure> {
     match address {
         StoreAddress::File(directory) => FileStore::profiles(directory),
         StoreAddress::Helper { program, .. } => helper::profiles(program),
+        StoreAddress::Cell(address, _) => address.profiles(left),
     }
 }
 
 /// Where this store's side files are: what is for people, and no other machine.
 pub fn beside(address: &StoreAddress) -> PathBuf {
     match address {
-        StoreAddress::File(directory) => directory.clone(),
+        StoreAddress::File(directory) | StoreAddress::Cell(_, directory) => directory.clone(),
         // A tilde stands in no profile's name.
         StoreAddress::Helper { program, home } => {
             home.join(format!("~helper.{}", StoreAddress::helper_name(program)))

@@ -7,7 +7,7 @@ use crate::output;
 /// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
 pub fn run(context: &Context) -> anyhow::Result<()> {
     let mut text = String::new();
-    for profile in opened::profiles(&context.globals.store)? {
+    for profile in opened::profiles(&context.globals.store, context.left())? {
         if ProfileName::new(&profile).is_some() {
             text.push_str(&profile);
             text.push('\n');

@@ -1,5 +1,4 @@
-//! The cryptography of ring, without the ways to sign with a private key: nobody has a client certificate here, and the
-//! linker leaves out what would use one.
+//! The cryptography of ring; without the ways to sign with a private key, where there is no client certificate.
 
 use rustls::Error;
 use rustls::crypto::{CryptoProvider, KeyProvider, ring};
@@ -8,8 +7,11 @@ use rustls::sign::SigningKey;
 use std::sync::Arc;
 
 /// What TLS is done with.
-pub(super) fn provider() -> CryptoProvider {
-    CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() }
+pub(super) fn provider(signs: bool) -> CryptoProvider {
+    match signs {
+        true => ring::default_provider(),
+        false => CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() },
+    }
 }
 
 #[derive(Debug)]

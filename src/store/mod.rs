@@ -1,5 +1,6 @@
 //! Where documents are kept. A store knows bytes and revisions, not OAuth.
 
+pub mod cell;
 mod durable;
 pub mod file;
 pub mod helper;

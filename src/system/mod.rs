@@ -8,7 +8,7 @@ pub mod secret;
 mod watch;
 
 pub use given::{SignalsAsGiven, ignore_broken_pipes};
-pub use network::{Environment, Setting, resolve_names_without_modules};
+pub use network::{Environment, EtcdUser, Kubernetes, Setting, resolve_names_without_modules};
 pub use place::Place;
 pub use watch::{Watched, caller_began};
 

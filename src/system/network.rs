@@ -1,5 +1,6 @@
 //! What decides how servers are reached: proxies, CA roots, name look-ups.
 
+use crate::grant::Secret;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +30,56 @@ pub struct Environment {
     pub all_proxy: Option<Setting>,
     /// `no_proxy` or `NO_PROXY`: hosts that are reached directly.
     pub no_proxy: Option<Setting>,
+    /// `ONEGRANT_ETCD_USER` and `ONEGRANT_ETCD_PASSWORD`.
+    pub etcd_user: Option<EtcdUser>,
+    /// `ONEGRANT_ETCD_CERT`: a file of this client's certificate.
+    pub etcd_certificate: Option<PathBuf>,
+    /// `ONEGRANT_ETCD_KEY`: a file of its private key, where it is not in the same one.
+    pub etcd_key: Option<PathBuf>,
+    /// The cluster that this process runs in, or that `ONEGRANT_KUBERNETES_API` names.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// How the server of a Kubernetes cluster is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// The beginning of its URLs.
+    pub server: String,
+    /// A file of its CA roots.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the bearer token.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Kubernetes {
+    /// Every pod has the address in its environment, and the files of its service account here.
+    const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
+        let text = |variable: &str| Some(lookup(variable)?.to_string_lossy().into_owned());
+        let token_file = lookup("ONEGRANT_KUBERNETES_TOKEN_FILE").map(PathBuf::from);
+        if let Some(server) = text("ONEGRANT_KUBERNETES_API") {
+            return Some(Self { server: server.trim_end_matches('/').to_owned(), ca_file: None, token_file });
+        }
+        let host = text("KUBERNETES_SERVICE_HOST")?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = text("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+        let account = PathBuf::from(Self::SERVICE_ACCOUNT);
+        Some(Self {
+            server: format!("https://{host}:{port}"),
+            ca_file: Some(account.join("ca.crt")),
+            token_file: token_file.or_else(|| Some(account.join("token"))),
+        })
+    }
+}
+
+/// Who etcd is asked as.
+#[derive(Clone)]
+pub struct EtcdUser {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
 }
 
 impl Environment {
@@ -54,6 +105,15 @@ impl Environment {
             https_proxy: first(&["https_proxy", "HTTPS_PROXY"]),
             all_proxy: first(&["all_proxy", "ALL_PROXY"]),
             no_proxy: first(&["no_proxy", "NO_PROXY"]),
+            etcd_user: lookup("ONEGRANT_ETCD_USER").map(|name| EtcdUser {
+                name: name.to_string_lossy().into_owned(),
+                password: Secret::new(
+                    lookup("ONEGRANT_ETCD_PASSWORD").unwrap_or_default().to_string_lossy().into_owned(),
+                ),
+            }),
+            etcd_certificate: lookup("ONEGRANT_ETCD_CERT").map(PathBuf::from),
+            etcd_key: lookup("ONEGRANT_ETCD_KEY").map(PathBuf::from),
+            kubernetes: Kubernetes::from_lookup(lookup),
         }
     }
 }

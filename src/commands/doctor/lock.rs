@@ -50,6 +50,11 @@ pub(super) fn check(context: &Context) -> Check {
         LockUse::Off => Check::warn("lock", COMPARED).hint("unset ONEGRANT_LOCK"),
         LockUse::Claim => Check::ok("lock", CLAIMED),
         LockUse::Auto | LockUse::Require => {
+            if context.store.file().is_none()
+                && let Locked::Refused(why) = context.store.lock(Patience::Try, Duration::ZERO)
+            {
+                return Check::ok("lock", format!("claimed: {why}"));
+            }
             let (name, is_shared) = file_system(&context.directory);
             let mut check = verdict(meet(context), &name, is_shared);
             // A store that can lock on this machine alone has a word of its own for it.

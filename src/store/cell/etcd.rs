@@ -1,0 +1,387 @@
+//! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later): one key a profile.
+//!
+//! Every write is a transaction that compares the key's `mod_revision`, never a bare put: a request that hung in a paused
+//! member and is applied later finds another revision, and changes nothing. No lease: see [`super`].
+//!
+//! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
+//! process; else its outcome is unknown, and whoever asked reads back.
+
+use super::{Cell, Swap, Version};
+use crate::error::{Failure, Kind, printable};
+use crate::grant::Secret;
+use crate::http::{Client, Message, Outcome};
+use crate::protocol::Reply;
+use crate::protocol::metadata::endpoint_url;
+use crate::system::{Environment, EtcdUser};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value as Json, json};
+use std::cell::{Cell as Slot, OnceCell, RefCell};
+use std::time::{Duration, Instant};
+
+/// How long one member may take in the first round: a paused one accepts and never answers, and one that waits for a
+/// dead leader hangs for seven seconds. Each further round gives it as much more, up to [`LONGEST_TRY`]: a machine may be
+/// slow.
+const TRY: Duration = Duration::from_secs(1);
+const LONGEST_TRY: Duration = Duration::from_secs(4);
+
+/// The pause after a round in which no member answered.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long members are tried that cannot be connected to, none of them: a cluster that starts takes a second or two.
+const UNREACHABLE: Duration = Duration::from_secs(3);
+
+/// What gRPC calls a request without a valid token.
+const UNAUTHENTICATED: u64 = 16;
+
+/// What follows `etcd://` or `etcds://`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The members, as the beginnings of URLs.
+    endpoints: Vec<String>,
+    /// What stands before a profile's name in its key, with the slash between them.
+    prefix: String,
+}
+
+impl Address {
+    /// Reads `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`: plain for loopback addresses, TLS for all others; and `etcds://…`,
+    /// TLS for all. Else says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").ok_or("it is no URL")?;
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = path.trim_matches('/');
+        if path.is_empty() || path.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("write etcd://HOST:PORT[,HOST:PORT]/PREFIX".to_owned());
+        }
+        let endpoints = hosts.split(',').map(|host| {
+            let plain = format!("http://{host}");
+            match endpoint_url(&plain) {
+                Ok(_) if scheme == "etcd" => Ok(plain),
+                _ => {
+                    let secure = format!("https://{host}");
+                    endpoint_url(&secure).map(|_| secure).map_err(|failure| failure.message)
+                }
+            }
+        });
+        Ok(Self { endpoints: endpoints.collect::<Result<_, _>>()?, prefix: format!("/{path}/") })
+    }
+}
+
+/// The key of one profile.
+pub struct Etcd {
+    address: Address,
+    key: String,
+    client: OnceCell<Client>,
+    environment: OnceCell<Environment>,
+    token: RefCell<Option<Secret>>,
+    /// The member that answered last.
+    current: Slot<usize>,
+    /// The revision of the whole store at the last read: a watch begins behind it.
+    revision: Slot<u64>,
+}
+
+/// What became of a question to the cluster.
+enum Asked {
+    Answer(Json),
+    /// It was sent, and no whole answer came.
+    Unknown,
+    Failed(Failure),
+}
+
+impl Etcd {
+    /// The key of this profile. Costs nothing.
+    pub fn new(address: &Address, profile: &str) -> Self {
+        Self {
+            key: format!("{}{profile}", address.prefix),
+            address: address.clone(),
+            client: OnceCell::new(),
+            environment: OnceCell::new(),
+            token: RefCell::default(),
+            current: Slot::new(0),
+            revision: Slot::new(0),
+        }
+    }
+
+    /// What stands behind the prefix in the keys that are there.
+    pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
+        let prefix = &self.address.prefix;
+        let mut end = prefix.clone();
+        end.pop();
+        end.push('0'); // the character behind the slash
+        let range = json!({"key": encoded(prefix), "range_end": encoded(&end), "keys_only": true});
+        let answer = self.certain("/v3/kv/range", &range, at_most)?;
+        let kvs = answer.get("kvs").and_then(Json::as_array);
+        let name = |kv: &Json| {
+            let key = String::from_utf8(decoded(kv.get("key"))?).ok()?;
+            key.strip_prefix(prefix.as_str()).map(str::to_owned)
+        };
+        Ok(kvs.into_iter().flatten().filter_map(name).collect())
+    }
+
+    /// Asks what may be asked again.
+    fn certain(&self, path: &str, question: &Json, at_most: Duration) -> Result<Json, Failure> {
+        match self.ask(path, question, Instant::now() + at_most, true) {
+            Asked::Answer(answer) => Ok(answer),
+            Asked::Failed(failure) => Err(failure),
+            Asked::Unknown => Err(self.silent("no whole answer")),
+        }
+    }
+
+    fn ask(&self, path: &str, question: &Json, until: Instant, is_repeatable: bool) -> Asked {
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(failure) => return Asked::Failed(failure),
+        };
+        let body = question.to_string();
+        let members = self.address.endpoints.len();
+        let began = Instant::now();
+        let (mut last, mut is_reached, mut was_refused) = (String::new(), false, false);
+        for turn in 0.. {
+            let left = until.saturating_duration_since(Instant::now());
+            let round = u32::try_from(turn / members).unwrap_or(u32::MAX);
+            let is_hopeless = round > 0 && !is_reached && began.elapsed() > UNREACHABLE;
+            if turn > 0 && (left.is_zero() || is_hopeless) {
+                break;
+            }
+            if turn > 0 && turn % members == 0 {
+                std::thread::sleep(ROUND_PAUSE.min(left));
+            }
+            let token = match self.token(path, until) {
+                Ok(token) => token,
+                Err(failure) => return Asked::Failed(failure),
+            };
+            let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
+            match self.send(client, path, &body, token.as_ref(), None, limit) {
+                Err(failure) => return Asked::Failed(failure),
+                Ok(Outcome::Answered(reply)) if reply.status == 200 => {
+                    match serde_json::from_slice(&reply.body) {
+                        Ok(answer) => return Asked::Answer(answer),
+                        Err(_) => last = "its answer is not JSON".to_owned(),
+                    }
+                }
+                Ok(Outcome::Answered(reply)) if is_expired(&reply) && token.is_some() && !was_refused => {
+                    self.token.take();
+                    was_refused = true;
+                    continue;
+                }
+                Ok(Outcome::Answered(reply)) if (400..500).contains(&reply.status) && reply.status != 429 => {
+                    return Asked::Failed(self.refusal(path, &reply));
+                }
+                Ok(Outcome::Answered(reply)) => {
+                    last = format!("HTTP status {}: {}", reply.status, words(&reply));
+                    is_reached = true;
+                }
+                Ok(Outcome::NotSent(why)) => {
+                    last = why;
+                    self.turn();
+                    continue;
+                }
+                Ok(Outcome::Lost(why)) => (last, is_reached) = (why, true),
+            }
+            self.turn();
+            if !is_repeatable {
+                return Asked::Unknown;
+            }
+        }
+        Asked::Failed(self.silent(&last))
+    }
+
+    fn turn(&self) {
+        self.current.set((self.current.get() + 1) % self.address.endpoints.len());
+    }
+
+    fn send(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &str,
+        token: Option<&Secret>,
+        lines: Option<usize>,
+        limit: Duration,
+    ) -> Result<Outcome, Failure> {
+        let endpoint = self.address.endpoints.get(self.current.get()).map(String::as_str).unwrap_or_default();
+        let message = Message {
+            method: "POST",
+            url: &format!("{endpoint}{path}"),
+            authorization: token,
+            body: Some(("application/json", body.as_bytes())),
+            lines,
+        };
+        client.exchange(&message, limit)
+    }
+
+    fn environment(&self) -> &Environment {
+        self.environment.get_or_init(Environment::read)
+    }
+
+    fn client(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let environment = self.environment();
+        let client = Client::new(environment);
+        let client = match (&environment.etcd_certificate, &environment.etcd_key) {
+            (Some(certificate), key) => {
+                client.with_certificate(certificate, key.as_ref().unwrap_or(certificate))?
+            }
+            (None, _) => client,
+        };
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// The token of the user that the environment names, got once.
+    fn token(&self, path: &str, until: Instant) -> Result<Option<Secret>, Failure> {
+        const AUTHENTICATE: &str = "/v3/auth/authenticate";
+        let Some(EtcdUser { name, password }) = self.environment().etcd_user.as_ref() else {
+            return Ok(None);
+        };
+        if path == AUTHENTICATE {
+            return Ok(None);
+        }
+        if let Some(token) = self.token.borrow().as_ref() {
+            return Ok(Some(token.clone()));
+        }
+        let question = json!({"name": name, "password": password.expose()});
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = self.certain(AUTHENTICATE, &question, left)?;
+        let token = answer
+            .get("token")
+            .and_then(Json::as_str)
+            .filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+        let token = token.map(Secret::new).ok_or_else(|| self.silent("its answer has no token"))?;
+        self.token.replace(Some(token.clone()));
+        Ok(Some(token))
+    }
+
+    fn silent(&self, last: &str) -> Failure {
+        let what = format!("cannot reach {}: {last}", self.location());
+        Failure::new(Kind::Temporary, what).hint("etcdctl endpoint status --cluster")
+    }
+
+    fn refusal(&self, path: &str, reply: &Reply) -> Failure {
+        let what = format!("{} refused {path}: {}", self.location(), words(reply));
+        let hint = match self.environment().etcd_user {
+            Some(_) => "etcdctl user get USER --detail   # it needs readwrite on this key",
+            None => "export ONEGRANT_ETCD_USER=NAME ONEGRANT_ETCD_PASSWORD=…",
+        };
+        Failure::new(Kind::Store, what).hint(hint)
+    }
+}
+
+impl Cell for Etcd {
+    fn read(&self, at_most: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure> {
+        let answer = self.certain("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
+        let unreadable = || Failure::new(Kind::Store, format!("{} gave no value", self.location()));
+        let revision = answer.pointer("/header/revision").and_then(Json::as_str);
+        self.revision.set(revision.and_then(|revision| revision.parse().ok()).ok_or_else(unreadable)?);
+        let Some(kv) = answer.pointer("/kvs/0") else { return Ok(None) };
+        // What is empty is left out.
+        let bytes = kv.get("value").map_or_else(|| Some(Vec::new()), |value| decoded(Some(value)));
+        let version = kv.get("mod_revision").and_then(Json::as_str);
+        let (bytes, version) = bytes.zip(version).ok_or_else(unreadable)?;
+        Ok(Some((bytes, Version(version.to_owned()))))
+    }
+
+    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
+        let key = encoded(&self.key);
+        let compare = match expected {
+            Some(Version(revision)) => {
+                json!({"target": "MOD", "key": key, "result": "EQUAL", "mod_revision": revision})
+            }
+            None => json!({"target": "VERSION", "key": key, "result": "EQUAL", "version": "0"}),
+        };
+        let change = match bytes {
+            Some(bytes) => json!({"requestPut": {"key": key, "value": STANDARD.encode(bytes)}}),
+            None => json!({"requestDeleteRange": {"key": key}}),
+        };
+        let transaction = json!({"compare": [compare], "success": [change]});
+        match self.ask("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
+            Asked::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => Swap::Done,
+            Asked::Answer(_) => Swap::Lost,
+            Asked::Unknown => Swap::Unknown,
+            Asked::Failed(failure) => Swap::Failed(failure),
+        }
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let began = Instant::now();
+        let from = self.revision.get().saturating_add(1).to_string();
+        let watch =
+            json!({"create_request": {"key": encoded(&self.key), "start_revision": from}}).to_string();
+        let token = self.token("", began + at_most).ok().flatten();
+        // The first line says that the watch was made, the second one what has changed.
+        let sent = self
+            .client()
+            .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
+        match sent {
+            Ok(Outcome::Answered(reply)) if reply.body.windows(8).any(|word| word == b"\"events\"") => {}
+            Ok(Outcome::Lost(_)) if began.elapsed() >= at_most => {}
+            // No watch can be had here and now: the reads that follow find out more.
+            _ => {
+                self.turn();
+                std::thread::sleep(ROUND_PAUSE.min(at_most.saturating_sub(began.elapsed())));
+            }
+        }
+    }
+
+    fn location(&self) -> String {
+        let host = |endpoint: &String| endpoint.split_once("://").map(|(_, host)| host.to_owned());
+        let hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
+        format!("the key {} of etcd at {}", self.key, hosts.join(", "))
+    }
+}
+
+fn encoded(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+fn decoded(text: Option<&Json>) -> Option<Vec<u8>> {
+    STANDARD.decode(text?.as_str()?).ok()
+}
+
+fn is_expired(reply: &Reply) -> bool {
+    let code =
+        serde_json::from_slice::<Json>(&reply.body).ok().and_then(|answer| answer.get("code")?.as_u64());
+    reply.status == 401 && code.is_none_or(|code| code == UNAUTHENTICATED)
+}
+
+/// etcd's own words for a failure.
+fn words(reply: &Reply) -> String {
+    let answer: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let message = answer.get("message").or_else(|| answer.pointer("/error/message")).and_then(Json::as_str);
+    match message {
+        Some(message) => printable(message),
+        None => printable(&String::from_utf8_lossy(&reply.body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_plain_and_everything_else_is_tls() {
+        #[rustfmt::skip]
+        let cases = [
+            ("etcd://127.0.0.1:2379/grants",           Ok(vec!["http://127.0.0.1:2379"])),
+            ("etcd://[::1]:2379,localhost:1/a/b/",     Ok(vec!["http://[::1]:2379", "http://localhost:1"])),
+            ("etcd://a.example:2379,b.example:2379/g", Ok(vec!["https://a.example:2379", "https://b.example:2379"])),
+            ("etcds://127.0.0.1:2379/g",               Ok(vec!["https://127.0.0.1:2379"])),
+            ("etcd://a.example:2379",                  Err(())),
+            ("etcd://a.example:2379/",                 Err(())),
+            ("etcd:///g",                              Err(())),
+            ("etcd://a.example,,b.example/g",          Err(())),
+            ("etcd://user:password@a.example/g",       Err(())),
+            ("etcd://a.example/g?x",                   Err(())),
+        ];
+        for (text, endpoints) in cases {
+            let parsed = Address::parse(text).map_err(drop).map(|address| address.endpoints);
+            assert_eq!(
+                parsed,
+                endpoints.map(|texts| texts.into_iter().map(str::to_owned).collect()),
+                "{text}"
+            );
+        }
+        assert_eq!(Address::parse("etcd://localhost:1//a/b/").unwrap().prefix, "/a/b/");
+    }
+}

@@ -1,0 +1,291 @@
+//! A Kubernetes Secret: one member of its `data` a profile, swapped by `resourceVersion`.
+//!
+//! Every write is a merge patch (RFC 7386) with the `resourceVersion` that was read, which leaves labels, annotations and
+//! other members alone; never one without, which the server would make unconditionally. The pod's service account is
+//! asked as, and needs `get`, `patch` and `watch` on this one name.
+
+use super::{Cell, Swap, Version};
+use crate::error::{Failure, Kind, describe, printable};
+use crate::grant::Secret;
+use crate::http::{Client, Message, Outcome};
+use crate::protocol::Reply;
+use crate::system::{Environment, Kubernetes};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value as Json, json};
+use std::cell::{OnceCell, RefCell};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long one request may take: the server itself hangs for a minute where its etcd is gone.
+const TRY: Duration = Duration::from_secs(5);
+
+/// The pause before the server is asked again that could not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a server is tried that cannot be connected to.
+const UNREACHABLE: Duration = Duration::from_secs(3);
+
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// The namespace and the name of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    namespace: String,
+    name: String,
+}
+
+impl Address {
+    /// Reads `kubernetes://NAMESPACE/NAME`; else says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // DNS labels and names (RFC 1123): nothing in them has to be encoded in a URL.
+        let is_name = |text: &str| {
+            let is_allowed =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+            (1..=253).contains(&text.len()) && text.bytes().all(is_allowed) && !text.starts_with(['.', '-'])
+        };
+        let parts = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        match parts {
+            Some((namespace, name)) if is_name(namespace) && !namespace.contains('.') && is_name(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("write kubernetes://NAMESPACE/NAME, as they are in Kubernetes".to_owned()),
+        }
+    }
+}
+
+/// What was read last.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// The Secret's `resourceVersion`; none where there is no Secret.
+    version: Option<String>,
+    data: Map<String, Json>,
+}
+
+/// The member of one profile.
+pub struct KubernetesSecret {
+    address: Address,
+    member: String,
+    place: OnceCell<(Kubernetes, Client)>,
+    seen: RefCell<Seen>,
+}
+
+/// A request: the rest of its URL, and its body.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    method: &'static str,
+    rest: &'a str,
+    body: Option<(&'static str, &'a [u8])>,
+    lines: Option<usize>,
+}
+
+impl KubernetesSecret {
+    /// The member of this profile. Costs nothing.
+    pub fn new(address: &Address, profile: &str) -> Self {
+        let (place, seen) = (OnceCell::new(), RefCell::default());
+        Self { address: address.clone(), member: profile.to_owned(), place, seen }
+    }
+
+    /// The members that are there.
+    pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
+        self.look(at_most)?;
+        Ok(self.seen.borrow().data.keys().cloned().collect())
+    }
+
+    fn look(&self, at_most: Duration) -> Result<(), Failure> {
+        let name = format!("/{}", self.address.name);
+        let question = Question { method: "GET", rest: &name, body: None, lines: None };
+        let reply = self.ask(&question, Instant::now() + at_most)?;
+        let reply = reply.ok_or_else(|| self.silent("no whole answer"))?;
+        let seen = match reply.status {
+            200 => {
+                let mut secret: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+                let version = secret.pointer("/metadata/resourceVersion").and_then(Json::as_str);
+                let version = version.ok_or_else(|| self.silent("its answer is no Secret"))?.to_owned();
+                let data = secret.get_mut("data").and_then(Json::as_object_mut).map(std::mem::take);
+                Seen { version: Some(version), data: data.unwrap_or_default() }
+            }
+            404 => Seen::default(),
+            _ => return Err(self.refusal(&reply)),
+        };
+        self.seen.replace(seen);
+        Ok(())
+    }
+
+    /// Asks until there is an answer that is not the server's own trouble; what has a body is sent once, and then there
+    /// may be none.
+    fn ask(&self, question: &Question, until: Instant) -> Result<Option<Reply>, Failure> {
+        let began = Instant::now();
+        let mut is_reached = false;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let last = match self.send(question, TRY.min(left))? {
+                Outcome::Answered(reply) if reply.status < 500 && reply.status != 429 => {
+                    return Ok(Some(reply));
+                }
+                Outcome::Answered(_) | Outcome::Lost(_) if question.body.is_some() => return Ok(None),
+                Outcome::Answered(reply) => {
+                    is_reached = true;
+                    format!("HTTP status {}: {}", reply.status, words(&reply))
+                }
+                Outcome::Lost(why) => {
+                    is_reached |= !why.starts_with("cannot connect");
+                    why
+                }
+                Outcome::NotSent(why) => why,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || (!is_reached && began.elapsed() > UNREACHABLE) {
+                return Err(self.silent(&last));
+            }
+            std::thread::sleep(PAUSE.min(left));
+        }
+    }
+
+    fn send(&self, question: &Question, limit: Duration) -> Result<Outcome, Failure> {
+        let (place, client) = self.place()?;
+        // It changes about every hour.
+        let token = match &place.token_file {
+            Some(path) => {
+                let token = fs::read_to_string(path).map_err(|error| {
+                    let what = printable(&format!("cannot read {}: {}", path.display(), describe(&error)));
+                    Failure::new(Kind::Store, what)
+                })?;
+                Some(Secret::new(format!("Bearer {}", token.trim())))
+            }
+            None => None,
+        };
+        let Question { method, rest, body, lines } = *question;
+        let url = format!("{}/api/v1/namespaces/{}/secrets{rest}", place.server, self.address.namespace);
+        client.exchange(&Message { method, url: &url, authorization: token.as_ref(), body, lines }, limit)
+    }
+
+    fn place(&self) -> Result<&(Kubernetes, Client), Failure> {
+        if let Some(place) = self.place.get() {
+            return Ok(place);
+        }
+        let mut environment = Environment::read();
+        let kubernetes = environment.kubernetes.take().ok_or_else(|| {
+            let message = "not in a pod: KUBERNETES_SERVICE_HOST is not set";
+            Failure::new(Kind::Usage, message)
+                .hint("kubectl proxy & export ONEGRANT_KUBERNETES_API=http://127.0.0.1:8001")
+        })?;
+        if let Some(roots) = &kubernetes.ca_file {
+            environment.ssl_cert_file = Some(roots.clone());
+        }
+        Ok(self.place.get_or_init(|| (kubernetes, Client::new(&environment))))
+    }
+
+    fn silent(&self, last: &str) -> Failure {
+        Failure::new(Kind::Temporary, format!("cannot reach {}: {last}", self.location()))
+    }
+
+    fn refusal(&self, reply: &Reply) -> Failure {
+        let Address { namespace, name } = &self.address;
+        let what = format!("{} was refused, HTTP status {}: {}", self.location(), reply.status, words(reply));
+        let failure = Failure::new(Kind::Store, what);
+        match reply.status {
+            403 | 404 => failure.hint(format!(
+                "kubectl -n {namespace} create secret generic {name}   # and a Role with get, patch and watch on it"
+            )),
+            _ => failure,
+        }
+    }
+}
+
+impl Cell for KubernetesSecret {
+    fn read(&self, at_most: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure> {
+        self.look(at_most)?;
+        let seen = self.seen.borrow();
+        let Some((value, version)) = seen.data.get(&self.member).zip(seen.version.clone()) else {
+            return Ok(None);
+        };
+        let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+        let bytes =
+            bytes.ok_or_else(|| Failure::new(Kind::Store, format!("{} is not base64", self.location())))?;
+        Ok(Some((bytes, Version(version))))
+    }
+
+    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
+        let Address { name, .. } = &self.address;
+        let data = json!({&self.member: bytes.map(|bytes| STANDARD.encode(bytes))});
+        // A Secret without our member has a version, too.
+        let seen = self.seen.borrow().version.clone();
+        let version = expected.map(|Version(version)| version.clone()).or(seen);
+        let (method, rest, content_type, body) = match version {
+            Some(version) => {
+                let patch = json!({"metadata": {"resourceVersion": version}, "data": data});
+                ("PATCH", format!("/{name}"), MERGE_PATCH, patch)
+            }
+            None => {
+                let metadata = json!({"name": name});
+                let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data});
+                ("POST", String::new(), JSON, secret)
+            }
+        };
+        let body = body.to_string();
+        let question =
+            Question { method, rest: &rest, body: Some((content_type, body.as_bytes())), lines: None };
+        match self.ask(&question, Instant::now() + at_most) {
+            Ok(Some(Reply { status: 200 | 201, .. })) => Swap::Done,
+            // Another version, another one's creation, or a removal.
+            Ok(Some(Reply { status: 409, .. })) => Swap::Lost,
+            Ok(Some(Reply { status: 404, .. })) if method == "PATCH" => Swap::Lost,
+            Ok(Some(reply)) => Swap::Failed(self.refusal(&reply)),
+            Ok(None) => Swap::Unknown,
+            Err(failure) => Swap::Failed(failure),
+        }
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let began = Instant::now();
+        let version = self.seen.borrow().version.clone().unwrap_or_default();
+        // A right to one name is enough for a watch that selects it.
+        let rest = format!(
+            "?watch=1&fieldSelector=metadata.name%3D{}&resourceVersion={version}&timeoutSeconds={}",
+            self.address.name,
+            at_most.as_secs().max(1)
+        );
+        let question = Question { method: "GET", rest: &rest, body: None, lines: Some(1) };
+        match self.send(&question, at_most) {
+            Ok(Outcome::Answered(reply)) if reply.status == 200 && !reply.body.is_empty() => {}
+            _ if began.elapsed() >= at_most => {}
+            // No watch can be had here and now: the reads that follow find out more.
+            _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
+        }
+    }
+
+    fn location(&self) -> String {
+        let Address { namespace, name } = &self.address;
+        format!("{} in the Secret {namespace}/{name}", self.member)
+    }
+}
+
+/// The server's own words for a failure.
+fn words(reply: &Reply) -> String {
+    let status: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+    printable(status.get("message").and_then(Json::as_str).unwrap_or("it says no more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_namespace_and_a_name() {
+        for good in ["kubernetes://default/onegrant", "kubernetes://team-1/a.b-c"] {
+            assert!(Address::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "kubernetes://default",
+            "kubernetes:///a",
+            "kubernetes://a.b/c",
+            "kubernetes://a/b/c",
+            "kubernetes://A/b",
+            "kubernetes://a/../b",
+        ] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
