@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test may stop at a surprise"
@@ -13,14 +14,29 @@
 mod support;
 
 mod behaviours;
+mod forwarder;
+#[path = "../../fixtures/kubernetes/mod.rs"]
+#[allow(dead_code, reason = "the tests of the program need more of it")]
+mod kubernetes_server;
 
+use forwarder::Forwarder;
+use kubernetes_server::{Kubernetes, NAME, NAMESPACE};
 use onegrant::store::Store;
+use onegrant::store::cell::kubernetes::KubernetesSecret;
+use onegrant::store::cell::{self, CellStore};
 use onegrant::store::file::FileStore;
 use onegrant::store::helper::HelperStore;
+use onegrant::system::Environment;
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use support::{Home, LIMIT};
+
+/// The deadline where a store waits for a place that fails.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 type Open = dyn Fn(&str) -> Box<dyn Store> + Sync;
 
@@ -86,14 +102,54 @@ fn helper() -> Keeper {
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
-/// One test for each behaviour of each store.
+/// A Secret, behind a server that answers as a real one; it fails while that has lost its own etcd.
+fn kubernetes() -> Keeper {
+    let home = Home::new();
+    let server = Kubernetes::start();
+    server.world().data = Some(serde_json::Map::new());
+    let token = home.root.join("token");
+    fs::write(&token, "first").unwrap();
+    let failing = server.clone();
+    let fail = move |is_failing| failing.world().is_down = is_failing;
+    let address = cell::kubernetes::Address::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
+    let beside = home.state.clone();
+    let open = move |profile: &str| -> Box<dyn Store> {
+        let environment = Environment::from_lookup(|name| match name {
+            "ONEGRANT_KUBERNETES_API" => Some(server.url.clone().into()),
+            "ONEGRANT_KUBERNETES_TOKEN_FILE" => Some(token.clone().into()),
+            _ => None,
+        });
+        let secret = KubernetesSecret::new(&address, profile).in_environment(environment).unwrap();
+        Box::new(CellStore::new(Box::new(secret), beside.clone(), PATIENCE))
+    };
+    Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
+}
+
+/// A prefix of an etcd that runs; it fails while nobody can connect to it.
+fn etcd() -> Keeper {
+    static KEEPERS: AtomicU64 = AtomicU64::new(0);
+    let home = Home::new();
+    let member = env::var("ONEGRANT_ETCD_MEMBER").expect("HOST:PORT of an etcd");
+    let forwarder = Forwarder::to(&member);
+    let number = KEEPERS.fetch_add(1, Ordering::Relaxed);
+    let url = format!("etcd://{}/conformance-{}/{number}", forwarder.address(), std::process::id());
+    let address = cell::Address::parse(&url).unwrap().unwrap();
+    let beside = home.state.clone();
+    let open = move |profile: &str| -> Box<dyn Store> {
+        Box::new(CellStore::new(address.cell(profile), beside.clone(), PATIENCE))
+    };
+    Keeper { open: Box::new(open), fail: Box::new(move |is_failing| forwarder.cut(is_failing)), _home: home }
+}
+
+/// One test for each behaviour of each store; those whose place is a program that not every machine has are left to the
+/// script that starts it.
 macro_rules! conforms {
-    ($($store:ident)*) => { $(mod $store { behaviours!($store); })* };
+    ($($(#[$attribute:meta])* $store:ident)*) => { $(mod $store { behaviours!([$(#[$attribute])*] $store); })* };
 }
 
 macro_rules! behaviours {
-    ($store:ident) => {
-        behaviours! { $store:
+    ($attributes:tt $store:ident) => {
+        behaviours! { $attributes $store:
             nothing_is_there_before_the_first_document
             a_document_is_read_as_it_was_written
             a_replacement_wants_what_is_there
@@ -112,12 +168,23 @@ macro_rules! behaviours {
             profiles_do_not_meet
         }
     };
-    ($store:ident: $($behaviour:ident)*) => { $(
+    ($attributes:tt $store:ident: $($behaviour:ident)*) => { $(behaviour!($attributes $store $behaviour);)* };
+}
+
+macro_rules! behaviour {
+    ([$(#[$attribute:meta])*] $store:ident $behaviour:ident) => {
         #[test]
+        $(#[$attribute])*
         fn $behaviour() {
             crate::behaviours::$behaviour(&crate::$store());
         }
-    )* };
+    };
 }
 
-conforms! { file helper }
+conforms! {
+    file
+    helper
+    kubernetes
+    #[ignore = "needs an etcd: .ci/etcd.sh"]
+    etcd
+}

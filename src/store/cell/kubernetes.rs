@@ -87,6 +87,11 @@ impl KubernetesSecret {
         Self { address: address.clone(), member: profile.to_owned(), place, seen }
     }
 
+    /// The same, where the environment is another one than this process's own.
+    pub fn in_environment(self, environment: Environment) -> Result<Self, Failure> {
+        Ok(Self { place: OnceCell::from(Self::place_in(environment)?), ..self })
+    }
+
     /// The members that are there.
     pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
         self.look(at_most)?;
@@ -165,7 +170,11 @@ impl KubernetesSecret {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
-        let mut environment = Environment::read();
+        let place = Self::place_in(Environment::read())?;
+        Ok(self.place.get_or_init(|| place))
+    }
+
+    fn place_in(mut environment: Environment) -> Result<(Kubernetes, Client), Failure> {
         let kubernetes = environment.kubernetes.take().ok_or_else(|| {
             let message = "not in a pod: KUBERNETES_SERVICE_HOST is not set";
             Failure::new(Kind::Usage, message)
@@ -174,7 +183,8 @@ impl KubernetesSecret {
         if let Some(roots) = &kubernetes.ca_file {
             environment.ssl_cert_file = Some(roots.clone());
         }
-        Ok(self.place.get_or_init(|| (kubernetes, Client::new(&environment))))
+        let client = Client::new(&environment);
+        Ok((kubernetes, client))
     }
 
     fn silent(&self, last: &str) -> Failure {
