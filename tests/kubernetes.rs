@@ -161,3 +161,38 @@ fn where_it_may_be_created_a_login_creates_it() {
     cluster.run(&["token"]).token();
     cluster.nothing_unexpected(&server);
 }
+
+#[test]
+fn a_grant_moves_from_a_file_into_the_secret_and_back() {
+    let server = server(|_| {});
+    let cluster = Cluster::new();
+    cluster.server.put("another.member", "stays");
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let directory = format!("file:{}", home.state.display());
+    let secret = format!("kubernetes://{NAMESPACE}/{NAME}");
+    let session = home.document()["session"].clone();
+    let moved = |from: &str, to: &str| cluster.run(&["--store", from, "migrate", "--to", to]);
+
+    assert_eq!(moved(&directory, &secret).code, 0);
+    assert!(!home.document_path().exists());
+    assert_eq!(cluster.document()["session"], session);
+    cluster.run(&["token"]).token();
+
+    assert_eq!(moved(&secret, &directory).code, 0);
+    assert_eq!(cluster.server.member("default"), None);
+    assert_eq!(home.document()["session"], session);
+    assert_eq!(cluster.server.member("another.member").unwrap(), "stays");
+    assert_eq!(server.counts().token_requests, 0);
+    cluster.nothing_unexpected(&server);
+}
+
+#[test]
+fn a_claim_is_enough_where_a_lock_is_required() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    let ran = run(cluster.pod(0, &["-v", "token"]).env("ONEGRANT_LOCK", "require"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("(claimed)"), "{ran:?}");
+    assert_eq!(server.counts().refreshes, 1);
+    cluster.nothing_unexpected(&server);
+}

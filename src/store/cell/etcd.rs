@@ -255,7 +255,8 @@ impl Etcd {
 
     fn silent(&self, last: &str) -> Failure {
         let what = format!("cannot reach {}: {last}", self.location());
-        Failure::new(Kind::Temporary, what).hint("etcdctl endpoint status --cluster")
+        let endpoints = self.address.endpoints.join(",");
+        Failure::new(Kind::Temporary, what).hint(format!("etcdctl --endpoints {endpoints} endpoint status"))
     }
 
     fn refusal(&self, path: &str, reply: &Reply) -> Failure {

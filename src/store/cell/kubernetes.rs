@@ -188,7 +188,9 @@ impl KubernetesSecret {
     }
 
     fn silent(&self, last: &str) -> Failure {
+        let Address { namespace, name } = &self.address;
         Failure::new(Kind::Temporary, format!("cannot reach {}: {last}", self.location()))
+            .hint(format!("kubectl -n {namespace} get secret {name}"))
     }
 
     fn refusal(&self, reply: &Reply) -> Failure {
