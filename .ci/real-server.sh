@@ -101,19 +101,12 @@ refused 'client credentials, scope refused' 2 invalid_scope \
     onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/secret" --scope openid
 refused 'client credentials, wrong secret' 2 invalid_client \
     onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/wrong-secret"
-imports() { echo unknown | onegrant login "$issuer" --refresh-token-stdin --client-id confidential --client-secret-file "$1"; }
-refused 'refresh token, wrong secret' 2 invalid_client imports "$work/wrong-secret"
-refused 'refresh token, unknown' 3 invalid_grant imports "$work/secret"
+refuses_imports
 
 step 'expiry'
 issuer=$short
 forgotten_ends_with 'nobody confirms the code' 3 expired_token
-profile=expired-token
-by_device 'a short session' 0 approve "${of_short[@]}"
-expire 3
-refused 'an expired refresh token: token' 3 invalid_grant onegrant token
-ends_with 'once more: token' 3 onegrant token
-check 'an expired refresh token: requests' '1 invalid_grant' "$(answered refresh_token)"
+refuses_an_expired_refresh_token "${of_short[@]}"
 
 step 'pushed authorization requests'
 profile=pushed

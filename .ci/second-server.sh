@@ -95,20 +95,13 @@ refused 'client credentials, scope refused' 2 invalid_scope \
     onegrant login "${service[@]}" --client-secret-file "$work/secret" --scope nothing
 refused 'client credentials, wrong secret' 2 invalid_client \
     onegrant login "${service[@]}" --client-secret-file "$work/wrong-secret"
-imports() { echo unknown | onegrant login "$issuer" --refresh-token-stdin --client-id confidential --client-secret-file "$1"; }
-refused 'refresh token, wrong secret' 2 invalid_client imports "$work/wrong-secret"
-refused 'refresh token, unknown' 3 invalid_grant imports "$work/secret"
+refuses_imports
 
 step 'expiry'
 issuer=$short
 forgotten_ends_with 'the server ends the code' 3 expired_token
 check 'polls that were told so' '1 expired_token' "$(answered device_code | grep -o '[0-9]* expired_token' || true)"
-profile=expired-token
-by_device 'a short session' 0 approve "${of_short[@]}"
-expire 3
-refused 'an expired refresh token: token' 3 invalid_grant onegrant token
-ends_with 'once more: token' 3 onegrant token
-check 'an expired refresh token: requests' '1 invalid_grant' "$(answered refresh_token)"
+refuses_an_expired_refresh_token "${of_short[@]}"
 
 step 'every request'
 check_the_checker

@@ -260,6 +260,23 @@ expire() { # [SECONDS]
     wait_until $((over_at - $(date +%s) + 10)) is_over || give_up "the clock does not reach $over_at"
 }
 
+# A refresh token of the confidential client that nobody has issued, with its secret and with another one.
+refuses_imports() {
+    imports() { echo unknown | onegrant login "$issuer" --refresh-token-stdin --client-id confidential --client-secret-file "$1"; }
+    refused 'refresh token, wrong secret' 2 invalid_client imports "$work/wrong-secret"
+    refused 'refresh token, unknown' 3 invalid_grant imports "$work/secret"
+}
+
+# A session whose refresh token ends soon: one request finds out, and nobody asks again.
+refuses_an_expired_refresh_token() { # LOGIN_OPTION...
+    profile=expired-token
+    by_device 'a short session' 0 approve "$@"
+    expire 3
+    refused 'an expired refresh token: token' 3 invalid_grant onegrant token
+    ends_with 'once more: token' 3 onegrant token
+    check 'an expired refresh token: requests' '1 invalid_grant' "$(answered refresh_token)"
+}
+
 # Starts the processes at one instant, when the gate opens, and checks what they print and what they cost the server.
 round() { # NAME PROCESSES GRANT_TYPE WANTED_ANSWERS
     local number pids=() good=0 processes=$2
