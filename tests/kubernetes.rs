@@ -12,10 +12,13 @@
 mod kubernetes;
 mod support;
 
-use kubernetes::{Fault, Kubernetes, NAME, NAMESPACE};
-use serde_json::Value;
+use kubernetes::{Fault, Kubernetes, NAME, NAMESPACE, Outage, RIGHTS};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::*;
@@ -115,11 +118,13 @@ fn a_patch_that_nobody_answered_is_read_back() {
 fn nothing_is_spent_where_the_secret_cannot_be_had() {
     let server = server(|_| {});
     let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
-    cluster.server.world().is_down = true;
-    let ran = cluster.run(&["--timeout", "1", "token"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{ran:?}");
-    assert_eq!(server.counts().refreshes, 0);
-    cluster.server.world().is_down = false;
+    for outage in [Outage::Stopped, Outage::Gone] {
+        cluster.server.world().outage = Some(outage);
+        let ran = cluster.run(&["--timeout", "1", "token"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{outage:?}: {ran:?}");
+        assert_eq!(server.counts().refreshes, 0, "{outage:?}");
+    }
+    cluster.server.world().outage = None;
     fs::remove_file(cluster.token_file()).unwrap();
     let ran = cluster.run(&["token"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
@@ -155,7 +160,7 @@ fn an_empty_secret_is_enough_and_a_logout_takes_its_own_member_alone() {
 fn where_it_may_be_created_a_login_creates_it() {
     let server = server(|settings| settings.auto_approve = true);
     let cluster = Cluster::new();
-    cluster.server.world().may_create = true;
+    cluster.server.world().rights.push("create");
     let login = ["login", &server.issuer(), "--client-id", server.client_id(), "--device"];
     assert_eq!(cluster.run(&login).code, 0);
     cluster.run(&["token"]).token();
@@ -195,4 +200,191 @@ fn a_claim_is_enough_where_a_lock_is_required() {
     assert!(ran.stderr.contains("(claimed)"), "{ran:?}");
     assert_eq!(server.counts().refreshes, 1);
     cluster.nothing_unexpected(&server);
+}
+
+#[test]
+fn a_right_that_is_missing_is_named_and_nothing_is_spent() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    for right in ["get", "patch"] {
+        cluster.server.world().rights.retain(|other| *other != right);
+        let ran = cluster.run(&["token"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
+        for part in [&format!("cannot {right} resource"), "a Role with get, patch and watch on it"] {
+            assert!(ran.stderr.contains(part), "{}", ran.stderr);
+        }
+        assert_eq!(server.counts().refreshes, 0);
+        cluster.server.world().rights = RIGHTS.to_vec();
+    }
+    // Who may not watch looks again and again.
+    cluster.server.world().rights = vec!["get", "patch"];
+    let started: Vec<Process> = (0..3).map(|pod| Process::start(&mut cluster.pod(pod, &["token"]))).collect();
+    started.into_iter().for_each(|process| drop(process.finish().token().to_owned()));
+    assert_eq!(server.counts().refreshes, 1);
+    cluster.nothing_unexpected(&server);
+}
+
+#[test]
+fn a_secret_that_is_deleted_has_no_grant() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    cluster.server.delete();
+    assert_eq!(cluster.run(&["token"]).code, 3);
+    assert_eq!(server.counts().refreshes, 0);
+    cluster.nothing_unexpected(&server);
+}
+
+/// A request that was made of the real server, and its answer. See `fixtures/kubernetes/transcripts/README.md`.
+struct Transcript {
+    name: String,
+    request: Vec<String>,
+    answer: Answer,
+}
+
+#[derive(Debug, PartialEq)]
+struct Answer {
+    status_line: String,
+    /// Those that a client reads.
+    headers: BTreeMap<String, String>,
+    /// One JSON a line.
+    body: Vec<Value>,
+}
+
+impl Answer {
+    fn new(head: &str, body: &str) -> Self {
+        let mut lines = head.lines();
+        let status_line = lines.next().unwrap().to_owned();
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let headers = headers.filter(|(name, _)| ["Content-Type", "Transfer-Encoding"].contains(name));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self {
+            status_line,
+            headers,
+            body: body.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        }
+    }
+
+    /// The versions that it names, and all that differs by nature made the same.
+    fn versions(&mut self) -> Vec<String> {
+        let mut versions = Vec::new();
+        for line in &mut self.body {
+            let object = if line.get("object").is_some() { &mut line["object"] } else { line };
+            let is_too_old = object["code"] == 410;
+            if let Some(message) = object["message"].as_str().filter(|_| is_too_old) {
+                let (words, oldest) = message.split_once(" (").unwrap();
+                assert!(oldest.trim_end_matches(')').parse::<u64>().is_ok(), "{message}");
+                object["message"] = words.into();
+            }
+            let Some(version) = object["metadata"].get_mut("resourceVersion") else { continue };
+            versions.push(version.as_str().unwrap().to_owned());
+            *version = Value::Null;
+            for name in ["uid", "creationTimestamp"] {
+                assert!(object["metadata"][name].is_string(), "{name}");
+                object["metadata"][name] = Value::Null;
+            }
+            assert!(object["metadata"]["managedFields"].is_array());
+            object["metadata"]["managedFields"] = json!([]);
+        }
+        versions
+    }
+}
+
+impl Transcript {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap();
+        let lines = |mark: char| text.lines().filter_map(move |line| line.strip_prefix(mark));
+        let lines = |mark| lines(mark).map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned());
+        let answer = lines('<').collect::<Vec<_>>().join("\n");
+        let (head, body) = answer.split_once("\n\n").unwrap_or((&answer, ""));
+        Self {
+            name: path.file_stem().unwrap().to_str().unwrap().to_owned(),
+            request: lines('>').collect(),
+            answer: Answer::new(head.trim_end(), body),
+        }
+    }
+
+    /// The versions of the real server are those of this one that it answered with in their stead.
+    fn send(&self, server: &Kubernetes, token: &str, versions: &BTreeMap<String, String>) -> Answer {
+        let ours = |version: &str| versions.get(version).map_or(version, String::as_str).to_owned();
+        let mut head = self.request.split(String::is_empty).next().unwrap().join("\r\n");
+        if let Some((_, rest)) = head.split_once("resourceVersion=") {
+            let version = rest.split('&').next().unwrap();
+            head = head.replace(&format!("Version={version}&"), &format!("Version={}&", ours(version)));
+        }
+        let (line, headers) = head.split_once("\r\n").unwrap();
+        let headers = headers.replace("Bearer onegrant", token).replace("Bearer administrator", token);
+        let mut body = self.request.split(String::is_empty).nth(1).unwrap_or_default().concat();
+        if let Ok(mut json) = serde_json::from_str::<Value>(&body)
+            && let Some(version) = json["metadata"].get_mut("resourceVersion")
+        {
+            *version = ours(version.as_str().unwrap()).into();
+            body = json.to_string();
+        }
+        let length = body.len();
+        let mut connection = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+        let request = format!("{line} HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}");
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let is_chunked = head.contains("chunked");
+        Answer::new(head, &if is_chunked { without_chunks(body) } else { body.to_owned() })
+    }
+}
+
+fn without_chunks(mut body: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").unwrap();
+        match usize::from_str_radix(length, 16).unwrap() {
+            0 => return whole,
+            length => {
+                whole += &rest[..length];
+                body = rest[length..].strip_prefix("\r\n").unwrap();
+            }
+        }
+    }
+}
+
+/// All that was recorded is answered by the server of these tests as the real one did, in the same order. One version of
+/// the real server is one of ours throughout: where that one's stays, so does ours.
+#[test]
+fn the_server_of_the_tests_answers_as_the_real_one_did() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/kubernetes/transcripts");
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    assert!(paths.len() >= 25, "{}", paths.len());
+    let server = Kubernetes::start();
+    let mut versions = BTreeMap::new();
+    for mut transcript in paths.iter().map(|path| Transcript::read(path)) {
+        let name = transcript.name.clone();
+        let is_asked_by = |who: &str| transcript.request[1] == format!("Authorization: Bearer {who}");
+        let mut world = server.world();
+        world.rights = match name.as_str() {
+            _ if is_asked_by("administrator") => vec!["create"],
+            name if name.ends_with("-403") => Vec::new(),
+            _ => RIGHTS.to_vec(),
+        };
+        world.outage = match name.split_once('-').unwrap().1 {
+            "read-500" | "patch-504" => Some(Outage::Stopped),
+            "read-504" => Some(Outage::Gone),
+            _ => None,
+        };
+        drop(world);
+        if name.ends_with("-watch-deleted") {
+            server.delete();
+        }
+        let mut found = transcript.send(&server, "Bearer first", &versions);
+        let theirs = transcript.answer.versions();
+        let ours = found.versions();
+        assert_eq!(found, transcript.answer, "{name}");
+        for (theirs, ours) in theirs.into_iter().zip(ours) {
+            assert_eq!(versions.entry(theirs).or_insert_with(|| ours.clone()), &ours, "{name}");
+        }
+    }
+    let different: BTreeSet<_> = versions.values().collect();
+    assert_eq!(different.len(), versions.len(), "two versions of the real server are two here: {versions:?}");
+    assert_eq!(server.world().unexpected.len(), 1, "the wrong token");
 }

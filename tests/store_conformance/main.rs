@@ -20,7 +20,7 @@ mod forwarder;
 mod kubernetes_server;
 
 use forwarder::Forwarder;
-use kubernetes_server::{Kubernetes, NAME, NAMESPACE};
+use kubernetes_server::{Kubernetes, NAME, NAMESPACE, Outage};
 use onegrant::store::Store;
 use onegrant::store::cell::kubernetes::KubernetesSecret;
 use onegrant::store::cell::{self, CellStore};
@@ -110,7 +110,7 @@ fn kubernetes() -> Keeper {
     let token = home.root.join("token");
     fs::write(&token, "first").unwrap();
     let failing = server.clone();
-    let fail = move |is_failing| failing.world().is_down = is_failing;
+    let fail = move |is_failing: bool| failing.world().outage = is_failing.then_some(Outage::Gone);
     let address = cell::kubernetes::Address::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
