@@ -44,7 +44,7 @@ unfit() { # WHAT
 
 # Which processes a round has left to be killed is known when the moment comes.
 kill_one() { # KIND...: the first that there is
-    local kind victim candidates i
+    local kind victim candidates i leading
     for kind in "$@"; do
         candidates=()
         case $kind in
@@ -66,13 +66,18 @@ kill_one() { # KIND...: the first that there is
                 victim=${candidates[drawn_victim % ${#candidates[@]}]}
                 kill -KILL -- "-${pids[victim]}" 2>/dev/null || continue
                 ended[victim]=killed
+                # A caller whose worker has died spends in its place.
+                if [ "${bereft[victim]:-no}" = yes ]; then spenders_killed=$((spenders_killed + 1)); fi
                 ;;
             worker)
                 [ "$workers_too" = yes ] || continue
                 candidates=($(workers_on '[0-9]*'))
                 [ "${#candidates[@]}" -gt 0 ] || continue
-                kill -KILL "${candidates[drawn_victim % ${#candidates[@]}]}" 2>/dev/null || continue
-                workers_killed=$((workers_killed + 1))
+                victim=${candidates[drawn_victim % ${#candidates[@]}]}
+                i=$(tr '\0' '\n' 2>/dev/null <"/proc/$victim/environ" | sed -n "s|^ONEGRANT_HOME=$work/hosts/||p") || continue
+                [ -n "$i" ] && kill -KILL "$victim" 2>/dev/null || continue
+                bereft[i]=yes
+                spenders_killed=$((spenders_killed + 1))
                 ;;
         esac
         kills[$kind]=$((kills[$kind] + 1))
@@ -83,8 +88,8 @@ kill_one() { # KIND...: the first that there is
 }
 
 one_round() {
-    local i pid code moment moments kinds began drawn_member drawn_victim down=none workers_killed=0 story='' token
-    local pids=() ended=()
+    local i pid code moment moments kinds began drawn_member drawn_victim down=none spenders_killed=0 story='' token
+    local pids=() ended=() bereft=()
     number=$((number + 1))
     # All is drawn before anything happens: the choices are the seed's alone.
     moments=($(for ((i = 0; i < kills_a_round; i++)); do echo "${drawn[i]}"; done | sort -n))
@@ -92,7 +97,7 @@ one_round() {
     now_ms
     began=$now
     for i in $(seq $hosts); do
-        env ONEGRANT_HOME="$work/hosts/$i" setsid "$ONEGRANT" --timeout "$deadline" token \
+        env ONEGRANT_HOME="$work/hosts/$i" setsid "$ONEGRANT" --timeout "$deadline" -v token \
             >"$work/round.$i" 2>"$work/round.err.$i" </dev/null &
         pids[i]=$!
         ended[i]=no
@@ -135,7 +140,7 @@ one_round() {
     [ "$(cat "$work/stdout")" = "$(stored access_token)" ] || unfit 'the next call does not print what is stored'
     [ "$(yes_or_no is_claimed)" = no ] || unfit 'a record is left'
     i=$(($(asks) - asked))
-    [ "$i" -le $((1 + workers_killed)) ] || unfit "$i refreshes with $workers_killed workers killed (kills:$story)"
+    [ "$i" -le $((1 + spenders_killed)) ] || unfit "$i refreshes with $spenders_killed spenders killed (kills:$story)"
     for token in $(cat "$work"/round.[0-9]* | sort -u); do
         [ "$(curl -s -m 5 -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" "$issuer/userinfo")" = 200 ] ||
             unfit 'a token was printed that does not work'
