@@ -8,7 +8,7 @@
 #   SEED=1234 KILLS=50 ONEGRANT=path/to/onegrant .ci/etcd-kills.sh    # the same choices again, and fewer of them
 #
 # Needs bash, curl, node and the fixture server (built by cargo test); etcd is installed where apt-get can be used. Writes
-# into a temporary directory alone, and removes it. About two minutes on two processors.
+# into a temporary directory alone, and removes it. About a minute and a half on two processors.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
