@@ -1,119 +1,21 @@
 #!/usr/bin/env bash
 # A grant in a real etcd of three members, shared by processes with homes of their own, as on machines of their own: one
 # refresh for a crowd; the leader killed before the claim, between claim and commit, and while others wait; the quorum
-# lost before and after the refresh token is spent; the holder stopped until its claim is over.
+# lost before and after the refresh token is spent; the holder stopped until its claim is over, with somebody who took over
+# and with one who died at it. Says how long the last of the crowd waits, against what cannot be saved.
 #
 #   ONEGRANT=path/to/onegrant .ci/etcd.sh
 #
 # Needs bash, curl and the fixture server (built by cargo test); etcd is installed where apt-get can be used. Writes into a
-# temporary directory alone, and removes it. About a minute and a half on two
-# processors.
+# temporary directory alone, and removes it. About two minutes on two processors.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/.ci/lib/real-servers.sh"
+. "$repository/.ci/lib/etcd.sh"
 
 crowd=100
-key=/grants/default
-names=(a b c)
-members=() # their process identifiers
-first_port=$((20000 + RANDOM % 10000))
 
-peer() { echo "http://127.0.0.1:$((first_port + 10 + $1))"; }
-client() { echo "127.0.0.1:$((first_port + $1))"; }
-cluster=
-for i in 0 1 2; do cluster+=${cluster:+,}${names[i]}=$(peer $i); done
-
-start_member() { # INDEX
-    etcd --name "${names[$1]}" --data-dir "$work/${names[$1]}" --unsafe-no-fsync \
-        --listen-client-urls "http://$(client "$1")" --advertise-client-urls "http://$(client "$1")" \
-        --listen-peer-urls "$(peer "$1")" --initial-advertise-peer-urls "$(peer "$1")" \
-        --initial-cluster "$cluster" --initial-cluster-state new >>"$work/${names[$1]}.log" 2>&1 </dev/null &
-    members[$1]=$!
-    servers+=($!)
-}
-kill_member() { # INDEX
-    kill -KILL "${members[$1]}"
-    wait "${members[$1]}" 2>/dev/null || true
-}
-is_healthy() { # INDEX
-    [ "$(curl -s -m 1 "http://$(client "$1")/health")" = '{"health":"true"}' ]
-}
-healthy() {
-    local i
-    for i in "$@"; do wait_until 20 is_healthy "$i" || give_up "member $i is not healthy" "$work/${names[i]}.log"; done
-}
-leader() {
-    local i status
-    for i in 0 1 2; do
-        status=$(curl -s -m 1 -X POST -d '{}' "http://$(client $i)/v3/maintenance/status") || continue
-        [ -n "$status" ] || continue
-        [ "$(printf '%s' "$status" | member leader)" = "$(printf '%s' "$status" | member member_id)" ] && { echo $i; return; }
-    done
-    return 1
-}
-has_leader() { leader >"$work/leader"; }
-kill_leader() {
-    wait_until 20 has_leader || give_up 'there is no leader'
-    killed=$(cat "$work/leader")
-    kill_member "$killed"
-}
-restart() { # INDEX...
-    local i
-    for i in "$@"; do start_member "$i"; done
-    healthy 0 1 2
-}
-
-# The value, by a member that runs; a cluster that elects a leader has none for a moment.
-value() {
-    local i turn
-    for turn in {1..20}; do
-        for i in 0 1 2; do
-            curl -s -m 2 -d "{\"key\":\"$(printf %s $key | base64)\"}" "http://$(client $i)/v3/kv/range" >"$work/range" &&
-                member value <"$work/range" 2>/dev/null | base64 -d && return
-        done
-        sleep 0.2
-    done
-    return 1
-}
-stored() { value | member "$1" || echo none; } # NAME
-# The access token has ended, as far as the document says.
-expire() {
-    local text
-    text=$(value | sed 's/"expires_at":[0-9]*/"expires_at":1000000000/; s/"obtained_at":[0-9]*/"obtained_at":999990000/')
-    curl -s -X POST -d "{\"key\":\"$(printf %s $key | base64)\",\"value\":\"$(printf %s "$text" | base64 -w 0)\"}" \
-        "http://$(client "${1:-0}")/v3/kv/put" >/dev/null
-    asked=$(asks)
-}
-# How many refreshes were asked for since.
-asks() { grep -c '^POST /token ' "$work/as.err" || true; }
-check_asked() { check "$1: refreshes" "$2" $(($(asks) - asked)); }
-is_claimed() { value | grep -q '"attempts"'; }
-
-authorization_server() { # OPTION...: a new one, and a login at it
-    [ -z "${as:-}" ] || kill "$as"
-    mkfifo "$work/stdin.$1"
-    "$server" --auto-approve --print-requests "${@:2}" <"$work/stdin.$1" >"$work/as.out" 2>"$work/as.err" &
-    as=$!
-    servers+=("$as")
-    exec 9>"$work/stdin.$1"
-    wait_until 10 has_member issuer "$work/as.out" || give_up 'the authorization server did not start' "$work/as.err"
-    ends_with "login ($1)" 0 onegrant login "$(member issuer <"$work/as.out")" --client-id "$(member client_id <"$work/as.out")" --device
-}
-on() { # HOST COMMAND...: as on a machine of its own
-    env ONEGRANT_HOME="$work/hosts/$1" "${@:2}"
-}
-
-begin curl node openssl
-need etcd-server etcd --version
-server=$(cd "$repository" && cargo build --example authorization_server --message-format=json 2>/dev/null |
-    sed -n 's/.*"name":"authorization_server".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-[ -x "$server" ] || give_up 'the authorization server cannot be built'
-killed=
-
-step 'three members'
-for i in 0 1 2; do start_member $i; done
-healthy 0 1 2
-export ONEGRANT_STORE=etcd://$(client 0),$(client 1),$(client 2)/grants
+begin_with_etcd openssl
 authorization_server quick
 check 'the only profile' default "$(onegrant profiles)"
 check 'the value is the document' 1 "$(stored version)"
@@ -125,20 +27,62 @@ sed -n '/^test /p' "$work/conformance"
 check 'conformance ends with' 0 "$code"
 [ "$code" = 0 ] || tail -n 40 "$work/conformance"
 
+# As many processes as hosts, started one after the other and waited for: sets `took`, in milliseconds, and `codes`, how many
+# failed.
+on_all_hosts() { # ARGUMENT...
+    local i pid pids=() began=${EPOCHREALTIME/./}
+    for ((i = 1; i <= crowd; i++)); do
+        on "$i" timeout "$limit_seconds" "$ONEGRANT" "$@" >"$work/crowd.$i" 2>"$work/crowd.$i.err" </dev/null &
+        pids+=($!)
+    done
+    codes=0
+    for pid in "${pids[@]}"; do wait "$pid" || codes=$((codes + 1)); done
+    took=$(((${EPOCHREALTIME/./} - began) / 1000))
+}
+crowd_gets_one_token() { # NAME
+    expire
+    on_all_hosts token
+    check "$1: failures" 0 "$codes"
+    [ "$codes" = 0 ] || cat "$work"/crowd.*.err | sort | uniq -c | head
+    check_asked "$1" 1
+    check "$1: tokens" "$(stored access_token)" "$(cat "$work"/crowd.? "$work"/crowd.?? "$work"/crowd.??? | sort -u)"
+    check "$1: records left" no "$(yes_or_no is_claimed)"
+}
 step "$crowd processes with homes of their own, at once"
-expire
-pids=()
-for i in $(seq $crowd); do
-    on "$i" timeout "$limit_seconds" "$ONEGRANT" token >"$work/crowd.$i" 2>"$work/crowd.$i.err" </dev/null &
-    pids+=($!)
+crowd_gets_one_token crowd
+
+step 'how long the last of them waits, against what cannot be saved'
+authorization_server measured --delay 300
+milliseconds() { curl -s -o /dev/null -m 10 -w '%{time_total}\n' "$@" | awk '{print $1 * 1000}'; } # CURL_ARGUMENT...
+median() { sort -n | awk '{line[NR] = $1} END {print line[int((NR + 1) / 2)]}'; }
+# What was asked of all members: reads, transactions, watches.
+asked_of_store() {
+    local i
+    for i in 0 1 2; do curl -s -m 2 "http://$(client $i)/metrics"; done |
+        sed -n 's/^grpc_server_started_total{grpc_method="\(Range\|Txn\|Watch\)".* //p' | awk '{sum += $1} END {print sum}'
+}
+token_endpoint=$(stored token_endpoint)
+refresh=$(for i in 1 2 3; do milliseconds -d 'grant_type=refresh_token&client_id=onegrant-fixture&refresh_token=none' "$token_endpoint"; done | median)
+read=$(for i in {1..9}; do milliseconds -d "{\"key\":\"$(printf %s $key | base64)\"}" "http://$(client 0)/v3/kv/range"; done | median)
+ratios=()
+for turn in 1 2 3 4 5; do
+    on_all_hosts --version
+    spawn=$took
+    expire
+    before=$(asked_of_store)
+    on_all_hosts token
+    questions=$(($(asked_of_store) - before))
+    floor=$(awk "BEGIN {printf \"%.0f\", $refresh + 2 * $read + $spawn}")
+    ratios+=("$(awk "BEGIN {printf \"%.2f\", $took / $floor}")")
+    printf '      %d ms of %d ms = refresh %.0f + 2 reads of %.1f + spawn %d: %s times; %d questions to etcd\n' \
+        "$took" "$floor" "$refresh" "$read" "$spawn" "${ratios[-1]}" "$questions"
+    check "measured $turn: failures" 0 "$codes"
+    check_asked "measured $turn" 1
 done
-codes=0
-for pid in "${pids[@]}"; do wait "$pid" || codes=$((codes + 1)); done
-check 'crowd: failures' 0 "$codes"
-[ "$codes" = 0 ] || cat "$work"/crowd.*.err | sort | uniq -c | head
-check_asked crowd 1
-check 'crowd: tokens' "$(stored access_token)" "$(cat "$work"/crowd.? "$work"/crowd.?? "$work"/crowd.??? | sort -u)"
-check 'crowd: records left' no "$(yes_or_no is_claimed)"
+ratio=$(printf '%s\n' "${ratios[@]}" | median)
+echo "      the median: $ratio times what cannot be saved"
+# A figure of the machine, too: it is told, and fails nothing.
+awk "BEGIN {exit !($ratio > 1.5)}" && echo "NOTE  it is above 1.5"
 
 step 'the leader is killed before the claim'
 expire
@@ -213,28 +157,55 @@ check 'nothing is left on the machine' none "$(ls "$work/hosts/spender/"~answer.
 
 step 'the holder is stopped until its claim is over, and goes on'
 authorization_server patient --delay 2500 --replay grace --grace 60
-expire
-on holder timeout -k 1 "$limit_seconds" "$ONEGRANT" --timeout 3 token >"$work/holder" 2>"$work/holder.err" </dev/null &
-pid=$!
-wait_until 10 is_claimed || give_up 'nobody claimed'
-# The spender is the worker, in a session of its own.
-worker=
-for process in $(grep -lzx -- '--exchange-for-caller' /proc/[0-9]*/cmdline 2>/dev/null); do
-    process=${process%/cmdline}
-    if grep -qzx "ONEGRANT_HOME=$work/hosts/holder" "$process/environ" 2>/dev/null; then worker=${process#/proc/}; fi
-done
-[ -n "$worker" ] || give_up 'the holder has no worker'
-kill -STOP "$worker"
+holds() {
+    expire
+    old=$(stored access_token)
+    on holder timeout -k 1 "$limit_seconds" "$ONEGRANT" --timeout 3 token >"$work/holder" 2>"$work/holder.err" </dev/null &
+    pid=$!
+    wait_until 10 is_claimed || give_up 'nobody claimed'
+    worker=$(workers_on holder)
+    [ -n "$worker" ] || give_up 'the holder has no worker'
+    kill -STOP "$worker"
+}
+holds
 check 'the claim is open' yes "$(yes_or_no is_claimed)"
 ends_with 'another one, when the claim is over' 0 on taker "$ONEGRANT" --timeout 30 token
-taken=$(cat "$work/stdout")
-kill -CONT "$worker"
-wait "$pid" || true
-wait_until 10 test ! -e "/proc/$worker" || true
-check 'the newer session stands' "$taken" "$(stored access_token)"
-check_asked 'holder and taker' 2
+# His answer was the holder's once more: the one after it tells them apart.
+ends_with 'and again' 0 on taker "$ONEGRANT" refresh
+newest=$(stored access_token)
+goes_on() {
+    kill -CONT "$worker"
+    wait "$pid" || true
+    wait_until 20 test ! -e "/proc/$worker" || true
+    check 'the holder still runs' no "$(yes_or_no test -e "/proc/$worker")"
+}
+goes_on
+check 'the newer session stands' "$newest" "$(stored access_token)"
+check_asked 'holder and taker' 3
 check 'records left' no "$(yes_or_no is_claimed)"
 ends_with 'and it works' 0 onegrant refresh
+
+step 'the same, and whoever took over dies before he has an answer: the late one is the newest'
+holds
+# In a process group of its own, which is named after it.
+env ONEGRANT_HOME="$work/hosts/taker" setsid "$ONEGRANT" --timeout 30 token >"$work/taker" 2>"$work/taker.err" </dev/null &
+taker=$!
+has_worker() { taking=$(workers_on taker) && [ -n "$taking" ]; }
+is_taken() { value | grep -q '"number":2'; }
+wait_until 20 is_taken || give_up 'nobody took over' "$work/taker.err"
+has_worker || give_up 'the taker has no worker'
+kill -KILL -- "-$taker"
+kill -KILL "$taking"
+wait "$taker" 2>/dev/null || true
+check 'the old session is stored' "$old" "$(stored access_token)"
+goes_on
+check 'a newer one is stored' no "$(yes_or_no test "$old" = "$(stored access_token)")"
+asked=$(asks)
+ends_with 'the next one' 0 onegrant token
+check 'he prints it' "$(stored access_token)" "$(cat "$work/stdout")"
+check_asked 'the next one' 0
+ends_with 'and it works' 0 onegrant refresh
+check 'records left' no "$(yes_or_no is_claimed)"
 
 step 'TLS, a client certificate, a user and a password'
 for member in 0 1 2; do kill_member $member; done

@@ -8,7 +8,7 @@ mod support;
 use onegrant::error::{Failure, Kind};
 use onegrant::lock::Locked;
 use onegrant::session::{Patience, Revision};
-use onegrant::store::cell::{Cell, CellStore, Swap, Version};
+use onegrant::store::cell::{Cell, CellStore, Swap, Value, Version};
 use onegrant::store::{NewRecord, RecordName, Store, Written, absent};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -43,6 +43,9 @@ enum Fault {
 struct World {
     value: Option<(Vec<u8>, u64)>,
     last: u64,
+    reads: u32,
+    /// What the next wait is told, as by a change.
+    told: Option<(Vec<u8>, u64)>,
     faults: VecDeque<Fault>,
     late: Option<(Option<u64>, Option<Vec<u8>>)>,
     /// The store is cut off after that many swaps.
@@ -68,11 +71,12 @@ fn cut_off() -> Failure {
 }
 
 impl Cell for Memory {
-    fn read(&self, _: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure> {
+    fn read(&self, _: Duration) -> Result<Value, Failure> {
         let mut world = self.0.borrow_mut();
         if world.swaps_left == Some(0) {
             return Err(cut_off());
         }
+        world.reads += 1;
         let value = world.value.clone();
         if let Some((expected, bytes)) = world.late.take() {
             world.swap(expected, bytes.as_deref());
@@ -115,7 +119,10 @@ impl Cell for Memory {
         }
     }
 
-    fn wait(&self, _: Duration) {}
+    fn wait(&self, _: Duration) -> Option<Value> {
+        let told = self.0.borrow_mut().told.take();
+        told.map(|(bytes, version)| Some((bytes, Version(version.to_string()))))
+    }
 
     fn location(&self) -> String {
         "the memory of a test".to_owned()
@@ -252,6 +259,46 @@ fn a_record_stands_only_beside_the_document_that_it_was_decided_for() {
     assert_eq!(claim_for(&store, OTHER_KEY, 1, "older", &revision(&store)), Some(1));
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     assert_eq!(store.records(OTHER_KEY).unwrap(), []);
+}
+
+/// A crowd reads what it must, and no more: each question of a hundred processes is one that the last of them waits for.
+#[test]
+fn whoever_waits_reads_once_and_is_told_the_rest() {
+    let mut shared = Shared::holding(OLD);
+    let (holder, waiter) = (shared.machine(), shared.machine());
+    assert_eq!(claim(&holder, 1, "holder"), Some(1));
+    let reads = || std::mem::take(&mut shared.memory.0.borrow_mut().reads);
+    reads();
+    assert_eq!(revision(&waiter), revision(&waiter));
+    assert_eq!(records(&waiter), [(1, "holder".to_owned())]);
+    assert_eq!((records(&waiter).len(), revision(&waiter), reads()), (1, revision(&waiter), 1));
+
+    assert_eq!(holder.replace(&revision(&holder), NEW, Some(name(1))), Written::Done);
+    reads();
+    let told = shared.memory.0.borrow().value.clone();
+    shared.memory.0.borrow_mut().told = told;
+    waiter.pause(Duration::ZERO);
+    assert_eq!(
+        (records(&waiter), waiter.read().unwrap().unwrap().bytes.as_slice(), reads()),
+        (vec![], NEW, 0)
+    );
+    // Nothing is waited for by now: what is there is read anew.
+    waiter.pause(Duration::ZERO);
+    assert_eq!((records(&waiter).len(), reads()), (0, 1));
+}
+
+#[test]
+fn whoever_has_claimed_looks_anew_and_a_claim_on_what_has_changed_is_lost() {
+    let mut shared = Shared::holding(OLD);
+    let (one, other) = (shared.machine(), shared.machine());
+    let seen = revision(&one);
+    assert_eq!(other.replace(&seen, NEW, None), Written::Done);
+    assert_eq!(claim_for(&one, KEY, 1, "late", &seen), None, "it was decided on what had been read");
+    let seen = revision(&one);
+    assert_eq!(claim_for(&one, KEY, 1, "one", &seen), Some(1));
+    assert_eq!(records(&one), [(1, "one".to_owned())]);
+    assert_eq!(other.replace(&seen, NEWER, None), Written::Done);
+    assert_eq!((records(&one).len(), revision(&one) == seen), (1, false), "both are new");
 }
 
 #[test]

@@ -244,6 +244,29 @@ fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {
     }
 }
 
+/// The same, and beyond the end of its claim: when it goes on, its time is long over.
+#[test]
+fn a_worker_that_is_stopped_beyond_its_claim_still_stores_the_answer() {
+    let stops_and_goes_on = |lock: &str| {
+        let server = server(|settings| settings.replay = Replay::EndFamily);
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        let (process, gate) = held(&server, &mut with_lock(&home, lock, &["--timeout", "1", "token"]));
+        let worker = spender(&home);
+        rustix::process::kill_process(pid(worker), Signal::STOP).unwrap();
+        gate.open();
+        assert_eq!(process.finish().code, 4, "{lock}");
+        // A second, and the ten by which a claim outlasts its owner's deadline.
+        thread::sleep(Duration::from_secs(12));
+        rustix::process::kill_process(pid(worker), Signal::CONT).unwrap();
+        assert_that_nothing_is_lost(&server, &home, &old, worker, lock);
+    };
+    thread::scope(|scope| {
+        for lock in LOCKS {
+            scope.spawn(move || stops_and_goes_on(lock));
+        }
+    });
+}
+
 #[test]
 fn no_worker_is_left_behind_past_the_deadline() {
     for lock in LOCKS {

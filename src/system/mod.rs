@@ -26,6 +26,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// More than any file of `/proc` has that is read here, in bytes.
 const PROC_LIMIT: usize = 4096;
 
+/// How exactly the end of a process is timed that may hang, and how much of a pause counts.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The stack of the thread that times it, in bytes.
+const WATCH_STACK: usize = 64 << 10;
+
 /// The clocks. `elapsed` counts from the creation of this value.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -56,9 +62,20 @@ pub fn unix_seconds(instant: SystemTime) -> UnixSeconds {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Has the system end this process after that time, even where it hangs.
+/// Has this process ended, even where it hangs, after it has run for that time. Time in which it is stopped (a container
+/// that is paused) counts for one [`TICK`] at most: an alarm would go off meanwhile, and whoever wakes with a server's
+/// answer would be ended before he has stored it.
 pub fn end_after(time: Duration) {
-    nix::unistd::alarm::set(u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1));
+    let ticks = time.as_secs().max(1);
+    let watch = move || {
+        leave_signals_to_others();
+        (0..ticks).for_each(|_| std::thread::sleep(TICK));
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::ALARM);
+    };
+    let thread = std::thread::Builder::new().stack_size(WATCH_STACK).spawn(watch);
+    if thread.is_err() {
+        nix::unistd::alarm::set(u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
 }
 
 /// Closes what this process was given beside stdin, stdout and stderr: somebody may wait for the end of a pipe, or for a

@@ -6,7 +6,7 @@
 //! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
 //! process; else its outcome is unknown, and whoever asked reads back.
 
-use super::{Cell, Swap, Version};
+use super::{Cell, Swap, Value, Version};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Secret;
 use crate::http::{Client, Message, Outcome};
@@ -270,17 +270,11 @@ impl Etcd {
 }
 
 impl Cell for Etcd {
-    fn read(&self, at_most: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure> {
+    fn read(&self, at_most: Duration) -> Result<Value, Failure> {
         let answer = self.certain("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
         let unreadable = || Failure::new(Kind::Store, format!("{} gave no value", self.location()));
-        let revision = answer.pointer("/header/revision").and_then(Json::as_str);
-        self.revision.set(revision.and_then(|revision| revision.parse().ok()).ok_or_else(unreadable)?);
-        let Some(kv) = answer.pointer("/kvs/0") else { return Ok(None) };
-        // What is empty is left out.
-        let bytes = kv.get("value").map_or_else(|| Some(Vec::new()), |value| decoded(Some(value)));
-        let version = kv.get("mod_revision").and_then(Json::as_str);
-        let (bytes, version) = bytes.zip(version).ok_or_else(unreadable)?;
-        Ok(Some((bytes, Version(version.to_owned()))))
+        self.revision.set(number(answer.pointer("/header/revision")).ok_or_else(unreadable)?);
+        answer.pointer("/kvs/0").map(|kv| value(kv).ok_or_else(unreadable)).transpose()
     }
 
     fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
@@ -304,7 +298,7 @@ impl Cell for Etcd {
         }
     }
 
-    fn wait(&self, at_most: Duration) {
+    fn wait(&self, at_most: Duration) -> Option<Value> {
         let began = Instant::now();
         let from = self.revision.get().saturating_add(1).to_string();
         let watch =
@@ -314,15 +308,19 @@ impl Cell for Etcd {
         let sent = self
             .client()
             .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
-        match sent {
-            Ok(Outcome::Answered(reply)) if reply.body.windows(8).any(|word| word == b"\"events\"") => {}
-            Ok(Outcome::Lost(_)) if began.elapsed() >= at_most => {}
-            // No watch can be had here and now: the reads that follow find out more.
-            _ => {
-                self.turn();
-                std::thread::sleep(ROUND_PAUSE.min(at_most.saturating_sub(began.elapsed())));
-            }
+        let told = match &sent {
+            Ok(Outcome::Answered(reply)) => last_event(&reply.body),
+            Ok(Outcome::Lost(_)) if began.elapsed() >= at_most => return None,
+            _ => None,
+        };
+        if let Some((revision, value)) = told {
+            self.revision.set(revision);
+            return Some(value);
         }
+        // No watch can be had here and now: the reads that follow find out more.
+        self.turn();
+        std::thread::sleep(ROUND_PAUSE.min(at_most.saturating_sub(began.elapsed())));
+        None
     }
 
     fn location(&self) -> String {
@@ -338,6 +336,30 @@ fn encoded(text: &str) -> String {
 
 fn decoded(text: Option<&Json>) -> Option<Vec<u8>> {
     STANDARD.decode(text?.as_str()?).ok()
+}
+
+fn number(text: Option<&Json>) -> Option<u64> {
+    text?.as_str()?.parse().ok()
+}
+
+/// A key that is there. What is empty is left out.
+fn value(kv: &Json) -> Option<(Vec<u8>, Version)> {
+    let bytes = kv.get("value").map_or_else(|| Some(Vec::new()), |value| decoded(Some(value)))?;
+    Some((bytes, Version(kv.get("mod_revision")?.as_str()?.to_owned())))
+}
+
+/// What the second line of a watch says of its key: since which revision it is so, and what it holds.
+fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
+    let line = lines.split(|byte| *byte == b'\n').nth(1)?;
+    let told: Json = serde_json::from_slice(line).ok()?;
+    let event = told.pointer("/result/events")?.as_array()?.last()?;
+    let kv = event.get("kv")?;
+    // Not the revision in the head, which may be that of a change which the next line tells.
+    let revision = number(kv.get("mod_revision"))?;
+    match event.get("type") {
+        None => Some((revision, Some(value(kv)?))),
+        Some(_) => Some((revision, None)),
+    }
 }
 
 fn is_expired(reply: &Reply) -> bool {
@@ -359,6 +381,28 @@ fn words(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_tells_what_the_key_holds() {
+        let put = r#"{"kv":{"key":"aw==","create_revision":"12","mod_revision":"13","version":"2","value":"dg=="}}"#;
+        let empty = r#"{"kv":{"key":"aw==","mod_revision":"14"}}"#;
+        let delete = r#"{"type":"DELETE","kv":{"key":"aw==","mod_revision":"15"}}"#;
+        let held = |text: &[u8], version: &str| Some((text.to_vec(), Version(version.to_owned())));
+        let cases = [
+            (format!("[{put}]"), Some((13, held(b"v", "13")))),
+            (format!("[{put},{empty}]"), Some((14, held(b"", "14")))),
+            (format!("[{put},{delete}]"), Some((15, None))),
+            ("[]".to_owned(), None),
+        ];
+        for (events, told) in cases {
+            let lines = format!(
+                "{{\"result\":{{\"created\":true}}}}\n{{\"result\":{{\"header\":{{\"revision\":\"99\"}},\"events\":{events}}}}}\n"
+            );
+            assert_eq!(last_event(lines.as_bytes()), told, "{events}");
+        }
+        let canceled = br#"{"result":{"created":true,"canceled":true}}"#;
+        assert_eq!(last_event(canceled), None);
+    }
 
     #[test]
     fn loopback_is_plain_and_everything_else_is_tls() {

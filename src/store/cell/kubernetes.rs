@@ -4,7 +4,7 @@
 //! other members alone; never one without, which the server would make unconditionally. The pod's service account is
 //! asked as, and needs `get`, `patch` and `watch` on this one name.
 
-use super::{Cell, Swap, Version};
+use super::{Cell, Swap, Value, Version};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Secret;
 use crate::http::{Client, Message, Outcome};
@@ -207,7 +207,7 @@ impl KubernetesSecret {
 }
 
 impl Cell for KubernetesSecret {
-    fn read(&self, at_most: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure> {
+    fn read(&self, at_most: Duration) -> Result<Value, Failure> {
         self.look(at_most)?;
         let seen = self.seen.borrow();
         let Some((value, version)) = seen.data.get(&self.member).zip(seen.version.clone()) else {
@@ -250,7 +250,7 @@ impl Cell for KubernetesSecret {
         }
     }
 
-    fn wait(&self, at_most: Duration) {
+    fn wait(&self, at_most: Duration) -> Option<Value> {
         let began = Instant::now();
         let version = self.seen.borrow().version.clone().unwrap_or_default();
         // A right to one name is enough for a watch that selects it.
@@ -266,6 +266,7 @@ impl Cell for KubernetesSecret {
             // No watch can be had here and now: the reads that follow find out more.
             _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
         }
+        None
     }
 
     fn location(&self) -> String {

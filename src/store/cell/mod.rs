@@ -50,8 +50,10 @@ const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a wait for a change lasts at most, before is looked whether its maker still lives.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How old what was read with the records may be to stand for a read of the document too: they are one value.
-const ONE_LOOK: Duration = Duration::from_millis(5);
+/// How old what was read may be to stand for another read: document and records are one value, and who comes to it looks
+/// at each of them before he decides. As long as a busy machine may keep him from going on; whatever he decides is
+/// conditional on what he read.
+const ONE_LOOK: Duration = Duration::from_millis(200);
 
 /// How many hexadecimal digits of a hash stand in the name of a spilled answer.
 const DIGITS: usize = 16;
@@ -59,6 +61,9 @@ const DIGITS: usize = 16;
 /// Which state of a cell was read. Opaque: the cell made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
+
+/// What a cell holds; none where there is none.
+pub type Value = Option<(Vec<u8>, Version)>;
 
 /// What became of a swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,14 +81,15 @@ pub enum Swap {
 /// One value in a place that compares and swaps.
 pub trait Cell {
     /// Reads the value, as all who wrote before left it; none where there is none. Ends within `at_most`.
-    fn read(&self, at_most: Duration) -> Result<Option<(Vec<u8>, Version)>, Failure>;
+    fn read(&self, at_most: Duration) -> Result<Value, Failure>;
 
     /// Writes the value, or removes it, if the cell still is at `expected`: none where it had no value. Never without that
     /// condition. Ends within `at_most`.
     fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap;
 
-    /// Waits until the value is another one than was read last, or for `at_most`.
-    fn wait(&self, at_most: Duration);
+    /// Waits until the value is another one than was read last, or for `at_most`; gives it where the change itself told it,
+    /// as a read then would have.
+    fn wait(&self, at_most: Duration) -> Option<Value>;
 
     /// Where it is, for people, without a secret.
     fn location(&self) -> String;
@@ -218,6 +224,13 @@ impl Parts {
     }
 }
 
+/// The parts of a value, and its version.
+type Loaded = (Parts, Option<Version>);
+
+fn loaded(value: Value) -> Loaded {
+    value.map_or_else(Loaded::default, |(bytes, version)| (Parts::of(&bytes), Some(version)))
+}
+
 /// What a change finds.
 enum Found<T> {
     /// Nothing is left to write.
@@ -233,7 +246,8 @@ pub struct CellStore {
     home: PathBuf,
     /// The end of everything that the command waits for.
     deadline: Instant,
-    looked: RefCell<Option<(Instant, Parts)>>,
+    /// What was read last, and when: until something is waited for, or written.
+    looked: RefCell<Option<(Instant, Loaded)>>,
     /// A record here is this process's own.
     has_claimed: Slot<bool>,
     /// The last look met records of others alone: whatever is waited for, is theirs to change.
@@ -257,22 +271,24 @@ impl CellStore {
     /// Pauses for that long; where the last look met a claim of others, until the value changes instead: for a second at
     /// most, and within the deadline.
     pub fn pause(&self, duration: Duration) {
-        match self.waits_for_others.take() {
-            true => self.cell.wait(self.left(Duration::ZERO).min(WATCH).max(duration)),
-            false => std::thread::sleep(duration),
+        self.looked.take();
+        if !self.waits_for_others.take() {
+            return std::thread::sleep(duration);
         }
+        let told = self.cell.wait(self.left(Duration::ZERO).min(WATCH).max(duration));
+        self.looked.replace(told.map(|value| (Instant::now(), loaded(value))));
     }
 
     /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
     pub fn check_writable(&self) -> Result<(), Failure> {
         let at_most = self.left(LEAST_READ);
-        let was_there = self.change(at_most, |parts, _| {
+        let was_there = self.change(at_most, None, |parts, _| {
             let was_there = *parts != Parts::default();
             Ok(Found::Changed(was_there))
         })?;
         match was_there {
             true => Ok(()),
-            false => self.change(at_most, |parts, _| {
+            false => self.change(at_most, None, |parts, _| {
                 let is_empty = *parts == Parts::default();
                 Ok(if is_empty { Found::Changed(()) } else { Found::Settled(()) })
             }),
@@ -298,19 +314,25 @@ impl CellStore {
         self.deadline.saturating_duration_since(Instant::now()).max(least)
     }
 
-    fn load(&self, at_most: Duration) -> Result<(Parts, Option<Version>), Failure> {
-        Ok(match self.cell.read(at_most)? {
-            Some((bytes, version)) => (Parts::of(&bytes), Some(version)),
-            None => (Parts::default(), None),
-        })
+    fn load(&self, at_most: Duration) -> Result<Loaded, Failure> {
+        self.cell.read(at_most).map(loaded)
+    }
+
+    /// What was read a moment ago, once; else reads.
+    fn look(&self) -> Result<(Instant, Loaded), Failure> {
+        match self.looked.take().filter(|(when, _)| when.elapsed() < ONE_LOOK) {
+            Some(looked) => Ok(looked),
+            None => self.load(self.left(LEAST_READ)).map(|loaded| (Instant::now(), loaded)),
+        }
     }
 
     /// Changes the value: `edit` is asked again for whatever is there by then, until there is nothing left to write or a
     /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
-    /// what became of an earlier swap.
+    /// what became of an earlier swap. Begins with what was `seen`, if that is given.
     fn change<T>(
         &self,
         at_most: Duration,
+        mut seen: Option<Loaded>,
         edit: impl Fn(&mut Parts, bool) -> Result<Found<T>, Failure>,
     ) -> Result<T, Failure> {
         self.looked.take();
@@ -318,7 +340,7 @@ impl CellStore {
         let left = || until.saturating_duration_since(Instant::now());
         let (mut pause, mut may_be_done) = (FIRST_PAUSE, false);
         loop {
-            let (mut parts, version) = self.load(left())?;
+            let (mut parts, version) = seen.take().map_or_else(|| self.load(left()), Ok)?;
             let outcome = match edit(&mut parts, may_be_done)? {
                 Found::Settled(outcome) => return Ok(outcome),
                 Found::Changed(outcome) => outcome,
@@ -398,12 +420,13 @@ impl CellStore {
 
 impl Store for CellStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        if let Some((when, parts)) = self.looked.take()
-            && when.elapsed() < ONE_LOOK
-        {
-            return Ok(parts.snapshot());
+        let (when, loaded) = self.look()?;
+        let snapshot = loaded.0.snapshot();
+        // Who has claimed looks once, and then anew: at what his claim, or the server, has changed.
+        if !self.has_claimed.get() {
+            self.looked.replace(Some((when, loaded)));
         }
-        Ok(self.load(self.left(LEAST_READ))?.0.snapshot())
+        Ok(snapshot)
     }
 
     /// Over an open claim, too: whoever got an answer has the newest refresh token. Never over another document.
@@ -415,7 +438,7 @@ impl Store for CellStore {
         });
         let new = revision(bytes);
         let least = if attempt.is_some() { LEAST_COMMIT } else { LEAST_READ };
-        let changed = self.change(self.left(least), |parts, _| {
+        let changed = self.change(self.left(least), None, |parts, _| {
             let current = parts.revision();
             if current == new && *expected != new {
                 return Ok(Found::Settled(Written::Done));
@@ -440,7 +463,7 @@ impl Store for CellStore {
     }
 
     fn remove(&self, _placeholder: &[u8]) -> Result<(), Failure> {
-        self.change(self.left(LEAST_COMMIT), |parts, _| {
+        self.change(self.left(LEAST_COMMIT), None, |parts, _| {
             let is_there = std::mem::take(parts) != Parts::default();
             Ok(if is_there { Found::Changed(()) } else { Found::Settled(()) })
         })?;
@@ -453,8 +476,11 @@ impl Store for CellStore {
     }
 
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
-        let (parts, _) = self.load(self.left(LEAST_READ))?;
-        let entries = parts.attempts.iter().filter(|entry| entry.key == key);
+        if self.has_claimed.get() {
+            self.looked.take();
+        }
+        let (when, loaded) = self.look()?;
+        let entries = loaded.0.attempts.iter().filter(|entry| entry.key == key);
         let mut records: Vec<Record> = entries
             .map(|entry| Record {
                 number: entry.number,
@@ -464,7 +490,7 @@ impl Store for CellStore {
             .collect();
         records.sort_by_key(|record| record.number);
         self.waits_for_others.set(!records.is_empty() && !self.has_claimed.get());
-        self.looked.replace(Some((Instant::now(), parts)));
+        self.looked.replace(Some((when, loaded)));
         Ok(records)
     }
 
@@ -473,7 +499,8 @@ impl Store for CellStore {
         let bytes = String::from_utf8(record.bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
         let old = self.spilled_for_others(name.key);
-        let number = self.change(self.left(LEAST_READ), |parts, may_be_done| {
+        let seen = self.looked.take().map(|(_, loaded)| loaded);
+        let number = self.change(self.left(LEAST_READ), seen, |parts, may_be_done| {
             let own = |entry: &&Entry| may_be_done && entry.key == name.key && entry.record == bytes;
             if let Some(entry) = parts.attempts.iter().find(own) {
                 return Ok(Found::Settled(Some(entry.number)));
@@ -505,7 +532,7 @@ impl Store for CellStore {
     fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8(bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
-        self.change(self.left(LEAST_READ), |parts, _| {
+        self.change(self.left(LEAST_READ), None, |parts, _| {
             let own = parts
                 .attempts
                 .iter_mut()
@@ -518,7 +545,7 @@ impl Store for CellStore {
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
         self.has_claimed.set(false);
-        self.change(self.left(LEAST_READ), |parts, _| {
+        self.change(self.left(LEAST_READ), None, |parts, _| {
             let before = parts.attempts.len();
             parts.attempts.retain(|entry| !entry.is(name) || entry.record.as_bytes() != ours);
             let is_removed = parts.attempts.len() < before;
@@ -529,7 +556,7 @@ impl Store for CellStore {
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
         let Some(bytes) = self.spilled(name) else { return Ok(false) };
         let new = revision(&bytes);
-        let is_adopted = self.change(self.left(LEAST_COMMIT), |parts, _| {
+        let is_adopted = self.change(self.left(LEAST_COMMIT), None, |parts, _| {
             let current = parts.revision();
             if current == new || current != *expected {
                 return Ok(Found::Settled(current == new));
