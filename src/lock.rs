@@ -44,7 +44,7 @@ impl Guard {
 /// What became of a lock call.
 #[derive(Debug)]
 pub enum Locked {
-    /// It is held; after [`Patience::Release`]: it was free for a moment, and is to be given back at once.
+    /// It is held; after [`Patience::Release`]: it was free for a moment, and is not held.
     Granted(Guard),
     /// Somebody else holds it.
     Busy,
@@ -99,6 +99,8 @@ impl Locker {
             None | Some(Err(RecvTimeoutError::Disconnected)) => call(&self.path, Patience::Try),
         };
         match answer {
+            // Who waited for a release takes nothing.
+            Ok(Some(_)) if patience == Patience::Release => Locked::Granted(Guard::none()),
             Ok(Some(guard)) => Locked::Granted(guard),
             Ok(None) => Locked::Busy,
             Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),

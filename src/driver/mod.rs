@@ -226,13 +226,12 @@ impl Run<'_> {
     fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
         let records = self.seams.store.records(refresh_token_sha256)?;
         let attempts: Vec<_> = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
-        let other = spender(&attempts, self.seams.clock);
+        let known = std::mem::replace(&mut self.other, spender(&attempts, self.seams.clock));
         // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
-        if let (Some(other), Some(_), None) = (&other, &self.guard, &self.other) {
+        if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
-        self.other = other;
         Ok(View { attempts, stored: self.read()? })
     }
 
@@ -245,7 +244,7 @@ impl Run<'_> {
         }
         match self.wait_for_lock(patience, at_most) {
             Locked::Granted(guard) => {
-                // Who waited for a release gives the lock back.
+                // Who waited for a release holds nothing.
                 self.guard = (patience != Patience::Release).then_some(guard);
                 self.other = None;
                 Locking::Granted
