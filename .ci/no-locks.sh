@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The store on a FUSE file system that refuses every lock, and knows neither hard links nor fallocate: nothing less than
-# "claimed" is what a crowd of processes gets there. Some seconds, and what apt-get takes.
+# The store on FUSE file systems whose locks are refused, lie or hang, and which know neither hard links nor fallocate; two
+# mounts of one directory are two machines. Half a minute, and what apt-get takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -c /dev/fuse ] || { echo 'no-locks: there is no /dev/fuse here' >&2; exit 2; }
@@ -18,5 +18,5 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # shellcheck disable=SC2046 # flags are words
 cc -O1 -Wall -Wextra -Werror -o "$scratch/no_locks" fixtures/no_locks/main.c $(pkg-config --cflags --libs fuse3)
-ONEGRANT_NO_LOCKS=$scratch/no_locks cargo test --test real_faults -- --ignored --nocapture | tee >(cat >&2) |
+ONEGRANT_NO_LOCKS=$scratch/no_locks cargo test --test file_systems -- --ignored --nocapture | tee >(cat >&2) |
     sed -n 's/^test result: .* \([0-9]* passed\); \([0-9]* failed\).*/\1, \2/p'

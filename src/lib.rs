@@ -62,6 +62,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         let ended = commands::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
+    if arguments.next_if(|first| first == system::lock_call::ARGUMENT).is_some() {
+        return system::lock_call::make_for_caller(&arguments.next().unwrap_or_default().to_string_lossy());
+    }
     if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
         let ended = commands::doctor::lock::try_once(arguments);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);

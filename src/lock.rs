@@ -1,14 +1,15 @@
-//! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
+//! The advisory lock: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
 //! FUSE), so those that wait, and all on such file systems, run in a thread of their own: whoever asked stops waiting at
-//! the deadline, and the thread ends with the process.
+//! the deadline, and the thread ends with the process. On such file systems the thread has another process make the
+//! call: what a FUSE server has taken and does not answer holds a process against SIGKILL, and its parent, who would wait
+//! for its end.
 
 use crate::error::{Failure, describe};
 use crate::session::Patience;
 use crate::store::open::give_to_owner_of;
-use crate::system;
-use fs4::{FileExt, TryLockError};
+use crate::system::{self, lock_call};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -94,13 +95,12 @@ impl Locker {
                 self.waiting = Some(patience);
                 return Locked::Unanswered;
             }
-            // Where no thread is to be had, nobody waits; and who waited for a release takes nothing.
-            None | Some(Err(RecvTimeoutError::Disconnected)) => {
-                let take = |guard| if patience == Patience::Release { Guard::none() } else { guard };
-                call(&self.path, Patience::Try).map(|guard| guard.map(take))
-            }
+            // Where no thread is to be had, nobody waits.
+            None | Some(Err(RecvTimeoutError::Disconnected)) => call(&self.path, Patience::Try),
         };
         match answer {
+            // Who waited for a release takes nothing.
+            Ok(Some(_)) if patience == Patience::Release => Locked::Granted(Guard::none()),
             Ok(Some(guard)) => Locked::Granted(guard),
             Ok(None) => Locked::Busy,
             Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),
@@ -128,27 +128,9 @@ fn call(path: &Path, patience: Patience) -> Answer {
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
-    match patience {
-        Patience::Try => {
-            let tried = retry(|| match FileExt::try_lock(&file) {
-                Err(TryLockError::WouldBlock) => Ok(false),
-                tried => Ok(tried.map(|()| true)?),
-            });
-            Ok(tried?.then(|| Guard { file: Some(file) }))
-        }
-        // All who wait for a release hold the lock shared for a moment, together.
-        Patience::Release => retry(|| FileExt::lock_shared(&file)).map(|()| Some(Guard::none())),
-        Patience::Queue => retry(|| FileExt::lock(&file)).map(|()| Some(Guard { file: Some(file) })),
-    }
-}
-
-/// A lock call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => return result,
-        }
+    match lock_call::make(&file, path, patience) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        locked => locked.map(|()| Some(Guard { file: Some(file) })),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Faults that a kernel makes by itself: no inodes, no descriptors, no threads, no locks. What a full disk, a read-only
-//! one and a file size limit do is in `store.rs`.
+//! Faults that a kernel makes by itself: no inodes, no descriptors, no threads. What a full disk, a read-only one and a
+//! file size limit do is in `store.rs`, and what file systems without locks do in `file_systems.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,11 +10,8 @@
 
 mod support;
 
-use rustix::io::Errno;
-use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::os::unix::fs::chown;
 use std::process::Command;
 use support::*;
 
@@ -125,84 +122,4 @@ fn a_limit_on_processes_costs_no_grant() {
     assert_eq!(ran, Ran::printed(&home.tokens().access_token));
     assert_eq!(server.counts().token_requests, 1);
     assert!(server.is_alive(&home.tokens().refresh_token));
-}
-
-/// How many processes meet on a file system without locks.
-const CROWD: usize = 20;
-
-/// Shows the home's store through a FUSE server that answers every lock call with this; 0 is a lie.
-fn show(home: &Home, errno: i32, mount_point: &Path) -> Process {
-    let program = std::env::var_os("ONEGRANT_NO_LOCKS").expect("the path of the FUSE server");
-    fs::create_dir(mount_point).unwrap();
-    let mut command = Command::new(&program);
-    command.arg(errno.to_string()).arg(&home.state).arg(mount_point).arg("-f");
-    let file_system = Process::start(&mut command);
-    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    wait_for("the mount", || device(mount_point) != device(&home.root));
-    file_system
-}
-
-fn hide(file_system: Process, mount_point: &Path) {
-    assert_eq!(run(Command::new("umount").arg(mount_point)).code, 0);
-    assert_eq!(file_system.finish().code, 0);
-}
-
-/// What `doctor` finds out about the lock there.
-fn lock_check(command: &mut Command) -> (Value, i32) {
-    let ran = run(command);
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let checks = told["checks"].as_array().unwrap();
-    (checks.iter().find(|check| check["name"] == "lock").unwrap().clone(), ran.code)
-}
-
-/// Both of the two processes get the lock: as on some network file systems, but told here.
-#[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_file_system_whose_locks_lie_is_told_by_doctor() {
-    let server = server(|_| {});
-    let (home, _) = Home::with_grant(&server, LIFETIME);
-    let mount_point = home.root.join("mounted");
-    let file_system = show(&home, 0, &mount_point);
-    let mut command = home.command(&["doctor", "--json"]);
-    command.env("ONEGRANT_HOME", &mount_point);
-    let (check, code) = lock_check(&mut command);
-    assert_eq!((&check["verdict"], code), (&"fail".into(), 5), "{check}");
-    assert_eq!(check["what"], "two processes hold the lock at once: locks mean nothing on this fuse");
-    assert!(check["hint"].as_str().unwrap().starts_with("export ONEGRANT_LOCK=claim"), "{check}");
-    let (check, code) = lock_check(command.env("ONEGRANT_LOCK", "claim"));
-    assert_eq!((&check["verdict"], code), (&"ok".into(), 0), "the hint mends it: {check}");
-    hide(file_system, &mount_point);
-}
-
-/// The file system also knows no hard links, no fallocate and no sync of a directory.
-#[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_file_system_without_locks_is_no_less_than_claimed() {
-    for errno in [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS] {
-        let server = server(|_| {});
-        let (home, _) = Home::with_grant(&server, EXPIRED);
-        let mount_point = home.root.join("mounted");
-        let file_system = show(&home, errno.raw_os_error(), &mount_point);
-
-        let onegrant = |arguments: &[&str]| {
-            let mut command = home.command(arguments);
-            command.env("ONEGRANT_HOME", &mount_point);
-            command
-        };
-        let status = run(&mut onegrant(&["status", "--json"]));
-        let status: Value = serde_json::from_str(&status.stdout).unwrap();
-        assert_eq!(status["level"], "claimed", "{errno}: {status}");
-        let (check, _) = lock_check(&mut onegrant(&["doctor", "--json"]));
-        assert_eq!(check["verdict"], "warn", "{errno}: {check}");
-        assert!(check["what"].as_str().unwrap().starts_with("claimed: fuse refuses locks ("), "{check}");
-        let ran = run_together((0..CROWD).map(|_| onegrant(&["token"])).collect());
-        assert_all(&ran, &Ran::printed(&home.tokens().access_token));
-        assert_eq!((server.counts().token_requests, server.counts().rotations), (1, 1), "{errno}");
-        assert!(server.is_alive(&home.tokens().refresh_token), "{errno}");
-        assert_eq!(run(&mut onegrant(&["logout"])).code, 0, "{errno}");
-        assert!(!home.document_path().exists(), "{errno}");
-
-        hide(file_system, &mount_point);
-        println!("{errno}: {CROWD} processes, one refresh");
-    }
 }

@@ -92,7 +92,7 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         heard: None,
         seen: None,
         record: Vec::new(),
-        other: String::new(),
+        other: None,
     };
     loop {
         if let Step::Finish(result) = step {
@@ -120,7 +120,7 @@ struct Run<'a> {
     /// The bytes of the own record as they were written last.
     record: Vec<u8>,
     /// Who else is at it, for people.
-    other: String,
+    other: Option<String>,
 }
 
 impl Run<'_> {
@@ -226,19 +226,27 @@ impl Run<'_> {
     fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
         let records = self.seams.store.records(refresh_token_sha256)?;
         let attempts: Vec<_> = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
-        self.other = spender(&attempts, self.seams.clock.now().wall);
+        let known = std::mem::replace(&mut self.other, spender(&attempts, self.seams.clock));
+        // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
+        if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
+            let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
+            self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
+        }
         Ok(View { attempts, stored: self.read()? })
     }
 
     fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
+        let other = self.other.as_deref().unwrap_or("another process");
         match patience {
             Patience::Try => {}
-            Patience::Release => self.tell(1, &format!("{} is refreshing: waiting for it", self.other)),
+            Patience::Release => self.tell(1, &format!("{other} is refreshing: waiting for it")),
             Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
         }
         match self.wait_for_lock(patience, at_most) {
             Locked::Granted(guard) => {
-                self.guard = Some(guard);
+                // Who waited for a release holds nothing.
+                self.guard = (patience != Patience::Release).then_some(guard);
+                self.other = None;
                 Locking::Granted
             }
             Locked::Busy => Locking::Busy,
@@ -260,14 +268,14 @@ impl Run<'_> {
         loop {
             let left = until.saturating_sub(clock.now().elapsed);
             let locked = store.lock(patience, left.min(glance));
-            if !matches!(locked, Locked::Unanswered) || left <= glance || patience == Patience::Try {
+            if !matches!(locked, Locked::Unanswered) || left <= glance {
                 return locked;
             }
             let revision = store.read().map(|snapshot| snapshot.map(|snapshot| snapshot.revision));
             let has_changed = revision.is_ok_and(|revision| revision != self.seen);
             match patience {
                 Patience::Release if has_changed => return Locked::Granted(Guard::none()),
-                Patience::Queue if has_changed => return Locked::Busy,
+                _ if has_changed => return Locked::Busy,
                 _ => glance = (glance * 2).min(LAST_GLANCE),
             }
         }

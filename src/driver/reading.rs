@@ -2,9 +2,9 @@
 
 use super::{Clock, Seams};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{Document, UnixSeconds, Unreadable};
+use crate::grant::{Document, Unreadable};
 use crate::session::Stored;
-use crate::session::attempt::{Attempt, Owner, Presence, Sighting};
+use crate::session::attempt::{Attempt, Presence, Sighting};
 use crate::store::{Record, Snapshot, Store};
 use std::time::Duration;
 
@@ -105,9 +105,10 @@ pub(super) fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
     Sighting { number: record.number, attempt, owner, has_answer }
 }
 
-/// Who is at it, as far as the records tell a person.
-pub(super) fn spender(attempts: &[Sighting], now: UnixSeconds) -> String {
-    let spender = attempts.iter().find(|sighting| sighting.is_live(now)).map(|sighting| &sighting.attempt.by);
-    let shown = |by: &Owner| format!("process {} on {}", by.pid, printable(&by.host));
-    spender.map_or_else(|| "another process".to_owned(), shown)
+/// Who else is at it, for people.
+pub(super) fn spender(attempts: &[Sighting], clock: &dyn Clock) -> Option<String> {
+    let (now, this) = (clock.now().wall, clock.this_process());
+    let is_other = |sighting: &&Sighting| sighting.is_live(now) && sighting.attempt.by != *this;
+    let by = &attempts.iter().find(is_other)?.attempt.by;
+    Some(format!("process {} on {}", by.pid, printable(&by.host)))
 }

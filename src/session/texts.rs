@@ -102,13 +102,17 @@ pub(super) fn too_many_generations() -> Failure {
     .hint("date   # compare this machine's clock with the server's")
 }
 
+/// A lock call that should not wait did.
+pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
+
 /// The deadline passed while waiting for `whom`.
 pub(super) fn deadline(waited: Duration, whom: &str) -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        format!("cannot refresh: {whom} after {} s; the session is kept", waited.as_secs_f32().ceil()),
-    )
-    .hint("try again, or wait longer: --timeout SECONDS")
+    let message =
+        format!("cannot refresh: {whom} after {} s; the session is kept", waited.as_secs_f32().ceil());
+    Failure::new(Kind::Temporary, message).hint(match whom {
+        NO_ANSWER => "export ONEGRANT_LOCK=claim   # for everybody who shares this store",
+        _ => "try again, or wait longer: --timeout SECONDS",
+    })
 }
 
 pub(super) fn less_than_asked() -> Failure {

@@ -2,6 +2,7 @@
 
 pub mod command;
 mod given;
+pub mod lock_call;
 mod network;
 mod place;
 pub mod secret;

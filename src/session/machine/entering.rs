@@ -44,13 +44,15 @@ impl Machine {
         let left = self.left(now);
         // A lock call that hangs must not cost those their deadline who could do without it.
         let at_most = if self.need_not_wait(now) { left.min(LAST_WAIT) } else { left };
-        self.phase = if patience == Patience::Release { Phase::Waiting } else { Phase::Locking };
+        self.phase = Phase::Locking(patience);
         Step::Lock(patience, at_most)
     }
 
-    pub(super) fn locking(&mut self, locking: Locking, now: Now) -> Step {
+    pub(super) fn locking(&mut self, patience: Patience, locking: Locking, now: Now) -> Step {
         match locking {
+            Locking::Granted if patience == Patience::Release => self.look(Phase::Woken),
             Locking::Granted => self.look(Phase::Deciding),
+            Locking::Busy if patience == Patience::Release => self.rest(LOCK_HELD, Phase::Knocking, now),
             Locking::Busy | Locking::Unanswered if self.need_not_wait(now) => {
                 self.hand_out_rather_than_wait(now)
             }
@@ -61,16 +63,10 @@ impl Machine {
             }
             // The token ended while this short call was made for its sake.
             Locking::Unanswered if !self.left(now).is_zero() => self.lock(Patience::Release, now),
+            // A lock that is held is no reason not to answer those who do not wait for it.
+            Locking::Unanswered if patience == Patience::Try => self.give_up(texts::NO_ANSWER),
             Locking::Unanswered => self.give_up(LOCK_HELD),
             Locking::Failed(failure) => self.fail(failure, now),
-        }
-    }
-
-    pub(super) fn released(&mut self, locking: Locking, now: Now) -> Step {
-        match locking {
-            Locking::Granted => self.look(Phase::Woken),
-            Locking::Busy => self.rest(LOCK_HELD, Phase::Knocking, now),
-            other => self.locking(other, now),
         }
     }
 

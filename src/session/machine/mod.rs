@@ -43,9 +43,8 @@ enum Phase {
     Reading,
     /// The look before the lock: which failures were there before us.
     Arriving,
-    Locking,
-    /// Waiting for the holder to leave.
-    Waiting,
+    /// The lock was asked for, or the holder's leaving.
+    Locking(Patience),
     /// The lock is busy and cannot be waited for: ask again after a pause.
     Knocking,
     Woken,
@@ -153,8 +152,7 @@ impl Machine {
             (Phase::Reading, Event::Read(Ok(stored))) => self.first_read(stored, now),
             (Phase::Reading, Event::Read(Err(failure))) => self.fail(failure, now),
             (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
-            (Phase::Locking, Event::Locking(locking)) => self.locking(locking, now),
-            (Phase::Waiting, Event::Locking(locking)) => self.released(locking, now),
+            (Phase::Locking(patience), Event::Locking(locking)) => self.locking(patience, locking, now),
             (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => self.decide(view, now),
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
