@@ -107,8 +107,8 @@ pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
 
 /// The deadline passed while waiting for `whom`.
 pub(super) fn deadline(waited: Duration, whom: &str) -> Failure {
-    let message =
-        format!("cannot refresh: {whom} after {} s; the session is kept", waited.as_secs_f32().ceil());
+    let waited = waited.as_secs_f32().ceil();
+    let message = format!("cannot refresh: {whom} after {waited} s; the session is kept");
     Failure::new(Kind::Temporary, message).hint(match whom {
         NO_ANSWER => "export ONEGRANT_LOCK=claim   # for everybody who shares this store",
         _ => "try again, or wait longer: --timeout SECONDS",

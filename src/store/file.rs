@@ -22,7 +22,7 @@ use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, rev
 use crate::error::{Failure, Kind, printable};
 use crate::lock::{Locked, Locker};
 use crate::session::{Patience, Revision};
-use crate::system;
+use crate::system::shared;
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
 use std::io;
@@ -35,11 +35,6 @@ const MAX_NUMBERS_TRIED: u64 = 4096;
 
 /// The age at which a file on its way is held to be abandoned. It lives for milliseconds.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
-
-/// How often a document is looked for that is not there. NFS and libfuse move a file away before they put another one in
-/// its place, if somebody has it open: until then there is none.
-const ABSENT_READS: u32 = 5;
-const ABSENT_DELAY: Duration = Duration::from_millis(20);
 
 /// Where a document of this store is.
 #[derive(Debug)]
@@ -72,21 +67,6 @@ impl FileStore {
         }
         let place = Place::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
         Ok(self.place.get_or_init(|| place))
-    }
-
-    /// What is not there is looked for again where a file system may have moved it away for a moment.
-    fn read_document(&self) -> io::Result<(Vec<u8>, fs::Metadata)> {
-        let is_shared = |place: &Place| !system::answers_lock_calls_at_once(&place.document);
-        let read = || open::read(&self.document, Links::Follow);
-        for _ in 0..ABSENT_READS {
-            match read() {
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && self.place().is_ok_and(is_shared) => {}
-                read => return read,
-            }
-            std::thread::sleep(ABSENT_DELAY);
-        }
-        read()
     }
 
     /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
@@ -208,7 +188,12 @@ fn is_old(path: &Path) -> bool {
 
 impl Store for FileStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        let (bytes, metadata) = match self.read_document() {
+        // From the second read on the answer counts, and must be no older than the question.
+        if let Some(place) = self.place.get() {
+            shared::forget(&place.document);
+        }
+        let find = || self.place().ok().map(|place| place.document.as_path());
+        let (bytes, metadata) = match shared::read(find, || open::read(&self.document, Links::Follow)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| failure("read", &self.document, &error))?,
         };

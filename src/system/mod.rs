@@ -6,6 +6,7 @@ pub mod lock_call;
 mod network;
 mod place;
 pub mod secret;
+pub mod shared;
 mod watch;
 
 pub use given::{SignalsAsGiven, ignore_broken_pipes};
