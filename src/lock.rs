@@ -1,4 +1,4 @@
-//! The advisory lock: a guard, and calls that end by a deadline.
+//! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
 //! FUSE), so those that wait, and all on such file systems, run in a thread of their own: whoever asked stops waiting at
@@ -10,6 +10,7 @@ use crate::error::{Failure, describe};
 use crate::session::Patience;
 use crate::store::open::give_to_owner_of;
 use crate::system::{self, lock_call};
+use fs4::FileExt;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -128,9 +129,30 @@ fn call(path: &Path, patience: Patience) -> Answer {
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
-    match lock_call::make(&file, path, patience) {
+    let made = match system::answers_lock_calls_at_once(path) {
+        true => make(&file, patience),
+        false => lock_call::have_made(&file, patience),
+    };
+    match made {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        locked => locked.map(|()| Some(Guard { file: Some(file) })),
+        made => made.map(|()| Some(Guard { file: Some(file) })),
+    }
+}
+
+/// The lock call itself; [`io::ErrorKind::WouldBlock`] where somebody else holds the lock. One that a signal interrupts is
+/// made again; signals are rare, so the number of rounds is too.
+pub(crate) fn make(file: &File, patience: Patience) -> io::Result<()> {
+    loop {
+        let made = match patience {
+            Patience::Try => FileExt::try_lock(file).map_err(io::Error::from),
+            // All who wait for a release hold the lock shared for a moment, together.
+            Patience::Release => FileExt::lock_shared(file),
+            Patience::Queue => FileExt::lock(file),
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            made => return made,
+        }
     }
 }
 

@@ -37,14 +37,22 @@ const CORE: [&str; 6] = [
 const CORE_LINES: usize = 1500;
 
 /// The core with the types, texts, names and system calls that it stands on, and the worker.
-const ALL_AROUND: [&str; 6] =
-    ["src/session", "src/driver", "src/store", "src/lock.rs", "src/worker.rs", "src/commands/exchange.rs"];
+const ALL_AROUND: [&str; 8] = [
+    "src/session",
+    "src/driver",
+    "src/store",
+    "src/lock.rs",
+    "src/system/lock_call.rs",
+    "src/system/shared.rs",
+    "src/worker.rs",
+    "src/commands/exchange.rs",
+];
 
 /// Not counted there: who keeps a grant in files trusts the file store without these, and none of them is run for him.
 const OTHER_STORES: [&str; 2] = ["src/store/helper.rs", "src/store/cell"];
 
 /// The most lines of code in all of that.
-const ALL_LINES: usize = 2800;
+const ALL_LINES: usize = 2880;
 
 /// The longest file, in lines of any kind, that can be read in one sitting.
 const FILE_LINES: usize = 600;

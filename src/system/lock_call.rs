@@ -1,50 +1,32 @@
-//! The lock call itself, and the only user of fs4: made here, or by another process.
+//! A lock call that another process makes.
 //!
 //! What a FUSE server has taken and does not answer holds the process that called against SIGKILL, and with it its
 //! parent, who waits for its end. So on a file system that may not answer this program runs itself once more to make the
 //! call, and goes on without it when its time is over.
 
-use super::answers_lock_calls_at_once;
+use crate::lock::make;
 use crate::session::Patience;
 use crate::worker::THIS_PROGRAM;
-use fs4::FileExt;
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The first argument of a process that makes a lock call on its stdin; the second is the patience. It is for this
 /// program's own use.
 pub const ARGUMENT: &str = "--lock-for-caller";
 
-/// Locks the file that was opened at `path`; [`io::ErrorKind::WouldBlock`] where somebody else holds the lock.
-pub fn make(file: &File, path: &Path, patience: Patience) -> io::Result<()> {
-    match answers_lock_calls_at_once(path) {
-        true => call(file, patience),
-        false => have_made(file, patience),
-    }
-}
-
-fn call(file: &File, patience: Patience) -> io::Result<()> {
-    retry(|| match patience {
-        Patience::Try => Ok(FileExt::try_lock(file)?),
-        // All who wait for a release hold the lock shared for a moment, together.
-        Patience::Release => FileExt::lock_shared(file),
-        Patience::Queue => FileExt::lock(file),
-    })
-}
-
-/// Has another process make the call: a lock belongs to the open file, which both have.
-fn have_made(file: &File, patience: Patience) -> io::Result<()> {
+/// Has another process make the call: a lock belongs to the open file, which both have. Where no process can be started,
+/// this one makes it.
+pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").args([ARGUMENT, &format!("{patience:?}")]).env_clear();
     let started = command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut process) = started else {
-        return call(file, patience);
+        return make(file, patience);
     };
     match process.wait()?.code() {
         Some(0) => Ok(()),
@@ -60,19 +42,9 @@ pub fn make_for_caller(patience: &str) -> u8 {
     let patience = all.into_iter().find(|known| format!("{known:?}") == patience);
     let made = set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from).and_then(|()| {
         let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        call(&file, patience.ok_or(io::ErrorKind::InvalidInput)?)
+        make(&file, patience.ok_or(io::ErrorKind::InvalidInput)?)
     });
     made.map_or_else(|error| error_number(&error), |()| 0)
-}
-
-/// A lock call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => return result,
-        }
-    }
 }
 
 fn error_number(error: &io::Error) -> u8 {
