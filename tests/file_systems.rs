@@ -26,6 +26,9 @@ const SIDE: usize = 25;
 /// What a lock call gets that is granted to everybody.
 const LIE: &str = "0";
 
+/// The same, and the kernel remembers which file a name led to.
+const REMEMBERS: &str = "remembers";
+
 /// What a process is given that meets a lock call without an answer, and by when it has to have ended on a machine that
 /// is busy.
 const TIMEOUT: &str = "3";
@@ -38,13 +41,16 @@ struct Mount {
 }
 
 impl Mount {
-    /// What `answer` is stands in the server's source.
+    /// What `answer` is stands in the server's source; [`REMEMBERS`] is the other server.
     fn show(home: &Home, answer: &str, name: &str) -> Self {
-        let program = std::env::var_os("ONEGRANT_NO_LOCKS").expect("the path of the FUSE server");
         let point = home.root.join(name);
         fs::create_dir(&point).unwrap();
-        let mut command = Command::new(&program);
-        command.arg(answer).arg(&home.state).arg(&point).args(["-f", "-o", "max_threads=100"]);
+        let (variable, before, behind): (_, &[&str], &[&str]) = match answer {
+            REMEMBERS => ("ONEGRANT_INODES", &[], &[]),
+            _ => ("ONEGRANT_NO_LOCKS", &[answer], &["-f", "-o", "max_threads=100"]),
+        };
+        let mut command = Command::new(std::env::var_os(variable).expect("the path of a FUSE server"));
+        command.args(before).arg(&home.state).arg(&point).args(behind);
         let mount = Self { file_system: Some(Process::start(&mut command)), point };
         let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
         wait_for("the mount", || device(&mount.point) != device(&home.root));
@@ -113,6 +119,25 @@ fn two_machines_whose_locks_lie_send_one_refresh() {
                 assert_one_refresh_for_two_machines(answer, lock, delay);
             }
         }
+    }
+}
+
+/// Whoever has read the document here has the file of that time, until the name is looked up anew.
+#[test]
+#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+fn a_name_that_is_remembered_costs_no_second_refresh() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let [here, there] = Mount::show_twice(&home, REMEMBERS);
+        let document = here.point.join("default.json");
+        let old = fs::read(&document).unwrap();
+        assert_eq!(run(&mut there.command(&home, lock, &["token"])).code, 0);
+        assert_eq!(fs::read(&document).unwrap(), old, "it is remembered");
+        let ran = run_together((0..SIDE).map(|_| here.command(&home, lock, &["token"])).collect());
+        assert_all(&ran, &Ran::printed(&home.tokens().access_token));
+        assert_one_refresh(&server, &home, lock);
+        [here, there].into_iter().for_each(Mount::hide);
     }
 }
 
