@@ -147,13 +147,13 @@ kill_member 2
 code=0
 wait "$pid" || code=$?
 check 'the spender ends with' 0 "$code"
-check 'his answer is on his machine' 600 "$(stat -c %a "$work/hosts/spender/"~answer.* 2>/dev/null)"
+check 'his answer is on his machine' 600 "$(stat -c %a "$work/hosts/spender/~etcd/"~answer.* 2>/dev/null)"
 restart 1 2
 ends_with 'the next one there' 0 on spender "$ONEGRANT" token
 check 'he prints the same token' "$(cat "$work/spender")" "$(cat "$work/stdout")"
 check 'it is stored' "$(cat "$work/spender")" "$(stored access_token)"
 check_asked 'spender and next' 1
-check 'nothing is left on the machine' none "$(ls "$work/hosts/spender/"~answer.* 2>/dev/null || echo none)"
+check 'nothing is left on the machine' none "$(ls "$work/hosts/spender/~etcd/"~answer.* 2>/dev/null || echo none)"
 
 step 'the holder is stopped until its claim is over, and goes on'
 authorization_server patient --delay 2500 --replay grace --grace 60

@@ -87,6 +87,8 @@ pub struct Message<'a> {
     pub authorization: Option<&'a Secret>,
     /// The type of the body, and the body.
     pub body: Option<(&'static str, &'a [u8])>,
+    /// The most that the answer may have, in bytes.
+    pub limit: u64,
     /// How many lines of the answer are waited for, where its end is not: of a watch, which has none.
     pub lines: Option<usize>,
 }
@@ -159,7 +161,8 @@ impl Client {
             Method::Post => ("POST", Some(body)),
         };
         let authorization = request.authorization.as_ref();
-        self.exchange(&Message { method, url: &request.url, authorization, body, lines: None }, timeout)
+        let (url, limit) = (request.url.as_str(), BODY_LIMIT);
+        self.exchange(&Message { method, url, authorization, body, limit, lines: None }, timeout)
     }
 
     /// The same, for any protocol.
@@ -230,7 +233,7 @@ impl Exchange<'_> {
                 .all(|name| response.headers().get(*name).is_none()),
             body: Vec::new(),
         };
-        let body = response.body_mut().with_config().limit(BODY_LIMIT);
+        let body = response.body_mut().with_config().limit(message.limit);
         let read = match message.lines {
             None => body.read_to_vec(),
             Some(lines) => read_lines(BufReader::new(body.reader()), lines).map_err(Error::from),
@@ -287,8 +290,8 @@ impl Exchange<'_> {
             Error::Timeout(_) => {
                 format!("no whole answer from {target} within {:.1} s", self.timeout.as_secs_f32())
             }
-            Error::BodyExceedsLimit(_) => {
-                format!("the answer from {target} is longer than {BODY_LIMIT} bytes")
+            Error::BodyExceedsLimit(limit) => {
+                format!("the answer from {target} is longer than {limit} bytes")
             }
             Error::LargeResponseHeader(..) => {
                 format!("the head of the answer from {target} is longer than {HEAD_LIMIT} bytes")

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! caller                                     worker: stdin is the lock's file, stdout the socket
-//!   Request  ── one line of JSON ──────────▶ leaves the process group, sets its alarm, runs the machine
+//!   Request  ── one line of JSON ──────────▶ leaves the process group, limits its time, runs the machine
 //!   prints   ◀── Told, a line each ────────── what happens
 //!   finishes ◀── Token, Stored, Failed ────── the result; the socket closes
 //! ```

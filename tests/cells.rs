@@ -44,6 +44,9 @@ struct World {
     value: Option<(Vec<u8>, u64)>,
     last: u64,
     reads: u32,
+    failing_reads: u32,
+    /// By how many seconds the machine's clock is ahead that asks.
+    ahead: i64,
     /// What the next wait is told, as by a change.
     told: Option<(Vec<u8>, u64)>,
     faults: VecDeque<Fault>,
@@ -73,7 +76,8 @@ fn cut_off() -> Failure {
 impl Cell for Memory {
     fn read(&self, _: Duration) -> Result<Value, Failure> {
         let mut world = self.0.borrow_mut();
-        if world.swaps_left == Some(0) {
+        if world.swaps_left == Some(0) || world.failing_reads > 0 {
+            world.failing_reads = world.failing_reads.saturating_sub(1);
             return Err(cut_off());
         }
         world.reads += 1;
@@ -100,12 +104,12 @@ impl Cell for Memory {
             },
             Fault::Made => {
                 world.swap(expected, bytes);
-                Swap::Unknown
+                Swap::Unknown("nobody answered".to_owned())
             }
-            Fault::NotMade => Swap::Unknown,
+            Fault::NotMade => Swap::Unknown("nobody answered".to_owned()),
             Fault::Late => {
                 world.late = Some((expected, bytes.map(<[u8]>::to_vec)));
-                Swap::Unknown
+                Swap::Unknown("nobody answered".to_owned())
             }
             Fault::Overtaken => {
                 world.last += 1;
@@ -122,6 +126,10 @@ impl Cell for Memory {
     fn wait(&self, _: Duration) -> Option<Value> {
         let told = self.0.borrow_mut().told.take();
         told.map(|(bytes, version)| Some((bytes, Version(version.to_string()))))
+    }
+
+    fn ahead(&self) -> i64 {
+        self.0.borrow().ahead
     }
 
     fn location(&self) -> String {
@@ -191,15 +199,18 @@ fn claim(store: &CellStore, number: u64, who: &str) -> Option<u64> {
 }
 
 fn claim_for(store: &CellStore, key: &str, number: u64, who: &str, expected: &Revision) -> Option<u64> {
-    let record = NewRecord {
+    store.create_record(&record(key, number, who, expected)).unwrap()
+}
+
+fn record<'a>(key: &'a str, number: u64, who: &'a str, expected: &'a Revision) -> NewRecord<'a> {
+    NewRecord {
         name: RecordName { key, number },
         bytes: who.as_bytes(),
         reserve: 0,
         exclusive: true,
         expected,
         outdated: &[],
-    };
-    store.create_record(&record).unwrap()
+    }
 }
 
 fn records(store: &CellStore) -> Vec<(u64, String)> {
@@ -421,4 +432,83 @@ proptest! {
         first.remove(b"").unwrap();
         prop_assert_eq!(shared.value(), None);
     }
+}
+
+/// A login may take a person longer than the deadline, and its grant is nowhere else.
+#[test]
+fn a_login_that_nobody_answered_is_read_back_although_the_deadline_is_over() {
+    for fault in [Fault::Made, Fault::NotMade, Fault::Late] {
+        let mut shared = Shared::holding(OLD);
+        let place = shared.machine();
+        let seen = revision(&place);
+        let late = CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::ZERO);
+        shared.faults(&[fault]);
+        assert_eq!(late.replace(&seen, NEW, None), Written::Done, "{fault:?}");
+        assert_eq!(shared.value().unwrap().as_bytes(), NEW, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_was_written_and_never_answered_is_unknown_and_no_failure() {
+    let mut shared = Shared::holding(OLD);
+    let store = shared.machine();
+    let seen = revision(&store);
+    shared.faults(&[Fault::Made]);
+    shared.cut_off_after(Some(1));
+    assert_eq!(store.replace(&seen, NEW, None), Written::Unknown);
+}
+
+#[test]
+fn a_claim_that_nobody_answered_is_withdrawn_where_it_is_given_up() {
+    let mut shared = Shared::holding(OLD);
+    let (store, other) = (shared.machine(), shared.machine());
+    let seen = revision(&store);
+    shared.faults(&[Fault::Made]);
+    shared.memory.0.borrow_mut().failing_reads = 1;
+    assert!(store.create_record(&record(KEY, 1, "mine", &seen)).is_err());
+    assert_eq!(records(&other), [], "nobody waits for it");
+}
+
+/// Where refresh tokens do not rotate, an attempt has the name of one before it.
+#[test]
+fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
+    let mut shared = Shared::holding(OLD);
+    let store = shared.machine();
+    let seen = revision(&store);
+    assert_eq!(claim(&store, 1, "first"), Some(1));
+    shared.cut_off_after(Some(0));
+    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), Written::Failed { kept: Some(_), .. }));
+    shared.cut_off_after(None);
+    store.remove_record(name(1), b"first").unwrap();
+    assert_eq!(claim(&store, 1, "second"), Some(1));
+    assert_eq!(store.records(KEY).unwrap()[0].answer, b"");
+}
+
+/// Of two machines one has a clock that is a minute ahead. The store's own tells what a claim's times mean on the other.
+#[test]
+fn the_times_of_a_claim_are_told_by_the_clock_of_whoever_reads_it() {
+    let mut shared = Shared::holding(OLD);
+    let (writer, reader) = (shared.machine(), shared.machine());
+    let ahead = |seconds| shared.memory.0.borrow_mut().ahead = seconds;
+    ahead(60);
+    assert_eq!(claim(&writer, 1, r#"{"id":"a","at":1060,"until":1100}"#), Some(1));
+    assert_eq!(records(&writer), [(1, r#"{"id":"a","at":1060,"until":1100}"#.to_owned())]);
+    for (seconds, told) in [
+        (0, r#"{"at":1000,"id":"a","until":1040}"#),
+        (-30, r#"{"at":970,"id":"a","until":1010}"#),
+        // What a clock of whole seconds and a slow answer make of nothing.
+        (58, r#"{"id":"a","at":1060,"until":1100}"#),
+    ] {
+        ahead(seconds);
+        reader.pause(Duration::ZERO);
+        assert_eq!(records(&reader), [(1, told.to_owned())], "{seconds}");
+    }
+}
+
+#[test]
+fn a_value_that_is_left_empty_by_a_kill_is_no_profile_for_ever() {
+    let mut shared = Shared::holding(OLD);
+    shared.memory.0.borrow_mut().value = Some((br#"{"attempts":[]}"#.to_vec(), 1));
+    shared.machine().check_writable().unwrap();
+    assert_eq!(shared.value(), None);
 }

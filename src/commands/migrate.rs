@@ -116,23 +116,32 @@ fn arrive(context: &Context, target: &Context, moving: &Moving) -> anyhow::Resul
         moved: Some(moving.id.clone()),
         ..marked
     };
-    let written = write(target, moving, &document);
-    match written {
-        Ok(()) => Ok(document),
-        Err(failure) => {
-            let is_nowhere = matches!(target.document(), Ok(None));
-            let is_back = is_nowhere && put_back(context, moving).is_ok();
-            let place = if is_back { "the grant is where it was" } else { "the grant is on its way" };
-            let failure = match is_back {
-                true => failure,
-                false => Failure { hint: Some(command(&moving.to)), ..failure },
-            };
-            Err(failure).context(format!("cannot move the grant, {place}"))
+    let (failure, is_certain) = match write(target, moving, &document) {
+        Ok(Arrival::Certain) => return Ok(document),
+        Ok(Arrival::Unknown) => {
+            let message = format!("{} did not say whether it has it", target.store.location());
+            (Failure::new(Kind::Temporary, message), false)
         }
-    }
+        Err(failure) => (failure, true),
+    };
+    let is_nowhere = is_certain && matches!(target.document(), Ok(None));
+    let is_back = is_nowhere && put_back(context, moving).is_ok();
+    let place = if is_back { "the grant is where it was" } else { "the grant is on its way" };
+    let failure = match is_back {
+        true => failure,
+        false => Failure { hint: Some(command(&moving.to)), ..failure },
+    };
+    Err(failure).context(format!("cannot move the grant, {place}"))
 }
 
-fn write(target: &Context, moving: &Moving, document: &Document) -> Result<(), Failure> {
+/// What is known of a document that was written.
+enum Arrival {
+    Certain,
+    /// It may come yet, and the grant must not be in two stores.
+    Unknown,
+}
+
+fn write(target: &Context, moving: &Moving, document: &Document) -> Result<Arrival, Failure> {
     let guard = driver::enter(&target.seams(), target.globals.lock, target.globals.timeout)?;
     let there = |target: &Context| match target.document()? {
         Some(there) if there.moved.as_ref() == Some(&moving.id) => Ok(true),
@@ -144,20 +153,26 @@ fn write(target: &Context, moving: &Moving, document: &Document) -> Result<(), F
         None => Ok(false),
     };
     if there(target)? {
-        return Ok(());
+        return Ok(Arrival::Certain);
     }
-    if let Written::Failed { failure, .. } = target.store.replace(&absent(), &document.to_bytes()?, None) {
+    let written = target.store.replace(&absent(), &document.to_bytes()?, None);
+    if let Written::Failed { failure, .. } = written {
         return Err(failure);
     }
     let level = target.level_under(guard.as_ref());
-    // Done, lost or unknown: what counts is what can be read.
-    if !there(target)? {
-        let message = format!("{} does not keep what it is given", target.store.location());
-        return Err(Failure::new(Kind::Store, message));
+    // What counts is what can be read.
+    match (there(target), written) {
+        (Ok(true), _) => {}
+        (Ok(false) | Err(_), Written::Unknown) => return Ok(Arrival::Unknown),
+        (Ok(false), _) => {
+            let message = format!("{} does not keep what it is given", target.store.location());
+            return Err(Failure::new(Kind::Store, message));
+        }
+        (Err(failure), _) => return Err(failure),
     }
     drop(guard);
     target.note_done("moved", "brought here from another store", document, Some(level));
-    Ok(())
+    Ok(Arrival::Certain)
 }
 
 /// The session that is moved, or the one that an interrupted refresh has left: then the first one is spent.

@@ -33,9 +33,9 @@ impl Opened {
                 let store = HelperStore::new(program, &beside(&globals.store), profile, globals.timeout);
                 Self::Helper(if is_required { store.refused() } else { store })
             }
-            StoreAddress::Cell(address, home) => {
+            StoreAddress::Cell(address, _) => {
                 let left = globals.timeout.saturating_sub(elapsed);
-                Self::Cell(CellStore::new(address.cell(profile), home.clone(), left))
+                Self::Cell(CellStore::new(address.cell(profile), beside(&globals.store), left))
             }
         }
     }
@@ -118,8 +118,9 @@ pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, F
 /// Where this store's side files are: what is for people, and no other machine.
 pub fn beside(address: &StoreAddress) -> PathBuf {
     match address {
-        StoreAddress::File(directory) | StoreAddress::Cell(_, directory) => directory.clone(),
+        StoreAddress::File(directory) => directory.clone(),
         // A tilde stands in no profile's name.
+        StoreAddress::Cell(address, home) => home.join(format!("~{}", address.kind())),
         StoreAddress::Helper { program, home } => {
             home.join(format!("~helper.{}", StoreAddress::helper_name(program)))
         }

@@ -30,6 +30,8 @@ pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
     };
     match process.wait()?.code() {
         Some(0) => Ok(()),
+        // It did not run: what a shell says, too.
+        Some(126..) => make(file, patience),
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         // Whoever killed it did not mean the lock.
         None => Err(io::ErrorKind::WouldBlock.into()),
@@ -40,10 +42,13 @@ pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
 pub fn make_for_caller(patience: &str) -> u8 {
     let all = [Patience::Try, Patience::Release, Patience::Queue];
     let patience = all.into_iter().find(|known| format!("{known:?}") == patience);
-    let made = set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from).and_then(|()| {
-        let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        make(&file, patience.ok_or(io::ErrorKind::InvalidInput)?)
-    });
+    // It may hang for ever, and must not keep what others wait for.
+    super::close_inherited();
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let made = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|file| make(&File::from(file), patience.ok_or(io::ErrorKind::InvalidInput)?));
     made.map_or_else(|error| error_number(&error), |()| 0)
 }
 

@@ -1,7 +1,7 @@
 //! `--refresh-token-stdin`: a refresh token that was got elsewhere, spent once to prove it, then stored.
 
 use super::super::Context;
-use super::{NOT_STORED, Over, store};
+use super::{NOT_STORED, Over, Unstored, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
@@ -59,7 +59,7 @@ pub fn exchange(
             session.refresh_token = session.refresh_token.or(Some(refresh_token));
             document.session = Some(session);
             // Not revoked where that fails: whoever gave it to us may have nothing else.
-            store(&document, Over::Anything, guard, context).map_err(|failure| Failure {
+            store(&document, Over::Anything, guard, context).map_err(|Unstored { failure, .. }| Failure {
                 message: format!("{NOT_STORED}: {}", failure.message),
                 ..failure
             })?;

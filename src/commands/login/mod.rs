@@ -105,7 +105,14 @@ fn log_in(
     // A grant that is not stored must not live on unknown to everybody.
     let revoke = || context.revoke(&document, context.globals.timeout);
     check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
-    store(&document, over, None, context).inspect_err(|_| revoke()).context(NOT_STORED)?;
+    store(&document, over, None, context)
+        .map_err(|unstored| {
+            if !unstored.may_be_there {
+                revoke();
+            }
+            unstored.failure
+        })
+        .context(NOT_STORED)?;
     drop(signals);
     report(arguments, &document, context)
 }
@@ -157,8 +164,21 @@ enum Over<'a> {
     This(Option<&'a Login>),
 }
 
+/// A grant that was not stored, as far as is known.
+struct Unstored {
+    failure: Failure,
+    /// Nobody said what became of it: it must live on.
+    may_be_there: bool,
+}
+
+impl From<Failure> for Unstored {
+    fn from(failure: Failure) -> Self {
+        Self { failure, may_be_there: false }
+    }
+}
+
 /// Stores the new grant.
-fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Failure> {
+fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Unstored> {
     let bytes = document.to_bytes()?;
     let guard = match guard {
         Some(guard) => Some(guard),
@@ -166,16 +186,16 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
     };
     let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
-    replace(&bytes, over, context).or_else(|failure| match failure.kind {
+    replace(&bytes, over, context).or_else(|unstored| match unstored.failure.kind {
         Kind::Store => replace(&bytes, over, context),
-        _ => Err(failure),
+        _ => Err(unstored),
     })?;
     drop(guard);
     context.note_done("login", "stored", document, Some(level));
     Ok(())
 }
 
-fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {
+fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Unstored> {
     let existing = driver::read_for_login(&*context.store, context)?;
     if let (Existing::Document(stored), Over::This(before)) = (&existing, over)
         && let Some(other) = stored.document.login.as_ref().filter(|other| Some(*other) != before)
@@ -185,25 +205,27 @@ fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Failure> {
             context.globals.profile,
             date(other.at)
         );
-        return Err(
-            Failure::new(Kind::Temporary, message).hint("onegrant status   # shows the one that is kept")
-        );
+        let failure = Failure::new(Kind::Temporary, message);
+        return Err(failure.hint("onegrant status   # shows the one that is kept").into());
     }
     if existing == Existing::Unreadable {
         let aside = context.store.set_aside()?;
         let message = format!("the unreadable document was kept as {aside}");
         output::warning(&Failure::new(Kind::Store, message));
     }
+    let mut may_be_there = false;
     for _ in 0..MAX_STORES {
-        let snapshot = context.store.read()?;
+        let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
         let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
         match context.store.replace(&expected, bytes, None) {
             Written::Done => return Ok(()),
-            Written::Lost(_) | Written::Unknown => continue,
-            Written::Failed { failure, .. } => return Err(failure),
+            Written::Lost(_) => {}
+            Written::Unknown => may_be_there = true,
+            Written::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
         }
     }
-    Err(Failure::new(Kind::Store, "the document keeps changing under the login"))
+    let failure = Failure::new(Kind::Store, "the document keeps changing under the login");
+    Err(Unstored { failure, may_be_there })
 }
 
 fn report(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@
 //! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
 //! process; else its outcome is unknown, and whoever asked reads back.
 
-use super::{Cell, Swap, Value, Version};
+use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Secret;
 use crate::http::{Client, Message, Outcome};
@@ -50,7 +50,7 @@ impl Address {
         let (scheme, rest) = text.split_once("://").ok_or("it is no URL")?;
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
-        if path.is_empty() || path.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if path.is_empty() || rest.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("write etcd://HOST:PORT[,HOST:PORT]/PREFIX".to_owned());
         }
         let endpoints = hosts.split(',').map(|host| {
@@ -78,14 +78,8 @@ pub struct Etcd {
     current: Slot<usize>,
     /// The revision of the whole store at the last read: a watch begins behind it.
     revision: Slot<u64>,
-}
-
-/// What became of a question to the cluster.
-enum Asked {
-    Answer(Json),
-    /// It was sent, and no whole answer came.
-    Unknown,
-    Failed(Failure),
+    /// How many seconds this machine's clock was ahead of that member's.
+    ahead: Slot<i64>,
 }
 
 impl Etcd {
@@ -99,6 +93,7 @@ impl Etcd {
             token: RefCell::default(),
             current: Slot::new(0),
             revision: Slot::new(0),
+            ahead: Slot::new(0),
         }
     }
 
@@ -123,11 +118,11 @@ impl Etcd {
         match self.ask(path, question, Instant::now() + at_most, true) {
             Asked::Answer(answer) => Ok(answer),
             Asked::Failed(failure) => Err(failure),
-            Asked::Unknown => Err(self.silent("no whole answer")),
+            Asked::Unknown(why) => Err(self.silent(&why)),
         }
     }
 
-    fn ask(&self, path: &str, question: &Json, until: Instant, is_repeatable: bool) -> Asked {
+    fn ask(&self, path: &str, question: &Json, until: Instant, is_repeatable: bool) -> Asked<Json> {
         let client = match self.client() {
             Ok(client) => client,
             Err(failure) => return Asked::Failed(failure),
@@ -164,7 +159,7 @@ impl Etcd {
                     was_refused = true;
                     continue;
                 }
-                Ok(Outcome::Answered(reply)) if (400..500).contains(&reply.status) && reply.status != 429 => {
+                Ok(Outcome::Answered(reply)) if is_refusal(&reply) => {
                     return Asked::Failed(self.refusal(path, &reply));
                 }
                 Ok(Outcome::Answered(reply)) => {
@@ -180,7 +175,7 @@ impl Etcd {
             }
             self.turn();
             if !is_repeatable {
-                return Asked::Unknown;
+                return Asked::Unknown(last);
             }
         }
         Asked::Failed(self.silent(&last))
@@ -205,9 +200,14 @@ impl Etcd {
             url: &format!("{endpoint}{path}"),
             authorization: token,
             body: Some(("application/json", body.as_bytes())),
+            limit: ANSWER_LIMIT,
             lines,
         };
-        client.exchange(&message, limit)
+        let outcome = client.exchange(&message, limit);
+        if let Ok(Outcome::Answered(reply)) = &outcome {
+            self.ahead.set(ahead_of(reply).unwrap_or_default());
+        }
+        outcome
     }
 
     fn environment(&self) -> &Environment {
@@ -224,7 +224,11 @@ impl Etcd {
             (Some(certificate), key) => {
                 client.with_certificate(certificate, key.as_ref().unwrap_or(certificate))?
             }
-            (None, _) => client,
+            (None, Some(_)) => {
+                let message = "ONEGRANT_ETCD_KEY is set, and ONEGRANT_ETCD_CERT is not";
+                return Err(Failure::new(Kind::Usage, message).hint("export ONEGRANT_ETCD_CERT=FILE"));
+            }
+            (None, None) => client,
         };
         Ok(self.client.get_or_init(|| client))
     }
@@ -293,7 +297,7 @@ impl Cell for Etcd {
         match self.ask("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
             Asked::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => Swap::Done,
             Asked::Answer(_) => Swap::Lost,
-            Asked::Unknown => Swap::Unknown,
+            Asked::Unknown(why) => Swap::Unknown(why),
             Asked::Failed(failure) => Swap::Failed(failure),
         }
     }
@@ -323,9 +327,15 @@ impl Cell for Etcd {
         None
     }
 
+    fn ahead(&self) -> i64 {
+        self.ahead.get()
+    }
+
     fn location(&self) -> String {
         let host = |endpoint: &String| endpoint.split_once("://").map(|(_, host)| host.to_owned());
-        let hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
+        let mut hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
+        // In whatever order they were given, it is one place.
+        hosts.sort_unstable();
         format!("the key {} of etcd at {}", self.key, hosts.join(", "))
     }
 }
@@ -359,6 +369,14 @@ fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
     match event.get("type") {
         None => Some((revision, Some(value(kv)?))),
         Some(_) => Some((revision, None)),
+    }
+}
+
+/// Whether asking again is of no use: it is not the cluster's load that it complains of, but itself.
+fn is_refusal(reply: &Reply) -> bool {
+    match reply.status {
+        429 => words(reply).contains("database space exceeded"),
+        status => (400..500).contains(&status),
     }
 }
 
@@ -418,6 +436,7 @@ mod tests {
             ("etcd://a.example,,b.example/g",          Err(())),
             ("etcd://user:password@a.example/g",       Err(())),
             ("etcd://a.example/g?x",                   Err(())),
+            ("etcd://127.0.0.1:2379?x/g",              Err(())),
         ];
         for (text, endpoints) in cases {
             let parsed = Address::parse(text).map_err(drop).map(|address| address.endpoints);

@@ -4,7 +4,7 @@
 //! other members alone; never one without, which the server would make unconditionally. The pod's service account is
 //! asked as, and needs `get`, `patch` and `watch` on this one name.
 
-use super::{Cell, Swap, Value, Version};
+use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Secret;
 use crate::http::{Client, Message, Outcome};
@@ -13,7 +13,7 @@ use crate::system::{Environment, Kubernetes};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell as Slot, OnceCell, RefCell};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ pub struct KubernetesSecret {
     member: String,
     place: OnceCell<(Kubernetes, Client)>,
     seen: RefCell<Seen>,
+    /// How many seconds this machine's clock was ahead of the server's.
+    ahead: Slot<i64>,
 }
 
 /// A request: the rest of its URL, and its body.
@@ -83,8 +85,8 @@ struct Question<'a> {
 impl KubernetesSecret {
     /// The member of this profile. Costs nothing.
     pub fn new(address: &Address, profile: &str) -> Self {
-        let (place, seen) = (OnceCell::new(), RefCell::default());
-        Self { address: address.clone(), member: profile.to_owned(), place, seen }
+        let (place, seen, ahead) = (OnceCell::new(), RefCell::default(), Slot::new(0));
+        Self { address: address.clone(), member: profile.to_owned(), place, seen, ahead }
     }
 
     /// The same, where the environment is another one than this process's own.
@@ -101,8 +103,11 @@ impl KubernetesSecret {
     fn look(&self, at_most: Duration) -> Result<(), Failure> {
         let name = format!("/{}", self.address.name);
         let question = Question { method: "GET", rest: &name, body: None, lines: None };
-        let reply = self.ask(&question, Instant::now() + at_most)?;
-        let reply = reply.ok_or_else(|| self.silent("no whole answer"))?;
+        let reply = match self.ask(&question, Instant::now() + at_most) {
+            Asked::Answer(reply) => reply,
+            Asked::Unknown(why) => return Err(self.silent(&why)),
+            Asked::Failed(failure) => return Err(failure),
+        };
         let seen = match reply.status {
             200 => {
                 let mut secret: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -120,29 +125,29 @@ impl KubernetesSecret {
 
     /// Asks until there is an answer that is not the server's own trouble; what has a body is sent once, and then there
     /// may be none.
-    fn ask(&self, question: &Question, until: Instant) -> Result<Option<Reply>, Failure> {
+    fn ask(&self, question: &Question, until: Instant) -> Asked<Reply> {
         let began = Instant::now();
         let mut is_reached = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let last = match self.send(question, TRY.min(left))? {
-                Outcome::Answered(reply) if reply.status < 500 && reply.status != 429 => {
-                    return Ok(Some(reply));
+            let (last, was_sent) = match self.send(question, TRY.min(left)) {
+                Err(failure) => return Asked::Failed(failure),
+                Ok(Outcome::Answered(reply)) if reply.status < 500 && reply.status != 429 => {
+                    return Asked::Answer(reply);
                 }
-                Outcome::Answered(_) | Outcome::Lost(_) if question.body.is_some() => return Ok(None),
-                Outcome::Answered(reply) => {
-                    is_reached = true;
-                    format!("HTTP status {}: {}", reply.status, words(&reply))
+                Ok(Outcome::Answered(reply)) => {
+                    (format!("HTTP status {}: {}", reply.status, words(&reply)), true)
                 }
-                Outcome::Lost(why) => {
-                    is_reached |= !why.starts_with("cannot connect");
-                    why
-                }
-                Outcome::NotSent(why) => why,
+                Ok(Outcome::Lost(why)) => (why, true),
+                Ok(Outcome::NotSent(why)) => (why, false),
             };
+            if was_sent && question.body.is_some() {
+                return Asked::Unknown(last);
+            }
+            is_reached |= was_sent;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || (!is_reached && began.elapsed() > UNREACHABLE) {
-                return Err(self.silent(&last));
+                return Asked::Failed(self.silent(&last));
             }
             std::thread::sleep(PAUSE.min(left));
         }
@@ -163,7 +168,13 @@ impl KubernetesSecret {
         };
         let Question { method, rest, body, lines } = *question;
         let url = format!("{}/api/v1/namespaces/{}/secrets{rest}", place.server, self.address.namespace);
-        client.exchange(&Message { method, url: &url, authorization: token.as_ref(), body, lines }, limit)
+        let authorization = token.as_ref();
+        let message = Message { method, url: &url, authorization, body, limit: ANSWER_LIMIT, lines };
+        let outcome = client.exchange(&message, limit);
+        if let Ok(Outcome::Answered(reply)) = &outcome {
+            self.ahead.set(ahead_of(reply).unwrap_or_default());
+        }
+        outcome
     }
 
     fn place(&self) -> Result<&(Kubernetes, Client), Failure> {
@@ -223,8 +234,12 @@ impl Cell for KubernetesSecret {
         let Address { name, .. } = &self.address;
         let data = json!({&self.member: bytes.map(|bytes| STANDARD.encode(bytes))});
         // A Secret without our member has a version, too.
-        let seen = self.seen.borrow().version.clone();
-        let version = expected.map(|Version(version)| version.clone()).or(seen);
+        let seen = self.seen.borrow();
+        if expected.is_none() && seen.data.contains_key(&self.member) {
+            return Swap::Lost;
+        }
+        let version = expected.map(|Version(version)| version.clone()).or(seen.version.clone());
+        drop(seen);
         let (method, rest, content_type, body) = match version {
             Some(version) => {
                 let patch = json!({"metadata": {"resourceVersion": version}, "data": data});
@@ -240,13 +255,13 @@ impl Cell for KubernetesSecret {
         let question =
             Question { method, rest: &rest, body: Some((content_type, body.as_bytes())), lines: None };
         match self.ask(&question, Instant::now() + at_most) {
-            Ok(Some(Reply { status: 200 | 201, .. })) => Swap::Done,
+            Asked::Answer(Reply { status: 200 | 201, .. }) => Swap::Done,
             // Another version, another one's creation, or a removal.
-            Ok(Some(Reply { status: 409, .. })) => Swap::Lost,
-            Ok(Some(Reply { status: 404, .. })) if method == "PATCH" => Swap::Lost,
-            Ok(Some(reply)) => Swap::Failed(self.refusal(&reply)),
-            Ok(None) => Swap::Unknown,
-            Err(failure) => Swap::Failed(failure),
+            Asked::Answer(Reply { status: 409, .. }) => Swap::Lost,
+            Asked::Answer(Reply { status: 404, .. }) if method == "PATCH" => Swap::Lost,
+            Asked::Answer(reply) => Swap::Failed(self.refusal(&reply)),
+            Asked::Unknown(why) => Swap::Unknown(why),
+            Asked::Failed(failure) => Swap::Failed(failure),
         }
     }
 
@@ -261,7 +276,7 @@ impl Cell for KubernetesSecret {
         );
         let question = Question { method: "GET", rest: &rest, body: None, lines: Some(1) };
         match self.send(&question, at_most) {
-            Ok(Outcome::Answered(reply)) if reply.status == 200 && !reply.body.is_empty() => {}
+            Ok(Outcome::Answered(reply)) if reply.status == 200 && is_change(&reply.body) => {}
             _ if began.elapsed() >= at_most => {}
             // No watch can be had here and now: the reads that follow find out more.
             _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
@@ -269,10 +284,20 @@ impl Cell for KubernetesSecret {
         None
     }
 
+    fn ahead(&self) -> i64 {
+        self.ahead.get()
+    }
+
     fn location(&self) -> String {
         let Address { namespace, name } = &self.address;
         format!("{} in the Secret {namespace}/{name}", self.member)
     }
+}
+
+/// Whether the first line of a watch tells a change, and not that none can be told.
+fn is_change(line: &[u8]) -> bool {
+    let event: Json = serde_json::from_slice(line).unwrap_or_default();
+    event.get("type").is_some_and(|kind| kind != "ERROR")
 }
 
 /// The server's own words for a failure.

@@ -14,27 +14,30 @@
 //! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
 //! cannot be reached just then, the next process here finds it beside its record, and adopts it.
 
+mod address;
 pub mod etcd;
 pub mod kubernetes;
+mod value;
+
+pub use address::Address;
 
 use crate::error::{self, Failure, describe, printable};
 use crate::grant::Secret;
 use crate::lock::Locked;
+use crate::protocol::Reply;
 use crate::session::{Patience, Revision};
 use crate::store::durable::{remove, write_new};
 use crate::store::open::{self, Links};
-use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written, revision};
 use crate::system;
-use etcd::Etcd;
-use kubernetes::KubernetesSecret;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
 use std::cell::{Cell as Slot, RefCell};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use value::{Entry, Loaded, OPENING, Parts, loaded};
 
 /// How long a read takes at least before it is given up, whatever is left of the deadline: one try.
 const LEAST_READ: Duration = Duration::from_secs(1);
@@ -50,10 +53,17 @@ const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a wait for a change lasts at most, before is looked whether its maker still lives.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// The most that an answer may have, in bytes: Kubernetes takes 1 MiB in a Secret, etcd 1.5 MiB in a request, and base64 adds
+/// a third.
+const ANSWER_LIMIT: u64 = 4 << 20;
+
 /// How old what was read may be to stand for another read: document and records are one value, and who comes to it looks
 /// at each of them before he decides. As long as a busy machine may keep him from going on; whatever he decides is
 /// conditional on what he read.
 const ONE_LOOK: Duration = Duration::from_millis(200);
+
+/// The age at which a file on its way is held to be abandoned. It lives for milliseconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// How many hexadecimal digits of a hash stand in the name of a spilled answer.
 const DIGITS: usize = 16;
@@ -65,6 +75,14 @@ pub struct Version(pub String);
 /// What a cell holds; none where there is none.
 pub type Value = Option<(Vec<u8>, Version)>;
 
+/// What became of a question to a store.
+enum Asked<T> {
+    Answer(T),
+    /// It was sent, and no whole answer came; what was heard instead.
+    Unknown(String),
+    Failed(Failure),
+}
+
 /// What became of a swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Swap {
@@ -72,8 +90,8 @@ pub enum Swap {
     Done,
     /// The cell held another version; nothing was written.
     Lost,
-    /// It may have happened, or may happen yet.
-    Unknown,
+    /// It may have happened, or may happen yet; and what was heard instead of an answer.
+    Unknown(String),
     /// It did not happen, and will not.
     Failed(Failure),
 }
@@ -91,159 +109,64 @@ pub trait Cell {
     /// as a read then would have.
     fn wait(&self, at_most: Duration) -> Option<Value>;
 
+    /// How many seconds this machine's clock was ahead of the store's, when the store was heard last.
+    fn ahead(&self) -> i64;
+
     /// Where it is, for people, without a secret.
     fn location(&self) -> String;
 }
 
-/// Where a cell is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    kind: Kind,
-    /// As it was given.
-    text: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Etcd(etcd::Address),
-    Kubernetes(kubernetes::Address),
-}
-
-impl Address {
-    /// None where it is the address of another kind of store; else itself, or what is wrong with it.
-    pub fn parse(text: &str) -> Option<Result<Self, String>> {
-        let kind = match text.split_once(':')?.0 {
-            "etcd" | "etcds" => etcd::Address::parse(text).map(Kind::Etcd),
-            "kubernetes" => kubernetes::Address::parse(text).map(Kind::Kubernetes),
-            _ => return None,
-        };
-        Some(kind.map(|kind| Self { kind, text: text.to_owned() }))
-    }
-
-    /// As it was given.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The cell of a profile there. Costs nothing.
-    pub fn cell(&self, profile: &str) -> Box<dyn Cell> {
-        match &self.kind {
-            Kind::Etcd(address) => Box::new(Etcd::new(address, profile)),
-            Kind::Kubernetes(address) => Box::new(KubernetesSecret::new(address, profile)),
-        }
-    }
-
-    /// The profiles that have a cell there, sorted; names that none can have may be among them.
-    pub fn profiles(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
-        match &self.kind {
-            Kind::Etcd(address) => Etcd::new(address, "").names(at_most),
-            Kind::Kubernetes(address) => KubernetesSecret::new(address, "").names(at_most),
-        }
-    }
-}
-
-/// A record in the value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    number: u64,
-    key: String,
-    record: String,
-}
-
-impl Entry {
-    fn is(&self, name: RecordName) -> bool {
-        self.number == name.number && self.key == name.key
-    }
-}
-
-/// The parts of a value. None of either: there is no value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Parts {
-    document: Option<Vec<u8>>,
-    attempts: Vec<Entry>,
-}
-
-/// How a value with records begins: with their member, so that the document's own bytes stay as they are.
-const OPENING: &[u8] = b"{\"attempts\":";
-
-impl Parts {
-    /// Whatever is no value of ours is a document with no records, and the document's reader says what is wrong.
-    fn of(bytes: &[u8]) -> Self {
-        Self::as_written(bytes)
-            .or_else(|| Self::as_rewritten(bytes))
-            .unwrap_or_else(|| Self { document: Some(bytes.to_vec()), attempts: Vec::new() })
-    }
-
-    fn as_written(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(OPENING)?;
-        let mut stream = serde_json::Deserializer::from_slice(rest).into_iter();
-        let attempts = stream.next()?.ok()?;
-        match rest.get(stream.byte_offset()..)?.split_first()? {
-            (b',', members) => Some(Self { document: Some([b"{", members].concat()), attempts }),
-            (b'}', []) => Some(Self { document: None, attempts }),
-            _ => None,
-        }
-    }
-
-    /// A person's editor, or jq, has put the members into another order.
-    fn as_rewritten(bytes: &[u8]) -> Option<Self> {
-        let mut members: Map<String, Json> = serde_json::from_slice(bytes).ok()?;
-        let attempts = serde_json::from_value(members.remove("attempts")?).unwrap_or_default();
-        let document = if members.is_empty() { None } else { Some(serde_json::to_vec(&members).ok()?) };
-        Some(Self { document, attempts })
-    }
-
-    fn to_bytes(&self) -> Result<Option<Vec<u8>>, Failure> {
-        if self.attempts.is_empty() {
-            return Ok(self.document.clone());
-        }
-        let attempts = crate::grant::json_bytes(&self.attempts)?;
-        let members = match &self.document {
-            None => Some(&b"}"[..]),
-            Some(document) => document.trim_ascii_start().strip_prefix(b"{"),
-        };
-        let Some(members) = members.filter(|members| !members.is_empty()) else {
-            return Err(Failure::new(error::Kind::Store, "what is stored is not a document of onegrant"));
-        };
-        let comma = if members.trim_ascii() == b"}" { &b""[..] } else { b"," };
-        Ok(Some([OPENING, &attempts, comma, members].concat()))
-    }
-
-    fn revision(&self) -> Revision {
-        self.document.as_ref().map_or_else(absent, |bytes| revision(bytes))
-    }
-
-    fn snapshot(&self) -> Option<Snapshot> {
-        let bytes = self.document.clone()?;
-        Some(Snapshot { revision: revision(&bytes), bytes, warning: None })
-    }
-
-    /// Removes the record of an attempt that is over, and those before it. A later one may be a live claim.
-    fn end(&mut self, name: RecordName) {
-        self.attempts.retain(|entry| entry.key != name.key || entry.number > name.number);
-    }
-}
-
-/// The parts of a value, and its version.
-type Loaded = (Parts, Option<Version>);
-
-fn loaded(value: Value) -> Loaded {
-    value.map_or_else(Loaded::default, |(bytes, version)| (Parts::of(&bytes), Some(version)))
+/// How many seconds this machine's clock is ahead of that of whoever replied just now.
+fn ahead_of(reply: &Reply) -> Option<i64> {
+    let date = httpdate::parse_http_date(reply.date.as_deref()?).ok()?;
+    Some(system::unix_seconds(SystemTime::now()) - system::unix_seconds(date))
 }
 
 /// What a change finds.
 enum Found<T> {
     /// Nothing is left to write.
     Settled(T),
-    /// The parts are to be written as they are now.
+    /// The parts are to be written as they are now; without any, the value is to be removed.
     Changed(T),
+    /// The same, but without any part a value is to be there all the same.
+    Rewritten(T),
+}
+
+/// How long a change is tried for, whatever is left of the deadline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Until it is known that it cannot be made.
+    Try,
+    /// What is written is nowhere else: also where the store fails, for [`LEAST_COMMIT`].
+    Insist,
+}
+
+impl Effort {
+    fn least(self) -> Duration {
+        match self {
+            Self::Try => LEAST_READ,
+            Self::Insist => LEAST_COMMIT,
+        }
+    }
+}
+
+/// A change that was not made, or of which that is not known.
+struct Undone {
+    failure: Failure,
+    may_be_done: bool,
+}
+
+impl From<Undone> for Failure {
+    fn from(undone: Undone) -> Self {
+        undone.failure
+    }
 }
 
 /// A store in a cell.
 pub struct CellStore {
     cell: Box<dyn Cell>,
     /// Where answers are spilled.
-    home: PathBuf,
+    directory: PathBuf,
     /// The end of everything that the command waits for.
     deadline: Instant,
     /// What was read last, and when: until something is waited for, or written.
@@ -255,12 +178,12 @@ pub struct CellStore {
 }
 
 impl CellStore {
-    /// The store in this cell, for a command with that much left of its deadline; answers are spilled in `home`, which
-    /// need not exist.
-    pub fn new(cell: Box<dyn Cell>, home: PathBuf, left: Duration) -> Self {
+    /// The store in this cell, for a command with that much left of its deadline; answers are spilled in `directory`,
+    /// which need not exist.
+    pub fn new(cell: Box<dyn Cell>, directory: PathBuf, left: Duration) -> Self {
         Self {
             cell,
-            home,
+            directory,
             deadline: Instant::now() + left,
             looked: RefCell::default(),
             has_claimed: Slot::new(false),
@@ -281,18 +204,15 @@ impl CellStore {
 
     /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
     pub fn check_writable(&self) -> Result<(), Failure> {
-        let at_most = self.left(LEAST_READ);
-        let was_there = self.change(at_most, None, |parts, _| {
-            let was_there = *parts != Parts::default();
-            Ok(Found::Changed(was_there))
-        })?;
-        match was_there {
-            true => Ok(()),
-            false => self.change(at_most, None, |parts, _| {
+        let was_there =
+            self.change(Effort::Try, None, |parts, _| Ok(Found::Rewritten(*parts != Parts::default())))?;
+        if !was_there {
+            self.change(Effort::Try, None, |parts, _| {
                 let is_empty = *parts == Parts::default();
                 Ok(if is_empty { Found::Changed(()) } else { Found::Settled(()) })
-            }),
+            })?;
         }
+        Ok(())
     }
 
     /// Whether the value can be read. Changes nothing.
@@ -304,7 +224,7 @@ impl CellStore {
     pub fn set_aside(&self) -> Result<PathBuf, Failure> {
         let (parts, _) = self.load(self.left(LEAST_READ))?;
         let nonce = system::nonce().map_err(|error| self.failure("name a file", &error))?;
-        let aside = self.home.join(format!("~unreadable.{}.{nonce}", self.digits()));
+        let aside = self.directory.join(format!("~unreadable.{}.{nonce}", self.digits()));
         self.write_beside(&aside, &parts.document.unwrap_or_default())
             .map_err(|error| self.failure("keep the old document", &error))?;
         Ok(aside)
@@ -328,48 +248,79 @@ impl CellStore {
 
     /// Changes the value: `edit` is asked again for whatever is there by then, until there is nothing left to write or a
     /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
-    /// what became of an earlier swap. Begins with what was `seen`, if that is given.
+    /// what became of an earlier swap. Begins with what was `seen`, if that is given. After each swap that was not won the
+    /// value is read once more, even where no time is left.
     fn change<T>(
         &self,
-        at_most: Duration,
+        effort: Effort,
         mut seen: Option<Loaded>,
         edit: impl Fn(&mut Parts, bool) -> Result<Found<T>, Failure>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Undone> {
         self.looked.take();
-        let until = Instant::now() + at_most;
+        let began = Instant::now();
+        let until = began + self.left(effort.least());
         let left = || until.saturating_duration_since(Instant::now());
-        let (mut pause, mut may_be_done) = (FIRST_PAUSE, false);
+        let go_on = |failure: Failure, may_be_done| {
+            let is_worth_it = effort == Effort::Insist && failure.kind == error::Kind::Temporary;
+            match is_worth_it && began.elapsed() < LEAST_COMMIT {
+                true => Ok(failure.message),
+                false => Err(Undone { failure, may_be_done }),
+            }
+        };
+        let (mut pause, mut may_be_done, mut heard) = (FIRST_PAUSE, false, None);
         loop {
-            let (mut parts, version) = seen.take().map_or_else(|| self.load(left()), Ok)?;
-            let outcome = match edit(&mut parts, may_be_done)? {
-                Found::Settled(outcome) => return Ok(outcome),
-                Found::Changed(outcome) => outcome,
+            if heard.is_some() {
+                std::thread::sleep(pause.min(left()));
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            let is_last = heard.is_some() && left().is_zero();
+            let (mut parts, version) = match seen.take().map_or_else(|| self.load(left().max(LEAST_READ)), Ok)
+            {
+                Ok(loaded) => loaded,
+                Err(failure) => {
+                    heard = Some(go_on(failure, may_be_done)?);
+                    continue;
+                }
             };
-            // A value without a part is a value all the same, until it is removed.
-            let bytes = match (parts.to_bytes()?, &version) {
-                (None, None) => Some([OPENING, b"[]}"].concat()),
-                (bytes, _) => bytes,
+            let undone = |failure| Undone { failure, may_be_done };
+            let found = edit(&mut parts, may_be_done).map_err(undone)?;
+            let (outcome, bytes) = match (found, parts.to_bytes().map_err(undone)?, &version) {
+                (Found::Settled(outcome), ..) | (Found::Changed(outcome), None, None) => return Ok(outcome),
+                (Found::Rewritten(outcome), None, _) => (outcome, Some([OPENING, b"[]}"].concat())),
+                (Found::Changed(outcome) | Found::Rewritten(outcome), bytes, _) => (outcome, bytes),
             };
-            match self.cell.swap(version.as_ref(), bytes.as_deref(), left()) {
+            if is_last {
+                let message = format!("cannot write {}: {}", self.location(), heard.unwrap_or_default());
+                return Err(undone(Failure::new(error::Kind::Temporary, message).hint("try again")));
+            }
+            heard = Some(match self.cell.swap(version.as_ref(), bytes.as_deref(), left()) {
                 Swap::Done => return Ok(outcome),
-                Swap::Lost => {}
-                Swap::Unknown => may_be_done = true,
-                Swap::Failed(failure) => return Err(failure),
-            }
-            if left().is_zero() {
-                let message = format!("{} kept changing, or did not say whether it did", self.location());
-                return Err(Failure::new(error::Kind::Temporary, message).hint("try again"));
-            }
-            std::thread::sleep(pause.min(left()));
-            pause = (pause * 2).min(LAST_PAUSE);
+                Swap::Lost => "it kept changing".to_owned(),
+                Swap::Unknown(why) => {
+                    may_be_done = true;
+                    why
+                }
+                Swap::Failed(failure) => go_on(failure, may_be_done)?,
+            });
         }
     }
 
+    /// Removes these records.
+    fn withdraw(&self, is_meant: impl Fn(&Entry) -> bool) -> Result<(), Failure> {
+        self.change(Effort::Try, None, |parts, _| {
+            let before = parts.attempts.len();
+            parts.attempts.retain(|entry| !is_meant(entry));
+            let is_removed = parts.attempts.len() < before;
+            Ok(if is_removed { Found::Changed(()) } else { Found::Settled(()) })
+        })?;
+        Ok(())
+    }
+
     fn failure(&self, what: &str, error: &io::Error) -> Failure {
-        let home = self.home.display().to_string();
+        let directory = self.directory.display().to_string();
         Failure::new(
             error::Kind::Store,
-            format!("cannot {what} in {}: {}", printable(&home), describe(error)),
+            format!("cannot {what} in {}: {}", printable(&directory), describe(error)),
         )
     }
 
@@ -382,10 +333,15 @@ impl CellStore {
         digits
     }
 
+    /// How the name of a file begins that is being written.
+    fn temporary(&self) -> String {
+        format!("~temporary.{}.", self.digits())
+    }
+
     fn spill(&self, name: RecordName) -> PathBuf {
         let key = name.key.get(..DIGITS).unwrap_or(name.key);
         // A tilde cannot stand in a profile name.
-        self.home.join(format!("~answer.{}.{key}.{}", self.digits(), name.number))
+        self.directory.join(format!("~answer.{}.{key}.{}", self.digits(), name.number))
     }
 
     fn spilled(&self, name: RecordName) -> Option<Vec<u8>> {
@@ -394,27 +350,33 @@ impl CellStore {
 
     /// Writes a whole new file, durably, that only its owner can read.
     fn write_beside(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.home)?;
-        let temporary = self.home.join(format!("~temporary.{}", system::nonce()?));
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let temporary = self.directory.join(format!("{}{}", self.temporary(), system::nonce()?));
         let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         written?;
-        File::open(&self.home)?.sync_all()
+        File::open(&self.directory)?.sync_all()
     }
 
-    /// Answers of other refresh tokens of this cell: older than a document that is seen to hold `key` after the list was
-    /// made, because refresh tokens do not come back.
-    fn spilled_for_others(&self, key: &str) -> Vec<PathBuf> {
+    /// Removes the files of this cell here that nobody needs once `key` is claimed, from the list that was made before
+    /// that: answers about other refresh tokens, which are older and do not come back, and what a kill left half written.
+    fn sweep(&self, names: &[OsString], key: &str) {
         let own = key.get(..DIGITS).unwrap_or(key).to_owned() + ".";
-        let prefix = format!("~answer.{}.", self.digits());
-        let names = open::names_in(&self.home).unwrap_or_default();
-        let is_old = |name: &&std::ffi::OsString| {
-            let rest = name.to_str().and_then(|name| name.strip_prefix(&prefix));
-            rest.is_some_and(|rest| !rest.starts_with(&own))
-        };
-        names.iter().filter(is_old).map(|name| self.home.join(name)).collect()
+        let (answers, temporary) = (format!("~answer.{}.", self.digits()), self.temporary());
+        for name in names {
+            let path = self.directory.join(name);
+            let text = name.to_str().unwrap_or_default();
+            let is_answer =
+                text.strip_prefix(&answers).is_some_and(|rest| key.is_empty() || !rest.starts_with(&own));
+            let age =
+                || fs::metadata(&path).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            let is_abandoned = || key.is_empty() || matches!(age(), Ok(Ok(age)) if age > ABANDONED_AFTER);
+            if is_answer || (text.starts_with(&temporary) && is_abandoned()) {
+                let _ = remove(&path);
+            }
+        }
     }
 }
 
@@ -437,8 +399,7 @@ impl Store for CellStore {
             self.write_beside(&spill, bytes).is_ok().then_some(spill)
         });
         let new = revision(bytes);
-        let least = if attempt.is_some() { LEAST_COMMIT } else { LEAST_READ };
-        let changed = self.change(self.left(least), None, |parts, _| {
+        let changed = self.change(Effort::Insist, None, |parts, _| {
             let current = parts.revision();
             if current == new && *expected != new {
                 return Ok(Found::Settled(Written::Done));
@@ -458,16 +419,17 @@ impl Store for CellStore {
                 spilled.iter().for_each(|path| drop(remove(path)));
                 written
             }
-            (Err(failure), _) => Written::Failed { failure, kept: shown },
+            (Err(Undone { may_be_done: true, .. }), None) => Written::Unknown,
+            (Err(undone), _) => Written::Failed { failure: undone.failure, kept: shown },
         }
     }
 
     fn remove(&self, _placeholder: &[u8]) -> Result<(), Failure> {
-        self.change(self.left(LEAST_COMMIT), None, |parts, _| {
-            let is_there = std::mem::take(parts) != Parts::default();
-            Ok(if is_there { Found::Changed(()) } else { Found::Settled(()) })
+        self.change(Effort::Insist, None, |parts, _| {
+            *parts = Parts::default();
+            Ok(Found::Changed(()))
         })?;
-        self.spilled_for_others("").iter().for_each(|path| drop(remove(path)));
+        self.sweep(&open::names_in(&self.directory).unwrap_or_default(), "");
         Ok(())
     }
 
@@ -484,7 +446,7 @@ impl Store for CellStore {
         let mut records: Vec<Record> = entries
             .map(|entry| Record {
                 number: entry.number,
-                bytes: entry.record.clone().into_bytes(),
+                bytes: entry.record_for(self.cell.ahead()),
                 answer: self.spilled(RecordName { key, number: entry.number }).unwrap_or_default(),
             })
             .collect();
@@ -498,9 +460,9 @@ impl Store for CellStore {
         let NewRecord { name, exclusive, .. } = *record;
         let bytes = String::from_utf8(record.bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
-        let old = self.spilled_for_others(name.key);
+        let names = open::names_in(&self.directory).unwrap_or_default();
         let seen = self.looked.take().map(|(_, loaded)| loaded);
-        let number = self.change(self.left(LEAST_READ), seen, |parts, may_be_done| {
+        let created = self.change(Effort::Try, seen, |parts, may_be_done| {
             let own = |entry: &&Entry| may_be_done && entry.key == name.key && entry.record == bytes;
             if let Some(entry) = parts.attempts.iter().find(own) {
                 return Ok(Found::Settled(Some(entry.number)));
@@ -519,20 +481,34 @@ impl Store for CellStore {
             }
             // The document is as it was when this was decided: what is about another key is older.
             parts.attempts.retain(|entry| entry.key == name.key && !record.outdated.contains(&entry.number));
-            parts.attempts.push(Entry { number, key: name.key.to_owned(), record: bytes.clone() });
+            let (key, record, ahead) = (name.key.to_owned(), bytes.clone(), self.cell.ahead());
+            parts.attempts.push(Entry { number, key, record, ahead });
             Ok(Found::Changed(Some(number)))
-        })?;
-        if number.is_some() {
-            self.has_claimed.set(true);
-            old.iter().for_each(|path| drop(remove(path)));
+        });
+        match created {
+            Ok(number) => {
+                if let Some(number) = number {
+                    self.has_claimed.set(true);
+                    // Where refresh tokens do not rotate, the answer to an earlier attempt of this number may be left.
+                    let _ = remove(&self.spill(RecordName { number, ..name }));
+                    self.sweep(&names, name.key);
+                }
+                Ok(number)
+            }
+            // Nobody is to wait for a claim whose maker has given up.
+            Err(undone) => {
+                if undone.may_be_done {
+                    let _ = self.withdraw(|entry| entry.key == name.key && entry.record == bytes);
+                }
+                Err(undone.failure)
+            }
         }
-        Ok(number)
     }
 
     fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8(bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
-        self.change(self.left(LEAST_READ), None, |parts, _| {
+        self.change(Effort::Try, None, |parts, _| {
             let own = parts
                 .attempts
                 .iter_mut()
@@ -540,23 +516,19 @@ impl Store for CellStore {
             let Some(own) = own else { return Ok(Found::Settled(())) };
             own.record.clone_from(&text);
             Ok(Found::Changed(()))
-        })
+        })?;
+        Ok(())
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
         self.has_claimed.set(false);
-        self.change(self.left(LEAST_READ), None, |parts, _| {
-            let before = parts.attempts.len();
-            parts.attempts.retain(|entry| !entry.is(name) || entry.record.as_bytes() != ours);
-            let is_removed = parts.attempts.len() < before;
-            Ok(if is_removed { Found::Changed(()) } else { Found::Settled(()) })
-        })
+        self.withdraw(|entry| entry.is(name) && entry.record.as_bytes() == ours)
     }
 
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
         let Some(bytes) = self.spilled(name) else { return Ok(false) };
         let new = revision(&bytes);
-        let is_adopted = self.change(self.left(LEAST_COMMIT), None, |parts, _| {
+        let is_adopted = self.change(Effort::Insist, None, |parts, _| {
             let current = parts.revision();
             if current == new || current != *expected {
                 return Ok(Found::Settled(current == new));

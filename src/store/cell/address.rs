@@ -1,0 +1,62 @@
+//! The addresses of cells, as `--store` takes them.
+
+use super::Cell;
+use super::etcd::{self, Etcd};
+use super::kubernetes::{self, KubernetesSecret};
+use crate::error::Failure;
+use std::time::Duration;
+
+/// Where a cell is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    kind: Kind,
+    /// As it was given.
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Etcd(etcd::Address),
+    Kubernetes(kubernetes::Address),
+}
+
+impl Address {
+    /// None where it is the address of another kind of store; else itself, or what is wrong with it.
+    pub fn parse(text: &str) -> Option<Result<Self, String>> {
+        let kind = match text.split_once(':')?.0 {
+            "etcd" | "etcds" => etcd::Address::parse(text).map(Kind::Etcd),
+            "kubernetes" => kubernetes::Address::parse(text).map(Kind::Kubernetes),
+            _ => return None,
+        };
+        Some(kind.map(|kind| Self { kind, text: text.to_owned() }))
+    }
+
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What keeps it, in one word.
+    pub fn kind(&self) -> &'static str {
+        match &self.kind {
+            Kind::Etcd(_) => "etcd",
+            Kind::Kubernetes(_) => "kubernetes",
+        }
+    }
+
+    /// The cell of a profile there. Costs nothing.
+    pub fn cell(&self, profile: &str) -> Box<dyn Cell> {
+        match &self.kind {
+            Kind::Etcd(address) => Box::new(Etcd::new(address, profile)),
+            Kind::Kubernetes(address) => Box::new(KubernetesSecret::new(address, profile)),
+        }
+    }
+
+    /// The profiles that have a cell there, sorted; names that none can have may be among them.
+    pub fn profiles(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
+        match &self.kind {
+            Kind::Etcd(address) => Etcd::new(address, "").names(at_most),
+            Kind::Kubernetes(address) => KubernetesSecret::new(address, "").names(at_most),
+        }
+    }
+}
