@@ -70,15 +70,18 @@ impl World {
 struct Memory(Rc<RefCell<World>>);
 
 fn cut_off() -> Failure {
-    Failure::new(Kind::Temporary, "cut off")
+    Failure::new(Kind::Store, "cut off")
 }
 
 impl Cell for Memory {
     fn read(&self, _: Duration) -> Result<Value, Failure> {
         let mut world = self.0.borrow_mut();
-        if world.swaps_left == Some(0) || world.failing_reads > 0 {
-            world.failing_reads = world.failing_reads.saturating_sub(1);
+        if world.swaps_left == Some(0) {
             return Err(cut_off());
+        }
+        if world.failing_reads > 0 {
+            world.failing_reads -= 1;
+            return Err(Failure::new(Kind::Temporary, "away for a moment"));
         }
         world.reads += 1;
         let value = world.value.clone();
@@ -342,7 +345,7 @@ fn an_answer_that_cannot_be_stored_waits_on_this_machine_for_the_next_process() 
     let Written::Failed { failure, kept: Some(kept) } = store.replace(&seen, NEW, Some(name(1))) else {
         unreachable!("it was cut off");
     };
-    assert_eq!((failure.kind, fs::read(&kept).unwrap().as_slice()), (Kind::Temporary, NEW));
+    assert_eq!((failure.kind, fs::read(&kept).unwrap().as_slice()), (Kind::Store, NEW));
     shared.cut_off_after(None);
     assert_eq!(elsewhere.records(KEY).unwrap()[0].answer, b"");
     assert!(!elsewhere.adopt(name(1), &seen).unwrap());
@@ -446,6 +449,17 @@ fn a_login_that_nobody_answered_is_read_back_although_the_deadline_is_over() {
         assert_eq!(late.replace(&seen, NEW, None), Written::Done, "{fault:?}");
         assert_eq!(shared.value().unwrap().as_bytes(), NEW, "{fault:?}");
     }
+}
+
+#[test]
+fn a_store_that_is_away_for_a_moment_gets_the_answer_when_it_is_back() {
+    let mut shared = Shared::holding(OLD);
+    let store = shared.machine();
+    let seen = revision(&store);
+    assert_eq!(claim(&store, 1, "mine"), Some(1));
+    shared.memory.0.borrow_mut().failing_reads = 5;
+    assert_eq!(store.replace(&seen, NEW, Some(name(1))), Written::Done);
+    assert_eq!((shared.value().unwrap().as_bytes(), shared.spilled(0)), (NEW, vec![]));
 }
 
 #[test]
