@@ -132,6 +132,9 @@ enum Found<T> {
     Rewritten(T),
 }
 
+/// What a change does to the parts that are there; it is told whether an earlier swap may have done it.
+type Edit<'a, T> = &'a dyn Fn(&mut Parts, bool) -> Result<Found<T>, Failure>;
+
 /// How long a change is tried for, whatever is left of the deadline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effort {
@@ -205,9 +208,9 @@ impl CellStore {
     /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
     pub fn check_writable(&self) -> Result<(), Failure> {
         let was_there =
-            self.change(Effort::Try, None, |parts, _| Ok(Found::Rewritten(*parts != Parts::default())))?;
+            self.change(Effort::Try, None, &|parts, _| Ok(Found::Rewritten(*parts != Parts::default())))?;
         if !was_there {
-            self.change(Effort::Try, None, |parts, _| {
+            self.change(Effort::Try, None, &|parts, _| {
                 let is_empty = *parts == Parts::default();
                 Ok(if is_empty { Found::Changed(()) } else { Found::Settled(()) })
             })?;
@@ -250,12 +253,7 @@ impl CellStore {
     /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
     /// what became of an earlier swap. Begins with what was `seen`, if that is given. After each swap that was not won the
     /// value is read once more, even where no time is left.
-    fn change<T>(
-        &self,
-        effort: Effort,
-        mut seen: Option<Loaded>,
-        edit: impl Fn(&mut Parts, bool) -> Result<Found<T>, Failure>,
-    ) -> Result<T, Undone> {
+    fn change<T>(&self, effort: Effort, mut seen: Option<Loaded>, edit: Edit<T>) -> Result<T, Undone> {
         self.looked.take();
         let began = Instant::now();
         let until = began + self.left(effort.least());
@@ -306,8 +304,8 @@ impl CellStore {
     }
 
     /// Removes these records.
-    fn withdraw(&self, is_meant: impl Fn(&Entry) -> bool) -> Result<(), Failure> {
-        self.change(Effort::Try, None, |parts, _| {
+    fn withdraw(&self, is_meant: &dyn Fn(&Entry) -> bool) -> Result<(), Failure> {
+        self.change(Effort::Try, None, &|parts, _| {
             let before = parts.attempts.len();
             parts.attempts.retain(|entry| !is_meant(entry));
             let is_removed = parts.attempts.len() < before;
@@ -399,7 +397,7 @@ impl Store for CellStore {
             self.write_beside(&spill, bytes).is_ok().then_some(spill)
         });
         let new = revision(bytes);
-        let changed = self.change(Effort::Insist, None, |parts, _| {
+        let changed = self.change(Effort::Insist, None, &|parts, _| {
             let current = parts.revision();
             if current == new && *expected != new {
                 return Ok(Found::Settled(Written::Done));
@@ -425,7 +423,7 @@ impl Store for CellStore {
     }
 
     fn remove(&self, _placeholder: &[u8]) -> Result<(), Failure> {
-        self.change(Effort::Insist, None, |parts, _| {
+        self.change(Effort::Insist, None, &|parts, _| {
             *parts = Parts::default();
             Ok(Found::Changed(()))
         })?;
@@ -462,7 +460,7 @@ impl Store for CellStore {
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
         let names = open::names_in(&self.directory).unwrap_or_default();
         let seen = self.looked.take().map(|(_, loaded)| loaded);
-        let created = self.change(Effort::Try, seen, |parts, may_be_done| {
+        let created = self.change(Effort::Try, seen, &|parts, may_be_done| {
             let own = |entry: &&Entry| may_be_done && entry.key == name.key && entry.record == bytes;
             if let Some(entry) = parts.attempts.iter().find(own) {
                 return Ok(Found::Settled(Some(entry.number)));
@@ -498,7 +496,7 @@ impl Store for CellStore {
             // Nobody is to wait for a claim whose maker has given up.
             Err(undone) => {
                 if undone.may_be_done {
-                    let _ = self.withdraw(|entry| entry.key == name.key && entry.record == bytes);
+                    let _ = self.withdraw(&|entry| entry.key == name.key && entry.record == bytes);
                 }
                 Err(undone.failure)
             }
@@ -508,7 +506,7 @@ impl Store for CellStore {
     fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8(bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
-        self.change(Effort::Try, None, |parts, _| {
+        self.change(Effort::Try, None, &|parts, _| {
             let own = parts
                 .attempts
                 .iter_mut()
@@ -522,13 +520,13 @@ impl Store for CellStore {
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
         self.has_claimed.set(false);
-        self.withdraw(|entry| entry.is(name) && entry.record.as_bytes() == ours)
+        self.withdraw(&|entry| entry.is(name) && entry.record.as_bytes() == ours)
     }
 
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
         let Some(bytes) = self.spilled(name) else { return Ok(false) };
         let new = revision(&bytes);
-        let is_adopted = self.change(Effort::Insist, None, |parts, _| {
+        let is_adopted = self.change(Effort::Insist, None, &|parts, _| {
             let current = parts.revision();
             if current == new || current != *expected {
                 return Ok(Found::Settled(current == new));
