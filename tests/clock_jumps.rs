@@ -232,6 +232,7 @@ impl World {
             profile: "default".to_owned(),
             demand: Demand { min_ttl: scenario.min_ttl, ..Demand::default() },
             lock_use: scenario.lock_use,
+            swaps: false,
             role: Role::InPlace,
             deadline: DEADLINE,
             owner: Owner { host: "here".to_owned(), pid: 1, ..Owner::default() },

@@ -388,3 +388,24 @@ fn the_server_of_the_tests_answers_as_the_real_one_did() {
     assert_eq!(different.len(), versions.len(), "two versions of the real server are two here: {versions:?}");
     assert_eq!(server.world().unexpected.len(), 1, "the wrong token");
 }
+
+#[test]
+fn a_dead_grant_is_cleared_for_all_pods_by_one_request() {
+    let server = server(|_| {});
+    let (cluster, issued) = Cluster::with_grant(&server, EXPIRED);
+    cluster.server.put("another.member", "stays");
+    server.end_grant(&issued.refresh_token);
+    let started: Vec<Process> =
+        (0..CROWD).map(|pod| Process::start(&mut cluster.pod(pod, &["token"]))).collect();
+    for process in started {
+        let ran = process.finish();
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
+    }
+    let document = cluster.document();
+    assert_eq!((&document["session"], document.get("attempts")), (&Value::Null, None), "{document}");
+    assert_eq!(document["client_id"], server.client_id(), "a login needs no options again");
+    assert_eq!(cluster.server.member("another.member").unwrap(), "stays");
+    assert_eq!(cluster.run(&["token"]).code, 3);
+    assert_eq!(server.counts().refreshes, 1);
+    cluster.nothing_unexpected(&server);
+}

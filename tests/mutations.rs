@@ -110,8 +110,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "clear at any level",
         edits: &[(
             COMPARING,
-            "if self.errand.level == Level::Locked && !self.latest_freshness(now).is_valid()",
-            "if !self.latest_freshness(now).is_valid()",
+            "if (self.errand.level == Level::Locked || self.settings.swaps)",
+            "if (self.errand.level == Level::Locked || !self.settings.swaps)",
         )],
         caught_by: (Exploration, "what_is_dead_is_cleared_and_a_new_login_is_not"),
     },

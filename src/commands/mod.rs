@@ -115,6 +115,7 @@ impl Context {
             profile: self.globals.profile.to_string(),
             demand,
             lock_use: self.globals.lock,
+            swaps: self.store.swaps(),
             role,
             deadline: self.globals.timeout,
             owner: Owner::default(),

@@ -203,6 +203,7 @@ impl Story {
             profile: "default".to_owned(),
             demand,
             lock_use,
+            swaps: false,
             role,
             deadline,
             owner: Owner { host: "here".to_owned(), pid: 1, ..Owner::default() },

@@ -132,6 +132,11 @@ pub trait Store {
     /// else was first.
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure>;
 
+    /// Whether it compares and replaces in one step, with whoever else is at it.
+    fn swaps(&self) -> bool {
+        false
+    }
+
     /// Where it is, for people.
     fn location(&self) -> String;
 

@@ -522,6 +522,7 @@ impl Process {
             profile: "default".to_owned(),
             demand,
             lock_use,
+            swaps: false,
             role,
             deadline,
             owner: Owner { pid: u32::try_from(number).unwrap(), ..Owner::default() },

@@ -61,7 +61,8 @@ impl Machine {
         let dead = self.dead();
         match (&self.latest, &self.claim) {
             (Some(stored), Some(claim))
-                if self.errand.level == Level::Locked && !self.latest_freshness(now).is_valid() =>
+                if (self.errand.level == Level::Locked || self.settings.swaps)
+                    && !self.latest_freshness(now).is_valid() =>
             {
                 let key = claim.attempt.refresh_token_sha256.clone();
                 let document = Document {

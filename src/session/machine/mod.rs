@@ -27,6 +27,8 @@ pub struct Settings {
     pub demand: Demand,
     /// How locks are used.
     pub lock_use: LockUse,
+    /// Whether the store compares and replaces in one step.
+    pub swaps: bool,
     /// Who does the exchange.
     pub role: Role,
     /// When everything ends, as [`Now::elapsed`].

@@ -541,6 +541,10 @@ impl Store for CellStore {
         Ok(is_adopted)
     }
 
+    fn swaps(&self) -> bool {
+        true
+    }
+
     fn location(&self) -> String {
         self.cell.location()
     }
