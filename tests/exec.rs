@@ -71,7 +71,9 @@ fn exit_codes_and_signals_are_those_of_the_command_in_the_same_process() {
         assert_eq!(run(&mut exec(&home, &shell(&[], &script))).code, code);
     }
     for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2), (Signal::HUP, 1), (Signal::QUIT, 3)] {
-        let process = Process::start(&mut exec(&home, &["sleep", "60"]));
+        // The command has the signals that its caller had, and a shell's background ignores some.
+        let command = exec(&home, &["sleep", "60"]);
+        let process = Process::start(&mut wrapped("env", &["--default-signal"], &command));
         let name = format!("/proc/{}/comm", process.pid());
         wait_for("the command", || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n"));
         process.signal(signal);
