@@ -79,7 +79,7 @@ impl Invariant {
                 "A newer session is never overwritten or deleted by an older one: locked always; claimed unless \
                  between the comparison and the rename an owner wakes past his `until`, or a person logs in or out; \
                  compared where it could be seen at the comparison. A deletion has no such exception, because only \
-                 the lock's holder clears."
+                 the lock's holder clears, and a store that compares and swaps in one step."
             }
             Self::NoTornDocument => {
                 "Nothing but a whole document is ever put in the document's place, with the same exceptions below \
