@@ -423,7 +423,7 @@ proptest! {
         let (first, second) = if reversed { (&two, &one) } else { (&one, &two) };
         let claims = [claim_for(first, KEY, 1, "first", &seen), claim_for(second, KEY, 1, "second", &seen)];
         prop_assert_eq!(claims, [Some(1), None]);
-        first.rewrite_record(name(1), b"first", b"looking").unwrap();
+        first.rewrite_record(name(1), b"first", b"looking", false).unwrap();
         prop_assert_eq!(records(second), vec![(1, "looking".to_owned())]);
         prop_assert_eq!(first.replace(&seen, NEW, Some(name(1))), Written::Done);
         let is_lost = matches!(second.replace(&seen, NEWER, None), Written::Lost(Some(it)) if it.bytes == NEW);

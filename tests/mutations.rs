@@ -66,6 +66,7 @@ const SPENDING: &str = "src/session/machine/spending.rs";
 const JUDGEMENT: &str = "src/session/judgement.rs";
 const ATTEMPT: &str = "src/session/attempt.rs";
 const BOUNDS: &str = "src/session/bounds.rs";
+const FRESHNESS: &str = "src/session/freshness.rs";
 const FILE: &str = "src/store/file.rs";
 
 /// Behind each look stands another one; this leaves out the first.
@@ -140,15 +141,39 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a third time after lost answers",
-        edits: &[(SPENDING, "self.lost = Some(what.clone());", "self.lost = None;")],
+        edits: &[(SPENDING, "self.earlier = Some(Earlier::Lost(what));", "drop(what);")],
         caught_by: (Exploration, "two_answers_are_lost_and_none_is_asked_for_a_third_time"),
+    },
+    Mutation {
+        name: "the first refusal is final",
+        edits: &[(COMPARING, "if self.earlier.is_none()\n", "if self.earlier.is_some()\n")],
+        caught_by: (Exploration, "a_refusal_that_the_server_withdraws_costs_no_session"),
+    },
+    Mutation {
+        name: "a third time after refusals",
+        edits: &[(COMPARING, "self.earlier = Some(Earlier::Refused);", "")],
+        caught_by: (Story, "unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration"),
+    },
+    Mutation {
+        name: "a record that is about to be spent on again still says looking",
+        edits: &[(
+            ENTERING,
+            "Some(claim) if claim.attempt.outcome.is_some() => {",
+            "Some(claim) if claim.number == u64::MAX => {",
+        )],
+        caught_by: (Story, "a_refusal_that_the_server_withdraws_a_moment_later_costs_nothing"),
+    },
+    Mutation {
+        name: "a refresh that failed hands out the token that it was to replace",
+        edits: &[(FRESHNESS, "self.is_valid() && self != Self::Unwanted", "self.is_valid()")],
+        caught_by: (Story, "a_forced_refresh_that_fails_is_a_failure_although_the_token_still_works"),
     },
     Mutation {
         name: "the own record does not say looking",
         edits: &[(
             SPENDING,
-            "self.mark(Outcome::Looking, None, Phase::Comparing(0), now)",
-            "self.look(Phase::Comparing(0))",
+            "self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)",
+            "self.look(Phase::Comparing(looks))",
         )],
         caught_by: (Story, "the_own_record_says_looking_which_claims_nothing"),
     },

@@ -96,15 +96,20 @@ impl TokenEndpoint for Recording<'_> {
         match &answer {
             Answer::Refreshed(_) => self.unstored.set(Some(spent.unwrap_or_default())),
             Answer::InvalidGrant { error, description } => {
+                // Asked once more, and refused again: one event.
+                self.notes.borrow_mut().pop_if(|last| last.event == "rejected");
                 self.note("rejected", &words(error, description.as_deref()), spent, None);
             }
-            Answer::Unknown { what } => {
+            Answer::Unknown { what, .. } => {
                 // Once more, with the same refresh token: one event, and its only line.
                 let again = self.notes.borrow_mut().pop_if(|last| last.event == "lost answer");
                 let twice = again.map(|_| "; it was sent twice").unwrap_or_default();
                 self.note("lost answer", &format!("{what}{twice}"), spent, None);
             }
-            Answer::Refused { .. } | Answer::Temporary { .. } | Answer::Impossible(_) => {}
+            Answer::Refused { error, description, .. } => {
+                self.note("refused", &words(error, description.as_deref()), spent, None);
+            }
+            Answer::Temporary { .. } | Answer::Impossible(_) => {}
         }
         answer
     }
@@ -156,8 +161,14 @@ impl Store for Recording<'_> {
         self.store.create_record(record)
     }
 
-    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
-        self.store.rewrite_record(name, ours, bytes)
+    fn rewrite_record(
+        &self,
+        name: RecordName,
+        ours: &[u8],
+        bytes: &[u8],
+        is_over: bool,
+    ) -> Result<(), Failure> {
+        self.store.rewrite_record(name, ours, bytes, is_over)
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {

@@ -87,7 +87,7 @@ impl<'a> Report<'a> {
         let state = match freshness {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
             _ if can_refresh => State::Refreshable,
-            Freshness::Ageing => State::Valid,
+            Freshness::Ageing | Freshness::Unwanted => State::Valid,
             Freshness::Ended => State::LoginRequired,
         };
         let expires_at = session.and_then(expiry);

@@ -285,7 +285,7 @@ impl Run<'_> {
     fn mark(&mut self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.refresh_token_sha256, number };
         let rewritten = json_bytes(attempt).and_then(|bytes| {
-            self.seams.store.rewrite_record(name, &self.record, &bytes)?;
+            self.seams.store.rewrite_record(name, &self.record, &bytes, attempt.is_over())?;
             self.record = bytes;
             Ok(())
         });

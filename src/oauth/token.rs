@@ -114,7 +114,7 @@ impl<'a> TokenEndpoint<'a> {
         Err(Box::new(match self.client.send(request, timeout) {
             Ok(Outcome::Answered(reply)) => return Ok(reply),
             Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
-            Ok(Outcome::Lost(what)) => Answer::Unknown { what },
+            Ok(Outcome::Lost(what)) => Answer::Unknown { what, again: true },
             Err(failure) => Answer::Impossible(failure),
         }))
     }

@@ -107,7 +107,7 @@ fn interval(value: &Value) -> Option<Duration> {
 fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
     let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the device flow: {why}"));
     match classify(request, reply, now) {
-        Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
+        Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
         // Nobody was asked yet: what the server refuses here is how it was asked.
         Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
             failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
@@ -387,7 +387,8 @@ mod tests {
     #[test]
     fn without_an_answer_the_wait_doubles_up_to_a_minute() {
         let mut polling = polling();
-        let lost = || Event::Answered(PollAnswer::Other(Answer::Unknown { what: String::new() }));
+        let lost =
+            || Event::Answered(PollAnswer::Other(Answer::Unknown { what: String::new(), again: true }));
         for wait in [10, 20, 40, 60, 60] {
             assert_eq!(polling.next(lost(), seconds(1)), Step::Wait(seconds(wait)));
         }

@@ -228,10 +228,13 @@ pub enum Answer {
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// The request was sent, and no whole answer came: the refresh token may have been spent.
+    /// The request was sent, and no whole answer came, or a success that cannot be read: the refresh token may have been
+    /// spent.
     Unknown {
         /// What happened.
         what: String,
+        /// Whether a second request can bring another answer: the same one would be as long.
+        again: bool,
     },
     /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
     Impossible(Failure),
@@ -246,7 +249,7 @@ impl Answer {
             Self::InvalidGrant { error, description } => {
                 Self::Refused { kind: Kind::LoginRequired, error, description }
             }
-            Self::Unknown { what } => Self::Temporary { what, retry_after: None },
+            Self::Unknown { what, .. } => Self::Temporary { what, retry_after: None },
             same => same,
         }
     }
@@ -273,7 +276,7 @@ impl Answer {
             Self::Refused { error, description, .. } => {
                 format!("the server refused: {}", said(error, description))
             }
-            Self::Temporary { what, .. } | Self::Unknown { what } => what.clone(),
+            Self::Temporary { what, .. } | Self::Unknown { what, .. } => what.clone(),
             Self::Impossible(failure) => failure.message.clone(),
         }
     }
@@ -282,8 +285,8 @@ impl Answer {
 /// Reads an answer of the token endpoint: by its body first, then by its status. `request` is what was
 /// answered: its secrets are hidden in the texts. `now` is what a `Retry-After` date is compared with.
 ///
-/// A 2xx answer that brings a usable access token is a success whatever else stands in it: to drop it would
-/// lose the refresh token that it brings. An unusable one is temporary, and nothing of it is stored.
+/// A 2xx answer that brings a usable access token is a success whatever else is in it: to drop it would lose the
+/// refresh token that it brings. Any other 2xx answer without an error is unknown: the server may have rotated.
 pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     let content = reply.content();
     let mut error = ServerError::default();
@@ -315,20 +318,26 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             what: format!("{status}, a redirect{}, which is not followed", target(reply)),
             retry_after,
         },
-        (200..300, Content::CutShort) => Answer::Unknown {
-            what: format!("the answer, with status {}, ends in the middle of its JSON", reply.status),
-        },
-        (200..300, Content::Foreign) if reply.body.is_empty() && reply.ends_with_connection => {
-            Answer::Unknown {
-                what: format!("the answer, with status {}, ends before its body", reply.status),
-            }
-        }
         (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
-        (200..300, Content::Members(_)) if has_token => {
-            temporary(" and an access token that is empty or holds control characters")
+        (200..300, content) => {
+            let why = match content {
+                Content::CutShort => ", and its JSON ends too early",
+                Content::Foreign if reply.body.is_empty() => " and no body",
+                Content::Foreign => " and a body that is not JSON",
+                Content::OtherJson => " and no JSON object",
+                Content::Members(_) if has_token => {
+                    " and an access token that is empty or holds control characters"
+                }
+                Content::Members(_) => " and neither an access token nor an error",
+            };
+            Answer::Unknown { what: with_text(format!("{status}{why}"), request, reply, &error), again: true }
         }
-        (200..300, Content::Members(_)) => temporary(" and neither an access token nor an error"),
         (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
+        // Glewlwyd answers like this to every refresh token that it does not know.
+        (400 | 401, Content::Foreign) if reply.body.trim_ascii().is_empty() => {
+            let words = Some("no reason was given".to_owned());
+            refused(request, reply, &error, words)
+        }
         _ => temporary(" and no JSON object"),
     }
 }
@@ -464,23 +473,31 @@ mod tests {
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
             (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
             (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
+            // Without any body: a refusal that gives no reason (Glewlwyd).
+            (400, "", "Refused { kind: LoginRequired, error: \"status 400\", description: Some(\"no reason was given\")"),
+            (401, " \r\n", "Refused { kind: LoginRequired, error: \"status 401\""),
             // Temporary.
             (429, r#"{"error":"rate_limited"}"#, "Temporary { what: \"the server answered with status 429: rate_limited\""),
             (503, r#"{"error":"access_denied"}"#, "Temporary"),
             (500, r#"{"access_token":"a"}"#, "Temporary"),
             (502, "<html><title>Bad Gateway</title>", "Temporary { what: \"the server answered with status 502: Bad Gateway\""),
-            (200, "<html><body>Welcome to WiFi", "Temporary { what: \"the server answered with status 200 and no JSON object: Welcome to WiFi\""),
             (401, "Unauthorized", "Temporary"),
             (400, r#"{"error":"inva"#, "Temporary"),
-            (200, "", "Temporary"),
-            (200, "{}", "Temporary"),
-            (200, r#"{"error":false}"#, "Temporary"),
-            (200, "[]", "Temporary"),
-            (200, r#"{"access_token":"a\r\nb"}"#, "Temporary"),
-            (200, r#"{"access_token":""}"#, "Temporary"),
-            (200, r#"{"access_token":7}"#, "Temporary"),
+            (403, "", "Temporary"),
             (307, r#"{"error":"x"}"#, "Temporary"),
-            // Unknown.
+            // A success that cannot be read: the refresh token may have been spent.
+            (200, "<html><body>Welcome to WiFi", "Unknown { what: \"the server answered with status 200 and a body that is not JSON: Welcome to WiFi\""),
+            (200, "", "Unknown"),
+            (204, "", "Unknown"),
+            (200, "{}", "Unknown"),
+            (200, r#"{"error":false}"#, "Unknown"),
+            (200, "[]", "Unknown"),
+            (200, "\"at\"", "Unknown"),
+            (200, r#"{"access_token":"a\r\nb"}"#, "Unknown"),
+            (200, r#"{"access_token":""}"#, "Unknown"),
+            (200, r#"{"access_token":7}"#, "Unknown"),
+            (200, r#"{"access_token":"a","expires_in":1e999}"#, "Unknown"),
+            (200, "\u{1f}\u{8b}\u{8}", "Unknown"),
             (200, r#"{"access_token":"a","refresh_tok"#, "Unknown"),
             (200, "{", "Unknown"),
         ];

@@ -159,6 +159,11 @@ impl Attempt {
         })
     }
 
+    /// Opens the attempt again: its refresh token is about to be sent once more.
+    pub fn reopen(&mut self) {
+        (self.outcome, self.ended_at) = (None, None);
+    }
+
     /// Ends the attempt with a failure that others may share.
     pub fn end(&mut self, outcome: Outcome, failure: Option<&Failure>, now: UnixSeconds) {
         self.outcome = Some(outcome);

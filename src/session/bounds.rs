@@ -21,6 +21,9 @@ pub const MAX_SENDS: u32 = 10;
 /// asked some times a second at most, however many processes start one after the other.
 pub const FAILURE_SETTLE: Duration = Duration::from_millis(250);
 
+/// How long a refused refresh token waits before it is sent once more: some servers withdraw a refusal a moment later.
+pub const REFUSAL_SETTLE: Duration = Duration::from_secs(1);
+
 /// The part of a long deadline that is kept for sending once more after a lost answer. A deadline below twice this
 /// goes to the first exchange alone: cutting that short would make lost answers.
 pub const SECOND_SEND_RESERVE: Duration = Duration::from_secs(10);

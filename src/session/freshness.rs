@@ -41,6 +41,8 @@ pub enum Freshness {
     FreshButShort,
     /// Refresh; if that fails it still works.
     Ageing,
+    /// It works, but the caller asked for a newer one: a refresh that fails is a failure.
+    Unwanted,
     /// Refresh; it is of no use any more.
     Ended,
 }
@@ -49,6 +51,11 @@ impl Freshness {
     /// Whether a resource server would still take the token.
     pub fn is_valid(self) -> bool {
         self != Self::Ended
+    }
+
+    /// Whether the token answers the demand if no other one can be had.
+    pub fn is_usable(self) -> bool {
+        self.is_valid() && self != Self::Unwanted
     }
 
     /// Whether it is handed out without a refresh.
@@ -102,7 +109,7 @@ pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, no
     match &demand.unwanted {
         Unwanted::Rejected(rejected) if *rejected == session.access_token => Freshness::Ended,
         Unwanted::FirstSeen if first_seen == Some(&session.access_token) && by_age.is_valid() => {
-            Freshness::Ageing
+            Freshness::Unwanted
         }
         Unwanted::FirstSeen if first_seen.is_some() && by_age == Freshness::Ageing => Freshness::Fresh,
         _ => by_age,
@@ -183,7 +190,7 @@ mod tests {
         let newer = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
         let refused = |token: &Secret| Demand { min_ttl: 0, unwanted: Unwanted::Rejected(token.clone()) };
         let judged = |demand: &Demand, first: &Secret, now| judge(&stored, demand, Some(first), at(now));
-        assert_eq!(judged(&newer, &same, 1001), Freshness::Ageing);
+        assert_eq!(judged(&newer, &same, 1001), Freshness::Unwanted);
         assert_eq!(judged(&newer, &other, 1001), Freshness::Fresh);
         assert_eq!(judged(&newer, &same, 4600), Freshness::Ended);
         assert_eq!(judged(&refused(&same), &same, 1001), Freshness::Ended);

@@ -180,7 +180,7 @@ fn temporary(retry_after: Option<u64>) -> Event {
 }
 
 fn no_answer() -> Event {
-    Event::Answered(Answer::Unknown { what: "the connection broke".to_owned() })
+    Event::Answered(Answer::Unknown { what: "the connection broke".to_owned(), again: true })
 }
 
 // ---- the story ----
@@ -377,6 +377,18 @@ impl Story {
             .rested("look A")
     }
 
+    /// Was refused twice, and is about to look for the last time.
+    #[track_caller]
+    fn is_refused_twice(self, with: &Stored) -> Self {
+        self.compares_to_the_end(with)
+            .then(looked(with.clone(), &[looking(1)]), "pause 1s")
+            .rested("mark A#1 open")
+            .then(Event::Noted, "look A")
+            .then(looked(with.clone(), &[live(1)]), "spend A within 28.825s")
+            .then(invalid_grant(), "mark A#1 looking")
+            .then(Event::Noted, "look A")
+    }
+
     /// Got the session `B`, and is about to store it.
     #[track_caller]
     fn commits() -> Self {
@@ -414,7 +426,8 @@ fn shown(step: &Step) -> String {
             format!("{verb} {}#{number} over {}", name_of(&attempt.refresh_token_sha256), expected.0)
         }
         Step::Mark { attempt, number } => {
-            let outcome = format!("{:?}", attempt.outcome.unwrap()).to_lowercase();
+            let outcome =
+                attempt.outcome.map_or("open".to_owned(), |outcome| format!("{outcome:?}").to_lowercase());
             let code = attempt.exit_code.map(|code| format!(", exit {code}")).unwrap_or_default();
             format!("mark {}#{number} {outcome}{code}", name_of(&attempt.refresh_token_sha256))
         }
@@ -697,12 +710,21 @@ fn a_lock_call_that_hangs_costs_a_working_token_a_moment_only() {
 }
 
 #[test]
-fn a_working_token_that_lasts_shorter_than_asked_is_handed_out_with_a_warning() {
-    for left in [500, 20] {
-        at_the_lock(Story::min_ttl(600), &stored("A", left))
-            .then(locking(Locking::Busy), "ok a, warned")
-            .saying("--min-ttl");
+fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about_to_come() {
+    for left in [500, 40] {
+        let waits = || {
+            at_the_lock(Story::min_ttl(600), &stored("A", left))
+                .then(locking(Locking::Busy), "await the release for 30s")
+        };
+        waits().then(locking(Locking::Granted), "look A").then(looked(fresh("B"), &[]), "ok b");
+        waits()
+            .after(seconds(30))
+            .then(locking(Locking::Unanswered), "look A")
+            .then(looked(stored("A", left), &[]), "ok a, warned")
+            .saying("still valid");
     }
+    // It lasts as long as was asked for, and shorter than the usual margin.
+    at_the_lock(Story::min_ttl(5), &ageing("A")).then(locking(Locking::Busy), "ok a");
 }
 
 #[test]
@@ -806,6 +828,8 @@ fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead()
         .then(mine(2), "look A")
         .then(looked(expired(), &[abandoned(1), live(2)]), "spend A within 20s")
         .then(invalid_grant(), "mark A#2 looking")
+        .alone(&expired(), |step| matches!(step, Step::Spend { .. }))
+        .then(invalid_grant(), "mark A#2 looking")
         .alone(&expired(), |step| matches!(step, Step::Replace { .. }))
         .then(replaced(Replacement::Done), "exit 3")
         .saying("(invalid_grant: Token is not active)")
@@ -824,6 +848,8 @@ fn an_answer_that_was_lost_before_is_told_when_the_grant_is_dead() {
         .then(looked(expired("A"), &[unknown]), "claim A#2 over A")
         .spends(&expired("A"))
         .then(invalid_grant(), "mark A#2 looking")
+        .alone(&expired("A"), |step| matches!(step, Step::Spend { .. }))
+        .then(invalid_grant(), "mark A#2 looking")
         .alone(&expired("A"), |step| matches!(step, Step::Replace { .. }))
         .then(replaced(Replacement::Done), "exit 3")
         .saying("begun by process 4711");
@@ -840,6 +866,8 @@ fn an_attempt_on_an_older_refresh_token_is_not_told_of_a_newer_one() {
         .then(looked(expired("B"), &[]), "claim B#1 over B")
         .then(mine(1), "look B")
         .then(looked(expired("B"), &[on("B", live(1))]), "spend B within 20s")
+        .then(invalid_grant(), "mark B#1 looking")
+        .alone(&expired("B"), |step| matches!(step, Step::Spend { .. }))
         .then(invalid_grant(), "mark B#1 looking")
         .alone(&expired("B"), |step| matches!(step, Step::Finish(_)));
     assert_eq!(shown(&story.step), "exit 3");
@@ -1238,7 +1266,7 @@ fn a_sibling_s_session_that_expired_is_spent_and_a_third_one_is_not() {
 #[test]
 fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration() {
     let story = Story::token()
-        .compares_to_the_end(&expired("A"))
+        .is_refused_twice(&expired("A"))
         .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
     let document = story.storing();
     assert_eq!(document.rejected.clone().unwrap().refresh_token_sha256, digest("A"));
@@ -1250,9 +1278,12 @@ fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configur
 
 #[test]
 fn unchanged_to_the_end_without_a_lock_clears_nothing() {
-    for lock_use in [LockUse::Claim, LockUse::Off] {
-        Story::using(lock_use)
-            .compares_to_the_end(&expired("A"))
+    let refused = [
+        Story::using(LockUse::Claim).is_refused_twice(&expired("A")),
+        Story::using(LockUse::Off).compares_to_the_end(&expired("A")),
+    ];
+    for story in refused {
+        story
             .then(looked(expired("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
             .saying("has ended")
             .then(Event::Noted, "exit 3");
@@ -1261,14 +1292,127 @@ fn unchanged_to_the_end_without_a_lock_clears_nothing() {
 
 #[test]
 fn a_dead_grant_whose_access_token_works_is_not_cleared() {
-    for lock_use in [LockUse::Auto, LockUse::Claim, LockUse::Off] {
-        Story::using(lock_use)
-            .compares_to_the_end(&ageing("A"))
+    let refused = [
+        Story::using(LockUse::Auto).is_refused_twice(&ageing("A")),
+        Story::using(LockUse::Claim).is_refused_twice(&ageing("A")),
+        Story::using(LockUse::Off).compares_to_the_end(&ageing("A")),
+    ];
+    for story in refused {
+        story
             .then(looked(ageing("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
             .then(Event::Noted, "ok a, warned")
             .saying("has ended")
             .saying("still valid");
     }
+}
+
+#[test]
+fn a_refusal_that_the_server_withdraws_a_moment_later_costs_nothing() {
+    for lock_use in [LockUse::Auto, LockUse::Claim] {
+        Story::using(lock_use)
+            .compares_to_the_end(&expired("A"))
+            .then(looked(expired("A"), &[looking(1)]), "pause 1s")
+            .rested("mark A#1 open")
+            .then(Event::Noted, "look A")
+            .then(looked(expired("A"), &[live(1)]), "spend A within 28.825s")
+            .then(refreshed("B", true), "store B over A as A#1")
+            .then(replaced(Replacement::Done), "ok b refreshed");
+    }
+}
+
+#[test]
+fn a_session_that_appears_before_the_second_request_is_used() {
+    let waits = || {
+        Story::token()
+            .compares_to_the_end(&expired("A"))
+            .then(looked(expired("A"), &[looking(1)]), "pause 1s")
+            .rested("mark A#1 open")
+            .then(Event::Noted, "look A")
+    };
+    waits()
+        .then(looked(fresh("B"), &[live(1)]), "withdraw A#1")
+        .then(Event::Noted, "look B")
+        .then(looked(fresh("B"), &[]), "ok b");
+    waits()
+        .then(looked(None, &[]), "withdraw A#1")
+        .then(Event::Noted, "look A")
+        .then(looked(None, &[]), "exit 3");
+}
+
+#[test]
+fn a_refused_refresh_token_is_never_sent_a_third_time() {
+    let asks_again = |before: &Stored| {
+        Story::token().compares(before).alone(before, |step| matches!(step, Step::Spend { .. }))
+    };
+    for (second, words) in [
+        (no_answer(), "then the connection broke"),
+        (temporary(None), "then HTTP 503"),
+        (temporary(Some(1)), "then HTTP 503"),
+    ] {
+        asks_again(&expired("A"))
+            .then(second.clone(), "pause 250ms")
+            .rested("mark A#1 unknown, exit 4")
+            .then(Event::Noted, "exit 4")
+            .saying("the server refused the refresh token (invalid_grant: Token is not active)")
+            .saying(words)
+            .saying("may have been spent");
+        asks_again(&ageing("A"))
+            .then(second, "pause 250ms")
+            .rested("mark A#1 unknown, exit 4")
+            .then(Event::Noted, "ok a, warned");
+    }
+    asks_again(&expired("A"))
+        .then(refused(Kind::LoginRequired, "access_denied"), "pause 250ms")
+        .rested("mark A#1 refused, exit 3");
+    // Refused after an answer was lost: it has been sent twice.
+    Story::token()
+        .spends(&expired("A"))
+        .then(no_answer(), "look A")
+        .then(looked(expired("A"), &[live(1)]), "spend A within 30s")
+        .then(invalid_grant(), "mark A#1 looking")
+        .alone(&expired("A"), |step| matches!(step, Step::Replace { .. }));
+}
+
+#[test]
+fn a_refusal_is_final_where_no_second_request_can_be_made_alone_and_in_time() {
+    // Nothing excludes other processes.
+    Story::using(LockUse::Off)
+        .compares_to_the_end(&expired("A"))
+        .then(looked(expired("A"), &[looking(1)]), "mark A#1 rejected, exit 3");
+    // Another process has claimed since.
+    Story::using(LockUse::Claim)
+        .compares_to_the_end(&expired("A"))
+        .then(looked(expired("A"), &[looking(1), abandoned(2)]), "mark A#1 rejected, exit 3");
+    // No time is left for a pause and a request.
+    Story::token()
+        .compares_to_the_end(&expired("A"))
+        .after(millis(28_810))
+        .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
+}
+
+#[test]
+fn the_second_generation_is_asked_for_once_more_too() {
+    Story::token()
+        .compares(&expired("A"))
+        .then(looked(expired("B"), &[looking(1)]), "withdraw A#1")
+        .then(Event::Noted, "look B")
+        .then(looked(expired("B"), &[]), "claim B#1 over B")
+        .then(mine(1), "look B")
+        .then(looked(expired("B"), &[on("B", live(1))]), "spend B within 20s")
+        .then(invalid_grant(), "mark B#1 looking")
+        .alone(&expired("B"), |step| matches!(step, Step::Spend { .. }))
+        .then(refreshed("C", true), "store C over B as B#1");
+}
+
+#[test]
+fn an_answer_longer_than_the_limits_is_not_asked_for_again() {
+    let too_long = Answer::Unknown { what: "the answer is too long".to_owned(), again: false };
+    Story::token()
+        .spends(&expired("A"))
+        .then(Event::Answered(too_long), "pause 250ms")
+        .rested("mark A#1 unknown, exit 4")
+        .then(Event::Noted, "exit 4")
+        .saying("may have been spent");
 }
 
 #[test]
@@ -1312,7 +1456,7 @@ fn another_s_attempt_that_looks_or_is_over_is_not_awaited() {
         ended(2, Outcome::Rejected, Kind::LoginRequired),
     ];
     for other in others {
-        Story::using(LockUse::Claim)
+        Story::using(LockUse::Off)
             .compares_to_the_end(&expired("A"))
             .then(looked(expired("A"), &[looking(1), other]), "mark A#1 rejected, exit 3");
     }
@@ -1364,7 +1508,7 @@ fn a_store_that_fails_during_the_loop_changes_nothing() {
 fn clearing_never_meets_a_newer_session() {
     let clears = || {
         Story::token()
-            .compares_to_the_end(&expired("A"))
+            .is_refused_twice(&expired("A"))
             .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
     };
     clears()
@@ -1384,7 +1528,7 @@ fn clearing_never_meets_a_newer_session() {
 
 #[test]
 fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
-    let mut story = Story::token().compares_to_the_end(&expired("A"));
+    let mut story = Story::token().is_refused_twice(&expired("A"));
     for turn in 0..MAX_REBASES {
         let (at, next) = (format!("A{turn}"), at_revision(&format!("A{}", turn + 1), expired("A")));
         story = story
@@ -1401,7 +1545,7 @@ fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
 fn a_clearing_that_fails_leaves_the_verdict_in_the_record() {
     for replacement in [Replacement::Unknown, Replacement::Failed { failure: disk(), kept: None }] {
         Story::token()
-            .compares_to_the_end(&expired("A"))
+            .is_refused_twice(&expired("A"))
             .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
             .then(replaced(replacement), "mark A#1 rejected, exit 3")
             .then(Event::Noted, "exit 3");
@@ -1593,12 +1737,16 @@ fn failures_that_were_there_before_are_not_shared() {
 }
 
 #[test]
-fn a_shared_failure_beside_a_working_token_is_a_warning() {
-    at_the_lock(Story::forced(), &fresh("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
-        .then(locking(Locking::Granted), "look A")
-        .then(looked(fresh("A"), &[ended(1, Outcome::Temporary, Kind::Temporary)]), "ok a, warned")
-        .saying("told by other-1");
+fn a_shared_failure_beside_a_working_token_is_a_warning_and_of_a_forced_refresh_the_end() {
+    let ends = |story: Story, before: &Stored, end: &str| {
+        at_the_lock(story, before)
+            .then(locking(Locking::Busy), "await the release for 30s")
+            .then(locking(Locking::Granted), "look A")
+            .then(looked(before.clone(), &[ended(1, Outcome::Temporary, Kind::Temporary)]), end)
+            .saying("told by other-1");
+    };
+    ends(Story::min_ttl(600), &stored("A", 500), "ok a, warned");
+    ends(Story::forced(), &fresh("A"), "exit 4");
 }
 
 #[test]
@@ -1651,22 +1799,32 @@ fn a_rejected_token_is_never_handed_out_whatever_fails() {
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "exit 4");
     Story::rejected("a")
-        .compares_to_the_end(&fresh("A"))
+        .is_refused_twice(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "clear over A as A#1")
         .then(replaced(Replacement::Done), "exit 3");
 }
 
 #[test]
-fn a_forced_refresh_that_fails_hands_out_the_token_that_still_works() {
+fn a_forced_refresh_that_fails_is_a_failure_although_the_token_still_works() {
     Story::forced()
         .spends(&fresh("A"))
         .then(temporary(None), "pause 250ms")
         .rested("mark A#1 temporary, exit 4")
-        .then(Event::Noted, "ok a, warned");
+        .then(Event::Noted, "exit 4");
     Story::forced()
-        .compares_to_the_end(&fresh("A"))
+        .is_refused_twice(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
-        .then(Event::Noted, "ok a, warned");
+        .then(Event::Noted, "exit 3");
+    at_the_lock(Story::forced(), &fresh("A"))
+        .then(locking(Locking::Busy), "await the release for 30s")
+        .after(seconds(30))
+        .then(locking(Locking::Unanswered), "look A")
+        .then(looked(fresh("A"), &[]), "exit 4");
+    let without = without_refresh_token(fresh("A"));
+    Story::forced().then(read(without), "exit 3").saying("cannot refresh");
+    Story::forced()
+        .then(read(fresh("A")), "look A")
+        .then(looked(fresh("A"), &[ended(1, Outcome::Rejected, Kind::LoginRequired)]), "exit 3");
 }
 
 // ---- the exchange in a worker ----

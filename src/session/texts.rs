@@ -86,12 +86,11 @@ pub(super) fn temporary(what: &str) -> Failure {
         .hint("try again".to_owned())
 }
 
-pub(super) fn unknown(what: &str) -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        format!("cannot refresh: {what}; the refresh token may have been spent; the session is kept"),
-    )
-    .hint("try again: servers with a grace period answer the same once more".to_owned())
+pub(super) fn unknown(profile: &str, what: &str) -> Failure {
+    let message = format!("cannot refresh: {what}; the refresh token may have been spent");
+    let login = login(profile);
+    Failure::new(Kind::Temporary, message)
+        .hint(format!("onegrant refresh   # asks once more; if the server refuses: {login}"))
 }
 
 pub(super) fn too_many_generations() -> Failure {
@@ -117,13 +116,6 @@ pub(super) fn deadline(waited: Duration, whom: &str) -> Failure {
 
 pub(super) fn less_than_asked() -> Failure {
     Failure::new(Kind::Temporary, "the token lasts shorter than --min-ttl asks: the server grants no more")
-}
-
-pub(super) fn less_for_now() -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        "the token lasts shorter than --min-ttl asks, and another process is refreshing it just now",
-    )
 }
 
 /// The token was obtained, and could not be stored.

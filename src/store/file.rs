@@ -312,13 +312,19 @@ impl Store for FileStore {
         Ok(None)
     }
 
-    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
+    fn rewrite_record(
+        &self,
+        name: RecordName,
+        ours: &[u8],
+        bytes: &[u8],
+        is_over: bool,
+    ) -> Result<(), Failure> {
         let place = self.place()?;
         if !is_ours(place, name, ours) {
             return Ok(());
         }
         let answer = place.answer(name.key, name.number);
-        if fs::metadata(&answer).is_ok_and(|metadata| metadata.len() == 0) {
+        if is_over && fs::metadata(&answer).is_ok_and(|metadata| metadata.len() == 0) {
             self.reserved.take();
             let _ = fs::remove_file(&answer);
         }

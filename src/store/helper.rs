@@ -404,8 +404,14 @@ impl Store for HelperStore {
         Ok(number)
     }
 
-    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
-        self.local()?.rewrite_record(name, ours, bytes)
+    fn rewrite_record(
+        &self,
+        name: RecordName,
+        ours: &[u8],
+        bytes: &[u8],
+        is_over: bool,
+    ) -> Result<(), Failure> {
+        self.local()?.rewrite_record(name, ours, bytes, is_over)
     }
 
     fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {

@@ -120,9 +120,15 @@ pub trait Store {
     /// one exists already. Records that mean nothing any more are swept away.
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure>;
 
-    /// Rewrites a record of our own, which still says `ours`, and gives back the room for an answer that was never
-    /// written. Another process's record under the same name stays.
-    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure>;
+    /// Rewrites a record of our own, which still says `ours`. If its attempt `is_over`, the room for an answer that was
+    /// never written is given back. Another process's record under the same name stays.
+    fn rewrite_record(
+        &self,
+        name: RecordName,
+        ours: &[u8],
+        bytes: &[u8],
+        is_over: bool,
+    ) -> Result<(), Failure>;
 
     /// Removes a record of our own, which still says `ours`, and the room reserved for it. Another process's record
     /// under the same name stays.

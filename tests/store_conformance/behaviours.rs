@@ -212,10 +212,10 @@ pub fn a_record_is_its_makers_own(keeper: &Keeper) {
     let revision = write(&*store, &absent(), "a");
     let name = RecordName { key: "key", number: 1 };
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
-    other.rewrite_record(name, b"a stranger's", b"overwritten").unwrap();
+    other.rewrite_record(name, b"a stranger's", b"overwritten", true).unwrap();
     other.remove_record(name, b"a stranger's").unwrap();
     assert_eq!(store.records("key").unwrap()[0].bytes, RECORD);
-    store.rewrite_record(name, RECORD, b"{\"id\":\"done\"}").unwrap();
+    store.rewrite_record(name, RECORD, b"{\"id\":\"done\"}", true).unwrap();
     assert_eq!(keeper.store().records("key").unwrap()[0].bytes, b"{\"id\":\"done\"}");
     store.remove_record(name, b"{\"id\":\"done\"}").unwrap();
     assert_eq!(numbers(&*keeper.store(), "key"), [0; 0]);

@@ -42,7 +42,7 @@ pub fn exchange(
     let mut sent_at = driver::Clock::now(context).wall;
     let credential = Credential::RefreshToken(refresh_token.clone());
     let mut answer = context.refresh(&document, &credential, context.left());
-    if matches!(answer, Answer::Unknown { .. }) && !context.left().is_zero() {
+    if matches!(answer, Answer::Unknown { again: true, .. }) && !context.left().is_zero() {
         // Servers with a grace period answer the same once more; a third time could end the family.
         sent_at = driver::Clock::now(context).wall;
         answer = context.refresh(&document, &credential, context.left());
@@ -77,7 +77,7 @@ pub fn exchange(
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))
                 .hint("try again with the same refresh token"))
         }
-        Answer::Unknown { what } => Err(Failure::new(
+        Answer::Unknown { what, .. } => Err(Failure::new(
             Kind::Temporary,
             format!("cannot log in: {what}; the refresh token may have been spent; nothing was stored"),
         )

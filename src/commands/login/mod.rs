@@ -130,9 +130,14 @@ fn refused(answer: Answer) -> Failure {
         Answer::InvalidGrant { error, description } => {
             said(Kind::LoginRequired, &error, description.as_deref()).hint_of(login_hint(&error))
         }
-        Answer::Temporary { what, .. } | Answer::Unknown { what } => {
+        Answer::Temporary { what, .. } => {
             let message = format!("cannot log in now: {what}; nothing was stored");
             Failure::new(Kind::Temporary, message).hint("try again")
+        }
+        Answer::Unknown { what, .. } => {
+            let message =
+                format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
+            Failure::new(Kind::Temporary, message).hint("onegrant login   # gets another one")
         }
         Answer::Impossible(failure) => failure,
         Answer::Refreshed(_) => Failure::new(Kind::Defect, "cannot log in: a token was taken for a refusal"),

@@ -134,7 +134,7 @@ impl World {
                 self.check_mark(number, &attempt);
                 let name = (attempt.refresh_token_sha256.clone(), record);
                 if self.is_ours(&name, &attempt.id) {
-                    if self.complete(&name).is_none() {
+                    if attempt.is_over() && self.complete(&name).is_none() {
                         self.answers.remove(&name);
                         self.change(number, |process| process.has_room = false);
                     }
@@ -159,8 +159,12 @@ impl World {
                 let answer = self.server.answer(server, generation, lifetime);
                 self.note_answer(generation, &answer);
                 self.change(number, |process| {
-                    if let Answer::Refreshed(answer) = &answer {
-                        process.given = answer.scope.as_deref().map(|scope| scope.parse().unwrap());
+                    match &answer {
+                        Answer::Refreshed(answer) => {
+                            process.given = answer.scope.as_deref().map(|scope| scope.parse().unwrap());
+                        }
+                        Answer::InvalidGrant { .. } => process.refused = Some(generation),
+                        _ => {}
                     }
                     process.doing = Doing::Receives(answer);
                 });
@@ -278,7 +282,7 @@ impl World {
             self.excuses.insert(Excuse::AnswerLost);
         }
         self.change(number, |process| process.has_lost_an_answer = true);
-        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost") }));
+        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost"), again: true }));
     }
 
     // ---- workers ----

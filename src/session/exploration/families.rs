@@ -242,6 +242,16 @@ families! { FAMILIES:
             scenario.with_workers().with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
+    a_refusal_that_the_server_withdraws_costs_no_session, at_least 1_000, {
+        let mut all = binding(2, &[Server::RefusesOnce], World::everyone_has_the_same_token_after_a_refusal, |scenario| {
+            scenario.with(|budget| budget.hastes = 1)
+        });
+        all.extend(binding(2, &[Server::RefusesOnce], World::nothing_more, |scenario| {
+            scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0))
+        }));
+        all
+    };
+
     what_is_dead_is_cleared_and_a_new_login_is_not, at_least 600, {
         // Not where a lock lies: there who clears believes that nobody can come between.
         let promise: Promise = World::the_login_is_kept;
@@ -252,8 +262,8 @@ families! { FAMILIES:
         each.collect()
     };
 
-    what_is_dead_is_asked_for_once, at_least 21_000,
-        binding(3, &[Server::HasRevoked], World::one_was_refused_and_all_were_told, |scenario| {
+    what_is_dead_is_asked_for_twice_by_one_process, at_least 21_000,
+        binding(3, &[Server::HasRevoked], World::one_was_refused_twice_and_all_were_told, |scenario| {
             scenario.with(|budget| budget.hastes = 0)
         });
 
@@ -347,6 +357,12 @@ impl World {
         self.sends.len() == 1 && self.results().all(has_it)
     }
 
+    /// With one request that was refused, and a second one by the same process.
+    fn everyone_has_the_same_token_after_a_refusal(&self) -> bool {
+        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        self.sends.len() == 2 && self.sends[0] == self.sends[1] && self.results().all(has_it)
+    }
+
     fn the_login_is_kept(&self) -> bool {
         let is_kept = self.stored_generation().is_some_and(|stored| stored >= LOGIN);
         is_kept || self.excuses.contains(&Excuse::CameBetween)
@@ -359,10 +375,11 @@ impl World {
         }
     }
 
-    fn one_was_refused_and_all_were_told(&self) -> bool {
+    fn one_was_refused_twice_and_all_were_told(&self) -> bool {
         let needs_a_login =
             |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
-        self.sends.len() == 1 && self.results().all(needs_a_login)
+        let is_one = self.sends.iter().all(|(_, by)| *by == self.sends[0].1);
+        self.sends.len() == 2 && is_one && self.results().all(needs_a_login)
     }
 
     fn everyone_has_a_token_of_one_refresh(&self) -> bool {

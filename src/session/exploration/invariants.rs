@@ -73,7 +73,8 @@ impl Invariant {
             }
             Self::ClaimFirst => "The record of an attempt stands before its refresh token is sent.",
             Self::NeverAThirdTime => {
-                "No process sends one refresh token a third time: once, and once more where the answer was lost."
+                "No process sends one refresh token a third time: once, and once more if the answer was lost or was a \
+                 refusal."
             }
             Self::NewerStays => {
                 "A newer session is never overwritten or deleted by an older one: locked always; claimed unless \
@@ -153,7 +154,9 @@ impl World {
             let how = format!("{number} sends generation {generation} after {others:?}");
             self.break_with(Invariant::OneSpender, how);
         }
-        let is_again = !own.is_empty() && has_answers && !self.processes[number].has_lost_an_answer;
+        let process = &self.processes[number];
+        let may_ask_again = process.has_lost_an_answer || process.refused == Some(generation);
+        let is_again = !own.is_empty() && has_answers && !may_ask_again;
         let most = if has_answers { 2 } else { usize::try_from(MAX_SENDS).unwrap() };
         if is_again || own.len() >= most {
             let how = format!("{number} sends generation {generation} after {} times", own.len());

@@ -13,6 +13,8 @@ pub(super) const PATIENT: u64 = 20;
 pub(super) enum Server {
     /// It is refused.
     Rejects,
+    /// As [`Server::Rejects`]; and the first refresh token is refused once before it is taken.
+    RefusesOnce,
     /// It is refused, and all that came of the same login ends (RFC 9700 section 4.14.2).
     EndsTheFamily,
     /// The last one is answered once more as before.

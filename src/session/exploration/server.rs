@@ -18,12 +18,15 @@ pub(super) struct Authorizations {
     valid: BTreeSet<u8>,
     /// The last generation that was given, in each family.
     issued: [u8; 2],
+    /// How many requests are refused although the refresh token is taken later.
+    refusals: u8,
 }
 
 impl Authorizations {
     pub(super) fn first(server: Server) -> Self {
         let valid = (server != Server::HasRevoked).then_some(0);
-        Self { valid: valid.into_iter().collect(), issued: [0, LOGIN] }
+        let refusals = u8::from(server == Server::RefusesOnce);
+        Self { valid: valid.into_iter().collect(), issued: [0, LOGIN], refusals }
     }
 
     pub(super) fn log_in(&mut self) {
@@ -60,6 +63,10 @@ impl Authorizations {
     /// What the server says to that generation's refresh token, and what that does to it.
     pub(super) fn answer(&mut self, server: Server, generation: u8, lifetime: u64) -> Answer {
         let takes = self.valid.contains(&Self::refresh_token(server, generation));
+        if takes && self.refusals > 0 {
+            self.refusals -= 1;
+            return Answer::InvalidGrant { error: "invalid_grant".to_owned(), description: None };
+        }
         let issued = &mut self.issued[family(generation)];
         let next = match server {
             Server::Down | Server::AsksToComeAgain => {

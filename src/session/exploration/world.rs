@@ -120,6 +120,8 @@ pub(super) struct Process {
     pub has_overslept: bool,
     /// It was killed before its answer was durable, or an answer to it was lost: its refresh token may be sent again.
     pub has_lost_an_answer: bool,
+    /// The generation whose refresh token was refused to it last: it may be sent once more.
+    pub refused: Option<u8>,
     /// A digest of all this.
     pub fingerprint: u128,
 }
@@ -543,6 +545,7 @@ impl Process {
             until: None,
             has_overslept: false,
             has_lost_an_answer: false,
+            refused: None,
             fingerprint: 0,
         }
     }

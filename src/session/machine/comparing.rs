@@ -1,10 +1,10 @@
 //! The comparison loop: a refusal proves nothing while the store may still change.
 
-use super::{Machine, Phase};
+use super::{Earlier, Machine, Phase};
 use crate::error::Failure;
 use crate::grant::{Document, Rejected};
 use crate::session::attempt::Outcome;
-use crate::session::bounds::{COMPARISON_DELAYS, LAST_WAIT, MAX_REBASES};
+use crate::session::bounds::{COMPARISON_DELAYS, LAST_WAIT, MAX_REBASES, REFUSAL_SETTLE, SHORTEST_EXCHANGE};
 use crate::session::judgement::Judgement;
 use crate::session::step::{Level, Now, Replacement, Step, View};
 use crate::session::texts;
@@ -24,7 +24,7 @@ impl Machine {
                 Judgement::NoDocument => {
                     self.withdraw_and_end(Err(texts::logged_out(&self.settings.profile)))
                 }
-                _ if self.latest_freshness(now).is_valid() => self.hand_out_latest(vec![]),
+                _ if self.latest_freshness(now).is_usable() => self.hand_out_latest(vec![]),
                 Judgement::NoSession | Judgement::NoRefreshToken => self.withdraw_and_end(Err(self.dead())),
                 // A sibling rotated, and his session has expired too: that one may be spent.
                 _ => self.withdraw(Phase::Withdrawing),
@@ -52,6 +52,16 @@ impl Machine {
                     Step::Pause(LAST_WAIT.min(left))
                 }
             };
+        }
+        let has_time = self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE;
+        if self.earlier.is_none()
+            && self.errand.level != Level::Compared
+            && has_time
+            && self.holds_claim(&view, now)
+        {
+            self.earlier = Some(Earlier::Refused);
+            self.phase = Phase::ComingAgain;
+            return Step::Pause(REFUSAL_SETTLE);
         }
         self.give_verdict(looks, now)
     }
@@ -95,8 +105,10 @@ impl Machine {
     }
 
     pub(super) fn dead(&self) -> Failure {
-        let lost = self.lost.iter().map(|lost| format!(", after an answer was lost: {lost}"));
-        let words = self.refusal.clone() + &lost.collect::<String>();
+        let words = match &self.earlier {
+            Some(Earlier::Lost(lost)) => format!("{}, after an answer was lost: {lost}", self.refusal),
+            Some(Earlier::Refused) | None => self.refusal.clone(),
+        };
         texts::dead(&self.settings.profile, &words, self.prior.as_ref())
     }
 }

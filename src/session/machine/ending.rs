@@ -4,7 +4,6 @@ use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::session::attempt::Outcome;
 use crate::session::bounds::FAILURE_SETTLE;
-use crate::session::freshness::age;
 use crate::session::judgement::Judgement;
 use crate::session::step::{Now, Result, Step, Token, View};
 use crate::session::texts;
@@ -19,20 +18,12 @@ impl Machine {
         }
     }
 
-    /// I6: a failure is an error only where the present access token does not work any more.
+    /// I6: a failure is an error only if the stored access token does not answer the demand any more.
     pub(super) fn fail(&mut self, failure: Failure, now: Now) -> Step {
-        match self.latest_freshness(now).is_valid() {
+        match self.latest_freshness(now).is_usable() {
             true => self.hand_out_latest(vec![texts::still_valid(&failure)]),
             false => self.withdraw_and_end(Err(failure)),
         }
-    }
-
-    /// Somebody else is refreshing, and the present token still works.
-    pub(super) fn hand_out_rather_than_wait(&mut self, now: Now) -> Step {
-        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
-        let min_ttl = self.errand.demand.min_ttl;
-        let short = min_ttl > 0 && session.is_some_and(|session| !age(session, min_ttl, now).is_fresh());
-        self.hand_out_latest(short.then(texts::less_for_now).into_iter().collect())
     }
 
     pub(super) fn hand_out_latest(&mut self, warnings: Vec<Failure>) -> Step {
@@ -58,7 +49,7 @@ impl Machine {
     pub(super) fn tell(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
         let session = self.latest.as_ref().and_then(|stored| stored.document.session.clone());
         let result = match session {
-            Some(session) if self.latest_freshness(now).is_valid() => {
+            Some(session) if self.latest_freshness(now).is_usable() => {
                 let warnings = vec![texts::still_valid(&failure)];
                 Ok(Token { session, warnings, refreshed: false })
             }
@@ -71,6 +62,11 @@ impl Machine {
     pub(super) fn end(&mut self, result: Result, now: Now) -> Step {
         let kept = Failure::new(Kind::Store, "the answer came and could not be stored");
         self.mark(Outcome::Unknown, Some(&kept), Phase::Ending(Box::new(result)), now)
+    }
+
+    /// Ends an attempt after which the refresh token may be spent.
+    pub(super) fn give_up_unknown(&mut self, what: &str, now: Now) -> Step {
+        self.settle(Outcome::Unknown, texts::unknown(&self.settings.profile, what), now)
     }
 
     pub(super) fn withdraw_and_end(&mut self, result: Result) -> Step {

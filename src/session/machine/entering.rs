@@ -2,7 +2,7 @@
 
 use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
 use crate::error::Kind;
-use crate::session::attempt::{Attempt, Outcome};
+use crate::session::attempt::{Attempt, Sighting};
 use crate::session::bounds::{
     LAST_WAIT, MAX_ADOPTIONS, MAX_GENERATIONS, SHORTEST_EXCHANGE, UNTIL_MARGIN_SECONDS,
 };
@@ -53,9 +53,7 @@ impl Machine {
             Locking::Granted if patience == Patience::Release => self.look(Phase::Woken),
             Locking::Granted => self.look(Phase::Deciding),
             Locking::Busy if patience == Patience::Release => self.rest(LOCK_HELD, Phase::Knocking, now),
-            Locking::Busy | Locking::Unanswered if self.need_not_wait(now) => {
-                self.hand_out_rather_than_wait(now)
-            }
+            Locking::Busy | Locking::Unanswered if self.need_not_wait(now) => self.hand_out_latest(vec![]),
             Locking::Busy => self.lock(Patience::Release, now),
             Locking::Refused(_) => {
                 self.errand.level = Level::Claimed;
@@ -101,7 +99,7 @@ impl Machine {
                 self.fail(texts::no_refresh_token(&profile, works), now)
             }
             Judgement::Moved => self.follow(Phase::Deciding, now),
-            Judgement::Wait if self.need_not_wait(now) => self.hand_out_rather_than_wait(now),
+            Judgement::Wait if self.need_not_wait(now) => self.hand_out_latest(vec![]),
             Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
             Judgement::Adopt(_) => self.fail(texts::not_adopted(), now),
@@ -149,7 +147,7 @@ impl Machine {
         let owner = self.settings.owner.clone();
         let attempt = Attempt::open(id, self.looked_at.clone(), access_token_sha256, owner, now.wall, until);
         self.sends = 0;
-        self.lost = None;
+        self.earlier = None;
         self.phase = Phase::Claiming(Claim { attempt: attempt.clone(), number });
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
         let exclusive = self.errand.level != Level::Compared;
@@ -187,26 +185,37 @@ impl Machine {
     pub(super) fn confirm(&mut self, view: View, now: Now) -> Step {
         let claimed = self.latest.clone();
         let judgement = self.judgement(&view, now);
-        let Some(claim) = &self.claim else {
-            return self.act(judgement, now);
-        };
         let unchanged = match (&claimed, &self.latest) {
             (Some(claimed), Some(latest)) => latest.has_session_of(claimed),
             _ => false,
         };
-        let overtaken = self.errand.level != Level::Compared
-            && view.attempts.iter().any(|sighting| sighting.number > claim.number);
-        let left = self.left(now);
-        let until_holds = now.wall.saturating_add(seconds(left)) <= claim.attempt.until;
-        match judgement {
-            Judgement::Claim(..) if unchanged && !overtaken && until_holds && left >= SHORTEST_EXCHANGE => {
-                self.spend(now)
-            }
-            _ if self.lost.is_some() && unchanged => {
-                let what = self.lost.clone().unwrap_or_default();
-                self.settle(Outcome::Unknown, texts::unknown(&what), now)
-            }
+        match (judgement, self.earlier_words()) {
+            (Judgement::Claim(..), _) if unchanged && self.holds_claim(&view, now) => self.spend(now),
+            (_, Some(earlier)) if unchanged => self.give_up_unknown(&earlier, now),
             _ => self.withdraw(Phase::Withdrawing),
+        }
+    }
+
+    /// Whether the own claim still binds the others, for as long as an exchange may take, and one can be begun.
+    pub(super) fn holds_claim(&self, view: &View, now: Now) -> bool {
+        let left = self.left(now);
+        self.claim.as_ref().is_some_and(|claim| {
+            let is_later = |sighting: &Sighting| sighting.number > claim.number;
+            let is_overtaken = self.errand.level != Level::Compared && view.attempts.iter().any(is_later);
+            let until = now.wall.saturating_add(seconds(left));
+            !is_overtaken && until <= claim.attempt.until && left >= SHORTEST_EXCHANGE
+        })
+    }
+
+    /// After a pause: opens a record again that says `looking`, then confirms the claim.
+    pub(super) fn come_again(&mut self) -> Step {
+        match &mut self.claim {
+            Some(claim) if claim.attempt.outcome.is_some() => {
+                claim.attempt.reopen();
+                self.phase = Phase::ComingAgain;
+                Step::Mark { attempt: claim.attempt.clone(), number: claim.number }
+            }
+            _ => self.look(Phase::Confirming),
         }
     }
 }

@@ -7,7 +7,7 @@ mod spending;
 
 use super::attempt::{Attempt, Outcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
-use super::freshness::{Demand, Freshness, Unwanted};
+use super::freshness::{Demand, Freshness, expiry};
 use super::judgement::{Asking, Judgement, freshness, judge};
 use super::step::{Errand, Event, Level, LockUse, Now, Patience, Result, Role, Step, Stored, Token, View};
 use super::texts;
@@ -86,6 +86,15 @@ struct Claim {
     number: u64,
 }
 
+/// How the first request with the present claim's refresh token ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Earlier {
+    /// Without an answer that can be read, and how.
+    Lost(String),
+    /// It was refused, for the reason that [`Machine::refusal`] gives.
+    Refused,
+}
+
 impl Claim {
     fn name(&self) -> (String, u64) {
         (self.attempt.refresh_token_sha256.clone(), self.number)
@@ -112,8 +121,8 @@ pub struct Machine {
     sends: u32,
     /// When the refresh token was sent last: its answer's lifetime counts from here.
     sent_at: UnixSeconds,
-    /// An answer to the present claim's refresh token was lost, and how.
-    lost: Option<String>,
+    /// Why the present claim's refresh token may be spent: it is sent once more, and never a third time.
+    earlier: Option<Earlier>,
     /// What the server said when it refused the refresh token.
     refusal: String,
     wait: Duration,
@@ -165,7 +174,7 @@ impl Machine {
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
             (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
-            (Phase::ComingAgain, Event::Paused) => self.look(Phase::Confirming),
+            (Phase::ComingAgain, Event::Paused | Event::Noted) => self.come_again(),
             (Phase::Comparing(looks), Event::Looked(Ok(view))) => self.compare(looks, view, now),
             (Phase::Comparing(looks), Event::Noted | Event::Paused) => self.look(Phase::Comparing(looks)),
             // I2: who cannot see must not conclude. Nothing changes; the answer was a refusal all the same.
@@ -187,10 +196,9 @@ impl Machine {
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
             // The refresh token may have been spent: that is what to tell, and to leave behind.
-            (Phase::Confirming, Event::Looked(Err(failure))) if self.lost.is_some() => {
-                let lost = self.lost.clone().unwrap_or_default();
-                let what = format!("{lost}; then the store failed: {}", failure.message);
-                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+            (Phase::Confirming, Event::Looked(Err(failure))) if self.earlier.is_some() => {
+                let earlier = self.earlier_words().unwrap_or_default();
+                self.give_up_unknown(&format!("{earlier}; then the store failed: {}", failure.message), now)
             }
             // A store that fails before anything was spent: nothing was.
             (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),
@@ -275,9 +283,20 @@ impl Machine {
         self.latest.as_ref().map_or(Freshness::Ended, |stored| freshness(&asking, stored))
     }
 
-    /// A busy lock is waited for by those alone who have nothing to hand out. A forced refresh has nothing.
+    fn earlier_words(&self) -> Option<String> {
+        self.earlier.as_ref().map(|earlier| match earlier {
+            Earlier::Lost(how) => how.clone(),
+            Earlier::Refused => format!("the server refused the refresh token ({})", self.refusal),
+        })
+    }
+
+    /// Whether the stored token answers the demand while another process refreshes. One that lasts shorter than
+    /// `--min-ttl` asks does not: a longer one is about to come.
     fn need_not_wait(&self, now: Now) -> bool {
-        self.errand.demand.unwanted != Unwanted::FirstSeen && self.latest_freshness(now).is_valid()
+        let freshness = self.latest_freshness(now);
+        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
+        let left = session.and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
+        freshness.is_usable() && left >= self.errand.demand.min_ttl
     }
 
     fn left(&self, now: Now) -> Duration {

@@ -1,12 +1,12 @@
 //! From the refresh token on its way to the new session in the store.
 
-use super::{Claim, Machine, Phase};
+use super::{Claim, Earlier, Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
 use crate::session::attempt::Outcome;
 use crate::session::bounds::{
-    FAILURE_SETTLE, MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE,
+    COMPARISON_DELAYS, FAILURE_SETTLE, MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE,
 };
 use crate::session::step::{Now, Replacement, Step, Stored, Token};
 use crate::session::texts;
@@ -20,7 +20,7 @@ impl Machine {
             return self.withdraw(Phase::Withdrawing);
         };
         let left = self.left(now);
-        let may_be_lost = self.lost.is_none() && left >= 2 * SECOND_SEND_RESERVE;
+        let may_be_lost = self.earlier.is_none() && left >= 2 * SECOND_SEND_RESERVE;
         let timeout = if may_be_lost { left - SECOND_SEND_RESERVE } else { left };
         let document = stored.document.clone();
         self.sends += 1;
@@ -30,7 +30,7 @@ impl Machine {
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Step {
-        match (answer, self.lost.clone()) {
+        match (answer, self.earlier_words()) {
             (Answer::Refreshed(answer), _) => {
                 let Some(stored) = self.latest.clone() else {
                     return self.look(Phase::Deciding);
@@ -40,17 +40,20 @@ impl Machine {
             }
             (Answer::InvalidGrant { error, description }, _) => {
                 self.refusal = words(&error, description.as_deref());
-                self.generations += 1;
-                self.mark(Outcome::Looking, None, Phase::Comparing(0), now)
+                // The second refusal has had its looks already, and is of the same generation.
+                let is_second = self.earlier == Some(Earlier::Refused);
+                self.generations += u32::from(!is_second);
+                let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
+                self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)
             }
             (Answer::Impossible(failure), _) => self.fail(failure, now),
             (Answer::Refused { kind, error, description }, _) => {
                 let words = words(&error, description.as_deref());
                 self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
             }
-            // Once lost is lost: what the server says to the second request tells nothing of the first.
-            (Answer::Temporary { what, .. } | Answer::Unknown { what }, Some(lost)) => {
-                self.settle(Outcome::Unknown, texts::unknown(&format!("{lost}; then {what}")), now)
+            // What the server says to the second request tells nothing of the first one.
+            (Answer::Temporary { what, .. } | Answer::Unknown { what, .. }, Some(earlier)) => {
+                self.give_up_unknown(&format!("{earlier}; then {what}"), now)
             }
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
@@ -59,19 +62,17 @@ impl Machine {
                 }
                 _ => self.settle(Outcome::Temporary, texts::temporary(&what), now),
             },
-            (Answer::Unknown { what }, None) => {
-                self.lost = Some(what.clone());
-                if self.left(now) < SHORTEST_EXCHANGE {
-                    return self.settle(Outcome::Unknown, texts::unknown(&what), now);
-                }
+            (Answer::Unknown { what, again: true }, None) if self.left(now) >= SHORTEST_EXCHANGE => {
+                self.earlier = Some(Earlier::Lost(what));
                 self.look(Phase::Confirming)
             }
+            (Answer::Unknown { what, .. }, None) => self.give_up_unknown(&what, now),
         }
     }
 
     pub(super) fn may_come_again(&self, delay: Duration, now: Now) -> bool {
         self.sends < MAX_SENDS
-            && !self.latest_freshness(now).is_valid()
+            && !self.latest_freshness(now).is_usable()
             && delay.saturating_add(SHORTEST_EXCHANGE) < self.left(now)
     }
 

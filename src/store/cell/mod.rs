@@ -503,7 +503,13 @@ impl Store for CellStore {
         }
     }
 
-    fn rewrite_record(&self, name: RecordName, ours: &[u8], bytes: &[u8]) -> Result<(), Failure> {
+    fn rewrite_record(
+        &self,
+        name: RecordName,
+        ours: &[u8],
+        bytes: &[u8],
+        _is_over: bool,
+    ) -> Result<(), Failure> {
         let text = String::from_utf8(bytes.to_vec())
             .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
         self.change(Effort::Try, None, &|parts, _| {
