@@ -130,12 +130,43 @@ fn a_dead_session_is_cleared_under_the_lock() {
     let before = home.bytes();
     assert_eq!(home.run(&["token"]), Ran::failed(3, DEAD));
     assert_eq!(home.bytes(), before);
+    assert_eq!(server.counts().token_requests, 2, "the second one before anything was cleared");
+}
+
+/// Entra does so (AADSTS70000).
+#[test]
+fn a_refusal_that_the_server_withdraws_a_moment_later_loses_no_session() {
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        server.script(Endpoint::Token, [Fault::error(400, "invalid_grant")]);
+        let commands = (0..CROWD).map(|_| {
+            let mut command = home.command(&["token"]);
+            command.env("ONEGRANT_LOCK", lock);
+            command
+        });
+        let ran = run_together(commands.collect());
+        assert_all(&ran, &Ran::printed(&home.tokens().access_token));
+        assert_eq!((server.counts().token_requests, server.counts().rotations), (2, 1), "{lock}");
+        assert!(server.is_alive(&home.tokens().refresh_token), "{lock}");
+    }
+}
+
+/// Without a lock and a claim a second request could meet another process's, and nothing is cleared anyway.
+#[test]
+fn a_refusal_is_final_where_nothing_excludes_other_processes() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let before = home.bytes();
+    server.script(Endpoint::Token, [Fault::error(400, "invalid_grant")]);
+    assert_eq!(home.run_with_lock("off", &["token"]).code, 3);
     assert_eq!(server.counts().token_requests, 1);
+    assert_eq!(home.bytes(), before);
 }
 
 #[test]
 fn a_dead_session_is_marked_alone_where_looking_and_clearing_are_two_steps() {
-    for lock in ["claim", "off"] {
+    for (lock, requests) in [("claim", 2), ("off", 1)] {
         let server = server(|_| {});
         let (home, issued) = Home::with_grant(&server, EXPIRED);
         server.end_grant(&issued.refresh_token);
@@ -144,7 +175,7 @@ fn a_dead_session_is_marked_alone_where_looking_and_clearing_are_two_steps() {
             assert_eq!(home.run_with_lock(lock, &["token"]), Ran::failed(3, DEAD), "{lock}");
             assert_eq!(home.bytes(), before, "{lock}");
         }
-        assert_eq!(server.counts().token_requests, 1, "{lock}");
+        assert_eq!(server.counts().token_requests, requests, "{lock}");
         // A new login has another refresh token, and the mark means nothing to it.
         let fresh = home.grant(&server, EXPIRED);
         assert_eq!(home.run_with_lock(lock, &["token"]).code, 0, "{lock}");
@@ -244,7 +275,8 @@ fn a_session_that_arrives_after_the_last_look_is_used_by_the_next() {
         home.write(&document(&server, &newer, EXPIRED));
         assert_eq!(home.run_with_lock(lock, &["token"]).code, 0, "{lock}");
         assert!(server.is_alive(&home.tokens().refresh_token), "{lock}");
-        assert_eq!(server.counts().token_requests, 2, "{lock}");
+        let refused = if lock == "off" { 1 } else { 2 };
+        assert_eq!(server.counts().token_requests, refused + 1, "{lock}");
     }
 }
 

@@ -73,7 +73,10 @@ const FILE: &str = "src/store/file.rs";
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
     ENTERING,
     "Locking::Granted => self.look(Phase::Deciding),",
-    "Locking::Granted => self.decide(View { attempts: Vec::new(), stored: self.latest.clone() }, now),",
+    "Locking::Granted => {
+                let judgement = self.judgement(&View { attempts: Vec::new(), stored: self.latest.clone() }, now);
+                self.act(judgement, now)
+            }",
 );
 
 const NO_LOOK_AFTER_THE_CLAIM: (&str, &str, &str) = (
@@ -152,7 +155,10 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "a third time after refusals",
         edits: &[(COMPARING, "self.earlier = Some(Earlier::Refused);", "")],
-        caught_by: (Story, "unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration"),
+        caught_by: (
+            Story,
+            "unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration",
+        ),
     },
     Mutation {
         name: "a record that is about to be spent on again still says looking",

@@ -3,9 +3,9 @@
 use super::super::Context;
 use super::Check;
 use crate::driver::{self, Clock};
-use crate::error::printable;
+use crate::error::{own_text, printable};
 use crate::grant::Document;
-use crate::session::attempt::{Attempt, Presence};
+use crate::session::attempt::{Attempt, Outcome, Presence};
 use crate::session::{Demand, Freshness, Stored, age, date, no_session};
 
 /// Without a session only a login helps.
@@ -34,7 +34,7 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
                 .hint(context.login_command()),
         };
     }
-    if let Some(check) = unfinished(document, context) {
+    if let Some(check) = last_attempt(document, context) {
         return check;
     }
     if document.refresh_token().is_none() {
@@ -49,16 +49,24 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
     Check::ok(NAME, format!("the refresh token is {days} days old{}", logged_in.unwrap_or_default()))
 }
 
-/// A refresh that was begun by a process that is gone: the server may have answered what nobody stored.
-fn unfinished(document: &Document, context: &Context) -> Option<Check> {
+/// What the last attempt on the stored session leaves to know: it was begun by a process that is gone, so the server may
+/// have given an answer that no process stored; or the server refused it and the session was kept.
+fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
     let records = context.store.records(&document.credential_sha256()?).ok()?;
     let attempts = records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
-    let is_abandoned = |attempt: &Attempt| {
-        let is_about_this = attempt.concerns(document);
-        let is_late = context.now().wall > attempt.until;
-        is_about_this && !attempt.is_over() && (is_late || context.presence(&attempt.by) == Presence::Gone)
-    };
-    let attempt = attempts.filter(is_abandoned).last()?;
+    let attempt = attempts.filter(|attempt| attempt.concerns(document)).last()?;
+    if attempt.outcome == Some(Outcome::Refused) {
+        let why = attempt.message.as_deref().map(own_text).unwrap_or_default();
+        let what = format!(
+            "the last refresh was refused at {}: {why}",
+            date(attempt.ended_at.unwrap_or(attempt.at))
+        );
+        return Some(Check::warn("grant", what).hint_of(attempt.hint.as_deref().map(own_text)));
+    }
+    let is_late = context.now().wall > attempt.until;
+    if attempt.is_over() || !is_late && context.presence(&attempt.by) != Presence::Gone {
+        return None;
+    }
     let what = format!(
         "a refresh was begun at {} by process {} on {} and never finished: the refresh token may be spent",
         date(attempt.at),

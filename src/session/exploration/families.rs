@@ -242,7 +242,7 @@ families! { FAMILIES:
             scenario.with_workers().with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    a_refusal_that_the_server_withdraws_costs_no_session, at_least 1_000, {
+    a_refusal_that_the_server_withdraws_costs_no_session, at_least 33_000, {
         let mut all = binding(2, &[Server::RefusesOnce], World::everyone_has_the_same_token_after_a_refusal, |scenario| {
             scenario.with(|budget| budget.hastes = 1)
         });
@@ -262,7 +262,7 @@ families! { FAMILIES:
         each.collect()
     };
 
-    what_is_dead_is_asked_for_twice_by_one_process, at_least 21_000,
+    what_is_dead_is_asked_for_twice_by_one_process, at_least 29_000,
         binding(3, &[Server::HasRevoked], World::one_was_refused_twice_and_all_were_told, |scenario| {
             scenario.with(|budget| budget.hastes = 0)
         });

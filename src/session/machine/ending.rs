@@ -27,7 +27,7 @@ impl Machine {
     }
 
     pub(super) fn hand_out_latest(&mut self, warnings: Vec<Failure>) -> Step {
-        match self.latest.as_ref().and_then(|stored| stored.document.session.clone()) {
+        match self.session().cloned() {
             Some(session) => self.withdraw_and_end(Ok(Token { session, warnings, refreshed: false })),
             None => self.withdraw_and_end(Err(self.no_session())),
         }
@@ -47,8 +47,7 @@ impl Machine {
 
     /// Leaves the failure in the record, for all who waited for it, and ends with it.
     pub(super) fn tell(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
-        let session = self.latest.as_ref().and_then(|stored| stored.document.session.clone());
-        let result = match session {
+        let result = match self.session().cloned() {
             Some(session) if self.latest_freshness(now).is_usable() => {
                 let warnings = vec![texts::still_valid(&failure)];
                 Ok(Token { session, warnings, refreshed: false })

@@ -13,11 +13,11 @@ use crate::session::texts;
 
 impl Machine {
     pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {
+        self.latest = stored.clone();
         let view = View { attempts: Vec::new(), stored };
         let is_worker = matches!(self.settings.role, Role::Worker(_));
         if self.errand.demand.unwanted == Unwanted::FirstSeen && !is_worker {
-            let session = view.stored.as_ref().and_then(|stored| stored.document.session.as_ref());
-            self.errand.first_seen = session.map(|session| session.access_token.clone());
+            self.errand.first_seen = self.session().map(|session| session.access_token.clone());
         }
         match self.judgement(&view, now) {
             // Whatever lies between two spenders is his caller's already.
@@ -77,11 +77,6 @@ impl Machine {
         }
     }
 
-    pub(super) fn decide(&mut self, view: View, now: Now) -> Step {
-        let judgement = self.judgement(&view, now);
-        self.act(judgement, now)
-    }
-
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {
         let profile = self.settings.profile.clone();
         match judgement {
@@ -137,8 +132,8 @@ impl Machine {
         if self.settings.role == Role::Caller {
             return self.delegate();
         }
-        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
-        let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
+        let access_token_sha256 =
+            self.session().map(|session| session.access_token.sha256()).unwrap_or_default();
         let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
         self.prior = prior.or(known);
         self.claims_made += 1;

@@ -12,7 +12,7 @@ use super::judgement::{Asking, Judgement, freshness, judge};
 use super::step::{Errand, Event, Level, LockUse, Now, Patience, Result, Role, Step, Stored, Token, View};
 use super::texts;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, UnixSeconds};
+use crate::grant::{Document, Session, UnixSeconds};
 use std::time::Duration;
 
 /// Whom the deadline passed for.
@@ -165,7 +165,10 @@ impl Machine {
             (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
             (Phase::Locking(patience), Event::Locking(locking)) => self.locking(patience, locking, now),
             (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
-            (Phase::Deciding, Event::Looked(Ok(view))) => self.decide(view, now),
+            (Phase::Deciding, Event::Looked(Ok(view))) => {
+                let judgement = self.judgement(&view, now);
+                self.act(judgement, now)
+            }
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
             (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
@@ -294,9 +297,13 @@ impl Machine {
     /// `--min-ttl` asks does not: a longer one is about to come.
     fn need_not_wait(&self, now: Now) -> bool {
         let freshness = self.latest_freshness(now);
-        let session = self.latest.as_ref().and_then(|stored| stored.document.session.as_ref());
-        let left = session.and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
+        let left = self.session().and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
         freshness.is_usable() && left >= self.errand.demand.min_ttl
+    }
+
+    /// The session that was read last.
+    fn session(&self) -> Option<&Session> {
+        self.latest.as_ref()?.document.session.as_ref()
     }
 
     fn left(&self, now: Now) -> Duration {
