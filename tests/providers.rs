@@ -499,7 +499,7 @@ fn lives_and_ends(stage: &Stage) {
     );
     for _ in 0..2 {
         assert_eq!(home.run(&["token"]), Ran::failed(3, text.as_str()), "{name}");
-        assert_eq!(server.counts().refreshes, refreshes + 1, "{name}");
+        assert_eq!(server.counts().refreshes, refreshes + 2, "{name}: asked once more before the verdict");
     }
     assert_eq!(home.document()["session"], Value::Null, "{name}");
     assert_eq!((server.counts().unexpected, server.counts().hasty_polls), (0, 0), "{name}");

@@ -105,18 +105,18 @@ fn the_one_who_fails_and_the_one_who_shares_it() {
          onegrant: cannot refresh: the session of profile default has ended (invalid_grant: the grant has ended); a \
          login is required\n\
          hint: onegrant login\n";
+    let refused = "onegrant: after T ms: the server refused the refresh token (invalid_grant: the grant has ended): \
+                   comparing with the store\n";
+    let host_and_port = server.issuer().replace("http://", "");
     let wanted = format!(
-        "onegrant: process {pid} refreshes at {} (locked)\n\
-         onegrant: after T ms: the server refused the refresh token (invalid_grant: the grant has ended): comparing \
-         with the store\n\
-         onegrant: the session is cleared\n{failure}",
-        server.issuer().replace("http://", "")
+        "onegrant: process {pid} refreshes at {host_and_port} (locked)\n{refused}\
+         onegrant: the session is cleared\n{failure}"
     );
     assert_eq!(story(&first), wanted);
     let wanted = format!("onegrant: process {pid} on {host} is refreshing: waiting for it\n{failure}");
     assert_eq!(story(&second), wanted);
     assert_eq!((first.code, second.code), (3, 3));
-    assert_eq!((server.counts().token_requests, server.counts().unexpected), (1, 0));
+    assert_eq!((server.counts().token_requests, server.counts().unexpected), (2, 0));
 }
 
 #[test]

@@ -89,6 +89,7 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         guard: None,
         signals: None,
         has_warned: false,
+        has_asked: false,
         heard: None,
         seen: None,
         record: Vec::new(),
@@ -113,8 +114,10 @@ struct Run<'a> {
     /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
     signals: Option<SignalsHeld>,
     has_warned: bool,
+    /// A second request and its answer are shown under `-vv` alone.
+    has_asked: bool,
     /// What the server said, told after it is stored: a terminal that blocks must not hold the answer up.
-    heard: Option<String>,
+    heard: Option<(u8, String)>,
     /// The document as it was read last.
     seen: Option<Revision>,
     /// The bytes of the own record as they were written last.
@@ -177,14 +180,13 @@ impl Run<'_> {
                 let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
                 let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
                 let pid = self.seams.clock.this_process().pid;
-                self.tell(
-                    1,
-                    &format!("process {pid} refreshes at {host} ({})", self.seams.store.names(level)),
-                );
+                let importance = if std::mem::replace(&mut self.has_asked, true) { 2 } else { 1 };
+                let level = self.seams.store.names(level);
+                self.tell(importance, &format!("process {pid} refreshes at {host} ({level})"));
                 let began = self.seams.clock.now().elapsed;
                 let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
-                self.heard = Some(format!("after {} ms: {}", took.as_millis(), answer.story()));
+                self.heard = Some((importance, format!("after {} ms: {}", took.as_millis(), answer.story())));
                 Event::Answered(answer)
             }
             Step::Replace { expected, document, attempt } => {
@@ -201,8 +203,8 @@ impl Run<'_> {
     }
 
     fn tell_heard(&mut self) {
-        if let Some(heard) = self.heard.take() {
-            self.tell(1, &heard);
+        if let Some((importance, heard)) = self.heard.take() {
+            self.tell(importance, &heard);
         }
     }
 

@@ -79,6 +79,11 @@ impl Reply {
         }
     }
 
+    /// Whether the body has no text at all.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.text().is_empty()
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).trim_start_matches('\u{feff}').trim().to_owned()
     }

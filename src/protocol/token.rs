@@ -322,7 +322,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         (200..300, content) => {
             let why = match content {
                 Content::CutShort => ", and its JSON ends too early",
-                Content::Foreign if reply.body.is_empty() => " and no body",
+                Content::Foreign if reply.is_blank() => " and no body",
                 Content::Foreign => " and a body that is not JSON",
                 Content::OtherJson => " and no JSON object",
                 Content::Members(_) if has_token => {
@@ -334,7 +334,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         }
         (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
         // Glewlwyd answers like this to every refresh token that it does not know.
-        (400 | 401, Content::Foreign) if reply.body.trim_ascii().is_empty() => {
+        (400 | 401, Content::Foreign) if reply.is_blank() => {
             let words = Some("no reason was given".to_owned());
             refused(request, reply, &error, words)
         }

@@ -114,7 +114,13 @@ fn a_code_that_brings_no_grant_ends_it() {
         ),
         (Fault::error(400, "invalid_scope"), 2, "cannot log in: the server refused: invalid_scope", "hint: "),
         (Fault::status(503), 4, "cannot log in now: the server answered with status 503", again),
-        (Fault::DropAfter, 4, "cannot log in now: no whole answer from ", again),
+        (Fault::DropAfter, 4, "cannot log in: no whole answer from ", "hint: onegrant login "),
+        (
+            Fault::StatusAfter(Response::new(200)),
+            4,
+            "cannot log in: the server answered with status 200 and no body; the server may have given the grant",
+            "hint: onegrant login ",
+        ),
     ];
     for (fault, code, what, hint) in cases {
         let server = server(|_| {});
