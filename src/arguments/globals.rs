@@ -29,6 +29,10 @@ pub struct Globals {
     pub given: FromOptions,
 }
 
+/// Profile, store and deadline, as one process of onegrant passes them to another: in its request or its arguments, never
+/// in its environment, which is also that of every program that it runs.
+pub type Passed = [OsString; 3];
+
 /// Which of the options were given that win over a variable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FromOptions {
@@ -41,6 +45,12 @@ pub struct FromOptions {
 }
 
 impl Globals {
+    /// What another process needs to work on the same grant, in whatever working directory.
+    pub fn passed(&self) -> io::Result<Passed> {
+        let timeout = self.timeout.as_secs_f64().to_string();
+        Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
+    }
+
     /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
     /// it names the profile, and the store where `--store` did. A directory that a terminal would show as another one
     /// is left to the person.
@@ -173,6 +183,12 @@ impl Environment {
 }
 
 impl Environment {
+    /// The same, but with what another process has passed.
+    pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
+        let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
+        Self { profile, store, timeout, ..environment.clone() }
+    }
+
     /// The variables that decide something, with what they say: those that are set and that no option overrides.
     pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
         let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());

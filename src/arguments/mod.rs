@@ -9,7 +9,8 @@
 mod globals;
 
 pub use globals::{
-    Environment, FromOptions, Globals, ProfileName, StoreAddress, named_store, resolve, resolve_environment,
+    Environment, FromOptions, Globals, Passed, ProfileName, StoreAddress, named_store, resolve,
+    resolve_environment,
 };
 
 use crate::cli::{self, Arguments, Command};

@@ -4,6 +4,7 @@
 use crate::error::Failure;
 use crate::grant::DOCUMENT_LIMIT;
 use rustix::fs::{Dir, OFlags};
+use rustix::process::geteuid;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -16,6 +17,20 @@ use std::path::Path;
 pub(super) enum Links {
     Follow,
     Refuse,
+}
+
+/// The owner that a user namespace shows for each user that it does not know (proc_sys_kernel(5), `overflowuid`): two files
+/// with this owner may belong to two users.
+const UNKNOWN_USER: u32 = 65534;
+
+/// Whether this link or FIFO is in a sticky directory that others may write, and neither the caller nor the owner of the
+/// directory owns it. Does not depend on `fs.protected_symlinks` (proc_sys_fs(5)).
+pub(crate) fn may_be_planted(directory: &Metadata, entry: &Metadata) -> bool {
+    const STICKY: u32 = 0o1000;
+    const OTHERS_WRITE: u32 = 0o022;
+    let is_shared = directory.mode() & STICKY != 0 && directory.mode() & OTHERS_WRITE != 0;
+    let is_of_its_owner = entry.uid() == directory.uid() && entry.uid() != UNKNOWN_USER;
+    is_shared && entry.uid() != geteuid().as_raw() && !is_of_its_owner
 }
 
 /// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes.
@@ -79,7 +94,7 @@ pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
 
 /// Gives `file` to the owner of `directory` where root created it: `sudo` must not lock the owner out.
 pub(crate) fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
-    match rustix::process::geteuid().is_root() {
+    match geteuid().is_root() {
         true => give(file, &fs::metadata(directory)?),
         false => Ok(()),
     }

@@ -30,7 +30,13 @@ impl Place {
         let mut path = document.to_owned();
         for _ in 0..MAX_LINKS {
             match std::fs::read_link(&path) {
-                Ok(target) => path = parent(&path).join(target),
+                Ok(target) => {
+                    if open::may_be_planted(&parent(&path).metadata()?, &path.symlink_metadata()?) {
+                        let shown = printable(&path.display().to_string());
+                        return Err(io::Error::other(format!("another user made the link {shown}")));
+                    }
+                    path = parent(&path).join(target);
+                }
                 // Not a link, or not there: what is left is to resolve the directory.
                 Err(_) => return Self::behind(&path),
             }

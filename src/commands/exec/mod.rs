@@ -2,16 +2,16 @@
 
 pub mod keeper;
 
+use super::token_file::TokenFile;
 use super::{Context, token};
 use crate::cli;
 use crate::error::{Failure, Kind, Told, describe, printable};
 use crate::output;
-use crate::store::setup::write_atomically;
 use crate::system::SignalsAsGiven;
-use anyhow::Context as _;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The variable for the token where none is named.
@@ -30,6 +30,9 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let Some((program, words)) = arguments.command.split_first() else {
         return Err(Failure::new(Kind::Usage, "exec needs a command to run").into());
     };
+    let path = arguments.file.as_deref().map(absolute).transpose()?;
+    // What cannot be kept fresh is refused before anything is requested.
+    let file = path.as_deref().map(TokenFile::find).transpose()?;
     let token = context.obtain(token::lasting(arguments.min_ttl))?;
     context.network_warnings().for_each(|warning| output::warning(&warning));
 
@@ -40,13 +43,9 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     for name in names.chain(default) {
         command.env(name, token.session.access_token.expose());
     }
-    if let Some(file) = &arguments.file {
-        let path = std::path::absolute(file).map_err(|error| {
-            let message = format!("cannot find {}: {}", shown(file.as_os_str()), describe(&error));
-            Failure::new(Kind::Usage, message).hint("onegrant exec --help")
-        })?;
+    if let (Some(path), Some(file)) = (path, file) {
         let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
-        write_atomically(&path, text.as_bytes()).context("cannot write the token")?;
+        file.write(text.as_bytes(), context.left())?;
         keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
     }
@@ -55,6 +54,13 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     output::failure(&format!("cannot run {}: {}", shown(program), describe(&error)), None);
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(Told(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+}
+
+fn absolute(file: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(file).map_err(|error| {
+        let message = format!("cannot find {}: {}", shown(file.as_os_str()), describe(&error));
+        Failure::new(Kind::Usage, message).hint("onegrant exec --help")
+    })
 }
 
 fn shown(name: &OsStr) -> String {
