@@ -25,6 +25,8 @@ pub struct Globals {
     pub lock: LockUse,
     /// 0 is quiet, 1 `-v`, 2 `-vv`.
     pub verbosity: u8,
+    /// Whether what a document in etcd or Kubernetes names may be run and read.
+    pub trusts_store: bool,
     /// What options said, so that variables did not.
     pub given: FromOptions,
 }
@@ -163,6 +165,8 @@ pub struct Environment {
     pub lock: Option<OsString>,
     /// `ONEGRANT_LOG`
     pub log: Option<OsString>,
+    /// `ONEGRANT_TRUST_STORE`
+    pub trust_store: Option<OsString>,
 }
 
 impl Environment {
@@ -178,6 +182,7 @@ impl Environment {
             timeout: set("ONEGRANT_TIMEOUT"),
             lock: set("ONEGRANT_LOCK"),
             log: set("ONEGRANT_LOG"),
+            trust_store: set("ONEGRANT_TRUST_STORE"),
         }
     }
 }
@@ -199,6 +204,7 @@ impl Environment {
             ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),
             ("ONEGRANT_LOCK", self.lock.as_ref()),
             ("ONEGRANT_LOG", self.log.as_ref()),
+            ("ONEGRANT_TRUST_STORE", self.trust_store.as_ref()),
         ];
         variables.into_iter().filter_map(|(name, value)| Some((name, value?.as_os_str()))).collect()
     }
@@ -218,6 +224,7 @@ pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, 
         timeout: timeout(flags.timeout.as_deref(), set(&environment.timeout))?,
         lock: lock(set(&environment.lock))?,
         verbosity: verbosity(flags.verbose, set(&environment.log))?,
+        trusts_store: trusts_store(set(&environment.trust_store))?,
         given: FromOptions {
             profile: flags.profile.is_some(),
             store: flags.store.is_some(),
@@ -295,6 +302,14 @@ fn lock(variable: Option<&OsStr>) -> Result<LockUse, Failure> {
         Some(b"claim") => Ok(LockUse::Claim),
         Some(b"off") => Ok(LockUse::Off),
         Some(_) => Err(misconfigured("ONEGRANT_LOCK", "not one of auto, require, claim, off")),
+    }
+}
+
+fn trusts_store(variable: Option<&OsStr>) -> Result<bool, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"0") => Ok(false),
+        Some(b"1") => Ok(true),
+        Some(_) => Err(misconfigured("ONEGRANT_TRUST_STORE", "not one of 0, 1")),
     }
 }
 

@@ -318,6 +318,11 @@ fn replace_once(directory: &File, name: &OsStr, bytes: &[u8]) -> io::Result<()> 
     if is_named(name) {
         return Ok(());
     }
+    match kind_of(directory, name) {
+        Ok(FileType::RegularFile) | Err(Errno::NOENT) => {}
+        Ok(_) => return Err(io::Error::other("it is no longer a regular file")),
+        Err(errno) => return Err(errno.into()),
+    }
     // A name that is in use can only be taken by a file that has another one.
     let replaced = match is_named(temporary.as_ref()) {
         true => Ok(()),
@@ -326,13 +331,7 @@ fn replace_once(directory: &File, name: &OsStr, bytes: &[u8]) -> io::Result<()> 
             create(directory, temporary.as_ref(), flags, bytes).map(drop)
         }
     };
-    let replaced = replaced.and_then(|()| match kind_of(directory, name) {
-        Ok(FileType::RegularFile) | Err(Errno::NOENT) => {
-            Ok(renameat(directory, &temporary, directory, name)?)
-        }
-        Ok(_) => Err(io::Error::other("it is no longer a regular file")),
-        Err(errno) => Err(errno.into()),
-    });
+    let replaced = replaced.and_then(|()| Ok(renameat(directory, &temporary, directory, name)?));
     if replaced.is_err() {
         let _ = unlinkat(directory, &temporary, AtFlags::empty());
     }

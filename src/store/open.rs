@@ -1,7 +1,7 @@
 //! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
 //! than a bound, and with the owner that the document has.
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind, printable};
 use crate::grant::DOCUMENT_LIMIT;
 use rustix::fs::{Dir, OFlags};
 use rustix::process::geteuid;
@@ -31,6 +31,41 @@ pub(crate) fn may_be_planted(directory: &Metadata, entry: &Metadata) -> bool {
     let is_shared = directory.mode() & STICKY != 0 && directory.mode() & OTHERS_WRITE != 0;
     let is_of_its_owner = entry.uid() == directory.uid() && entry.uid() != UNKNOWN_USER;
     is_shared && entry.uid() != geteuid().as_raw() && !is_of_its_owner
+}
+
+/// What a person should know about the document at `path`: others can read it.
+pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
+    let mode = document.mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        let shown = printable(&path.display().to_string());
+        let message = format!("others can read {shown}: its mode is {mode:04o}");
+        hint(Failure::new(Kind::Store, message), "chmod 600", path)
+    })
+}
+
+/// Why nothing is run or read that the document at `path` names: its owner is neither the caller nor root, or others may
+/// write it. An access control list that lets others write shows in the group's bits (acl(5)).
+pub(super) fn distrust(document: &Metadata, path: &Path) -> Option<Failure> {
+    let (owner, mode, me) = (document.uid(), document.mode() & 0o777, geteuid().as_raw());
+    let is_foreign = owner != me && owner != 0;
+    let is_writable = mode & 0o022 != 0;
+    let why = match (is_foreign, is_writable) {
+        (false, false) => return None,
+        (true, _) => format!("the document belongs to user {owner}"),
+        (false, true) => format!("others may write the document: its mode is {mode:04o}"),
+    };
+    let shown = printable(&path.display().to_string());
+    let failure = Failure::new(Kind::Store, format!("cannot run or read what {shown} names: {why}"));
+    let Some(path) = shell_word(path) else { return Some(failure) };
+    let mut commands = Vec::new();
+    if is_foreign {
+        commands.push(format!("{}chown {me} {path}", if me == 0 { "" } else { "sudo " }));
+    }
+    if is_writable {
+        let is_allowed = is_foreign || owner == me || me == 0;
+        commands.push(format!("{}chmod go-w {path}", if is_allowed { "" } else { "sudo " }));
+    }
+    Some(failure.hint(commands.join(" && ")))
 }
 
 /// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes.
@@ -114,7 +149,7 @@ fn give(file: &File, like: &Metadata) -> io::Result<()> {
 /// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
 pub(crate) fn shell_word(path: &Path) -> Option<String> {
     let text = path.to_str()?;
-    if crate::error::printable(text) != text {
+    if printable(text) != text {
         return None;
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);

@@ -15,6 +15,9 @@ pub struct Place {
 /// Variables that only a session over ssh has.
 const REMOTE: [&str; 3] = ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"];
 
+/// Variables that the Windows Subsystem for Linux sets.
+const WINDOWS_SUBSYSTEM: [&str; 2] = ["WSL_DISTRO_NAME", "WSL_INTEROP"];
+
 /// Files that only a container has.
 const CONTAINER: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
@@ -25,12 +28,18 @@ impl Place {
         Self::told_by(|name| std::env::var_os(name), is_container)
     }
 
+    /// Whether this is the Windows Subsystem for Linux, whose browser is that of Windows.
+    pub fn is_windows_subsystem() -> bool {
+        WINDOWS_SUBSYSTEM.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    }
+
     /// A place with these variables. Who sets `BROWSER` says himself what opens an address, wherever he is: editors
     /// that work on another machine do.
     fn told_by(look_up: impl Fn(&str) -> Option<OsString>, is_container: bool) -> Self {
         let has = |name: &&str| look_up(name).is_some_and(|value| !value.is_empty());
         let is_remote = REMOTE.iter().any(has);
-        let has_display = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(has);
+        let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().chain(&WINDOWS_SUBSYSTEM).any(has);
+        let has_display = cfg!(target_os = "macos") || has_screen;
         let is_attended = !is_remote && !is_container && !["container", "CI"].iter().any(has);
         Self { has_browser: has(&"BROWSER") || (has_display && is_attended), is_remote }
     }

@@ -4,11 +4,13 @@ pub mod keeper;
 
 use super::token_file::TokenFile;
 use super::{Context, token};
+use crate::arguments::Environment;
 use crate::cli;
 use crate::error::{Failure, Kind, Told, describe, printable};
 use crate::output;
+use crate::store::open::shell_word;
 use crate::system::SignalsAsGiven;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,9 @@ const VARIABLE: &str = "ACCESS_TOKEN";
 
 /// The variable for the path of a file that holds the token.
 const FILE_VARIABLE: &str = "ACCESS_TOKEN_FILE";
+
+/// The longest string that Linux passes to a program, with its name and its end: 32 pages of 4 KiB (execve(2)).
+const STRING_LIMIT: usize = 128 << 10;
 
 /// A shell's exit codes for a command that cannot be run, and for one that is not there (POSIX, XCU 2.8.2).
 const CANNOT_RUN: u8 = 126;
@@ -38,9 +43,9 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
 
     let mut command = Command::new(program);
     command.args(words);
-    let names = arguments.env.iter().map(String::as_str);
     let default = arguments.env.is_empty().then_some(VARIABLE);
-    for name in names.chain(default) {
+    let names: Vec<&str> = arguments.env.iter().map(String::as_str).chain(default).collect();
+    for name in &names {
         command.env(name, token.session.access_token.expose());
     }
     if let (Some(path), Some(file)) = (path, file) {
@@ -50,8 +55,25 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         command.env(FILE_VARIABLE, path);
     }
     signals.give_to(&mut command);
-    let error = command.exec();
-    output::failure(&format!("cannot run {}: {}", shown(program), describe(&error)), None);
+    let mut error = command.exec();
+    let length = token.session.access_token.expose().len();
+    let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
+    let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
+    // The file has it, too.
+    if let Some(name) = default.filter(|_| is_too_long && arguments.file.is_some()) {
+        error = command.env_remove(name).exec();
+        is_too_long = false;
+    }
+    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let instead = format!("onegrant exec --file FILE -- {}", quoted(&arguments.command));
+    let (why, hint) = match is_too_long {
+        true => (
+            format!("the token has {length} bytes, and a variable of Linux has {STRING_LIMIT} at most"),
+            Some(context.globals.complete(&instead, &environment)),
+        ),
+        false => (describe(&error), None),
+    };
+    output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(Told(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
 }
@@ -61,6 +83,12 @@ fn absolute(file: &Path) -> Result<PathBuf, Failure> {
         let message = format!("cannot find {}: {}", shown(file.as_os_str()), describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant exec --help")
     })
+}
+
+/// A command as a shell takes it, or a word for it where a terminal would show another one.
+fn quoted(command: &[OsString]) -> String {
+    let words: Option<Vec<String>> = command.iter().map(|word| shell_word(Path::new(word))).collect();
+    words.map_or("CMD".to_owned(), |words| words.join(" "))
 }
 
 fn shown(name: &OsStr) -> String {
