@@ -165,10 +165,11 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 fn walk(path: &Path) -> Result<Found, Failure> {
     let failed = |error: io::Error| failed(Kind::Store, path, &describe(&error));
-    let planted = |what: &str, name: &OsStr, owner: u32| {
-        let name = printable(&name.to_string_lossy());
-        refused(path, &format!("user {owner} made the {what} '{name}' in a directory that others may write"))
+    let planted = |name: &OsStr, metadata: &Metadata| {
+        let (owner, name, kind) = (metadata.uid(), printable(&name.to_string_lossy()), kind(metadata));
+        refused(path, &format!("user {owner} made '{name}', {kind}, in a directory that others may write"))
     };
+    let nameless = || refused(path, "it is an open file that has no name");
     let mut directory = start(path.as_os_str()).map_err(failed)?;
     let mut names = components(path.as_os_str());
     let mut links = 0;
@@ -177,21 +178,20 @@ fn walk(path: &Path) -> Result<Found, Failure> {
     while let Some(name) = names.pop_front() {
         let is_last = names.is_empty();
         let object = match openat(&directory, &name, NAME_ALONE, Mode::empty()) {
-            Err(Errno::NOENT) if is_last && wanted.is_none() => {
-                return Ok(Found { directory, name, object: None });
-            }
+            Err(Errno::NOENT) if wanted.is_some() => return Err(nameless()),
+            Err(Errno::NOENT) if is_last => return Ok(Found { directory, name, object: None }),
             opened => File::from(opened.map_err(|errno| failed(errno.into()))?),
         };
         let metadata = object.metadata().map_err(failed)?;
         let is_link = metadata.is_symlink();
         let is_stream = metadata.file_type().is_fifo() || metadata.file_type().is_char_device();
         if (is_link || is_stream) && may_be_planted(&directory.metadata().map_err(failed)?, &metadata) {
-            return Err(planted(if is_link { "link" } else { kind(&metadata) }, &name, metadata.uid()));
+            return Err(planted(&name, &metadata));
         }
         if !is_link && is_last {
             return match wanted.is_none_or(|wanted| wanted == identity(&metadata)) {
                 true => Ok(Found { directory, name, object: Some((object, metadata)) }),
-                false => Err(refused(path, "it is an open file that has no name")),
+                false => Err(nameless()),
             };
         }
         if !is_link {
