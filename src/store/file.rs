@@ -22,7 +22,7 @@ use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, rev
 use crate::error::{Failure, printable};
 use crate::lock::{Locked, Locker};
 use crate::session::{Patience, Revision};
-use crate::system::shared;
+use crate::system::{shared, trust};
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
 use std::io;
@@ -198,7 +198,7 @@ impl Store for FileStore {
             other => other.map_err(|error| failure("read", &self.document, &error))?,
         };
         let warning = open::warning(&metadata, &self.document);
-        let distrust = open::distrust(&metadata, &self.document);
+        let distrust = trust::distrust(&metadata, &self.document);
         Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning, distrust }))
     }
 
