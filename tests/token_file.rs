@@ -180,7 +180,11 @@ fn only_a_regular_file_is_replaced_and_the_rest_is_refused_before_a_request() {
     // The system's own words where there is no such directory.
     for mut command in writers(&home, &home.root.join("nothing/file")) {
         let ran = run(&mut command);
-        assert!(ran.code == 5 && ran.stderr.contains("nothing/file: No such file or directory"), "{ran:?}");
+        let said = format!(
+            "nothing/file: No such file or directory\nhint: mkdir -p {}/nothing\n",
+            home.root.display()
+        );
+        assert!(ran.code == 5 && ran.stderr.ends_with(&said), "{ran:?}");
     }
     assert_eq!(server.counts(), Default::default());
 }

@@ -104,8 +104,7 @@ impl TokenFile {
             Target::Name { directory, name } => {
                 // A file size limit shows as an error of the write.
                 let _signals = SignalsHeld::hold();
-                replace(directory, name, bytes)
-                    .map_err(|error| failed(Kind::Store, &self.path, &describe(&error)))
+                replace(directory, name, bytes).map_err(|error| broken(&self.path, &error))
             }
             Target::Stream(stream) => write_through(stream, bytes, left)
                 .map_err(|error| failed(Kind::Temporary, &self.path, &describe(&error)).hint("try again")),
@@ -116,6 +115,18 @@ impl TokenFile {
 fn failed(kind: Kind, path: &Path, why: &str) -> Failure {
     let shown = printable(&path.display().to_string());
     Failure::new(kind, format!("cannot write the token to {shown}: {why}"))
+}
+
+/// What the system does not do.
+fn broken(path: &Path, error: &io::Error) -> Failure {
+    let failure = failed(Kind::Store, path, &describe(error));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(parent) = shell_word(parent) else { return failure };
+    failure.hint(match error.kind() {
+        ErrorKind::NotFound => format!("mkdir -p {parent}"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("df -h {parent}"),
+        _ => format!("ls -la {parent}   # this process runs as user {}", geteuid().as_raw()),
+    })
 }
 
 fn refused(path: &Path, why: &str) -> Failure {
@@ -164,7 +175,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 }
 
 fn walk(path: &Path) -> Result<Found, Failure> {
-    let failed = |error: io::Error| failed(Kind::Store, path, &describe(&error));
+    let failed = |error: io::Error| broken(path, &error);
     let planted = |name: &OsStr, metadata: &Metadata| {
         let (owner, name, kind) = (metadata.uid(), printable(&name.to_string_lossy()), kind(metadata));
         refused(path, &format!("user {owner} made '{name}', {kind}, in a directory that others may write"))
@@ -264,7 +275,7 @@ fn open_fifo(path: &Path, found: &Found, metadata: &Metadata, left: Duration) ->
                 }
                 std::thread::sleep(left.min(READER_PAUSE));
             }
-            opened => return opened.map_err(|error| failed(Kind::Store, path, &describe(&error))),
+            opened => return opened.map_err(|error| broken(path, &error)),
         }
     }
 }
