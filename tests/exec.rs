@@ -184,7 +184,7 @@ fn the_command_has_the_descriptors_that_its_caller_had() {
 
 /// Linux passes no variable of more than 128 KiB.
 #[test]
-fn a_token_that_no_variable_takes_is_told_and_a_file_takes_it() {
+fn a_token_too_long_for_a_variable_is_reported_and_a_file_takes_it() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let mut document = home.document();

@@ -410,7 +410,7 @@ fn a_dead_grant_is_cleared_for_all_pods_by_one_request() {
     cluster.nothing_unexpected(&server);
 }
 
-/// Whoever may write the Secret would run commands in each pod, and read its variables and files.
+/// Otherwise each process that may write the Secret could run commands in each pod, and read its variables and files.
 #[test]
 fn what_a_shared_store_names_is_used_only_where_the_store_is_trusted() {
     let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);

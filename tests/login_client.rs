@@ -530,7 +530,7 @@ fn a_subject_token_command_has_no_terminal_at_the_login_and_none_later() {
     }
 }
 
-/// The command of a profile may be another onegrant, of another profile: it must not be told the profile of its caller.
+/// The command of a profile may be another onegrant, of another profile: the profile of its caller must not reach it.
 #[test]
 fn a_command_gets_the_environment_that_onegrant_was_given_and_nothing_else() {
     let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);

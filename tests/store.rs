@@ -338,7 +338,7 @@ fn a_symlinked_document_stays_a_symlink() {
     assert_eq!(home.names(), ["default.json"]);
 }
 
-/// The grant would be stored where that user says. Only root can plant a link in another user's name.
+/// The grant would be stored where that user says. Only root can make a link that belongs to another user.
 #[test]
 fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document() {
     if !is_root() {

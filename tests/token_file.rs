@@ -49,7 +49,7 @@ fn assert_refused(server: &AuthorizationServer, home: &Home, file: &Path, why: &
     assert_eq!(server.counts(), Default::default(), "nothing was requested");
 }
 
-/// Root runs this test for both users: nobody else can plant a link in another one's name.
+/// Only root can run this test: it makes links that belong to another user.
 #[test]
 fn no_link_and_no_fifo_of_another_user_in_a_sticky_directory_is_used() {
     if !is_root() {
@@ -77,7 +77,7 @@ fn no_link_and_no_fifo_of_another_user_in_a_sticky_directory_is_used() {
     let own = home.root.join("own");
     symlink(&to_file, &own).unwrap();
     assert_refused(&server, &home, &own, planted);
-    // Whoever reads a FIFO gets the token.
+    // The process that reads a FIFO gets the token.
     let fifo = sticky.join("fifo");
     mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     chown(&fifo, Some(OTHER), Some(OTHER)).unwrap();
@@ -251,7 +251,7 @@ fn a_terminal_is_written_through() {
     assert_eq!(ran.code, 2, "it cannot be kept fresh: {ran:?}");
 }
 
-/// `/dev/stdout` is a link to whatever stdout is.
+/// `/dev/stdout` is such a name.
 #[test]
 fn the_name_of_an_open_descriptor_means_what_is_open() {
     let server = server(|_| {});

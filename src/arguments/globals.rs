@@ -47,7 +47,7 @@ pub struct FromOptions {
 }
 
 impl Globals {
-    /// What another process needs to work on the same grant, in whatever working directory.
+    /// What another process needs to work on the same grant. Its working directory may be another one.
     pub fn passed(&self) -> io::Result<Passed> {
         let timeout = self.timeout.as_secs_f64().to_string();
         Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])

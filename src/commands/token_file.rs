@@ -7,7 +7,7 @@
 //!   directory owns it. This does not depend on `fs.protected_symlinks` and `fs.protected_fifos`.
 //! - Only a regular file is replaced. A FIFO and a terminal are written through. Everything else is refused, before a token is
 //!   requested.
-//! - The new file has mode 0600 and belongs to the caller, whoever owned the old file or owns the directory.
+//! - The new file has mode 0600 and belongs to the caller. The owner of the old file and of the directory do not matter.
 //!
 //! The new file has no name before it is complete, where the file system can do that. Elsewhere, and between the two names of a
 //! replacement, a kill leaves a temporary file. Its name contains the process, and the next write in this directory removes it.

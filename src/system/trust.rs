@@ -1,4 +1,4 @@
-//! What another user may have put where this process looks: told by owners and modes.
+//! Owners and modes: what another user may have put where this process looks.
 
 use crate::error::{Failure, Kind, printable, shell_word};
 use rustix::process::geteuid;

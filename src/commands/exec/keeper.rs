@@ -163,7 +163,7 @@ fn renew(
     let text = token::format(&session, task.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file = TokenFile::find(&task.file).and_then(|file| file.write(text.as_bytes(), context.left()));
-        // Whatever is in the way there may go again.
+        // What is in the way may be removed later: try again.
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
