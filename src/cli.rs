@@ -31,7 +31,8 @@ use values::{
             over its variable, and an empty variable counts as unset.",
     note = "With etcd: ONEGRANT_ETCD_USER and ONEGRANT_ETCD_PASSWORD; ONEGRANT_ETCD_CERT and ONEGRANT_ETCD_KEY, files of \
             PEM. With Kubernetes from outside of a pod: ONEGRANT_KUBERNETES_API (a URL) and \
-            ONEGRANT_KUBERNETES_TOKEN_FILE.",
+            ONEGRANT_KUBERNETES_TOKEN_FILE. ONEGRANT_TRUST_STORE=1 lets a grant of these two name commands to run, and \
+            files and variables to read.",
     error_code(0, "done"),
     error_code(1, "a defect of onegrant: please report it"),
     error_code(2, "usage or configuration: mend the call"),
@@ -147,7 +148,7 @@ pub struct Login {
     pub client_credentials: bool,
 
     /// no person: exchange the token in file:PATH, env:NAME, command:COMMAND or github[:AUDIENCE] (the identity of a
-    /// GitHub Actions job), which is read anew every time (RFC 8693)
+    /// GitHub Actions job), which is read anew every time (RFC 8693); COMMAND has no terminal and an empty stdin
     #[argh(option, arg_name = "SOURCE", from_str_fn(subject_token))]
     pub subject_token: Option<SubjectToken>,
 
@@ -267,7 +268,8 @@ pub struct Token {
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
 
-    /// write it to a file instead of stdout: mode 0600, replaced atomically
+    /// write it to a file instead of stdout: a new file of mode 0600 replaces the old one atomically; a FIFO or a terminal
+    /// is written through
     #[argh(option, arg_name = "FILE", from_str_fn(path))]
     pub write: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 /// The exit code of what did not fail.
 pub const SUCCESS: u8 = 0;
@@ -154,6 +155,19 @@ fn is_formatting(character: char) -> bool {
     matches!(character,
         '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
+pub fn shell_word(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if printable(text) != text {
+        return None;
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    Some(match text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    })
 }
 
 #[cfg(test)]

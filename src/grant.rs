@@ -367,6 +367,10 @@ pub struct Document {
     /// Who refreshed last; none since the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refresh: Option<LastRefresh>,
+    /// Why the program, the files and the variables that this document names are refused: another user may have named them.
+    /// Not stored; none where the store is trusted, or where nothing is named.
+    #[serde(skip)]
+    pub distrust: Option<Box<Failure>>,
     /// Members that this version does not know: kept through a rewrite.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -433,6 +437,7 @@ impl Document {
             moving: None,
             moved: None,
             last_refresh: None,
+            distrust: None,
             other: Map::new(),
         }
     }
@@ -459,6 +464,20 @@ impl Document {
             }
             _ => Ok(document),
         }
+    }
+
+    /// Whether it names anything that onegrant runs or reads for it: a subject token's source, a key file, a variable with the
+    /// client secret, or the program of the store that it is moved to.
+    pub fn names_sources(&self) -> bool {
+        let is_exchange = matches!(self.grant, Some(ClientGrant::TokenExchange { .. }));
+        let to_program = self.moving.as_ref().is_some_and(|moving| moving.to.starts_with("helper:"));
+        is_exchange || self.client_key.is_some() || self.client_secret_env.is_some() || to_program
+    }
+
+    /// Fails where what it names must not be run or read. Checked before every such use, and before it is written: a
+    /// rewritten file belongs to the caller, and would be trusted.
+    pub fn check_trust(&self) -> Result<(), Failure> {
+        self.distrust.as_deref().cloned().map_or(Ok(()), Err)
     }
 
     /// The bytes of the document, ending in a newline. A failure is a defect of ours.

@@ -15,7 +15,7 @@
 //! The lock belongs to the open file, which both hold: it is free when both have ended. The worker opens no terminal and
 //! keeps no stdout or stderr of its caller's, so nobody who reads those waits for it.
 
-use crate::arguments::Globals;
+use crate::arguments::{Globals, Passed};
 use crate::error::{Failure, describe};
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
@@ -45,9 +45,12 @@ type Tell<'a> = &'a dyn Fn(u8, &str);
 /// The longest line between the two, in bytes: a document as large as one may be, and its quotes.
 const LINE_LIMIT: u64 = 32 << 20;
 
-/// What the caller asks for. Profile, store, lock use and deadline stand in the environment, as for any process.
+/// What the caller asks for. The worker's environment is the one that the caller was given: the programs that a worker runs
+/// find nothing of onegrant's own in it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
+    /// The grant and the deadline.
+    pub passed: Passed,
     /// What is to be done.
     pub task: Task,
     /// How much of the deadline had passed.
@@ -105,8 +108,11 @@ pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<&Guar
     // Ctrl-C waits for the answer (section 4.5 of the contract).
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(LAST_WORD_LIMIT);
-    let request = Request { task, elapsed };
-    match start(globals, lock).and_then(|worker| write_line(&worker.socket, &request).map(|()| worker)) {
+    let ask = |worker: Worker| {
+        let request = Request { passed: globals.passed()?, task, elapsed };
+        write_line(&worker.socket, &request).map(|()| worker)
+    };
+    match start(lock).and_then(ask) {
         Ok(worker) => worker.listen(Instant::now() + limit, signals, tell),
         Err(error) => {
             tell(2, &format!("no worker could be started ({}): going on in place", describe(&error)));
@@ -120,18 +126,15 @@ struct Worker {
     socket: UnixStream,
 }
 
-fn start(globals: &Globals, lock: Option<&Guard>) -> io::Result<Worker> {
+fn start(lock: Option<&Guard>) -> io::Result<Worker> {
     let (socket, theirs) = UnixStream::pair()?;
     let theirs = OwnedFd::from(theirs);
     let stdin = match lock.map(Guard::share).transpose()?.flatten() {
         Some(file) => OwnedFd::from(file),
         None => theirs.try_clone()?,
     };
-    let store = globals.store.absolute()?.text();
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").arg(ARGUMENT);
-    command.env("ONEGRANT_PROFILE", globals.profile.as_str()).env("ONEGRANT_STORE", store);
-    command.env("ONEGRANT_TIMEOUT", globals.timeout.as_secs_f64().to_string());
     command.stdin(stdin).stderr(theirs.try_clone()?).stdout(theirs);
     Ok(Worker { child: command.spawn()?, socket })
 }

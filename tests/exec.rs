@@ -182,6 +182,30 @@ fn the_command_has_the_descriptors_that_its_caller_had() {
     }
 }
 
+/// Linux passes no variable of more than 128 KiB.
+#[test]
+fn a_token_too_long_for_a_variable_is_reported_and_a_file_takes_it() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let mut document = home.document();
+    let token = "t".repeat(140 << 10);
+    document["session"]["access_token"] = token.as_str().into();
+    home.write(&document);
+    let script = "cat \"$ACCESS_TOKEN_FILE\"; echo \"<$ACCESS_TOKEN>\"";
+    let ran = run(&mut exec(&home, &shell(&[], script)));
+    let said = format!(
+        "onegrant: cannot run /bin/sh: the token has 143360 bytes, and a variable of Linux has 131072 at most\n\
+         hint: onegrant exec --file FILE -- /bin/sh -c '{script}'\n"
+    );
+    assert_eq!(ran, Ran::failed(126, said.as_str()));
+    let hint = said.split_once("hint: onegrant ").unwrap().1.trim_end();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("{} {hint}", env!("CARGO_BIN_EXE_onegrant"))]).current_dir(&home.root);
+    let inherited = command.env("ONEGRANT_HOME", &home.state).env("ACCESS_TOKEN", "of another grant");
+    let ran = run(inherited);
+    assert_eq!((ran.code, ran.stdout), (0, format!("{token}\n<>\n")), "as the hint says: {}", ran.stderr);
+}
+
 /// The processes whose command line is a keeper's of that file.
 fn keepers(file: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap();
@@ -245,6 +269,9 @@ fn the_file_is_replaced_while_the_command_runs_with_one_refresh_for_each_token()
     let keeper = keepers(&kept.file)[0];
     let status = fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
     assert!(!status.contains(&format!("PPid:\t{}\n", kept.process.pid())), "{status}");
+    let environment = fs::read_to_string(format!("/proc/{keeper}/environ")).unwrap();
+    let names = environment.split_terminator('\0').map(|line| line.split('=').next().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["ONEGRANT_HOME", "PATH"], "what its caller was given");
     let mut replaced = vec![first];
     for _ in 0..2 {
         wait_for("another token in the file", || !replaced.contains(&read(&kept.file)));

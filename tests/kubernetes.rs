@@ -409,3 +409,70 @@ fn a_dead_grant_is_cleared_for_all_pods_after_two_requests_of_one() {
     assert_eq!(server.counts().refreshes, 2);
     cluster.nothing_unexpected(&server);
 }
+
+/// Otherwise each process that may write the Secret could run commands in each pod, and read its variables and files.
+#[test]
+fn what_a_shared_store_names_is_used_only_where_the_store_is_trusted() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    let (cluster, issued) = Cluster::with_grant(&server, EXPIRED);
+    let ran_by = cluster.place.root.join("ran");
+    let document = document(&server, &issued, EXPIRED);
+    let source = |source: Value| {
+        let mut document = document.clone();
+        document["grant"] = json!({
+            "type": "token_exchange",
+            "subject_token": source,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        });
+        document
+    };
+    let with = |name: &str, value: Value, auth: &str| {
+        let mut document = document.clone();
+        (document[name], document["client_auth"]) = (value, auth.into());
+        document
+    };
+    for named in [
+        source(json!({"command": format!("touch {}; echo subject-1", ran_by.display())})),
+        source(json!({"environment": "SECRET"})),
+        source(json!({"file": cluster.token_file()})),
+        with("client_key", json!({"file": cluster.token_file()}), "private_key_jwt"),
+        with("client_secret_env", "SECRET".into(), "post"),
+    ] {
+        let stored = named.to_string();
+        cluster.server.put("default", &stored);
+        for arguments in [&["token"][..], &["refresh"], &["exec", "--", "/bin/true"], &["status"], &["login"]]
+        {
+            let ran = run(cluster.pod(0, arguments).env("SECRET", "secret"));
+            assert_eq!(ran.code, 5, "{arguments:?}: {ran:?}");
+            assert!(ran.stderr.contains("\nhint: export ONEGRANT_TRUST_STORE=1 "), "{arguments:?}: {ran:?}");
+        }
+        assert!(!ran_by.exists());
+        assert_eq!(cluster.server.member("default").unwrap(), stored);
+    }
+    assert_eq!(server.counts().token_requests, 0);
+    // A login that would store such a source says so before it asks the server.
+    cluster.server.world().data.as_mut().unwrap().remove("default");
+    let arguments = ["login", &server.issuer(), "--client-id", "c", "--subject-token", "env:SECRET"];
+    let ran = run(cluster.pod(0, &arguments).env("SECRET", "subject-1"));
+    assert!(ran.code == 5 && ran.stderr.contains("ONEGRANT_TRUST_STORE=1"), "{ran:?}");
+    assert_eq!(server.counts().token_requests, 0);
+
+    // In this store the command runs, in the worker too, because the caller says that it may.
+    let secret = cluster.place.root.join("secret");
+    fs::write(&secret, server.client_secret()).unwrap();
+    let command = format!("command:touch {}; echo subject-1", ran_by.display());
+    let mut login =
+        cluster.pod(0, &["login", &server.issuer(), "--client-id", server.confidential_client_id()]);
+    login.args(["--subject-token", &command, "--client-secret-file"]).arg(&secret);
+    let ran = run(login.env("ONEGRANT_TRUST_STORE", "1"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    fs::remove_file(&ran_by).unwrap();
+    let mut document = cluster.document();
+    document["session"]["expires_at"] = (now() + EXPIRED).into();
+    cluster.server.put("default", &document.to_string());
+    assert_eq!(cluster.run(&["token"]).code, 5);
+    assert!(!ran_by.exists());
+    assert_eq!(run(cluster.pod(0, &["token"]).env("ONEGRANT_TRUST_STORE", "1")).code, 0);
+    assert!(ran_by.exists());
+    cluster.nothing_unexpected(&server);
+}

@@ -9,8 +9,11 @@
 
 mod support;
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::*;
@@ -344,4 +347,225 @@ fn a_job_of_github_actions_exchanges_its_identity() {
         outside.stderr.contains("hint: in the workflow file: permissions: { id-token: write }"),
         "{outside:?}"
     );
+}
+
+/// A home whose document names something to run or to read, and the file that a command would leave.
+fn naming(server: &AuthorizationServer, names: Value, left: i64) -> (Home, PathBuf) {
+    let home = Home::new();
+    let mut document = document(server, &server.issue_grant(), left);
+    let ran = home.root.join("ran");
+    let command = json!({"command": format!("touch {}; echo subject-1", ran.display())});
+    let grant = json!({
+        "type": "token_exchange",
+        "subject_token": if names.is_null() { command } else { names.clone() },
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    });
+    let members = match names.get("client_auth") {
+        Some(_) => names,
+        None => json!({"grant": grant}),
+    };
+    for (name, value) in members.as_object().unwrap() {
+        document[name] = value.clone();
+    }
+    document["git_hosts"] = json!(["git.example"]);
+    home.write(&document);
+    (home, ran)
+}
+
+/// How another user may write a document: its owner, where root can give it away, and its mode.
+fn untrusted() -> Vec<(Option<u32>, u32)> {
+    let modes = [0o620, 0o602, 0o666, 0o664];
+    let mut all: Vec<_> = modes.into_iter().map(|mode| (None, mode)).collect();
+    if is_root() {
+        all.extend([(Some(12_345), 0o600), (Some(12_345), 0o660)]);
+    }
+    all
+}
+
+fn expose(home: &Home, (owner, mode): (Option<u32>, u32)) {
+    fs::set_permissions(home.document_path(), fs::Permissions::from_mode(mode)).unwrap();
+    chown(home.document_path(), owner, None).unwrap();
+}
+
+#[test]
+fn nothing_is_run_that_a_document_names_which_another_user_may_write() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    for how in untrusted() {
+        for arguments in [
+            &["token"][..],
+            &["refresh"],
+            &["exec", "--", "/bin/true"],
+            &["whoami"],
+            &["helper", "bazel", "get"],
+            &["git-credential", "get"],
+            &["status"],
+            &["doctor"],
+            &["login"],
+            &["migrate", "--to", "file:/proc/nowhere"],
+        ] {
+            let (home, ran_by) = naming(&server, Value::Null, EXPIRED);
+            expose(&home, how);
+            let input = home.root.join("input");
+            let asked = match arguments[0] {
+                "helper" => "{\"uri\":\"https://git.example/\"}",
+                _ => "protocol=https\nhost=git.example\n\n",
+            };
+            fs::write(&input, asked).unwrap();
+            let before = home.bytes();
+            // The variable is for stores whose documents have no owner.
+            let mut command = home.command(arguments);
+            let ran = run(command.env("ONEGRANT_TRUST_STORE", "1").stdin(fs::File::open(input).unwrap()));
+            assert_eq!(ran.code, 5, "{how:?} {arguments:?}: {ran:?}");
+            let said = format!("cannot run or read what {} names: ", home.document_path().display());
+            assert!(format!("{}{}", ran.stdout, ran.stderr).contains(&said), "{arguments:?}: {ran:?}");
+            assert!(!ran_by.exists(), "{how:?} {arguments:?}");
+            assert_eq!(home.bytes(), before, "{how:?} {arguments:?}");
+        }
+    }
+    assert_eq!(server.counts().token_requests, 0);
+}
+
+#[test]
+fn the_hint_of_a_document_that_is_not_trusted_makes_it_trusted() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    for how in untrusted() {
+        let (home, ran_by) = naming(&server, Value::Null, EXPIRED);
+        expose(&home, how);
+        let ran = home.run(&["token"]);
+        let hint = ran.stderr.rsplit_once("hint: ").unwrap().1;
+        assert_eq!(run(Command::new("/bin/sh").args(["-c", hint])).code, 0, "{hint}");
+        // The client of the document is a public one, and the server wants to know who exchanges.
+        home.run(&["token"]);
+        assert!(ran_by.exists(), "{how:?}: {hint}");
+    }
+}
+
+/// Variables and files of the caller would go to the token endpoint that the same document names.
+#[test]
+fn nothing_is_read_that_a_document_names_which_another_user_may_write() {
+    let server = server(|_| {});
+    let secret = Home::new().root.join("secret");
+    for names in [
+        json!({"file": secret}),
+        json!({"environment": "SECRET"}),
+        json!({"github_actions": {"audience": null}}),
+        json!({"client_auth": "private_key_jwt", "client_key": {"file": key("p256.pem")}}),
+        json!({"client_auth": "post", "client_secret_env": "SECRET"}),
+    ] {
+        for how in untrusted() {
+            let (home, _) = naming(&server, names.clone(), EXPIRED);
+            expose(&home, how);
+            let ran = run(home.command(&["token"]).env("SECRET", "secret"));
+            assert_eq!(ran.code, 5, "{names} {how:?}: {ran:?}");
+            assert!(ran.stderr.contains("cannot run or read what "), "{names} {how:?}: {ran:?}");
+        }
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
+#[test]
+fn a_document_that_is_not_trusted_is_data() {
+    let server = server(|_| {});
+    for how in untrusted() {
+        // A fresh token is handed out, and a document that names nothing is refreshed.
+        let (home, ran_by) = naming(&server, Value::Null, LIFETIME);
+        expose(&home, how);
+        let ran = home.run(&["token"]);
+        assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", home.tokens().access_token)), "{how:?}");
+        assert!(!ran_by.exists());
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        expose(&home, how);
+        assert_eq!(home.run(&["token"]).code, 0, "{how:?}");
+        // A change would make it the caller's own, and then it would be obeyed.
+        let (home, _) = naming(&server, Value::Null, LIFETIME);
+        expose(&home, how);
+        let erased = format!("protocol=https\nhost=git.example\npassword={}\n\n", home.tokens().access_token);
+        let input = home.root.join("input");
+        fs::write(&input, erased).unwrap();
+        let before = home.bytes();
+        run(home.command(&["git-credential", "erase"]).stdin(fs::File::open(input).unwrap()));
+        assert_eq!(home.bytes(), before, "{how:?}");
+        // A logout deletes it, and a login that names everything anew replaces it.
+        assert_eq!(home.run(&["logout", "--local"]).code, 0, "{how:?}");
+        assert!(!home.document_path().exists());
+    }
+}
+
+#[test]
+fn a_login_that_names_its_source_anew_replaces_a_document_that_is_not_trusted() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-2".to_owned()]);
+    let (home, ran_by) = naming(&server, Value::Null, EXPIRED);
+    expose(&home, (None, 0o602));
+    let file = home.root.join("subject");
+    fs::write(&file, "subject-2").unwrap();
+    let ran = run(&mut with_exchange(&home, &server, &format!("file:{}", file.display()), &[]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran_by.exists());
+}
+
+/// A person is there at the login alone. What asks at a terminal would work once, and fail at the first refresh.
+#[test]
+fn a_subject_token_command_has_no_terminal_at_the_login_and_none_later() {
+    let server = server(|settings| settings.subject_tokens = vec!["without".to_owned()]);
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let name = ptsname(&keyboard, Vec::new()).unwrap();
+    let line = fs::File::from(open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+    let at_terminal = |command: &Command| {
+        let mut command = wrapped("setsid", &["--ctty", "--wait"], command);
+        run(command.stdin(line.try_clone().unwrap()))
+    };
+    let probe = "if (: </dev/tty) 2>/dev/null || [ -t 0 ]; then echo with; else echo without; fi";
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", probe]).current_dir("/");
+    assert_eq!(at_terminal(&shell).stdout, "with\n", "the test has one");
+    let home = Home::new();
+    let ran = at_terminal(&with_exchange(&home, &server, &format!("command:{probe}"), &[]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for lock in ["auto", "claim", "off"] {
+        expire(&home);
+        let ran = at_terminal(home.command(&["token"]).env("ONEGRANT_LOCK", lock));
+        assert_eq!(ran.code, 0, "{lock}: {ran:?}");
+    }
+}
+
+/// The command of a profile may be another onegrant, of another profile: the profile of its caller must not reach it.
+#[test]
+fn a_command_gets_the_environment_that_onegrant_was_given_and_nothing_else() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
+    let home = Home::new();
+    let seen = home.root.join("seen");
+    let source = format!("command:/usr/bin/env -0 >{}; echo subject-1", seen.display());
+    let arguments = ["--profile", "deploy", "--store", "file:state", "--timeout", "20", "-v"];
+    let given = |command: &mut Command| {
+        command.env("GIVEN", "a value").env("ONEGRANT_PROFILE", "given").env("PATH", "/usr/bin:/bin");
+        run(command)
+    };
+    let variables = || {
+        let text = fs::read_to_string(&seen).unwrap();
+        fs::remove_file(&seen).unwrap();
+        // What the shell sets itself.
+        let ours = text.split_terminator('\0').map(str::to_owned);
+        let mut ours: Vec<String> = ours
+            .filter(|line| !["_=", "PWD=", "SHLVL=", "OLDPWD="].iter().any(|own| line.starts_with(own)))
+            .collect();
+        ours.sort();
+        ours
+    };
+    let state = home.state.display();
+    let wanted =
+        ["GIVEN=a value", &format!("ONEGRANT_HOME={state}"), "ONEGRANT_PROFILE=given", "PATH=/usr/bin:/bin"];
+    let ran = given(with_exchange(&home, &server, &source, &[]).args(arguments));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(variables(), wanted, "at the login");
+    for command in [&["refresh"][..], &["exec", "--file", "token", "--min-ttl", "9999", "--", "/bin/true"]] {
+        let path = home.state.join("deploy.json");
+        let mut document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        document["session"]["expires_at"] = json!(now() + EXPIRED);
+        fs::write(&path, document.to_string()).unwrap();
+        let ran = given(home.command(&arguments).args(command));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(variables(), wanted, "{command:?}");
+    }
 }

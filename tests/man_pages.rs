@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The environment, which no option describes.
-const ENVIRONMENT: [(&str, &str); 16] = [
+const ENVIRONMENT: [(&str, &str); 17] = [
     ("ONEGRANT_PROFILE", "the profile, where --profile names none"),
     (
         "ONEGRANT_STORE",
@@ -37,6 +37,10 @@ const ENVIRONMENT: [(&str, &str); 16] = [
     ("ONEGRANT_ETCD_KEY", "its private key, where that is in another file"),
     ("ONEGRANT_KUBERNETES_API", "the URL of the Kubernetes server, outside of a pod"),
     ("ONEGRANT_KUBERNETES_TOKEN_FILE", "a file with the token for it; in a pod that of the service account"),
+    (
+        "ONEGRANT_TRUST_STORE",
+        "1: what a grant in etcd or Kubernetes names (a command, a key file, a variable) is run and read",
+    ),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "the proxies"),
 ];
 

@@ -12,7 +12,7 @@ use onegrant::store::file::FileStore;
 use onegrant::store::{NewRecord, RecordName, Store, Written};
 use serde_json::json;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -336,6 +336,28 @@ fn a_symlinked_document_stays_a_symlink() {
     assert!(fs::symlink_metadata(elsewhere.join("real.json")).unwrap().is_file());
     assert!(elsewhere.join("real.lock").exists(), "the lock lies beside the real file");
     assert_eq!(home.names(), ["default.json"]);
+}
+
+/// The grant would be stored where that user says. Only root can make a link that belongs to another user.
+#[test]
+fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document() {
+    if !is_root() {
+        return;
+    }
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let theirs = home.root.join("theirs.json");
+    fs::rename(home.document_path(), &theirs).unwrap();
+    symlink(&theirs, home.document_path()).unwrap();
+    lchown(home.document_path(), Some(12_345), Some(12_345)).unwrap();
+    fs::set_permissions(&home.state, Permissions::from_mode(0o1777)).unwrap();
+    let before = fs::read(&theirs).unwrap();
+    let ran = home.run(&["token"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
+    assert_eq!(fs::read(&theirs).unwrap(), before);
+    assert_eq!(server.counts().token_requests, 0);
+    lchown(home.document_path(), Some(0), Some(0)).unwrap();
+    assert_ne!(home.run(&["token"]).token(), issued.access_token, "a link of one's own is");
 }
 
 #[test]

@@ -25,9 +25,15 @@ pub struct Globals {
     pub lock: LockUse,
     /// 0 is quiet, 1 `-v`, 2 `-vv`.
     pub verbosity: u8,
+    /// Whether what a document in etcd or Kubernetes names may be run and read.
+    pub trusts_store: bool,
     /// What options said, so that variables did not.
     pub given: FromOptions,
 }
+
+/// Profile, store and deadline, as one process of onegrant passes them to another: in its request or its arguments, never
+/// in its environment, which is also that of every program that it runs.
+pub type Passed = [OsString; 3];
 
 /// Which of the options were given that win over a variable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,12 @@ pub struct FromOptions {
 }
 
 impl Globals {
+    /// What another process needs to work on the same grant. Its working directory may be another one.
+    pub fn passed(&self) -> io::Result<Passed> {
+        let timeout = self.timeout.as_secs_f64().to_string();
+        Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
+    }
+
     /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
     /// it names the profile, and the store where `--store` did. A directory that a terminal would show as another one
     /// is left to the person.
@@ -153,6 +165,8 @@ pub struct Environment {
     pub lock: Option<OsString>,
     /// `ONEGRANT_LOG`
     pub log: Option<OsString>,
+    /// `ONEGRANT_TRUST_STORE`
+    pub trust_store: Option<OsString>,
 }
 
 impl Environment {
@@ -168,11 +182,18 @@ impl Environment {
             timeout: set("ONEGRANT_TIMEOUT"),
             lock: set("ONEGRANT_LOCK"),
             log: set("ONEGRANT_LOG"),
+            trust_store: set("ONEGRANT_TRUST_STORE"),
         }
     }
 }
 
 impl Environment {
+    /// The same, but with what another process has passed.
+    pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
+        let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
+        Self { profile, store, timeout, ..environment.clone() }
+    }
+
     /// The variables that decide something, with what they say: those that are set and that no option overrides.
     pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
         let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
@@ -183,6 +204,7 @@ impl Environment {
             ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),
             ("ONEGRANT_LOCK", self.lock.as_ref()),
             ("ONEGRANT_LOG", self.log.as_ref()),
+            ("ONEGRANT_TRUST_STORE", self.trust_store.as_ref()),
         ];
         variables.into_iter().filter_map(|(name, value)| Some((name, value?.as_os_str()))).collect()
     }
@@ -202,6 +224,7 @@ pub fn resolve(flags: &Arguments, environment: &Environment) -> Result<Globals, 
         timeout: timeout(flags.timeout.as_deref(), set(&environment.timeout))?,
         lock: lock(set(&environment.lock))?,
         verbosity: verbosity(flags.verbose, set(&environment.log))?,
+        trusts_store: trusts_store(set(&environment.trust_store))?,
         given: FromOptions {
             profile: flags.profile.is_some(),
             store: flags.store.is_some(),
@@ -279,6 +302,14 @@ fn lock(variable: Option<&OsStr>) -> Result<LockUse, Failure> {
         Some(b"claim") => Ok(LockUse::Claim),
         Some(b"off") => Ok(LockUse::Off),
         Some(_) => Err(misconfigured("ONEGRANT_LOCK", "not one of auto, require, claim, off")),
+    }
+}
+
+fn trusts_store(variable: Option<&OsStr>) -> Result<bool, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"0") => Ok(false),
+        Some(b"1") => Ok(true),
+        Some(_) => Err(misconfigured("ONEGRANT_TRUST_STORE", "not one of 0, 1")),
     }
 }
 

@@ -9,7 +9,8 @@
 mod globals;
 
 pub use globals::{
-    Environment, FromOptions, Globals, ProfileName, StoreAddress, named_store, resolve, resolve_environment,
+    Environment, FromOptions, Globals, Passed, ProfileName, StoreAddress, named_store, resolve,
+    resolve_environment,
 };
 
 use crate::cli::{self, Arguments, Command};
@@ -470,6 +471,7 @@ mod tests {
             timeout: Duration::from_secs(30),
             lock: LockUse::Auto,
             verbosity: 0,
+            trusts_store: false,
             given: FromOptions::default(),
         }
     }
@@ -733,7 +735,7 @@ mod tests {
             home: "/home/me/.local/state/onegrant".into(),
         };
         let name = |name: &str| ProfileName::new(name).unwrap();
-        let cases: [(&str, Variables<'_>, Globals); 20] = [
+        let cases: [(&str, Variables<'_>, Globals); 22] = [
             ("token", &[home], defaults()),
             ("token", &[home, ("ONEGRANT_PROFILE", "a"), ("ONEGRANT_TIMEOUT", ".5"), ("ONEGRANT_LOCK", "claim")],
                 Globals { profile: name("a"), timeout: Duration::from_millis(500), lock: LockUse::Claim, ..defaults() }),
@@ -752,6 +754,8 @@ mod tests {
             ("token --store=file:t", &[], Globals { store: file("t"), ..defaults() }),
             ("token", &[home, ("ONEGRANT_LOCK", "require"), ("ONEGRANT_LOG", "quiet")], Globals { lock: LockUse::Require, ..defaults() }),
             ("token", &[home, ("ONEGRANT_LOCK", "off"), ("ONEGRANT_LOG", "0")], Globals { lock: LockUse::Off, ..defaults() }),
+            ("token", &[home, ("ONEGRANT_TRUST_STORE", "1")], Globals { trusts_store: true, ..defaults() }),
+            ("token", &[home, ("ONEGRANT_TRUST_STORE", "0")], defaults()),
             ("token -v", &[home, ("ONEGRANT_LOCK", "auto")], Globals { verbosity: 1, ..defaults() }),
             ("token -vvv", &[home], Globals { verbosity: 2, ..defaults() }),
             ("token", &[home, ("ONEGRANT_LOG", "info")], Globals { verbosity: 1, ..defaults() }),
@@ -767,7 +771,7 @@ mod tests {
                 other => panic!("{line} {variables:?}: {other:?}"),
             }
         }
-        let refused: [(Variables<'_>, &str); 20] = [
+        let refused: [(Variables<'_>, &str); 21] = [
             (&[], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
             (&[("HOME", "me")], "no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
             (&[("ONEGRANT_HOME", "og"), home], "ONEGRANT_HOME: 'og' is not absolute"),
@@ -788,6 +792,7 @@ mod tests {
             (&[("ONEGRANT_TIMEOUT", "inf"), home], "ONEGRANT_TIMEOUT: 'inf' is not a number of seconds above 0, up to 86400"),
             (&[("ONEGRANT_LOCK", "on"), home], "ONEGRANT_LOCK: not one of auto, require, claim, off"),
             (&[("ONEGRANT_LOG", "trace"), home], "ONEGRANT_LOG: not one of quiet, info, debug"),
+            (&[("ONEGRANT_TRUST_STORE", "yes"), home], "ONEGRANT_TRUST_STORE: not one of 0, 1"),
         ];
         for (variables, message) in refused {
             let failure = parse(words("token"), &environment(variables)).unwrap_err();

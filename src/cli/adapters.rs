@@ -16,7 +16,8 @@ use std::time::Duration;
     note = "The command takes the place of onegrant: arguments, signals and exit status are its own. The token never \
             stands in an argument.",
     note = "With --file the variable ACCESS_TOKEN_FILE names the file, and a process beside the command replaces it \
-            before the token ends. It ends with the command, or when a login is required, and leaves the file.",
+            before the token ends. It ends with the command, or when a login is required, and leaves the file. A token of more \
+            than 128 KiB, which no variable takes, is then in the file alone.",
     error_code(2, "usage or configuration"),
     error_code(3, "a login is required: onegrant login"),
     error_code(4, "temporary; the session is untouched: try again"),

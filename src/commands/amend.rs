@@ -59,7 +59,10 @@ fn write(
         return Ok(Written::Lost(None));
     }
     match change(&mut stored.document) {
-        true => Ok(context.store.replace(&stored.revision, &stored.document.to_bytes()?, None)),
+        true => {
+            stored.document.check_trust()?;
+            Ok(context.store.replace(&stored.revision, &stored.document.to_bytes()?, None))
+        }
         false => Ok(Written::Done),
     }
 }

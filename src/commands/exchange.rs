@@ -28,7 +28,7 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
         let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::error::describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant --help")
     })?;
-    let globals = resolve_environment(environment)?;
+    let globals = resolve_environment(&Environment::with(request.passed, environment))?;
     // From here on no signal that is meant for the caller's group reaches this process.
     rustix::process::setsid()?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(LAST_BREATH));

@@ -29,6 +29,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
     let target = open("--to", &arguments.to, context)?;
     let to = target.globals.store.text().to_string_lossy().into_owned();
     let stored = context.read()?.ok_or_else(|| context.no_grant())?;
+    stored.document.check_trust()?;
     let moving = match stored.document.moving.clone() {
         Some(moving) if stored.document.session.is_none() && moving.to == to => moving,
         Some(moving) if stored.document.session.is_none() => {
@@ -81,6 +82,7 @@ fn check(context: &Context, target: &Context, document: &Document) -> Result<(),
         let message = format!("cannot move the grant of profile {profile}: there is one in {there} already");
         return Err(Failure::new(Kind::Usage, message).hint("onegrant migrate --help"));
     }
+    target.store.check_trust(document)?;
     target.store.check_writable(ROOM)
 }
 
@@ -155,6 +157,7 @@ fn write(target: &Context, moving: &Moving, document: &Document) -> Result<Arriv
     if there(target)? {
         return Ok(Arrival::Certain);
     }
+    document.check_trust()?;
     let written = target.store.replace(&absent(), &document.to_bytes()?, None);
     if let Written::Failed { failure, .. } = written {
         return Err(failure);

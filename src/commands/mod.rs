@@ -16,6 +16,7 @@ mod recording;
 pub mod refresh;
 pub mod status;
 pub mod token;
+pub mod token_file;
 pub mod whoami;
 
 use crate::arguments::Globals;

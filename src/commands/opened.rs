@@ -2,6 +2,7 @@
 
 use crate::arguments::{Globals, StoreAddress};
 use crate::error::{Failure, printable};
+use crate::grant::Document;
 use crate::session::LockUse;
 use crate::store::Store;
 use crate::store::cell::CellStore;
@@ -35,7 +36,8 @@ impl Opened {
             }
             StoreAddress::Cell(address, _) => {
                 let left = globals.timeout.saturating_sub(elapsed);
-                Self::Cell(CellStore::new(address.cell(profile), beside(&globals.store), left))
+                let store = CellStore::new(address.cell(profile), beside(&globals.store), left);
+                Self::Cell(store.trusted(globals.trusts_store))
             }
         }
     }
@@ -71,6 +73,14 @@ impl Opened {
             Self::File(store) => store.check_writable(bytes),
             Self::Helper(store) => store.check_writable(),
             Self::Cell(store) => store.check_writable(),
+        }
+    }
+
+    /// Fails where a document that is stored here could not be used, because of what it names.
+    pub fn check_trust(&self, document: &Document) -> Result<(), Failure> {
+        match self {
+            Self::Cell(store) if document.names_sources() => store.distrust().map_or(Ok(()), Err),
+            _ => Ok(()),
         }
     }
 

@@ -106,7 +106,10 @@ impl<'a> Report<'a> {
         match (&self.rejected, self.state) {
             (_, State::Valid) => Ok(()),
             // What could not be stored is not spent.
-            (_, State::Refreshable) => self.context.store.check_access(),
+            (_, State::Refreshable) => {
+                self.document.check_trust()?;
+                self.context.store.check_access()
+            }
             (Some(rejected), State::LoginRequired) => Err(rejected.clone()),
             (None, State::LoginRequired) => {
                 let rejected = self.document.rejected.as_ref();

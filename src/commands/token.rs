@@ -1,22 +1,23 @@
 //! `onegrant token`: the command that runs 999 times of 1,000.
 
 use super::Context;
+use super::token_file::TokenFile;
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
 use crate::output;
 use crate::protocol::formats;
 use crate::session::{Demand, Unwanted};
-use crate::store::setup::write_atomically;
-use anyhow::Context as _;
 use std::time::Duration;
 
 /// Gets a valid access token and prints it, or writes it to a file.
 pub fn run(arguments: &cli::Token, context: &Context) -> anyhow::Result<()> {
+    // What cannot be written is refused before anything is requested.
+    let file = arguments.write.as_ref().map(|path| TokenFile::open(path, context.left())).transpose()?;
     let token = context.obtain(lasting(arguments.min_ttl))?;
     let text = format(&token.session, arguments.format.unwrap_or_default(), context)?;
-    match &arguments.write {
-        Some(path) => write_atomically(path, text.as_bytes()).context("cannot write the token"),
+    match file {
+        Some(file) => Ok(file.write(text.as_bytes(), context.left())?),
         None => output::answer(text.as_bytes()),
     }
 }

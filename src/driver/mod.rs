@@ -297,7 +297,7 @@ impl Run<'_> {
     }
 
     fn replace(&mut self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
-        let bytes = match document.to_bytes() {
+        let bytes = match document.check_trust().and_then(|()| document.to_bytes()) {
             Ok(bytes) => bytes,
             Err(failure) => return Replacement::Failed { failure, kept: None },
         };

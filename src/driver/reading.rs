@@ -69,7 +69,11 @@ fn read_or_say_why(
 
 pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
     match Document::parse(&snapshot.bytes) {
-        Ok(document) => Ok(Stored { document, revision: snapshot.revision }),
+        Ok(mut document) => {
+            let distrust = snapshot.distrust.filter(|_| document.names_sources());
+            document.distrust = distrust.map(Box::new);
+            Ok(Stored { document, revision: snapshot.revision })
+        }
         Err(unreadable) => {
             let message = format!("cannot use {}: {unreadable}; it was left as it is", store.location());
             let failure = Failure::new(Kind::Store, message);

@@ -18,7 +18,10 @@ const KEY_LIMIT: usize = 64 << 10;
 
 /// The proof for one request, by the clock's `now`. Fails where the configuration lacks what it takes: a variable that is not
 /// set, a key that cannot be read or used.
+///
+/// Every request for a token or a revocation begins here, so a document that is not trusted fails here.
 pub fn prove(document: &Document, now: UnixSeconds) -> Result<Proof, Failure> {
+    document.check_trust()?;
     match document.client_auth {
         ClientAuthentication::None => Ok(Proof::None),
         ClientAuthentication::Basic | ClientAuthentication::Post => match &document.client_secret_env {

@@ -50,8 +50,11 @@ fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
         let message = format!("cannot get the subject token: the command {shown} {why}");
         Failure::new(kind, message).hint(shown.clone())
     };
+    // At the login a person may be there, and later none is: it has no terminal in either case, so that a command that needs
+    // one fails at the login.
     let mut shell = Command::new("/bin/sh");
-    let Printed { status, stdout, stderr } = command::run(shell.arg("-c").arg(script), timeout, SECRET_LIMIT)
+    let shell = shell.arg("-c").arg(script);
+    let Printed { status, stdout, stderr } = command::run_without_terminal(shell, timeout, SECRET_LIMIT)
         .map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => failed(Kind::Temporary, "did not end within the deadline"),
             _ => failed(Kind::Usage, &format!("cannot be used: {}", describe(&error))),

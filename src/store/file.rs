@@ -19,14 +19,14 @@ use super::durable::{
 use super::open::{self, Links};
 use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, printable};
 use crate::lock::{Locked, Locker};
 use crate::session::{Patience, Revision};
-use crate::system::shared;
+use crate::system::{shared, trust};
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -197,12 +197,9 @@ impl Store for FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| failure("read", &self.document, &error))?,
         };
-        let mode = metadata.mode() & 0o777;
-        let warning = (mode & 0o077 != 0).then(|| {
-            let message = format!("others can read {}: its mode is {mode:04o}", self.location());
-            open::hint(Failure::new(Kind::Store, message), "chmod 600", &self.document)
-        });
-        Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning }))
+        let warning = open::warning(&metadata, &self.document);
+        let distrust = trust::distrust(&metadata, &self.document);
+        Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning, distrust }))
     }
 
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {

@@ -177,7 +177,12 @@ impl HelperStore {
                 Got::Absent => return Ok(None),
                 Got::Secret(secret) => {
                     let bytes = format!("{}\n", secret.expose().trim_end()).into_bytes();
-                    return Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning: None }));
+                    return Ok(Some(Snapshot {
+                        revision: revision(&bytes),
+                        bytes,
+                        warning: None,
+                        distrust: None,
+                    }));
                 }
                 Got::Broken(said) => why = said,
             }

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub revision: Revision,
     /// What a person should know about it: loose permissions.
     pub warning: Option<Failure>,
+    /// Why nothing that the document names is run or read; none where only the caller or root may write the document.
+    pub distrust: Option<Failure>,
 }
 
 /// The revision of a document that is not there.

@@ -1,7 +1,7 @@
 //! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
 //! than a bound, and with the owner that the document has.
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind, printable, shell_word};
 use crate::grant::DOCUMENT_LIMIT;
 use rustix::fs::{Dir, OFlags};
 use std::ffi::{OsStr, OsString};
@@ -16,6 +16,16 @@ use std::path::Path;
 pub(super) enum Links {
     Follow,
     Refuse,
+}
+
+/// What a person should know about the document at `path`: others can read it.
+pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
+    let mode = document.mode() & 0o777;
+    (mode & 0o077 != 0).then(|| {
+        let shown = printable(&path.display().to_string());
+        let message = format!("others can read {shown}: its mode is {mode:04o}");
+        hint(Failure::new(Kind::Store, message), "chmod 600", path)
+    })
 }
 
 /// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes.
@@ -94,19 +104,6 @@ fn give(file: &File, like: &Metadata) -> io::Result<()> {
         let _ = fchown(file, None, Some(like.gid()));
     }
     Ok(())
-}
-
-/// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
-pub(crate) fn shell_word(path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    if crate::error::printable(text) != text {
-        return None;
-    }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
-    Some(match text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    })
 }
 
 /// The hint `COMMAND PATH`, where the path can be shown.

@@ -1,7 +1,8 @@
 //! Where the file store's files are: the document behind its symbolic links, and the sidecars beside it.
 
 use super::open;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind, describe, printable, shell_word};
+use crate::system::trust;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -30,7 +31,13 @@ impl Place {
         let mut path = document.to_owned();
         for _ in 0..MAX_LINKS {
             match std::fs::read_link(&path) {
-                Ok(target) => path = parent(&path).join(target),
+                Ok(target) => {
+                    if trust::may_be_planted(&parent(&path).metadata()?, &path.symlink_metadata()?) {
+                        let shown = printable(&path.display().to_string());
+                        return Err(io::Error::other(format!("another user made the link {shown}")));
+                    }
+                    path = parent(&path).join(target);
+                }
                 // Not a link, or not there: what is left is to resolve the directory.
                 Err(_) => return Self::behind(&path),
             }
@@ -132,7 +139,7 @@ pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let me = rustix::process::geteuid().as_raw();
-            let shown = open::shell_word(parent(path));
+            let shown = shell_word(parent(path));
             failure.hint(format!(
                 "ls -la {}   # this process runs as user {me}",
                 shown.as_deref().unwrap_or(".")

@@ -1,11 +1,10 @@
-//! The file store before and beside its documents: what a login, a list of profiles and `--write` need.
+//! The file store before and beside its documents: what a login and a list of profiles need.
 
-use super::durable::{create_beside, nonce, reserve, sync_directory, write_over};
+use super::durable::{create_beside, nonce, reserve};
 use super::file::FileStore;
 use super::open;
-use super::place::{Place, failure, parent};
+use super::place::{failure, parent};
 use crate::error::Failure;
-use crate::system::SignalsHeld;
 use rustix::fs::Access;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -73,14 +72,4 @@ impl FileStore {
         });
         writable.map_err(|error| failure("write", &place.document, &error))
     }
-}
-
-/// Replaces the file at `path` by `bytes`, atomically and durably, with mode 0600 from its creation.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    // A file size limit is an error of the write, not a death.
-    let _signals = SignalsHeld::hold();
-    let place = Place::of(path).map_err(|error| failure("find", path, &error))?;
-    write_over(&place, &place.document, bytes)
-        .and_then(|()| sync_directory(&place))
-        .map_err(|error| failure("write", path, &error))
 }

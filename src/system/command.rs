@@ -29,6 +29,14 @@ const STDERR_LIMIT: usize = 4096;
 /// Runs a command without a stdin and in a process group of its own, which is killed where it lasts longer than `timeout` or
 /// prints more than `limit` bytes; both are told as an error.
 pub fn run(command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
+    run_on(Stdio::null(), command.process_group(0), timeout, limit)
+}
+
+/// The same in a session of its own: it has no terminal, also where this process has one.
+#[expect(unsafe_code, reason = "the standard library has no stable call that starts a session")]
+pub fn run_without_terminal(command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
+    // SAFETY: it makes one system call, and nothing else.
+    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
     run_on(Stdio::null(), command, timeout, limit)
 }
 
@@ -37,11 +45,11 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
     let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
     file.write_all(input)?;
     file.rewind()?;
-    run_on(file.into(), command, timeout, limit)
+    run_on(file.into(), command.process_group(0), timeout, limit)
 }
 
 fn run_on(stdin: Stdio, command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running { child: command.spawn()?, is_over: false };
     let mut printed = Zeroizing::new(Vec::new());
     let mut said = Vec::new();

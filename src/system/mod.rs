@@ -7,6 +7,7 @@ mod network;
 mod place;
 pub mod secret;
 pub mod shared;
+pub mod trust;
 mod watch;
 
 pub use given::{SignalsAsGiven, ignore_broken_pipes};

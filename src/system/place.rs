@@ -15,6 +15,9 @@ pub struct Place {
 /// Variables that only a session over ssh has.
 const REMOTE: [&str; 3] = ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"];
 
+/// Variables that the Windows Subsystem for Linux sets.
+const WINDOWS_SUBSYSTEM: [&str; 2] = ["WSL_DISTRO_NAME", "WSL_INTEROP"];
+
 /// Files that only a container has.
 const CONTAINER: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
@@ -25,14 +28,22 @@ impl Place {
         Self::told_by(|name| std::env::var_os(name), is_container)
     }
 
+    /// Whether this is the Windows Subsystem for Linux, whose browser is that of Windows.
+    pub fn is_windows_subsystem() -> bool {
+        WINDOWS_SUBSYSTEM.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    }
+
     /// A place with these variables. Who sets `BROWSER` says himself what opens an address, wherever he is: editors
     /// that work on another machine do.
     fn told_by(look_up: impl Fn(&str) -> Option<OsString>, is_container: bool) -> Self {
         let has = |name: &&str| look_up(name).is_some_and(|value| !value.is_empty());
         let is_remote = REMOTE.iter().any(has);
         let has_display = cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(has);
-        let is_attended = !is_remote && !is_container && !["container", "CI"].iter().any(has);
-        Self { has_browser: has(&"BROWSER") || (has_display && is_attended), is_remote }
+        let is_container = is_container || has(&"container");
+        // Its variables are those of a person's session, also where systemd calls it a container.
+        let has_screen = (has_display && !is_container) || WINDOWS_SUBSYSTEM.iter().any(has);
+        let is_attended = !is_remote && !has(&"CI");
+        Self { has_browser: has(&"BROWSER") || (has_screen && is_attended), is_remote }
     }
 }
 
@@ -42,12 +53,15 @@ mod tests {
 
     #[test]
     fn a_browser_is_there_where_a_display_is_that_a_person_sees() {
-        let cases: [(&[&str], bool, bool); 9] = [
+        let cases: [(&[&str], bool, bool); 12] = [
             (&["DISPLAY"], false, true),
             (&["WAYLAND_DISPLAY"], false, true),
             (&[], false, cfg!(target_os = "macos")),
             (&["DISPLAY", "SSH_CONNECTION"], false, false),
             (&["DISPLAY", "SSH_TTY"], false, false),
+            (&["WSL_DISTRO_NAME", "container"], false, true),
+            (&["WSL_INTEROP", "CI"], false, false),
+            (&["WSL_INTEROP", "SSH_CONNECTION"], false, false),
             (&["DISPLAY"], true, false),
             (&["DISPLAY", "container"], false, false),
             (&["DISPLAY", "CI"], false, false),

@@ -83,6 +83,29 @@ fn a_browser_that_does_not_open_is_a_note_and_no_failure() {
     }
 }
 
+/// In the Windows Subsystem for Linux, where the browser is that of Windows, there may be no display and no `xdg-open`.
+#[test]
+fn wslview_opens_the_address_in_the_windows_subsystem_for_linux() {
+    let server = server(|_| {});
+    for (variable, ending) in [("WSL_DISTRO_NAME", ""), ("WSL_INTEROP", "exit 3")] {
+        let home = Home::new();
+        let (wslview, other) = (recorder(&home, "wslview", ending), recorder(&home, "xdg-open", ""));
+        let mut command = login(&home, &server, &[]);
+        command.env(variable, "Ubuntu").env("PATH", format!("{}:{PATH}", home.root.display()));
+        let (process, address) = start(&mut command);
+        let is_last = if ending.is_empty() { &wslview } else { &other };
+        wait_for("the browser", || record(is_last).exists());
+        for program in [&wslview, is_last] {
+            let recorded = fs::read_to_string(record(program)).unwrap();
+            assert!(recorded.starts_with(&format!("{address}\n")), "{variable}: {recorded}");
+        }
+        assert_eq!(record(&other).exists(), !ending.is_empty(), "{variable}");
+        get(&redirect(&address));
+        let ran = process.finish();
+        assert!(ran.code == 0 && !ran.stderr.contains("no browser"), "{variable}: {ran:?}");
+    }
+}
+
 /// One that runs on is the browser itself: it is not waited for, and outlives the login.
 #[test]
 fn a_browser_that_runs_on_holds_nobody_up() {

@@ -15,6 +15,9 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
         return Check::fail(NAME, context.no_grant());
     };
     let (document, now) = (&stored.document, context.now());
+    if let Err(failure) = document.check_trust() {
+        return Check::fail(NAME, failure);
+    }
     let rejected = match driver::find_rejected(&context.seams(), stored) {
         Err(failure) => return Check::fail(NAME, failure),
         Ok(rejected) => rejected,

@@ -151,7 +151,7 @@ fn json(checks: &[Check], worst: Option<&Check>, context: &Context) -> String {
 
 /// The hint `COMMAND PATH`, where a terminal can show the path.
 fn path_hint(command: &str, path: &std::path::Path) -> Option<String> {
-    crate::store::open::shell_word(path).map(|path| format!("{command} {path}"))
+    crate::error::shell_word(path).map(|path| format!("{command} {path}"))
 }
 
 /// The host and port that a token request of this profile goes to.

@@ -8,14 +8,14 @@
 //! It ends when the command has ended; a refresh that is on its way then is finished first, within the deadline of any other.
 //! It ends, too, when a login is required. The file stays as it is.
 
-use crate::arguments::{Environment, resolve_environment};
+use crate::arguments::{Environment, Passed, resolve_environment};
 use crate::cli::{self, FORMATS, Format};
+use crate::commands::token_file::TokenFile;
 use crate::commands::{Context, token};
 use crate::driver::Clock;
 use crate::error::{Failure, Kind, SUCCESS, describe};
 use crate::grant::Session;
 use crate::session::{Demand, Unwanted, expiry};
-use crate::store::setup::write_atomically;
 use crate::system::{self, Watched};
 use crate::worker::THIS_PROGRAM;
 use std::ffi::OsString;
@@ -45,14 +45,11 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// Starts the keeper of a file for this process and what takes its place.
 pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
     let start = || -> io::Result<bool> {
-        let store = context.globals.store.absolute()?.text();
         let this_process = context.this_process();
         let mut command = program();
         command.arg("start").arg(this_process.pid.to_string()).arg(this_process.start_time.to_string());
         command.arg(token::lasting(arguments.min_ttl).min_ttl.to_string());
-        command.arg(name_of(arguments.format.unwrap_or_default())).arg(file);
-        command.env("ONEGRANT_PROFILE", context.globals.profile.as_str()).env("ONEGRANT_STORE", store);
-        command.env("ONEGRANT_TIMEOUT", context.globals.timeout.as_secs_f64().to_string());
+        command.arg(name_of(arguments.format.unwrap_or_default())).arg(file).args(context.globals.passed()?);
         Ok(command.status()?.success())
     };
     let failed = |why: &str| {
@@ -93,7 +90,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment)
     let mut arguments = arguments.skip_while(|argument| argument == ARGUMENT);
     let stage = arguments.next().unwrap_or_default();
     let words: Vec<OsString> = arguments.collect();
-    let (Some(task), Ok(globals)) = (read(&words), resolve_environment(environment)) else {
+    let Some((task, passed)) = read(&words) else {
+        return Kind::Usage.code();
+    };
+    let Ok(globals) = resolve_environment(&Environment::with(passed, environment)) else {
         return Kind::Usage.code();
     };
     if stage == "start" {
@@ -111,18 +111,19 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment)
     SUCCESS
 }
 
-fn read(words: &[OsString]) -> Option<Task> {
-    let [pid, start_time, min_ttl, format, file] = words else {
+fn read(words: &[OsString]) -> Option<(Task, Passed)> {
+    let [pid, start_time, min_ttl, format, file, passed @ ..] = words else {
         return None;
     };
     let format = FORMATS.iter().find(|(name, _)| format == *name)?.1;
-    Some(Task {
+    let task = Task {
         pid: pid.to_str()?.parse().ok()?,
         start_time: start_time.to_str()?.parse().ok()?,
         min_ttl: min_ttl.to_str()?.parse().ok()?,
         format,
         file: PathBuf::from(file),
-    })
+    };
+    Some((task, passed.to_vec().try_into().ok()?))
 }
 
 /// Each turn has a context, and with it a deadline, of its own. The first finds what was written before the command began.
@@ -161,7 +162,9 @@ fn renew(
     let session = context.obtain(demand).map_err(kind)?.session;
     let text = token::format(&session, task.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
-        write_atomically(&task.file, text.as_bytes()).map_err(kind)?;
+        let file = TokenFile::find(&task.file).and_then(|file| file.write(text.as_bytes(), context.left()));
+        // What is in the way may be removed later: try again.
+        file.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
     let Some(end) = expiry(&session) else { return Ok(LONGEST_SLEEP) };

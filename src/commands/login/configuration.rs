@@ -61,7 +61,21 @@ pub fn gather(
         document.scope = metadata.as_ref().and_then(lasting_scope);
     }
     check(&document)?;
+    if let Some(distrust) = document.distrust.take()
+        && inherits_sources(&document, arguments)
+    {
+        return Err(*distrust);
+    }
+    context.store.check_trust(&document)?;
     Ok(document)
+}
+
+/// Whether anything that this login would run or read was named by the stored document and not by an option.
+fn inherits_sources(document: &Document, arguments: &cli::Login) -> bool {
+    let is_exchange = matches!(document.grant, Some(ClientGrant::TokenExchange { .. }));
+    (document.client_secret_env.is_some() && arguments.client_secret_file.is_none())
+        || (document.client_key.is_some() && arguments.client_key_file.is_none())
+        || (is_exchange && arguments.subject_token.is_none())
 }
 
 /// The scope where none is named: without `offline_access` a server that lists it gives no refresh token (OpenID Connect Core

@@ -174,6 +174,8 @@ pub struct CellStore {
     deadline: Instant,
     /// What was read last, and when: until something is waited for, or written.
     looked: RefCell<Option<(Instant, Loaded)>>,
+    /// What a document here names may be run and read.
+    is_trusted: bool,
     /// A record here is this process's own.
     has_claimed: Slot<bool>,
     /// The last look met records of others alone: whatever is waited for, is theirs to change.
@@ -189,9 +191,28 @@ impl CellStore {
             directory,
             deadline: Instant::now() + left,
             looked: RefCell::default(),
+            is_trusted: false,
             has_claimed: Slot::new(false),
             waits_for_others: Slot::new(false),
         }
+    }
+
+    /// The same, where the caller trusts all who may write the value.
+    pub fn trusted(self, is_trusted: bool) -> Self {
+        Self { is_trusted, ..self }
+    }
+
+    /// Why nothing is run or read that a document here names.
+    pub fn distrust(&self) -> Option<Failure> {
+        let message = || format!("cannot run or read what {} names: others may write there", self.location());
+        (!self.is_trusted).then(|| {
+            Failure::new(error::Kind::Store, message())
+                .hint("export ONEGRANT_TRUST_STORE=1   # lets all who may write there run commands here")
+        })
+    }
+
+    fn snapshot(&self, parts: &Parts) -> Option<Snapshot> {
+        Some(Snapshot { distrust: self.distrust(), ..parts.snapshot()? })
     }
 
     /// Pauses for that long; where the last look met a claim of others, until the value changes instead: for a second at
@@ -381,7 +402,7 @@ impl CellStore {
 impl Store for CellStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         let (when, loaded) = self.look()?;
-        let snapshot = loaded.0.snapshot();
+        let snapshot = self.snapshot(&loaded.0);
         // Who has claimed looks once, and then anew: at what his claim, or the server, has changed.
         if !self.has_claimed.get() {
             self.looked.replace(Some((when, loaded)));
@@ -403,7 +424,7 @@ impl Store for CellStore {
                 return Ok(Found::Settled(Written::Done));
             }
             if current != *expected {
-                return Ok(Found::Settled(Written::Lost(parts.snapshot())));
+                return Ok(Found::Settled(Written::Lost(self.snapshot(parts))));
             }
             parts.document = Some(bytes.to_vec());
             if let Some(name) = attempt {

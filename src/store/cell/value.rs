@@ -112,7 +112,7 @@ impl Parts {
 
     pub fn snapshot(&self) -> Option<Snapshot> {
         let bytes = self.document.clone()?;
-        Some(Snapshot { revision: revision(&bytes), bytes, warning: None })
+        Some(Snapshot { revision: revision(&bytes), bytes, warning: None, distrust: None })
     }
 
     /// Removes the record of an attempt that is over, and those before it. A later one may be a live claim.

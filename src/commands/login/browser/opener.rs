@@ -1,7 +1,9 @@
 //! Opens an address in a browser, and is not held up by it.
 
 use crate::error::{describe, printable};
+use crate::system::Place;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +14,11 @@ const FAILURE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often is looked whether it has failed.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What opens an address where `BROWSER` says nothing, in the form of that variable. `wslview` is there in the Windows Subsystem
+/// for Linux alone; that is not always recognized, so it is tried last elsewhere.
+const SYSTEM: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open:wslview" };
+const WINDOWS_SUBSYSTEM: &str = "wslview:xdg-open";
 
 /// The opening of an address: programs that are tried one after the other.
 pub struct Browser {
@@ -25,7 +32,9 @@ impl Browser {
     /// Has the address opened by what `BROWSER` names, else by what this system has for it.
     pub fn open(address: &str) -> Self {
         let variable = std::env::var_os("BROWSER").unwrap_or_default();
-        let commands = commands(&variable.to_string_lossy(), address, |path| Path::new(path).is_file());
+        let system = if Place::is_windows_subsystem() { WINDOWS_SUBSYSTEM } else { SYSTEM };
+        let is_file = |path: &str| Path::new(path).is_file();
+        let commands = commands(&variable.to_string_lossy(), system, address, is_file);
         let mut browser = Self { commands, running: None, why: None };
         browser.start_next();
         browser
@@ -46,6 +55,8 @@ impl Browser {
                 .spawn();
             match started {
                 Ok(child) => self.running = Some((program.clone(), child, Instant::now())),
+                // What is not installed does not hide why another one failed.
+                Err(error) if error.kind() == ErrorKind::NotFound && self.why.is_some() => {}
                 Err(error) => self.why = Some(printable(&format!("{program}: {}", describe(&error)))),
             }
         }
@@ -76,8 +87,12 @@ impl Browser {
 
 /// The programs and their arguments: each entry of `variable` is a command whose `%s` stands for the address, which comes
 /// last where there is none. No shell takes part in it, so that nothing in the address can be taken for a command.
-fn commands(variable: &str, address: &str, is_file: impl Fn(&str) -> bool) -> VecDeque<Vec<String>> {
-    let system = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+fn commands(
+    variable: &str,
+    system: &str,
+    address: &str,
+    is_file: impl Fn(&str) -> bool,
+) -> VecDeque<Vec<String>> {
     let variable = if variable.trim().is_empty() { system } else { variable };
     let entries = variable.split(':').map(str::trim).filter(|entry| !entry.is_empty());
     let command = |entry: &str| {
@@ -99,17 +114,20 @@ mod tests {
     #[test]
     fn browser_is_a_list_of_commands_and_the_address_is_one_argument() {
         let address = "https://as.example/?a=$(id)&b=;x";
-        let system = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         let cases: [(&str, &[&[&str]]); 6] = [
-            ("", &[&[system, address]]),
-            (" ", &[&[system, address]]),
+            ("", &[&["xdg-open", address], &["wslview", address]]),
+            (" ", &[&["xdg-open", address], &["wslview", address]]),
             ("firefox", &[&["firefox", address]]),
             ("w3m -M %s:lynx", &[&["w3m", "-M", address], &["lynx", address]]),
             ("/with space/b", &[&["/with space/b", address]]),
             ("::a  --url=%s", &[&["a", "--url=https://as.example/?a=$(id)&b=;x"]]),
         ];
         for (variable, wanted) in cases {
-            assert_eq!(commands(variable, address, |path| path == "/with space/b"), wanted, "{variable}");
+            assert_eq!(
+                commands(variable, "xdg-open:wslview", address, |path| path == "/with space/b"),
+                wanted,
+                "{variable}"
+            );
         }
     }
 }
