@@ -98,13 +98,14 @@ impl TokenEndpoint for Recording<'_> {
             Answer::InvalidGrant { error, description } => {
                 self.note("rejected", &words(error, description.as_deref()), spent, None);
             }
-            Answer::Unknown { what } => {
+            Answer::Unknown { what, .. } => {
                 // Once more, with the same refresh token: one event, and its only line.
                 let again = self.notes.borrow_mut().pop_if(|last| last.event == "lost answer");
                 let twice = again.map(|_| "; it was sent twice").unwrap_or_default();
                 self.note("lost answer", &format!("{what}{twice}"), spent, None);
             }
-            Answer::Refused { .. } | Answer::Temporary { .. } | Answer::Impossible(_) => {}
+            Answer::Refused { .. } | Answer::Temporary { .. } => {}
+            Answer::Failed(_) | Answer::Impossible(_) => {}
         }
         answer
     }

@@ -223,13 +223,16 @@ pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result
             is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
         }
         _ => Err(match classify(request, reply, now) {
-            Answer::Temporary { what, .. } | Answer::Unknown { what } => failed(Kind::Temporary, &what),
+            Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
             // Nobody was asked yet: what the server refuses here is how it was asked.
             Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
                 failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
             }
             Answer::Refreshed(_) => {
                 failed(Kind::Temporary, "the server answered a pushed request with a token")
+            }
+            Answer::Failed(failure) => {
+                Failure { message: failed(failure.kind, &failure.message).message, ..failure }
             }
             Answer::Impossible(failure) => failure,
         }),

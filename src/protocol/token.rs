@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
 
-use super::metadata::address_of;
+use super::redirect;
 use super::reply::{Content, ServerError};
 use super::{Parameters, Proof, Reply, Request, id_token};
 use crate::error::{Failure, Kind, printable};
@@ -232,7 +232,12 @@ pub enum Answer {
     Unknown {
         /// What happened.
         what: String,
+        /// Whether asking once more may bring the answer. It does not where the answer was too long.
+        again: bool,
     },
+    /// Asking again does not help, and the failure says what does: no TLS with this server, an endpoint that has moved. Nothing
+    /// was spent: the session stays.
+    Failed(Failure),
     /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
     Impossible(Failure),
 }
@@ -246,7 +251,7 @@ impl Answer {
             Self::InvalidGrant { error, description } => {
                 Self::Refused { kind: Kind::LoginRequired, error, description }
             }
-            Self::Unknown { what } => Self::Temporary { what, retry_after: None },
+            Self::Unknown { what, .. } => Self::Temporary { what, retry_after: None },
             same => same,
         }
     }
@@ -273,8 +278,8 @@ impl Answer {
             Self::Refused { error, description, .. } => {
                 format!("the server refused: {}", said(error, description))
             }
-            Self::Temporary { what, .. } | Self::Unknown { what } => what.clone(),
-            Self::Impossible(failure) => failure.message.clone(),
+            Self::Temporary { what, .. } | Self::Unknown { what, .. } => what.clone(),
+            Self::Failed(failure) | Self::Impossible(failure) => failure.message.clone(),
         }
     }
 }
@@ -308,27 +313,34 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         what: with_text(format!("{status}{why}"), request, reply, &error),
         retry_after,
     };
+    let unreadable = reply.unreadable.as_deref().map(|why| format!("cannot be read: {}", request.shown(why)));
+    let unreadable = unreadable.unwrap_or_default();
+    let unknown = |why: &str| Answer::Unknown {
+        what: format!("the answer, with status {}, {why}", reply.status),
+        again: true,
+    };
     match (reply.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
-        (300..400, _) => Answer::Temporary {
-            what: format!("{status}, a redirect{}, which is not followed", target(reply)),
-            retry_after,
+        (300..400, _) => match redirect::moved(request, reply) {
+            Some(failure) => Answer::Failed(failure),
+            None => Answer::Temporary {
+                what: redirect::unfollowed(request, reply).unwrap_or(status),
+                retry_after,
+            },
         },
-        (200..300, Content::CutShort) => Answer::Unknown {
-            what: format!("the answer, with status {}, ends in the middle of its JSON", reply.status),
-        },
+        (200..300, Content::CutShort) => unknown("ends in the middle of its JSON"),
         (200..300, Content::Foreign) if reply.body.is_empty() && reply.ends_with_connection => {
-            Answer::Unknown {
-                what: format!("the answer, with status {}, ends before its body", reply.status),
-            }
+            unknown("ends before its body")
         }
+        (200..300, Content::Foreign) if reply.unreadable.is_some() => unknown(&unreadable),
         (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
         (200..300, Content::Members(_)) if has_token => {
             temporary(" and an access token that is empty or holds control characters")
         }
         (200..300, Content::Members(_)) => temporary(" and neither an access token nor an error"),
         (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
+        _ if reply.unreadable.is_some() => temporary(&format!(" and a body that {unreadable}")),
         _ => temporary(" and no JSON object"),
     }
 }
@@ -352,12 +364,6 @@ fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerE
         what.push_str(&request.shown(&words));
     }
     what
-}
-
-/// The host of a redirect: a path or a query could hold what was sent.
-fn target(reply: &Reply) -> String {
-    let host = reply.location.as_deref().and_then(address_of).map(|address| address.host);
-    host.map(|host| format!(" to {host}")).unwrap_or_default()
 }
 
 /// The words of an [`Answer`] in one text, for a failure: `error: description`, no longer than either may be.
@@ -480,6 +486,10 @@ mod tests {
             (200, r#"{"access_token":""}"#, "Temporary"),
             (200, r#"{"access_token":7}"#, "Temporary"),
             (307, r#"{"error":"x"}"#, "Temporary"),
+            // Moved for good.
+            (301, "", "Failed(Failure { kind: Usage, message: \"the server answered with status 301: the endpoint https://as.example/token has moved"),
+            (308, r#"{"error":"x"}"#, "Failed(Failure { kind: Usage"),
+            (301, r#"{"error":"invalid_grant"}"#, "InvalidGrant"),
             // Unknown.
             (200, r#"{"access_token":"a","refresh_tok"#, "Unknown"),
             (200, "{", "Unknown"),
@@ -491,12 +501,12 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_names_its_host_alone() {
+    fn a_redirect_names_its_target_without_its_query() {
         let reply = Reply {
             location: Some("https://evil.example/cb?refresh_token=old-refresh".to_owned()),
             ..reply(302, "")
         };
-        let wanted = "the server answered with status 302, a redirect to evil.example, which is not followed";
+        let wanted = "the server answered with status 302, a redirect to https://evil.example/cb, which is not followed";
         assert_eq!(
             classify(&refresh(), &reply, 0),
             Answer::Temporary { what: wanted.to_owned(), retry_after: None }

@@ -86,20 +86,23 @@ pub(super) fn temporary(what: &str) -> Failure {
         .hint("try again".to_owned())
 }
 
-pub(super) fn unknown(what: &str) -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        format!("cannot refresh: {what}; the refresh token may have been spent; the session is kept"),
-    )
-    .hint("try again: servers with a grace period answer the same once more".to_owned())
+/// A failure with a hint of its own.
+pub(super) fn failed(failure: Failure) -> Failure {
+    Failure { message: format!("cannot refresh: {}; the session is kept", failure.message), ..failure }
+}
+
+/// `again`: whether asking again may bring the answer.
+pub(super) fn unknown(what: &str, again: bool) -> Failure {
+    let message =
+        format!("cannot refresh: {what}; the refresh token may have been spent; the session is kept");
+    let hint = again.then_some("try again: servers with a grace period answer the same once more");
+    Failure::new(Kind::Temporary, message).hint_of(hint)
 }
 
 pub(super) fn too_many_generations() -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted",
-    )
-    .hint("date   # compare this machine's clock with the server's")
+    let message =
+        "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted";
+    Failure::new(Kind::Temporary, message).hint("date   # compare this machine's clock with the server's")
 }
 
 /// A lock call that should not wait did.

@@ -130,9 +130,16 @@ fn refused(answer: Answer) -> Failure {
         Answer::InvalidGrant { error, description } => {
             said(Kind::LoginRequired, &error, description.as_deref()).hint_of(login_hint(&error))
         }
-        Answer::Temporary { what, .. } | Answer::Unknown { what } => {
+        Answer::Temporary { what, .. } | Answer::Unknown { what, again: true } => {
             let message = format!("cannot log in now: {what}; nothing was stored");
             Failure::new(Kind::Temporary, message).hint("try again")
+        }
+        Answer::Unknown { what, again: false } => {
+            Failure::new(Kind::Temporary, format!("cannot log in: {what}; nothing was stored"))
+        }
+        Answer::Failed(failure) => {
+            let message = format!("cannot log in: {}; nothing was stored", failure.message);
+            Failure { message, ..failure }
         }
         Answer::Impossible(failure) => failure,
         Answer::Refreshed(_) => Failure::new(Kind::Defect, "cannot log in: a token was taken for a refusal"),

@@ -278,7 +278,7 @@ impl World {
             self.excuses.insert(Excuse::AnswerLost);
         }
         self.change(number, |process| process.has_lost_an_answer = true);
-        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost") }));
+        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost"), again: true }));
     }
 
     // ---- workers ----

@@ -204,7 +204,7 @@ impl Machine {
             }
             _ if self.lost.is_some() && unchanged => {
                 let what = self.lost.clone().unwrap_or_default();
-                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+                self.settle(Outcome::Unknown, texts::unknown(&what, true), now)
             }
             _ => self.withdraw(Phase::Withdrawing),
         }

@@ -190,7 +190,7 @@ impl Machine {
             (Phase::Confirming, Event::Looked(Err(failure))) if self.lost.is_some() => {
                 let lost = self.lost.clone().unwrap_or_default();
                 let what = format!("{lost}; then the store failed: {}", failure.message);
-                self.settle(Outcome::Unknown, texts::unknown(&what), now)
+                self.settle(Outcome::Unknown, texts::unknown(&what, true), now)
             }
             // A store that fails before anything was spent: nothing was.
             (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),

@@ -43,15 +43,17 @@ impl Machine {
                 self.generations += 1;
                 self.mark(Outcome::Looking, None, Phase::Comparing(0), now)
             }
-            (Answer::Impossible(failure), _) => self.fail(failure, now),
             (Answer::Refused { kind, error, description }, _) => {
                 let words = words(&error, description.as_deref());
                 self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
             }
             // Once lost is lost: what the server says to the second request tells nothing of the first.
-            (Answer::Temporary { what, .. } | Answer::Unknown { what }, Some(lost)) => {
-                self.settle(Outcome::Unknown, texts::unknown(&format!("{lost}; then {what}")), now)
+            (answer, Some(lost)) => {
+                let lost = format!("{lost}; then {}", answer.story());
+                self.settle(Outcome::Unknown, texts::unknown(&lost, true), now)
             }
+            (Answer::Impossible(failure), None) => self.fail(failure, now),
+            (Answer::Failed(failure), None) => self.settle(Outcome::Refused, texts::failed(failure), now),
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
                     self.phase = Phase::ComingAgain;
@@ -59,10 +61,10 @@ impl Machine {
                 }
                 _ => self.settle(Outcome::Temporary, texts::temporary(&what), now),
             },
-            (Answer::Unknown { what }, None) => {
+            (Answer::Unknown { what, again }, None) => {
                 self.lost = Some(what.clone());
-                if self.left(now) < SHORTEST_EXCHANGE {
-                    return self.settle(Outcome::Unknown, texts::unknown(&what), now);
+                if !again || self.left(now) < SHORTEST_EXCHANGE {
+                    return self.settle(Outcome::Unknown, texts::unknown(&what, again), now);
                 }
                 self.look(Phase::Confirming)
             }
