@@ -215,7 +215,9 @@ impl World {
                 id_token: None,
                 scope: None,
             }),
-            Reaction::LosesItsAnswer => Answer::Unknown { what: "the connection broke".to_owned() },
+            Reaction::LosesItsAnswer => {
+                Answer::Unknown { what: "the connection broke".to_owned(), again: true }
+            }
             Reaction::IsBusy => Answer::Temporary {
                 what: "the server answered with status 503".to_owned(),
                 retry_after: Some(Duration::from_secs(1)),

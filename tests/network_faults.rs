@@ -152,7 +152,7 @@ fn listener() -> TcpListener {
 fn assert_class(answer: Answer, is_whole: bool, case: &str) {
     match answer {
         Answer::Refreshed(answer) if is_whole => assert_eq!(answer.access_token.expose(), "at_new", "{case}"),
-        Answer::Unknown { what } if !is_whole => {
+        Answer::Unknown { what, .. } if !is_whole => {
             assert!(!what.contains("rt_") && !what.contains("at_"), "{case}: {what}");
         }
         other => panic!("{case}: {other:?}"),
