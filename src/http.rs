@@ -22,29 +22,37 @@
 //! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the answer | it was sent |
 //! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
 //!
-//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`]. Proved against real sockets in
-//! `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a new connection, and tries the next
-//! address of a name only where connecting failed.
+//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`], or [`Outcome::NoTls`] where asking again
+//! does not help. Proved against real sockets in `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a
+//! new connection. Of the addresses of a name the first that answers is used (`http/connecting.rs`), for TLS and all that follows.
 
+mod coding;
+mod connecting;
 mod cryptography;
 mod deadline;
+mod heads;
 pub mod proxy;
 mod resolver;
 mod roots;
+mod socket;
+mod trust;
 
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Secret;
 use crate::protocol::metadata::{Address, endpoint_url};
 use crate::protocol::{Method, Reply, Request};
 use crate::system::Environment;
+use coding::Decoded;
+use heads::HEAD_LIMIT;
 use roots::Roots;
 use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use ureq::http::HeaderMap;
 use ureq::tls::{ClientCert, PemItem, PrivateKey, TlsConfig};
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 use ureq::{Agent, Error, SendBody};
 
 /// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
@@ -53,8 +61,8 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The longest body of an answer, in bytes. Tokens with many claims take some tens of KiB.
 pub const BODY_LIMIT: u64 = 1 << 20;
 
-/// The longest head of an answer, in bytes.
-const HEAD_LIMIT: usize = 64 << 10;
+/// How long an address may take to answer `doctor`.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The size of the two buffers of a connection, in bytes: a request fits into one.
 const BUFFER: usize = 16 << 10;
@@ -72,8 +80,25 @@ pub enum Outcome {
     Answered(Reply),
     /// The body of the request never left this process.
     NotSent(String),
+    /// The same, and asking again does not help: the server and this process cannot agree on TLS. The failure has a hint.
+    NoTls(Failure),
     /// The request was sent, or began to be, and no whole answer came. Always so for a GET that fails.
     Lost(String),
+    /// The request was sent, and its answer is longer than the limits; the next one would be as long.
+    TooLong(String),
+}
+
+impl Outcome {
+    /// The answer; of a request that may be repeated it is a failure not to have one.
+    pub fn reply(self) -> Result<Reply, Failure> {
+        match self {
+            Self::Answered(reply) => Ok(reply),
+            Self::NoTls(failure) => Err(failure),
+            Self::NotSent(why) | Self::Lost(why) | Self::TooLong(why) => {
+                Err(Failure::new(Kind::Temporary, why))
+            }
+        }
+    }
 }
 
 /// A request as it goes out, of whatever protocol.
@@ -145,6 +170,23 @@ impl Client {
         proxy::describe(address, &self.environment)
     }
 
+    /// The host that requests to this address go to, which is a proxy's where one is used, and those of its addresses that
+    /// do not answer, with the reasons. None where all of them answer, or no address is known.
+    pub fn silent_addresses(
+        &self,
+        address: &Address,
+        timeout: Duration,
+    ) -> (String, Vec<(SocketAddr, io::Error)>) {
+        let proxy = proxy::proxy_for(address, &self.environment).ok().flatten();
+        let (host, port) = match &proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (address.host.as_str(), address.port),
+        };
+        let limit = ANSWER_LIMIT.min(timeout / 2);
+        let addresses = resolver::addresses(host, port, limit).ok().flatten().unwrap_or_default();
+        (printable(host), connecting::silent(&addresses, limit))
+    }
+
     fn route(&self, url: &str) -> Result<(Address, Option<ureq::Proxy>), Failure> {
         let address = endpoint_url(url)?;
         let proxy = proxy::proxy_for(&address, &self.environment)?;
@@ -202,6 +244,8 @@ impl Exchange<'_> {
         let (content_type, bytes) = message.body.unwrap_or_default();
         let mut body = Watched { rest: bytes, is_read: false };
         let mut head = ureq::http::Request::builder().method(message.method).uri(message.url);
+        // Without it any coding would be welcome (RFC 9110 section 12.5.3).
+        head = head.header("accept-encoding", "identity");
         if let Some(authorization) = message.authorization {
             head = head.header("authorization", authorization.expose());
         }
@@ -218,10 +262,16 @@ impl Exchange<'_> {
         let is_sent = body.is_read || message.body.is_none();
         let mut response = match answer {
             Ok(response) => response,
-            Err(error) if is_sent => return self.lost(&error),
-            Err(error) => return self.not_sent(&error),
+            Err(error) => {
+                return match tls(&error) {
+                    Some(error) if !body.is_read => self.no_tls(error),
+                    _ if is_sent => self.lost(&error),
+                    _ => self.not_sent(&error),
+                };
+            }
         };
         let header = |name| text(response.headers(), name);
+        let coding = codings(response.headers());
         let reply = Reply {
             status: response.status().as_u16(),
             retry_after: header("retry-after"),
@@ -231,6 +281,7 @@ impl Exchange<'_> {
             ends_with_connection: ["content-length", "transfer-encoding"]
                 .iter()
                 .all(|name| response.headers().get(*name).is_none()),
+            unreadable: None,
             body: Vec::new(),
         };
         let body = response.body_mut().with_config().limit(message.limit);
@@ -238,8 +289,9 @@ impl Exchange<'_> {
             None => body.read_to_vec(),
             Some(lines) => read_lines(BufReader::new(body.reader()), lines).map_err(Error::from),
         };
-        match read {
-            Ok(body) => Outcome::Answered(Reply { body, ..reply }),
+        match read.map(|body| coding::decoded(body, coding.as_deref(), message.limit)) {
+            Ok(Decoded::Body(body, unreadable)) => Outcome::Answered(Reply { body, unreadable, ..reply }),
+            Ok(Decoded::TooLong) => self.lost(&Error::BodyExceedsLimit(message.limit)),
             Err(error) => self.lost(&error),
         }
     }
@@ -270,7 +322,11 @@ impl Exchange<'_> {
             .build();
         Agent::with_parts(
             config,
-            DefaultConnector::default().chain(deadline::Deadline(self.deadline)),
+            ConnectProxyConnector::default()
+                .chain(socket::Connecting)
+                .chain(RustlsConnector::default())
+                .chain(deadline::Deadline(self.deadline))
+                .chain(heads::Heads),
             resolver::Resolver,
         )
     }
@@ -280,27 +336,36 @@ impl Exchange<'_> {
         let seconds = self.connect.as_secs_f32();
         Outcome::NotSent(match error {
             Error::Timeout(_) => format!("no connection to {target} within {seconds:.1} s"),
-            error => format!("cannot connect to {target}: {}{}", causes(error), self.roots_in_use(error)),
+            error => format!("cannot connect to {target}: {}", causes(error)),
         })
+    }
+
+    /// A missing private CA is the usual reason, so that the roots that were used are named.
+    fn no_tls(&self, error: &rustls::Error) -> Outcome {
+        let roots = self.roots.map_or("none", |roots| roots.origin.as_str());
+        let (what, hint) = trust::explained(error, &self.address, roots);
+        let message = format!("cannot connect to {}: {what}", self.target());
+        Outcome::NoTls(Failure::new(Kind::Temporary, message).hint(hint))
     }
 
     fn lost(&self, error: &Error) -> Outcome {
         let target = self.target();
-        Outcome::Lost(match error {
+        match error {
             Error::Timeout(_) => {
-                format!("no whole answer from {target} within {:.1} s", self.timeout.as_secs_f32())
+                let seconds = self.timeout.as_secs_f32();
+                Outcome::Lost(format!("no whole answer from {target} within {seconds:.1} s"))
             }
             Error::BodyExceedsLimit(limit) => {
-                format!("the answer from {target} is longer than {limit} bytes")
+                Outcome::TooLong(format!("the answer from {target} is longer than {limit} bytes"))
             }
-            Error::LargeResponseHeader(..) => {
-                format!("the head of the answer from {target} is longer than {HEAD_LIMIT} bytes")
+            Error::LargeResponseHeader(..) => Outcome::TooLong(format!(
+                "the head of the answer from {target} is longer than {HEAD_LIMIT} bytes"
+            )),
+            error if is_unreachable(error) => {
+                Outcome::Lost(format!("cannot connect to {target}: {}", causes(error)))
             }
-            error if is_unreachable(error) => format!("cannot connect to {target}: {}", causes(error)),
-            error => {
-                format!("no whole answer from {target}: {}{}", causes(error), self.roots_in_use(error))
-            }
-        })
+            error => Outcome::Lost(format!("no whole answer from {target}: {}", causes(error))),
+        }
     }
 
     fn target(&self) -> String {
@@ -308,14 +373,6 @@ impl Exchange<'_> {
         match &self.via {
             Some(proxy) => printable(&format!("{target} through the proxy {proxy}")),
             None => target,
-        }
-    }
-
-    /// Whose word was taken, where TLS failed: a missing private CA is the usual reason.
-    fn roots_in_use(&self, error: &Error) -> String {
-        match self.roots {
-            Some(roots) if is_tls(error) => format!(" (CA roots in use: {})", roots.origin),
-            _ => String::new(),
         }
     }
 }
@@ -330,6 +387,13 @@ fn read_lines(mut reader: impl BufRead, lines: usize) -> io::Result<Vec<u8>> {
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// All content codings, in the order in which they were applied (RFC 9110 section 8.4).
+fn codings(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all("content-encoding").iter().filter_map(|value| value.to_str().ok());
+    let lines: Vec<&str> = lines.collect();
+    Some(lines.join(", ")).filter(|codings| !codings.is_empty())
 }
 
 /// The body of a request, and whether anybody has looked at it.
@@ -354,11 +418,12 @@ fn is_unreachable(error: &Error) -> bool {
     }
 }
 
-fn is_tls(error: &Error) -> bool {
+/// What rustls says, where it is the reason.
+fn tls(error: &Error) -> Option<&rustls::Error> {
     match error {
-        Error::Tls(_) | Error::Rustls(_) => true,
-        Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
-        _ => false,
+        Error::Rustls(error) => Some(error),
+        Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+        _ => None,
     }
 }
 

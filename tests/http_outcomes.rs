@@ -8,7 +8,7 @@
     reason = "a test may stop at a surprise"
 )]
 
-use onegrant::error::Kind;
+use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{BODY_LIMIT, Client, Outcome};
 use onegrant::protocol::token::refresh_request;
@@ -106,6 +106,7 @@ fn answered(outcome: Outcome) -> Reply {
 fn not_sent(outcome: Outcome) -> String {
     match outcome {
         Outcome::NotSent(text) => text,
+        Outcome::NoTls(failure) => failure.message,
         other => panic!("{other:?}"),
     }
 }
@@ -113,6 +114,13 @@ fn not_sent(outcome: Outcome) -> String {
 fn lost(outcome: Outcome) -> String {
     match outcome {
         Outcome::Lost(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn too_long(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::TooLong(text) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -303,11 +311,11 @@ fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer(
     let (mut unsent, mut lost) = (0, 0);
     for length in (0..whole).step_by(TLS_STRIDE) {
         match exchange(length) {
-            (Outcome::NotSent(text), _, has_seen) => {
+            (Outcome::NotSent(text) | Outcome::NoTls(Failure { message: text, .. }), _, has_seen) => {
                 assert!(!has_seen, "after {length} of {whole} bytes: {text}");
                 unsent += 1;
             }
-            (Outcome::Lost(_), ..) => lost += 1,
+            (Outcome::Lost(_) | Outcome::TooLong(_), ..) => lost += 1,
             // What is missing is TLS's own farewell.
             (Outcome::Answered(reply), ..) => {
                 assert_eq!(reply.body, b"{}", "after {length} of {whole} bytes")
@@ -427,21 +435,129 @@ fn an_answer_is_read_up_to_its_limit_and_no_further() {
         "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
         "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n".to_owned(),
     ] {
-        lost(send(&http(long(head, more)), PATIENCE));
+        let text = too_long(send(&http(long(head, more)), PATIENCE));
+        assert!(text.ends_with(" is longer than 1048576 bytes"), "{text}");
     }
     let began = Instant::now();
-    lost(send(&http(long("HTTP/1.1 200 OK\r\n\r\n".to_owned(), u64::MAX)), PATIENCE));
+    too_long(send(&http(long("HTTP/1.1 200 OK\r\n\r\n".to_owned(), u64::MAX)), PATIENCE));
     assert!(began.elapsed() < PATIENCE, "stopped by the size, not by the time");
 }
 
-#[test]
-fn a_huge_head_is_no_answer() {
-    for beginning in ["HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 "] {
-        lost(send(&http(long(beginning.to_owned(), 1 << 20)), PATIENCE));
+/// A head of exactly that many bytes, with a body behind it.
+fn head_of(length: usize, field: &str) -> String {
+    let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
+    let end = "Content-Length: 2\r\n\r\n";
+    let last = "X: \r\n";
+    while head.len() + field.len() + last.len() + end.len() <= length {
+        head.push_str(field);
     }
-    let many = "X: y\r\n".repeat(10_000);
-    let (port, _server) = answering(format!("HTTP/1.1 200 OK\r\n{many}\r\n"));
-    lost(send(&http(port), PATIENCE));
+    let rest = length - head.len() - end.len() - last.len();
+    head.push_str(&format!("X: {}\r\n", "x".repeat(rest)));
+    format!("{head}{end}{{}}")
+}
+
+/// The longest head that is read, in bytes.
+const HEAD_LIMIT: usize = 64 << 10;
+
+#[test]
+fn a_head_of_64_kib_is_read_whatever_is_in_it() {
+    let cookie = format!("Set-Cookie: {}\r\n", "c".repeat(4000));
+    for field in
+        ["X: y\r\n", "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "a:\r\n", &cookie, &"x".repeat(HEAD_LIMIT)]
+    {
+        let (port, _server) = answering(head_of(HEAD_LIMIT, field));
+        let reply = answered(send(&http(port), PATIENCE));
+        assert_eq!((reply.status, reply.body.as_slice()), (200, &b"{}"[..]), "{} bytes", field.len());
+    }
+}
+
+#[test]
+fn a_head_beyond_64_kib_is_named_as_too_long() {
+    let wanted = |port| format!("the head of the answer from 127.0.0.1:{port} is longer than 65536 bytes");
+    for answer in [head_of(HEAD_LIMIT + 1, "X: y\r\n"), head_of(200_000, &"x".repeat(200_000))] {
+        let (port, _server) = answering(answer);
+        assert_eq!(too_long(send(&http(port), PATIENCE)), wanted(port));
+    }
+    for beginning in ["HTTP/1.1 200 OK\r\nX: ", "HTTP/1.1 "] {
+        let port = long(beginning.to_owned(), 1 << 20);
+        assert_eq!(too_long(send(&http(port), PATIENCE)), wanted(port));
+    }
+    // Interim answers count, too.
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(2000);
+    let (port, _server) = answering(interim);
+    assert_eq!(too_long(send(&http(port), PATIENCE)), wanted(port));
+}
+
+#[test]
+fn interim_answers_are_skipped_whatever_they_hold() {
+    let answer = "HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                  HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}";
+    let (port, _server) = answering(answer);
+    assert_eq!(answered(send(&http(port), PATIENCE)).status, 400);
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A server that answers 200 with this body, in one of the three ways in which HTTP/1.1 tells where a body ends.
+fn answering_body(framing: usize, fields: &str, body: &[u8]) -> u16 {
+    let head = format!("HTTP/1.1 200 OK\r\n{fields}");
+    let bytes = match framing {
+        0 => [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat(),
+        1 => {
+            let start = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+            [start.as_bytes(), body, b"\r\n0\r\n\r\n"].concat()
+        }
+        _ => [format!("{head}Connection: close\r\n\r\n").as_bytes(), body].concat(),
+    };
+    answering(bytes).0
+}
+
+#[test]
+fn every_request_asks_for_no_content_coding_and_gzip_is_decoded_all_the_same() {
+    for framing in 0..3 {
+        for fields in ["", "Content-Encoding: gzip\r\n", "content-encoding: x-gzip\r\n"] {
+            let port = answering_body(framing, fields, &gzip(b"{\"a\":1}"));
+            let reply = answered(send(&http(port), PATIENCE));
+            assert_eq!(
+                (reply.body.as_slice(), reply.unreadable),
+                (&b"{\"a\":1}"[..], None),
+                "{framing} {fields}"
+            );
+        }
+    }
+    for request in [refresh, |url: &str| Request::get(url, None)] {
+        let (port, server) = answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        answered(client().send(&request(&http(port)), PATIENCE).unwrap());
+        let sent = server.join().unwrap().to_ascii_lowercase();
+        assert_eq!(sent.matches("\r\naccept-encoding: identity\r\n").count(), 1, "{sent}");
+    }
+}
+
+#[test]
+fn an_answer_in_an_unknown_coding_keeps_its_status_and_says_which() {
+    for (fields, body, why) in [
+        ("Content-Encoding: br\r\n", &b"\x8b\x03\x80{}\x03"[..], "its content coding is br"),
+        (
+            "Content-Encoding: deflate\r\nContent-Encoding: zstd\r\n",
+            b"x",
+            "its content coding is deflate, zstd",
+        ),
+        ("Content-Encoding: gzip\r\n", &gzip(b"{}")[..12], "it is gzip that is cut short or damaged"),
+    ] {
+        let reply = answered(send(&http(answering_body(0, fields, body)), PATIENCE));
+        assert_eq!((reply.status, reply.unreadable.as_deref()), (200, Some(why)), "{fields}");
+    }
+}
+
+#[test]
+fn gzip_beyond_the_limit_of_a_body_is_named_as_too_long() {
+    let body = gzip(&vec![b' '; usize::try_from(BODY_LIMIT).unwrap() + 1]);
+    let text = too_long(send(&http(answering_body(0, "Content-Encoding: gzip\r\n", &body)), PATIENCE));
+    assert!(text.ends_with(" is longer than 1048576 bytes"), "{text}");
 }
 
 #[test]

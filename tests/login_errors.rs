@@ -98,3 +98,24 @@ fn every_error_of_the_token_endpoint_has_an_exit_code_and_a_hint() {
         }
     }
 }
+
+/// Another issuer's metadata is never used for this one; a person can decide to log in there.
+#[test]
+fn metadata_that_redirects_to_another_issuer_gives_the_login_there_as_a_hint_that_works() {
+    let (old, new) = (server(|_| {}), server(|settings| settings.auto_approve = true));
+    for (endpoint, place) in [
+        (Endpoint::OauthMetadata, "oauth-authorization-server"),
+        (Endpoint::OpenidConfiguration, "openid-configuration"),
+    ] {
+        let target = format!("{}/.well-known/{place}", new.issuer());
+        old.always(endpoint, Fault::Status(Response::new(301).header("location", target)));
+    }
+    let home = Home::new();
+    let ran = home.run(&["login", &old.issuer(), "--client-id", new.client_id()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("a redirect to {}/.well-known/", new.issuer())), "{ran:?}");
+    assert_eq!(new.requests().len(), 0, "it was not followed");
+    let (_, hint) = ran.stderr.rsplit_once("\nhint: onegrant ").unwrap();
+    assert_eq!(home.run(&hint.split_whitespace().collect::<Vec<_>>()).code, 0, "{hint}");
+    assert_eq!(home.document()["issuer"], new.issuer());
+}

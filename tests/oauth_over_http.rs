@@ -21,12 +21,13 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers one request after the other with these bodies (an empty answer hangs up), and returns the request
-/// lines. `BASE` in an answer becomes the server's own address.
+/// lines. `BASE` in an answer becomes the server's own address, `HOST` its host and port; what begins with `REDIRECT` is a
+/// location and no body.
 fn serve(answers: &[(u16, &str)]) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let answers: Vec<(u16, String)> =
-        answers.iter().map(|(status, body)| (*status, body.replace("BASE", &base))).collect();
+        answers.iter().map(|(status, body)| (*status, addressed(body, &base))).collect();
     let server = thread::spawn(move || {
         answers
             .into_iter()
@@ -48,7 +49,12 @@ fn serve(answers: &[(u16, &str)]) -> (String, JoinHandle<Vec<String>>) {
                 }
                 stream.read_exact(&mut vec![0; length]).unwrap();
                 if status > 0 {
-                    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let (location, body) = match body.strip_prefix("REDIRECT ") {
+                        Some(location) => (format!("Location: {location}\r\n"), String::new()),
+                        None => (String::new(), body),
+                    };
+                    let head =
+                        format!("HTTP/1.1 {status} X\r\n{location}Content-Length: {}\r\n\r\n", body.len());
                     stream.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
                 }
                 lines.swap_remove(0)
@@ -56,6 +62,10 @@ fn serve(answers: &[(u16, &str)]) -> (String, JoinHandle<Vec<String>>) {
             .collect()
     });
     (base, server)
+}
+
+fn addressed(text: &str, base: &str) -> String {
+    text.replace("BASE", base).replace("HOST", base.trim_start_matches("http://"))
 }
 
 fn client() -> Client {
@@ -104,6 +114,121 @@ fn metadata_is_found_in_the_last_place_too() {
             "GET /.well-known/openid-configuration/tenant HTTP/1.1",
         ]
     );
+}
+
+/// A status and a location.
+type Redirect<'a> = (u16, &'a str);
+
+/// A server whose first answers are redirects (status, location), and whose last one is metadata. It gives the request lines.
+fn redirecting(redirects: &[Redirect]) -> (String, JoinHandle<Vec<String>>) {
+    let metadata = r#"{"issuer":"BASE","token_endpoint":"BASE/token","userinfo_endpoint":"BASE/me","revocation_endpoint":"BASE/r"}"#;
+    let redirects: Vec<(u16, String)> =
+        redirects.iter().map(|(status, location)| (*status, format!("REDIRECT {location}"))).collect();
+    let answers: Vec<(u16, &str)> = redirects
+        .iter()
+        .map(|(status, location)| (*status, location.as_str()))
+        .chain([(200, metadata)])
+        .collect();
+    serve(&answers)
+}
+
+#[test]
+fn metadata_is_followed_within_its_origin() {
+    let place = "/.well-known/oauth-authorization-server";
+    let cases: [(&[Redirect], &[&str]); 4] = [
+        (&[(301, "BASE/index.php/x")], &["/index.php/x"]),
+        (&[(302, "/a"), (303, "b"), (307, "?c")], &["/a", "/b", "/b?c"]),
+        (&[(308, "../oauth/x")], &["/oauth/x"]),
+        (&[(308, "//HOST/x")], &["/x"]),
+    ];
+    for (redirects, paths) in cases {
+        let (base, server) = redirecting(redirects);
+        let found = discovery::discover(&client(), &base, PATIENCE).unwrap();
+        assert_eq!(found.token_endpoint, format!("{base}/token"), "{redirects:?}");
+        let wanted: Vec<String> =
+            [place].iter().chain(paths).map(|path| format!("GET {path} HTTP/1.1")).collect();
+        assert_eq!(server.join().unwrap(), wanted, "{redirects:?}");
+    }
+}
+
+#[test]
+fn metadata_that_is_elsewhere_is_named_and_not_followed() {
+    let openid = "/.well-known/openid-configuration";
+    let endpoints = "name the endpoints instead: ";
+    let other = format!("https://other.example/tenant{openid}?x=1");
+    let loops = [(302, "/.well-known/oauth-authorization-server"); 4];
+    let no_more: [Redirect; 4] = [(301, "/1"), (301, "/2"), (301, "/3"), (301, "/4")];
+    // (redirects of the first place, what the message names, the hint)
+    let cases: [(&[Redirect], &str, &str); 7] = [
+        (
+            &[(301, &other)],
+            "status 301, a redirect to https://other.example/tenant/.well-known/openid-configuration, which is not followed",
+            "onegrant login https://other.example/tenant",
+        ),
+        (&[(302, "https://HOST/x")], "a redirect to https://127.0.0.1:", endpoints),
+        (&[(307, "http://localhost:1/x")], "a redirect to http://localhost:1/x", endpoints),
+        (&[(303, "ftp://other.example/x")], "status 303, a redirect to nowhere", endpoints),
+        (&[(308, "")], "status 308, a redirect to nowhere", endpoints),
+        (&loops, "more than 3 redirects, the last one from http://127.0.0.1:", endpoints),
+        (&no_more, "more than 3 redirects, the last one from http://127.0.0.1:", endpoints),
+    ];
+    for (redirects, message, hint) in cases {
+        let redirects: Vec<(u16, String)> =
+            redirects.iter().map(|(status, location)| (*status, format!("REDIRECT {location}"))).collect();
+        let answers = redirects.iter().map(|(status, location)| (*status, location.as_str()));
+        let answers: Vec<(u16, &str)> = answers.chain([(404, "")]).collect();
+        let (base, server) = serve(&answers);
+        let failure = discovery::discover(&client(), &base, PATIENCE).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage, "{redirects:?}");
+        assert!(failure.message.contains(message), "{redirects:?}: {failure}");
+        assert!(
+            failure.hint.as_deref().is_some_and(|found| found.starts_with(hint)),
+            "{redirects:?}: {failure:?}"
+        );
+        assert_eq!(server.join().unwrap().len(), answers.len(), "{redirects:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_has_moved_is_named_with_its_target_and_gets_no_second_request() {
+    let (base, server) = serve(&[
+        (301, "REDIRECT /new"),
+        (302, "REDIRECT /new"),
+        (308, "REDIRECT /new"),
+        (301, "REDIRECT /new"),
+    ]);
+    let document = document(&base);
+    let failure = device::authorize(&client(), &document, PATIENCE, 0).unwrap_err();
+    let moved = |status: u16| {
+        format!("the server answered with status {status}: the endpoint has moved to {base}/new")
+    };
+    assert_eq!(failure.kind, Kind::Usage);
+    assert!(
+        failure.message.starts_with(&format!("cannot start the device flow: {}", moved(301))),
+        "{failure}"
+    );
+    let hint = failure.hint.unwrap();
+    assert!(hint.starts_with("onegrant login "), "{hint}");
+    assert!(hint.ends_with(&format!(" --device-authorization-endpoint {base}/new")), "{hint}");
+
+    let Some(Revocation::Failed(why)) = revocation::revoke(&client(), &document, PATIENCE, 0) else {
+        panic!()
+    };
+    let wanted =
+        format!("the server answered with status 302, a redirect to {base}/new, which is not followed");
+    assert_eq!(why, wanted);
+
+    let asked = userinfo::userinfo(&client(), &document, &Secret::new("at"), PATIENCE).unwrap();
+    let failure = asked.unwrap_err();
+    assert!(failure.message.contains(&moved(308)), "{failure}");
+    assert!(failure.hint.unwrap().ends_with(&format!(" --userinfo-endpoint {base}/new")));
+
+    let Answer::Failed(failure) = refresh(&base) else { panic!() };
+    assert!(failure.message.starts_with(&moved(301)), "{failure}");
+    let lines = server.join().unwrap();
+    let wanted =
+        ["POST /device", "POST /revoke", "GET /me", "POST /token"].map(|line| format!("{line} HTTP/1.1"));
+    assert_eq!(lines, wanted);
 }
 
 /// RFC 8414 knows no userinfo endpoint, and OpenID Connect Discovery no revocation endpoint: some servers keep to that.

@@ -109,7 +109,7 @@ impl TokenEndpoint for Recording<'_> {
             Answer::Refused { error, description, .. } => {
                 self.note("refused", &words(error, description.as_deref()), spent, None);
             }
-            Answer::Temporary { .. } | Answer::Impossible(_) => {}
+            Answer::Temporary { .. } | Answer::Failed(_) | Answer::Impossible(_) => {}
         }
         answer
     }

@@ -1,11 +1,13 @@
 //! Name look-ups: none for addresses, none for `localhost` (it means this machine, whatever a name server
 //! says, and minimal containers have no `/etc/hosts`), and in bounded time for all other names.
 
+use super::connecting::interleaved;
 use crate::system;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -28,34 +30,83 @@ impl ureq::unversioned::resolver::Resolver for Resolver {
         let host = uri.host().unwrap_or_default();
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = if let Ok(address) = bare.parse::<IpAddr>() {
-            vec![SocketAddr::new(address, port)]
-        } else if bare.eq_ignore_ascii_case("localhost") {
-            vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
-        } else {
-            look_up(bare.to_owned(), port, timeout)?
-        };
+        let addresses = addresses(bare, port, *timeout.after)
+            .map_err(Error::from)?
+            .ok_or(Error::Timeout(timeout.reason))?;
         let mut resolved: ResolvedSocketAddrs = ArrayVec::from_fn(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        addresses.into_iter().take(ADDRESSES).for_each(|address| resolved.push(address));
+        addresses.into_iter().for_each(|address| resolved.push(address));
         if resolved.is_empty() { Err(Error::HostNotFound) } else { Ok(resolved) }
     }
 }
 
-/// The system's look-up cannot be stopped: when the time is over, its thread is left behind and ends with the
-/// process.
-fn look_up(host: String, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+/// The addresses of a host in the order in which they are tried; `None` if the look-up takes longer than `limit`.
+pub(super) fn addresses(host: &str, port: u16, limit: Duration) -> io::Result<Option<Vec<SocketAddr>>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(Some(vec![SocketAddr::new(address, port)]));
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(Some(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]));
+    }
     system::resolve_names_without_modules();
+    let name = host.to_owned();
+    let found = within(limit, move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter))?;
+    let Some(found) = found else { return Ok(None) };
+    let mut ordered = interleaved(found?);
+    ordered.truncate(ADDRESSES);
+    Ok(Some(ordered))
+}
+
+/// Runs a call of the system that cannot be stopped: when the time is over, its thread is left behind and ends with the
+/// process. No signal is delivered to it: the process would handle a signal there that another thread holds back.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     thread::Builder::new().name("look-up".to_owned()).spawn(move || {
-        let found = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-        // Nobody listens any more after the timeout.
-        let _ = sender.send(found);
+        system::leave_signals_to_others();
+        // After the timeout the receiver is gone.
+        let _ = sender.send(call());
     })?;
-    match receiver.recv_timeout(*timeout.after) {
-        Ok(found) => Ok(found?),
-        Err(RecvTimeoutError::Timeout) => Err(Error::Timeout(timeout.reason)),
-        Err(RecvTimeoutError::Disconnected) => {
-            Err(io::Error::other("the look-up ended without a result").into())
-        }
+    match receiver.recv_timeout(limit) {
+        Ok(found) => Ok(Some(found)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the look-up ended without a result")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Long enough for a loaded machine.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_thread_of_a_look_up_blocks_every_signal_that_can_be_blocked() {
+        let blocked = within(LIMIT, || fs::read_to_string("/proc/thread-self/status").unwrap());
+        let status = blocked.unwrap().unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        // Signals 1 to 31 without SIGKILL (9) and SIGSTOP (19), which no mask can hold.
+        let standard = (0x7fff_ffff & !(1 << 8)) & !(1 << 18);
+        assert_eq!(mask & 0x7fff_ffff, standard, "{mask:x}");
+    }
+
+    #[test]
+    fn a_look_up_that_takes_too_long_is_left_behind() {
+        let (release, wait) = mpsc::channel::<()>();
+        let late = within(Duration::from_millis(10), move || wait.recv());
+        assert!(late.unwrap().is_none());
+        drop(release);
+    }
+
+    #[test]
+    fn addresses_and_localhost_need_no_look_up() {
+        let shown = |host| format!("{:?}", addresses(host, 7, Duration::ZERO).unwrap().unwrap());
+        assert_eq!(shown("192.0.2.1"), "[192.0.2.1:7]");
+        assert_eq!(shown("::1"), "[[::1]:7]");
+        assert_eq!(shown("LocalHost"), "[127.0.0.1:7, [::1]:7]");
     }
 }

@@ -3,13 +3,61 @@
 use super::ask;
 use crate::error::{Failure, Kind, printable};
 use crate::http::Client;
-use crate::protocol::Request;
 use crate::protocol::metadata::{Discovered, Metadata, candidates, read};
+use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
+use crate::protocol::{Reply, Request};
 use std::time::{Duration, Instant};
 
 /// What to do without metadata.
 const HINT: &str = "name the endpoints instead: onegrant login --token-endpoint URL \
                     --device-authorization-endpoint URL --client-id ID";
+
+/// What a place of metadata answered, and where it points instead.
+pub struct Fetched {
+    /// The answer, behind the redirects that were followed.
+    pub reply: Reply,
+    /// Set where it is a redirect that is not followed.
+    pub stray: Option<Stray>,
+}
+
+/// A redirect that is not followed.
+pub struct Stray {
+    /// In words.
+    pub what: String,
+    /// Where it points, if that is an address.
+    pub target: Option<String>,
+}
+
+/// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most [`MOST_REDIRECTS`] of them: the
+/// request carries no credential, and what it brings is checked by its issuer.
+pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Result<Fetched, E> {
+    let mut url = url.to_owned();
+    let mut reply = ask(&url)?;
+    let mut followed = 0;
+    loop {
+        let status = reply.status;
+        let (what, target) = match redirect::next(&url, &reply) {
+            Next::Done => return Ok(Fetched { reply, stray: None }),
+            Next::Follow(target) if followed < MOST_REDIRECTS => {
+                followed += 1;
+                reply = ask(&target)?;
+                url = target;
+                continue;
+            }
+            Next::Follow(_) => {
+                (format!("more than {MOST_REDIRECTS} redirects, the last one from {}", printable(&url)), None)
+            }
+            Next::Elsewhere { target: None } => (format!("status {status}, a redirect to nowhere"), None),
+            Next::Elsewhere { target: Some(target) } => {
+                let what = format!(
+                    "status {status}, a redirect to {target}, which is not followed: it is another origin"
+                );
+                (what, Some(target))
+            }
+        };
+        return Ok(Fetched { reply, stray: Some(Stray { what, target }) });
+    }
+}
 
 /// Asks for the metadata of `issuer` in each of the places where it may stand, and returns the first that is of
 /// this issuer, with what it lacks and another place tells. `timeout` bounds all requests together.
@@ -23,14 +71,16 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
     let mut found: Option<Metadata> = None;
     let mut is_troubled = false;
     let mut places = Vec::new();
+    let mut elsewhere = None;
     for url in candidates(issuer)? {
-        let left = timeout.saturating_sub(began.elapsed());
         if found.as_ref().is_some_and(Metadata::is_complete) {
             break;
         }
-        let reply = match ask(client, &Request::get(&url, None), left, &what) {
+        let get =
+            |url: &str| ask(client, &Request::get(url, None), timeout.saturating_sub(began.elapsed()), &what);
+        let Fetched { reply, stray } = match fetch(&url, get) {
             Err(_) if found.is_some() => break,
-            reply => reply?,
+            fetched => fetched?,
         };
         is_troubled |= matches!(reply.status, 429 | 500..);
         match read(issuer, &reply) {
@@ -41,7 +91,11 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
                 });
             }
             Discovered::Refused(failure) => refused = refused.or(Some(failure)),
-            Discovered::Nothing(why) => places.push(format!("{url} ({why})")),
+            Discovered::Nothing(why) => {
+                let why = stray.as_ref().map_or(why, |stray| stray.what.clone());
+                places.push(format!("{url} ({why})"));
+                elsewhere = elsewhere.or(stray.and_then(|stray| stray.target));
+            }
         }
     }
     if let Some(metadata) = found {
@@ -52,5 +106,7 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
     }
     let kind = if is_troubled { Kind::Temporary } else { Kind::Usage };
     let failure = Failure::new(kind, format!("{what}: no metadata at {}", places.join(", ")));
-    Err(if is_troubled { failure } else { failure.hint(HINT) })
+    let issuer = elsewhere.and_then(|target| redirect::issuer_at(&target));
+    let login = issuer.map(|issuer| format!("onegrant login {}", redirect::word(&issuer)));
+    Err(if is_troubled { failure } else { failure.hint(login.as_deref().unwrap_or(HINT)) })
 }

@@ -10,18 +10,13 @@ mod subject_token;
 pub mod token;
 pub mod userinfo;
 
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::http::{Client, Outcome};
 use crate::protocol::{Reply, Request};
 use std::time::Duration;
 
-/// Sends a request that spends nothing: without a whole answer it is a temporary failure, `what: why`.
+/// Sends a request that spends nothing: without a whole answer it is a failure, `what: why`.
 fn ask(client: &Client, request: &Request, timeout: Duration, what: &str) -> Result<Reply, Failure> {
-    match client.send(request, timeout) {
-        Ok(Outcome::Answered(reply)) => Ok(reply),
-        Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => {
-            Err(Failure::new(Kind::Temporary, format!("{what}: {why}")))
-        }
-        Err(failure) => Err(Failure { message: format!("{what}: {}", failure.message), ..failure }),
-    }
+    let answer = client.send(request, timeout).and_then(Outcome::reply);
+    answer.map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
 }

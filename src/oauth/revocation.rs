@@ -25,7 +25,7 @@ pub fn revoke(
     };
     Some(match client.send(&request, timeout) {
         Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
-        Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => Revocation::Failed(why),
-        Err(failure) => Revocation::Failed(failure.message),
+        Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::Failed(why),
+        Ok(Outcome::NoTls(failure)) | Err(failure) => Revocation::Failed(failure.message),
     })
 }

@@ -231,6 +231,9 @@ pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result
             Answer::Refreshed(_) => {
                 failed(Kind::Temporary, "the server answered a pushed request with a token")
             }
+            Answer::Failed(failure) => {
+                Failure { message: failed(failure.kind, &failure.message).message, ..failure }
+            }
             Answer::Impossible(failure) => failure,
         }),
     }

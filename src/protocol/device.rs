@@ -113,6 +113,9 @@ fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
             failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
         }
         Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
+        Answer::Failed(failure) => {
+            Failure { message: failed(failure.kind, &failure.message).message, ..failure }
+        }
         Answer::Impossible(failure) => failure,
     }
 }
@@ -230,7 +233,18 @@ impl Polling {
                 return Step::Ended(failure.hint_of(login_hint(&error)));
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
-            PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
+            PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
+            PollAnswer::Other(Answer::Unknown { what, again: false }) => {
+                return Step::Ended(Failure::new(Kind::Temporary, format!("cannot log in: {what}")));
+            }
+            // The flow began over TLS: another network, or a portal in between, may let it go on.
+            PollAnswer::Other(Answer::Failed(failure)) if failure.kind == Kind::Temporary => {
+                self.unheard(None)
+            }
+            PollAnswer::Other(Answer::Failed(failure)) => {
+                let message = format!("cannot log in: {}", failure.message);
+                return Step::Ended(Failure { message, ..failure });
+            }
             PollAnswer::Other(Answer::Impossible(failure)) => return Step::Ended(failure),
         };
         self.wait(wait, elapsed)
@@ -408,6 +422,7 @@ mod tests {
             (400, r#"{"error":"expired_token"}"#, Kind::LoginRequired),
             (400, r#"{"error":"invalid_grant"}"#, Kind::LoginRequired),
             (401, r#"{"error":"invalid_client"}"#, Kind::Usage),
+            (301, "", Kind::Usage),
         ];
         for (status, body, kind) in cases {
             let Step::Ended(failure) = polling().next(poll(status, body), seconds(1)) else {
@@ -415,6 +430,13 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
+        let too_long = Answer::Unknown { what: "too long".to_owned(), again: false };
+        let too_long = Event::Answered(PollAnswer::Other(too_long));
+        let Step::Ended(failure) = polling().next(too_long, seconds(1)) else { panic!() };
+        assert_eq!(failure, Failure::new(Kind::Temporary, "cannot log in: too long"));
+        let no_tls = Answer::Failed(Failure::new(Kind::Temporary, "another network"));
+        let no_tls = Event::Answered(PollAnswer::Other(no_tls));
+        assert!(matches!(polling().next(no_tls, seconds(1)), Step::Wait(_)));
         let Step::Ended(late) = polling().next(Event::Waited, seconds(600)) else { panic!() };
         assert!(late.hint.is_some());
     }

@@ -16,6 +16,7 @@ pub mod loopback;
 pub mod mending;
 pub mod metadata;
 pub mod providers;
+pub mod redirect;
 pub mod revocation;
 pub mod subject_token;
 pub mod token;
@@ -128,6 +129,8 @@ pub struct Request {
     pub parameters: Parameters,
     /// The `Authorization` header.
     pub authorization: Option<Secret>,
+    /// The login that gives this endpoint another address, without that address; where an option names the endpoint.
+    pub(crate) relogin: Option<String>,
     /// What is hidden besides the secret parameters: what the `Authorization` header holds, and whatever else the
     /// server gave us in confidence and might repeat.
     hidden: Vec<Secret>,
@@ -140,6 +143,7 @@ impl Request {
             method: Method::Get,
             url: url.to_owned(),
             parameters: Parameters::default(),
+            relogin: None,
             hidden: authorization.iter().filter_map(credentials).collect(),
             authorization,
         }
@@ -154,6 +158,7 @@ impl Request {
 
     /// Hides every secret of the document, too: one server has given or got them all.
     fn hiding(mut self, document: &Document) -> Self {
+        self.relogin = redirect::relogin(document, &self.url);
         self.hidden.extend(document.secrets().into_iter().cloned());
         self
     }

@@ -21,7 +21,9 @@ pub struct Reply {
     pub location: Option<String>,
     /// Nothing but the end of the connection told where the body ends: an empty one may never have begun.
     pub ends_with_connection: bool,
-    /// The body.
+    /// Why the body may be no content: a content coding that is not known here, or gzip that is damaged.
+    pub unreadable: Option<String>,
+    /// The body, without its content coding where that is gzip.
     pub body: Vec<u8>,
 }
 
@@ -95,7 +97,7 @@ impl Reply {
         let text = self.text();
         let names_a_token = text.to_ascii_lowercase().contains("_token");
         let is_page = text.starts_with('<');
-        if text.is_empty() || names_a_token || (self.is_success() && !is_page) {
+        if text.is_empty() || self.unreadable.is_some() || names_a_token || (self.is_success() && !is_page) {
             return None;
         }
         let text = if is_page { page_text(&text) } else { text };

@@ -1,7 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::reply::ServerError;
-use super::{Content, Parameters, Proof, Reply, Request};
+use super::{Content, Parameters, Proof, Reply, Request, redirect};
 use crate::grant::{Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
@@ -47,6 +47,9 @@ pub fn read(request: &Request, reply: &Reply) -> Revocation {
     if reply.is_success() && !error.is_error {
         return Revocation::Revoked;
     }
+    if let Some(what) = redirect::unfollowed(request, reply) {
+        return Revocation::Failed(what);
+    }
     let status = format!("the server answered with status {}", reply.status);
     Revocation::Failed(match error.words().or_else(|| reply.first_text()) {
         Some(said) => format!("{status}: {}", request.shown(&said)),
@@ -77,7 +80,7 @@ mod tests {
             (200, "{}", Revocation::Revoked),
             (400, r#"{"error":"unsupported_token_type"}"#, Revocation::Unsupported),
             (503, "", failed("503")),
-            (302, "", failed("302")),
+            (302, "", failed("302, a redirect, which is not followed")),
             (
                 400,
                 r#"{"error":"invalid_request","error_description":"rt-1?"}"#,

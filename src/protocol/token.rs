@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
 
-use super::metadata::address_of;
+use super::redirect;
 use super::reply::{Content, ServerError};
 use super::{Parameters, Proof, Reply, Request, id_token};
 use crate::error::{Failure, Kind, printable};
@@ -233,9 +233,12 @@ pub enum Answer {
     Unknown {
         /// What happened.
         what: String,
-        /// Whether a second request can bring another answer: the same one would be as long.
+        /// Whether asking once more may bring the answer. It does not if the answer was too long.
         again: bool,
     },
+    /// Asking again does not help, and the failure says what does: no TLS with this server, an endpoint that has moved. Nothing
+    /// was spent: the session stays.
+    Failed(Failure),
     /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
     Impossible(Failure),
 }
@@ -277,7 +280,7 @@ impl Answer {
                 format!("the server refused: {}", said(error, description))
             }
             Self::Temporary { what, .. } | Self::Unknown { what, .. } => what.clone(),
-            Self::Impossible(failure) => failure.message.clone(),
+            Self::Failed(failure) | Self::Impossible(failure) => failure.message.clone(),
         }
     }
 }
@@ -311,26 +314,33 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         what: with_text(format!("{status}{why}"), request, reply, &error),
         retry_after,
     };
+    let unreadable = reply.unreadable.as_deref().map(|why| format!("cannot be read: {}", request.shown(why)));
+    let unreadable = unreadable.unwrap_or_default();
     match (reply.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
-        (300..400, _) => Answer::Temporary {
-            what: format!("{status}, a redirect{}, which is not followed", target(reply)),
-            retry_after,
+        (300..400, _) => match redirect::moved(request, reply) {
+            Some(failure) => Answer::Failed(failure),
+            None => Answer::Temporary {
+                what: redirect::unfollowed(request, reply).unwrap_or(status),
+                retry_after,
+            },
         },
         (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
         (200..300, content) => {
             let why = match content {
-                Content::CutShort => ", and its JSON ends too early",
-                Content::Foreign if reply.is_blank() => " and no body",
-                Content::Foreign => " and a body that is not JSON",
-                Content::OtherJson => " and no JSON object",
+                _ if reply.unreadable.is_some() => format!(" and a body that {unreadable}"),
+                Content::CutShort => " and JSON that ends too early".to_owned(),
+                Content::Foreign if reply.is_blank() => " and no body".to_owned(),
+                Content::Foreign => " and a body that is not JSON".to_owned(),
+                Content::OtherJson => " and no JSON object".to_owned(),
                 Content::Members(_) if has_token => {
-                    " and an access token that is empty or holds control characters"
+                    " and an access token that is empty or holds control characters".to_owned()
                 }
-                Content::Members(_) => " and neither an access token nor an error",
+                Content::Members(_) => " and neither an access token nor an error".to_owned(),
             };
-            Answer::Unknown { what: with_text(format!("{status}{why}"), request, reply, &error), again: true }
+            let what = with_text(format!("{status}{why}"), request, reply, &error);
+            Answer::Unknown { what, again: true }
         }
         (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
         // Glewlwyd answers like this to every refresh token that it does not know.
@@ -338,6 +348,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             let words = Some("no reason was given".to_owned());
             refused(request, reply, &error, words)
         }
+        _ if reply.unreadable.is_some() => temporary(&format!(" and a body that {unreadable}")),
         _ => temporary(" and no JSON object"),
     }
 }
@@ -361,12 +372,6 @@ fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerE
         what.push_str(&request.shown(&words));
     }
     what
-}
-
-/// The host of a redirect: a path or a query could hold what was sent.
-fn target(reply: &Reply) -> String {
-    let host = reply.location.as_deref().and_then(address_of).map(|address| address.host);
-    host.map(|host| format!(" to {host}")).unwrap_or_default()
 }
 
 /// The words of an [`Answer`] in one text, for a failure: `error: description`, no longer than either may be.
@@ -485,6 +490,10 @@ mod tests {
             (400, r#"{"error":"inva"#, "Temporary"),
             (403, "", "Temporary"),
             (307, r#"{"error":"x"}"#, "Temporary"),
+            // Moved for good.
+            (301, "", "Failed(Failure { kind: Usage, message: \"the server answered with status 301: the endpoint https://as.example/token has moved"),
+            (308, r#"{"error":"x"}"#, "Failed(Failure { kind: Usage"),
+            (301, r#"{"error":"invalid_grant"}"#, "InvalidGrant"),
             // A success that cannot be read: the refresh token may have been spent.
             (200, "<html><body>Welcome to WiFi", "Unknown { what: \"the server answered with status 200 and a body that is not JSON: Welcome to WiFi\""),
             (200, "", "Unknown"),
@@ -508,12 +517,12 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_names_its_host_alone() {
+    fn a_redirect_names_its_target_without_its_query() {
         let reply = Reply {
             location: Some("https://evil.example/cb?refresh_token=old-refresh".to_owned()),
             ..reply(302, "")
         };
-        let wanted = "the server answered with status 302, a redirect to evil.example, which is not followed";
+        let wanted = "the server answered with status 302, a redirect to https://evil.example/cb, which is not followed";
         assert_eq!(
             classify(&refresh(), &reply, 0),
             Answer::Temporary { what: wanted.to_owned(), retry_after: None }

@@ -1,7 +1,7 @@
 //! The userinfo endpoint (OpenID Connect Core section 5.3).
 
 use super::reply::{Content, ServerError};
-use super::{Reply, Request, claims};
+use super::{Reply, Request, claims, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use serde_json::{Map, Value};
@@ -42,11 +42,18 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
             return Ok(Userinfo::Claims(claims));
         }
     }
+    if let Some(failure) = redirect::moved(request, reply) {
+        let message = format!("cannot ask the userinfo endpoint: {}", failure.message);
+        return Err(Failure { message, ..failure });
+    }
     let is_refusal = (400..500).contains(&reply.status) && reply.status != 429;
     let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
     let said = error.words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
-    let message = format!("the userinfo endpoint answered with status {}{said}", reply.status);
+    let message = match redirect::unfollowed(request, reply) {
+        Some(what) => format!("cannot ask the userinfo endpoint: {what}"),
+        None => format!("the userinfo endpoint answered with status {}{said}", reply.status),
+    };
     Err(Failure::new(kind, message))
 }
 
@@ -71,6 +78,16 @@ mod tests {
             (403, r#"{"error":"insufficient_scope"}"#, "Err(Failure { kind: LoginRequired"),
             (503, "t0ken", "Err(Failure { kind: Temporary"),
             (200, "<html>", "Err(Failure { kind: Temporary"),
+            (
+                302,
+                "",
+                "Err(Failure { kind: Temporary, message: \"cannot ask the userinfo endpoint: the server answered with status 302, a redirect, which is not followed",
+            ),
+            (
+                308,
+                "",
+                "Err(Failure { kind: Usage, message: \"cannot ask the userinfo endpoint: the server answered with status 308",
+            ),
         ];
         for (status, body, wanted) in cases {
             let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };

@@ -179,6 +179,10 @@ fn temporary(retry_after: Option<u64>) -> Event {
     Event::Answered(Answer::Temporary { what: "HTTP 503".to_owned(), retry_after })
 }
 
+fn failed(kind: Kind) -> Event {
+    Event::Answered(Answer::Failed(Failure::new(kind, "moved").hint("the way out")))
+}
+
 fn no_answer() -> Event {
     Event::Answered(Answer::Unknown { what: "the connection broke".to_owned(), again: true })
 }
@@ -1134,11 +1138,47 @@ fn a_lost_answer_is_asked_for_once_more() {
 }
 
 #[test]
+fn an_answer_that_was_too_long_is_not_asked_for_again() {
+    let too_long = || Event::Answered(Answer::Unknown { what: "too long".to_owned(), again: false });
+    Story::token()
+        .spends(&expired("A"))
+        .then(too_long(), "pause 250ms")
+        .rested("mark A#1 unknown, exit 4")
+        .saying("too long; the refresh token may have been spent")
+        .then(Event::Noted, "exit 4");
+    Story::token()
+        .spends(&ageing("A"))
+        .then(too_long(), "pause 250ms")
+        .rested("mark A#1 unknown, exit 4")
+        .then(Event::Noted, "ok a, warned");
+}
+
+#[test]
+fn a_failure_with_a_hint_of_its_own_is_recorded_for_all_who_wait_and_asked_for_once() {
+    for (kind, code) in [(Kind::Usage, 2), (Kind::Temporary, 4)] {
+        Story::token()
+            .spends(&expired("A"))
+            .then(failed(kind), "pause 250ms")
+            .rested(&format!("mark A#1 refused, exit {code}"))
+            .saying("the way out")
+            .then(Event::Noted, &format!("exit {code}"))
+            .saying("cannot refresh: moved; the session is kept");
+        Story::token()
+            .spends(&ageing("A"))
+            .then(failed(kind), "pause 250ms")
+            .rested(&format!("mark A#1 refused, exit {code}"))
+            .then(Event::Noted, "ok a, warned");
+    }
+}
+
+#[test]
 fn a_lost_answer_is_never_asked_for_a_third_time() {
     let cases = [
         (no_answer(), "then the connection broke"),
         (temporary(None), "then HTTP 503"),
         (temporary(Some(1)), "then HTTP 503"),
+        (failed(Kind::Usage), "then moved"),
+        (Event::Answered(Answer::Impossible(Failure::new(Kind::Usage, "no proxy"))), "then no proxy"),
     ];
     for (second, words) in cases {
         Story::token()

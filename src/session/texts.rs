@@ -86,19 +86,22 @@ pub(super) fn temporary(what: &str) -> Failure {
         .hint("try again".to_owned())
 }
 
-pub(super) fn unknown(profile: &str, what: &str) -> Failure {
+/// A failure with a hint of its own.
+pub(super) fn failed(failure: Failure) -> Failure {
+    Failure { message: format!("cannot refresh: {}; the session is kept", failure.message), ..failure }
+}
+
+/// `again`: whether asking again may bring the answer.
+pub(super) fn unknown(profile: &str, what: &str, again: bool) -> Failure {
     let message = format!("cannot refresh: {what}; the refresh token may have been spent");
-    let login = login(profile);
-    Failure::new(Kind::Temporary, message)
-        .hint(format!("onegrant refresh   # asks once more; if the server refuses: {login}"))
+    let hint = format!("onegrant refresh   # asks once more; if the server refuses: {}", login(profile));
+    Failure::new(Kind::Temporary, message).hint_of(again.then_some(hint.as_str()))
 }
 
 pub(super) fn too_many_generations() -> Failure {
-    Failure::new(
-        Kind::Temporary,
-        "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted",
-    )
-    .hint("date   # compare this machine's clock with the server's")
+    let message =
+        "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted";
+    Failure::new(Kind::Temporary, message).hint("date   # compare this machine's clock with the server's")
 }
 
 /// A lock call that should not wait did.

@@ -3,12 +3,15 @@
 use super::super::Context;
 use super::{Check, token_host};
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{Client, Outcome};
-use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read};
+use crate::oauth::discovery::fetch;
+use crate::protocol::metadata::{Address, Discovered, Metadata, address_of, candidates, read};
 use crate::protocol::{Reply, Request};
 use crate::system;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh
@@ -21,7 +24,10 @@ const SKEW_FAIL_SECONDS: UnixSeconds = 300;
 /// The longest time that an answer of a cache is corrected by, in seconds: a year.
 const LONGEST_AGE_SECONDS: u64 = 31_536_000;
 
-/// Proxy, TLS, discovery, clock.
+/// What an address that does not answer costs, in words: the delay after which the next one is tried beside it.
+const COST: &str = "a quarter of a second";
+
+/// Proxy, addresses, TLS, discovery, clock.
 pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     let client = Client::new(&system::Environment::read());
     let Some(document) = document else {
@@ -52,15 +58,10 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     let discovered = reached.and_then(|()| visit.discover(known.unwrap_or(&origin)));
     let found = match discovered {
         Ok(found) => found,
-        Err(why) => {
-            let failed = Failure::new(Kind::Temporary, why);
-            let hint = match address.is_secure && failed.message.contains("CA roots in use") {
-                true => {
-                    "export SSL_CERT_FILE=/path/to/ca.pem   # the CA of this server, or of a proxy before it"
-                }
-                false => "onegrant --timeout 60 doctor",
-            };
-            return vec![proxy, Check::fail("tls", failed.hint(hint))];
+        Err(failed) => {
+            let hint = failed.hint.clone().unwrap_or_else(|| "onegrant --timeout 60 doctor".to_owned());
+            let tls = Check::fail("tls", failed.hint(hint));
+            return [proxy].into_iter().chain(addresses(&client, &address, context)).chain([tls]).collect();
         }
     };
     let host = address.host_and_port();
@@ -68,7 +69,36 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
         true => roots(&client, &format!("{host} answers over TLS")),
         false => Check::ok("tls", format!("{host} answers over plain http, on this machine")),
     };
-    vec![proxy, tls, discovery(known, document, found), clock(visit.skew)]
+    let clock = clock(visit.skew);
+    let addresses = addresses(&client, &address, context);
+    let checks = [tls, discovery(known, document, found), clock];
+    [proxy].into_iter().chain(addresses).chain(checks).collect()
+}
+
+/// The addresses of the server, or of the proxy before it, that do not answer, a line each: where another one answers, nothing
+/// else shows them.
+fn addresses(client: &Client, address: &Address, context: &Context) -> Vec<Check> {
+    const NAME: &str = "addresses";
+    if address.is_loopback() {
+        return Vec::new();
+    }
+    let (host, silent) = client.silent_addresses(address, context.left());
+    let check = |(silent, error): (SocketAddr, io::Error)| match error.kind() {
+        // As IPv6 on many networks: the attempt fails at once.
+        ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Check::ok(
+            NAME,
+            format!("{silent} of {host} cannot be reached from this machine, which costs nothing"),
+        ),
+        kind => {
+            let what = match kind {
+                ErrorKind::TimedOut => format!("does not answer, which costs {COST} where it is tried first"),
+                _ => format!("cannot be reached: {}", describe(&error)),
+            };
+            Check::warn(NAME, printable(&format!("{silent} of {host} {what}")))
+                .hint(format!("getent ahosts {host}   # shows the addresses that the name has here"))
+        }
+    };
+    silent.into_iter().map(check).collect()
 }
 
 fn roots(client: &Client, what: &str) -> Check {
@@ -96,12 +126,12 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     /// The answer, or why there was none.
-    fn ask(&mut self, url: &str) -> Result<Reply, String> {
+    fn ask(&mut self, url: &str) -> Result<Reply, Failure> {
         let before = self.context.now().wall;
-        let outcome = self.client.send(&Request::get(url, None), self.context.left());
+        let reply = self.client.send(&Request::get(url, None), self.context.left()).and_then(Outcome::reply);
         let after = self.context.now().wall;
-        match outcome {
-            Ok(Outcome::Answered(reply)) => {
+        match reply {
+            Ok(reply) => {
                 // A cache repeats the date of the answer that it keeps, and tells its age.
                 let age = reply.age.as_deref().and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
                 let age = Duration::from_secs(age.min(LONGEST_AGE_SECONDS));
@@ -113,22 +143,26 @@ impl Visit<'_> {
                 self.skew = self.skew.or(date.map(system::unix_seconds).map(ahead));
                 Ok(reply)
             }
-            Ok(Outcome::NotSent(why) | Outcome::Lost(why)) => Err(why),
-            Err(failure) => Err(failure.message),
+            Err(failure) => Err(failure),
         }
     }
 
-    fn discover(&mut self, issuer: &str) -> Result<Found, String> {
+    fn discover(&mut self, issuer: &str) -> Result<Found, Failure> {
         let mut found = Found::Nothing(format!("no metadata at {}", printable(issuer)));
-        for url in candidates(issuer).map_err(|failure| failure.message)? {
-            let reply = self.ask(&url)?;
+        for url in candidates(issuer)? {
+            let fetched = fetch(&url, |url| self.ask(url))?;
+            let reply = fetched.reply;
             match read(issuer, &reply) {
                 Discovered::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
                 Discovered::Refused(failure) => found = Found::Refused(failure),
                 Discovered::Nothing(_) if matches!(reply.status, 429 | 500..) => {
                     found = Found::Trouble(format!("{url} answers with status {}", reply.status));
                 }
-                Discovered::Nothing(_) => {}
+                Discovered::Nothing(_) => {
+                    if let (Some(stray), Found::Nothing(_)) = (fetched.stray, &found) {
+                        found = Found::Nothing(format!("no metadata at {url}: {}", stray.what));
+                    }
+                }
             }
         }
         Ok(found)

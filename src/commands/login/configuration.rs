@@ -10,6 +10,7 @@ use crate::oauth::discovery;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{Client, Provider};
+use crate::protocol::redirect::word;
 use crate::system::secret::read_secret;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,10 @@ pub fn gather(
 ) -> Result<Document, Failure> {
     let metadata = match (&target.endpoints, &target.issuer) {
         (Some(endpoints), _) => Some(endpoints.clone()),
-        (None, Some(issuer)) => Some(discovery::discover(context.client(), issuer, context.left())?),
+        (None, Some(issuer)) => {
+            let discovered = discovery::discover(context.client(), issuer, context.left());
+            Some(discovered.map_err(|failure| at_another_issuer(failure, arguments))?)
+        }
         (None, None) => None,
     };
     let before = before.filter(|before| is_same_server(arguments, target, metadata.as_ref(), before));
@@ -76,6 +80,16 @@ fn inherits_sources(document: &Document, arguments: &cli::Login) -> bool {
     (document.client_secret_env.is_some() && arguments.client_secret_file.is_none())
         || (document.client_key.is_some() && arguments.client_key_file.is_none())
         || (is_exchange && arguments.subject_token.is_none())
+}
+
+/// The hint of a redirect to another issuer is a login there, which needs the client of this one.
+fn at_another_issuer(mut failure: Failure, arguments: &cli::Login) -> Failure {
+    if let (Some(hint), Some(id)) = (&mut failure.hint, &arguments.client_id)
+        && hint.starts_with("onegrant login http")
+    {
+        hint.push_str(&format!(" --client-id {}", word(id)));
+    }
+    failure
 }
 
 /// The scope where none is named: without `offline_access` a server that lists it gives no refresh token (OpenID Connect Core

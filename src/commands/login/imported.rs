@@ -69,6 +69,10 @@ pub fn exchange(
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
             Err(failure.hint("onegrant login --device   # gets a new grant"))
         }
+        Answer::Failed(failure) => {
+            let message = format!("cannot log in: {}; nothing was stored", failure.message);
+            Err(Failure { message, ..failure })
+        }
         Answer::Impossible(failure) => Err(failure),
         Answer::Refused { kind, error, description } => {
             Err(refused(kind, words(&error, description.as_deref())).hint_of(login_hint(&error)))
@@ -77,12 +81,11 @@ pub fn exchange(
             Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))
                 .hint("try again with the same refresh token"))
         }
-        Answer::Unknown { what, .. } => Err(Failure::new(
-            Kind::Temporary,
-            format!("cannot log in: {what}; the refresh token may have been spent; nothing was stored"),
-        )
-        .hint(
-            "try again with the same refresh token: servers with a grace period answer the same once more",
-        )),
+        Answer::Unknown { what, again } => {
+            let message =
+                format!("cannot log in: {what}; the refresh token may have been spent; nothing was stored");
+            let hint = "try again with the same refresh token: servers with a grace period answer the same once more";
+            Err(Failure::new(Kind::Temporary, message).hint_of(again.then_some(hint)))
+        }
     }
 }

@@ -134,10 +134,15 @@ fn refused(answer: Answer) -> Failure {
             let message = format!("cannot log in now: {what}; nothing was stored");
             Failure::new(Kind::Temporary, message).hint("try again")
         }
-        Answer::Unknown { what, .. } => {
+        Answer::Unknown { what, again } => {
             let message =
                 format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
-            Failure::new(Kind::Temporary, message).hint("onegrant login   # gets another one")
+            Failure::new(Kind::Temporary, message)
+                .hint_of(again.then_some("onegrant login   # gets another one"))
+        }
+        Answer::Failed(failure) => {
+            let message = format!("cannot log in: {}; nothing was stored", failure.message);
+            Failure { message, ..failure }
         }
         Answer::Impossible(failure) => failure,
         Answer::Refreshed(_) => Failure::new(Kind::Defect, "cannot log in: a token was taken for a refusal"),

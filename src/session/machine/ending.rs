@@ -64,8 +64,8 @@ impl Machine {
     }
 
     /// Ends an attempt after which the refresh token may be spent.
-    pub(super) fn give_up_unknown(&mut self, what: &str, now: Now) -> Step {
-        self.settle(Outcome::Unknown, texts::unknown(&self.settings.profile, what), now)
+    pub(super) fn give_up_unknown(&mut self, what: &str, again: bool, now: Now) -> Step {
+        self.settle(Outcome::Unknown, texts::unknown(&self.settings.profile, what, again), now)
     }
 
     pub(super) fn withdraw_and_end(&mut self, result: Result) -> Step {

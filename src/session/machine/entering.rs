@@ -186,7 +186,7 @@ impl Machine {
         };
         match (judgement, self.earlier_words()) {
             (Judgement::Claim(..), _) if unchanged && self.holds_claim(&view, now) => self.spend(now),
-            (_, Some(earlier)) if unchanged => self.give_up_unknown(&earlier, now),
+            (_, Some(earlier)) if unchanged => self.give_up_unknown(&earlier, true, now),
             _ => self.withdraw(Phase::Withdrawing),
         }
     }

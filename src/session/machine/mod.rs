@@ -200,8 +200,12 @@ impl Machine {
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
             // The refresh token may have been spent: that is what to tell, and to leave behind.
             (Phase::Confirming, Event::Looked(Err(failure))) if self.earlier.is_some() => {
-                let earlier = self.earlier_words().unwrap_or_default();
-                self.give_up_unknown(&format!("{earlier}; then the store failed: {}", failure.message), now)
+                let what = format!("then the store failed: {}", failure.message);
+                self.give_up_unknown(
+                    &format!("{}; {what}", self.earlier_words().unwrap_or_default()),
+                    true,
+                    now,
+                )
             }
             // A store that fails before anything was spent: nothing was.
             (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),

@@ -46,15 +46,16 @@ impl Machine {
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
                 self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)
             }
-            (Answer::Impossible(failure), _) => self.fail(failure, now),
             (Answer::Refused { kind, error, description }, _) => {
                 let words = words(&error, description.as_deref());
                 self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
             }
             // What the server says to the second request tells nothing of the first one.
-            (Answer::Temporary { what, .. } | Answer::Unknown { what, .. }, Some(earlier)) => {
-                self.give_up_unknown(&format!("{earlier}; then {what}"), now)
+            (answer, Some(earlier)) => {
+                self.give_up_unknown(&format!("{earlier}; then {}", answer.story()), true, now)
             }
+            (Answer::Impossible(failure), None) => self.fail(failure, now),
+            (Answer::Failed(failure), None) => self.settle(Outcome::Refused, texts::failed(failure), now),
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
                     self.phase = Phase::ComingAgain;
@@ -66,7 +67,7 @@ impl Machine {
                 self.earlier = Some(Earlier::Lost(what));
                 self.look(Phase::Confirming)
             }
-            (Answer::Unknown { what, .. }, None) => self.give_up_unknown(&what, now),
+            (Answer::Unknown { what, again }, None) => self.give_up_unknown(&what, again, now),
         }
     }
 

@@ -166,12 +166,12 @@ impl Etcd {
                     last = format!("HTTP status {}: {}", reply.status, words(&reply));
                     is_reached = true;
                 }
-                Ok(Outcome::NotSent(why)) => {
+                Ok(Outcome::NotSent(why) | Outcome::NoTls(Failure { message: why, .. })) => {
                     last = why;
                     self.turn();
                     continue;
                 }
-                Ok(Outcome::Lost(why)) => (last, is_reached) = (why, true),
+                Ok(Outcome::Lost(why) | Outcome::TooLong(why)) => (last, is_reached) = (why, true),
             }
             self.turn();
             if !is_repeatable {

@@ -138,8 +138,8 @@ impl KubernetesSecret {
                 Ok(Outcome::Answered(reply)) => {
                     (format!("HTTP status {}: {}", reply.status, words(&reply)), true)
                 }
-                Ok(Outcome::Lost(why)) => (why, true),
-                Ok(Outcome::NotSent(why)) => (why, false),
+                Ok(Outcome::Lost(why) | Outcome::TooLong(why)) => (why, true),
+                Ok(Outcome::NotSent(why) | Outcome::NoTls(Failure { message: why, .. })) => (why, false),
             };
             if was_sent && question.body.is_some() {
                 return Asked::Unknown(last);

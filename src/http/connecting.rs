@@ -1,0 +1,267 @@
+//! Connects to the first address of a name that answers (RFC 8305, "Happy Eyeballs"): a dead address costs a quarter of a
+//! second. All attempts run in one thread, on sockets that do not block.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long an attempt runs alone before the next one begins beside it (RFC 8305 section 5).
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// A connection that is not made yet.
+struct Attempt {
+    address: SocketAddr,
+    stream: TcpStream,
+}
+
+impl Attempt {
+    fn begin(address: SocketAddr) -> io::Result<Self> {
+        let family = match address.ip() {
+            IpAddr::V4(_) => AddressFamily::INET,
+            IpAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        match connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(Self { address, stream: socket.into() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The connection, or why there is none. To be called when the kernel says that the attempt has ended.
+    fn finish(self) -> io::Result<TcpStream> {
+        match self.stream.take_error()? {
+            Some(error) => Err(error),
+            None => {
+                self.stream.set_nonblocking(false)?;
+                Ok(self.stream)
+            }
+        }
+    }
+}
+
+/// Waits until an attempt has ended or the time has come, and takes the attempts that have ended out of `open`.
+fn ended(open: &mut Vec<Attempt>, until: Instant) -> Vec<Attempt> {
+    let left = until.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).ok();
+    let mut events: Vec<PollFd> =
+        open.iter().map(|attempt| PollFd::new(&attempt.stream, PollFlags::OUT)).collect();
+    // A signal ends the wait early, and the caller waits again.
+    let _ = poll(&mut events, left.as_ref());
+    let mut has_ended: Vec<bool> = events.iter().map(|event| !event.revents().is_empty()).collect();
+    let mut has_ended = has_ended.drain(..);
+    open.extract_if(.., |_| has_ended.next() == Some(true)).collect()
+}
+
+/// How long the attempts are apart: [`ATTEMPT_DELAY`], and less where so many addresses would leave less than half of the
+/// time to the last one.
+fn delay(addresses: usize, limit: Duration) -> Duration {
+    let turns = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
+    ATTEMPT_DELAY.min(limit / 2 / turns)
+}
+
+/// Connects to the first of the addresses that answers. The error is that of the attempt that failed last;
+/// [`io::ErrorKind::TimedOut`] after `limit`.
+pub(super) fn first(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    race(addresses, delay(addresses.len(), limit), limit)
+}
+
+/// Begins one attempt after the other: `delay` after the one before it, or at once when that one has failed.
+fn race(addresses: &[SocketAddr], delay: Duration, limit: Duration) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + limit;
+    let mut waiting = addresses.iter();
+    let mut open = Vec::new();
+    let mut last = None;
+    let mut next_turn = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now >= next_turn || open.is_empty() {
+            if let Some(address) = waiting.next() {
+                match Attempt::begin(*address) {
+                    Ok(attempt) => {
+                        open.push(attempt);
+                        next_turn = now + delay;
+                    }
+                    Err(error) => last = Some(error),
+                }
+                continue;
+            }
+            if open.is_empty() {
+                return Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+            }
+        }
+        let until = if waiting.len() > 0 { next_turn.min(deadline) } else { deadline };
+        for attempt in ended(&mut open, until) {
+            match attempt.finish() {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            }
+            next_turn = Instant::now();
+        }
+        // After the look at what has arrived: a process that was stopped meanwhile may have its connection.
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+/// Tries every address at the same time, and says why those that do not answer within `limit` do not.
+pub(super) fn silent(addresses: &[SocketAddr], limit: Duration) -> Vec<(SocketAddr, io::Error)> {
+    let deadline = Instant::now() + limit;
+    let mut silent = Vec::new();
+    let mut open = Vec::new();
+    for address in addresses {
+        match Attempt::begin(*address) {
+            Ok(attempt) => open.push(attempt),
+            Err(error) => silent.push((*address, error)),
+        }
+    }
+    while !open.is_empty() && Instant::now() < deadline {
+        for attempt in ended(&mut open, deadline) {
+            let address = attempt.address;
+            silent.extend(attempt.finish().err().map(|error| (address, error)));
+        }
+    }
+    let late = open.into_iter().map(|attempt| (attempt.address, io::ErrorKind::TimedOut.into()));
+    silent.extend(late);
+    // In the order in which they are tried.
+    silent.sort_by_key(|(address, _)| addresses.iter().position(|other| other == address));
+    silent
+}
+
+/// The order of attempts (RFC 8305 section 4): that of the system, with the two families in turn.
+pub(super) fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins_with_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == begins_with_ipv6);
+    let mut second = second.into_iter();
+    let mut ordered = Vec::new();
+    for address in first {
+        ordered.push(address);
+        ordered.extend(second.next());
+    }
+    ordered.extend(second);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Long enough for a loaded machine; far less than what the kernel waits for an answer.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A listener that accepts no further connection: a SYN gets no answer, as behind a dead route.
+    struct Silent {
+        address: SocketAddr,
+        _held: Vec<TcpStream>,
+        _socket: std::os::fd::OwnedFd,
+    }
+
+    fn silent_listener() -> Silent {
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+        // The queue takes one connection; those after it wait in vain.
+        let fill = |_| Attempt::begin(address).unwrap().stream;
+        let held: Vec<TcpStream> = (0..4).map(fill).collect();
+        let silent = Silent { address, _held: held, _socket: socket };
+        let begun = Attempt::begin(address).unwrap();
+        assert!(ended(&mut vec![begun], Instant::now() + Duration::from_millis(50)).is_empty(), "it answers");
+        silent
+    }
+
+    fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn eight_addresses_that_do_not_answer_do_not_hide_the_ninth() {
+        let dead: Vec<Silent> = (0..8).map(|_| silent_listener()).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let alive = listener.local_addr().unwrap();
+        let addresses: Vec<SocketAddr> = dead.iter().map(|dead| dead.address).chain([alive]).collect();
+        // With 2.5 s they begin closer together, so that the last one has as much time as all before it.
+        for limit in [LIMIT, Duration::from_millis(2500)] {
+            let stream = first(&addresses, limit).unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), alive, "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_fails_makes_room_for_the_next_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let alive = listener.local_addr().unwrap();
+        // A delay after a refusal would use the whole time up.
+        let stream = race(&[refusing(), refusing(), alive], LIMIT, LIMIT).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), alive);
+    }
+
+    #[test]
+    fn the_last_of_many_addresses_has_half_of_the_time() {
+        for (addresses, limit_ms, wanted_ms) in [
+            (0, 10_000, 250),
+            (1, 10_000, 250),
+            (16, 10_000, 250),
+            (9, 2500, 138),
+            (5, 2500, 250),
+            (2, 100, 25),
+        ] {
+            let found = delay(addresses, Duration::from_millis(limit_ms));
+            assert_eq!(found.as_millis(), wanted_ms, "{addresses} addresses in {limit_ms} ms");
+        }
+    }
+
+    #[test]
+    fn the_connection_blocks_as_its_reader_expects() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = first(&[listener.local_addr().unwrap()], LIMIT).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&stream).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    }
+
+    #[test]
+    fn without_an_answer_the_limit_or_the_last_error_ends_it() {
+        let silent = silent_listener();
+        let late = first(&[silent.address], Duration::from_millis(50)).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        let refused = first(&[refusing(), refusing()], LIMIT).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first(&[], LIMIT).is_err());
+    }
+
+    #[test]
+    fn the_addresses_that_do_not_answer_are_named_with_their_reasons() {
+        let (dead, refusing) = (silent_listener(), refusing());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [dead.address, listener.local_addr().unwrap(), refusing];
+        let found: Vec<_> = silent(&addresses, Duration::from_millis(200))
+            .into_iter()
+            .map(|(address, error)| (address, error.kind()))
+            .collect();
+        let wanted = [(dead.address, io::ErrorKind::TimedOut), (refusing, io::ErrorKind::ConnectionRefused)];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_families_take_turns_in_the_order_of_the_system() {
+        let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 443);
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&["fd00::1", "fd00::2", "fd00::3", "10.0.0.1"], &["fd00::1", "10.0.0.1", "fd00::2", "fd00::3"]),
+            (&["10.0.0.1", "10.0.0.2", "fd00::1"], &["10.0.0.1", "fd00::1", "10.0.0.2"]),
+            (&["10.0.0.2", "10.0.0.1"], &["10.0.0.2", "10.0.0.1"]),
+            (&[], &[]),
+        ];
+        for (found, wanted) in cases {
+            let [found, wanted] =
+                [found, wanted].map(|list| list.iter().map(|text| address(text)).collect::<Vec<_>>());
+            assert_eq!(interleaved(found), wanted);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The head of an answer, without what no part of onegrant reads. ureq takes at most 128 fields, and a head that fits into
+//! its buffer; servers and the proxies before them send more (cookies, policies). A head is therefore collected here, up to
+//! [`HEAD_LIMIT`], and ureq gets its first line and the fields of [`USED`].
+
+use ureq::Error;
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+
+/// The longest head of an answer, in bytes, together with the interim answers before it (RFC 9110 section 15.2).
+pub(super) const HEAD_LIMIT: usize = 64 << 10;
+
+/// The fields that ureq or onegrant reads, in lower case.
+const USED: [&[u8]; 8] = [
+    b"age",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"date",
+    b"location",
+    b"retry-after",
+    b"transfer-encoding",
+];
+
+/// Of the fields that are lists every line counts, of all others the first.
+const LISTS: [&[u8]; 2] = [b"content-encoding", b"transfer-encoding"];
+
+/// The most lines that are kept of one list: nothing is encoded that often.
+const LIST_LINES: usize = 8;
+
+/// What every answer begins with (RFC 9112 section 4).
+const BEGINNING: &[u8] = b"HTTP/";
+
+/// Gives a connection its filter.
+#[derive(Debug)]
+pub(super) struct Heads;
+
+impl<In: Transport> Connector<In> for Heads {
+    type Out = Filtered<In>;
+
+    fn connect(&self, _: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Ok(connection.map(|connection| Filtered {
+            connection,
+            is_collecting: true,
+            collected: Vec::new(),
+            interim: 0,
+            head: Head::default(),
+        }))
+    }
+}
+
+/// A connection whose first answer has a short head. All that follows the head passes as it is.
+#[derive(Debug)]
+pub(super) struct Filtered<In> {
+    connection: In,
+    is_collecting: bool,
+    /// What has come of the head.
+    collected: Vec<u8>,
+    /// The length of the interim answers, which are dropped.
+    interim: usize,
+    head: Head,
+}
+
+impl<In: Transport> Filtered<In> {
+    fn deliver(&mut self, bytes: Vec<u8>) {
+        self.is_collecting = false;
+        self.head = Head { bytes, consumed: 0 };
+    }
+
+    /// Takes what has arrived of the head, and leaves what follows it.
+    fn collect(&mut self) -> Result<(), Error> {
+        let known = self.collected.len();
+        let arrived = self.connection.buffers().input();
+        self.collected.extend_from_slice(arrived);
+        let end = end_of_head(&self.collected, known);
+        let length = end.unwrap_or(self.collected.len());
+        let taken = length.saturating_sub(known);
+        self.connection.buffers().input_consume(taken);
+        self.collected.truncate(length);
+        let total = self.interim.saturating_add(length);
+        if total > HEAD_LIMIT {
+            return Err(Error::LargeResponseHeader(total, HEAD_LIMIT));
+        }
+        if !may_be_http(&self.collected) {
+            let foreign = std::mem::take(&mut self.collected);
+            self.deliver(foreign);
+        } else if end.is_some() {
+            let head = std::mem::take(&mut self.collected);
+            match is_interim(&head) {
+                true => self.interim = total,
+                false => self.deliver(used_of(&head)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<In: Transport> Transport for Filtered<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        match self.head.rest().is_empty() {
+            true => self.connection.buffers(),
+            false => &mut self.head,
+        }
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.connection.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        while self.is_collecting {
+            if self.connection.buffers().input().is_empty() && !self.connection.await_input(timeout)? {
+                // The answer ends within its head: ureq says so.
+                let cut = std::mem::take(&mut self.collected);
+                self.deliver(cut);
+                return Ok(false);
+            }
+            self.collect()?;
+            if !self.is_collecting {
+                return Ok(true);
+            }
+        }
+        self.connection.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.connection.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.connection.is_tls()
+    }
+}
+
+/// A head that is being read.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: Vec<u8>,
+    consumed: usize,
+}
+
+impl Head {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.consumed..).unwrap_or_default()
+    }
+}
+
+/// Nothing is written while a head is read.
+impl Buffers for Head {
+    fn output(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn input(&self) -> &[u8] {
+        self.rest()
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn input_appended(&mut self, _: usize) {}
+
+    fn input_consume(&mut self, amount: usize) {
+        self.consumed = self.consumed.saturating_add(amount);
+    }
+
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        (&mut [], &mut [])
+    }
+
+    fn can_use_input(&self) -> bool {
+        !self.rest().is_empty()
+    }
+}
+
+/// Empty lines before an answer are skipped (RFC 9112 section 2.2).
+fn without_empty_lines(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    bytes.get(start..).unwrap_or_default()
+}
+
+fn may_be_http(bytes: &[u8]) -> bool {
+    without_empty_lines(bytes).iter().zip(BEGINNING).all(|(one, other)| one == other)
+}
+
+/// Where the head ends: behind its first empty line. The first `known` bytes were looked at before.
+fn end_of_head(bytes: &[u8], known: usize) -> Option<usize> {
+    let first_line = bytes.len().saturating_sub(without_empty_lines(bytes).len());
+    let start = known.saturating_sub(2).max(first_line);
+    let rest = bytes.get(start..).unwrap_or_default();
+    let end = |end: &[u8]| {
+        let found = rest.windows(end.len()).position(|window| window == end)?;
+        found.checked_add(end.len())?.checked_add(start)
+    };
+    [end(b"\n\n"), end(b"\n\r\n")].into_iter().flatten().min()
+}
+
+/// Whether it is an interim answer (1xx): the real one follows.
+fn is_interim(head: &[u8]) -> bool {
+    let line = without_empty_lines(head);
+    line.split(|byte| *byte == b' ').nth(1).is_some_and(|status| status.first() == Some(&b'1'))
+}
+
+/// The first line and the used fields of a head; a field that goes on in the next line (RFC 9112 section 5.2) is put into
+/// one line.
+fn used_of(head: &[u8]) -> Vec<u8> {
+    let mut lines = without_empty_lines(head).split(|byte| *byte == b'\n');
+    let mut used = lines.next().unwrap_or_default().trim_ascii_end().to_vec();
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut is_kept = false;
+    for line in lines {
+        let text = line.trim_ascii();
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            if is_kept && !text.is_empty() {
+                used.push(b' ');
+                used.extend_from_slice(text);
+            }
+            continue;
+        }
+        let name = text.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
+        let so_far = names.iter().filter(|other| **other == name).count();
+        let most = if LISTS.contains(&name.as_slice()) { LIST_LINES } else { 1 };
+        is_kept = USED.contains(&name.as_slice()) && text.contains(&b':') && so_far < most;
+        if is_kept {
+            used.extend_from_slice(b"\r\n");
+            used.extend_from_slice(text);
+            names.push(name);
+        }
+    }
+    used.extend_from_slice(b"\r\n\r\n");
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(head: &str) -> String {
+        String::from_utf8(used_of(head.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn the_first_line_and_the_used_fields_are_kept() {
+        let cases = [
+            ("HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"),
+            (
+                "\r\nHTTP/1.1 200 OK\r\nSet-Cookie: a\r\nDATE: now\r\nX: y\r\nContent-Length:2\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nDATE: now\r\nContent-Length:2\r\n\r\n",
+            ),
+            // Line feeds alone, a field on two lines, and lines that are no fields.
+            ("HTTP/1.1 200\nDate: a\n b\nX: c\n d\nage\n: x\n\n", "HTTP/1.1 200\r\nDate: a b\r\n\r\n"),
+            // The first of a field, and every line of a list.
+            (
+                "HTTP/1.1 301 X\r\nlocation: /a\r\nLocation: /b\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "HTTP/1.1 301 X\r\nlocation: /a\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+        ];
+        for (head, wanted) in cases {
+            assert_eq!(used(head), wanted);
+        }
+        let many = "Content-Encoding: gzip\r\n".repeat(1000);
+        let kept = used(&format!("HTTP/1.1 200 OK\r\n{many}\r\n"));
+        assert_eq!(kept.matches("gzip").count(), LIST_LINES);
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_its_bytes_are_cut() {
+        for head in
+            ["HTTP/1.1 200 OK\r\nA: b\r\n\r\n", "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200\nA: b\n\n"]
+        {
+            let bytes = format!("{head}body\r\n\r\n").into_bytes();
+            for known in 0..head.len() {
+                assert_eq!(end_of_head(&bytes[..known], 0), None, "{head:?} {known}");
+                assert_eq!(end_of_head(&bytes, known), Some(head.len()), "{head:?} {known}");
+            }
+        }
+    }
+
+    #[test]
+    fn interim_answers_and_foreign_protocols_are_recognised() {
+        for (head, interim) in
+            [("HTTP/1.1 103 Early Hints\r\n\r\n", true), ("HTTP/1.1 200 OK\r\n\r\n", false)]
+        {
+            assert_eq!(is_interim(head.as_bytes()), interim, "{head}");
+        }
+        for (bytes, wanted) in
+            [("", true), ("\r\nHT", true), ("HTTP/1.1 200", true), ("SSH-2.0", false), ("\r\n<html>", false)]
+        {
+            assert_eq!(may_be_http(bytes.as_bytes()), wanted, "{bytes}");
+        }
+    }
+}
