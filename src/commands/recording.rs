@@ -148,6 +148,14 @@ impl Store for Recording<'_> {
         locked
     }
 
+    fn stop_waiting(&self) {
+        self.store.stop_waiting();
+    }
+
+    fn is_dear(&self) -> bool {
+        self.store.is_dear()
+    }
+
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         self.store.records(key)
     }

@@ -7,7 +7,7 @@ use crate::cli;
 use crate::error::{Failure, Kind, Told, describe, printable};
 use crate::output;
 use crate::store::setup::write_atomically;
-use crate::system::SignalsAsGiven;
+use crate::system::as_given;
 use anyhow::Context as _;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -26,7 +26,6 @@ const NOT_FOUND: u8 = 127;
 
 /// Gets a token and becomes the command. What it returns is why it did not.
 pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
-    let signals = SignalsAsGiven::read();
     let Some((program, words)) = arguments.command.split_first() else {
         return Err(Failure::new(Kind::Usage, "exec needs a command to run").into());
     };
@@ -50,8 +49,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
     }
-    signals.give_to(&mut command);
-    let error = command.exec();
+    let error = as_given(&mut command).exec();
     output::failure(&format!("cannot run {}: {}", shown(program), describe(&error)), None);
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(Told(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
