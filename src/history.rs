@@ -5,9 +5,9 @@
 
 use crate::error::own_text;
 use crate::grant::UnixSeconds;
-use crate::store::open::give_to_owner_of;
 use crate::lock::make;
 use crate::session::Patience;
+use crate::store::open::give_to_owner_of;
 use crate::system::answers_lock_calls_at_once;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};

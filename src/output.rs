@@ -81,3 +81,28 @@ pub fn say(text: &str) {
     }
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{SigSet, Signal};
+
+    #[test]
+    fn what_is_said_under_a_lock_is_kept_and_what_would_stop_the_process_waits() {
+        let holds_back = |signal| SigSet::thread_get_mask().unwrap().contains(signal);
+        let outer = Undisturbed::begin();
+        let ends = SignalsHeld::hold();
+        let inner = Undisturbed::begin();
+        say("one\n");
+        drop(outer);
+        say("two\n");
+        assert_eq!(KEPT.with_borrow(Clone::clone), b"one\ntwo\n");
+        assert!(holds_back(Signal::SIGTSTP) && holds_back(Signal::SIGINT));
+        // Nothing is on its way: Ctrl-C may end the process, and Ctrl-Z waits still.
+        drop(ends);
+        assert!(holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGINT));
+        drop(inner);
+        assert!(!holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGTTOU));
+        assert!(KEPT.with_borrow(Vec::is_empty));
+    }
+}

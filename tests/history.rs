@@ -259,7 +259,10 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
         assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
     }
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()), "each line is whole: {text}");
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
+        "each line is whole: {text}"
+    );
     assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
 }
 

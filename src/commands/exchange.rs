@@ -122,3 +122,34 @@ fn receive() -> io::Result<(Caller, Request)> {
     let caller = Caller { socket, lock: Cell::new(lock), unheard: RefCell::default() };
     Ok((caller, serde_json::from_slice(&line)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// More words than a socket has room for, and a caller that is stopped.
+    #[test]
+    fn a_worker_does_not_wait_for_a_caller_that_does_not_listen_and_no_word_is_lost() {
+        const WORDS: usize = 9_000;
+        let (socket, mut theirs) = UnixStream::pair().unwrap();
+        let caller = Caller { socket, lock: Cell::default(), unheard: RefCell::default() };
+        let word = |number: usize| Word::Told(1, format!("{number} {}", "x".repeat(80)));
+        (0..WORDS).for_each(|number| caller.hear(&word(number)));
+        assert!(!caller.unheard.borrow().is_empty());
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            theirs.read_to_string(&mut text).unwrap();
+            text
+        });
+        caller.hear_at_last(&Word::Began);
+        drop(caller);
+        let heard = reading.join().unwrap();
+        let wanted: Vec<String> = (0..WORDS)
+            .map(word)
+            .chain([Word::Began])
+            .map(|word| serde_json::to_string(&word).unwrap())
+            .collect();
+        assert!(heard.lines().eq(wanted.iter()), "{} lines", heard.lines().count());
+    }
+}

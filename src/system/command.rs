@@ -179,6 +179,40 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_a_command_leaves_behind_is_not_waited_for_and_lives_on() {
+        for script in ["sleep 50 & echo $!", "sleep 50 & echo $!; exec 2>&-", "sleep 50 2>&- & echo $!"] {
+            let printed = shell(script, Duration::from_secs(20)).unwrap();
+            let left = String::from_utf8_lossy(&printed.stdout).trim().parse().ok().and_then(Pid::from_raw);
+            assert_eq!(rustix::process::kill_process(left.unwrap(), Signal::KILL), Ok(()), "{script}");
+        }
+        // All that was printed is read, however much it is.
+        let printed = run(
+            Command::new("/bin/sh").args(["-c", "sleep 50 & echo $!; head -c 60000 /dev/zero"]),
+            Duration::from_secs(20),
+            100_000,
+        );
+        let stdout = printed.unwrap().stdout;
+        let (left, zeros) = stdout.split_at(stdout.iter().position(|byte| *byte == b'\n').unwrap());
+        assert_eq!(zeros.len(), 60_001);
+        let left = String::from_utf8_lossy(left).parse().ok().and_then(Pid::from_raw);
+        assert_eq!(rustix::process::kill_process(left.unwrap(), Signal::KILL), Ok(()));
+    }
+
+    #[test]
+    fn a_command_finds_the_signals_as_this_process_was_given_them() {
+        let signals = || {
+            let printed =
+                run(Command::new("grep").args(["^Sig[BI]", "/proc/self/status"]), LONG, 1000).unwrap();
+            String::from_utf8(printed.stdout.to_vec()).unwrap()
+        };
+        let before = signals();
+        let held = super::super::SignalsHeld::hold();
+        assert_eq!(signals(), before);
+        drop(held);
+        assert_eq!(signals(), before);
+    }
+
+    #[test]
     fn a_command_that_prints_for_ever_is_ended() {
         let error = shell("while :; do echo 0123456789; done", LONG).unwrap_err();
         assert!(error.to_string().contains("more than 1000 bytes"), "{error}");
