@@ -94,6 +94,7 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         signals: None,
         undisturbed: None,
         has_warned: false,
+        heard: None,
         seen: None,
         known: None,
         records: Vec::new(),
@@ -122,6 +123,8 @@ struct Run<'a> {
     /// From the claim to the end, and through every pause: others wait for the claim as for a lock.
     undisturbed: Option<Undisturbed>,
     has_warned: bool,
+    /// What the server said, said after it is stored: nothing comes between the answer and its durable copy.
+    heard: Option<String>,
     /// The document as it was read last.
     seen: Option<Revision>,
     /// The same, where reading it costs much: good as long as none of the `records` on `key` has gone.
@@ -137,6 +140,9 @@ struct Run<'a> {
 impl Run<'_> {
     fn perform(&mut self, step: Step, level: Level) -> Event {
         let store = self.seams.store;
+        if !matches!(step, Step::Replace { .. }) {
+            self.tell_heard();
+        }
         match step {
             Step::Read => Event::Read(self.read()),
             Step::Look { refresh_token_sha256 } => Event::Looked(self.look(&refresh_token_sha256)),
@@ -193,7 +199,7 @@ impl Run<'_> {
                 let began = self.seams.clock.now().elapsed;
                 let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
                 let took = self.seams.clock.now().elapsed.saturating_sub(began);
-                self.tell(1, &format!("after {} ms: {}", took.as_millis(), answer.story()));
+                self.heard = Some(format!("after {} ms: {}", took.as_millis(), answer.story()));
                 Event::Answered(answer)
             }
             Step::Replace { expected, document, attempt } => {
@@ -206,6 +212,12 @@ impl Run<'_> {
             }
             // The loop ends before it performs this one.
             Step::Finish(_) => Event::Noted,
+        }
+    }
+
+    fn tell_heard(&mut self) {
+        if let Some(heard) = self.heard.take() {
+            self.tell(1, &heard);
         }
     }
 
@@ -264,6 +276,7 @@ impl Run<'_> {
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
         let written = self.seams.store.replace(expected, &bytes, Some(name));
+        self.tell_heard();
         match written {
             Written::Done => {
                 let is_session = document.session.is_some();
