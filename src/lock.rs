@@ -142,7 +142,7 @@ fn call(path: &Path, patience: Patience) -> Answer {
         true => make(&file, patience)?,
         false => lock_call::have_made(&file, patience)?,
     }
-    // Who waited for a release takes nothing: it is closed here, before anything can stop this process.
+    // A process that waited for a release takes nothing: the file is closed here, before it can be stopped with it.
     Ok((patience != Patience::Release).then_some(file))
 }
 

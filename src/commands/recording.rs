@@ -152,8 +152,8 @@ impl Store for Recording<'_> {
         self.store.stop_waiting();
     }
 
-    fn is_dear(&self) -> bool {
-        self.store.is_dear()
+    fn is_costly(&self) -> bool {
+        self.store.is_costly()
     }
 
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {

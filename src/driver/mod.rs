@@ -232,7 +232,7 @@ impl Run<'_> {
         if let Some(warning) = warning.flatten().filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
             (self.seams.warn)(&warning);
         }
-        self.known = self.seams.store.is_dear().then(|| stored.clone());
+        self.known = self.seams.store.is_costly().then(|| stored.clone());
         Ok(stored)
     }
 
@@ -246,7 +246,7 @@ impl Run<'_> {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
-        // Who only waits asks a dear store no more than it must; who holds the lock, or a claim, reads.
+        // A process that only waits spares a store whose reads are costly; one that holds the lock, or a claim, reads.
         let only_waits = self.guard.is_none() && self.signals.is_none() && !has_gone;
         let stored = match &self.known {
             Some(known) if only_waits => known.clone(),

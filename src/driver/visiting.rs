@@ -51,8 +51,8 @@ pub fn enter(
             break;
         }
         seams.clock.pause(CLAIM_WAIT.min(left()));
-        // A dear store is not read while the claim is there.
-        while seams.store.is_dear() && !left().is_zero() && is_claimed()? {
+        // A store whose reads are costly is not read while the claim is there.
+        while seams.store.is_costly() && !left().is_zero() && is_claimed()? {
             seams.clock.pause(CLAIM_WAIT.min(left()));
         }
     }

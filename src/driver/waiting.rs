@@ -55,13 +55,13 @@ impl Run<'_> {
                 }
                 return locked;
             }
-            match patience {
-                Patience::Release if self.has_changed() => {
+            match (patience, self.has_changed()) {
+                (_, false) => glance = (glance * 2).min(LAST_GLANCE),
+                (Patience::Release, true) => {
                     store.stop_waiting();
                     return Locked::Granted(Guard::none());
                 }
-                _ if self.has_changed() => return Locked::Busy,
-                _ => glance = (glance * 2).min(LAST_GLANCE),
+                (_, true) => return Locked::Busy,
             }
         }
     }
@@ -70,7 +70,7 @@ impl Run<'_> {
     fn has_changed(&mut self) -> bool {
         let (key, seen) = (self.key.clone(), self.seen.clone());
         let revision = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.revision.clone());
-        if !self.seams.store.is_dear() {
+        if !self.seams.store.is_costly() {
             let read = self.seams.store.read();
             return read.is_ok_and(|read| read.map(|snapshot| snapshot.revision) != seen);
         }

@@ -396,7 +396,7 @@ impl Store for HelperStore {
         self.local()?.records(key)
     }
 
-    fn is_dear(&self) -> bool {
+    fn is_costly(&self) -> bool {
         true
     }
 

@@ -141,7 +141,7 @@ pub trait Store {
     }
 
     /// Whether a read costs much more than a look at the records, as where a program is run for it.
-    fn is_dear(&self) -> bool {
+    fn is_costly(&self) -> bool {
         false
     }
 
