@@ -5,14 +5,17 @@
 
 use crate::error::own_text;
 use crate::grant::UnixSeconds;
+use crate::lock::make;
+use crate::session::Patience;
 use crate::store::open::give_to_owner_of;
+use crate::system::answers_lock_calls_at_once;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What follows the document's name in the history's.
 pub const SUFFIX: &str = "~history";
@@ -31,6 +34,12 @@ const FULL_BYTES: u64 = 256 << 10;
 
 /// How often an event is appended again, because the file was cut meanwhile.
 const MAX_APPENDS: u32 = 8;
+
+/// How long a writer waits for another one. Each needs well below a millisecond.
+const LOCK_LIMIT: Duration = Duration::from_millis(250);
+
+/// How often it asks for the lock meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The age at which a new file on its way is held to be abandoned. It lives for less than a millisecond.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
@@ -71,6 +80,9 @@ pub fn digits(sha256: &str) -> String {
 }
 
 /// Appends an event to the file at `path`.
+///
+/// Writers exclude each other by a lock on the file, so that no line is written while another process cuts the file. A
+/// writer that does not get the lock in time appends without it: no process waits long for one that is stopped.
 pub fn append(path: &Path, event: &Event) -> io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
@@ -78,7 +90,8 @@ pub fn append(path: &Path, event: &Event) -> io::Result<()> {
         return Err(io::Error::other("an event of the history is too long"));
     }
     for _ in 0..MAX_APPENDS {
-        let mut file = open(path, OpenOptions::new().append(true).create(true))?;
+        let mut file = open(path, OpenOptions::new().read(true).append(true).create(true))?;
+        let may_cut = lock(&file, path);
         let size = file.metadata()?.len();
         if size == 0 {
             give_to_owner_of(&file, path.parent().unwrap_or(path))?;
@@ -86,14 +99,51 @@ pub fn append(path: &Path, event: &Event) -> io::Result<()> {
         if size > FULL_BYTES {
             return Err(io::Error::other("the history is full"));
         }
+        // Another process has cut the file meanwhile, and this one has no name any more.
+        if file.metadata()?.nlink() == 0 {
+            continue;
+        }
+        if is_torn(&file, size)? && !line.starts_with(b"\n") {
+            line.insert(0, b'\n');
+        }
         file.write_all(&line)?;
-        // Whoever cuts the file may have read it before this line stood in it.
+        // The same after the write: possible only without the lock.
         let metadata = file.metadata()?;
         if metadata.nlink() > 0 {
-            return if metadata.len() > TRIM_BYTES { trim(path) } else { Ok(()) };
+            return if may_cut && metadata.len() > TRIM_BYTES { trim(path) } else { Ok(()) };
         }
     }
     Err(io::Error::other("the history keeps changing"))
+}
+
+/// Locks the file for as long as it is open. False if another process still holds the lock after [`LOCK_LIMIT`]. A place
+/// that may not answer is not asked: there the exclusive new file has to do.
+fn lock(file: &File, path: &Path) -> bool {
+    if !answers_lock_calls_at_once(path) {
+        return true;
+    }
+    let until = Instant::now() + LOCK_LIMIT;
+    loop {
+        match make(file, Patience::Try) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() >= until {
+                    return false;
+                }
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            // It is held, or this place cannot lock.
+            _ => return true,
+        }
+    }
+}
+
+/// Whether the last line has no end: a writer was killed in the middle of it, or had no space left.
+fn is_torn(file: &File, size: u64) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if let Some(end) = size.checked_sub(1) {
+        file.read_at(&mut last, end)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 /// The last events, the oldest first. Lines that are none are left out.
@@ -102,8 +152,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Event>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => read_all(&mut file?)?,
     };
-    let lines = last_lines(&bytes, EVENTS);
-    Ok(lines.into_iter().filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    Ok(last_events(&bytes).into_iter().map(|(event, _)| event).collect())
 }
 
 /// Never through a planted link, and never a FIFO.
@@ -122,25 +171,28 @@ fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last different lines that are whole. The same line twice is one event that was appended again.
-fn last_lines(bytes: &[u8], most: usize) -> Vec<&[u8]> {
-    let mut lines: Vec<&[u8]> = Vec::new();
+/// The last [`EVENTS`] that are different, each with its line. The same line twice is one event that was appended again.
+/// A line that is no event was torn, and is left out.
+fn last_events(bytes: &[u8]) -> Vec<(Event, &[u8])> {
+    let mut events: Vec<(Event, &[u8])> = Vec::new();
     for line in bytes.split_inclusive(|byte| *byte == b'\n').rev() {
-        if lines.len() == most {
+        if events.len() == EVENTS {
             break;
         }
-        if line.ends_with(b"\n") && !lines.contains(&line) {
-            lines.push(line);
+        let event = serde_json::from_slice(line).ok().filter(|_| line.ends_with(b"\n"));
+        if let Some(event) = event.filter(|_| !events.iter().any(|(_, other)| *other == line)) {
+            events.push((event, line));
         }
     }
-    lines.reverse();
-    lines
+    events.reverse();
+    events
 }
 
-/// Replaces the file by one with its last lines. One process at a time does so: the new file has one name.
+/// Replaces the file by one with its last events. The new file has one name, so one process at a time does so.
 ///
-/// No event is lost: what is appended to the old file after it was read, but before it was replaced, is read again; and
-/// whoever appends to it later sees that it has no name any more, and appends to the new one.
+/// No event is lost. A writer that has the lock writes before this process reads, or sees that the file has no name any
+/// more, and writes to the new one. What a writer without the lock appended after the read, but before the file was
+/// replaced, is read again. A kill before the replacement changes nothing.
 fn trim(path: &Path) -> io::Result<()> {
     let beside = beside(path);
     let created = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&beside);
@@ -151,15 +203,16 @@ fn trim(path: &Path) -> io::Result<()> {
     let replaced = (|| {
         let mut old = open(path, OpenOptions::new().read(true))?;
         give_to_owner_of(&new, path.parent().unwrap_or(path))?;
-        new.write_all(&last_lines(&read_all(&mut old)?, EVENTS).concat())?;
-        fs::rename(&beside, path)?;
-        let late = read_all(&mut old)?;
-        new.write_all(&late)?;
-        // Somebody else may have cut the new one already.
-        match new.metadata()?.nlink() {
-            0 => open(path, OpenOptions::new().append(true))?.write_all(&late),
-            _ => Ok(()),
+        let before = read_all(&mut old)?;
+        for (_, line) in last_events(&before) {
+            new.write_all(line)?;
         }
+        fs::rename(&beside, path)?;
+        // A line that was half there at the first reading is read again from its beginning.
+        let whole = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut late = vec![0; usize::try_from(old.metadata()?.len()).unwrap_or(0).saturating_sub(whole)];
+        old.read_exact_at(&mut late, u64::try_from(whole).unwrap_or(u64::MAX))?;
+        last_events(&late).into_iter().try_for_each(|(event, _)| append(path, &event))
     })();
     replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
 }

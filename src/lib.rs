@@ -107,6 +107,7 @@ pub fn tell_defects() {
             &format!("a defect of onegrant: {}{place}", printable(what)),
             Some("please report it"),
         );
+        output::say_what_was_kept();
         std::process::exit(i32::from(Kind::Defect.code()));
     }));
 }

@@ -7,6 +7,7 @@
 //! for its end.
 
 use crate::error::{Failure, describe};
+use crate::output::Undisturbed;
 use crate::session::Patience;
 use crate::store::open::give_to_owner_of;
 use crate::system::{self, lock_call};
@@ -23,20 +24,27 @@ use std::time::Duration;
 /// The stack of the thread that makes the calls, in bytes: it opens a file and locks it.
 const STACK_BYTES: usize = 64 << 10;
 
-/// Holds the lock until it is dropped; the kernel drops it with the process, even after SIGKILL.
+/// Holds the lock until it is dropped; the kernel drops it with the process, even after SIGKILL. Until then no stop signal
+/// and no stderr holds up this thread: they come after the lock is released, in the order of the fields.
 #[derive(Debug)]
 pub struct Guard {
     /// Closing it unlocks. Locks belong to the open file, and it is not inherited by an `exec`.
     file: Option<File>,
+    _undisturbed: Option<Undisturbed>,
 }
 
 impl Guard {
-    /// A guard of nothing, for who waited for a release.
+    /// A guard of nothing, for a process that waited for a release.
     pub fn none() -> Self {
-        Self { file: None }
+        Self { file: None, _undisturbed: None }
     }
 
-    /// The same lock once more: it is held until both are dropped.
+    /// The guard of a lock that was taken through this file.
+    pub fn of(file: File) -> Self {
+        Self { file: Some(file), _undisturbed: Some(Undisturbed::begin()) }
+    }
+
+    /// The same lock once more, for another process: it is held until both have closed it.
     pub fn share(&self) -> io::Result<Option<File>> {
         self.file.as_ref().map(File::try_clone).transpose()
     }
@@ -67,7 +75,8 @@ pub struct Locker {
     waiting: Option<Patience>,
 }
 
-type Answer = io::Result<Option<Guard>>;
+/// The locked file; none where a release was waited for.
+type Answer = io::Result<Option<File>>;
 
 impl Locker {
     /// For the file at `path`, which is created where it is missing and never removed.
@@ -86,6 +95,8 @@ impl Locker {
         if self.waiting.take_if(|waiting| *waiting != patience).is_some() {
             self.thread = None;
         }
+        // A stop signal that comes between the lock and its guard would keep the lock.
+        let _undisturbed = (patience == Patience::Try).then(Undisturbed::begin);
         let may_hang = patience != Patience::Try || !system::answers_lock_calls_at_once(&self.path);
         let thread = may_hang.then(|| self.thread.get_or_insert_with(|| start(&self.path)));
         let is_waiting = self.waiting.take().is_some();
@@ -100,10 +111,8 @@ impl Locker {
             None | Some(Err(RecvTimeoutError::Disconnected)) => call(&self.path, Patience::Try),
         };
         match answer {
-            // Who waited for a release takes nothing.
-            Ok(Some(_)) if patience == Patience::Release => Locked::Granted(Guard::none()),
-            Ok(Some(guard)) => Locked::Granted(guard),
-            Ok(None) => Locked::Busy,
+            Ok(file) => Locked::Granted(file.map_or_else(Guard::none, Guard::of)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Locked::Busy,
             Err(error) if cannot_lock(&error) => Locked::Refused(describe(&error)),
             Err(error) => Locked::Failed(fail(&error)),
         }
@@ -114,7 +123,7 @@ fn start(path: &Path) -> (Sender<Patience>, Receiver<Answer>) {
     let (requests, asked) = channel::<Patience>();
     let (sender, answers) = channel();
     let path = path.to_owned();
-    // Nobody listens after the deadline: the guard is dropped then, and the lock with it.
+    // After the wait the receiver is gone: the file is closed then, and the lock released.
     let work = move || {
         system::leave_signals_to_others();
         asked.iter().try_for_each(|patience| sender.send(call(&path, patience)))
@@ -129,14 +138,12 @@ fn call(path: &Path, patience: Patience) -> Answer {
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
-    let made = match system::answers_lock_calls_at_once(path) {
-        true => make(&file, patience),
-        false => lock_call::have_made(&file, patience),
-    };
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        made => made.map(|()| Some(Guard { file: Some(file) })),
+    match system::answers_lock_calls_at_once(path) {
+        true => make(&file, patience)?,
+        false => lock_call::have_made(&file, patience)?,
     }
+    // A process that waited for a release takes nothing: the file is closed here, before it can be stopped with it.
+    Ok((patience != Patience::Release).then_some(file))
 }
 
 /// The lock call itself; [`io::ErrorKind::WouldBlock`] where somebody else holds the lock. One that a signal interrupts is

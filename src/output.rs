@@ -1,7 +1,52 @@
 //! stdout carries the answer and nothing else; everything else goes to stderr.
 
 use crate::error::{Failure, Kind, describe};
+use crate::system::SignalsHeld;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+
+/// How much is kept for later while a lock is held, in bytes: thousands of lines. What comes after that is dropped.
+const KEPT_LIMIT: usize = 1 << 20;
+
+thread_local! {
+    static UNDISTURBED: Cell<u32> = const { Cell::new(0) };
+    static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// While it lives this thread can be held up by no person: stop signals wait, and what is said on stderr is kept. Both
+/// are let go when the last one is dropped. So a lock, or a claim, is not held by a process that is stopped, or whose
+/// terminal is.
+#[derive(Debug)]
+pub struct Undisturbed {
+    signals: Option<SignalsHeld>,
+}
+
+impl Undisturbed {
+    /// From now on.
+    pub fn begin() -> Self {
+        let signals = SignalsHeld::hold_stops();
+        UNDISTURBED.set(UNDISTURBED.get().saturating_add(1));
+        Self { signals }
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        drop(self.signals.take());
+        UNDISTURBED.set(UNDISTURBED.get().saturating_sub(1));
+        if UNDISTURBED.get() == 0 {
+            say_what_was_kept();
+        }
+    }
+}
+
+/// Says what was kept for later.
+pub fn say_what_was_kept() {
+    let kept = KEPT.take();
+    if !kept.is_empty() {
+        let _ = io::stderr().lock().write_all(&kept);
+    }
+}
 
 /// Writes the answer. A reader who has left and a full disk are told alike: the session is stored by now.
 pub fn answer(bytes: &[u8]) -> anyhow::Result<()> {
@@ -24,7 +69,40 @@ pub fn warning(warning: &Failure) {
     failure(&format!("warning: {}", warning.message), warning.hint.as_deref());
 }
 
-/// Writes to stderr. If that is closed there is nobody left to tell.
+/// Writes to stderr, later if this thread must not be held up now (see [`Undisturbed`]). If stderr is closed, there is no
+/// way to report anything.
 pub fn say(text: &str) {
+    if UNDISTURBED.get() > 0 {
+        return KEPT.with_borrow_mut(|kept| {
+            if kept.len().saturating_add(text.len()) <= KEPT_LIMIT {
+                kept.extend_from_slice(text.as_bytes());
+            }
+        });
+    }
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{SigSet, Signal};
+
+    #[test]
+    fn what_is_said_under_a_lock_is_kept_and_what_would_stop_the_process_waits() {
+        let holds_back = |signal| SigSet::thread_get_mask().unwrap().contains(signal);
+        let outer = Undisturbed::begin();
+        let ends = SignalsHeld::hold();
+        let inner = Undisturbed::begin();
+        say("one\n");
+        drop(outer);
+        say("two\n");
+        assert_eq!(KEPT.with_borrow(Clone::clone), b"one\ntwo\n");
+        assert!(holds_back(Signal::SIGTSTP) && holds_back(Signal::SIGINT));
+        // Nothing is on its way: Ctrl-C may end the process, and Ctrl-Z waits still.
+        drop(ends);
+        assert!(holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGINT));
+        drop(inner);
+        assert!(!holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGTTOU));
+        assert!(KEPT.with_borrow(Vec::is_empty));
+    }
 }

@@ -12,8 +12,9 @@
 //!   finishes ◀── Token, Stored, Failed ────── the result; the socket closes
 //! ```
 //!
-//! The lock belongs to the open file, which both hold: it is free when both have ended. The worker opens no terminal and
-//! keeps no stdout or stderr of its caller's, so nobody who reads those waits for it.
+//! The lock belongs to the open file. The caller closes it as soon as the worker has it, and the worker closes it before
+//! its last word: a caller that is stopped, or whose stderr blocks, holds no lock. The worker opens no terminal and keeps
+//! no stdout or stderr of its caller's, so a process that reads those does not wait for it.
 
 use crate::arguments::{Globals, Passed};
 use crate::error::{Failure, describe};
@@ -21,7 +22,7 @@ use crate::grant::{Document, Secret};
 use crate::lock::Guard;
 use crate::output;
 use crate::session::{Errand, Token};
-use crate::system::SignalsHeld;
+use crate::system::{SignalsHeld, as_given_in_own_session};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -74,7 +75,7 @@ pub enum Task {
 /// What the worker says. Any other line is meant for stderr.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Word {
-    /// It has left the caller's process group, and begins.
+    /// It begins.
     Began,
     /// What happens, and how important it is.
     Told(u8, String),
@@ -103,8 +104,9 @@ pub enum Ended {
     Late,
 }
 
-/// Has a worker do the task, and waits for it, at most until the deadline has passed by [`LAST_WORD_LIMIT`].
-pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<&Guard>, tell: Tell) -> Ended {
+/// Hands the task and the lock over to a worker, and waits for its end, at most until the deadline has passed by
+/// [`LAST_WORD_LIMIT`].
+pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<Guard>, tell: Tell) -> Ended {
     // Ctrl-C waits for the answer (section 4.5 of the contract).
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(LAST_WORD_LIMIT);
@@ -112,7 +114,9 @@ pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<&Guar
         let request = Request { passed: globals.passed()?, task, elapsed };
         write_line(&worker.socket, &request).map(|()| worker)
     };
-    match start(lock).and_then(ask) {
+    let started = start(lock.as_ref()).and_then(ask);
+    drop(lock);
+    match started {
         Ok(worker) => worker.listen(Instant::now() + limit, signals, tell),
         Err(error) => {
             tell(2, &format!("no worker could be started ({}): going on in place", describe(&error)));
@@ -136,7 +140,7 @@ fn start(lock: Option<&Guard>) -> io::Result<Worker> {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").arg(ARGUMENT);
     command.stdin(stdin).stderr(theirs.try_clone()?).stdout(theirs);
-    Ok(Worker { child: command.spawn()?, socket })
+    Ok(Worker { child: as_given_in_own_session(&mut command).spawn()?, socket })
 }
 
 impl Worker {
@@ -174,9 +178,14 @@ impl Worker {
 
 /// Writes one line.
 pub fn write_line(mut socket: &UnixStream, value: &impl Serialize) -> io::Result<()> {
+    socket.write_all(&line(value)?)
+}
+
+/// One line.
+pub fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    socket.write_all(&line)
+    Ok(line)
 }
 
 /// One line without its end, within `limit`; [`ErrorKind::UnexpectedEof`] where there is none.

@@ -29,7 +29,7 @@ enum Victim {
 type Point = (String, u32);
 
 /// The calls by which a process can be started. Where these fail the exchange runs in place.
-const STARTS: &str = "clone3,vfork,fork";
+const STARTS: &str = "clone,clone3,vfork,fork";
 
 /// What the kernel does not count as the process's own: it is told of it before its first instruction, or not at all.
 const NOT_OURS: [&str; 3] = ["execve", "restart_syscall", "rt_sigreturn"];

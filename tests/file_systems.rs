@@ -406,10 +406,16 @@ fn a_lock_that_lies_is_told_by_whoever_meets_a_claim_under_it() {
         let told = format!("this process holds the lock, and process {} on ", spender(&home));
         let hint = "if locks keep nobody out here: export ONEGRANT_LOCK=claim\n";
         let second = Process::start(&mut there.command(&home, "auto", &["-v", "token"]));
-        wait_for("the lie", || second.said().contains(&told) && second.said().contains(hint));
+        // It holds the lock, and says nothing before it has released it.
+        let sleeps = || {
+            let channel = fs::read_to_string(format!("/proc/{}/wchan", second.pid())).unwrap_or_default();
+            channel.contains("nanosleep")
+        };
+        wait_for("a pause of the second process", sleeps);
         gate.open();
         let (first, second) = (first.finish(), second.finish());
         let token = home.tokens().access_token;
+        assert!(second.stderr.contains(&told), "{}", second.stderr);
         assert_eq!(first, Ran::printed(&token), "{answer}");
         assert_eq!((second.code, second.stdout), (0, format!("{token}\n")), "{answer}");
         assert_eq!(second.stderr.matches(hint).count(), 1, "told once: {}", second.stderr);

@@ -14,8 +14,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use support::keyring::Keyring;
-use support::{EXPIRED, Process, Ran, VALID, assert_all, document, run, run_together, server, wait_for};
+use support::{
+    EXPIRED, Endpoint, Fault, Gate, Process, Ran, VALID, assert_all, document, run, run_together, server,
+    start_together, wait_for,
+};
 
 #[test]
 fn twenty_processes_share_one_refresh() {
@@ -33,6 +37,58 @@ fn twenty_processes_share_one_refresh() {
         assert_eq!(keyring.calls("store"), 1, "{lock}");
         assert_eq!(keyring.beside(), if lock == "auto" { &["default.lock"][..] } else { &[] }, "{lock}");
     }
+}
+
+/// Each of them would ask the keyring several times a second, and there may be a hundred of them.
+#[test]
+fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
+    const CROWD: usize = 20;
+    for lock in ["auto", "claim"] {
+        let server = server(|_| {});
+        let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+        let command = |arguments: &[&str]| {
+            let mut command = keyring.command(arguments);
+            command.env("ONEGRANT_LOCK", lock);
+            command
+        };
+        let first = Process::start(&mut command(&["token"]));
+        server.wait_until(|counts| counts.rotations == 1);
+        let commands = (0..CROWD).map(|_| command(&["-vv", "token"])).collect();
+        let crowd = start_together(commands, "/dev/null".as_ref());
+        wait_for("a crowd that waits", || {
+            crowd.processes.iter().all(|process| process.said().contains("waiting"))
+        });
+        let before = keyring.calls("get");
+        // The refresh is a slow one.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(keyring.calls("get"), before, "{lock}: they look at what lies beside the lock");
+        gate.open();
+        let token = first.finish().token().to_owned();
+        assert!(crowd.finish().iter().all(|ran| ran.code == 0 && ran.stdout.trim_end() == token), "{lock}");
+        let calls = keyring.calls("get") + keyring.calls("store");
+        assert!(calls <= 3 * CROWD, "{lock}: {calls} programs for {CROWD} processes that wait");
+        assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0), "{lock}");
+    }
+}
+
+#[test]
+fn a_logout_that_waits_for_a_claim_does_not_ask_the_keyring_again_and_again() {
+    let server = server(|_| {});
+    let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let first = Process::start(keyring.command(&["token"]).env("ONEGRANT_LOCK", "claim"));
+    server.wait_until(|counts| counts.rotations == 1);
+    let before = keyring.calls("get");
+    let logout = Process::start(keyring.command(&["logout", "--local"]).env("ONEGRANT_LOCK", "claim"));
+    wait_for("a logout that reads", || keyring.calls("get") >= before + 2);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(keyring.calls("get") <= before + 2, "it waits for the claim alone");
+    gate.open();
+    assert_eq!((first.finish().code, logout.finish().code), (0, 0));
+    assert!(!keyring.entry().exists());
 }
 
 #[test]

@@ -237,18 +237,18 @@ fn a_history_that_cannot_be_written_fails_no_command() {
 }
 
 #[test]
-fn parallel_writers_lose_no_new_event_and_the_file_stays_small() {
-    const ROUNDS: u32 = 40;
+fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
+    const ROUNDS: u32 = 400;
     let home = Home::new();
     let path = path(&home);
     let append = |pid: u32| {
         let event = Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
         history::append(&path, &event).unwrap();
     };
-    // Fifty at once, and no more is kept than is told.
+    // Fifty at once: no more is kept than is shown.
     thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
     assert_eq!(history::read(&path).unwrap().len(), EVENTS);
-    // As many at once as are told, again and again, so that the file is cut meanwhile: each of them is told.
+    // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
     let everybody = u32::try_from(EVENTS).unwrap();
     for round in 1..=ROUNDS {
         let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
@@ -258,7 +258,42 @@ fn parallel_writers_lose_no_new_event_and_the_file_stays_small() {
         assert_eq!(told, wanted, "round {round}");
         assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
     }
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
+        "each line is whole: {text}"
+    );
     assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
+}
+
+/// A writer that was killed in the middle of its line, or that had no space left.
+#[test]
+fn a_torn_line_hides_neither_the_event_before_it_nor_the_one_after_it() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    home.run(&["token"]).token();
+    let mut bytes = fs::read(path(&home)).unwrap();
+    bytes.extend_from_slice(&bytes.clone()[..bytes.len() / 2]);
+    fs::write(path(&home), &bytes).unwrap();
+    assert_eq!(home.run(&["refresh"]).code, 0);
+    assert_eq!(home.run(&["logout"]).code, 0);
+    assert_eq!(names(&home), ["refresh", "refresh", "logout"]);
+}
+
+/// A writer that is stopped while it holds the lock on the history.
+#[test]
+fn a_history_that_another_process_has_locked_holds_up_no_command_and_loses_no_event() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    home.run(&["token"]).token();
+    let locked = fs::File::open(path(&home)).unwrap();
+    locked.lock().unwrap();
+    assert_eq!(home.run(&["refresh"]).code, 0);
+    let shown = home.run(&["status", "--history"]);
+    assert_eq!((shown.code, names(&home)), (0, vec!["refresh".to_owned(), "refresh".to_owned()]));
+    drop(locked);
+    assert_eq!(home.run(&["refresh"]).code, 0);
+    assert_eq!(names(&home).len(), 3);
 }
 
 #[test]

@@ -5,9 +5,12 @@
 
 mod support;
 
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::*;
@@ -337,6 +340,123 @@ fn waits_for_a_lock(pid: u32) -> bool {
     let is_its = |word: &str| word == own || workers.split_whitespace().any(|worker| worker == word);
     let table = fs::read_to_string("/proc/locks").unwrap();
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
+}
+
+// ---- a process that is stopped, or that nobody reads, holds no lock ----
+
+/// Whether the lock of the profile could be taken now.
+fn lock_is_free(home: &Home) -> bool {
+    let file = File::options().read(true).write(true).open(home.state.join("default.lock")).unwrap();
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+}
+
+/// The write end of a pipe that has no room left, and the end that nobody reads.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let is_blocking = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, is_blocking | OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while writer.write(&vec![b'x'; size]).is_ok() {}
+    }
+    rustix::fs::fcntl_setfl(&writer, is_blocking).unwrap();
+    (reader, writer)
+}
+
+/// Ctrl-Z in the middle of a refresh, and a stop that nothing can hold back.
+#[test]
+fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_stored() {
+    for signal in [Signal::TSTP, Signal::STOP] {
+        // Its answer fits into no socket's buffer: the worker cannot say its last word.
+        for size in [0, 600 << 10] {
+            let server = server(|_| {});
+            let (home, old) = Home::with_grant(&server, EXPIRED);
+            let gate = Gate::closed();
+            server.script(Endpoint::Token, [Fault::HoldHuge(gate.clone(), size)]);
+            let process = Process::start(home.command(&["-vv", "token"]).process_group(0));
+            server.wait_until(|counts| counts.rotations == 1);
+            process.signal(signal);
+            gate.open();
+            wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+            wait_for("a free lock", || lock_is_free(&home));
+            assert_eq!(home.run(&["refresh"]).code, 0, "{signal:?}");
+            let newer = home.tokens();
+            assert_eq!(home.run(&["logout", "--local"]).code, 0, "{signal:?}");
+            assert_eq!(server.counts().token_requests, 2, "{signal:?}");
+            process.signal(Signal::CONT);
+            let ran = process.finish();
+            assert_eq!(ran.code, 0, "{signal:?}: {ran:?}");
+            assert_ne!(ran.stdout.trim_end(), newer.access_token, "{signal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_process_whose_stderr_is_not_read_holds_no_lock() {
+    for arguments in [&["-vv", "token"][..], &["-v", "refresh"]] {
+        let server = server(|_| {});
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        let (reader, writer) = full_pipe();
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+        drop(command);
+        wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+        wait_for("a free lock", || lock_is_free(&home));
+        assert_eq!(home.run(&["refresh"]).code, 0);
+        drop(reader);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(server.counts().token_requests, 2);
+    }
+}
+
+/// It waits for the lock when it is stopped: it gets it when it goes on, and not before.
+#[test]
+fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
+    for waiting in [&["logout", "--local"][..], &["--timeout", "50", "token"]] {
+        for signal in [Signal::TSTP, Signal::STOP] {
+            let server = server(|_| {});
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let (refresher, gate) = held(&server, &home, "auto");
+            let waiter = Process::start(home.command(waiting).process_group(0));
+            wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
+            waiter.signal(signal);
+            wait_for("a stopped process", || is_stopped(waiter.pid()));
+            gate.open();
+            assert_eq!(refresher.finish().code, 0, "{waiting:?}");
+            assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
+            assert!(lock_is_free(&home), "{waiting:?}, {signal:?}");
+            waiter.signal(Signal::CONT);
+            assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
+        }
+    }
+}
+
+/// Its wait ended at the deadline, and nobody reads what it says of that.
+#[test]
+fn a_process_that_has_given_up_waiting_for_the_lock_does_not_get_it_later() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let (refresher, gate) = held(&server, &home, "auto");
+    let (reader, writer) = full_pipe();
+    let mut command = home.command(&["--timeout", "0.2", "logout"]);
+    let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+    drop(command);
+    // It waits for its reader.
+    let waits_to_write = || {
+        let channel = fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
+        channel.contains("pipe_write")
+    };
+    wait_for("a process that writes to a full pipe", waits_to_write);
+    gate.open();
+    assert_eq!(refresher.finish().code, 0);
+    wait_for("a free lock", || lock_is_free(&home));
+    assert_eq!(home.run(&["refresh"]).code, 0);
+    drop(reader);
+    assert_eq!(child.wait().unwrap().code(), Some(4));
 }
 
 fn import(home: &Home, server: &AuthorizationServer, lock: &str, refresh_token: &str) -> Command {

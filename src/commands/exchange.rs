@@ -8,9 +8,12 @@ use crate::lock::Guard;
 use crate::output;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{Delegation, Errand, Role, Token};
-use crate::system;
-use crate::worker::{ARGUMENT, Request, Task, Word, read_line, write_line};
-use std::io::{self, BufReader};
+use crate::system::{self, SignalsHeld};
+use crate::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -21,20 +24,22 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long a worker may outlast its deadline: as long as its claim does.
 const LAST_BREATH: Duration = Duration::from_secs(UNTIL_MARGIN_SECONDS.unsigned_abs());
 
+/// How much is kept for a caller that does not listen, in bytes: thousands of lines. What comes after that is dropped.
+const UNHEARD_LIMIT: usize = 1 << 20;
+
 /// Does one task, and tells the caller how it ended, if he still lives.
 pub fn run(environment: &Environment) -> anyhow::Result<()> {
     system::close_inherited();
-    let (socket, request) = receive().map_err(|error| {
+    // Its caller waits for its last word.
+    let _signals = SignalsHeld::hold();
+    let (caller, request) = receive().map_err(|error| {
         let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::error::describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant --help")
     })?;
     let globals = resolve_environment(&Environment::with(request.passed, environment))?;
-    // From here on no signal that is meant for the caller's group reaches this process.
-    rustix::process::setsid()?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(LAST_BREATH));
 
     let context = Context::new(globals, system::Clock::begun(request.elapsed));
-    let caller = Caller { socket };
     caller.hear(&Word::Began);
     let done = match request.task {
         Task::Refresh(errand) => refresh(errand, &context, &caller).map(|token| Word::Token(Box::new(token))),
@@ -46,7 +51,7 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
         }
     };
     context.network_warnings().for_each(|warning| output::warning(&warning));
-    caller.hear(&done.unwrap_or_else(Word::Failed));
+    caller.hear_at_last(&done.unwrap_or_else(Word::Failed));
     Ok(())
 }
 
@@ -57,22 +62,49 @@ fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, 
     recording::obtain(context.settings(errand.demand.clone(), Role::Worker(errand)), &seams, context)
 }
 
-/// Who waits for this worker.
+/// The process that waits for this worker.
 struct Caller {
     socket: UnixStream,
+    /// What it handed over.
+    lock: Cell<Option<Guard>>,
+    /// The words that it had no room for yet: while it is stopped, it reads nothing.
+    unheard: RefCell<Vec<u8>>,
 }
 
 impl Caller {
-    /// A caller that was killed hears nothing, and the exchange goes on.
+    /// Says a word, later if that would wait for the caller: the lock is held. A caller that was killed hears nothing, and
+    /// the exchange goes on.
     fn hear(&self, word: &Word) {
+        let mut unheard = self.unheard.borrow_mut();
+        let Ok(line) = line(word) else { return };
+        if unheard.is_empty() && self.has_room() {
+            let _ = (&self.socket).write_all(&line);
+        } else if unheard.len().saturating_add(line.len()) <= UNHEARD_LIMIT {
+            unheard.extend_from_slice(&line);
+        }
+    }
+
+    /// Says the last word, after all others. The lock is released by now.
+    fn hear_at_last(&self, word: &Word) {
+        let _ = (&self.socket).write_all(&self.unheard.take());
         let _ = write_line(&self.socket, word);
+    }
+
+    /// Whether a short line can be written without a wait: a socket says so as long as most of its room is free.
+    fn has_room(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::OUT)];
+        matches!(poll(&mut socket, Some(&Timespec::default())), Ok(1..))
     }
 }
 
 impl Partner for Caller {
     /// A worker has no worker.
-    fn delegate(&self, _: &Errand, _: Option<&Guard>, _: &Seams) -> Delegation {
+    fn delegate(&self, _: &Errand, _: Option<Guard>, _: &Seams) -> Delegation {
         Delegation::NoWorker
+    }
+
+    fn lock(&self) -> Option<Guard> {
+        self.lock.take()
     }
 
     fn rests(&self, is_resting: bool) {
@@ -80,8 +112,44 @@ impl Partner for Caller {
     }
 }
 
-fn receive() -> io::Result<(UnixStream, Request)> {
+/// The caller and its request. What stdin was is the lock from now on, if it is a file.
+fn receive() -> io::Result<(Caller, Request)> {
     let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let given = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(&socket)?;
+    let lock = given.metadata()?.is_file().then(|| Guard::of(given));
     let line = read_line(&mut BufReader::new(&socket), REQUEST_LIMIT)?;
-    Ok((socket, serde_json::from_slice(&line)?))
+    let caller = Caller { socket, lock: Cell::new(lock), unheard: RefCell::default() };
+    Ok((caller, serde_json::from_slice(&line)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// More words than a socket has room for, and a caller that is stopped.
+    #[test]
+    fn a_worker_does_not_wait_for_a_caller_that_does_not_listen_and_no_word_is_lost() {
+        const WORDS: usize = 9_000;
+        let (socket, mut theirs) = UnixStream::pair().unwrap();
+        let caller = Caller { socket, lock: Cell::default(), unheard: RefCell::default() };
+        let word = |number: usize| Word::Told(1, format!("{number} {}", "x".repeat(80)));
+        (0..WORDS).for_each(|number| caller.hear(&word(number)));
+        assert!(!caller.unheard.borrow().is_empty());
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            theirs.read_to_string(&mut text).unwrap();
+            text
+        });
+        caller.hear_at_last(&Word::Began);
+        drop(caller);
+        let heard = reading.join().unwrap();
+        let wanted: Vec<String> = (0..WORDS)
+            .map(word)
+            .chain([Word::Began])
+            .map(|word| serde_json::to_string(&word).unwrap())
+            .collect();
+        assert!(heard.lines().eq(wanted.iter()), "{} lines", heard.lines().count());
+    }
 }

@@ -24,6 +24,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)
         .context("cannot log out")?;
     let Some(stored) = context.read()? else {
+        drop(guard);
         return nothing(context);
     };
     // From here to the deletion is one act: half of it would leave a dead refresh token behind.

@@ -159,7 +159,7 @@ impl Context {
     }
 
     /// Has a worker do the task.
-    fn send(&self, task: worker::Task, lock: Option<&Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
+    fn send(&self, task: worker::Task, lock: Option<Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
         worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
     }
 
@@ -219,7 +219,7 @@ impl driver::TokenEndpoint for Context {
 }
 
 impl driver::Partner for Context {
-    fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation {
+    fn delegate(&self, errand: &Errand, lock: Option<Guard>, seams: &Seams) -> Delegation {
         match self.send(worker::Task::Refresh(errand.clone()), lock, seams.tell) {
             Ended::Saying(Word::Token(token)) => Delegation::Ended(Ok(*token)),
             Ended::Saying(Word::Failed(failure)) => Delegation::Ended(Err(failure)),

@@ -153,6 +153,14 @@ impl Store for Recording<'_> {
         locked
     }
 
+    fn stop_waiting(&self) {
+        self.store.stop_waiting();
+    }
+
+    fn is_costly(&self) -> bool {
+        self.store.is_costly()
+    }
+
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         self.store.records(key)
     }

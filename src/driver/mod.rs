@@ -3,21 +3,23 @@
 
 mod reading;
 mod visiting;
+mod waiting;
 
 pub use reading::{Existing, read_document, read_for_login};
 pub use visiting::{enter, find_rejected, lock_level};
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};
-use crate::lock::{Guard, Locked};
+use crate::lock::Guard;
+use crate::output::Undisturbed;
 use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    Claiming, Delegation, Errand, Event, Level, Locking, Machine, Now, Patience, Replacement, Result,
-    Revision, Settings, Step, Stored, View,
+    Claiming, Delegation, Errand, Event, Level, Machine, Now, Replacement, Result, Revision, Settings, Step,
+    Stored, View,
 };
-use crate::store::{NewRecord, RecordName, Store, Written};
+use crate::store::{NewRecord, Record, RecordName, Store, Written};
 use crate::system::SignalsHeld;
 use reading::{parse, sighting, spender};
 use std::time::Duration;
@@ -25,10 +27,6 @@ use std::time::Duration;
 /// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
 /// kilobytes exist.
 const ANSWER_RESERVE: u64 = 64 << 10;
-
-/// How often who waits for the lock glances at the document: the first time, which doubles up to the last.
-const FIRST_GLANCE: Duration = Duration::from_millis(50);
-const LAST_GLANCE: Duration = Duration::from_millis(400);
 
 /// How long a revocation may take that nobody asked for: the logout it follows is done already.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
@@ -58,8 +56,14 @@ pub trait Clock {
 
 /// The other process of an exchange with the server: for a caller its worker, for a worker its caller. The fifth seam.
 pub trait Partner {
-    /// Starts a worker that holds `lock` too, outlives this process if it must, and is waited for.
-    fn delegate(&self, errand: &Errand, lock: Option<&Guard>, seams: &Seams) -> Delegation;
+    /// Starts a worker that outlives this process if it must, hands `lock` over to it, and waits for its end. Where no
+    /// worker can be started the lock is released.
+    fn delegate(&self, errand: &Errand, lock: Option<Guard>, seams: &Seams) -> Delegation;
+
+    /// The lock that the caller of a worker handed over.
+    fn lock(&self) -> Option<Guard> {
+        None
+    }
 
     /// Tells a caller whether nothing is on its way now, so that a signal may end it.
     fn rests(&self, _is_resting: bool) {}
@@ -86,12 +90,16 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
     let (mut machine, mut step) = Machine::start(settings);
     let mut run = Run {
         seams,
-        guard: None,
+        guard: seams.partner.lock(),
         signals: None,
+        undisturbed: None,
         has_warned: false,
         has_asked: false,
         heard: None,
         seen: None,
+        known: None,
+        records: Vec::new(),
+        key: String::new(),
         record: Vec::new(),
         other: None,
     };
@@ -113,13 +121,19 @@ struct Run<'a> {
     guard: Option<Guard>,
     /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
     signals: Option<SignalsHeld>,
+    /// From the claim to the end, and through every pause: others wait for the claim as for a lock.
+    undisturbed: Option<Undisturbed>,
     has_warned: bool,
     /// A second request and its answer are shown under `-vv` alone.
     has_asked: bool,
-    /// What the server said, told after it is stored: a terminal that blocks must not hold the answer up.
+    /// What the server said, said after it is stored: nothing comes between the answer and its durable copy.
     heard: Option<(u8, String)>,
     /// The document as it was read last.
     seen: Option<Revision>,
+    /// The same, where reading it costs much: good as long as none of the `records` on `key` has gone.
+    known: Option<Option<Stored>>,
+    records: Vec<Record>,
+    key: String,
     /// The bytes of the own record as they were written last.
     record: Vec<u8>,
     /// Who else is at it, for people.
@@ -138,7 +152,7 @@ impl Run<'_> {
             Step::Lock(patience, at_most) => Event::Locking(self.lock(patience, at_most)),
             Step::Pause(duration) => {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
-                // Nothing is on its way now: Ctrl-C may end this.
+                // Nothing is on its way now: Ctrl-C may end this; Ctrl-Z waits as long as others would have to.
                 let was_holding = self.signals.take().is_some();
                 self.seams.partner.rests(true);
                 self.seams.clock.pause(duration);
@@ -151,10 +165,11 @@ impl Run<'_> {
                 Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
             }
             Step::Delegate(errand) => {
-                Event::Delegated(self.seams.partner.delegate(&errand, self.guard.as_ref(), self.seams))
+                Event::Delegated(self.seams.partner.delegate(&errand, self.guard.take(), self.seams))
             }
             Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();
+                self.undisturbed = Some(Undisturbed::begin());
                 let name = RecordName { key: &attempt.refresh_token_sha256, number };
                 let (reserve, expected, outdated) = (ANSWER_RESERVE, &expected, outdated.as_slice());
                 let claimed = json_bytes(&attempt).and_then(|bytes| {
@@ -215,72 +230,32 @@ impl Run<'_> {
     fn read(&mut self) -> std::result::Result<Option<Stored>, Failure> {
         let read = read_document(self.seams.store, self.seams.clock)?;
         self.seen = read.as_ref().map(|(stored, _)| stored.revision.clone());
-        let Some((stored, warning)) = read else {
-            return Ok(None);
-        };
-        if let Some(warning) = warning.filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
+        let (stored, warning) = read.unzip();
+        if let Some(warning) = warning.flatten().filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
             (self.seams.warn)(&warning);
         }
-        Ok(Some(stored))
+        self.known = self.seams.store.is_costly().then(|| stored.clone());
+        Ok(stored)
     }
 
     /// The records first, then the document: see [`View`].
     fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
-        let records = self.seams.store.records(refresh_token_sha256)?;
-        let attempts: Vec<_> = records.iter().map(|record| sighting(record, self.seams.clock)).collect();
+        let has_gone = self.look_at_records(refresh_token_sha256)?;
+        let attempts: Vec<_> = self.records.iter().map(|record| sighting(record, self.seams.clock)).collect();
         let known = std::mem::replace(&mut self.other, spender(&attempts, self.seams.clock));
         // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
-        Ok(View { attempts, stored: self.read()? })
-    }
-
-    fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
-        let other = self.other.as_deref().unwrap_or("another process");
-        match patience {
-            Patience::Try => {}
-            Patience::Release => self.tell(1, &format!("{other} is refreshing: waiting for it")),
-            Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
-        }
-        match self.wait_for_lock(patience, at_most) {
-            Locked::Granted(guard) => {
-                // Who waited for a release holds nothing.
-                self.guard = (patience != Patience::Release).then_some(guard);
-                self.other = None;
-                Locking::Granted
-            }
-            Locked::Busy => Locking::Busy,
-            Locked::Refused(why) => {
-                self.tell(1, &format!("no lock here ({why}): the attempt record decides (claimed)"));
-                Locking::Refused(why)
-            }
-            Locked::Unanswered => Locking::Unanswered,
-            Locked::Failed(failure) => Locking::Failed(failure),
-        }
-    }
-
-    /// Waits for the lock or for another document, whichever comes first: nobody queues for a lock that he no
-    /// longer needs, whoever holds it. A changed document counts as a release, and the machine looks.
-    fn wait_for_lock(&self, patience: Patience, at_most: Duration) -> Locked {
-        let (clock, store) = (self.seams.clock, self.seams.store);
-        let until = clock.now().elapsed.saturating_add(at_most);
-        let mut glance = FIRST_GLANCE;
-        loop {
-            let left = until.saturating_sub(clock.now().elapsed);
-            let locked = store.lock(patience, left.min(glance));
-            if !matches!(locked, Locked::Unanswered) || left <= glance {
-                return locked;
-            }
-            let revision = store.read().map(|snapshot| snapshot.map(|snapshot| snapshot.revision));
-            let has_changed = revision.is_ok_and(|revision| revision != self.seen);
-            match patience {
-                Patience::Release if has_changed => return Locked::Granted(Guard::none()),
-                _ if has_changed => return Locked::Busy,
-                _ => glance = (glance * 2).min(LAST_GLANCE),
-            }
-        }
+        // A process that only waits spares a store whose reads are costly; one that holds the lock, or a claim, reads.
+        let only_waits = self.guard.is_none() && self.signals.is_none() && !has_gone;
+        let stored = match &self.known {
+            Some(known) if only_waits => known.clone(),
+            _ => self.read()?,
+        };
+        self.seen = stored.as_ref().map(|stored| stored.revision.clone());
+        Ok(View { attempts, stored })
     }
 
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.

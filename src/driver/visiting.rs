@@ -30,6 +30,7 @@ pub fn enter(
             Locked::Refused(_) => None,
             Locked::Failed(failure) => return Err(failure),
             Locked::Busy | Locked::Unanswered => {
+                seams.store.stop_waiting();
                 let message = format!("another process still held the lock after {} s", deadline.as_secs());
                 return Err(Failure::new(Kind::Temporary, message)
                     .hint("try again, or wait longer: --timeout SECONDS"));
@@ -42,11 +43,18 @@ pub fn enter(
         let Ok(Some((stored, _))) = read_document(seams.store, seams.clock) else {
             break;
         };
-        let now = seams.clock.now().wall;
-        if !sightings(seams, &stored)?.iter().any(|sighting| sighting.is_live(now)) {
+        let is_claimed = || -> std::result::Result<bool, Failure> {
+            let now = seams.clock.now().wall;
+            Ok(sightings(seams, &stored)?.iter().any(|sighting| sighting.is_live(now)))
+        };
+        if !is_claimed()? {
             break;
         }
         seams.clock.pause(CLAIM_WAIT.min(left()));
+        // A store whose reads are costly is not read while the claim is there.
+        while seams.store.is_costly() && !left().is_zero() && is_claimed()? {
+            seams.clock.pause(CLAIM_WAIT.min(left()));
+        }
     }
     Ok(guard)
 }
@@ -71,8 +79,11 @@ pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> std::result::Result<L
             Locked::Granted(_) | Locked::Busy => Ok(Level::Locked),
             Locked::Refused(_) => Ok(Level::Claimed),
             Locked::Failed(failure) => Err(failure),
-            Locked::Unanswered => Err(Failure::new(Kind::Temporary, "the lock call does not answer")
-                .hint("ONEGRANT_LOCK=claim onegrant status")),
+            Locked::Unanswered => {
+                store.stop_waiting();
+                Err(Failure::new(Kind::Temporary, "the lock call does not answer")
+                    .hint("ONEGRANT_LOCK=claim onegrant status"))
+            }
         },
     }
 }

@@ -1918,6 +1918,23 @@ fn a_caller_without_a_worker_looks_again_and_goes_on_in_place() {
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
+/// Its worker held the lock alone, and took it along.
+#[test]
+fn a_caller_whose_worker_died_asks_for_the_lock_again() {
+    let caller = || {
+        Story::calling(Unwanted::None, LockUse::Auto)
+            .then(read(expired("A")), "look A")
+            .then(looked(expired("A"), &[]), "try the lock for 30s")
+            .then(locking(Locking::Granted), "look A")
+            .then(looked(expired("A"), &[]), "delegate, locked")
+            .then(worked(Delegation::NoWorker), "try the lock for 30s")
+    };
+    caller()
+        .then(locking(Locking::Granted), "look A")
+        .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A");
+    caller().then(locking(Locking::Busy), "await the release for 30s");
+}
+
 #[test]
 fn a_worker_that_does_not_end_costs_its_caller_the_deadline_and_no_more() {
     let caller = || {

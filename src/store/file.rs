@@ -238,6 +238,10 @@ impl Store for FileStore {
         locker.lock(patience, at_most, |error| failure("lock", &place.lock(), error))
     }
 
+    fn stop_waiting(&self) {
+        self.locker.take();
+    }
+
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         let place = self.place()?;
         let sidecars = place.sidecars().map_err(|error| failure("read", &place.directory, &error))?;

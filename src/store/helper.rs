@@ -393,8 +393,16 @@ impl Store for HelperStore {
         }
     }
 
+    fn stop_waiting(&self) {
+        self.local.stop_waiting();
+    }
+
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         self.local()?.records(key)
+    }
+
+    fn is_costly(&self) -> bool {
+        true
     }
 
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure> {

@@ -115,6 +115,9 @@ pub trait Store {
     /// on waiting.
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked;
 
+    /// Ends a wait that [`Store::lock`] left behind: a lock that is granted later is released at once.
+    fn stop_waiting(&self) {}
+
     /// The attempt records of one key, in the order of their numbers.
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure>;
 
@@ -142,6 +145,11 @@ pub trait Store {
 
     /// Whether it compares and replaces in one step, with whoever else is at it.
     fn swaps(&self) -> bool {
+        false
+    }
+
+    /// Whether a read costs much more than a look at the records, as where a program is run for it.
+    fn is_costly(&self) -> bool {
         false
     }
 

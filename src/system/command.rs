@@ -3,10 +3,9 @@
 use crate::error::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -33,11 +32,8 @@ pub fn run(command: &mut Command, timeout: Duration, limit: usize) -> io::Result
 }
 
 /// The same in a session of its own: it has no terminal, also where this process has one.
-#[expect(unsafe_code, reason = "the standard library has no stable call that starts a session")]
 pub fn run_without_terminal(command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
-    // SAFETY: it makes one system call, and nothing else.
-    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
-    run_on(Stdio::null(), command, timeout, limit)
+    run_on(Stdio::null(), super::as_given_in_own_session(command), timeout, limit)
 }
 
 /// The same with `input` on stdin: in a file that lies in memory alone, so that nobody waits for a command to read it.
@@ -50,7 +46,7 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
 
 fn run_on(stdin: Stdio, command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running { child: command.spawn()?, is_over: false };
+    let mut running = Running { child: super::as_given(command).spawn()?, is_over: false };
     let mut printed = Zeroizing::new(Vec::new());
     let mut said = Vec::new();
     let until = Instant::now() + timeout;
@@ -65,7 +61,7 @@ struct Running {
     is_over: bool,
 }
 
-/// How often the end of a command is looked for that has closed its stdout.
+/// How often the end of a command is looked for, if nothing else tells it.
 const GLANCE: Duration = Duration::from_millis(5);
 
 impl Running {
@@ -80,21 +76,32 @@ impl Running {
         else {
             return Err(io::Error::other("it has no stdout"));
         };
+        let ended = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).ok();
         let mut buffer = Zeroizing::new([0; 4096]);
         let (mut is_printing, mut is_saying) = (true, true);
         while is_printing {
+            // What it printed is in the pipe when it has ended. A program that it left behind may keep the pipe open, and
+            // is not waited for.
+            self.is_over = self.child.try_wait()?.is_some();
+            let has_ended = self.is_over;
             let left = until.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(|error| io::Error::other(describe(&error)))?;
-            let stdout_fd = PollFd::new(&stdout, PollFlags::IN);
-            let stderr_fd = PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::IN);
-            let mut both = [stdout_fd, stderr_fd];
-            let watched = if is_saying { &mut both[..] } else { &mut both[..1] };
-            match poll(watched, Some(&left)) {
-                Ok(0) => return Err(ErrorKind::TimedOut.into()),
-                Err(rustix::io::Errno::INTR) => continue,
+            let wait = match (&ended, has_ended) {
+                (_, true) => Duration::ZERO,
+                (Some(_), false) => left,
+                (None, false) => left.min(GLANCE),
+            };
+            let wait = Timespec::try_from(wait).map_err(|error| io::Error::other(describe(&error)))?;
+            let mut watched = vec![PollFd::new(&stdout, PollFlags::IN)];
+            watched.extend(is_saying.then(|| PollFd::new(&stderr, PollFlags::IN)));
+            watched.extend(ended.as_ref().filter(|_| !has_ended).map(|fd| PollFd::new(fd, PollFlags::IN)));
+            match poll(&mut watched, Some(&wait)) {
+                Ok(0) if has_ended => break,
+                _ if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
                 ready => ready?,
             };
-            let [is_readable, is_talking] = both.map(|fd| !fd.revents().is_empty());
+            let [is_readable, is_talking] = [0, 1]
+                .map(|index: usize| watched.get(index).is_some_and(|fd: &PollFd| !fd.revents().is_empty()));
             if is_readable {
                 let length = stdout.read(&mut buffer[..])?;
                 is_printing = length > 0;
@@ -174,6 +181,40 @@ mod tests {
         let error = shell("exec >&-; sleep 50", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() < Duration::from_secs(50), "it was waited for");
+    }
+
+    #[test]
+    fn a_program_that_a_command_leaves_behind_is_not_waited_for_and_lives_on() {
+        for script in ["sleep 50 & echo $!", "sleep 50 & echo $!; exec 2>&-", "sleep 50 2>&- & echo $!"] {
+            let printed = shell(script, Duration::from_secs(20)).unwrap();
+            let left = String::from_utf8_lossy(&printed.stdout).trim().parse().ok().and_then(Pid::from_raw);
+            assert_eq!(rustix::process::kill_process(left.unwrap(), Signal::KILL), Ok(()), "{script}");
+        }
+        // All that was printed is read, however much it is.
+        let printed = run(
+            Command::new("/bin/sh").args(["-c", "sleep 50 & echo $!; head -c 60000 /dev/zero"]),
+            Duration::from_secs(20),
+            100_000,
+        );
+        let stdout = printed.unwrap().stdout;
+        let (left, zeros) = stdout.split_at(stdout.iter().position(|byte| *byte == b'\n').unwrap());
+        assert_eq!(zeros.len(), 60_001);
+        let left = String::from_utf8_lossy(left).parse().ok().and_then(Pid::from_raw);
+        assert_eq!(rustix::process::kill_process(left.unwrap(), Signal::KILL), Ok(()));
+    }
+
+    #[test]
+    fn a_command_finds_the_signals_as_this_process_was_given_them() {
+        let signals = || {
+            let printed =
+                run(Command::new("grep").args(["^Sig[BI]", "/proc/self/status"]), LONG, 1000).unwrap();
+            String::from_utf8(printed.stdout.to_vec()).unwrap()
+        };
+        let before = signals();
+        let held = super::super::SignalsHeld::hold();
+        assert_eq!(signals(), before);
+        drop(held);
+        assert_eq!(signals(), before);
     }
 
     #[test]

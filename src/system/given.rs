@@ -1,15 +1,23 @@
-//! The signals as this process was given them: what takes its place is to find them so.
+//! The signals as this process was given them: each program that it runs finds them so.
+//!
+//! SIGCHLD and SIGALRM get their default disposition, because this program's own waits need it. A parent that ignores
+//! SIGHUP, SIGINT, SIGQUIT, SIGTERM or a stop signal means its children, too (`nohup`, the background jobs of a shell):
+//! these stay ignored.
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether whoever started this process had it ignore broken pipes; set before anything else runs.
+/// With SIGCHLD ignored no child can be waited for; with SIGALRM ignored a worker that hangs would not end.
+const NEEDED: [Signal; 2] = [Signal::SIGCHLD, Signal::SIGALRM];
+
+/// Whether the parent of this process had it ignore broken pipes; set before anything else runs.
 static IGNORES_BROKEN_PIPES: AtomicBool = AtomicBool::new(false);
 
-/// Has a write to a reader who has left be an error: it does not kill who has an answer to store.
+/// Makes a write to a reader that has left an error: it does not kill a process that has an answer to store.
 #[expect(unsafe_code, reason = "no safe call ignores a signal")]
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler is installed, and no other thread runs yet.
@@ -17,34 +25,57 @@ pub fn ignore_broken_pipes() {
     IGNORES_BROKEN_PIPES.store(matches!(before, Ok(SigHandler::SigIgn)), Ordering::Relaxed);
 }
 
-/// What is held back and what is ignored.
+/// What was blocked and what was ignored when this process began.
 #[derive(Debug)]
-pub struct SignalsAsGiven {
-    mask: SigSet,
+pub(super) struct Given {
+    pub mask: SigSet,
+    ignored: Vec<Signal>,
 }
 
-impl SignalsAsGiven {
-    /// As they are now, before any is held back.
-    pub fn read() -> Self {
-        Self { mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()) }
-    }
+/// Notes the signals as they were given, and sets the dispositions that this program needs. A fresh token is printed
+/// without it. The first call comes before any signal is blocked.
+pub(super) fn given() -> &'static Given {
+    static GIVEN: OnceLock<Given> = OnceLock::new();
+    GIVEN.get_or_init(|| {
+        let mask = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+        let mut ignored: Vec<Signal> = NEEDED.into_iter().filter(|needed| was_ignored(*needed)).collect();
+        ignored.extend(IGNORES_BROKEN_PIPES.load(Ordering::Relaxed).then_some(Signal::SIGPIPE));
+        Given { mask, ignored }
+    })
+}
 
-    /// Has a command that takes this process's place find them so.
-    #[expect(unsafe_code, reason = "the standard library sets SIGPIPE alone, and always to its default")]
-    pub fn give_to(self, command: &mut Command) {
-        let set = move || {
-            // A pending SIGXFSZ was told as an error already: to ignore it for a moment makes it go.
-            // SAFETY: neither installs a handler.
-            if let Ok(before) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
-                let _ = unsafe { signal(Signal::SIGXFSZ, before) };
-            }
-            if IGNORES_BROKEN_PIPES.load(Ordering::Relaxed) {
-                // SAFETY: as above.
-                let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
-            }
-            self.mask.thread_set_mask().map_err(io::Error::from)
-        };
-        // SAFETY: it makes system calls, and nothing else; and there is no fork.
-        unsafe { command.pre_exec(set) };
-    }
+/// Sets the default disposition, and gives whether the signal was ignored before.
+#[expect(unsafe_code, reason = "no safe call sets a disposition")]
+fn was_ignored(needed: Signal) -> bool {
+    // SAFETY: no handler is installed.
+    matches!(unsafe { signal(needed, SigHandler::SigDfl) }, Ok(SigHandler::SigIgn))
+}
+
+/// Gives a program that this process runs, or that takes its place, the signals as this process was given them.
+#[expect(unsafe_code, reason = "the standard library sets SIGPIPE alone, and always to its default")]
+pub fn as_given(command: &mut Command) -> &mut Command {
+    let given = given();
+    let set = move || {
+        // A pending SIGXFSZ was reported as an error already: to ignore it for a moment discards it.
+        // SAFETY: neither installs a handler.
+        if let Ok(before) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
+            let _ = unsafe { signal(Signal::SIGXFSZ, before) };
+        }
+        for ignored in &given.ignored {
+            // SAFETY: as above.
+            let _ = unsafe { signal(*ignored, SigHandler::SigIgn) };
+        }
+        given.mask.thread_set_mask().map_err(io::Error::from)
+    };
+    // SAFETY: it makes system calls, and nothing else.
+    unsafe { command.pre_exec(set) }
+}
+
+/// The same in a session of its own: no signal that is meant for the process group or the terminal of this process
+/// reaches it, from its first instruction on.
+#[expect(unsafe_code, reason = "no safe call starts a program in a session of its own")]
+pub fn as_given_in_own_session(command: &mut Command) -> &mut Command {
+    let begin = || rustix::process::setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: it makes one system call.
+    unsafe { as_given(command).pre_exec(begin) }
 }

@@ -24,8 +24,8 @@ pub const ARGUMENT: &str = "--lock-for-caller";
 pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").args([ARGUMENT, &format!("{patience:?}")]).env_clear();
-    let started = command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let Ok(mut process) = started else {
+    command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut process) = super::as_given(&mut command).spawn() else {
         return make(file, patience);
     };
     match process.wait()?.code() {

@@ -10,7 +10,7 @@ pub mod shared;
 pub mod trust;
 mod watch;
 
-pub use given::{SignalsAsGiven, ignore_broken_pipes};
+pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use network::{Environment, EtcdUser, Kubernetes, Setting, resolve_names_without_modules};
 pub use place::Place;
 pub use watch::{Watched, caller_began};
@@ -18,8 +18,9 @@ pub use watch::{Watched, caller_began};
 use crate::grant::{UnixSeconds, hexadecimal};
 use crate::session::Now;
 use crate::session::attempt::{Owner, Presence};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, Signal};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::RawFd;
@@ -73,10 +74,12 @@ pub fn end_after(time: Duration) {
     let watch = move || {
         leave_signals_to_others();
         (0..ticks).for_each(|_| std::thread::sleep(TICK));
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::ALARM);
+        // The one signal that nothing ignores or blocks.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     };
     let thread = std::thread::Builder::new().stack_size(WATCH_STACK).spawn(watch);
     if thread.is_err() {
+        change_held(|held| held.always.remove(Signal::SIGALRM));
         nix::unistd::alarm::set(u32::try_from(ticks).unwrap_or(u32::MAX));
     }
 }
@@ -177,41 +180,72 @@ fn process_status(pid: u32) -> Option<ProcessStatus> {
     Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), parent, start_time })
 }
 
+/// Ends a process: Ctrl-C, a polite kill, a closed terminal.
+const ENDS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Stops a process: Ctrl-Z, and the terminal, if the process is in the background.
+const STOPS: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// The signals that this thread holds back.
+#[derive(Clone, Copy)]
+struct Held {
+    /// What is blocked anyway.
+    always: SigSet,
+    /// How many [`SignalsHeld`] hold [`ENDS`] back, and how many hold [`STOPS`] back.
+    ends: u32,
+    stops: u32,
+}
+
+thread_local! {
+    static HELD: Cell<Option<Held>> = const { Cell::new(None) };
+}
+
+/// Changes what this thread holds back, and gives whether the system agreed.
+fn change_held(change: impl FnOnce(&mut Held)) -> bool {
+    given::given();
+    let unchanged = || SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+    let mut held = HELD.get().unwrap_or_else(|| Held { always: unchanged(), ends: 0, stops: 0 });
+    change(&mut held);
+    let mut mask = held.always;
+    mask.extend(ENDS.into_iter().filter(|_| held.ends > 0));
+    mask.extend(STOPS.into_iter().filter(|_| held.stops > 0));
+    let is_set = mask.thread_set_mask().is_ok();
+    if is_set {
+        HELD.set(Some(held));
+    }
+    is_set
+}
+
 /// Holds signals back until it is dropped: Ctrl-C, a closed terminal and a polite kill wait until the answer is
-/// stored. They are delivered then, and do what they do. SIGXFSZ is held back too, so that a file size limit
-/// shows as an error of the write.
+/// stored. They are delivered then, and do what they do. Several may be held at once, and dropped in any order.
 #[derive(Debug)]
 pub struct SignalsHeld {
-    before: SigSet,
+    ends: u32,
 }
 
 impl SignalsHeld {
-    /// Holds them back from now on; none where the system refuses.
+    /// Holds them back from now on, and SIGXFSZ, too, so that a file size limit is an error of the write. `None` if the
+    /// system refuses.
     pub fn hold() -> Option<Self> {
-        let held: SigSet = [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGQUIT,
-            // Ctrl-Z would stop all who wait for the lock, too.
-            Signal::SIGTSTP,
-            Signal::SIGTTIN,
-            Signal::SIGTTOU,
-            Signal::SIGXFSZ,
-        ]
-        .into_iter()
-        .collect();
-        let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
-        Some(Self { before })
+        let hold = |held: &mut Held| {
+            // A pending SIGXFSZ was reported as an error already, and would kill later: it stays blocked.
+            held.always.add(Signal::SIGXFSZ);
+            (held.ends, held.stops) = (held.ends.saturating_add(1), held.stops.saturating_add(1));
+        };
+        change_held(hold).then_some(Self { ends: 1 })
+    }
+
+    /// Holds back only what stops a process: one that is stopped with a lock would stop all that wait for it.
+    pub fn hold_stops() -> Option<Self> {
+        change_held(|held| held.stops = held.stops.saturating_add(1)).then_some(Self { ends: 0 })
     }
 }
 
 impl Drop for SignalsHeld {
     fn drop(&mut self) {
-        // A pending SIGXFSZ was told as an error already, and would kill here: it stays held back.
-        let mut mask = self.before;
-        mask.add(Signal::SIGXFSZ);
-        let _ = mask.thread_set_mask();
+        change_held(|held| {
+            (held.ends, held.stops) = (held.ends.saturating_sub(self.ends), held.stops.saturating_sub(1));
+        });
     }
 }
 
@@ -238,13 +272,13 @@ pub fn holds_lock(path: &Path) -> bool {
 
 /// Has a read from the terminal fail while this process is in the background, where it would stop it.
 pub fn never_stop_for_the_terminal() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTTIN);
-    let _ = signals.thread_block();
+    change_held(|held| held.always.add(Signal::SIGTTIN));
 }
 
 /// Has signals go to the other threads of this process: what one of them holds back must not arrive here.
 pub fn leave_signals_to_others() {
+    // This thread began with the signals of the one that started it.
+    given::given();
     let _ = SigSet::all().thread_block();
 }
 

@@ -67,6 +67,7 @@ fn program() -> Command {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").arg(ARGUMENT);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    system::as_given(&mut command);
     command
 }
 

@@ -8,7 +8,7 @@ use crate::arguments::Environment;
 use crate::cli;
 use crate::error::{Failure, Kind, Told, describe, printable, shell_word};
 use crate::output;
-use crate::system::SignalsAsGiven;
+use crate::system::as_given;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -30,7 +30,6 @@ const NOT_FOUND: u8 = 127;
 
 /// Gets a token and becomes the command. What it returns is why it did not.
 pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
-    let signals = SignalsAsGiven::read();
     let Some((program, words)) = arguments.command.split_first() else {
         return Err(Failure::new(Kind::Usage, "exec needs a command to run").into());
     };
@@ -53,8 +52,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
     }
-    signals.give_to(&mut command);
-    let mut error = command.exec();
+    let mut error = as_given(&mut command).exec();
     let length = token.session.access_token.expose().len();
     let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
     let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;

@@ -287,7 +287,7 @@ impl World {
 
     // ---- workers ----
 
-    /// A worker begins, with its caller's deadline and, where there is one, with its lock.
+    /// A worker begins, with its caller's deadline. Where the caller holds the lock, the worker holds it from now on, alone.
     fn delegate(&mut self, number: usize, errand: Errand) {
         let caller = &self.processes[number];
         let (started_at, late) = (caller.started_at, caller.late);
@@ -297,7 +297,7 @@ impl World {
         let demand = errand.demand.clone();
         let process = Process::asking(demand, lock_use, Role::Worker(errand), deadline, worker);
         self.processes.push(Rc::new(Process { started_at, late, ..process }));
-        if self.held_by.contains(&Party::Process(number)) {
+        if self.held_by.remove(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));
         }
         let until = started_at.unwrap_or(self.clock) + deadline + LAST_WORD_LIMIT;

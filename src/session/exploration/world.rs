@@ -84,7 +84,7 @@ pub(super) enum Doing {
         queues: bool,
         until: Duration,
     },
-    /// Both hold the lock, where there is one.
+    /// The worker holds the lock, where there is one: its caller handed it over.
     WaitsForItsWorker {
         worker: usize,
         until: Duration,
@@ -141,7 +141,7 @@ pub(super) struct World {
     pub document: Option<Rc<Stored>>,
     pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
     pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
-    /// Who holds the lock, together: a process and the one that it handed its exchange to.
+    /// Who holds the lock: one, except that a lock that lies excludes nobody.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
     pub visitors: Vec<Visitor>,

@@ -156,10 +156,11 @@ impl Machine {
         Step::Delegate(self.errand.clone())
     }
 
-    pub(super) fn delegated(&mut self, delegation: Delegation) -> Step {
+    pub(super) fn delegated(&mut self, delegation: Delegation, now: Now) -> Step {
         match delegation {
             Delegation::Ended(result) => Step::Finish(result),
-            // One that died may have spent the refresh token: its record says so, and the lock is still held.
+            // One that died may have spent the refresh token: its record says so. The lock went with it.
+            Delegation::NoWorker if self.errand.level == Level::Locked => self.lock(Patience::Try, now),
             Delegation::NoWorker => self.look(Phase::Deciding),
             Delegation::Unanswered => self.give_up("the exchange with the server had not ended"),
         }

@@ -172,7 +172,7 @@ impl Machine {
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
             (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
-            (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation),
+            (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation, now),
             (Phase::Claiming(claim), Event::Claiming(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),

@@ -1,7 +1,7 @@
 //! Opens an address in a browser, and is not held up by it.
 
 use crate::error::{describe, printable};
-use crate::system::Place;
+use crate::system::{Place, as_given};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -46,14 +46,9 @@ impl Browser {
             let Some(command) = self.commands.pop_front() else { return };
             let [program, arguments @ ..] = command.as_slice() else { continue };
             // Its own group: Ctrl-C here is not meant for it.
-            let started = Command::new(program)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .process_group(0)
-                .spawn();
-            match started {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            match as_given(command.process_group(0)).spawn() {
                 Ok(child) => self.running = Some((program.clone(), child, Instant::now())),
                 // What is not installed does not hide why another one failed.
                 Err(error) if error.kind() == ErrorKind::NotFound && self.why.is_some() => {}
