@@ -43,6 +43,7 @@ pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod system;
+pub mod visit;
 pub mod worker;
 
 use arguments::{Environment, Parsed};

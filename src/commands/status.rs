@@ -1,6 +1,7 @@
 //! `onegrant status`: what is stored, without the network and without secrets.
 
 use super::Context;
+use super::access::lock_level;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
@@ -97,7 +98,7 @@ impl<'a> Report<'a> {
             state,
             expires_at,
             valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
-            level: driver::lock_level(&*context.store, context.globals.lock),
+            level: lock_level(&*context.store, context.globals.lock),
             rejected,
         }
     }

@@ -5,7 +5,7 @@ mod reading;
 mod visiting;
 
 pub use reading::{Existing, read_document, read_for_login};
-pub use visiting::{enter, find_rejected, lock_level};
+pub use visiting::{enter, find_rejected};
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};

@@ -5,15 +5,11 @@ use super::reading::{read_document, sightings};
 use crate::error::{Failure, Kind};
 use crate::lock::{Guard, Locked};
 use crate::session::attempt::Outcome;
-use crate::session::{Level, LockUse, Patience, Stored};
-use crate::store::Store;
+use crate::session::{LockUse, Patience, Stored};
 use std::time::Duration;
 
 /// How often a claim is looked at that a login or a logout waits for.
 const CLAIM_WAIT: Duration = Duration::from_millis(50);
-
-/// How long a lock call may take that only finds out whether there are locks.
-const LOCK_PROBE: Duration = Duration::from_secs(2);
 
 /// Enters the place where a session changes, for a login or a logout: takes the lock, and where none can be had
 /// waits until nobody spends the stored refresh token. A claim that outlasts the deadline is not waited for: its
@@ -30,7 +26,8 @@ pub fn enter(
             Locked::Refused(_) => None,
             Locked::Failed(failure) => return Err(failure),
             Locked::Busy | Locked::Unanswered => {
-                let message = format!("another process still held the lock after {} s", deadline.as_secs());
+                let message =
+                    format!("another process still held the lock after {} s", deadline.as_secs_f32().ceil());
                 return Err(Failure::new(Kind::Temporary, message)
                     .hint("try again, or wait longer: --timeout SECONDS"));
             }
@@ -60,19 +57,4 @@ pub fn find_rejected(seams: &Seams, stored: &Stored) -> std::result::Result<Opti
     }
     let rejected = sightings.iter().find(|sighting| sighting.attempt.outcome == Some(Outcome::Rejected));
     Ok(rejected.and_then(|sighting| sighting.attempt.failure(Kind::LoginRequired)))
-}
-
-/// What stands between two spenders here: asks for the lock and gives it back.
-pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> std::result::Result<Level, Failure> {
-    match lock_use {
-        LockUse::Claim => Ok(Level::Claimed),
-        LockUse::Off => Ok(Level::Compared),
-        LockUse::Auto | LockUse::Require => match store.lock(Patience::Try, LOCK_PROBE) {
-            Locked::Granted(_) | Locked::Busy => Ok(Level::Locked),
-            Locked::Refused(_) => Ok(Level::Claimed),
-            Locked::Failed(failure) => Err(failure),
-            Locked::Unanswered => Err(Failure::new(Kind::Temporary, "the lock call does not answer")
-                .hint("ONEGRANT_LOCK=claim onegrant status")),
-        },
-    }
 }
