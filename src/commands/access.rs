@@ -5,7 +5,7 @@ use super::Context;
 use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, json_bytes};
-use crate::lock::Locked;
+use crate::lock::{Guard, Locked};
 use crate::session::attempt::{Attempt, Sighting};
 use crate::session::{Level, LockUse, Patience, Stored};
 use crate::store::{NewRecord, RecordName, Store};
@@ -14,6 +14,42 @@ use std::time::Duration;
 
 /// How long a lock call may take that only finds out whether there are locks.
 const LOCK_PROBE: Duration = Duration::from_secs(2);
+
+/// How often a claim is looked at that a command waits for.
+const CLAIM_WAIT: Duration = Duration::from_millis(50);
+
+/// Takes the lock, and where none can be had waits until no process spends the stored refresh token. Other processes are
+/// waited for until `until`, since the start of this one. A claim that outlasts that is not waited for: its late answer
+/// meets a changed store, and gives way.
+pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failure> {
+    let (seams, left) = (context.seams(), || until.saturating_sub(context.now().elapsed));
+    let guard = match context.globals.lock {
+        LockUse::Auto | LockUse::Require => match seams.store.lock(Patience::Queue, left()) {
+            Locked::Granted(guard) => Some(guard),
+            Locked::Refused(_) => None,
+            Locked::Failed(failure) => return Err(failure),
+            Locked::Busy | Locked::Unanswered => {
+                let message =
+                    format!("another process still held the lock after {} s", until.as_secs_f32().ceil());
+                return Err(Failure::new(Kind::Temporary, message)
+                    .hint("try again, or wait longer: --timeout SECONDS"));
+            }
+        },
+        LockUse::Claim => None,
+        LockUse::Off => return Ok(None),
+    };
+    while !left().is_zero() {
+        let Ok(Some((stored, _))) = driver::read_document(seams.store, context) else {
+            break;
+        };
+        let now = context.now().wall;
+        if !driver::sightings(&seams, &stored)?.iter().any(|sighting| sighting.is_live(now)) {
+            break;
+        }
+        context.pause(CLAIM_WAIT.min(left()));
+    }
+    Ok(guard)
+}
 
 /// A claim on the session of one document. While it is open, a refresh waits for it as for another refresh. Dropping it
 /// removes its record.

@@ -1,7 +1,7 @@
 //! A small change to the document that is there: what a login does not write and a refresh does not know.
 
 use super::Context;
-use super::access::Claim;
+use super::access::{self, Claim};
 use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
@@ -27,7 +27,7 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
         if !change(&mut stored.document) {
             return Ok(());
         }
-        let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+        let guard = access::enter(context, context.globals.timeout)?;
         let signals = SignalsHeld::hold();
         let written = match &guard {
             Some(_) => write(context, None, &change)?,

@@ -1,10 +1,10 @@
 //! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
 //! said. [`crate::visit::logout`] decides; this does it, and tells what happened.
 
-use super::access::{Claim, find};
+use super::access::{self, Claim, find};
 use super::{Context, migrate};
 use crate::cli;
-use crate::driver::{self, Clock as _};
+use crate::driver::Clock as _;
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Document;
 use crate::lock::{Guard, Locked};
@@ -33,7 +33,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     }
     let timeout = context.globals.timeout;
     let wait = timeout.saturating_sub(REVOCATION_RESERVE.min(timeout / 2));
-    let guard = driver::enter(&context.seams(), context.globals.lock, wait).context("cannot log out")?;
+    let guard = access::enter(context, wait).context("cannot log out")?;
     let level = context.level_under(guard.as_ref());
     let visit = Visit { context, is_local: arguments.local, wait, guard, claim: None, other: None };
     let outcome = visit.run()?;
@@ -118,7 +118,7 @@ impl Visit<'_> {
                 Duration::ZERO
             };
             let until = self.context.now().elapsed.saturating_add(most);
-            guard = driver::enter(&other.seams(), other.globals.lock, until).ok().flatten();
+            guard = access::enter(other, until).ok().flatten();
         }
         let found = find(&other);
         self.other = Some((other, guard));

@@ -4,7 +4,7 @@
 //! the session, so that a kill loses nothing, and an identifier that the target keeps, so that the second call knows what
 //! the first one has done. A process that asks either store meanwhile finds no session, and the command that goes on.
 
-use super::access::find;
+use super::access::{self, find};
 use super::{Context, amend::amend};
 use crate::arguments::{Environment, Globals, StoreAddress, named_store};
 use crate::cli;
@@ -240,7 +240,7 @@ fn change_there(
     target: &Context,
     change: impl Fn(Option<&Document>) -> Option<Document>,
 ) -> Result<Option<Document>, Failure> {
-    let guard = driver::enter(&target.seams(), target.globals.lock, target.globals.timeout)?;
+    let guard = access::enter(target, target.globals.timeout)?;
     let stored = driver::read_document(&*target.store, target)?.map(|(stored, _)| stored);
     let Some(document) = change(stored.as_ref().map(|stored| &stored.document)) else { return Ok(None) };
     let expected = stored.map_or_else(absent, |stored| stored.revision);
@@ -306,7 +306,7 @@ fn take_back(
     wanted: impl Fn(&Document) -> bool,
 ) -> Result<(), Failure> {
     // Without the lock, the removal compares all the same.
-    let _guard = driver::enter(&target.seams(), target.globals.lock, until).ok();
+    let _guard = access::enter(target, until).ok();
     let Some((stored, _)) = driver::read_document(&*target.store, target)? else { return Ok(()) };
     if stored.document.moved.as_ref() != Some(&moving.id) || !wanted(&stored.document) {
         return Ok(());
@@ -318,6 +318,7 @@ fn take_back(
 
 /// Ends a move whose grant a login has replaced here: what it brought to the other store cannot be used any more.
 pub(super) fn give_up(context: &Context, moving: &Moving) {
+    let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
     let given_up = open("the other store", &moving.to, context)
         .and_then(|target| take_back(&target, moving, soon, |_| true));
     if let Err(failure) = given_up {
@@ -330,7 +331,7 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
 
 /// Removes the grant from the source.
 fn leave(context: &Context, moving: &Moving) -> Result<(), Failure> {
-    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+    let guard = access::enter(context, context.globals.timeout)?;
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
     if !is_marked(&stored.document, moving) {
         return Ok(());

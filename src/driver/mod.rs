@@ -4,8 +4,8 @@
 mod reading;
 mod visiting;
 
-pub use reading::{Existing, read_document, read_for_login};
-pub use visiting::{enter, find_rejected};
+pub use reading::{Existing, read_document, read_for_login, sightings};
+pub use visiting::find_rejected;
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};

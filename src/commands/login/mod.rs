@@ -10,7 +10,7 @@ mod provider;
 
 pub use imported::exchange as import;
 
-use super::{Context, migrate};
+use super::{Context, access, migrate};
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
@@ -182,7 +182,7 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
     let bytes = document.to_bytes()?;
     let guard = match guard {
         Some(guard) => Some(guard),
-        None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
+        None => access::enter(context, context.deadline_from_now())?,
     };
     let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
