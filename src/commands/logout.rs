@@ -118,7 +118,7 @@ impl Visit<'_> {
                 Duration::ZERO
             };
             let until = self.context.now().elapsed.saturating_add(most);
-            guard = access::enter(other, until).ok().flatten();
+            guard = access::enter(&other, until).ok().flatten();
         }
         let found = find(&other);
         self.other = Some((other, guard));
