@@ -84,23 +84,31 @@ impl Visit<'_> {
         }
     }
 
-    /// Without the lock behind a claim, so that no refresh begins meanwhile. A claim that another process does not give up
-    /// is not waited for any longer: its late answer meets a changed store.
+    /// Without the lock, behind a claim, so that neither a refresh nor a move begins meanwhile; what counts is what was
+    /// read after the claim was made. A claim that another process does not give up is not waited for any longer: its late
+    /// answer meets a changed store.
     fn look_here(&mut self) -> Result<Option<Found>, Failure> {
         self.claim = None;
         loop {
             let Some(found) = find(self.context)? else { return Ok(None) };
-            if self.guard.is_some() {
+            let is_late = self.context.now().elapsed >= self.wait;
+            if self.guard.is_some() || is_late {
                 return Ok(Some(found));
             }
             let lasts = i64::try_from(self.context.left().as_secs()).unwrap_or(0);
             match Claim::make(self.context, &found.stored, lasts.saturating_add(UNTIL_MARGIN_SECONDS)) {
-                Ok(None) if self.context.now().elapsed < self.wait => self.context.pause(CLAIM_WAIT),
-                // A store that takes no record may still be one that can delete.
-                claim => {
-                    self.claim = claim.unwrap_or(None);
-                    return Ok(Some(found));
+                Ok(Some(claim)) => {
+                    let again = find(self.context)?;
+                    let is_same =
+                        again.as_ref().is_some_and(|again| again.stored.revision == found.stored.revision);
+                    if is_same {
+                        self.claim = Some(claim);
+                        return Ok(again);
+                    }
                 }
+                Ok(None) => self.context.pause(CLAIM_WAIT),
+                // A store that takes no record may still be one that can delete.
+                Err(_) => return Ok(Some(found)),
             }
         }
     }

@@ -71,6 +71,14 @@ fn binding(
     levels.map(scenario).map(|scenario| (change(scenario), promise)).collect()
 }
 
+/// One process beside visitors, where the lock or a claim keeps them apart.
+fn excluding(promise: Promise, change: impl Fn(Scenario) -> Scenario) -> Vec<(Scenario, Promise)> {
+    let levels =
+        [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Refuses), (LockUse::Claim, Lock::Excludes)];
+    let scenario = |(lock_use, lock)| Scenario { lock, ..Scenario::of(&[lock_use], Server::Rejects) };
+    levels.into_iter().map(|level| (change(scenario(level)), promise)).collect()
+}
+
 /// Two who are not kept apart by anything that both heed.
 const COMPARED: [[LockUse; 2]; 3] =
     [[LockUse::Off, LockUse::Off], [LockUse::Off, LockUse::Auto], [LockUse::Off, LockUse::Claim]];
@@ -216,6 +224,33 @@ families! { FAMILIES:
         }
         all
     };
+
+    a_logout_in_a_move_leaves_nothing_in_either_store, at_least 1, {
+        let mut all = Vec::new();
+        for (errand, kills) in [(Errand::Logout, 0), (Errand::Logout, 1), (Errand::LogoutThere, 0)] {
+            all.extend(excluding(World::nothing_is_left_of_a_logout_in_a_move, |scenario| {
+                let scenario = scenario.visited(Errand::Move, true).visited(errand, true);
+                Scenario { left: 3600, ..scenario }.with(|budget| {
+                    (budget.killed_visitors, budget.hastes) = (kills, 0);
+                })
+            }));
+        }
+        all
+    };
+
+    a_move_that_is_killed_is_completed_by_the_next_one, at_least 1,
+        excluding(World::one_store_has_the_grant, |scenario| {
+            let scenario = scenario.visited(Errand::Move, true).visited(Errand::Move, true);
+            Scenario { left: 3600, ..scenario }.with(|budget| {
+                (budget.killed_visitors, budget.hastes) = (1, 0);
+            })
+        });
+
+    a_login_in_a_move_leaves_one_usable_grant, at_least 1,
+        excluding(World::a_login_in_a_move_leaves_one_usable_grant, |scenario| {
+            let scenario = scenario.visited(Errand::Move, true).visited(Errand::Login, true);
+            Scenario { left: 3600, ..scenario }.with(|budget| budget.hastes = 0)
+        });
 
     whoever_waited_for_a_failure_makes_no_request, at_least 12_000,
         binding(2, &[Server::Down, Server::AsksToComeAgain], World::nothing_more, |scenario| {
