@@ -12,6 +12,7 @@ use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::output;
+use crate::session::bounds::COMPARISON_DELAYS;
 use crate::session::{Stored, no_session};
 use crate::store::{Written, absent};
 use crate::system::SignalsHeld;
@@ -26,6 +27,9 @@ const ROOM: u64 = 128 << 10;
 /// How long a login or a logout waits for the lock of the other store. A move that is at its work there finds out by itself
 /// what happened.
 pub(super) const OTHER_STORE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a process reads in the target where the document itself cannot be removed.
+const NOT_MOVED: &str = "no access token: the grant was not moved here";
 
 /// Moves the grant of this profile.
 pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
@@ -163,7 +167,7 @@ fn go_on(context: &Context, target: &Context, moving: &Moving) -> Result<(), Sto
                     Err(_) => false,
                 })
             }
-            Next::Leave => leave(context, moving),
+            Next::Leave => leave(context, target, moving),
             Next::End(End::Moved) => return Ok(()),
             Next::End(end) => {
                 return Err(Stopped { end: Some(end), failure: stopped(end, target, &moving.to).into() });
@@ -235,19 +239,25 @@ fn is_marked(document: &Document, moving: &Moving) -> bool {
     document.session.is_none() && document.moving.as_ref().is_some_and(|there| there.id == moving.id)
 }
 
-/// Changes the document of the target, under its lock, if that still is what `next` decided on.
+/// Changes the document of the target, under its lock, if that still is what `next` decided on. What was written is removed
+/// again where it must not `stay`: a store that only puts one document over another may have done so after a logout.
 fn change_there(
     target: &Context,
     change: impl Fn(Option<&Document>) -> Option<Document>,
+    stays: impl Fn() -> bool,
 ) -> Result<Option<Document>, Failure> {
-    let guard = access::enter(target, target.globals.timeout)?;
+    let _guard = access::enter(target, target.globals.timeout)?;
     let stored = driver::read_document(&*target.store, target)?.map(|(stored, _)| stored);
     let Some(document) = change(stored.as_ref().map(|stored| &stored.document)) else { return Ok(None) };
     let expected = stored.map_or_else(absent, |stored| stored.revision);
-    let written = target.store.replace(&expected, &document.to_bytes()?, None);
-    drop(guard);
-    match written {
-        Written::Done => Ok(Some(document)),
+    match target.store.replace(&expected, &document.to_bytes()?, None) {
+        Written::Done if stays() => Ok(Some(document)),
+        Written::Done => {
+            if let Some((stored, _)) = driver::read_document(&*target.store, target)? {
+                removed(target, &stored, NOT_MOVED)?;
+            }
+            Ok(None)
+        }
         // What is there is read again.
         Written::Lost(_) | Written::Unknown => Ok(None),
         Written::Failed { failure, .. } => Err(failure),
@@ -268,11 +278,15 @@ fn arrive(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fa
         )
     };
     let arrived = arriving(&marked.stored.document, session, from, reason);
-    change_there(target, |there| {
-        let still = context.document().ok()?;
-        let is_wanted = next(moving, still.as_ref(), there) == Next::Arrive;
-        arrived.clone().filter(|_| is_wanted)
-    })?;
+    change_there(
+        target,
+        |there| {
+            let still = context.document().ok()?;
+            let is_wanted = next(moving, still.as_ref(), there) == Next::Arrive;
+            arrived.clone().filter(|_| is_wanted)
+        },
+        || true,
+    )?;
     Ok(())
 }
 
@@ -287,12 +301,13 @@ fn confirm(context: &Context, moving: &Moving) -> Result<(), Failure> {
 }
 
 fn activate(context: &Context, target: &Context, moving: &Moving) -> Result<(), Failure> {
-    let activated =
-        change_there(target, |there| match next(moving, context.document().ok()?.as_ref(), there) {
-            Next::Activate(document) => Some(*document),
-            _ => None,
-        })?;
-    if let Some(document) = activated {
+    let is_marked_here =
+        || context.document().is_ok_and(|here| here.is_some_and(|here| is_marked(&here, moving)));
+    let decide = |there: Option<&Document>| match next(moving, context.document().ok()?.as_ref(), there) {
+        Next::Activate(document) => Some(*document),
+        _ => None,
+    };
+    if let Some(document) = change_there(target, decide, is_marked_here)? {
         target.note_done("moved", "brought here from another store", &document, None);
     }
     Ok(())
@@ -311,16 +326,20 @@ fn take_back(
     if stored.document.moved.as_ref() != Some(&moving.id) || !wanted(&stored.document) {
         return Ok(());
     }
-    let message =
-        format!("no access token: the grant of profile {} was not moved here", target.globals.profile);
-    removed(target, &stored, message)
+    removed(target, &stored, NOT_MOVED)
 }
 
 /// Ends a move whose grant a login has replaced here: what it brought to the other store cannot be used any more.
 pub(super) fn give_up(context: &Context, moving: &Moving) {
-    let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
-    let given_up = open("the other store", &moving.to, context)
-        .and_then(|target| take_back(&target, moving, soon, |_| true));
+    let given_up = open("the other store", &moving.to, context).and_then(|target| {
+        let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
+        take_back(&target, moving, soon, |_| true)?;
+        // What a program still writes whose caller was killed.
+        COMPARISON_DELAYS.iter().try_for_each(|delay| {
+            context.pause(*delay);
+            take_back(&target, moving, soon, |_| true)
+        })
+    });
     if let Err(failure) = given_up {
         let to = printable(&moving.to);
         let message = format!("the grant of the earlier login may still be in {to}: {}", failure.message);
@@ -329,15 +348,17 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
     }
 }
 
-/// Removes the grant from the source.
-fn leave(context: &Context, moving: &Moving) -> Result<(), Failure> {
+/// Removes the grant from the source. The lock of the target is held, so that a move that makes the session usable there
+/// can tell this from a logout.
+fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Failure> {
+    let _there = access::enter(target, target.globals.timeout)?;
     let guard = access::enter(context, context.globals.timeout)?;
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
     if !is_marked(&stored.document, moving) {
         return Ok(());
     }
     let to = printable(&moving.to);
-    removed(context, &stored, format!("no access token: the grant was moved to {to}"))?;
+    removed(context, &stored, &format!("no access token: the grant was moved to {to}"))?;
     let level = context.level_under(guard.as_ref());
     drop(guard);
     let document = stored.document.with_session(moving.session.clone());
@@ -346,8 +367,8 @@ fn leave(context: &Context, moving: &Moving) -> Result<(), Failure> {
 }
 
 /// Removes the document if it still is the one that was read. If it is not, the next step finds out.
-fn removed(context: &Context, stored: &Stored, message: String) -> Result<(), Failure> {
-    let mark = stored.document.without_grant(context.now().wall, message);
+fn removed(context: &Context, stored: &Stored, message: &str) -> Result<(), Failure> {
+    let mark = stored.document.without_grant(context.now().wall, message.to_owned());
     match context.store.remove(&stored.revision, &mark.to_bytes()?) {
         Written::Failed { failure, .. } => Err(failure),
         Written::Done | Written::Lost(_) | Written::Unknown => Ok(()),

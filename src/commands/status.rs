@@ -154,6 +154,7 @@ impl<'a> Report<'a> {
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
+            "moving_to": self.document.moving.as_ref().map(|moving| &moving.to),
         })
     }
 
@@ -190,6 +191,9 @@ impl<'a> Report<'a> {
         line(
             "refresh token",
             match (&self.rejected, self.document.credential()) {
+                (_, None) if let Some(moving) = &self.document.moving => {
+                    format!("on its way to {}", moving.to)
+                }
                 (Some(_), _) => "refused by the server".to_owned(),
                 (None, Some(Credential::RefreshToken(_))) => "stored".to_owned(),
                 (None, Some(Credential::Client(ClientGrant::ClientCredentials))) => {
