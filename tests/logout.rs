@@ -234,7 +234,7 @@ fn a_refresh_during_a_logout_without_a_lock_leaves_no_refresh_token_behind() {
     for lock in ["claim", "off"] {
         let server = server(|_| {});
         let (home, old) = Home::with_grant(&server, EXPIRED);
-        let gate = Gate::default();
+        let gate = Gate::closed();
         server.script(Endpoint::Revocation, [Fault::HoldAnswer(gate.clone())]);
         let logout = with_lock(&home, lock, &["logout"]);
         server.wait_until(|counts| counts.revocations == 1);
@@ -270,7 +270,7 @@ fn a_login_during_a_logout_without_a_lock_stays() {
     for lock in ["claim", "off"] {
         let server = server(|_| {});
         let (home, old) = Home::with_grant(&server, LIFETIME);
-        let gate = Gate::default();
+        let gate = Gate::closed();
         server.script(Endpoint::Revocation, [Fault::HoldAnswer(gate.clone())]);
         let logout = with_lock(&home, lock, &["logout"]);
         server.wait_until(|counts| counts.revocations == 1);
@@ -317,7 +317,7 @@ fn a_login_during_a_logout_without_a_lock_stays() {
 fn other_processes_that_keep_storing_sessions_end_a_logout_with_exit_4() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
-    let gates: Vec<Gate> = (0..8).map(|_| Gate::default()).collect();
+    let gates: Vec<Gate> = (0..8).map(|_| Gate::closed()).collect();
     server.script(Endpoint::Revocation, gates.iter().map(|gate| Fault::HoldAnswer(gate.clone())));
     let logout = with_lock(&home, "off", &["logout"]);
     let mut held = 0;

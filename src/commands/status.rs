@@ -131,7 +131,7 @@ impl<'a> Report<'a> {
             Some(ClientGrant::ClientCredentials) => "client_credentials",
             Some(ClientGrant::TokenExchange { .. }) => "token_exchange",
         };
-        json!({
+        let mut report = json!({
             "profile": self.context.globals.profile.as_str(),
             "store": self.context.globals.store.text().to_string_lossy(),
             "document": self.context.store.location(),
@@ -154,8 +154,11 @@ impl<'a> Report<'a> {
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
-            "moving_to": self.document.moving.as_ref().map(|moving| &moving.to),
-        })
+        });
+        if let (Some(moving), Some(members)) = (&self.document.moving, report.as_object_mut()) {
+            members.insert("moving_to".to_owned(), moving.to.as_str().into());
+        }
+        report
     }
 
     fn text(&self) -> String {

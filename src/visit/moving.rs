@@ -118,3 +118,69 @@ fn usable(arrived: &Document) -> Document {
     let session = arrived.moving.as_ref().map(|moving| moving.session.clone());
     Document { session, rejected: None, moving: None, ..arrived.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::Rejected;
+    use serde_json::json;
+
+    fn document(session: Option<&str>) -> Document {
+        let session = session.map(|name| json!({"access_token": name, "refresh_token": name}));
+        let text = json!({"version": 1, "token_endpoint": "t", "client_id": "c", "session": session});
+        Document::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    fn moving() -> Moving {
+        let session = document(Some("a")).session.unwrap();
+        Moving { id: "m".to_owned(), to: "there".to_owned(), from: None, has_arrived: false, session }
+    }
+
+    fn marked(has_arrived: bool) -> Document {
+        Document { moving: Some(Moving { has_arrived, ..moving() }), ..document(None) }
+    }
+
+    fn arrived() -> Document {
+        let reason = Rejected::new("a".to_owned(), 0, "on its way".to_owned());
+        arriving(&marked(false), moving().session, "here".to_owned(), reason).unwrap()
+    }
+
+    #[test]
+    fn each_step_follows_from_what_both_stores_hold() {
+        let moved = |name| Document { moved: Some("m".to_owned()), ..document(name) };
+        let gone = document(None).without_grant(0, "logged out".to_owned());
+        let login = Document { moving: Some(moving()), ..document(Some("b")) };
+        let end = Next::End;
+        #[rustfmt::skip]
+        let cases = [
+            ("the mark alone",                 Some(marked(false)),       None,                      Next::Arrive),
+            ("the mark, and one of a logout",  Some(marked(false)),       Some(gone.clone()),        Next::Arrive),
+            ("it has arrived",                 Some(marked(false)),       Some(arrived()),           Next::Confirm),
+            ("that is noted",                  Some(marked(true)),        Some(arrived()),           Next::Activate(Box::new(moved(Some("a"))))),
+            ("it can be used there",           Some(marked(true)),        Some(moved(Some("a"))),    Next::Leave),
+            ("it was refreshed there",         Some(marked(true)),        Some(moved(Some("b"))),    Next::Leave),
+            ("it has ended there",             Some(marked(true)),        Some(moved(None)),         Next::Leave),
+            ("the move is complete",           None,                      Some(moved(Some("a"))),    end(End::Moved)),
+            ("logged out there",               Some(marked(true)),        None,                      end(End::LoggedOut)),
+            ("logged out here",                None,                      Some(arrived()),           Next::TakeBack),
+            ("a mark of a logout here",        Some(gone.clone()),        Some(arrived()),           Next::TakeBack),
+            ("logged out, and taken back",     None,                      None,                      end(End::LoggedOut)),
+            ("another grant there",            Some(marked(false)),       Some(document(Some("b"))), end(End::AnotherThere)),
+            ("a late answer here",             Some(login.clone()),       Some(arrived()),           Next::TakeBack),
+            ("a late answer, and a use there", Some(login.clone()),       Some(moved(Some("c"))),    end(End::NewerThere)),
+            ("a login here",                   Some(document(Some("b"))), Some(moved(Some("a"))),    Next::TakeBack),
+            ("a login here, and taken back",   Some(document(Some("b"))), None,                      end(End::Changed)),
+        ];
+        for (case, here, there, wanted) in cases {
+            assert_eq!(next(&moving(), here.as_ref(), there.as_ref()), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_has_arrived_holds_no_session_that_a_process_would_use() {
+        let document = arrived();
+        assert_eq!((&document.session, document.credential()), (&None, None));
+        assert_eq!(Document::parse(&document.to_bytes().unwrap()).unwrap(), document);
+        assert!(!document.has_no_grant());
+    }
+}
