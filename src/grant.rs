@@ -250,15 +250,28 @@ impl Rejected {
     pub fn new(refresh_token_sha256: String, at: UnixSeconds, message: String) -> Self {
         Self { refresh_token_sha256, at, message, hint: None }
     }
+
+    /// The mark that a logout or a move leaves where the document itself cannot be removed. It names no refresh token, so
+    /// no answer may follow it, from an older version of this program either.
+    pub fn farewell(at: UnixSeconds, message: String) -> Self {
+        Self::new(String::new(), at, message)
+    }
 }
 
-/// A session on its way to another store. Nobody uses it where it stands.
+/// A session on its way from one store to another. No process uses it while it is here, in either store:
+/// see [`crate::visit::moving`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moving {
-    /// Random: the same stands in [`Document::moved`] where it arrives.
+    /// Random. [`Document::moved`] has the same value where the session arrives.
     pub id: String,
-    /// The address of the other store.
+    /// The address of the store that it goes to.
     pub to: String,
+    /// The address of the store that it comes from, where it has arrived and cannot be used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whether the other store has it, where it comes from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_arrived: bool,
     /// What is moved.
     pub session: Session,
 }
@@ -487,10 +500,36 @@ impl Document {
         Ok(bytes)
     }
 
+    /// This configuration with that session, and with nothing that belongs to another one.
+    pub fn with_session(&self, session: Session) -> Self {
+        Self { session: Some(session), rejected: None, moving: None, ..self.clone() }
+    }
+
+    /// This configuration without any session, where the document itself cannot be removed: no answer may follow it.
+    pub fn without_grant(&self, at: UnixSeconds, message: String) -> Self {
+        let rejected = Some(Rejected::farewell(at, message));
+        Self { session: None, rejected, moving: None, moved: None, ..self.clone() }
+    }
+
+    /// Whether [`Document::without_grant`] made it: for a commit, a login and a move it counts as no document.
+    pub fn has_no_grant(&self) -> bool {
+        let is_farewell = |rejected: &Rejected| rejected.refresh_token_sha256.is_empty();
+        self.session.is_none() && self.moving.is_none() && self.rejected.as_ref().is_some_and(is_farewell)
+    }
+
+    /// The sessions in it, wherever they are: the one that is used, and the one that is on its way.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.session.iter().chain(self.moving.iter().map(|moving| &moving.session))
+    }
+
+    /// Whether it holds the grant of the same login as `other`: a refresh and a move leave that as it is.
+    pub fn is_same_grant(&self, other: &Self) -> bool {
+        self.login == other.login
+    }
+
     /// Every secret in it.
     pub fn secrets(&self) -> Vec<&Secret> {
-        let sessions = self.session.iter().chain(self.moving.iter().map(|moving| &moving.session));
-        let session = sessions.flat_map(|session| {
+        let session = self.sessions().flat_map(|session| {
             let others = session.refresh_token.iter().chain(&session.id_token);
             others.chain(std::iter::once(&session.access_token))
         });

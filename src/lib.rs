@@ -11,6 +11,7 @@
 //!               │    ├── store ─ lock     bytes and revisions; the advisory lock
 //!               │    └── oauth ─ http     protocol messages over HTTP
 //!               ├── history               what became of the grant, for people
+//!               ├── visit                 pure: what a logout and a move do next
 //!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
 //!               ├── protocol              pure: requests to build, answers to read
 //!               └── grant, error          pure: the document, the exit codes
@@ -43,6 +44,7 @@ pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod system;
+pub mod visit;
 pub mod worker;
 
 use arguments::{Environment, Parsed};

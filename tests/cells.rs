@@ -239,7 +239,7 @@ fn document_and_records_are_one_value_and_each_keeps_its_bytes() {
     assert_eq!(records(&store), [(1, r#"{"id":"a"}"#.to_owned())]);
     store.remove_record(name(1), br#"{"id":"a"}"#).unwrap();
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
-    store.remove(b"").unwrap();
+    assert_eq!(store.remove(&revision(&store), b""), Written::Done);
     assert_eq!(shared.value(), None);
 }
 
@@ -432,7 +432,7 @@ proptest! {
         shared.faults(&[]);
         prop_assert_eq!(records(second), vec![]);
         prop_assert_eq!(second.read().unwrap().unwrap().bytes, NEW);
-        first.remove(b"").unwrap();
+        prop_assert_eq!(first.remove(&revision(&first), b""), Written::Done);
         prop_assert_eq!(shared.value(), None);
     }
 }

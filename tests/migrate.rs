@@ -12,7 +12,10 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use support::keyring::Keyring;
-use support::{AuthorizationServer, EXPIRED, Issued, LIFETIME, Process, Ran, VALID, document, run, server};
+use support::{
+    AuthorizationServer, EXPIRED, Endpoint, Issued, LIFETIME, Process, Ran, VALID, document, run, server,
+    wait_for,
+};
 
 /// Two stores at one home: the files' and the keyring's.
 struct Both {
@@ -225,4 +228,159 @@ fn a_move_waits_for_the_refresh_that_is_on_its_way() {
     assert!(server.is_alive(document["session"]["refresh_token"].as_str().unwrap()));
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
     assert_eq!(both.usable(), 1);
+}
+
+/// The mover is killed at each call of the helper program, in both directions. Then the grant is
+/// logged out in the store that it leaves, or in the one that it goes to.
+#[test]
+fn a_logout_during_a_move_leaves_no_token_and_no_refresh_token_in_either_store() {
+    let server = server(|_| {});
+    let prepare = |to_keyring: bool| {
+        let (both, issued) = (Both::new(), server.issue_grant());
+        let text = document(&server, &issued, LIFETIME);
+        match to_keyring {
+            true => both.keyring.home.write(&text),
+            false => both.keyring.write(&text.to_string()),
+        }
+        (both, issued)
+    };
+    for (to_keyring, in_source) in [(true, true), (true, false), (false, true), (false, false)] {
+        let ends = |both: &Both| match (both.files.clone(), both.keyring.store.clone()) {
+            (files, keyring) if to_keyring => (files, keyring),
+            (files, keyring) => (keyring, files),
+        };
+        let (both, _) = prepare(to_keyring);
+        let (from, to) = ends(&both);
+        assert_eq!(both.migrate(&from, &to), moved(&to));
+        let calls: usize = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
+        let mut found = 0;
+        for call in 1..=calls {
+            let (both, issued) = prepare(to_keyring);
+            let (from, to) = ends(&both);
+            for verb in VERBS {
+                let script =
+                    format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then kill -9 $PPID; fi\n");
+                both.keyring.fault(verb, &script);
+            }
+            let case = format!("call {call} of {calls}, to the keyring: {to_keyring}, source: {in_source}");
+            both.migrate(&from, &to);
+            VERBS.iter().for_each(|verb| both.keyring.mended(verb));
+            let store = if in_source { &from } else { &to };
+            let ran = both.at(store, &["logout"]);
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{case}: {ran:?}");
+            if ran.stdout.starts_with("nothing to revoke") {
+                // It was not there yet, or not there any more.
+                assert!(both.usable() <= 1, "{case}");
+                continue;
+            }
+            found += 1;
+            assert!(!server.is_alive(&issued.refresh_token), "{case}");
+            assert_eq!(both.usable(), 0, "{case}");
+            let again = both.migrate(&from, &to);
+            assert_eq!(again.code, 3, "{case}: {again:?}");
+            assert_eq!(both.usable(), 0, "{case}");
+        }
+        assert!(found >= 2, "{found} logouts found the grant");
+    }
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
+}
+
+/// Has the helper wait at its store number `number`, until the file `hold` is gone.
+fn hold_at(both: &Both, number: usize) {
+    fs::write(both.keyring.directory.join("hold"), "").unwrap();
+    let script = format!(
+        "if [ $(grep -c store \"$keyring/calls\") -eq {number} ]; then : >\"$keyring/waits\"; \
+         while [ -e \"$keyring/hold\" ]; do sleep 0.02; done; fi\n"
+    );
+    both.keyring.fault("store", &script);
+}
+
+fn release(both: &Both) {
+    fs::remove_file(both.keyring.directory.join("hold")).unwrap();
+}
+
+/// Starts a move to the keyring, which stands at its store number `number`.
+fn held_move(server: &AuthorizationServer, number: usize) -> (Both, Issued, Process) {
+    let (both, issued) = Both::with_grant(server, LIFETIME);
+    hold_at(&both, number);
+    let mut command = both.keyring.command(&["migrate", "--to", &both.keyring.store]);
+    let mover = Process::start(command.env("ONEGRANT_STORE", &both.files));
+    wait_for("the helper", || both.keyring.directory.join("waits").exists());
+    (both, issued, mover)
+}
+
+/// The stores of a move: one for the trial, one that brings the session, one that makes it usable.
+const STORES: usize = 3;
+
+#[test]
+fn a_move_that_comes_back_after_a_logout_finds_that_it_was_logged_out() {
+    let server = server(|_| {});
+    for number in 1..=STORES {
+        let (both, issued, mover) = held_move(&server, number);
+        let ran = both.at(&both.files, &["logout"]);
+        assert_eq!(
+            ran.stdout, "revoked at the server, and deleted here: profile default\n",
+            "{number}: {ran:?}"
+        );
+        assert!(!server.is_alive(&issued.refresh_token), "{number}");
+        release(&both);
+        let ran = mover.finish();
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{number}: {ran:?}");
+        assert!(ran.stderr.contains("it was logged out meanwhile"), "{number}: {ran:?}");
+        assert_eq!(both.usable(), 0, "{number}");
+        assert!(!both.keyring.entry().exists(), "{number}");
+        assert_eq!(both.keyring.home.names(), ["default.lock", "~helper.test"], "{number}");
+    }
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn a_login_during_a_move_leaves_one_usable_grant_and_the_move_can_be_made_again() {
+    let server = server(|_| {});
+    for (number, is_killed) in (1..=STORES).flat_map(|number| [(number, false), (number, true)]) {
+        let case = format!("store {number}, killed: {is_killed}");
+        let (both, _, mover) = held_move(&server, number);
+        if is_killed {
+            mover.signal(rustix::process::Signal::KILL);
+            release(&both);
+        }
+        let new = server.issue_grant();
+        let secret = both.keyring.home.root.join("refresh token");
+        fs::write(&secret, format!("{}\n", new.refresh_token)).unwrap();
+        let (token, client) = (server.token_endpoint(), server.client_id());
+        let login = ["login", "--token-endpoint", &token, "--client-id", client, "--refresh-token-stdin"];
+        let mut command = both.keyring.command(&login);
+        command.env("ONEGRANT_STORE", &both.files).stdin(fs::File::open(&secret).unwrap());
+        let ran = run(&mut command);
+        assert_eq!(ran.code, 0, "{case}: {ran:?}");
+        if !is_killed {
+            release(&both);
+        }
+        let moved = mover.finish();
+        both.keyring.mended("store");
+        assert_eq!(both.usable(), 1, "{case}: {moved:?}");
+        if moved.code != 0 {
+            let tokens = both.keyring.home.tokens();
+            assert!(server.is_alive(&tokens.refresh_token), "{case}: the new grant is where it was stored");
+            let again = both.migrate(&both.files, &both.keyring.store);
+            assert_eq!(again.code, 0, "{case}: {again:?}");
+            assert_eq!(both.usable(), 1, "{case}");
+        }
+    }
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn status_says_where_a_grant_is_that_is_on_its_way() {
+    let server = server(|_| {});
+    let (both, _) = Both::with_grant(&server, VALID);
+    both.keyring.fault("store", "case $entry in *trial) ;; *) kill -9 $PPID;; esac\n");
+    assert_eq!(both.migrate(&both.files, &both.keyring.store).code, -9);
+    let ran = both.at(&both.files, &["status"]);
+    let line = format!("refresh token  on its way to {}\n", both.keyring.store);
+    assert!(ran.code == 3 && ran.stdout.contains(&line), "{ran:?}");
+    let ran = both.at(&both.files, &["status", "--json"]);
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(told["moving_to"], both.keyring.store.as_str());
+    assert_eq!(server.requests_to(Endpoint::Token).len(), 0);
 }

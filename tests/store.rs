@@ -427,6 +427,47 @@ fn a_document_that_is_a_mount_point_is_written_in_place() {
     assert_eq!(server.counts().token_requests, 1);
 }
 
+/// The document cannot be removed. What the logout leaves in it is as good: no late answer follows it.
+#[test]
+fn a_logout_of_a_document_that_is_a_mount_point_is_not_undone_by_a_late_answer() {
+    let server = server(|_| {});
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let outside = home.root.join("outside.json");
+    fs::rename(home.document_path(), &outside).unwrap();
+    let mut unknown: serde_json::Value = serde_json::from_slice(&fs::read(&outside).unwrap()).unwrap();
+    unknown["a_later_member"] = "stays".into();
+    fs::write(&outside, unknown.to_string()).unwrap();
+    fs::write(home.document_path(), "").unwrap();
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let script = "mount --bind \"$0/outside.json\" \"$0/state/default.json\"; exec \"$@\"";
+    let within = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("ONEGRANT_LOCK", "off");
+        Process::start(&mut in_namespace(script, &home, &command))
+    };
+    let refresher = within(&["token"]);
+    server.wait_until(|counts| counts.rotations == 1);
+    let new = server.newest_refresh_token(&old.refresh_token).unwrap();
+    let said = "revoked at the server, and deleted here: profile default\n";
+    assert_eq!(within(&["logout"]).finish().stdout, said);
+    gate.open();
+    let ran = refresher.finish();
+    assert!(ran.code == 3 && ran.stderr.contains("was logged out meanwhile"), "{ran:?}");
+    let tokens: Vec<_> = server.requests_to(Endpoint::Revocation);
+    let tokens: Vec<_> = tokens.iter().map(|request| request.parameter("token").unwrap()).collect();
+    assert_eq!(tokens, [&old.refresh_token, &new], "the late answer's, too");
+    let left: serde_json::Value = serde_json::from_slice(&fs::read(&outside).unwrap()).unwrap();
+    assert!(left["session"].is_null(), "{left}");
+    assert_eq!((&left["version"], &left["a_later_member"]), (&1.into(), &"stays".into()));
+    let ran = within(&["token"]).finish();
+    let text = "onegrant: no access token: profile default was logged out\nhint: onegrant login\n";
+    assert_eq!(ran, Ran::failed(3, text));
+    let nothing = "nothing to revoke, nothing to delete: profile default has no grant\n";
+    assert_eq!(within(&["logout"]).finish().stdout, nothing);
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+}
+
 /// Two containers, say, each with the same file mounted into a directory of its own.
 #[test]
 fn processes_that_share_nothing_but_a_mounted_document_share_its_lock() {

@@ -1,12 +1,12 @@
 //! A small change to the document that is there: what a login does not write and a refresh does not know.
 
 use super::Context;
-use crate::driver::{self, Clock};
+use super::access::{self, Claim};
+use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, UnixSeconds, json_bytes};
+use crate::grant::{Document, UnixSeconds};
 use crate::session::Stored;
-use crate::session::attempt::{Attempt, Sighting};
-use crate::store::{NewRecord, RecordName, Written};
+use crate::store::Written;
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
         if !change(&mut stored.document) {
             return Ok(());
         }
-        let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+        let guard = access::enter(context, context.globals.timeout)?;
         let signals = SignalsHeld::hold();
         let written = match &guard {
             Some(_) => write(context, None, &change)?,
@@ -71,38 +71,8 @@ fn behind_a_claim(context: &Context, change: &impl Fn(&mut Document) -> bool) ->
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
         return Ok(Written::Done);
     };
-    // Nobody refreshes a session that nothing can refresh.
-    let Some(key) = stored.document.credential_sha256() else {
-        return write(context, Some(&stored), change);
-    };
-    let now = Clock::now(context).wall;
-    let mut last = 0;
-    for record in context.store.records(&key)? {
-        last = record.number;
-        let attempt: Attempt =
-            serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
-        let owner = context.presence(&attempt.by);
-        if (Sighting { number: last, attempt, owner, has_answer: false }).is_live(now) {
-            return Ok(Written::Lost(None));
-        }
+    match Claim::make(context, &stored, CLAIM_SECONDS)? {
+        Some(_claim) => write(context, Some(&stored), change),
+        None => Ok(Written::Lost(None)),
     }
-    let session = stored.document.session.as_ref();
-    let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
-    let (owner, until) = (context.this_process().clone(), now.saturating_add(CLAIM_SECONDS));
-    let claim = Attempt::open(context.nonce()?, key.clone(), access_token_sha256, owner, now, until);
-    let (name, bytes) = (RecordName { key: &key, number: last.saturating_add(1) }, json_bytes(&claim)?);
-    let record = NewRecord {
-        name,
-        bytes: &bytes,
-        reserve: 0,
-        exclusive: true,
-        expected: &stored.revision,
-        outdated: &[],
-    };
-    if context.store.create_record(&record)?.is_none() {
-        return Ok(Written::Lost(None));
-    }
-    let written = write(context, Some(&stored), change);
-    context.store.remove_record(name, &bytes)?;
-    written
 }

@@ -1,96 +1,291 @@
-//! `onegrant logout`: revokes at the server, then deletes here whatever the server said.
+//! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
+//! said. [`crate::visit::logout`] decides; this does it, and tells what happened.
 
-use super::Context;
+use super::access::{self, Claim, find};
+use super::{Context, migrate};
 use crate::cli;
-use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind};
+use crate::driver::Clock as _;
+use crate::error::{Failure, Kind, printable};
 use crate::grant::Document;
+use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
 use crate::protocol::revocation::Revocation;
-use crate::session::date;
+use crate::session::bounds::UNTIL_MARGIN_SECONDS;
+use crate::session::{Patience, Revision, date, expiry};
+use crate::store::{Written, absent};
 use crate::system::SignalsHeld;
+use crate::visit::Found;
+use crate::visit::logout::{Event, Logout, Outcome, Place, Remains, Removal, Step};
 use anyhow::Context as _;
 use std::time::Duration;
 
-/// How long the server is given at least, whatever the wait for others left of the deadline.
-const REVOCATION_LEAST: Duration = Duration::from_secs(5);
+/// The part of the deadline that is kept for the revocation while other processes are waited for: at most half of it.
+const REVOCATION_RESERVE: Duration = Duration::from_secs(5);
 
-/// Logs out under the lock: a refresh on its way ends first, and its refresh token is the one that is revoked.
+/// How often another process's claim is looked at.
+const CLAIM_WAIT: Duration = Duration::from_millis(50);
+
+/// Logs out. A refresh on its way ends first, and its refresh token is the one that is revoked.
 pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
-    if context.read()?.is_none() {
+    if context.read()?.is_none_or(|stored| stored.document.has_no_grant()) {
         return nothing(context);
     }
-    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)
-        .context("cannot log out")?;
-    let Some(stored) = context.read()? else {
-        drop(guard);
-        return nothing(context);
-    };
-    // From here to the deletion is one act: half of it would leave a dead refresh token behind.
-    let signals = SignalsHeld::hold();
-    let revocation = match arguments.local {
-        true => None,
-        false => {
-            let timeout = context.left().max(REVOCATION_LEAST);
-            revocation::revoke(context.client(), &stored.document, timeout, context.now().wall)
-        }
-    };
-    let logged_out = Document { session: None, rejected: None, ..stored.document.clone() };
-    let placeholder = logged_out.to_bytes()?;
-    let at_server = match revocation {
-        Some(Revocation::Revoked) => "revoked at the server, but not deleted here",
-        _ => "cannot log out",
-    };
-    context.store.remove(&placeholder).context(at_server)?;
+    let timeout = context.globals.timeout;
+    let wait = timeout.saturating_sub(REVOCATION_RESERVE.min(timeout / 2));
+    let guard = access::enter(context, wait).context("cannot log out")?;
     let level = context.level_under(guard.as_ref());
-    drop(guard);
-    drop(signals);
-    let outcome = match &revocation {
-        Some(Revocation::Revoked) => "revoked at the server, and deleted here",
-        Some(Revocation::Failed(_)) => "deleted here; the revocation failed",
-        Some(Revocation::Unsupported) | None => "deleted here; not revoked",
+    let visit =
+        Visit { context, is_local: arguments.local, wait, guard, claim: None, other: None, distrust: None };
+    let outcome = visit.run()?;
+    let Some(document) = &outcome.document else {
+        return outcome
+            .remains
+            .as_ref()
+            .map_or_else(|| nothing(context), |remains| Err(failed(remains, &outcome)));
     };
-    context.note_done("logout", outcome, &stored.document, Some(level));
-    tell(arguments, &stored.document, revocation.as_ref(), context)
+    context.note_done("logout", noted(&outcome), document, Some(level));
+    tell(arguments, &outcome, context)
+}
+
+/// What a logout works with.
+struct Visit<'a> {
+    context: &'a Context,
+    is_local: bool,
+    /// Until when other processes are waited for, since the start of this one.
+    wait: Duration,
+    guard: Option<Guard>,
+    /// Where there is no lock.
+    claim: Option<Claim<'a>>,
+    /// The other store of a move, and its lock.
+    other: Option<(Context, Option<Guard>)>,
+    /// Why the document may not name that store.
+    distrust: Option<Failure>,
+}
+
+impl Visit<'_> {
+    fn run(mut self) -> Result<Outcome, Failure> {
+        // From here to the deletion is one act: half of it would leave a dead refresh token behind.
+        let _signals = SignalsHeld::hold();
+        let message = format!("no access token: profile {} was logged out", self.context.globals.profile);
+        let (mut logout, mut step) = Logout::start(message, self.context.now().wall);
+        loop {
+            let event = match step {
+                Step::Finish(outcome) => return Ok(*outcome),
+                Step::LookHere => Event::Looked(self.look_here()),
+                Step::LookThere(address) => Event::Looked(self.look_there(&address)),
+                Step::Revoke(document, pending) => Event::Revoked(self.revoke(&document, pending)),
+                Step::Remove { place, expected, mark } => {
+                    Event::Removed(self.remove(place, &expected, &mark))
+                }
+                Step::Pause(duration) => {
+                    self.context.pause(duration.min(self.context.left()));
+                    Event::Paused
+                }
+            };
+            step = logout.next(event);
+        }
+    }
+
+    /// Without the lock, behind a claim, so that neither a refresh nor a move begins meanwhile; what counts is what was
+    /// read after the claim was made. A claim that another process does not give up is not waited for any longer: its late
+    /// answer meets a changed store.
+    fn look_here(&mut self) -> Result<Option<Found>, Failure> {
+        self.claim = None;
+        loop {
+            let Some(found) = find(self.context)? else { return Ok(None) };
+            self.distrust = found.stored.document.check_trust().err();
+            let is_late = self.context.now().elapsed >= self.wait;
+            if self.guard.is_some() || is_late {
+                return Ok(Some(found));
+            }
+            let lasts = i64::try_from(self.context.left().as_secs()).unwrap_or(0);
+            match Claim::make(self.context, &found.stored, lasts.saturating_add(UNTIL_MARGIN_SECONDS)) {
+                Ok(Some(claim)) => {
+                    let again = find(self.context)?;
+                    let is_same =
+                        again.as_ref().is_some_and(|again| again.stored.revision == found.stored.revision);
+                    if is_same {
+                        self.claim = Some(claim);
+                        return Ok(again);
+                    }
+                }
+                Ok(None) => self.context.pause(CLAIM_WAIT),
+                // A store that takes no record may still be one that can delete.
+                Err(_) => return Ok(Some(found)),
+            }
+        }
+    }
+
+    fn look_there(&mut self, address: &str) -> Result<Option<Found>, Failure> {
+        if let Some(failure) = &self.distrust {
+            return Err(failure.clone());
+        }
+        let is_first = self.other.is_none();
+        let (other, mut guard) = match self.other.take() {
+            Some(other) => other,
+            None => (migrate::open("the other store", address, self.context)?, None),
+        };
+        if guard.is_none() {
+            let most = if is_first {
+                migrate::OTHER_STORE_WAIT.min(self.context.left() / 2)
+            } else {
+                Duration::ZERO
+            };
+            let until = self.context.now().elapsed.saturating_add(most);
+            guard = access::enter(&other, until).ok().flatten();
+        }
+        let found = find(&other);
+        self.other = Some((other, guard));
+        found
+    }
+
+    /// Each revocation gets its share of what is left, and the deletion one, too.
+    fn revoke(&self, document: &Document, pending: u32) -> Option<Revocation> {
+        if self.is_local {
+            return None;
+        }
+        let timeout = self.context.left() / pending.saturating_add(1);
+        revocation::revoke(self.context.client(), document, timeout, self.context.now().wall)
+    }
+
+    fn remove(&mut self, place: Place, expected: &Revision, mark: &Document) -> Removal {
+        let store = match (place, &self.other) {
+            (Place::There, Some((other, _))) => &other.store,
+            _ => &self.context.store,
+        };
+        let bytes = match mark.to_bytes() {
+            Ok(bytes) => bytes,
+            Err(failure) => return Removal::Failed(failure),
+        };
+        match store.remove(expected, &bytes) {
+            Written::Done => {
+                if let (Place::Here, Some(claim)) = (place, self.claim.take()) {
+                    claim.was_removed();
+                }
+                Removal::Done
+            }
+            Written::Lost(_) | Written::Unknown => Removal::Again,
+            Written::Failed { failure, .. } => Removal::Failed(failure),
+        }
+    }
 }
 
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
+    // What a logout left that was killed.
+    if let Locked::Granted(_guard) = context.store.lock(Patience::Try, Duration::ZERO) {
+        let _ = context.store.remove(&absent(), &[]);
+    }
     let text =
         format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
     output::answer(text.as_bytes())
 }
 
-fn tell(
-    arguments: &cli::Logout,
-    document: &Document,
-    revocation: Option<&Revocation>,
-    context: &Context,
-) -> anyhow::Result<()> {
+/// What became of all revocations together. A failure counts before a success.
+enum AtServer<'a> {
+    Revoked,
+    Failed(&'a str),
+    Unsupported,
+    /// The server has no revocation endpoint, or was not asked.
+    NotAsked,
+    NoSession,
+}
+
+fn at_server(outcome: &Outcome) -> AtServer<'_> {
+    let each = || outcome.revocations.iter().map(|(_, revocation)| revocation.as_ref());
+    let failed = each().find_map(|revocation| match revocation {
+        Some(Revocation::Failed(why)) => Some(why.as_str()),
+        _ => None,
+    });
+    match failed {
+        Some(why) => AtServer::Failed(why),
+        None if outcome.revocations.is_empty() => AtServer::NoSession,
+        None if each().any(|revocation| revocation == Some(&Revocation::Revoked)) => AtServer::Revoked,
+        None if each().any(|revocation| revocation.is_some()) => AtServer::Unsupported,
+        None => AtServer::NotAsked,
+    }
+}
+
+/// What can still be used although it is deleted here.
+fn still_usable(outcome: &Outcome, context: &Context) -> String {
+    let sessions = || outcome.revocations.iter().filter_map(|(document, _)| document.session.as_ref());
+    let mut text = String::new();
+    if sessions().any(|session| session.refresh_token.is_some()) {
+        text.push_str("; the refresh token stays usable until the server ends it");
+    }
+    let last = sessions().filter_map(expiry).max();
+    if let Some(end) = last.filter(|end| *end > context.now().wall) {
+        text.push_str(&format!("; tokens handed out stay valid until {}", date(end)));
+    }
+    text
+}
+
+/// For the history.
+fn noted(outcome: &Outcome) -> &'static str {
+    match (at_server(outcome), &outcome.remains) {
+        (_, Some(_)) => "not everything was deleted",
+        (AtServer::Revoked, None) => "revoked at the server, and deleted here",
+        (AtServer::Failed(_), None) => "deleted here; the revocation failed",
+        (_, None) => "deleted here; not revoked",
+    }
+}
+
+fn tell(arguments: &cli::Logout, outcome: &Outcome, context: &Context) -> anyhow::Result<()> {
     let profile = &context.globals.profile;
-    let still_valid = || match document.session.as_ref().and_then(crate::session::expiry) {
-        Some(end) if end > driver::Clock::now(context).wall => {
-            format!("; tokens handed out stay valid until {}", date(end))
+    let still_usable = still_usable(outcome, context);
+    if let AtServer::Failed(why) = at_server(outcome) {
+        let failed = format!("revocation failed: {why}{still_usable}");
+        output::warning(&Failure::new(Kind::Temporary, failed));
+    }
+    if let Some(remains) = &outcome.remains {
+        return Err(failed(remains, outcome));
+    }
+    let done = match at_server(outcome) {
+        AtServer::Revoked => format!("revoked at the server, and deleted here: profile {profile}"),
+        AtServer::Failed(_) => format!("revocation failed; deleted here: profile {profile}"),
+        AtServer::NoSession => format!("nothing to revoke; deleted here: profile {profile}"),
+        AtServer::Unsupported => format!(
+            "not revoked: the server does not revoke such tokens; deleted here: profile {profile}{still_usable}"
+        ),
+        AtServer::NotAsked if arguments.local => {
+            format!("not revoked (--local); deleted here: profile {profile}{still_usable}")
         }
-        _ => String::new(),
+        AtServer::NotAsked => format!(
+            "not revoked: the server has no revocation endpoint; deleted here: profile {profile}{still_usable}"
+        ),
     };
-    match revocation {
-        Some(Revocation::Revoked) => {
-            output::answer(format!("revoked at the server, and deleted here: profile {profile}\n").as_bytes())
+    output::answer(format!("{done}\n").as_bytes())
+}
+
+/// The failure of a logout that left something.
+fn failed(remains: &Remains, outcome: &Outcome) -> anyhow::Error {
+    let is_revoked = matches!(at_server(outcome), AtServer::Revoked);
+    let again = |message: &str| Failure::new(Kind::Temporary, message).hint("onegrant logout   # once more");
+    match remains {
+        Remains::Here(failure) => {
+            let what =
+                if is_revoked { "revoked at the server, but not deleted here" } else { "cannot log out" };
+            anyhow::Error::from(failure.clone()).context(what)
         }
-        Some(Revocation::Failed(why)) => {
-            let failed = format!("revocation failed: {why}{}", still_valid());
-            output::warning(&Failure::new(Kind::Temporary, failed));
-            output::answer(format!("revocation failed; deleted here: profile {profile}\n").as_bytes())
+        Remains::AnotherLogin => {
+            let earlier = if is_revoked { "the earlier grant was revoked at the server, but" } else { "" };
+            let message = format!("cannot log out: {earlier} another login was stored meanwhile, and stays");
+            again(&message.replace("  ", " ")).into()
         }
-        Some(Revocation::Unsupported) | None => {
-            let why = match (arguments.local, revocation) {
-                (true, _) => "not revoked (--local)",
-                (false, Some(_)) => "nothing to revoke: the server does not revoke such tokens",
-                (false, None) => "nothing to revoke",
-            };
-            output::answer(format!("{why}; deleted here: profile {profile}{}\n", still_valid()).as_bytes())
+        Remains::KeepsChanging => again(
+            "cannot log out: other processes kept storing newer sessions, and the last one is still stored",
+        )
+        .into(),
+        Remains::There(address, failure) => {
+            let shown = printable(address);
+            let message = format!(
+                "deleted here, but not in {shown}, where the grant was on its way: {}",
+                failure.message
+            );
+            Failure::new(Kind::Temporary, message)
+                .hint(format!("onegrant --store {} logout", migrate::quoted(address)))
+                .into()
         }
     }
 }

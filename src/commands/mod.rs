@@ -1,5 +1,6 @@
 //! One file a command: gather, call, print.
 
+mod access;
 mod amend;
 pub mod doctor;
 pub mod exchange;

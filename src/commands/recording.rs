@@ -141,8 +141,8 @@ impl Store for Recording<'_> {
         written
     }
 
-    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure> {
-        self.store.remove(placeholder)
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
+        self.store.remove(expected, mark)
     }
 
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked {

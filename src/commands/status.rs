@@ -1,6 +1,7 @@
 //! `onegrant status`: what is stored, without the network and without secrets.
 
 use super::Context;
+use super::access::lock_level;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
@@ -97,7 +98,7 @@ impl<'a> Report<'a> {
             state,
             expires_at,
             valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
-            level: driver::lock_level(&*context.store, context.globals.lock),
+            level: lock_level(&*context.store, context.globals.lock),
             rejected,
         }
     }
@@ -133,7 +134,7 @@ impl<'a> Report<'a> {
             Some(ClientGrant::ClientCredentials) => "client_credentials",
             Some(ClientGrant::TokenExchange { .. }) => "token_exchange",
         };
-        json!({
+        let mut report = json!({
             "profile": self.context.globals.profile.as_str(),
             "store": self.context.globals.store.text().to_string_lossy(),
             "document": self.context.store.location(),
@@ -156,7 +157,11 @@ impl<'a> Report<'a> {
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
-        })
+        });
+        if let (Some(moving), Some(members)) = (&self.document.moving, report.as_object_mut()) {
+            members.insert("moving_to".to_owned(), moving.to.as_str().into());
+        }
+        report
     }
 
     fn text(&self) -> String {
@@ -192,6 +197,9 @@ impl<'a> Report<'a> {
         line(
             "refresh token",
             match (&self.rejected, self.document.credential()) {
+                (_, None) if let Some(moving) = &self.document.moving => {
+                    format!("on its way to {}", moving.to)
+                }
                 (Some(_), _) => "refused by the server".to_owned(),
                 (None, Some(Credential::RefreshToken(_))) => "stored".to_owned(),
                 (None, Some(Credential::Client(ClientGrant::ClientCredentials))) => {

@@ -5,8 +5,8 @@ mod reading;
 mod visiting;
 mod waiting;
 
-pub use reading::{Existing, read_document, read_for_login};
-pub use visiting::{enter, find_rejected, lock_level};
+pub use reading::{Existing, read_document, read_for_login, sightings};
+pub use visiting::find_rejected;
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};

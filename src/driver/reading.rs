@@ -88,7 +88,7 @@ pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
 }
 
 /// The records that concern the stored session.
-pub(super) fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
+pub fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
     let Some(credential) = stored.document.credential_sha256() else {
         return Ok(Vec::new());
     };

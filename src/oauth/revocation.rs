@@ -4,7 +4,7 @@ use super::proof::prove;
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{Client, Outcome};
 use crate::protocol::revocation::{self, Revocation};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Revokes the session's refresh token, or its access token where it has no other (RFC 7009 section 2.1). None
 /// where there is nothing to revoke, or nowhere to do it.
@@ -23,7 +23,18 @@ pub fn revoke(
         Some(refresh_token) => revocation::request(document, refresh_token, &proof)?,
         None => revocation::access_token_request(document, &session.access_token, &proof)?,
     };
-    Some(match client.send(&request, timeout) {
+    let began = Instant::now();
+    let send = |request| client.send(request, timeout.saturating_sub(began.elapsed()));
+    let mut outcome = send(&request);
+    if let Ok(Outcome::Answered(reply)) = &outcome
+        && let Some(again) = revocation::with_empty_secret(&request, document, reply)
+        // A second refusal says less than the first one.
+        && let Ok(Outcome::Answered(second)) = send(&again)
+        && !matches!(revocation::read(&again, &second), Revocation::Failed(_))
+    {
+        outcome = Ok(Outcome::Answered(second));
+    }
+    Some(match outcome {
         Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
         Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::Failed(why),
         Ok(Outcome::NoTls(failure)) | Err(failure) => Revocation::Failed(failure.message),

@@ -156,6 +156,14 @@ impl Request {
         request.hiding(document)
     }
 
+    /// The same with a parameter that has no value, as some servers want it in spite of RFC 6749 section 3.2.
+    fn with_empty(&self, name: &str) -> Self {
+        let mut request = self.clone();
+        let parameter = Parameter { name: name.to_owned(), value: Secret::new(""), is_secret: false };
+        request.parameters.0.push(parameter);
+        request
+    }
+
     /// Hides every secret of the document, too: one server has given or got them all.
     fn hiding(mut self, document: &Document) -> Self {
         self.relogin = redirect::relogin(document, &self.url);

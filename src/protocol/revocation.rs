@@ -2,7 +2,7 @@
 
 use super::reply::ServerError;
 use super::{Content, Parameters, Proof, Reply, Request, redirect};
-use crate::grant::{Document, Secret};
+use crate::grant::{ClientAuthentication, Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
 /// where it has none.
@@ -23,6 +23,49 @@ fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) ->
     Some(Request::post(url, parameters, document, proof))
 }
 
+/// The same request once more, with an empty client secret: servers made with the Python MCP SDK take no other one from a
+/// public client. None where the answer complains of something else, or the client is not a public one.
+pub fn with_empty_secret(request: &Request, document: &Document, reply: &Reply) -> Option<Request> {
+    let error = error_in(reply);
+    let is_public = document.client_auth == ClientAuthentication::None;
+    let names_it = || error.words().is_some_and(|words| words.contains("client_secret"));
+    let is_about_the_client =
+        reply.status == 401 || error.is_any_of(&["invalid_client", "unauthorized_client"]);
+    let is_refused =
+        (400..500).contains(&reply.status) && !is_dead(&error) && (is_about_the_client || names_it());
+    (is_public && is_refused).then(|| request.with_empty("client_secret"))
+}
+
+/// The words of servers for a token that is dead already. RFC 7009 section 2.2 wants 200 for it.
+const DEAD: [&str; 12] = [
+    "invalid_grant",
+    "invalid_token",
+    "expired_token",
+    "expired_access_token",
+    "invalid_refresh_token",
+    "bad_refresh_token",
+    "refresh_token_reused",
+    "refresh_token_already_used",
+    "token_inactive",
+    "token_revoked",
+    "token_expired",
+    "token_not_found",
+];
+
+/// Some servers say it in words alone: `Invalid token`.
+fn is_dead(error: &ServerError) -> bool {
+    let words = error.description.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let words = words.trim_end_matches('.').replace(' ', "_");
+    error.is_any_of(&DEAD) || DEAD.contains(&words.as_str())
+}
+
+fn error_in(reply: &Reply) -> ServerError {
+    match reply.content() {
+        Content::Members(members) => ServerError::read(&members),
+        _ => ServerError::default(),
+    }
+}
+
 /// What became of a revocation. The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
@@ -36,15 +79,16 @@ pub enum Revocation {
 
 /// Reads the answer to `request`.
 pub fn read(request: &Request, reply: &Reply) -> Revocation {
-    let error = match reply.content() {
-        Content::Members(members) => ServerError::read(&members),
-        _ => ServerError::default(),
-    };
+    let error = error_in(reply);
     if error.is_any_of(&["unsupported_token_type"]) {
         return Revocation::Unsupported;
     }
     // Slack says 200 and `ok: false`.
     if reply.is_success() && !error.is_error {
+        return Revocation::Revoked;
+    }
+    // A dead token is what was wanted. A server that fails, or that was not understood, proves nothing.
+    if reply.status < 500 && is_dead(&error) {
         return Revocation::Revoked;
     }
     if let Some(what) = redirect::unfollowed(request, reply) {

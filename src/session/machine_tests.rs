@@ -1713,6 +1713,18 @@ fn a_logout_is_never_undone_and_the_new_refresh_token_is_revoked() {
         .saying("logged out");
 }
 
+/// Where the document is a mount point: a logout can only leave a mark in it.
+#[test]
+fn a_commit_that_meets_the_mark_of_a_logout_stores_nothing_and_revokes_the_new_refresh_token() {
+    let marked = expired("A").document.without_grant(NOW, "logged out".to_owned());
+    let marked = Stored { document: marked, revision: Revision("mark".to_owned()) };
+    Story::commits()
+        .then(Event::Replaced(Replacement::Lost(Some(Box::new(marked)))), "revoke B")
+        .then(Event::Noted, "withdraw A#1")
+        .then(Event::Noted, "exit 3")
+        .saying("logged out");
+}
+
 #[test]
 fn a_commit_goes_on_top_of_a_new_configuration() {
     let story = Story::commits().then(lost_to(at_revision("A2", expired("A"))), "store B over A2 as A#1");

@@ -135,7 +135,7 @@ impl FileStore {
     }
 
     /// Whether the store holds `expected`; else what it holds.
-    fn holds(&self, expected: &Revision) -> Result<Result<(), Option<Snapshot>>, Failure> {
+    pub(super) fn holds(&self, expected: &Revision) -> Result<Result<(), Option<Snapshot>>, Failure> {
         let current = self.read()?;
         let revision = current.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
         Ok(if revision == *expected { Ok(()) } else { Err(current) })
@@ -213,19 +213,8 @@ impl Store for FileStore {
         })
     }
 
-    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure> {
-        let place = self.place()?;
-        let removed = match remove(&place.document) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                write_in_place(&place.document, placeholder)
-            }
-            result => result,
-        };
-        removed.map_err(|error| failure("remove", &place.document, &error))?;
-        for (_, path) in place.sidecars().unwrap_or_default() {
-            let _ = fs::remove_file(path);
-        }
-        sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
+        self.try_remove(expected, mark).unwrap_or_else(|failure| Written::Failed { failure, kept: None })
     }
 
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked {

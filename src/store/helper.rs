@@ -232,7 +232,7 @@ impl HelperStore {
     /// Some programs fail for what is not there: what counts is that it is gone.
     fn erase(&self) -> Result<(), Failure> {
         let server = keyring::server(&self.profile);
-        let printed = self.call("erase", server.as_bytes(), PROGRAM_LIMIT)?;
+        let printed = self.call("erase", server.as_bytes(), self.limit)?;
         match self.get()? {
             None => Ok(()),
             Some(_) => Err(self.broken("erase", &printable(&String::from_utf8_lossy(&printed.stdout)))),
@@ -381,9 +381,16 @@ impl Store for HelperStore {
         }
     }
 
-    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure> {
-        self.erase()?;
-        self.local()?.remove(placeholder)
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
+        let removed = match self.holds(expected) {
+            Ok(Ok(())) => self.erase().and_then(|()| self.local()),
+            Ok(Err(current)) => return Written::Lost(current),
+            Err(failure) => Err(failure),
+        };
+        match removed {
+            Ok(local) => local.remove(&absent(), mark),
+            Err(failure) => Written::Failed { failure, kept: None },
+        }
     }
 
     fn lock(&self, patience: Patience, at_most: Duration) -> Locked {

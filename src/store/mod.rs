@@ -51,7 +51,7 @@ pub struct Record {
     pub answer: Vec<u8>,
 }
 
-/// What became of a replacement.
+/// What became of a replacement or of a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is durable.
@@ -107,9 +107,9 @@ pub trait Store {
     /// those of the same key before it. `attempt` names the record whose reserved room is used.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written;
 
-    /// Removes the document and all records; the lock stays. Not an error where there is none. A document that
-    /// cannot be removed, because it is a mount point, is overwritten with `placeholder`.
-    fn remove(&self, placeholder: &[u8]) -> Result<(), Failure>;
+    /// Removes the document and all records if the store still holds `expected`; the lock stays. A document that cannot be
+    /// removed, because it is a mount point, is overwritten with `mark`.
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written;
 
     /// Asks for the lock, for at most that long. Asked again in the same way after [`Locked::Unanswered`], it goes
     /// on waiting.

@@ -1,10 +1,15 @@
-//! The file store before and beside its documents: what a login and a list of profiles need.
+//! The file store before, beside and after its documents: what a login, a list of profiles and a logout need.
 
-use super::durable::{create_beside, nonce, reserve};
+use super::durable::{
+    create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
+};
 use super::file::FileStore;
-use super::open;
+use super::open::{self, Links};
 use super::place::{failure, parent};
+use super::{Snapshot, Written, revision};
 use crate::error::Failure;
+use crate::session::Revision;
+use crate::system::trust;
 use rustix::fs::Access;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -57,6 +62,48 @@ impl FileStore {
         let directory = &self.place()?.directory;
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|errno| failure("write in", directory, &errno.into()))
+    }
+
+    /// Removes the document if it still is `expected`, and all its records.
+    ///
+    /// Without a lock another process may replace the document after it was compared. So it gets another name first, and is
+    /// compared under that name: what is not `expected` gets its name back, or where a newer one has that name, is reported.
+    pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<Written, Failure> {
+        let place = self.place()?;
+        if let Err(current) = self.holds(expected)? {
+            return Ok(Written::Lost(current));
+        }
+        let taken = place.temporary(&nonce(place)?);
+        let fail = |error: &io::Error| failure("remove", &place.document, error);
+        match fs::rename(&place.document, &taken) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                write_in_place(&place.document, mark).map_err(|error| fail(&error))?;
+            }
+            // There is none: that is what was expected, or another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(|error| fail(&error))?,
+        }
+        let put_back = || {
+            let _ = name_exclusively(&taken, &place.document);
+            let _ = fs::remove_file(&taken);
+        };
+        match open::read(&taken, Links::Refuse) {
+            Ok((bytes, metadata)) if revision(&bytes) != *expected => {
+                put_back();
+                let (revision, distrust) = (revision(&bytes), trust::distrust(&metadata, &place.document));
+                return Ok(Written::Lost(Some(Snapshot { bytes, revision, warning: None, distrust })));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                put_back();
+                return Err(fail(&error));
+            }
+            Ok(_) | Err(_) => remove(&taken).map_err(|error| fail(&error))?,
+        }
+        for (_, path) in place.sidecars().unwrap_or_default() {
+            let _ = fs::remove_file(path);
+        }
+        sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
+        Ok(Written::Done)
     }
 
     /// Finds out before anything is asked of a person whether a document of that many bytes can be written.

@@ -62,7 +62,8 @@ pub fn nothing_is_there_before_the_first_document(keeper: &Keeper) {
     let store = keeper.store();
     assert_eq!(store.read().unwrap(), None);
     assert_eq!(store.records("key").unwrap(), []);
-    store.remove(b"{}\n").unwrap();
+    assert_eq!(store.remove(&absent(), b"{}\n"), Written::Done);
+    assert!(matches!(store.remove(&Revision("other".to_owned()), b"{}\n"), Written::Lost(None)));
     assert!(!store.adopt(RecordName { key: "key", number: 1 }, &absent()).unwrap());
     assert!(!store.location().is_empty());
     assert!(matches!(
@@ -304,10 +305,29 @@ pub fn what_is_removed_is_gone_with_its_records(keeper: &Keeper) {
     let store = keeper.store();
     let revision = write(&*store, &absent(), "a");
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
-    store.remove(b"{}\n").unwrap();
+    assert_eq!(store.remove(&revision, b"{}\n"), Written::Done);
     assert_eq!(keeper.store().read().unwrap(), None);
     assert_eq!(numbers(&*store, "key"), [0; 0]);
     write(&*store, &absent(), "again");
+}
+
+pub fn a_removal_wants_what_is_there(keeper: &Keeper) {
+    let (store, other) = (keeper.store(), keeper.store());
+    let first = write(&*store, &absent(), "first");
+    let second = write(&*other, &first, "second");
+    other.create_record(&new_record("key", 1, true, &second)).unwrap();
+    for stale in [absent(), first] {
+        match store.remove(&stale, b"{}\n") {
+            Written::Lost(Some(there)) => {
+                assert_eq!((there.bytes, &there.revision), (document("second"), &second))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read(&*keeper.store()).bytes, document("second"));
+    assert_eq!(numbers(&*keeper.store(), "key"), [1]);
+    assert_eq!(store.remove(&second, b"{}\n"), Written::Done);
+    assert_eq!(keeper.store().read().unwrap(), None);
 }
 
 pub fn profiles_do_not_meet(keeper: &Keeper) {
@@ -318,7 +338,7 @@ pub fn profiles_do_not_meet(keeper: &Keeper) {
     one.create_record(&new_record("key", 1, true, &revision)).unwrap();
     assert_eq!(numbers(&*two, "key"), [0; 0]);
     two.create_record(&new_record("key", 1, true, &other)).unwrap();
-    one.remove(b"{}\n").unwrap();
+    assert_eq!(one.remove(&revision, b"{}\n"), Written::Done);
     assert_eq!(read(&*two).bytes, document("two"));
     assert_eq!(numbers(&*two, "key"), [1]);
 }

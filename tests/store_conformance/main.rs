@@ -165,6 +165,7 @@ macro_rules! behaviours {
             an_answer_that_comes_late_gives_way
             a_store_that_fails_is_not_an_empty_one
             what_is_removed_is_gone_with_its_records
+            a_removal_wants_what_is_there
             profiles_do_not_meet
         }
     };

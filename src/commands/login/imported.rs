@@ -1,6 +1,6 @@
 //! `--refresh-token-stdin`: a refresh token that was got elsewhere, spent once to prove it, then stored.
 
-use super::super::Context;
+use super::super::{Context, access};
 use super::{NOT_STORED, Over, Unstored, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
@@ -36,7 +36,7 @@ pub fn exchange(
     context: &Context,
     begins: &dyn Fn(),
 ) -> Result<Document, Failure> {
-    let guard = driver::enter(&context.seams(), context.globals.lock, context.globals.timeout)?;
+    let guard = access::enter(context, context.globals.timeout)?;
     begins();
     let _signals = SignalsHeld::hold();
     let mut sent_at = driver::Clock::now(context).wall;

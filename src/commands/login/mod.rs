@@ -10,7 +10,7 @@ mod provider;
 
 pub use imported::exchange as import;
 
-use super::Context;
+use super::{Context, access, migrate};
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
@@ -192,20 +192,25 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
     let bytes = document.to_bytes()?;
     let guard = match guard {
         Some(guard) => Some(guard),
-        None => driver::enter(&context.seams(), context.globals.lock, context.deadline_from_now())?,
+        None => access::enter(context, context.deadline_from_now())?,
     };
     let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
-    replace(&bytes, over, context).or_else(|unstored| match unstored.failure.kind {
+    let replaced = replace(&bytes, over, context).or_else(|unstored| match unstored.failure.kind {
         Kind::Store => replace(&bytes, over, context),
         _ => Err(unstored),
     })?;
     drop(guard);
+    if let Some(moving) = replaced.and_then(|replaced| replaced.moving).filter(|moving| moving.from.is_none())
+    {
+        migrate::give_up(context, &moving);
+    }
     context.note_done("login", "stored", document, Some(level));
     Ok(())
 }
 
-fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Unstored> {
+/// Gives the document that was replaced, where that was one.
+fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<Option<Document>, Unstored> {
     let existing = driver::read_for_login(&*context.store, context)?;
     if let (Existing::Document(stored), Over::This(before)) = (&existing, over)
         && let Some(other) = stored.document.login.as_ref().filter(|other| Some(*other) != before)
@@ -226,9 +231,10 @@ fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<(), Unstored> 
     let mut may_be_there = false;
     for _ in 0..MAX_STORES {
         let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
+        let replaced = snapshot.as_ref().and_then(|snapshot| Document::parse(&snapshot.bytes).ok());
         let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
         match context.store.replace(&expected, bytes, None) {
-            Written::Done => return Ok(()),
+            Written::Done => return Ok(replaced),
             Written::Lost(_) => {}
             Written::Unknown => may_be_there = true,
             Written::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),

@@ -71,6 +71,19 @@ fn binding(
     levels.map(scenario).map(|scenario| (change(scenario), promise)).collect()
 }
 
+/// A move, and what comes in between, where the lock or a claim keeps them apart. The stored token lasts `left` seconds:
+/// a process that finds it expired refreshes.
+fn moves(left: i64, errand: Errand, killed_visitors: u8, promise: Promise) -> Vec<(Scenario, Promise)> {
+    let levels =
+        [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Refuses), (LockUse::Claim, Lock::Excludes)];
+    let scenario = |(lock_use, lock)| {
+        let scenario = Scenario { lock, left, ..Scenario::of(&[lock_use], Server::Rejects) };
+        let scenario = scenario.visited(Errand::Move, true).visited(errand, true);
+        (scenario.with(|budget| (budget.killed_visitors, budget.hastes) = (killed_visitors, 0)), promise)
+    };
+    levels.into_iter().map(scenario).collect()
+}
+
 /// Two who are not kept apart by anything that both heed.
 const COMPARED: [[LockUse; 2]; 3] =
     [[LockUse::Off, LockUse::Off], [LockUse::Off, LockUse::Auto], [LockUse::Off, LockUse::Claim]];
@@ -216,6 +229,26 @@ families! { FAMILIES:
         }
         all
     };
+
+    a_logout_in_a_move_leaves_nothing_in_either_store, at_least 80_000, {
+        let mut all = Vec::new();
+        for (errand, kills) in [(Errand::Logout, 0), (Errand::Logout, 1), (Errand::LogoutThere, 0)] {
+            all.extend(moves(3600, errand, kills, World::nothing_is_left_of_a_logout_in_a_move));
+        }
+        all
+    };
+
+    a_move_that_is_killed_is_completed_by_the_next_one, at_least 27_000,
+        moves(3600, Errand::Move, 1, World::one_store_has_the_grant);
+
+    a_login_in_a_move_leaves_one_usable_grant, at_least 3_600,
+        moves(3600, Errand::Login, 0, World::a_login_in_a_move_leaves_one_usable_grant);
+
+    a_refresh_in_a_move_costs_no_session, at_least 90_000,
+        moves(0, Errand::Move, 0, World::one_store_has_the_grant);
+
+    a_logout_in_a_move_and_a_refresh_leaves_nothing_in_either_store, at_least 150_000,
+        moves(0, Errand::Logout, 0, World::nothing_is_left_of_a_logout_in_a_move);
 
     whoever_waited_for_a_failure_makes_no_request, at_least 12_000,
         binding(2, &[Server::Down, Server::AsksToComeAgain], World::nothing_more, |scenario| {

@@ -2,7 +2,7 @@
 
 use super::acts::LAST_WORD_LIMIT;
 use super::parts::{generation, stored_generation};
-use super::scenario::{Errand, PATIENT, Presences, Protection, Server};
+use super::scenario::{Errand, Lock, PATIENT, Presences, Protection, Server, Visit};
 use super::world::{Doing, Process, World};
 use crate::error::Kind;
 use crate::grant::Document;
@@ -209,9 +209,14 @@ impl World {
     fn may_come_between(&self) -> bool {
         match self.protection() {
             Protection::Locked => false,
-            // A login and a logout wait for claims, and make none.
+            // A login waits for claims, and makes none. A logout makes one, unless it has a lock, or cannot wait for another
+            // one's claim.
             Protection::Claimed => {
-                self.processes.iter().any(|process| process.has_overslept) || !self.scenario.visits.is_empty()
+                let has_lock = self.scenario.lock == Lock::Lies;
+                let makes_a_claim =
+                    |visit: &Visit| visit.errand != Errand::Login && visit.is_patient && !has_lock;
+                self.processes.iter().any(|process| process.has_overslept)
+                    || !self.scenario.visits.iter().all(makes_a_claim)
             }
             Protection::Compared => true,
         }
@@ -372,7 +377,7 @@ impl World {
     /// Where nothing can happen any more, one comes later, and has to get a token by a refresh of its own; where
     /// he cannot, the session is lost.
     pub(super) fn check_next(&mut self) {
-        if self.broken.is_some() || self.is_logged_out {
+        if self.broken.is_some() || self.is_logged_out || self.has_visit(Errand::Move) {
             return;
         }
         let (result, broken) = self.next_process();
@@ -417,8 +422,8 @@ impl World {
             && self.scenario.presences == Presences::StartTimes
             && (is_grace || self.excuses.is_empty())
             && !self.has_lost_by_design();
-        let is_alive =
-            self.excuses.is_empty() && !self.has_lost_by_design() && !self.has_visit(Errand::Logout);
+        let may_be_gone = [Errand::Logout, Errand::Move].into_iter().any(|errand| self.has_visit(errand));
+        let is_alive = self.excuses.is_empty() && !self.has_lost_by_design() && !may_be_gone;
         let needs_a_login =
             |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         if is_alive && self.results().any(needs_a_login) {
@@ -427,7 +432,7 @@ impl World {
         let failure = self.results().find_map(|result| result.as_ref().err()).cloned();
         if let Some(failure) = failure
             && is_smooth
-            && !self.has_visit(Errand::Logout)
+            && !may_be_gone
         {
             self.break_with(Invariant::OnlyACrashLoses, format!("somebody ends with {failure:?}"));
         }

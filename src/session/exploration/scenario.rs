@@ -54,6 +54,10 @@ pub(super) enum Presences {
 pub(super) enum Errand {
     Login,
     Logout,
+    /// A logout in the other store of a move.
+    LogoutThere,
+    /// To the other store.
+    Move,
 }
 
 /// A person at a keyboard.
@@ -69,6 +73,8 @@ pub(super) struct Visit {
 pub(super) struct Budget {
     /// A process is killed.
     pub crashes: u8,
+    /// A visitor is killed.
+    pub killed_visitors: u8,
     /// Nobody does anything for an age.
     pub ages: u8,
     /// A request is lost before the server sees it.
@@ -191,6 +197,7 @@ impl Scenario {
         )];
         let often = [
             ("crashes", crashes),
+            ("killed visitors", self.budget.killed_visitors),
             ("ages", ages),
             ("lost requests", lost_requests),
             ("lost answers", lost_answers),

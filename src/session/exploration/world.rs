@@ -31,6 +31,7 @@ pub(super) enum Move {
     /// The identifier of one who was killed is another program's now.
     IdentifierIsReused(usize),
     Visits(usize),
+    KillsVisitor(usize),
     TimePasses,
     AnAgePasses,
 }
@@ -139,6 +140,8 @@ pub(super) struct World {
     pub budget: Budget,
     pub clock: Duration,
     pub document: Option<Rc<Stored>>,
+    /// What the other store of a move holds. It compares and swaps.
+    pub there: Option<Rc<Stored>>,
     pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
     pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
     /// Who holds the lock: one, except that a lock that lies excludes nobody.
@@ -155,6 +158,12 @@ pub(super) struct World {
     /// The newest generation that was ever stored.
     pub newest: u8,
     pub is_logged_out: bool,
+    /// A logout has ended, and said that nothing is left.
+    pub has_logged_out: bool,
+    /// A logout has ended, and said that another login is left.
+    pub has_left_a_login: bool,
+    /// A login has replaced a document.
+    pub has_replaced: bool,
     /// Why the session may be lost.
     pub excuses: BTreeSet<Excuse>,
     pub broken: Option<Broken>,
@@ -169,6 +178,7 @@ impl World {
             budget: scenario.budget,
             clock: Duration::ZERO,
             document: Some(at_revision(document(scenario, session(0, START + scenario.left)))),
+            there: None,
             records: BTreeMap::new(),
             answers: BTreeMap::new(),
             held_by: BTreeSet::new(),
@@ -180,6 +190,9 @@ impl World {
             reused: BTreeSet::new(),
             newest: 0,
             is_logged_out: false,
+            has_logged_out: false,
+            has_left_a_login: false,
+            has_replaced: false,
             excuses: BTreeSet::new(),
             broken: None,
             scenario: Rc::clone(scenario),
@@ -224,6 +237,8 @@ impl World {
         let revision = self.document.as_ref().map(|stored| &stored.revision);
         let rest = (
             revision,
+            self.there.as_ref().map(|stored| &stored.revision),
+            (self.has_logged_out, self.has_left_a_login, self.has_replaced),
             &self.held_by,
             self.clock,
             &self.server,
@@ -256,6 +271,11 @@ impl World {
         for number in (0..self.visitors.len()).filter(|number| self.can_visit(*number)) {
             can_anybody_go = true;
             moves.push(Move::Visits(number));
+        }
+        for (number, visitor) in self.visitors.iter().enumerate() {
+            if self.budget.killed_visitors > 0 && !visitor.is_over() && visitor.doing != Visiting::Enters {
+                moves.push(Move::KillsVisitor(number));
+            }
         }
         if self.next_instant(can_anybody_go).is_some() && (self.budget.hastes > 0 || !can_anybody_go) {
             moves.push(Move::TimePasses);
@@ -342,6 +362,10 @@ impl World {
         match next {
             Move::Goes(number) => world.go(number),
             Move::Visits(number) => world.visit(number),
+            Move::KillsVisitor(number) => {
+                world.budget.killed_visitors -= 1;
+                world.crash_visitor(number);
+            }
             Move::Crashes(number) => {
                 world.budget.crashes -= 1;
                 world.crash(number);
@@ -459,6 +483,10 @@ impl World {
         let is_reused = || self.reused.contains(&usize::try_from(owner.pid).unwrap());
         match self.scenario.presences {
             Presences::Unknown => Presence::Unknown,
+            _ if Self::is_visitor(owner) => match self.visitor_of(owner).is_over() {
+                true => Presence::Gone,
+                false => Presence::Alive,
+            },
             Presences::Identifiers if is_reused() => Presence::Alive,
             _ if self.process_of(owner).is_over() => Presence::Gone,
             _ => Presence::Alive,
@@ -496,8 +524,7 @@ impl World {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.processes.iter().all(|process| process.is_over())
-            && self.visitors.iter().all(|visitor| matches!(visitor.doing, Visiting::HasLeft))
+        self.processes.iter().all(|process| process.is_over()) && self.visitors.iter().all(Visitor::is_over)
     }
 
     pub(super) fn has_visit(&self, errand: Errand) -> bool {
@@ -562,7 +589,9 @@ pub(super) fn story(scenario: &Rc<Scenario>, moves: &[Move]) -> String {
     for next in moves {
         let doing = match next {
             Move::Goes(number) | Move::Crashes(number) => format!("{:?}", world.processes[*number].doing),
-            Move::Visits(number) => format!("{:?}", world.visitors[*number]),
+            Move::Visits(number) | Move::KillsVisitor(number) => {
+                format!("{:?}", world.visitors[*number].doing)
+            }
             _ => String::new(),
         };
         let doing: String = doing.chars().take(160).collect();

@@ -112,7 +112,9 @@ impl Machine {
                 let warning = texts::not_stored(&failure, kept.as_deref());
                 self.end(Ok(Token { warnings: vec![warning], ..token }), now)
             }
-            Replacement::Lost(None) => {
+            Replacement::Lost(there)
+                if there.as_ref().is_none_or(|stored| stored.document.has_no_grant()) =>
+            {
                 let gone = texts::logged_out(&self.settings.profile);
                 self.phase = Phase::Revoking(gone);
                 Step::Revoke { document: *document }
@@ -122,7 +124,7 @@ impl Machine {
                 self.rebases += 1;
                 self.commit(*stored, token)
             }
-            Replacement::Lost(Some(_)) => {
+            Replacement::Lost(_) => {
                 let failure = Failure::new(Kind::Store, "the configuration kept changing");
                 let warning = texts::not_stored(&failure, None);
                 self.end(Ok(Token { warnings: vec![warning], ..token }), now)

@@ -443,13 +443,30 @@ impl Store for CellStore {
         }
     }
 
-    fn remove(&self, _placeholder: &[u8]) -> Result<(), Failure> {
-        self.change(Effort::Insist, None, &|parts, _| {
+    fn remove(&self, expected: &Revision, _mark: &[u8]) -> Written {
+        let removed = self.change(Effort::Try, None, &|parts, may_be_done| {
+            let current = parts.revision();
+            if current != *expected {
+                let is_done = may_be_done && parts.document.is_none();
+                return Ok(Found::Settled(if is_done {
+                    Written::Done
+                } else {
+                    Written::Lost(parts.snapshot())
+                }));
+            }
             *parts = Parts::default();
-            Ok(Found::Changed(()))
-        })?;
-        self.sweep(&open::names_in(&self.directory).unwrap_or_default(), "");
-        Ok(())
+            Ok(Found::Changed(Written::Done))
+        });
+        match removed {
+            Ok(written) => {
+                if written == Written::Done {
+                    self.sweep(&open::names_in(&self.directory).unwrap_or_default(), "");
+                }
+                written
+            }
+            Err(Undone { may_be_done: true, .. }) => Written::Unknown,
+            Err(undone) => Written::Failed { failure: undone.failure, kept: None },
+        }
     }
 
     fn lock(&self, _patience: Patience, _at_most: Duration) -> Locked {

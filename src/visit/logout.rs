@@ -1,0 +1,301 @@
+//! The logout as a state machine without I/O.
+//!
+//! ```text
+//! look here ─ revoke ─┬────────────────────────────────────────────▶ remove here ─┬─▶ finish
+//!                     └ a move: look there ─ revoke ─ remove there ─┘             └ a move: look there again …
+//! ```
+//!
+//! Each removal wants the revision that was looked at. Where another process was faster, the logout looks again: a newer
+//! session of the same grant is revoked and removed, too; another login stays (I2).
+//!
+//! During a move the other store is looked at twice: before the removal here, so that a logout that is killed is found and
+//! completed by the next one, and after it, because the move may have written there meanwhile. A move makes the session
+//! usable there only while its mark is still here: see [`super::moving`].
+
+use super::Found;
+use crate::error::Failure;
+use crate::grant::{Document, Login, Secret, UnixSeconds};
+use crate::protocol::revocation::Revocation;
+use crate::session::Revision;
+use crate::session::bounds::COMPARISON_DELAYS;
+use std::time::Duration;
+
+/// How often a removal that another process prevented is tried again, in both stores together.
+pub const MAX_ROUNDS: u32 = 4;
+
+/// One of the two stores of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The store that the logout is for.
+    Here,
+    /// The other one.
+    There,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Look at what the store of the profile holds.
+    LookHere,
+    /// Look at what the store at this address holds.
+    LookThere(String),
+    /// Revoke the document's session. So many sessions are known that are still to be revoked, with this one.
+    Revoke(Box<Document>, u32),
+    /// Remove the document.
+    Remove {
+        /// From where.
+        place: Place,
+        /// What the store must still hold.
+        expected: Revision,
+        /// What is to be written where the document cannot be removed.
+        mark: Box<Document>,
+    },
+    /// Wait: a write that was begun there may still arrive.
+    Pause(Duration),
+    /// Stop.
+    Finish(Box<Outcome>),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Answers [`Step::LookHere`] and [`Step::LookThere`].
+    Looked(Result<Option<Found>, Failure>),
+    /// Answers [`Step::Revoke`]; none where there is no way to revoke.
+    Revoked(Option<Revocation>),
+    /// Answers [`Step::Remove`].
+    Removed(Removal),
+    /// Answers [`Step::Pause`].
+    Paused,
+}
+
+/// What became of a removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is durable.
+    Done,
+    /// The store held something else, or it may have happened: look again.
+    Again,
+    /// It did not happen.
+    Failed(Failure),
+}
+
+/// Why something is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// Another login was stored meanwhile. It stays.
+    AnotherLogin,
+    /// Other processes kept storing newer sessions.
+    KeepsChanging,
+    /// The store failed.
+    Here(Failure),
+    /// The other store of a move failed; its address.
+    There(String, Failure),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The document as it was looked at first; none where there was no grant.
+    pub document: Option<Document>,
+    /// What became of each session that was found: its document, and the server's answer.
+    pub revocations: Vec<(Document, Option<Revocation>)>,
+    /// What is left, and why.
+    pub remains: Option<Remains>,
+}
+
+/// The logout of one profile. Feed it what happened, do what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logout {
+    message: String,
+    now: UnixSeconds,
+    /// Which store the last step was about.
+    place: Place,
+    /// The login of the document that was looked at first.
+    login: Option<Option<Login>>,
+    /// The move that the document takes part in: its identifier, and the address of the other store.
+    other: Option<(String, String)>,
+    has_looked_there: bool,
+    /// What is to be removed when its sessions are revoked.
+    here: Option<Found>,
+    there: Option<Found>,
+    /// The sessions that are to be revoked, the next one last.
+    pending: Vec<Document>,
+    rounds: u32,
+    /// How often the other store was looked at after the removal here.
+    looks: usize,
+    outcome: Outcome,
+}
+
+impl Logout {
+    /// A logout and its first step. `message` is what later processes read where only a mark can be left.
+    pub fn start(message: String, now: UnixSeconds) -> (Self, Step) {
+        let logout = Self {
+            message,
+            now,
+            place: Place::Here,
+            login: None,
+            other: None,
+            has_looked_there: false,
+            here: None,
+            there: None,
+            pending: Vec::new(),
+            rounds: 0,
+            looks: 0,
+            outcome: Outcome::default(),
+        };
+        (logout, Step::LookHere)
+    }
+
+    /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
+    pub fn next(&mut self, event: Event) -> Step {
+        match (self.place, event) {
+            (Place::Here, Event::Looked(Ok(found))) => self.looked_here(found),
+            (Place::There, Event::Looked(Ok(found))) => self.looked_there(found),
+            (_, Event::Revoked(revocation)) => {
+                let revoked = self.pending.pop().map(|document| (document, revocation));
+                self.outcome.revocations.extend(revoked);
+                self.revoke()
+            }
+            (Place::Here, Event::Removed(Removal::Done)) => self.leave_here(),
+            (Place::There, Event::Removed(Removal::Done)) => self.leave_there(),
+            (_, Event::Removed(Removal::Again)) => self.look_again(),
+            (Place::Here, Event::Looked(Err(failure)) | Event::Removed(Removal::Failed(failure))) => {
+                self.outcome.remains = Some(Remains::Here(failure));
+                self.leave_here()
+            }
+            (Place::There, Event::Looked(Err(failure)) | Event::Removed(Removal::Failed(failure))) => {
+                let address = self.other.as_ref().map(|(_, address)| address.clone()).unwrap_or_default();
+                self.outcome.remains = Some(Remains::There(address, failure));
+                self.leave_there()
+            }
+            (_, Event::Paused) => self.look_there(),
+        }
+    }
+
+    fn looked_here(&mut self, found: Option<Found>) -> Step {
+        let Some(found) = found.filter(|found| !found.stored.document.has_no_grant()) else {
+            return self.leave_here();
+        };
+        let document = &found.stored.document;
+        if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
+            self.outcome.remains = Some(Remains::AnotherLogin);
+            return self.leave_here();
+        }
+        self.outcome.document.get_or_insert_with(|| document.clone());
+        self.other = self.other.take().or_else(|| other_store(document));
+        self.plan(&found);
+        self.here = Some(found);
+        self.revoke()
+    }
+
+    /// Only what the move brought is this grant. Any other document is another one's.
+    fn looked_there(&mut self, found: Option<Found>) -> Step {
+        let id = self.other.as_ref().map(|(id, _)| id);
+        let is_of_the_move = |found: &Found| {
+            let document = &found.stored.document;
+            document.moved.as_ref() == id || document.moving.as_ref().map(|moving| &moving.id) == id
+        };
+        let Some(found) = found.filter(is_of_the_move) else { return self.leave_there() };
+        self.plan(&found);
+        self.there = Some(found);
+        self.revoke()
+    }
+
+    /// Every session that was not revoked yet is to be revoked.
+    fn plan(&mut self, found: &Found) {
+        let is_known = |logout: &Self, document: &Document| {
+            let revoked = logout.outcome.revocations.iter().map(|(document, _)| document);
+            revoked.chain(&logout.pending).any(|known| token(known) == token(document))
+        };
+        for session in found.live_sessions() {
+            let document = found.stored.document.with_session(session.clone());
+            if !is_known(self, &document) {
+                // The newest one first: many servers end the whole grant with it.
+                self.pending.insert(0, document);
+            }
+        }
+    }
+
+    fn revoke(&mut self) -> Step {
+        if let Some(document) = self.pending.last() {
+            let left = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
+            return Step::Revoke(Box::new(document.clone()), left);
+        }
+        match self.place {
+            Place::Here if self.other.is_some() && !self.has_looked_there => self.look_there(),
+            Place::Here | Place::There => self.remove(),
+        }
+    }
+
+    fn remove(&mut self) -> Step {
+        let found = match self.place {
+            Place::Here => self.here.take(),
+            Place::There => self.there.take(),
+        };
+        let Some(found) = found else { return self.finish() };
+        let mark = Box::new(found.stored.document.without_grant(self.now, self.message.clone()));
+        Step::Remove { place: self.place, expected: found.stored.revision, mark }
+    }
+
+    fn look_again(&mut self) -> Step {
+        self.rounds += 1;
+        match self.place {
+            _ if self.rounds > MAX_ROUNDS => {
+                self.outcome.remains = Some(Remains::KeepsChanging);
+                self.finish()
+            }
+            Place::Here => Step::LookHere,
+            Place::There => self.look_there(),
+        }
+    }
+
+    fn look_there(&mut self) -> Step {
+        (self.place, self.has_looked_there) = (Place::There, true);
+        self.other
+            .as_ref()
+            .map_or_else(|| self.clone().finish(), |(_, address)| Step::LookThere(address.clone()))
+    }
+
+    /// Nothing is left here that could be removed.
+    fn leave_here(&mut self) -> Step {
+        match self.other {
+            Some(_) => self.look_there(),
+            None => self.finish(),
+        }
+    }
+
+    fn leave_there(&mut self) -> Step {
+        if self.here.is_some() {
+            self.place = Place::Here;
+            return self.remove();
+        }
+        match COMPARISON_DELAYS.get(self.looks) {
+            Some(delay) => {
+                self.looks += 1;
+                Step::Pause(*delay)
+            }
+            None => self.finish(),
+        }
+    }
+
+    fn finish(&mut self) -> Step {
+        Step::Finish(Box::new(std::mem::take(&mut self.outcome)))
+    }
+}
+
+/// The identifier of the move that the document takes part in, and the address of the other store.
+fn other_store(document: &Document) -> Option<(String, String)> {
+    let moving = document.moving.as_ref()?;
+    let address = match document.moved.as_ref() == Some(&moving.id) {
+        true => moving.from.clone()?,
+        false => moving.to.clone(),
+    };
+    Some((moving.id.clone(), address))
+}
+
+/// What a revocation of the session names: without a refresh token, the access token.
+fn token(document: &Document) -> Option<&Secret> {
+    let session = document.session.as_ref()?;
+    Some(session.refresh_token.as_ref().unwrap_or(&session.access_token))
+}
