@@ -135,6 +135,13 @@ fn a_dead_grant_is_told_in_many_words() {
         dead("Slack",                     200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, "invalid_refresh_token"),
         dead("an object with a code",     401, r#"{"error":{"code":"refresh_token_reused","message":"used before"}}"#, "refresh_token_reused: used before"),
         dead("Supabase",                  400, r#"{"code":400,"error_code":"refresh_token_already_used","msg":"Already Used"}"#, "refresh_token_already_used: Already Used"),
+        dead("Fitbit",                    400, r#"{"errors":[{"errorType":"invalid_grant","message":"Refresh token invalid: xx."}],"success":false}"#, "invalid_grant: Refresh token invalid: xx."),
+        dead("the second of the errors",  400, r#"{"errors":[{"errorType":"validation"},{"errorType":"invalid_grant"}]}"#, "invalid_grant"),
+        dead("errorCode",                 400, r#"{"errorCode":"invalid_grant","errorSummary":"The refresh token is invalid."}"#, "invalid_grant: The refresh token is invalid."),
+        dead("in the message",            401, r#"{"message":"invalid_grant: revoked"}"#, "invalid_grant: revoked"),
+        dead("a message in an object",    400, r#"{"error":{"code":400,"message":"invalid_grant"}}"#, "invalid_grant"),
+        dead("a compound (Apigee)",       400, r#"{"fault":{"faultstring":"Dead","detail":{"errorcode":"keymanagement.service.invalid_refresh_token"}}}"#, "invalid_refresh_token: Dead"),
+        dead("an array of errors",        400, r#"[{"errorCode":"invalid_grant","message":"m"}]"#, "invalid_grant: m"),
         dead("Hydra",                     401, r#"{"error":"token_inactive"}"#, "token_inactive"),
         dead("control characters",        400, "{\"error\":\"invalid_grant\",\"error_description\":\"a\\u001b[31mb\\nc\"}", "invalid_grant: a [31mb c"),
         dead("a long story",              400, &json!({"error": "invalid_grant", "error_description": "x".repeat(1000)}).to_string(), &format!("invalid_grant: {}", "x".repeat(285))),
@@ -149,6 +156,10 @@ fn a_refusal_keeps_the_session() {
         refused("with status 200",        3, 200, r#"{"error":"access_denied"}"#, "access_denied"),
         refused("a word of their own",    3, 400, r#"{"error":"mfa_required"}"#, "mfa_required"),
         refused("a status alone",         3, 404, "{}", "status 404"),
+        refused("errorCode (Okta)",       3, 400, r#"{"errorCode":"E0000011","errorSummary":"Invalid token provided"}"#, "E0000011: Invalid token provided"),
+        refused("errors (Fitbit)",        3, 401, r#"{"errors":[{"errorType":"expired_token","message":"m"}],"success":false}"#, "expired_token: m"),
+        refused("errors with status 200", 3, 200, r#"{"errors":[{"errorType":"insufficient_scope","message":"m"}],"success":false}"#, "insufficient_scope: m"),
+        refused("the client, in errors",  2, 401, r#"{"errors":[{"errorType":"invalid_client","message":"m"}]}"#, "invalid_client: m"),
         refused("nested and foreign",     3, 400, r#"{"error":{"type":"invalid_request_error","message":"no"},"x":[1]}"#, "invalid_request_error: no"),
         refused("the client is wrong",    2, 401, r#"{"error":"invalid_client"}"#, "invalid_client"),
         refused("not this client",        2, 400, r#"{"error":"unauthorized_client"}"#, "unauthorized_client"),
@@ -189,9 +200,13 @@ fn retry_after_is_obeyed_inside_the_deadline() {
         let before = home.bytes();
         server.reset_counts();
         server.always(Endpoint::Token, busy(status, "3600"));
-        let text =
-            format!("cannot refresh now: the server answered with status {status}; the session is kept");
-        assert_eq!(home.run(&["token"]), Ran::failed(4, format!("onegrant: {text}\nhint: try again\n")));
+        let ran = home.run(&["token"]);
+        let text = format!(
+            "cannot refresh now: the server answered with status {status} and asks to wait 1 h 0 min, until "
+        );
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""));
+        assert!(ran.stderr.starts_with(&format!("onegrant: {text}")), "{ran:?}");
+        assert!(ran.stderr.ends_with(" GMT; the session is kept\nhint: try again\n"), "{ran:?}");
         assert_eq!(server.counts().token_requests, 1);
         assert_eq!(home.bytes(), before);
         server.always(Endpoint::Token, busy(status, "10"));

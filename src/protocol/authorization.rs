@@ -214,8 +214,10 @@ fn has_scope(document: &Document, scope: &str) -> bool {
 /// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
 pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<String, Failure> {
     let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the browser flow: {why}"));
-    match reply.content() {
-        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => {
+    let content = reply.content();
+    let is_error = ServerError::read(&content).is_error;
+    match content {
+        Content::Members(members) if reply.is_success() && !is_error => {
             let request_uri = members.get("request_uri").and_then(Value::as_str).unwrap_or_default();
             let is_usable = is_visible_ascii(request_uri) && request_uri.len() <= REQUEST_URI_LIMIT;
             let unusable =

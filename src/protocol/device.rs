@@ -64,8 +64,10 @@ pub struct DeviceAuthorization {
 pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<DeviceAuthorization, Failure> {
     let unusable =
         |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
-    let members = match reply.content() {
-        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => members,
+    let content = reply.content();
+    let is_error = ServerError::read(&content).is_error;
+    let members = match content {
+        Content::Members(members) if reply.is_success() && !is_error => members,
         _ => return Err(refusal(request, reply, now)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -135,12 +137,14 @@ pub enum PollAnswer {
 /// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
 pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnswer {
     let answer = classify(request, reply, now);
-    if let (Content::Members(members), false) = (reply.content(), matches!(answer, Answer::Refreshed(_))) {
-        let error = ServerError::read(&members);
+    if !matches!(answer, Answer::Refreshed(_)) {
+        let content = reply.content();
+        let error = ServerError::read(&content);
         if error.is_any_of(&["authorization_pending"]) {
             return PollAnswer::Pending;
         }
         if error.is_any_of(&["slow_down"]) {
+            let Content::Members(members) = content else { return PollAnswer::SlowDown(None) };
             return PollAnswer::SlowDown(members.get("interval").and_then(interval));
         }
         if error.is_any_of(&["access_denied", "authorization_declined"]) {

@@ -24,7 +24,6 @@ pub mod userinfo;
 mod reply;
 
 pub use client::Proof;
-pub(crate) use reply::Content;
 pub use reply::{RETRY_AFTER_LIMIT, Reply};
 
 use crate::error::{cleaned, printable};

@@ -1,7 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::reply::ServerError;
-use super::{Content, Parameters, Proof, Reply, Request};
+use super::{Parameters, Proof, Reply, Request};
 use crate::grant::{Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
@@ -36,10 +36,7 @@ pub enum Revocation {
 
 /// Reads the answer to `request`.
 pub fn read(request: &Request, reply: &Reply) -> Revocation {
-    let error = match reply.content() {
-        Content::Members(members) => ServerError::read(&members),
-        _ => ServerError::default(),
-    };
+    let error = ServerError::read(&reply.content());
     if error.is_any_of(&["unsupported_token_type"]) {
         return Revocation::Unsupported;
     }

@@ -286,7 +286,6 @@ impl Answer {
 /// lose the refresh token that it brings. An unusable one is temporary, and nothing of it is stored.
 pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     let content = reply.content();
-    let mut error = ServerError::default();
     let mut has_token = false;
     if let Content::Members(members) = &content {
         match members.get("access_token") {
@@ -295,17 +294,23 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             }
             token => has_token = token.is_some_and(|token| !token.is_null()),
         }
-        error = ServerError::read(members);
     }
-    let description = error.description.as_deref().map(|text| request.shown(text));
+    let error = ServerError::read(&content);
     if let Some(code) = error.find_dead(&DEAD).or_else(|| dead_at_gitea(&error)) {
+        let description = error.description_after(&code).map(|text| request.shown(text));
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
+    let description = error.description.as_deref().map(|text| request.shown(text));
 
     let status = format!("the server answered with status {}", reply.status);
     let retry_after = reply.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(format!("{status}{why}"), request, reply, &error),
+        what: with_text(
+            format!("the server answered with {}{why}", reply.status_words(now)),
+            request,
+            reply,
+            &error,
+        ),
         retry_after,
     };
     match (reply.status, &content) {
@@ -328,14 +333,16 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             temporary(" and an access token that is empty or holds control characters")
         }
         (200..300, Content::Members(_)) => temporary(" and neither an access token nor an error"),
-        (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
+        (400..500, Content::Members(_) | Content::OtherJson(_)) => {
+            refused(request, reply, &error, description)
+        }
         _ => temporary(" and no JSON object"),
     }
 }
 
 fn dead_at_gitea(error: &ServerError) -> Option<String> {
     let is_said = error.description.as_deref().is_some_and(|text| DEAD_OF_GITEA.contains(&text));
-    error.find_dead(&["unauthorized_client"]).filter(|_| is_said)
+    error.codes.first().filter(|_| is_said && error.is_any_of(&["unauthorized_client"])).cloned()
 }
 
 fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {

@@ -27,10 +27,7 @@ pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
 /// 5.3.2), whose signature is not checked: TLS vouches for it.
 pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
     let content = reply.content();
-    let error = match &content {
-        Content::Members(members) => ServerError::read(members),
-        _ => ServerError::default(),
-    };
+    let error = ServerError::read(&content);
     if reply.status == 401 || error.is_any_of(&["invalid_token"]) {
         return Ok(Userinfo::Rejected);
     }
