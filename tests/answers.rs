@@ -184,6 +184,48 @@ fn trouble_is_temporary_and_keeps_the_session() {
     ]);
 }
 
+/// OpenID Connect Core sections 3.1.3.7 and 12.2.
+#[test]
+fn a_refresh_stores_no_id_token_that_cannot_be_trusted() {
+    let server = server(|_| {});
+    let good = json!({ "iss": server.issuer(), "sub": "me", "aud": server.client_id(), "exp": now() + 600 });
+    let changed = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        jwt(&claims)
+    };
+    let before = changed("exp", json!(now() - 600));
+    let cases = [
+        ("good", jwt(&good), true),
+        ("of another issuer", changed("iss", json!("https://other.example")), false),
+        ("for another client", changed("aud", json!("other")), false),
+        ("given to another client", changed("azp", json!("other")), false),
+        ("expired", changed("exp", json!(now() - 301)), false),
+        ("without an end", changed("exp", Value::Null), false),
+    ];
+    for (case, id_token, is_taken) in cases {
+        for previous in [None, Some(&before)] {
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let mut document = home.document();
+            document["session"]["id_token"] = json!(previous);
+            home.write(&document);
+            server.script(Endpoint::Token, [token_answer(&json!({ "id_token": id_token }))]);
+            assert_eq!(home.run(&["token"]), Ran::printed("at-new"), "{case}");
+            let stored = if is_taken { json!(id_token) } else { json!(previous) };
+            assert_eq!(home.document()["session"]["id_token"], stored, "{case}");
+        }
+    }
+    // About another person than before.
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut document = home.document();
+    document["session"]["id_token"] = json!(before);
+    home.write(&document);
+    let other = changed("sub", json!("you"));
+    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": other }))]);
+    assert_eq!(home.run(&["token"]), Ran::printed("at-new"));
+    assert_eq!(home.document()["session"]["id_token"], json!(before));
+}
+
 #[test]
 fn retry_after_is_obeyed_inside_the_deadline() {
     let busy = |status, seconds: &str| Fault::Status(Response::new(status).header("retry-after", seconds));

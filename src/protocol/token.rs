@@ -132,10 +132,12 @@ impl TokenAnswer {
         }
     }
 
-    /// The session that this answer leaves. What the answer is silent about stays as it was: the refresh
+    /// The session that this answer leaves in `document`. What the answer is silent about stays as it was: the refresh
     /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, and members that this version does not
-    /// know. The lifetime counts from before the request, so that it never ends later than the server's.
-    pub fn session(self, previous: Option<&Session>, sent_at: UnixSeconds) -> Session {
+    /// know. An ID token that cannot be trusted counts as none. The lifetime counts from before the request, so that it
+    /// never ends later than the server's.
+    pub fn session(self, document: &Document, sent_at: UnixSeconds) -> Session {
+        let previous = document.session.as_ref();
         let lifetime = self.expires_in.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
         Session {
             access_token: self.access_token,
@@ -145,7 +147,7 @@ impl TokenAnswer {
                 .or_else(|| previous.and_then(|previous| previous.refresh_token.clone())),
             expires_at: lifetime.map(|lifetime| sent_at.saturating_add(lifetime)),
             obtained_at: sent_at,
-            id_token: next_id_token(self.id_token, previous.and_then(|previous| previous.id_token.clone())),
+            id_token: next_id_token(self.id_token, document, sent_at),
             scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
             access_token_rejected: false,
             other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
@@ -153,12 +155,15 @@ impl TokenAnswer {
     }
 }
 
-/// An ID token about another login is not taken, and the session is: its refresh token was spent for it.
-fn next_id_token(next: Option<Secret>, previous: Option<Secret>) -> Option<Secret> {
-    match (next, previous) {
-        (Some(next), Some(previous)) if !id_token::follows(&next, &previous) => Some(previous),
-        (next, previous) => next.or(previous),
-    }
+/// An ID token that is not for this client, has expired or is about another login is not taken. The session is: its
+/// refresh token was spent for it.
+fn next_id_token(next: Option<Secret>, document: &Document, now: UnixSeconds) -> Option<Secret> {
+    let previous = document.session.as_ref().and_then(|session| session.id_token.as_ref());
+    let is_trusted = |next: &Secret| {
+        id_token::check(next, document, None, now).is_ok()
+            && previous.is_none_or(|previous| id_token::follows(next, previous))
+    };
+    next.filter(is_trusted).or_else(|| previous.cloned())
 }
 
 /// RFC 6749 section 5.1: required, and in any case; some servers leave it out.
@@ -605,20 +610,22 @@ mod tests {
 
     #[test]
     fn a_session_keeps_what_the_answer_is_silent_about() {
-        let mut previous = document().session.unwrap();
+        let mut profile = document();
+        let previous = profile.session.as_mut().unwrap();
         previous.id_token = Some(Secret::new("id"));
         previous.other.insert("later".to_owned(), Value::Bool(true));
         for silent in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
             let tokens = tokens(&format!(r#"{{"access_token":"new","expires_in":60{silent}}}"#));
-            let session = tokens.session(Some(&previous), 1000);
+            let session = tokens.session(&profile, 1000);
             assert_eq!(session.refresh_token, Some(Secret::new("old-refresh")), "{silent}");
             assert_eq!(session.id_token, Some(Secret::new("id")));
             assert_eq!((session.expires_at, session.obtained_at), (Some(1060), 1000));
             assert_eq!(session.other.get("later"), Some(&Value::Bool(true)));
         }
-        let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(Some(&previous), 1000);
+        let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(&profile, 1000);
         assert_eq!((rotated.refresh_token, rotated.expires_at), (Some(Secret::new("r2")), None));
-        let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(None, i64::MAX);
+        profile.session = None;
+        let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(&profile, i64::MAX);
         assert_eq!(late.expires_at, Some(i64::MAX));
     }
 }

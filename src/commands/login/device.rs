@@ -45,7 +45,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
                 event = Event::Answered(answer);
             }
             Step::Granted(answer) => {
-                return Ok(Gained { session: answer.session(None, sent_at), nonce: None, signals });
+                return Ok(Gained { answer, sent_at, nonce: None, signals });
             }
             Step::Ended(failure) => return Err(failure.into()),
         }

@@ -14,12 +14,12 @@ use super::Context;
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{Document, Flow, Login, Secret, Session};
+use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::lock::Guard;
 use crate::output;
 use crate::protocol::id_token;
 use crate::protocol::mending::login_hint;
-use crate::protocol::token::{Answer, words};
+use crate::protocol::token::{Answer, TokenAnswer, words};
 use crate::session::{Revision, date, expiry};
 use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
@@ -35,7 +35,9 @@ const ROOM: u64 = 128 << 10;
 
 /// What a flow has brought.
 struct Gained {
-    session: Session,
+    answer: TokenAnswer,
+    /// When the request was sent that brought it.
+    sent_at: UnixSeconds,
     /// What the ID token must repeat (OpenID Connect Core section 3.1.3.7), where something was asked for.
     nonce: Option<Secret>,
     /// From the answer until it is stored.
@@ -100,11 +102,14 @@ fn log_in(
             return report(arguments, &document, context);
         }
     };
-    let Gained { session, nonce, signals } = gained;
-    document.session = Some(session);
+    let Gained { answer, sent_at, nonce, signals } = gained;
+    let id_token = answer.id_token.clone();
+    document.session = Some(answer.session(&document, sent_at));
     // A grant that is not stored must not live on unknown to everybody.
     let revoke = || context.revoke(&document, context.globals.timeout);
-    check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
+    if let Some(id_token) = id_token {
+        id_token::check(&id_token, &document, nonce.as_ref(), sent_at).inspect_err(|_| revoke())?;
+    }
     store(&document, over, None, context)
         .map_err(|unstored| {
             if !unstored.may_be_there {
@@ -141,13 +146,6 @@ fn refused(answer: Answer) -> Failure {
 
 /// What is said where the server gave a grant, and the store failed.
 const NOT_STORED: &str = "logged in, but the grant could not be stored";
-
-fn check_id_token(document: &Document, nonce: Option<&Secret>, context: &Context) -> Result<(), Failure> {
-    match document.session.as_ref().and_then(|session| session.id_token.as_ref()) {
-        Some(token) => id_token::check(token, document, nonce, context.now().wall).map(drop),
-        None => Ok(()),
-    }
-}
 
 /// This login, told apart from every other one.
 fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {

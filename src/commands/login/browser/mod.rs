@@ -57,11 +57,9 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
     let sent_at = context.now().wall;
     let endpoint = TokenEndpoint::new(context.client());
     match endpoint.exchange(&authorization, document, &code, timeout, sent_at) {
-        Answer::Refreshed(answer) => Ok(Gained {
-            session: answer.session(None, sent_at),
-            nonce: authorization.nonce().cloned(),
-            signals,
-        }),
+        Answer::Refreshed(answer) => {
+            Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
+        }
         answer => Err(refused(answer).into()),
     }
 }
