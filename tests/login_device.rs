@@ -63,6 +63,27 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
     assert_eq!((counts.device_requests, counts.hasty_polls, counts.unexpected), (1, 0, 0));
 }
 
+/// RFC 7636: a server may demand it in the device flow, too. The challenge goes with the first request, and what answers it
+/// with every poll.
+#[test]
+fn a_device_login_proves_with_every_poll_that_it_began_the_login() {
+    let server = server(|settings| (settings.auto_approve, settings.demands_device_pkce) = (true, true));
+    let home = Home::new();
+    let mut verifiers = Vec::new();
+    for _ in 0..2 {
+        server.script(Endpoint::Token, [Fault::error(400, "authorization_pending")]);
+        let ran = run(&mut login(&home, &server, &[]));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let polls = server.requests_to(Endpoint::Token);
+        let sent: Vec<_> = polls.iter().rev().take(2).map(|poll| poll.parameter("code_verifier")).collect();
+        assert!(sent[0].is_some() && sent[0] == sent[1], "{sent:?}");
+        verifiers.push(sent[0].unwrap().to_owned());
+    }
+    let counts = server.counts();
+    assert_eq!((counts.device_requests, counts.device_polls, counts.unexpected), (2, 4, 0));
+    assert_ne!(verifiers[0], verifiers[1], "each login has its own");
+}
+
 #[test]
 fn a_program_reads_one_object_a_line() {
     let server = server(|settings| settings.auto_approve = true);

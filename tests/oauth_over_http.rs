@@ -155,11 +155,15 @@ fn discovery_fails_by_what_mends_it() {
 fn a_device_flow_begins() {
     let answer = r#"{"device_code":"dc","user_code":"AB","verification_uri":"BASE/d","expires_in":60}"#;
     let (base, _server) = serve(&[(200, answer)]);
-    let begun = device::authorize(&client(), &document(&base), PATIENCE, 0).unwrap();
+    let verifier = Secret::new("verifier");
+    let begun = device::authorize(&client(), &document(&base), &verifier, PATIENCE, 0).unwrap();
     assert_eq!((begun.user_code.as_str(), begun.verification_uri), ("AB", format!("{base}/d")));
     let mut document = document(&base);
     document.device_authorization_endpoint = None;
-    assert_eq!(device::authorize(&client(), &document, PATIENCE, 0).unwrap_err().kind, Kind::Usage);
+    assert_eq!(
+        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().kind,
+        Kind::Usage
+    );
 }
 
 #[test]

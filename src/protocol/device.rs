@@ -1,6 +1,7 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
 use super::mending::login_hint;
+use super::pkce::push_challenge;
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Parameters, Proof, Reply, Request};
@@ -29,11 +30,14 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// The longest lifetime of a code that is believed: a day.
 pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none.
-pub fn request(document: &Document, proof: &Proof) -> Option<Request> {
+/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none. It carries
+/// the challenge that `code_verifier` answers with every poll (RFC 7636): some servers demand it, and RFC 6749 section 3.1
+/// has the others ignore it.
+pub fn request(document: &Document, code_verifier: &Secret, proof: &Proof) -> Option<Request> {
     let url = document.device_authorization_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
+    push_challenge(&mut parameters, code_verifier);
     let mut request = Request::post(url, parameters, document, proof);
     // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
     if request.parameters.get("client_id").is_none() {
@@ -282,23 +286,30 @@ mod tests {
         Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
     }
 
+    fn verifier() -> Secret {
+        Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    }
+
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document, &Proof::None).unwrap(), &reply(200, body), 0)
+        read(&request(&document, &verifier(), &Proof::None).unwrap(), &reply(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
 
     #[test]
-    fn the_request_names_the_client_and_the_scope() {
+    fn the_request_names_the_client_the_scope_and_a_challenge() {
         let mut document = document();
-        assert_eq!(request(&document, &Proof::None), None);
+        assert_eq!(request(&document, &verifier(), &Proof::None), None);
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
-        let request = request(&document, &Proof::None).unwrap();
-        assert_eq!(request.parameters.encode().expose(), "scope=a+b&client_id=client+1");
+        let request = request(&document, &verifier(), &Proof::None).unwrap();
+        assert_eq!(
+            request.parameters.encode().expose(),
+            "scope=a+b&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&client_id=client+1"
+        );
         assert!(request.authorization.is_some());
     }
 
@@ -355,7 +366,7 @@ mod tests {
     }
 
     fn poll(status: u16, body: &str) -> Event {
-        let request = device_token_request(&document(), &Secret::new("dc"), &Proof::None);
+        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
         Event::Answered(read_poll(&request, &reply(status, body), 0))
     }
 

@@ -15,6 +15,7 @@ pub mod id_token;
 pub mod loopback;
 pub mod mending;
 pub mod metadata;
+pub mod pkce;
 pub mod providers;
 pub mod revocation;
 pub mod subject_token;

@@ -71,11 +71,17 @@ pub fn token_exchange_request(
     token_request(document, parameters, proof)
 }
 
-/// A poll for the device grant (RFC 8628 section 3.4).
-pub fn device_token_request(document: &Document, device_code: &Secret, proof: &Proof) -> Request {
+/// A poll for the device grant (RFC 8628 section 3.4), with what proves that this client asked (RFC 7636 section 4.5).
+pub fn device_token_request(
+    document: &Document,
+    device_code: &Secret,
+    code_verifier: &Secret,
+    proof: &Proof,
+) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", DEVICE_CODE);
     parameters.push_secret("device_code", device_code);
+    parameters.push_secret("code_verifier", code_verifier);
     token_request(document, parameters, proof)
 }
 
@@ -432,9 +438,10 @@ mod tests {
              &refresh_token=x&tenant=t+1"
         );
         assert_eq!(exchange.shown("no c-ver"), "no [secret]-[secret]");
-        let poll = device_token_request(&document, &Secret::new("dc"), &Proof::None);
+        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));
+        assert_eq!(poll.parameters.get("code_verifier"), Some("ver"));
     }
 
     /// The contract's table "What the answer means".
