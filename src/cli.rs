@@ -163,8 +163,8 @@ pub struct Login {
     #[argh(option, arg_name = "FILE", from_str_fn(input))]
     pub client_secret_file: Option<Input>,
 
-    /// how the client proves itself: none, basic, post or private_key_jwt (default: none without a secret or a key,
-    /// else what the server announces)
+    /// how the client proves itself: none, basic (without a secret: an empty one), post or private_key_jwt (default: none
+    /// without a secret or a key, else what the server announces)
     #[argh(option, arg_name = "METHOD", from_str_fn(client_authentication))]
     pub client_auth: Option<ClientAuthentication>,
 

@@ -131,7 +131,10 @@ impl TokenAnswer {
         Self {
             access_token: Secret::new(access_token),
             token_type: token_type(members.get("token_type")),
-            expires_in: members.get("expires_in").and_then(lifetime),
+            // Zoho: `expires_in` in milliseconds, and beside it what RFC 6749 means by it.
+            expires_in: ["expires_in_sec", "expires_in"]
+                .iter()
+                .find_map(|name| members.get(*name).and_then(lifetime)),
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
             scope: members.get("scope").and_then(scope),
@@ -593,6 +596,23 @@ mod tests {
         for (written, wanted) in cases {
             let body = format!(r#"{{"access_token":"a","expires_in":{written}}}"#);
             assert_eq!(tokens(&body).expires_in, wanted, "{written}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_lifetime_in_seconds_by_its_name_counts_before_one_that_may_be_in_milliseconds() {
+        let cases = [
+            (r#""expires_in":3600000,"expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":"3600000","expires_in_sec":"3600""#, Some(3600)),
+            (r#""expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":null"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":0"#, Some(3600)),
+            (r#""expires_in_sec":1e300"#, Some(EXPIRES_IN_LIMIT)),
+        ];
+        for (members, wanted) in cases {
+            assert_eq!(tokens(&format!(r#"{{"access_token":"a",{members}}}"#)).expires_in, wanted, "{members}");
         }
     }
 
