@@ -226,6 +226,50 @@ fn a_refresh_stores_no_id_token_that_cannot_be_trusted() {
     assert_eq!(home.document()["session"]["id_token"], json!(before));
 }
 
+/// RFC 6749 section 5.1: what a client does not know it ignores, and the program that uses the token may need.
+#[test]
+fn members_beside_the_token_are_kept_and_printed_without_the_secrets_among_them() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let zoho = json!({
+        "expires_in_sec": 3600, "expires_in": 3_600_000, "api_domain": "https://www.zohoapis.eu",
+        "device_secret": "s3cret-of-the-device", "authed_user": { "id": "U1", "access_token": "xoxp-s3cret" },
+    });
+    let began = now();
+    server.script(Endpoint::Token, [token_answer(&zoho)]);
+    let printed = |arguments: &[&str]| serde_json::from_str::<Value>(&home.run(arguments).stdout).unwrap();
+    let json = ["token", "--format", "json"];
+    let extra = json!({ "api_domain": "https://www.zohoapis.eu", "authed_user": { "id": "U1" } });
+    assert_eq!(printed(&json)["extra"], extra);
+    let session = home.document()["session"].clone();
+    assert_eq!(session["extra"], extra);
+    assert!((began + 3600..=now() + 3600).contains(&session["expires_at"].as_i64().unwrap()), "{session}");
+    assert!(!String::from_utf8(home.bytes()).unwrap().contains("s3cret"));
+
+    // A refresh that is silent about them keeps them; one that names them again wins.
+    server.script(
+        Endpoint::Token,
+        [token_answer(&json!({})), token_answer(&json!({ "api_domain": "b", "more": [1] }))],
+    );
+    assert_eq!(home.run(&["refresh"]), Ran::printed("at-new"));
+    assert_eq!(printed(&json)["extra"], extra);
+    assert_eq!(home.run(&["refresh"]), Ran::printed("at-new"));
+    let extra = json!({ "api_domain": "b", "authed_user": { "id": "U1" }, "more": [1] });
+    assert_eq!(printed(&json)["extra"], extra);
+    assert!(!home.run(&["status", "--json"]).stdout.contains("api_domain"));
+    assert_eq!(server.counts().token_requests, 3);
+
+    // Members that another program put into a session stay where they are.
+    let mut document = home.document();
+    document["session"]["instance_url"] = json!("https://na1.example");
+    document["session"]["extra"] = json!(true);
+    document["session"]["expires_at"] = json!(now() + EXPIRED);
+    home.write(&document);
+    let token = home.run(&["token"]);
+    assert_eq!(token.code, 0, "{token:?}");
+    assert_eq!(home.document()["session"]["instance_url"], "https://na1.example");
+}
+
 #[test]
 fn retry_after_is_obeyed_inside_the_deadline() {
     let busy = |status, seconds: &str| Fault::Status(Response::new(status).header("retry-after", seconds));

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::history;
 use crate::output;
+use crate::protocol::time_words;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
@@ -34,6 +35,9 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
         (false, false) => report.text(),
     };
     output::answer(text.as_bytes())?;
+    if let Some(warning) = report.refresh_token_warning() {
+        output::warning(&warning);
+    }
     Ok(report.verdict()?)
 }
 
@@ -73,6 +77,8 @@ struct Report<'a> {
     state: State,
     expires_at: Option<UnixSeconds>,
     valid_for: Option<i64>,
+    /// When the refresh token itself ends, and how long that is from now.
+    refresh_token_end: Option<(UnixSeconds, i64)>,
     level: Result<Level, Failure>,
     rejected: Option<Failure>,
 }
@@ -83,7 +89,14 @@ impl<'a> Report<'a> {
         let session = document.session.as_ref();
         let freshness =
             session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
-        let can_refresh = document.credential().is_some() && rejected.is_none();
+        let is_refreshed = matches!(document.credential(), Some(Credential::RefreshToken(_)));
+        let refresh_token_end = session
+            .and_then(|session| session.refresh_token_expires_at)
+            .filter(|_| is_refreshed)
+            .map(|end| (end, end.saturating_sub(now.wall)));
+        let can_refresh = document.credential().is_some()
+            && rejected.is_none()
+            && refresh_token_end.is_none_or(|(_, left)| left > 0);
         let state = match freshness {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
             _ if can_refresh => State::Refreshable,
@@ -97,6 +110,7 @@ impl<'a> Report<'a> {
             state,
             expires_at,
             valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
+            refresh_token_end,
             level: driver::lock_level(&*context.store, context.globals.lock),
             rejected,
         }
@@ -115,6 +129,21 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// A login is required at a time that is known: people plan for that.
+    fn refresh_token_warning(&self) -> Option<Failure> {
+        let (end, left) = self.refresh_token_end?;
+        let message = match left {
+            ..=0 => format!("the refresh token has expired: the server let it end at {}", date(end)),
+            _ => format!(
+                "the refresh token expires in {}, at {}: a login is required then, unless a refresh brings another one \
+                 before",
+                time_words(left.unsigned_abs()),
+                date(end)
+            ),
+        };
+        Some(Failure::new(Kind::LoginRequired, message).hint(self.context.login_command()))
+    }
+
     /// What the environment decided.
     fn environment(&self) -> Vec<(String, Value)> {
         let environment = Environment::from_variables(|name| std::env::var_os(name));
@@ -130,7 +159,7 @@ impl<'a> Report<'a> {
             Some(ClientGrant::ClientCredentials) => "client_credentials",
             Some(ClientGrant::TokenExchange { .. }) => "token_exchange",
         };
-        json!({
+        let mut members = json!({
             "profile": self.context.globals.profile.as_str(),
             "store": self.context.globals.store.text().to_string_lossy(),
             "document": self.context.store.location(),
@@ -153,7 +182,11 @@ impl<'a> Report<'a> {
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
-        })
+        });
+        if let (Some((end, _)), Some(members)) = (self.refresh_token_end, members.as_object_mut()) {
+            members.insert("refresh_token_expires_at".to_owned(), end.into());
+        }
+        members
     }
 
     fn text(&self) -> String {
@@ -190,7 +223,11 @@ impl<'a> Report<'a> {
             "refresh token",
             match (&self.rejected, self.document.credential()) {
                 (Some(_), _) => "refused by the server".to_owned(),
-                (None, Some(Credential::RefreshToken(_))) => "stored".to_owned(),
+                (None, Some(Credential::RefreshToken(_))) => match self.refresh_token_end {
+                    None => "stored".to_owned(),
+                    Some((end, ..=0)) => format!("expired since {}", date(end)),
+                    Some((end, left)) => format!("stored, valid for {left} s, until {}", date(end)),
+                },
                 (None, Some(Credential::Client(ClientGrant::ClientCredentials))) => {
                     "not needed: the client asks in its own name".to_owned()
                 }

@@ -22,14 +22,18 @@ pub fn bearer(session: &Session) -> Result<String, Failure> {
     }
 }
 
-/// One object with everything that is known of the access token.
+/// One object with everything that is known of the access token; `extra` holds what the server said beside it.
 pub fn object(session: &Session) -> Value {
-    json!({
+    let mut object = json!({
         "access_token": session.access_token.expose(),
         "token_type": session.token_type,
         "expires_at": expiry(session),
         "scope": session.scope,
-    })
+    });
+    if let (Some(object), true) = (object.as_object_mut(), session.extra.is_object()) {
+        object.insert("extra".to_owned(), session.extra.clone());
+    }
+    object
 }
 
 /// A line of a configuration file of curl, for `curl -K -`: no token stands in an argument.

@@ -148,7 +148,7 @@ fn page_text(page: &str) -> String {
 const HOURS_LIMIT: u64 = 48 * 3600;
 
 /// A duration for a person, in its two largest units.
-fn time_words(seconds: u64) -> String {
+pub fn time_words(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
@@ -157,8 +157,9 @@ fn time_words(seconds: u64) -> String {
     }
 }
 
-/// Members that hold an error, or several: as an object or as an array.
-const ERRORS: [&str; 4] = ["error", "errors", "fault", "detail"];
+/// Members that hold an error, or several: as an object or as an array. What other members hold is not about an error.
+const ERRORS: [&str; 8] =
+    ["error", "errors", "fault", "detail", "details", "errorCauses", "data", "response"];
 
 /// Members whose text may be an error code, the most likely first. `error` counts before all of them.
 const CODES: [&str; 7] = ["code", "error", "error_code", "errorCode", "errorType", "errorcode", "errcode"];
@@ -201,7 +202,7 @@ pub(crate) struct ServerError {
     pub description: Option<String>,
     /// Whether the body calls itself an error: a member of [`SIGNS`], `ok: false` (Slack), `success: false` (Fitbit).
     pub is_error: bool,
-    /// Every text of the body: looked at for a dead grant alone.
+    /// All that a person can read, and a top-level `status` in words (HubSpot): looked at for a dead grant alone.
     texts: Vec<String>,
 }
 
@@ -215,14 +216,11 @@ impl ServerError {
             Content::OtherJson(value) => (Found::in_value(value, 0), false),
             Content::CutShort | Content::Foreign => return Self::default(),
         };
-        let mut texts = Vec::new();
-        match content {
-            Content::Members(members) => members.values().for_each(|value| collect_texts(value, &mut texts)),
-            Content::OtherJson(value) => collect_texts(value, &mut texts),
-            Content::CutShort | Content::Foreign => {}
-        }
-        let description = found.descriptions.into_iter().min_by_key(|(rank, _)| *rank);
-        Self { codes: found.codes, description: description.map(|(_, text)| text), is_error, texts }
+        let Found { codes, mut descriptions, states } = found;
+        descriptions.sort_by_key(|(rank, _)| *rank);
+        let texts: Vec<String> = descriptions.into_iter().map(|(_, text)| text).collect();
+        let description = texts.first().cloned();
+        Self { codes, description, is_error, texts: states.into_iter().chain(texts).collect() }
     }
 
     /// Code and description as one text, not yet fit to be shown; none where there is neither.
@@ -237,7 +235,7 @@ impl ServerError {
         self.codes.iter().any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
     }
 
-    /// One of these words, as the server wrote it: a code or any other text that it stands alone in or begins.
+    /// One of these words, as the server wrote it: a code, or any other text that it stands alone in or begins.
     pub fn find_dead(&self, words: &[&str]) -> Option<String> {
         let found = self.codes.iter().chain(&self.texts).find_map(|text| named(text, words));
         found.map(str::to_owned)
@@ -257,6 +255,8 @@ struct Found {
     codes: Vec<String>,
     /// With the position of the member's name in [`DESCRIPTIONS`].
     descriptions: Vec<(usize, String)>,
+    /// [`INNER_CODES`] of the top level.
+    states: Vec<String>,
 }
 
 impl Found {
@@ -293,8 +293,9 @@ impl Found {
         let inner = ERRORS.iter().filter_map(|name| members.get(*name)).filter(|_| depth < ERROR_DEPTH);
         // A text is a code or a description by the name of its member.
         inner.filter(|inner| !inner.is_string()).for_each(|inner| self.look_into(inner, depth + 1));
-        let further = INNER_CODES.iter().filter(|_| depth > 0);
-        self.codes.extend(CODES.iter().chain(further).filter_map(|name| text(members.get(*name))));
+        self.codes.extend(CODES.iter().filter_map(|name| text(members.get(*name))));
+        let states = if depth > 0 { &mut self.codes } else { &mut self.states };
+        states.extend(INNER_CODES.iter().filter_map(|name| text(members.get(*name))));
         let descriptions = DESCRIPTIONS.iter().enumerate();
         self.descriptions
             .extend(descriptions.filter_map(|(rank, name)| Some((rank, text(members.get(*name))?))));
@@ -312,16 +313,6 @@ fn is_error(members: &Map<String, Value>) -> bool {
         Value::Object(_) | Value::Bool(true) => true,
     };
     denies || SIGNS.iter().filter_map(|name| members.get(*name)).any(says_so)
-}
-
-/// Every text in a value. serde_json has bounded its depth.
-fn collect_texts(value: &Value, texts: &mut Vec<String>) {
-    match value {
-        Value::String(text) => texts.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, texts)),
-        Value::Object(members) => members.values().for_each(|value| collect_texts(value, texts)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 /// The one of these words, in any case, that a text names: the first word of a sentence, or a part of a compound such as
@@ -440,7 +431,10 @@ mod tests {
             (r#"{"errorCode":"INVALID_GRANT"}"#, Some("INVALID_GRANT")),
             (r#"{"message":"invalid_grant"}"#, Some("invalid_grant")),
             (r#"{"errorSummary":"invalid_grant: the token has expired"}"#, Some("invalid_grant")),
-            (r#"{"data":{"x":[{"y":"invalid_grant"}]}}"#, Some("invalid_grant")),
+            (r#"{"data":{"error":"invalid_grant"}}"#, Some("invalid_grant")),
+            (r#"{"message":"m","errors":[{"message":"n"},{"message":"invalid_grant"}]}"#, Some("invalid_grant")),
+            (r#"{"status":"INVALID_GRANT"}"#, Some("INVALID_GRANT")),
+            (r#"{"stranger":{"error":"invalid_grant"}}"#, None),
             (r#"{"fault":{"detail":{"errorcode":"keymanagement.service.invalid_refresh_token"}}}"#, Some("invalid_refresh_token")),
             (r#""invalid_grant""#, Some("invalid_grant")),
             (r#"["invalid_grant"]"#, Some("invalid_grant")),

@@ -2,7 +2,7 @@
 
 use super::metadata::address_of;
 use super::reply::{Content, ServerError};
-use super::{Parameters, Proof, Reply, Request, id_token};
+use super::{Parameters, Proof, Reply, Request, extra, id_token};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use serde_json::{Map, Value};
@@ -122,6 +122,8 @@ pub struct TokenAnswer {
     pub id_token: Option<Secret>,
     /// The granted scope, separated by single spaces.
     pub scope: Option<String>,
+    /// Further members ([`extra`]).
+    pub extra: Map<String, Value>,
 }
 
 impl TokenAnswer {
@@ -138,16 +140,24 @@ impl TokenAnswer {
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
             scope: members.get("scope").and_then(scope),
+            extra: extra::read(members),
         }
     }
 
     /// The session that this answer leaves in `document`. What the answer is silent about stays as it was: the refresh
-    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, and members that this version does not
+    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, further members, and members that this version does not
     /// know. An ID token that cannot be trusted counts as none. The lifetime counts from before the request, so that it
     /// never ends later than the server's.
     pub fn session(self, document: &Document, sent_at: UnixSeconds) -> Session {
         let previous = document.session.as_ref();
         let lifetime = self.expires_in.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        // The end that was told for another refresh token says nothing about this one.
+        let same = |previous: &&Session| {
+            self.refresh_token.is_none() || self.refresh_token == previous.refresh_token
+        };
+        let old_end = previous.filter(same).and_then(|previous| previous.refresh_token_expires_at);
+        let refresh_token_expires_at = extra::refresh_token_end(&self.extra, sent_at).or(old_end);
+        let extra = Some(extra::merged(previous, self.extra)).filter(|extra| !extra.is_empty());
         Session {
             access_token: self.access_token,
             token_type: self.token_type,
@@ -158,6 +168,8 @@ impl TokenAnswer {
             obtained_at: sent_at,
             id_token: next_id_token(self.id_token, document, sent_at),
             scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
+            refresh_token_expires_at,
+            extra: extra.map(Value::Object).unwrap_or_default(),
             access_token_rejected: false,
             other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
         }
@@ -430,21 +442,21 @@ mod tests {
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
-        let verifier = Secret::new("ver");
+        let verifier = Secret::new("verifier");
         let redirect_uri = "http://127.0.0.1:7/callback";
         let exchange =
             code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
         assert_eq!(
             exchange.parameters.encode().expose(),
-            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=ver\
+            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=verifier\
              &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
              &refresh_token=x&tenant=t+1"
         );
-        assert_eq!(exchange.shown("no c-ver"), "no [secret]-[secret]");
+        assert_eq!(exchange.shown("no verifier"), "no [secret]");
         let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));
-        assert_eq!(poll.parameters.get("code_verifier"), Some("ver"));
+        assert_eq!(poll.parameters.get("code_verifier"), Some("verifier"));
     }
 
     /// The contract's table "What the answer means".
@@ -651,6 +663,15 @@ mod tests {
         }
         let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(&profile, 1000);
         assert_eq!((rotated.refresh_token, rotated.expires_at), (Some(Secret::new("r2")), None));
+        let ends =
+            |body: &str, profile: &Document| tokens(body).session(profile, 1000).refresh_token_expires_at;
+        let first = r#"{"access_token":"new","refresh_token_expires_in":60}"#;
+        assert_eq!(ends(first, &profile), Some(1060));
+        profile.session.as_mut().unwrap().refresh_token_expires_at = Some(5000);
+        assert_eq!(ends(first, &profile), Some(1060));
+        assert_eq!(ends(r#"{"access_token":"new"}"#, &profile), Some(5000));
+        assert_eq!(ends(r#"{"access_token":"new","refresh_token":"old-refresh"}"#, &profile), Some(5000));
+        assert_eq!(ends(r#"{"access_token":"new","refresh_token":"r2"}"#, &profile), None, "another token");
         profile.session = None;
         let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(&profile, i64::MAX);
         assert_eq!(late.expires_at, Some(i64::MAX));
