@@ -48,6 +48,31 @@ fn expire(home: &Home) {
     home.write(&document);
 }
 
+/// Servers repeat what they were sent. A secret of a few letters is a part of many words.
+#[test]
+fn a_short_secret_does_not_break_up_a_message_and_a_long_one_is_removed() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let file = home.root.join("secret");
+    let issuer = server.issuer();
+    let words = "a bad client: a-long-secret, sent as a%2Fb+a-long-secret";
+    for (secret, shown) in [
+        ("a", words.to_owned()),
+        ("client", words.replace("client", "[secret]")),
+        ("a-long-secret", words.replace("a-long-secret", "[secret]")),
+    ] {
+        fs::write(&file, secret).unwrap();
+        let body = json!({ "error": "invalid_client", "error_description": words }).to_string();
+        server.script(Endpoint::Token, [Fault::Status(Response::json(401, body))]);
+        let mut command = home.command(&["login", &issuer, "--client-id", "x", "--client-credentials"]);
+        let ran = run(command.arg("--client-secret-file").arg(&file).args(["--client-auth", "post"]));
+        let message = format!(
+            "onegrant: cannot log in: the server refused: invalid_client: {shown}; nothing was stored\n"
+        );
+        assert!(ran.code == 2 && ran.stderr.starts_with(&message), "{ran:?}");
+    }
+}
+
 /// RFC 6749 section 2.3.1 lets a secret be empty: Reddit's installed apps.
 #[test]
 fn a_client_with_an_empty_secret_sends_it_by_basic_authentication_with_every_request() {

@@ -59,6 +59,35 @@ fn command(stage: Stage, home: &Home, server: &AuthorizationServer) -> Command {
     }
 }
 
+/// RFC 9110 section 10.2.3. Nobody knows when to try again without the time.
+#[test]
+fn a_wait_beyond_the_deadline_is_told_with_its_time_wherever_it_is_met() {
+    let busy = || Fault::Status(Response::new(429).header("retry-after", "892"));
+    for stage in EVERYWHERE {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        let mut command = command(stage, &home, &server);
+        let endpoint =
+            if stage == DeviceAuthorization { Endpoint::DeviceAuthorization } else { Endpoint::Token };
+        server.script(endpoint, [busy()]);
+        let ran = run(&mut command);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{stage:?}: {ran:?}");
+        assert!(ran.stderr.contains("status 429 and asks to wait 14 min 52 s, until "), "{stage:?}: {ran:?}");
+        assert!(server.counts().token_requests <= 1, "{stage:?}");
+    }
+    // While the endpoints are discovered, and where whoami asks.
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    server.script(Endpoint::OauthMetadata, [busy()]);
+    server.script(Endpoint::OpenidConfiguration, [busy()]);
+    server.script(Endpoint::Userinfo, [busy()]);
+    for arguments in [&["login", &server.issuer(), "--client-id", "x"][..], &["whoami"]] {
+        let ran = home.run(arguments);
+        assert_eq!(ran.code, 4, "{ran:?}");
+        assert!(ran.stderr.contains("status 429 and asks to wait 14 min 52 s, until "), "{ran:?}");
+    }
+}
+
 #[test]
 fn every_error_of_the_token_endpoint_has_an_exit_code_and_a_hint() {
     // (error, where, exit code); what a device authorization is refused for is how it was asked.

@@ -237,6 +237,14 @@ impl Polling {
                 let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
                 return Step::Ended(failure.hint_of(login_hint(&error)));
             }
+            // To ask earlier is not allowed, and later there is no code any more.
+            PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
+                if self.expires_in.checked_sub(elapsed).is_some_and(|left| wait >= left) =>
+            {
+                let message = format!("cannot log in now: {what}; the code expires before");
+                let failure = Failure::new(Kind::Temporary, message);
+                return Step::Ended(failure.hint_of(login_hint("temporarily_unavailable")));
+            }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { .. }) => self.unheard(None),
             PollAnswer::Other(Answer::Impossible(failure)) => return Step::Ended(failure),
@@ -429,6 +437,12 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
+        let busy = Reply { retry_after: Some("892".to_owned()), ..reply(429, "") };
+        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
+        let busy = |elapsed| polling().next(Event::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
+        let Step::Ended(late) = busy(0) else { panic!() };
+        assert_eq!(late.kind, Kind::Temporary);
+        assert!(late.message.contains("asks to wait 14 min 52 s, until "), "{late}");
         let Step::Ended(late) = polling().next(Event::Waited, seconds(600)) else { panic!() };
         assert!(late.hint.is_some());
     }

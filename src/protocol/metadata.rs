@@ -224,7 +224,7 @@ pub fn read(issuer: &str, reply: &Reply) -> Discovered {
     let members = match (reply.status, reply.content()) {
         (200..300, Content::Members(members)) => members,
         (200..300, _) => return Discovered::Nothing("no JSON object".to_owned()),
-        (status, _) => return Discovered::Nothing(format!("status {status}")),
+        _ => return Discovered::Nothing(reply.status_words(None)),
     };
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
         return Discovered::Nothing("no issuer in it".to_owned());

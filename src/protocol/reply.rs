@@ -68,16 +68,23 @@ impl Reply {
         })
     }
 
-    /// The status for a person, with the time that the server asks to wait, if it asks.
-    pub fn status_words(&self, now: UnixSeconds) -> String {
+    /// The status for a person, with the time that the server asks to wait, if it asks. `now`: `None` if only the server's
+    /// clock is known.
+    pub fn status_words(&self, now: Option<UnixSeconds>) -> String {
         let status = format!("status {}", self.status);
-        match self.asked_wait(now) {
-            None | Some(0) => status,
-            Some(wait) => {
+        let now = now.or_else(|| self.server_time());
+        match now.and_then(|now| Some((now, self.asked_wait(now)?))) {
+            None | Some((_, 0)) => status,
+            Some((now, wait)) => {
                 let until = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
                 format!("{status} and asks to wait {}, until {}", time_words(wait), date(until))
             }
         }
+    }
+
+    fn server_time(&self) -> Option<UnixSeconds> {
+        let date = httpdate::parse_http_date(self.date.as_deref()?).ok()?;
+        i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
     }
 
     /// Reads the body: JSON whatever the content type says, with or without a byte-order mark, and with
@@ -387,7 +394,10 @@ mod tests {
         ];
         for (header, words) in cases {
             let reply = Reply { status: 429, retry_after: header.map(str::to_owned), ..Reply::default() };
-            assert_eq!(reply.status_words(now), format!("status 429{words}"), "{header:?}");
+            assert_eq!(reply.status_words(Some(now)), format!("status 429{words}"), "{header:?}");
+            assert_eq!(reply.status_words(None), "status 429", "no clock is known");
+            let reply = Reply { date: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()), ..reply };
+            assert_eq!(reply.status_words(None), format!("status 429{words}"), "{header:?}");
         }
     }
 

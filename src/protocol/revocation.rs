@@ -44,7 +44,7 @@ pub fn read(request: &Request, reply: &Reply) -> Revocation {
     if reply.is_success() && !error.is_error {
         return Revocation::Revoked;
     }
-    let status = format!("the server answered with status {}", reply.status);
+    let status = format!("the server answered with {}", reply.status_words(None));
     Revocation::Failed(match error.words().or_else(|| reply.first_text()) {
         Some(said) => format!("{status}: {}", request.shown(&said)),
         None => status,

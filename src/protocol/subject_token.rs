@@ -32,7 +32,7 @@ pub fn read_github(request: &Request, reply: &Reply) -> Result<Secret, Failure> 
     let said = ServerError::read(&content).words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let kind = if matches!(reply.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
-    Err(Failure::new(kind, format!("its endpoint answered with status {}{said}", reply.status)))
+    Err(Failure::new(kind, format!("its endpoint answered with {}{said}", reply.status_words(None))))
 }
 
 #[cfg(test)]

@@ -332,7 +332,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     let retry_after = reply.wait(now);
     let temporary = |why: &str| Answer::Temporary {
         what: with_text(
-            format!("the server answered with {}{why}", reply.status_words(now)),
+            format!("the server answered with {}{why}", reply.status_words(Some(now))),
             request,
             reply,
             &error,

@@ -43,7 +43,7 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
     let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
     let said = error.words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
-    let message = format!("the userinfo endpoint answered with status {}{said}", reply.status);
+    let message = format!("the userinfo endpoint answered with {}{said}", reply.status_words(None));
     Err(Failure::new(kind, message))
 }
 
