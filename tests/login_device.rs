@@ -169,7 +169,7 @@ fn no_and_too_late_end_it_and_nothing_is_stored() {
                   this time\n";
     let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: AGAIN\n";
     let again = |server: &AuthorizationServer| {
-        format!("onegrant login {} --client-id {}", server.issuer(), server.client_id())
+        format!("onegrant login {} --client-id {} --device", server.issuer(), server.client_id())
     };
     for (is_denied, text) in [(true, denied), (false, expired)] {
         let server = server(|_| {});

@@ -18,8 +18,9 @@ pub fn authorize(
 ) -> Result<DeviceAuthorization, Failure> {
     let Some(request) = device::request(document, code_verifier, &prove(document, now)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
-        return Err(Failure::new(Kind::Usage, message)
-            .hint("give it with onegrant login --device-authorization-endpoint URL"));
+        return Err(
+            Failure::new(Kind::Usage, message).hint("onegrant login --device-authorization-endpoint URL")
+        );
     };
     let reply = ask(client, &request, timeout, "cannot start the device flow")?;
     device::read(&request, &reply, now)

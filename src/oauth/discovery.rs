@@ -8,8 +8,8 @@ use crate::protocol::metadata::{Discovered, Metadata, candidates, read};
 use std::time::{Duration, Instant};
 
 /// What to do without metadata.
-const HINT: &str = "name the endpoints instead: onegrant login --token-endpoint URL \
-                    --device-authorization-endpoint URL --client-id ID";
+const HINT: &str = "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   \
+                    # names the endpoints instead";
 
 /// Asks for the metadata of `issuer` in each of the places where it may stand, and returns the first that is of
 /// this issuer, with what it lacks and another place tells. `timeout` bounds all requests together.

@@ -166,11 +166,8 @@ fn client(
         let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
             format!("{} gave you for {}", provider.name, provider.note)
         });
-        let server = arguments.issuer.as_deref().filter(|_| target.provider.is_some()).unwrap_or("ISSUER");
-        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(format!(
-            "onegrant login {} --client-id ID   # the identifier that {whose}",
-            printable(server)
-        )));
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
+            .hint(format!("onegrant login --client-id ID   # the identifier that {whose}")));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {

@@ -1,5 +1,6 @@
 //! `onegrant login`: gets a grant and stores it.
 
+mod again;
 mod browser;
 mod client;
 mod configuration;
@@ -23,6 +24,7 @@ use crate::protocol::token::{Answer, TokenAnswer, words};
 use crate::session::{Revision, date, expiry};
 use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
+use again::Again;
 use anyhow::Context as _;
 use flow::choose;
 use serde_json::json;
@@ -53,35 +55,16 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let document = configuration::gather(arguments, &target, before, context)?;
+    let document = configuration::gather(arguments, &target, before, context)
+        .map_err(|failure| Again::new(arguments, None).complete(failure.into()))?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
     let is_known = |before: &Document| {
         before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
     };
-    let again = (!before.is_some_and(is_known)).then(|| command(arguments, &document));
-    let error = log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice));
-    error.map_err(|error| complete(error, again))
-}
-
-/// The command that begins a login of this client where nothing is stored yet.
-fn command(arguments: &cli::Login, document: &Document) -> String {
-    let server = match &arguments.issuer {
-        Some(issuer) => printable(issuer),
-        None => format!("--token-endpoint {}", printable(&document.token_endpoint)),
-    };
-    format!("onegrant login {server} --client-id {}", printable(&document.client_id))
-}
-
-/// Makes a hint that would log in again do so: a login that failed is not stored, and the next one has to be told as much.
-fn complete(mut error: anyhow::Error, again: Option<String>) -> anyhow::Error {
-    let hint = error.downcast_mut::<Failure>().and_then(|failure| failure.hint.as_mut());
-    if let (Some(hint), Some(again)) = (hint, again)
-        && let Some(rest) = hint.strip_prefix("onegrant login")
-    {
-        *hint = again + rest;
-    }
-    error
+    let again = Again::new(arguments, before.filter(|before| is_known(before)).zip(Some(&document)));
+    log_in(arguments, document, over, context)
+        .map_err(|error| again.complete(provider::advise(error, advice)))
 }
 
 /// Gets the grant that the document describes, and stores it.
