@@ -28,7 +28,10 @@ pub fn gather(
 ) -> Result<Document, Failure> {
     let metadata = match (&target.endpoints, &target.issuer) {
         (Some(endpoints), _) => Some(endpoints.clone()),
-        (None, Some(issuer)) => Some(discovery::discover(context.client(), issuer, context.left())?),
+        (None, Some(issuer)) => {
+            let found = discovery::discover(context.client(), issuer, context.left());
+            Some(found.map_err(|failure| failure.hint_of(provider::login_by_name(target).as_deref()))?)
+        }
         (None, None) => None,
     };
     let before = before.filter(|before| is_same_server(arguments, target, metadata.as_ref(), before));
