@@ -125,8 +125,8 @@ pub enum Command {
     error_code(5, "the store cannot be written; nobody was asked for anything")
 )]
 pub struct Login {
-    /// the authorization server's address, from which its endpoints are discovered; or a provider, whose needs are
-    /// known: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
+    /// the authorization server's address, or that of its metadata, from which its endpoints are discovered; or a
+    /// provider, whose needs are known: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
     #[argh(positional, arg_name = "ISSUER")]
     pub issuer: Option<String>,
 
@@ -322,7 +322,7 @@ pub struct Status {
     example = "onegrant whoami --json",
     note = "Asks the userinfo endpoint; where there is none, shows the claims of the ID token.",
     error_code(0, "somebody is logged in"),
-    error_code(2, "usage or configuration, or neither endpoint nor ID token"),
+    error_code(2, "usage or configuration, neither endpoint nor ID token, or a grant without a person"),
     error_code(3, "a login is required: onegrant login"),
     error_code(4, "temporary; the session is untouched: try again"),
     error_code(5, "the store failed; nothing was overwritten")

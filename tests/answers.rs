@@ -163,6 +163,7 @@ fn a_refusal_keeps_the_session() {
         refused("nested and foreign",     3, 400, r#"{"error":{"type":"invalid_request_error","message":"no"},"x":[1]}"#, "invalid_request_error: no"),
         refused("the client is wrong",    2, 401, r#"{"error":"invalid_client"}"#, "invalid_client"),
         refused("not this client",        2, 400, r#"{"error":"unauthorized_client"}"#, "unauthorized_client"),
+        refused("not this resource",      2, 400, r#"{"error":"invalid_target"}"#, "invalid_target"),
         refused("not this scope",         2, 400, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
     ]);
 }

@@ -165,7 +165,7 @@ fn every_error_of_the_token_endpoint_has_an_exit_code_and_a_hint() {
         ("invalid_scope", &EVERYWHERE, 2),
         ("access_denied", &[Poll, Refresh], 3),
         ("expired_token", &[Poll], 3),
-        ("invalid_target", &[Poll, Import, Client, Refresh], 3),
+        ("invalid_target", &[Poll, Import, Client, Refresh], 2),
     ];
     for (error, stages, code) in cases {
         for stage in stages {

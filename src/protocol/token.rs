@@ -30,8 +30,8 @@ const DEAD: [&str; 10] = [
 /// `unauthorized_client`, which is not about the client then.
 const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
 
-/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2).
-const USAGE: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_scope"];
+/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2, RFC 8707 section 2).
+const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -494,6 +494,7 @@ mod tests {
             (400, r#"{"error":"unauthorized_client","error_description":"the token was already used"}"#, "Refused { kind: Usage"),
             (400, r#"{"error":"access_denied","error_description":"token was already used"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
+            (400, r#"{"error":"invalid_target"}"#, "Refused { kind: Usage"),
             (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
             (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
