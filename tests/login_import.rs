@@ -68,6 +68,10 @@ fn what_the_server_refuses_is_not_stored_and_leaves_the_old_session() {
             server.client_id()
         );
         let named = text.replace("onegrant login", &first);
+        let named = named.replace(
+            "--device   # gets a new grant",
+            "--refresh-token-stdin < FILE   # with another refresh token",
+        );
         assert_eq!(run(&mut import(&home, &server, token)), Ran::failed(code, named));
         assert!(!home.document_path().exists());
         let issued = home.grant(&server, LIFETIME);

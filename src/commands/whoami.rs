@@ -44,7 +44,7 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
         let access_token = context.obtain(demand)?.session.access_token;
         let answer = userinfo(context.client(), document, &access_token, context.left()).transpose();
         let answer = answer.map_err(|failure| match &document.grant {
-            Some(grant) if failure.kind == Kind::LoginRequired => no_person(grant, &failure.message),
+            Some(grant) if failure.kind != Kind::Temporary => no_person(grant, &failure.message),
             _ => failure,
         });
         match answer? {

@@ -165,8 +165,18 @@ pub fn time_words(seconds: u64) -> String {
 }
 
 /// Members that hold an error, or several: as an object or as an array. What other members hold is not about an error.
-const ERRORS: [&str; 8] =
-    ["error", "errors", "fault", "detail", "details", "errorCauses", "data", "response"];
+const ERRORS: [&str; 10] = [
+    "error",
+    "errors",
+    "fault",
+    "detail",
+    "details",
+    "extensions",
+    "errorCauses",
+    "data",
+    "response",
+    "result",
+];
 
 /// Members whose text may be an error code, the most likely first. `error` counts before all of them.
 const CODES: [&str; 7] = ["code", "error", "error_code", "errorCode", "errorType", "errorcode", "errcode"];
@@ -442,6 +452,7 @@ mod tests {
             (r#"{"message":"invalid_grant"}"#, Some("invalid_grant")),
             (r#"{"errorSummary":"invalid_grant: the token has expired"}"#, Some("invalid_grant")),
             (r#"{"data":{"error":"invalid_grant"}}"#, Some("invalid_grant")),
+            (r#"{"errors":[{"message":"m","extensions":{"code":"invalid_grant"}}]}"#, Some("invalid_grant")),
             (r#"{"message":"m","errors":[{"message":"n"},{"message":"invalid_grant"}]}"#, Some("invalid_grant")),
             (r#"{"status":"INVALID_GRANT"}"#, Some("INVALID_GRANT")),
             (r#"{"stranger":{"error":"invalid_grant"}}"#, None),

@@ -39,8 +39,12 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
             return Ok(Userinfo::Claims(claims));
         }
     }
-    let is_refusal = (400..500).contains(&reply.status) && reply.status != 429;
-    let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
+    let kind = match reply.status {
+        // It is no userinfo endpoint, and will not be one later.
+        300..400 | 501 => Kind::Usage,
+        429 | 500.. | ..300 => Kind::Temporary,
+        _ => Kind::LoginRequired,
+    };
     let said = error.words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let message = format!("the userinfo endpoint answered with {}{said}", reply.status_words(None));
@@ -67,6 +71,9 @@ mod tests {
             (400, r#"{"error":"invalid_token"}"#, "Ok(Rejected)"),
             (403, r#"{"error":"insufficient_scope"}"#, "Err(Failure { kind: LoginRequired"),
             (503, "t0ken", "Err(Failure { kind: Temporary"),
+            (429, "", "Err(Failure { kind: Temporary"),
+            (302, "", "Err(Failure { kind: Usage"),
+            (501, "", "Err(Failure { kind: Usage"),
             (200, "<html>", "Err(Failure { kind: Temporary"),
         ];
         for (status, body, wanted) in cases {

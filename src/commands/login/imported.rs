@@ -74,7 +74,16 @@ pub fn exchange(
         }
         Answer::InvalidGrant { error, description } => {
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
-            Err(failure.hint("onegrant login --device   # gets a new grant"))
+            // Only a flow that has its endpoint.
+            Err(failure.hint(
+                match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
+                    (Some(_), _) => "onegrant login --device   # gets a new grant",
+                    (None, Some(_)) => "onegrant login --browser   # gets a new grant",
+                    (None, None) => {
+                        "onegrant login --refresh-token-stdin < FILE   # with another refresh token"
+                    }
+                },
+            ))
         }
         Answer::Impossible(failure) => Err(failure),
         Answer::Refused { kind, error, description } => {
