@@ -108,7 +108,7 @@ fn an_imported_login_stores_no_id_token_that_cannot_be_trusted() {
         let ran = run(&mut import(&home, &server, "rt_imported"));
         assert_eq!(ran.code, 0, "{case}: {ran:?}");
         let session = &home.document()["session"];
-        let stored = is_stored.then(|| json!(id_token)).unwrap_or_default();
+        let stored = if is_stored { json!(id_token) } else { Value::Null };
         assert_eq!(
             (&session["id_token"], &session["refresh_token"]),
             (&stored, &json!("rt_imported")),

@@ -55,24 +55,30 @@ pub fn read(answer: &Map<String, Value>) -> Map<String, Value> {
     bounded(further.filter_map(|(name, value)| Some((name.clone(), public(name, value, &tokens, 0)?))))
 }
 
-/// A member without the secrets in it; `None` if nothing is left.
+/// A member without the secrets in it; `None` if nothing is left, or if it is nested too deep.
 fn public(name: &str, value: &Value, tokens: &[&str], depth: usize) -> Option<Value> {
     if secret_name(name) || depth > DEPTH_LIMIT {
         return None;
     }
-    Some(match value {
-        Value::String(text) if claims(text).is_some() || tokens.iter().any(|token| text.contains(token)) => {
-            return None;
+    match value {
+        Value::String(text) => {
+            let is_secret = claims(text).is_some() || tokens.iter().any(|token| text.contains(token));
+            (!is_secret).then(|| value.clone())
         }
         Value::Array(values) => {
-            values.iter().filter_map(|value| public(name, value, tokens, depth + 1)).collect()
+            let kept: Vec<Value> =
+                values.iter().filter_map(|value| public(name, value, tokens, depth + 1)).collect();
+            (values.is_empty() || !kept.is_empty()).then_some(Value::Array(kept))
         }
-        Value::Object(members) => members
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), public(name, value, tokens, depth + 1)?)))
-            .collect(),
-        other => other.clone(),
-    })
+        Value::Object(members) => {
+            let further = members.iter();
+            let kept: Map<String, Value> = further
+                .filter_map(|(name, value)| Some((name.clone(), public(name, value, tokens, depth + 1)?)))
+                .collect();
+            (members.is_empty() || !kept.is_empty()).then_some(Value::Object(kept))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.clone()),
+    }
 }
 
 /// As many members as fit into [`EXTRA_LIMIT`], each of them whole.
@@ -140,12 +146,13 @@ mod tests {
             "device_secret": "x", "apiKey": "x", "accessToken": "x", "session_key": "x", "password": "x",
             "raw": "Bearer the-access-token", "unnamed": "e30.e30.c2ln",
             "authed_user": { "id": "U1", "access_token": "xoxp", "team": { "refreshToken": "x", "name": "T" } },
+            "only": { "secrets": [{ "token": "x" }] }, "empty": {},
         });
         let wanted = json!({
             "instance_url": "https://na1.example", "api_domain": "https://api.example", "issued_at": "17",
             "refresh_token_expires_in": 604_800, "issued_token_type": "urn:x", "session_state": "s",
             "list": [1, { "a": true }],
-            "authed_user": { "id": "U1", "team": { "name": "T" } },
+            "authed_user": { "id": "U1", "team": { "name": "T" } }, "empty": {},
         });
         assert_eq!(kept(answer), wanted);
     }
@@ -160,6 +167,8 @@ mod tests {
         assert!(!kept.is_empty() && Value::Object(kept.clone()).to_string().len() < 2 * EXTRA_LIMIT);
         let deep =
             serde_json::from_str::<Value>(&format!("{}1{}", "[".repeat(100), "]".repeat(100))).unwrap();
+        assert_eq!(super::read(json!({ "deep": deep }).as_object().unwrap()), Map::new());
+        let deep = json!([[[[deep.pointer("/0/0").map(|_| 1)]]]]);
         let mut document = document();
         let extra = Value::Object(read(json!({ "deep": deep }).as_object().unwrap()));
         document.session.as_mut().unwrap().extra = extra;
