@@ -126,8 +126,8 @@ pub enum Command {
     error_code(5, "the store cannot be written; nobody was asked for anything")
 )]
 pub struct Login {
-    /// the authorization server's address, from which its endpoints are discovered; or a provider, whose needs are
-    /// known: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
+    /// the authorization server's address, or that of its metadata, from which its endpoints are discovered; or a
+    /// provider, whose needs are known: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
     #[argh(positional, arg_name = "ISSUER")]
     pub issuer: Option<String>,
 
@@ -164,8 +164,8 @@ pub struct Login {
     #[argh(option, arg_name = "FILE", from_str_fn(input))]
     pub client_secret_file: Option<Input>,
 
-    /// how the client proves itself: none, basic, post or private_key_jwt (default: none without a secret or a key,
-    /// else what the server announces)
+    /// how the client proves itself: none, basic (without a secret: an empty one), post or private_key_jwt (default: none
+    /// without a secret or a key, else what the server announces)
     #[argh(option, arg_name = "METHOD", from_str_fn(client_authentication))]
     pub client_auth: Option<ClientAuthentication>,
 
@@ -324,7 +324,7 @@ pub struct Status {
     example = "onegrant whoami --json",
     note = "Asks the userinfo endpoint; where there is none, shows the claims of the ID token.",
     error_code(0, "somebody is logged in"),
-    error_code(2, "usage or configuration, or neither endpoint nor ID token"),
+    error_code(2, "usage or configuration, neither endpoint nor ID token, or a grant without a person"),
     error_code(3, "a login is required: onegrant login"),
     error_code(4, "temporary; the session is untouched: try again"),
     error_code(5, "the store failed; nothing was overwritten")

@@ -196,6 +196,12 @@ pub struct Session {
     /// The granted scope, where it differs from the one asked for or the server repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// When the refresh token itself ends, by this machine's clock; none where the server did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
+    pub refresh_token_expires_at: Option<UnixSeconds>,
+    /// The further members of token answers ([`crate::protocol::extra`]), as an object; null where there were none.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub extra: Value,
     /// Whether a resource server refused the access token before its time. Goes with the session.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub access_token_rejected: bool,

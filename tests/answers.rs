@@ -149,6 +149,13 @@ fn a_dead_grant_is_told_in_many_words() {
         dead("Slack",                     200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, "invalid_refresh_token"),
         dead("an object with a code",     401, r#"{"error":{"code":"refresh_token_reused","message":"used before"}}"#, "refresh_token_reused: used before"),
         dead("Supabase",                  400, r#"{"code":400,"error_code":"refresh_token_already_used","msg":"Already Used"}"#, "refresh_token_already_used: Already Used"),
+        dead("Fitbit",                    400, r#"{"errors":[{"errorType":"invalid_grant","message":"Refresh token invalid: xx."}],"success":false}"#, "invalid_grant: Refresh token invalid: xx."),
+        dead("the second of the errors",  400, r#"{"errors":[{"errorType":"validation"},{"errorType":"invalid_grant"}]}"#, "invalid_grant"),
+        dead("errorCode",                 400, r#"{"errorCode":"invalid_grant","errorSummary":"The refresh token is invalid."}"#, "invalid_grant: The refresh token is invalid."),
+        dead("in the message",            401, r#"{"message":"invalid_grant: revoked"}"#, "invalid_grant: revoked"),
+        dead("a message in an object",    400, r#"{"error":{"code":400,"message":"invalid_grant"}}"#, "invalid_grant"),
+        dead("a compound (Apigee)",       400, r#"{"fault":{"faultstring":"Dead","detail":{"errorcode":"keymanagement.service.invalid_refresh_token"}}}"#, "invalid_refresh_token: Dead"),
+        dead("an array of errors",        400, r#"[{"errorCode":"invalid_grant","message":"m"}]"#, "invalid_grant: m"),
         dead("Hydra",                     401, r#"{"error":"token_inactive"}"#, "token_inactive"),
         dead("control characters",        400, "{\"error\":\"invalid_grant\",\"error_description\":\"a\\u001b[31mb\\nc\"}", "invalid_grant: a [31mb c"),
         dead("a long story",              400, &json!({"error": "invalid_grant", "error_description": "x".repeat(1000)}).to_string(), &format!("invalid_grant: {}", "x".repeat(285))),
@@ -163,9 +170,14 @@ fn a_refusal_keeps_the_session() {
         refused("with status 200",        3, 200, r#"{"error":"access_denied"}"#, "access_denied"),
         refused("a word of their own",    3, 400, r#"{"error":"mfa_required"}"#, "mfa_required"),
         refused("a status alone",         3, 404, "{}", "status 404"),
+        refused("errorCode (Okta)",       3, 400, r#"{"errorCode":"E0000011","errorSummary":"Invalid token provided"}"#, "E0000011: Invalid token provided"),
+        refused("errors (Fitbit)",        3, 401, r#"{"errors":[{"errorType":"expired_token","message":"m"}],"success":false}"#, "expired_token: m"),
+        refused("errors with status 200", 3, 200, r#"{"errors":[{"errorType":"insufficient_scope","message":"m"}],"success":false}"#, "insufficient_scope: m"),
+        refused("the client, in errors",  2, 401, r#"{"errors":[{"errorType":"invalid_client","message":"m"}]}"#, "invalid_client: m"),
         refused("nested and foreign",     3, 400, r#"{"error":{"type":"invalid_request_error","message":"no"},"x":[1]}"#, "invalid_request_error: no"),
         refused("the client is wrong",    2, 401, r#"{"error":"invalid_client"}"#, "invalid_client"),
         refused("not this client",        2, 400, r#"{"error":"unauthorized_client"}"#, "unauthorized_client"),
+        refused("not this resource",      2, 400, r#"{"error":"invalid_target"}"#, "invalid_target"),
         refused("not this scope",         2, 400, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
     ]);
 }
@@ -180,6 +192,92 @@ fn trouble_is_temporary_and_keeps_the_session() {
         temporary("a page with 404",      page(404, "Not Found"), "404 and no JSON object: Not Found"),
         temporary("a redirect",           Fault::Status(Response::new(302).header("location", "http://127.0.0.2:1/x?y")), "302, a redirect to http://127.0.0.2:1/x, which is not followed"),
     ]);
+}
+
+/// OpenID Connect Core sections 3.1.3.7 and 12.2.
+#[test]
+fn a_refresh_stores_no_id_token_that_cannot_be_trusted() {
+    let server = server(|_| {});
+    let good = json!({ "iss": server.issuer(), "sub": "me", "aud": server.client_id(), "exp": now() + 600 });
+    let changed = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        jwt(&claims)
+    };
+    let before = changed("exp", json!(now() - 600));
+    let cases = [
+        ("good", jwt(&good), true),
+        ("of another issuer", changed("iss", json!("https://other.example")), false),
+        ("for another client", changed("aud", json!("other")), false),
+        ("given to another client", changed("azp", json!("other")), false),
+        ("expired", changed("exp", json!(now() - 301)), false),
+        ("without an end", changed("exp", Value::Null), false),
+    ];
+    for (case, id_token, is_taken) in cases {
+        for previous in [None, Some(&before)] {
+            let (home, _) = Home::with_grant(&server, EXPIRED);
+            let mut document = home.document();
+            document["session"]["id_token"] = json!(previous);
+            home.write(&document);
+            server.script(Endpoint::Token, [token_answer(&json!({ "id_token": id_token }))]);
+            assert_eq!(home.run(&["token"]), Ran::printed("at-new"), "{case}");
+            let stored = if is_taken { json!(id_token) } else { json!(previous) };
+            assert_eq!(home.document()["session"]["id_token"], stored, "{case}");
+        }
+    }
+    // About another person than before.
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut document = home.document();
+    document["session"]["id_token"] = json!(before);
+    home.write(&document);
+    let other = changed("sub", json!("you"));
+    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": other }))]);
+    assert_eq!(home.run(&["token"]), Ran::printed("at-new"));
+    assert_eq!(home.document()["session"]["id_token"], json!(before));
+}
+
+/// RFC 6749 section 5.1: what a client does not know it ignores, and the program that uses the token may need.
+#[test]
+fn members_beside_the_token_are_kept_and_printed_without_the_secrets_among_them() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let zoho = json!({
+        "expires_in_sec": 3600, "expires_in": 3_600_000, "api_domain": "https://www.zohoapis.eu",
+        "device_secret": "s3cret-of-the-device", "authed_user": { "id": "U1", "access_token": "xoxp-s3cret" },
+    });
+    let began = now();
+    server.script(Endpoint::Token, [token_answer(&zoho)]);
+    let printed = |arguments: &[&str]| serde_json::from_str::<Value>(&home.run(arguments).stdout).unwrap();
+    let json = ["token", "--format", "json"];
+    let extra = json!({ "api_domain": "https://www.zohoapis.eu", "authed_user": { "id": "U1" } });
+    assert_eq!(printed(&json)["extra"], extra);
+    let session = home.document()["session"].clone();
+    assert_eq!(session["extra"], extra);
+    assert!((began + 3600..=now() + 3600).contains(&session["expires_at"].as_i64().unwrap()), "{session}");
+    assert!(!String::from_utf8(home.bytes()).unwrap().contains("s3cret"));
+
+    // A refresh that is silent about them keeps them; one that names them again wins.
+    server.script(
+        Endpoint::Token,
+        [token_answer(&json!({})), token_answer(&json!({ "api_domain": "b", "more": [1] }))],
+    );
+    assert_eq!(home.run(&["refresh"]), Ran::printed("at-new"));
+    assert_eq!(printed(&json)["extra"], extra);
+    assert_eq!(home.run(&["refresh"]), Ran::printed("at-new"));
+    let extra = json!({ "api_domain": "b", "authed_user": { "id": "U1" }, "more": [1] });
+    assert_eq!(printed(&json)["extra"], extra);
+    assert!(!home.run(&["status", "--json"]).stdout.contains("api_domain"));
+    assert_eq!(server.counts().token_requests, 3);
+
+    // Members that another program put into a session stay where they are.
+    let mut document = home.document();
+    document["session"]["instance_url"] = json!("https://na1.example");
+    document["session"]["extra"] = json!(true);
+    document["session"]["expires_at"] = json!(now() + EXPIRED);
+    home.write(&document);
+    let token = home.run(&["token"]);
+    assert_eq!(token.code, 0, "{token:?}");
+    assert_eq!(home.document()["session"]["instance_url"], "https://na1.example");
 }
 
 #[test]
@@ -281,9 +379,13 @@ fn retry_after_is_obeyed_inside_the_deadline() {
         let before = home.bytes();
         server.reset_counts();
         server.always(Endpoint::Token, busy(status, "3600"));
-        let text =
-            format!("cannot refresh now: the server answered with status {status}; the session is kept");
-        assert_eq!(home.run(&["token"]), Ran::failed(4, format!("onegrant: {text}\nhint: try again\n")));
+        let ran = home.run(&["token"]);
+        let text = format!(
+            "cannot refresh now: the server answered with status {status} and asks to wait 1 h 0 min, until "
+        );
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""));
+        assert!(ran.stderr.starts_with(&format!("onegrant: {text}")), "{ran:?}");
+        assert!(ran.stderr.ends_with(" GMT; the session is kept\nhint: try again\n"), "{ran:?}");
         assert_eq!(server.counts().token_requests, 1);
         assert_eq!(home.bytes(), before);
         server.always(Endpoint::Token, busy(status, "10"));

@@ -214,6 +214,7 @@ impl World {
                 refresh_token: Some(Secret::new(format!("rt_new_{}", self.sends))),
                 id_token: None,
                 scope: None,
+                extra: Default::default(),
             }),
             Reaction::LosesItsAnswer => {
                 Answer::Unknown { what: "the connection broke".to_owned(), again: true }

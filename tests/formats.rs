@@ -44,6 +44,43 @@ fn each_format_holds_the_token_in_its_own_way() {
     assert_eq!(server.counts(), Default::default());
 }
 
+/// RFC 8693 section 2.2.1: a token that is no access token, such as an exchanged ID token.
+#[test]
+fn a_token_of_type_n_a_gives_no_header_and_no_password_but_kubectl_gets_it() {
+    let server = server(|_| {});
+    let (home, issued) = home_with_hosts(&server, LIFETIME, &["git.example"]);
+    let mut document = home.document();
+    document["session"]["token_type"] = json!("N_A");
+    home.write(&document);
+    let token = issued.access_token;
+    assert_eq!(home.run(&["token"]), Ran::printed(&token));
+    let ran = home.run(&["token", "--format", "exec-credential"]);
+    assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap()["status"]["token"], json!(token));
+    let exec = home.run(&["exec", "--", "/bin/sh", "-c", "printf '%s\\n' \"$ACCESS_TOKEN\""]);
+    assert_eq!(exec.stdout, format!("{token}\n"));
+
+    let asked = home.root.join("asked");
+    let git = "protocol=https\nhost=git.example\ncapability[]=authtype\n\n";
+    let cases: [(&[&str], &str, &str); 8] = [
+        (&["token", "--format", "header"], "", ""),
+        (&["token", "--format", "bearer"], "", ""),
+        (&["token", "--format", "curl"], "", ""),
+        (&["token", "--format", "netrc"], "", ""),
+        (&["git-credential", "get"], git, "quit=1\n"),
+        (&["git-credential", "get"], "protocol=https\nhost=git.example\n\n", "quit=1\n"),
+        (&["helper", "docker", "get"], "git.example", "cannot make a header: the token is of type N_A\n"),
+        (&["helper", "bazel", "get"], r#"{"uri":"https://git.example/"}"#, ""),
+    ];
+    for (arguments, stdin, stdout) in cases {
+        fs::write(&asked, stdin).unwrap();
+        let ran = run(home.command(arguments).stdin(fs::File::open(&asked).unwrap()));
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, stdout), "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains("type N_A") && !ran.stderr.contains(&token), "{ran:?}");
+        assert!(ran.stderr.ends_with("\nhint: onegrant token --format json\n"), "{ran:?}");
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
 #[test]
 fn an_exec_credential_ends_when_the_token_does_and_is_of_kubectls_version() {
     let server = server(|_| {});

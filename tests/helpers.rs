@@ -205,13 +205,6 @@ fn docker_shows_why_there_is_no_token() {
 
 // ---- gcloud ----
 
-/// An unsigned JWT that ends then.
-fn jwt(end: i64) -> String {
-    use base64::Engine as _;
-    let encode = |text: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.", encode(r#"{"alg":"none"}"#.to_owned()), encode(json!({ "exp": end }).to_string()))
-}
-
 #[test]
 fn gcloud_gets_the_id_token_or_a_refusal_that_it_reads() {
     let asking = Asking::new(LIFETIME);
@@ -223,9 +216,9 @@ fn gcloud_gets_the_id_token_or_a_refusal_that_it_reads() {
 
     let mut document = asking.home.document();
     let end = now() + 600;
-    document["session"]["id_token"] = json!(jwt(end));
+    document["session"]["id_token"] = json!(jwt(&json!({ "exp": end })));
     asking.home.write(&document);
-    let wanted = json!({ "version": 1, "success": true, "id_token": jwt(end), "expiration_time": end,
+    let wanted = json!({ "version": 1, "success": true, "id_token": jwt(&json!({ "exp": end })), "expiration_time": end,
         "token_type": "urn:ietf:params:oauth:token-type:id_token" });
     assert_eq!(object(&asking.helper(&["gcloud"], "").stdout), wanted);
     let mut command = asking.home.command(&["helper", "gcloud"]);
@@ -233,16 +226,55 @@ fn gcloud_gets_the_id_token_or_a_refusal_that_it_reads() {
     assert_eq!(object(&run(&mut command).stdout)["id_token"], json!(asking.token));
     assert_eq!(asking.server.counts(), Default::default());
 
-    // One refresh for an ID token that has ended, and none for what no refresh brings.
-    document["session"]["id_token"] = json!(jwt(now() - 5));
-    document["session"]["obtained_at"] = json!(now() - 1000);
-    asking.home.write(&document);
-    for _ in 0..3 {
-        assert_eq!(object(&asking.helper(&["gcloud"], "").stdout)["success"], true);
-    }
-    assert_eq!((asking.server.counts().refreshes, asking.server.counts().unexpected), (1, 0));
     let empty = object(&Asking::empty().helper(&["gcloud"], "").stdout);
     assert_eq!((&empty["success"], &empty["code"]), (&json!(false), &json!("3")));
+}
+
+/// OpenID Connect Core section 12.2: a refresh need not bring an ID token.
+#[test]
+fn gcloud_never_gets_an_id_token_that_has_expired() {
+    let asking = Asking::new(LIFETIME);
+    let (server, home) = (&asking.server, &asking.home);
+    let id_token = |exp: i64| {
+        jwt(&json!({ "iss": server.issuer(), "sub": "me", "aud": server.client_id(), "exp": exp }))
+    };
+    let (old, new) = (id_token(now() - 5), id_token(now() + 600));
+    let mut document = home.document();
+    document["session"]["id_token"] = json!(old);
+    document["session"]["obtained_at"] = json!(now() - 1000);
+
+    // The refresh brings one: one request for all calls.
+    home.write(&document);
+    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": new }))]);
+    for _ in 0..3 {
+        assert_eq!(object(&asking.helper(&["gcloud"], "").stdout)["id_token"], json!(new));
+    }
+    assert_eq!(server.counts().token_requests, 1);
+
+    // The refresh brings none, or one that has expired, too: one request for all calls, and the reason.
+    let refused = json!({ "version": 1, "success": false, "code": "3",
+        "message": "onegrant: the ID token has expired, and the server gives no other one when the grant is refreshed; \
+                    onegrant login" });
+    for brought in [json!({}), json!({ "id_token": id_token(now() - 4) })] {
+        for expires_at in [now() + LIFETIME, now() + EXPIRED] {
+            server.reset_counts();
+            document["session"]["expires_at"] = json!(expires_at);
+            home.write(&document);
+            server.script(Endpoint::Token, [token_answer(&brought)]);
+            for _ in 0..3 {
+                assert_eq!(object(&asking.helper(&["gcloud"], "").stdout), refused, "{brought}");
+            }
+            assert_eq!(server.counts().token_requests, 1, "{brought}");
+        }
+    }
+
+    // No refresh is possible at the moment.
+    document["session"]["expires_at"] = json!(now() + LIFETIME);
+    home.write(&document);
+    server.script(Endpoint::Token, [Fault::status(503)]);
+    let told = object(&asking.helper(&["gcloud"], "").stdout);
+    assert_eq!((&told["success"], &told["code"]), (&json!(false), &json!("4")));
+    assert!(told["message"].as_str().unwrap().contains("status 503"), "{told}");
 }
 
 // ---- Go ----

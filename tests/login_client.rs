@@ -51,6 +51,69 @@ fn expire(home: &Home) {
     home.write(&document);
 }
 
+/// Servers repeat what they were sent. A secret of a few letters is a part of many words.
+#[test]
+fn a_short_secret_does_not_break_up_a_message_and_a_long_one_is_removed() {
+    let server = server(|_| {});
+    let home = Home::new();
+    let file = home.root.join("secret");
+    let issuer = server.issuer();
+    let words = "a bad client: a-long-secret, sent as a%2Fb+a-long-secret";
+    for (secret, shown) in [
+        ("a", words.to_owned()),
+        ("client", words.replace("client", "[secret]")),
+        ("a-long-secret", words.replace("a-long-secret", "[secret]")),
+    ] {
+        fs::write(&file, secret).unwrap();
+        let body = json!({ "error": "invalid_client", "error_description": words }).to_string();
+        server.script(Endpoint::Token, [Fault::Status(Response::json(401, body))]);
+        let mut command = home.command(&["login", &issuer, "--client-id", "x", "--client-credentials"]);
+        let ran = run(command.arg("--client-secret-file").arg(&file).args(["--client-auth", "post"]));
+        let message = format!(
+            "onegrant: cannot log in: the server refused: invalid_client: {shown}; nothing was stored\n"
+        );
+        assert!(ran.code == 2 && ran.stderr.starts_with(&message), "{ran:?}");
+    }
+}
+
+/// RFC 6749 section 2.3.1 lets a secret be empty: Reddit's installed apps.
+#[test]
+fn a_client_with_an_empty_secret_sends_it_by_basic_authentication_with_every_request() {
+    let server = server(|settings| settings.auto_approve = true);
+    let home = Home::new();
+    let empty = home.root.join("empty");
+    fs::write(&empty, "\n").unwrap();
+    let issuer = server.issuer();
+    let login = ["login", &issuer, "--client-id", "installed-app", "--client-auth", "basic", "--device"];
+    for more in [&[][..], &["--client-secret-file", empty.to_str().unwrap()]] {
+        assert_eq!(run(home.command(&login).args(more)).code, 0, "{more:?}");
+    }
+    let document = home.document();
+    assert_eq!((&document["client_auth"], &document["client_secret"]), (&json!("basic"), &Value::Null));
+    expire(&home);
+    let token = home.run(&["token"]).token().to_owned();
+    assert!(server.access_token_is_valid(&token));
+    assert_eq!(home.run(&["login"]).code, 0, "the next login needs no options");
+    assert_eq!(home.run(&["logout"]).code, 0);
+    let counts = server.counts();
+    assert_eq!((counts.refreshes, counts.device_requests, counts.unexpected), (1, 3, 0));
+    assert!(counts.revocations > 0);
+    for endpoint in [Endpoint::DeviceAuthorization, Endpoint::Token, Endpoint::Revocation] {
+        for request in server.requests_to(endpoint) {
+            // base64 of "installed-app:"
+            assert_eq!(request.header("authorization"), Some("Basic aW5zdGFsbGVkLWFwcDo="), "{endpoint:?}");
+            assert_eq!(request.parameter("client_secret"), None, "{endpoint:?}");
+        }
+    }
+    // Another method needs a secret.
+    let post = ["login", &issuer, "--client-id", "installed-app", "--client-auth", "post", "--device"];
+    let ran = Home::new().run(&post);
+    assert!(ran.code == 2 && ran.stderr.contains("--client-auth post needs a client secret"), "{ran:?}");
+    let file = ["--client-secret-file", empty.to_str().unwrap()];
+    let ran = run(Home::new().command(&post).args(file));
+    assert!(ran.code == 2 && ran.stderr.contains("it is empty"), "{ran:?}");
+}
+
 #[test]
 fn a_client_logs_in_in_its_own_name_and_gets_the_next_token_without_a_refresh_token() {
     let server = server(|_| {});

@@ -63,6 +63,72 @@ fn a_person_is_shown_an_address_and_a_code_and_then_is_logged_in() {
     assert_eq!((counts.device_requests, counts.hasty_polls, counts.unexpected), (1, 0, 0));
 }
 
+/// RFC 7636: a server may demand it in the device flow, too. The challenge goes with the first request, and what answers it
+/// with every poll.
+#[test]
+fn a_device_login_proves_with_every_poll_that_it_began_the_login() {
+    let server = server(|settings| (settings.auto_approve, settings.demands_device_pkce) = (true, true));
+    let home = Home::new();
+    let mut verifiers = Vec::new();
+    for _ in 0..2 {
+        server.script(Endpoint::Token, [Fault::error(400, "authorization_pending")]);
+        let ran = run(&mut login(&home, &server, &[]));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let polls = server.requests_to(Endpoint::Token);
+        let sent: Vec<_> = polls.iter().rev().take(2).map(|poll| poll.parameter("code_verifier")).collect();
+        assert!(sent[0].is_some() && sent[0] == sent[1], "{sent:?}");
+        verifiers.push(sent[0].unwrap().to_owned());
+    }
+    let counts = server.counts();
+    assert_eq!((counts.device_requests, counts.device_polls, counts.unexpected), (2, 4, 0));
+    assert_ne!(verifiers[0], verifiers[1], "each login has its own");
+}
+
+/// OpenID Connect Discovery section 4.1, RFC 8414 section 3.1.
+#[test]
+fn the_address_of_a_metadata_document_is_taken_as_its_issuer() {
+    let server = server(|settings| {
+        settings.auto_approve = true;
+        settings.issuer_path = "/tenant".to_owned();
+    });
+    let issuer = server.issuer();
+    let (origin, path) = issuer.split_at(issuer.len() - "/tenant".len());
+    for address in [
+        format!("{issuer}/.well-known/openid-configuration"),
+        format!("{origin}/.well-known/oauth-authorization-server{path}"),
+        format!("{origin}/.well-known/openid-configuration{path}"),
+    ] {
+        let home = Home::new();
+        let ran = home.run(&["login", &address, "--client-id", server.client_id(), "--device"]);
+        assert_eq!(ran.code, 0, "{address}: {ran:?}");
+        assert_eq!(home.document()["issuer"], json!(issuer));
+    }
+    assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn metadata_with_http_endpoints_is_refused_with_the_command_that_names_them() {
+    let server = server(|_| {});
+    let endpoints = json!({
+        "issuer": server.issuer(), "token_endpoint": "http://as.example/token",
+        "device_authorization_endpoint": "http://as.example/device?a=1&b=2",
+    });
+    for endpoint in [Endpoint::OauthMetadata, Endpoint::OpenidConfiguration] {
+        server.always(endpoint, Fault::Status(Response::json(200, endpoints.to_string())));
+    }
+    let home = Home::new();
+    let ran = run(&mut login(&home, &server, &["--scope", "a b"]));
+    let text = format!(
+        "onegrant: token_endpoint of {}: cannot use http://as.example/token: plain http is for loopback addresses only; use \
+         https\nhint: onegrant login --client-id {} --scope 'a b' --device --token-endpoint https://as.example/token \
+         --device-authorization-endpoint 'https://as.example/device?a=1&b=2'   # if the server has them with https\n",
+        server.issuer(),
+        server.client_id()
+    );
+    assert_eq!(ran, Ran::failed(2, text));
+    assert_eq!(server.counts().token_requests, 0);
+}
+
 #[test]
 fn a_program_reads_one_object_a_line() {
     let server = server(|settings| settings.auto_approve = true);
@@ -148,7 +214,7 @@ fn no_and_too_late_end_it_and_nothing_is_stored() {
                   this time\n";
     let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: AGAIN\n";
     let again = |server: &AuthorizationServer| {
-        format!("onegrant login {} --client-id {}", server.issuer(), server.client_id())
+        format!("onegrant login {} --client-id {} --device", server.issuer(), server.client_id())
     };
     for (is_denied, text) in [(true, denied), (false, expired)] {
         let server = server(|_| {});

@@ -1,11 +1,17 @@
 //! Every error answer of RFC 6749 section 5.2 and RFC 8628 section 3.5, wherever a login or a refresh can meet it: its exit
 //! code, the server's words, and a hint. Those of section 4.1.2.1 are in `login_browser.rs`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at a surprise"
+)]
 
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use support::*;
 
@@ -59,6 +65,93 @@ fn command(stage: Stage, home: &Home, server: &AuthorizationServer) -> Command {
     }
 }
 
+/// What the shell of a person does with a hint.
+fn run_hint(ran: &Ran, home: &Home) -> Ran {
+    let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap();
+    let programs = home.root.join("programs");
+    if !programs.exists() {
+        fs::create_dir(&programs).unwrap();
+        symlink(env!("CARGO_BIN_EXE_onegrant"), programs.join("onegrant")).unwrap();
+    }
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", hint]).env_clear().env("PATH", programs).env("ONEGRANT_HOME", &home.state);
+    run(shell.current_dir(&home.root))
+}
+
+/// Nothing is stored yet that the second login could take its options from.
+#[test]
+fn the_hint_of_a_first_login_by_endpoints_is_the_command_that_works() {
+    let client = ["--client-secret-file", "the client's secret", "--client-auth", "post"];
+    let flows: [(&[&str], Endpoint, &str); 4] = [
+        (&["--device"], Endpoint::Token, "access_denied"),
+        (&["--device"], Endpoint::Token, "expired_token"),
+        (&["--device"], Endpoint::DeviceAuthorization, "access_denied"),
+        (&["--client-credentials"], Endpoint::Token, "access_denied"),
+    ];
+    for (flow, endpoint, error) in flows {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        fs::write(home.root.join("the client's secret"), server.client_secret()).unwrap();
+        let [token, device] = [Endpoint::Token, Endpoint::DeviceAuthorization].map(|it| server.url(it));
+        let mut command = home.command(&["login", "--token-endpoint", &token, "--client-id"]);
+        command.args([server.confidential_client_id(), "--device-authorization-endpoint", &device]);
+        command.args(["--scope", "read write", "--resource", "https://api.example/a?b=1&c=2"]);
+        command.args([
+            "--resource",
+            "https://other.example",
+            "--audience",
+            "it's",
+            "--param",
+            "tenant=$HOME *",
+        ]);
+        command.args(["--git-host", "git.example:8443"]).args(client).args(flow);
+        server.script(endpoint, [Fault::error(400, error)]);
+        let ran = run(&mut command);
+        assert!(!home.document_path().exists(), "{ran:?}");
+        let ran = run_hint(&ran, &home);
+        assert_eq!(ran.code, 0, "{flow:?} {error}: {ran:?}");
+        let sent: Vec<_> =
+            server.requests_to(endpoint).into_iter().map(|request| request.parameters).collect();
+        let own = ["device_code", "code_challenge", "code_verifier"];
+        let configured = |parameters: &Vec<(String, String)>| -> Vec<_> {
+            let all = parameters.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+            all.cloned().collect()
+        };
+        assert_eq!((sent.len(), configured(&sent[0])), (2, configured(&sent[1])), "{flow:?}");
+        assert_eq!(home.document()["git_hosts"][0], "git.example:8443");
+        assert_eq!(server.counts().unexpected, 0);
+    }
+}
+
+/// RFC 9110 section 10.2.3. Nobody knows when to try again without the time.
+#[test]
+fn a_wait_beyond_the_deadline_is_told_with_its_time_wherever_it_is_met() {
+    let busy = || Fault::Status(Response::new(429).header("retry-after", "892"));
+    for stage in EVERYWHERE {
+        let server = server(|settings| settings.auto_approve = true);
+        let home = Home::new();
+        let mut command = command(stage, &home, &server);
+        let endpoint =
+            if stage == DeviceAuthorization { Endpoint::DeviceAuthorization } else { Endpoint::Token };
+        server.script(endpoint, [busy()]);
+        let ran = run(&mut command);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{stage:?}: {ran:?}");
+        assert!(ran.stderr.contains("status 429 and asks to wait 14 min 52 s, until "), "{stage:?}: {ran:?}");
+        assert!(server.counts().token_requests <= 1, "{stage:?}");
+    }
+    // While the endpoints are discovered, and where whoami asks.
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    server.script(Endpoint::OauthMetadata, [busy()]);
+    server.script(Endpoint::OpenidConfiguration, [busy()]);
+    server.script(Endpoint::Userinfo, [busy()]);
+    for arguments in [&["login", &server.issuer(), "--client-id", "x"][..], &["whoami"]] {
+        let ran = home.run(arguments);
+        assert_eq!(ran.code, 4, "{ran:?}");
+        assert!(ran.stderr.contains("status 429 and asks to wait 14 min 52 s, until "), "{ran:?}");
+    }
+}
+
 #[test]
 fn every_error_of_the_token_endpoint_has_an_exit_code_and_a_hint() {
     // (error, where, exit code); what a device authorization is refused for is how it was asked.
@@ -72,7 +165,7 @@ fn every_error_of_the_token_endpoint_has_an_exit_code_and_a_hint() {
         ("invalid_scope", &EVERYWHERE, 2),
         ("access_denied", &[Poll, Refresh], 3),
         ("expired_token", &[Poll], 3),
-        ("invalid_target", &[Poll, Import, Client, Refresh], 3),
+        ("invalid_target", &[Poll, Import, Client, Refresh], 2),
     ];
     for (error, stages, code) in cases {
         for stage in stages {

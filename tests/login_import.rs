@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
@@ -68,6 +68,10 @@ fn what_the_server_refuses_is_not_stored_and_leaves_the_old_session() {
             server.client_id()
         );
         let named = text.replace("onegrant login", &first);
+        let named = named.replace(
+            "--device   # gets a new grant",
+            "--refresh-token-stdin < FILE   # with another refresh token",
+        );
         assert_eq!(run(&mut import(&home, &server, token)), Ran::failed(code, named));
         assert!(!home.document_path().exists());
         let issued = home.grant(&server, LIFETIME);
@@ -78,6 +82,53 @@ fn what_the_server_refuses_is_not_stored_and_leaves_the_old_session() {
         assert!(server.is_alive(&issued.refresh_token));
         assert_eq!(server.counts().token_requests, 2);
     }
+}
+
+/// OpenID Connect Core section 3.1.3.7. The session is kept: its refresh token may be the only one that is left.
+#[test]
+fn an_imported_login_stores_no_id_token_that_cannot_be_trusted() {
+    let server = server(|_| {});
+    let good = json!({ "iss": server.issuer(), "sub": "me", "aud": server.client_id(), "exp": now() + 600 });
+    let changed = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        jwt(&claims)
+    };
+    let cases = [
+        ("good", jwt(&good), true),
+        ("of another issuer", changed("iss", json!("https://other.example")), true),
+        ("for another client", changed("aud", json!("other")), false),
+        ("expired", changed("exp", json!(now() - 3600)), false),
+        ("about nobody", changed("sub", json!("")), false),
+        ("no token", "opaque".to_owned(), false),
+    ];
+    for (case, id_token, is_stored) in cases {
+        let home = Home::new();
+        server.script(Endpoint::Token, [token_answer(&json!({ "id_token": id_token }))]);
+        let ran = run(&mut import(&home, &server, "rt_imported"));
+        assert_eq!(ran.code, 0, "{case}: {ran:?}");
+        let session = &home.document()["session"];
+        let stored = if is_stored { json!(id_token) } else { Value::Null };
+        assert_eq!(
+            (&session["id_token"], &session["refresh_token"]),
+            (&stored, &json!("rt_imported")),
+            "{case}"
+        );
+        let warning =
+            "onegrant: warning: the server gave an ID token that cannot be trusted; it was not stored\n";
+        assert_eq!(ran.stderr.starts_with(warning), !is_stored, "{case}: {ran:?}");
+    }
+    // Where the server's metadata names the issuer, it is compared, too.
+    let home = Home::new();
+    let path = home.root.join("stdin");
+    fs::write(&path, "rt_imported").unwrap();
+    let foreign = changed("iss", json!("https://other.example"));
+    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": foreign }))]);
+    let issuer = server.issuer();
+    let mut command =
+        home.command(&["login", &issuer, "--client-id", server.client_id(), "--refresh-token-stdin"]);
+    assert_eq!(run(command.stdin(File::open(path).unwrap())).code, 0);
+    assert_eq!(home.document()["session"]["id_token"], Value::Null);
 }
 
 #[test]

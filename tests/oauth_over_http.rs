@@ -198,7 +198,7 @@ fn an_endpoint_that_has_moved_is_named_with_its_target_and_gets_no_second_reques
         (301, "REDIRECT /new"),
     ]);
     let document = document(&base);
-    let failure = device::authorize(&client(), &document, PATIENCE, 0).unwrap_err();
+    let failure = device::authorize(&client(), &document, &Secret::new("verifier"), PATIENCE, 0).unwrap_err();
     let moved = |status: u16| {
         format!("the server answered with status {status}: the endpoint has moved to {base}/new")
     };
@@ -280,11 +280,15 @@ fn discovery_fails_by_what_mends_it() {
 fn a_device_flow_begins() {
     let answer = r#"{"device_code":"dc","user_code":"AB","verification_uri":"BASE/d","expires_in":60}"#;
     let (base, _server) = serve(&[(200, answer)]);
-    let begun = device::authorize(&client(), &document(&base), PATIENCE, 0).unwrap();
+    let verifier = Secret::new("verifier");
+    let begun = device::authorize(&client(), &document(&base), &verifier, PATIENCE, 0).unwrap();
     assert_eq!((begun.user_code.as_str(), begun.verification_uri), ("AB", format!("{base}/d")));
     let mut document = document(&base);
     document.device_authorization_endpoint = None;
-    assert_eq!(device::authorize(&client(), &document, PATIENCE, 0).unwrap_err().kind, Kind::Usage);
+    assert_eq!(
+        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().kind,
+        Kind::Usage
+    );
 }
 
 #[test]

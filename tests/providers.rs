@@ -436,10 +436,11 @@ fn lives_and_ends(stage: &Stage) {
     if behaviour.has_device_flow {
         assert_eq!((counts.device_requests, counts.device_polls, counts.refreshes), (1, 2, 0), "{name}");
         let scope = behaviour.scope.map(|_| "scope");
-        stage.assert_sent(Endpoint::DeviceAuthorization, scope.as_slice());
+        let challenge = ["code_challenge", "code_challenge_method"];
+        stage.assert_sent(Endpoint::DeviceAuthorization, &[scope.as_slice(), &challenge].concat());
         let request = server.requests_to(Endpoint::DeviceAuthorization).pop().unwrap();
         assert_eq!(request.parameter("scope"), behaviour.scope, "{name}");
-        stage.assert_sent(Endpoint::Token, &["grant_type", "device_code"]);
+        stage.assert_sent(Endpoint::Token, &["grant_type", "device_code", "code_verifier"]);
     } else {
         assert_eq!((counts.device_requests, counts.token_requests, counts.refreshes), (0, 1, 1), "{name}");
     }

@@ -132,6 +132,49 @@ fn everything_but_the_secrets_is_told() {
 }
 
 #[test]
+fn a_refresh_token_that_expires_itself_is_warned_of() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    // (member of the answer, its name at which servers)
+    for member in ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"] {
+        let before = now();
+        let mut document = home.document();
+        document["session"]["expires_at"] = json!(now() + EXPIRED);
+        home.write(&document);
+        server.script(Endpoint::Token, [token_answer(&json!({ member: 604_799 }))]);
+        assert_eq!(home.run(&["token"]), Ran::printed("at-new"));
+        let end = home.document()["session"]["refresh_token_expires_at"].as_i64().unwrap();
+        assert!((before + 604_799..=now() + 604_799).contains(&end), "{member}");
+        let json = home.run(&["status", "--json"]);
+        assert_eq!(object(&json)["refresh_token_expires_at"], json!(end), "{member}");
+        for ran in [json, home.run(&["status"])] {
+            assert_eq!(ran.code, 0, "{ran:?}");
+            assert!(ran.stderr.starts_with("onegrant: warning: the refresh token expires in "), "{ran:?}");
+            assert!(ran.stderr.contains(" GMT: a login is required then, unless a refresh "), "{ran:?}");
+        }
+    }
+    // A refresh that is silent about it has not changed it; one that brings another refresh token has.
+    let end = home.document()["session"]["refresh_token_expires_at"].clone();
+    for (members, wanted) in [(json!({}), end), (json!({ "refresh_token": "rt-next" }), Value::Null)] {
+        server.script(Endpoint::Token, [token_answer(&members)]);
+        assert_eq!(home.run(&["refresh"]), Ran::printed("at-new"));
+        assert_eq!(home.document()["session"]["refresh_token_expires_at"], wanted);
+    }
+    assert_eq!(home.run(&["status"]).stderr, "");
+
+    // It has expired: the access token works on, and then a login is required.
+    for (left, state, code) in [(LIFETIME, "valid", 0), (EXPIRED, "login_required", 3)] {
+        let mut document = home.document();
+        document["session"]["refresh_token_expires_at"] = json!(now() - 5);
+        document["session"]["expires_at"] = json!(now() + left);
+        home.write(&document);
+        let ran = home.run(&["status", "--json"]);
+        assert_eq!((ran.code, &object(&ran)["state"]), (code, &json!(state)));
+        assert!(ran.stderr.starts_with("onegrant: warning: the refresh token has expired: "), "{ran:?}");
+    }
+}
+
+#[test]
 fn what_the_environment_decides_is_told_and_what_an_option_overrides_is_not() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);

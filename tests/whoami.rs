@@ -72,6 +72,57 @@ fn other_refusals_and_trouble_spend_nothing() {
     assert_eq!(home.bytes(), before);
 }
 
+/// No login gives a client a person: exit 2, and no hint at a login.
+#[test]
+fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_client() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let mut document = home.document();
+    document["client_id"] = json!(server.confidential_client_id());
+    document["client_secret"] = json!(server.client_secret());
+    document["client_auth"] = json!("basic");
+    document["session"].as_object_mut().unwrap().remove("refresh_token");
+    let exchange = json!({ "type": "token_exchange", "subject_token": { "environment": "SUBJECT" }, "subject_token_type": "x" });
+    for (grant, name) in
+        [(json!({ "type": "client_credentials" }), "client credentials"), (exchange, "token exchange")]
+    {
+        document["grant"] = grant;
+        home.write(&document);
+        let message = |why: &str| {
+            format!("onegrant: cannot tell who it is: the grant has no person ({name}), and {why}\n")
+        };
+        for status in [302, 400, 403, 404, 405, 501] {
+            server.script(Endpoint::Userinfo, [Fault::status(status)]);
+            let why = format!("the userinfo endpoint answered with status {status}");
+            assert_eq!(home.run(&["whoami"]), Ran::failed(2, message(&why)));
+        }
+        server.script(Endpoint::Userinfo, [Fault::status(503)]);
+        assert_eq!(home.run(&["whoami"]).code, 4);
+        assert_eq!(server.counts().token_requests, 0);
+        // What it does say is shown.
+        server.script(
+            Endpoint::Userinfo,
+            [Fault::Status(Response::json(200, r#"{"sub":"robot"}"#.to_owned()))],
+        );
+        assert_eq!(home.run(&["whoami"]).stdout, "sub            robot\n");
+    }
+    // A 401 is believed when a new token meets it, too.
+    document["grant"] = json!({ "type": "client_credentials" });
+    home.write(&document);
+    server.reset_counts();
+    server.always(Endpoint::Userinfo, Fault::status(401));
+    let text = "onegrant: cannot tell who it is: the grant has no person (client credentials), and the userinfo endpoint \
+                refuses its access tokens\n";
+    assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
+    assert_eq!((server.counts().userinfo, server.counts().token_requests), (2, 1));
+
+    document.as_object_mut().unwrap().remove("userinfo_endpoint");
+    home.write(&document);
+    let text = "onegrant: cannot tell who it is: the grant has no person (client credentials), and the profile has no \
+                userinfo endpoint and no ID token\n";
+    assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
+}
+
 #[test]
 fn without_that_endpoint_the_id_token_tells() {
     let server = server(|_| {});

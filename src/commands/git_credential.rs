@@ -6,6 +6,7 @@ use crate::cli;
 use crate::driver::Clock;
 use crate::error::Failure;
 use crate::output;
+use crate::protocol::formats::password;
 use crate::protocol::git_credential::{CAPABILITIES, QUIT, Request, answer};
 use crate::protocol::hosts;
 use crate::session::{Demand, Stored, Unwanted, expiry};
@@ -42,7 +43,8 @@ fn get(context: &Context) -> anyhow::Result<()> {
     let Some(stored) = served(&request, context)? else { return Ok(()) };
     let rejected = stored.document.session.filter(|session| session.access_token_rejected);
     let unwanted = rejected.map_or(Unwanted::None, |session| Unwanted::Rejected(session.access_token));
-    match context.obtain(Demand { unwanted, ..Demand::default() }) {
+    let token = context.obtain(Demand { unwanted, ..Demand::default() });
+    match token.and_then(|token| password(&token.session).map(drop).map(|()| token)) {
         Ok(token) => {
             let username = stored.document.git_username.as_deref();
             let ends = expiry(&token.session);

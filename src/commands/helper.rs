@@ -126,13 +126,18 @@ fn for_gcloud(context: &Context) -> anyhow::Result<()> {
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;
-        let now = context.now().wall;
-        let has_ended = gcloud::subject_token(&token.session, asked)
-            .is_some_and(|subject| gcloud::has_ended(&token.session, subject, now));
-        if has_ended {
+        let has_ended = |subject: &Secret| gcloud::has_ended(subject, context.now().wall);
+        let is_outdated =
+            |subject: &Secret| has_ended(subject) && gcloud::is_worth_a_refresh(&token.session, subject);
+        if gcloud::subject_token(&token.session, asked).is_some_and(is_outdated) {
             token = context.obtain(Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen })?;
         }
         match gcloud::subject_token(&token.session, asked) {
+            Some(subject) if has_ended(subject) => Err(token.warnings.first().cloned().unwrap_or_else(|| {
+                let message =
+                    "the ID token has expired, and the server gives no other one when the grant is refreshed";
+                Failure::new(Kind::LoginRequired, message).hint(context.login_command())
+            })),
             Some(subject) => Ok(gcloud::answer(subject, asked)),
             None => Err(Failure::new(Kind::LoginRequired, "the grant has no ID token")
                 .hint(format!("{} --scope openid", context.login_command()))),

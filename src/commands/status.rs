@@ -9,6 +9,7 @@ use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::history;
 use crate::output;
+use crate::protocol::time_words;
 use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
@@ -35,6 +36,9 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
         (false, false) => report.text(),
     };
     output::answer(text.as_bytes())?;
+    if let Some(warning) = report.refresh_token_warning() {
+        output::warning(&warning);
+    }
     Ok(report.verdict()?)
 }
 
@@ -74,6 +78,8 @@ struct Report<'a> {
     state: State,
     expires_at: Option<UnixSeconds>,
     valid_for: Option<i64>,
+    /// When the refresh token itself ends, and how long that is from now.
+    refresh_token_end: Option<(UnixSeconds, i64)>,
     level: Result<Level, Failure>,
     rejected: Option<Failure>,
 }
@@ -84,7 +90,14 @@ impl<'a> Report<'a> {
         let session = document.session.as_ref();
         let freshness =
             session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
-        let can_refresh = document.credential().is_some() && rejected.is_none();
+        let is_refreshed = matches!(document.credential(), Some(Credential::RefreshToken(_)));
+        let refresh_token_end = session
+            .and_then(|session| session.refresh_token_expires_at)
+            .filter(|_| is_refreshed)
+            .map(|end| (end, end.saturating_sub(now.wall)));
+        let can_refresh = document.credential().is_some()
+            && rejected.is_none()
+            && refresh_token_end.is_none_or(|(_, left)| left > 0);
         let state = match freshness {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
             _ if can_refresh => State::Refreshable,
@@ -98,6 +111,7 @@ impl<'a> Report<'a> {
             state,
             expires_at,
             valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
+            refresh_token_end,
             level: lock_level(&*context.store, context.globals.lock),
             rejected,
         }
@@ -117,6 +131,21 @@ impl<'a> Report<'a> {
                 Err(no_session(self.context.globals.profile.as_str(), rejected))
             }
         }
+    }
+
+    /// A login is required at a time that is known: people plan for that.
+    fn refresh_token_warning(&self) -> Option<Failure> {
+        let (end, left) = self.refresh_token_end?;
+        let message = match left {
+            ..=0 => format!("the refresh token has expired: the server let it end at {}", date(end)),
+            _ => format!(
+                "the refresh token expires in {}, at {}: a login is required then, unless a refresh brings another one \
+                 before",
+                time_words(left.unsigned_abs()),
+                date(end)
+            ),
+        };
+        Some(Failure::new(Kind::LoginRequired, message).hint(self.context.login_command()))
     }
 
     /// What the environment decided.
@@ -158,8 +187,11 @@ impl<'a> Report<'a> {
             "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
             "last_refresh": self.document.last_refresh,
         });
-        if let (Some(moving), Some(members)) = (&self.document.moving, report.as_object_mut()) {
-            members.insert("moving_to".to_owned(), moving.to.as_str().into());
+        if let Some(members) = report.as_object_mut() {
+            let moving_to = self.document.moving.as_ref().map(|moving| moving.to.as_str().into());
+            let end = self.refresh_token_end.map(|(end, _)| end.into());
+            members.extend(moving_to.map(|to| ("moving_to".to_owned(), to)));
+            members.extend(end.map(|end| ("refresh_token_expires_at".to_owned(), end)));
         }
         report
     }
@@ -201,7 +233,11 @@ impl<'a> Report<'a> {
                     format!("on its way to {}", moving.to)
                 }
                 (Some(_), _) => "refused by the server".to_owned(),
-                (None, Some(Credential::RefreshToken(_))) => "stored".to_owned(),
+                (None, Some(Credential::RefreshToken(_))) => match self.refresh_token_end {
+                    None => "stored".to_owned(),
+                    Some((end, ..=0)) => format!("expired since {}", date(end)),
+                    Some((end, left)) => format!("stored, valid for {left} s, until {}", date(end)),
+                },
                 (None, Some(Credential::Client(ClientGrant::ClientCredentials))) => {
                     "not needed: the client asks in its own name".to_owned()
                 }

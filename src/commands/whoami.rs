@@ -3,7 +3,7 @@
 use super::Context;
 use crate::cli;
 use crate::error::{Failure, Kind, printable};
-use crate::grant::Document;
+use crate::grant::{ClientGrant, Document};
 use crate::oauth::userinfo::userinfo;
 use crate::output;
 use crate::protocol::userinfo::Userinfo;
@@ -28,17 +28,34 @@ pub fn run(arguments: &cli::Whoami, context: &Context) -> anyhow::Result<()> {
     output::answer(text.as_bytes())
 }
 
+/// What is said where no person stands behind the grant, and nobody else knows a name for it. No login helps.
+fn no_person(grant: &ClientGrant, why: &str) -> Failure {
+    let grant = match grant {
+        ClientGrant::ClientCredentials => "client credentials",
+        ClientGrant::TokenExchange { .. } => "token exchange",
+    };
+    Failure::new(Kind::Usage, format!("cannot tell who it is: the grant has no person ({grant}), and {why}"))
+}
+
 /// A 401 counts as a rejected token: one refresh, one more try (OpenID Connect Core section 5.3.3).
 fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Failure> {
     let mut demand = Demand::default();
     for _ in 0..MAX_TRIES {
         let access_token = context.obtain(demand)?.session.access_token;
-        match userinfo(context.client(), document, &access_token, context.left()).transpose()? {
+        let answer = userinfo(context.client(), document, &access_token, context.left()).transpose();
+        let answer = answer.map_err(|failure| match &document.grant {
+            Some(grant) if failure.kind != Kind::Temporary => no_person(grant, &failure.message),
+            _ => failure,
+        });
+        match answer? {
             Some(Userinfo::Claims(claims)) => return same_person(claims, document),
             Some(Userinfo::Rejected) | None => {
                 demand = Demand { min_ttl: 0, unwanted: Unwanted::Rejected(access_token) };
             }
         }
+    }
+    if let Some(grant) = &document.grant {
+        return Err(no_person(grant, "the userinfo endpoint refuses its access tokens"));
     }
     let message = "cannot ask who it is: the server refuses even a new access token";
     Err(Failure::new(Kind::LoginRequired, message).hint(context.login_command()))
@@ -64,11 +81,12 @@ fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String,
         .as_ref()
         .ok_or_else(|| no_session(context.globals.profile.as_str(), document.rejected.as_ref()))?;
     let id_token = session.id_token.as_ref().ok_or_else(|| {
-        Failure::new(
-            Kind::Usage,
-            "cannot tell who it is: the profile has no userinfo endpoint and no ID token",
-        )
-        .hint(format!("{} --userinfo-endpoint URL --scope openid", context.login_command()))
+        let why = "the profile has no userinfo endpoint and no ID token";
+        match &document.grant {
+            Some(grant) => no_person(grant, why),
+            None => Failure::new(Kind::Usage, format!("cannot tell who it is: {why}"))
+                .hint(format!("{} --userinfo-endpoint URL --scope openid", context.login_command())),
+        }
     })?;
     // Who logged in stays true when the token has ended: it is judged by the time at which it was given.
     let given_at = claims::issued_at(id_token.expose()).unwrap_or(session.obtained_at);

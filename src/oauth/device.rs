@@ -3,7 +3,7 @@
 use super::ask;
 use super::proof::prove;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, UnixSeconds};
+use crate::grant::{Document, Secret, UnixSeconds};
 use crate::http::Client;
 use crate::protocol::device::{self, DeviceAuthorization};
 use std::time::Duration;
@@ -12,13 +12,15 @@ use std::time::Duration;
 pub fn authorize(
     client: &Client,
     document: &Document,
+    code_verifier: &Secret,
     timeout: Duration,
     now: UnixSeconds,
 ) -> Result<DeviceAuthorization, Failure> {
-    let Some(request) = device::request(document, &prove(document, now)?) else {
+    let Some(request) = device::request(document, code_verifier, &prove(document, now)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
-        return Err(Failure::new(Kind::Usage, message)
-            .hint("give it with onegrant login --device-authorization-endpoint URL"));
+        return Err(
+            Failure::new(Kind::Usage, message).hint("onegrant login --device-authorization-endpoint URL")
+        );
     };
     let reply = ask(client, &request, timeout, "cannot start the device flow")?;
     device::read(&request, &reply, now)

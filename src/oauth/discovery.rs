@@ -9,8 +9,8 @@ use crate::protocol::{Reply, Request};
 use std::time::{Duration, Instant};
 
 /// What to do without metadata.
-const HINT: &str = "name the endpoints instead: onegrant login --token-endpoint URL \
-                    --device-authorization-endpoint URL --client-id ID";
+const HINT: &str = "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   \
+                    # names the endpoints instead";
 
 /// What a place of metadata answered, and where it points instead.
 pub struct Fetched {

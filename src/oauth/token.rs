@@ -76,11 +76,12 @@ impl<'a> TokenEndpoint<'a> {
         &self,
         document: &Document,
         device_code: &Secret,
+        code_verifier: &Secret,
         timeout: Duration,
         now: UnixSeconds,
     ) -> PollAnswer {
         let request = match prove(document, now) {
-            Ok(proof) => device_token_request(document, device_code, &proof),
+            Ok(proof) => device_token_request(document, device_code, code_verifier, &proof),
             Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
         };
         match self.reply(&request, timeout) {

@@ -1,19 +1,14 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
 use super::mending::login_hint;
+use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::reply::{Content, ServerError};
 use super::token::{Answer, classify, words};
 use super::{Parameters, Proof, Reply, Request, redact};
 use crate::error::{Failure, Kind, cleaned, printable};
 use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Random bytes in each text that nobody may guess: what RFC 7636 section 4.1 recommends for a code_verifier.
-pub const RANDOM_BYTES: usize = 32;
 
 /// How long a request_uri may be, in bytes: it has to fit into an address that a browser takes.
 const REQUEST_URI_LIMIT: usize = 2048;
@@ -44,8 +39,7 @@ impl<'a> Authorization<'a> {
     /// A request to the document's authorization endpoint; none where it has none. `random` becomes the state, the
     /// code_verifier and the nonce.
     pub fn new(document: &'a Document, redirect_uri: &str, random: [[u8; RANDOM_BYTES]; 3]) -> Option<Self> {
-        let [state, code_verifier, nonce] =
-            random.map(|bytes| Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)));
+        let [state, code_verifier, nonce] = random.map(random_text);
         Some(Self {
             document,
             endpoint: document.authorization_endpoint.as_deref()?,
@@ -103,9 +97,7 @@ impl<'a> Authorization<'a> {
         parameters.push("redirect_uri", &self.redirect_uri);
         parameters.push("scope", self.document.scope.as_deref().unwrap_or_default());
         parameters.push_secret("state", &self.state);
-        let digest = digest(&SHA256, self.code_verifier.expose().as_bytes());
-        parameters.push("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(digest));
-        parameters.push("code_challenge_method", "S256");
+        push_challenge(parameters, &self.code_verifier);
         if let Some(nonce) = &self.nonce {
             parameters.push_secret("nonce", nonce);
         }
@@ -214,8 +206,10 @@ fn has_scope(document: &Document, scope: &str) -> bool {
 /// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
 pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<String, Failure> {
     let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the browser flow: {why}"));
-    match reply.content() {
-        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => {
+    let content = reply.content();
+    let is_error = ServerError::read(&content).is_error;
+    match content {
+        Content::Members(members) if reply.is_success() && !is_error => {
             let request_uri = members.get("request_uri").and_then(Value::as_str).unwrap_or_default();
             let is_usable = is_visible_ascii(request_uri) && request_uri.len() <= REQUEST_URI_LIMIT;
             let unusable =
@@ -298,13 +292,14 @@ mod tests {
         let sent = parameters(&address);
         let verifier = authorization.code_verifier().expose();
         assert_eq!(verifier.len(), 43, "RFC 7636 section 4.1");
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
+        let mut challenge = Parameters::default();
+        push_challenge(&mut challenge, authorization.code_verifier());
         for (name, wanted) in [
             ("response_type", "code"),
             ("redirect_uri", REDIRECT_URI),
             ("scope", "openid offline_access"),
             ("state", STATE),
-            ("code_challenge", challenge.as_str()),
+            ("code_challenge", challenge.get("code_challenge").unwrap()),
             ("code_challenge_method", "S256"),
             ("nonce", authorization.nonce().unwrap().expose()),
             ("prompt", "consent"),

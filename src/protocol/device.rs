@@ -1,6 +1,7 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
 use super::mending::login_hint;
+use super::pkce::push_challenge;
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Parameters, Proof, Reply, Request};
@@ -29,11 +30,14 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// The longest lifetime of a code that is believed: a day.
 pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none.
-pub fn request(document: &Document, proof: &Proof) -> Option<Request> {
+/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none. It carries
+/// the challenge that `code_verifier` answers with every poll (RFC 7636): some servers demand it, and RFC 6749 section 3.1
+/// has the others ignore it.
+pub fn request(document: &Document, code_verifier: &Secret, proof: &Proof) -> Option<Request> {
     let url = document.device_authorization_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
+    push_challenge(&mut parameters, code_verifier);
     let mut request = Request::post(url, parameters, document, proof);
     // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
     if request.parameters.get("client_id").is_none() {
@@ -64,8 +68,10 @@ pub struct DeviceAuthorization {
 pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<DeviceAuthorization, Failure> {
     let unusable =
         |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
-    let members = match reply.content() {
-        Content::Members(members) if reply.is_success() && !ServerError::read(&members).is_error => members,
+    let content = reply.content();
+    let is_error = ServerError::read(&content).is_error;
+    let members = match content {
+        Content::Members(members) if reply.is_success() && !is_error => members,
         _ => return Err(refusal(request, reply, now)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -138,12 +144,14 @@ pub enum PollAnswer {
 /// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
 pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnswer {
     let answer = classify(request, reply, now);
-    if let (Content::Members(members), false) = (reply.content(), matches!(answer, Answer::Refreshed(_))) {
-        let error = ServerError::read(&members);
+    if !matches!(answer, Answer::Refreshed(_)) {
+        let content = reply.content();
+        let error = ServerError::read(&content);
         if error.is_any_of(&["authorization_pending"]) {
             return PollAnswer::Pending;
         }
         if error.is_any_of(&["slow_down"]) {
+            let Content::Members(members) = content else { return PollAnswer::SlowDown(None) };
             return PollAnswer::SlowDown(members.get("interval").and_then(interval));
         }
         if error.is_any_of(&["access_denied", "authorization_declined"]) {
@@ -232,6 +240,14 @@ impl Polling {
                 let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
                 return Step::Ended(failure.hint_of(login_hint(&error)));
             }
+            // To ask earlier is not allowed, and later there is no code any more.
+            PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
+                if self.expires_in.checked_sub(elapsed).is_some_and(|left| wait >= left) =>
+            {
+                let message = format!("cannot log in now: {what}; the code expires before");
+                let failure = Failure::new(Kind::Temporary, message);
+                return Step::Ended(failure.hint_of(login_hint("temporarily_unavailable")));
+            }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
             PollAnswer::Other(Answer::Unknown { what, again: false }) => {
@@ -292,23 +308,30 @@ mod tests {
         Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
     }
 
+    fn verifier() -> Secret {
+        Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    }
+
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document, &Proof::None).unwrap(), &reply(200, body), 0)
+        read(&request(&document, &verifier(), &Proof::None).unwrap(), &reply(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
 
     #[test]
-    fn the_request_names_the_client_and_the_scope() {
+    fn the_request_names_the_client_the_scope_and_a_challenge() {
         let mut document = document();
-        assert_eq!(request(&document, &Proof::None), None);
+        assert_eq!(request(&document, &verifier(), &Proof::None), None);
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
-        let request = request(&document, &Proof::None).unwrap();
-        assert_eq!(request.parameters.encode().expose(), "scope=a+b&client_id=client+1");
+        let request = request(&document, &verifier(), &Proof::None).unwrap();
+        assert_eq!(
+            request.parameters.encode().expose(),
+            "scope=a+b&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&client_id=client+1"
+        );
         assert!(request.authorization.is_some());
     }
 
@@ -365,7 +388,7 @@ mod tests {
     }
 
     fn poll(status: u16, body: &str) -> Event {
-        let request = device_token_request(&document(), &Secret::new("dc"), &Proof::None);
+        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
         Event::Answered(read_poll(&request, &reply(status, body), 0))
     }
 
@@ -437,6 +460,12 @@ mod tests {
         let no_tls = Answer::Failed(Failure::new(Kind::Temporary, "another network"));
         let no_tls = Event::Answered(PollAnswer::Other(no_tls));
         assert!(matches!(polling().next(no_tls, seconds(1)), Step::Wait(_)));
+        let busy = Reply { retry_after: Some("892".to_owned()), ..reply(429, "") };
+        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
+        let busy = |elapsed| polling().next(Event::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
+        let Step::Ended(late) = busy(0) else { panic!() };
+        assert_eq!(late.kind, Kind::Temporary);
+        assert!(late.message.contains("asks to wait 14 min 52 s, until "), "{late}");
         let Step::Ended(late) = polling().next(Event::Waited, seconds(600)) else { panic!() };
         assert!(late.hint.is_some());
     }

@@ -10,6 +10,25 @@ use serde_json::{Value, json};
 /// The user name beside a token where the profile names none: what most servers take, whatever it says.
 pub const USERNAME: &str = "oauth2";
 
+/// The type of a token that is no access token, such as an ID token that was exchanged for another one (RFC 8693 section
+/// 2.2.1). No resource server takes it in a header.
+const NOT_APPLICABLE: &str = "N_A";
+
+fn is_applicable(session: &Session) -> bool {
+    !session.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)
+}
+
+/// The access token for a program that sends it as a password.
+pub fn password(session: &Session) -> Result<&str, Failure> {
+    match is_applicable(session) {
+        true => Ok(session.access_token.expose()),
+        false => {
+            let message = "cannot give the token as a password: it is of type N_A, which is no access token";
+            Err(Failure::new(Kind::Usage, message).hint("onegrant token --format json"))
+        }
+    }
+}
+
 /// `Bearer TOKEN`, the value of an `Authorization` header (RFC 6750 section 2.1).
 pub fn bearer(session: &Session) -> Result<String, Failure> {
     match session.token_type.eq_ignore_ascii_case("bearer") {
@@ -22,14 +41,18 @@ pub fn bearer(session: &Session) -> Result<String, Failure> {
     }
 }
 
-/// One object with everything that is known of the access token.
+/// One object with everything that is known of the access token; `extra` holds what the server said beside it.
 pub fn object(session: &Session) -> Value {
-    json!({
+    let mut object = json!({
         "access_token": session.access_token.expose(),
         "token_type": session.token_type,
         "expires_at": expiry(session),
         "scope": session.scope,
-    })
+    });
+    if let (Some(object), true) = (object.as_object_mut(), session.extra.is_object()) {
+        object.insert("extra".to_owned(), session.extra.clone());
+    }
+    object
 }
 
 /// A line of a configuration file of curl, for `curl -K -`: no token stands in an argument.
@@ -41,7 +64,7 @@ pub fn curl(session: &Session) -> Result<String, Failure> {
 /// A line of `.netrc` for each server that the profile names. The format knows neither ports nor spaces.
 pub fn netrc(session: &Session, document: &Document) -> Result<String, Failure> {
     let username = document.git_username.as_deref().unwrap_or(USERNAME);
-    let token = session.access_token.expose();
+    let token = password(session)?;
     let mut hosts: Vec<String> = served(document).map(|server| server.host).collect();
     hosts.dedup();
     let refuse = |why: &str| Err(Failure::new(Kind::Usage, format!("cannot write a netrc: {why}")));
@@ -77,7 +100,10 @@ pub fn exec_credential(session: &Session, asked: Option<&str>) -> Result<String,
             format!("KUBERNETES_EXEC_INFO: version {} is neither v1 nor v1beta1", printable(&api_version));
         return Err(Failure::new(Kind::Usage, message));
     }
-    bearer(session)?;
+    // kubectl's server may take an ID token.
+    if is_applicable(session) {
+        bearer(session)?;
+    }
     let mut status = json!({ "token": session.access_token.expose() });
     if let (Some(end), Some(status)) = (expiry(session), status.as_object_mut()) {
         status.insert("expirationTimestamp".to_owned(), timestamp(end).into());
@@ -186,8 +212,12 @@ mod tests {
             bearer(&of_type("DPoP")).map(drop),
             curl(&of_type("DPoP")).map(drop),
             exec_credential(&of_type("DPoP"), None).map(drop),
+            bearer(&of_type("N_A")).map(drop),
+            curl(&of_type("n_a")).map(drop),
+            password(&of_type("N_A")).map(drop),
         ] {
             assert_eq!(refused.unwrap_err().kind, Kind::Usage);
         }
+        assert!(exec_credential(&of_type("N_A"), None).unwrap().contains(r#""token":"t""#));
     }
 }

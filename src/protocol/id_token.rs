@@ -53,11 +53,14 @@ pub fn check(
     Ok(claims)
 }
 
-/// Whether the token of a refresh is about the same login as the one before it (OpenID Connect Core section 12.2).
+/// Whether the token of a refresh is about the same login as the one before it (OpenID Connect Core section 12.2). A
+/// nonce need not be repeated.
 pub fn follows(next: &Secret, previous: &Secret) -> bool {
     match (claims(next.expose()), claims(previous.expose())) {
         (Some(next), Some(previous)) => {
-            ["iss", "sub", "aud"].iter().all(|name| next.get(*name) == previous.get(*name))
+            let repeats = |name: &str| next.get(name) == previous.get(name);
+            let has_nonce = [&next, &previous].iter().all(|claims| claims.contains_key("nonce"));
+            ["iss", "sub", "aud"].into_iter().all(repeats) && (!has_nonce || repeats("nonce"))
         }
         (None, Some(_)) => false,
         (_, None) => true,
@@ -133,7 +136,9 @@ mod tests {
     #[test]
     fn the_token_of_a_refresh_is_about_the_same_login() {
         let first = with(json!({}));
-        assert!(follows(&with(json!({ "exp": 9, "nonce": null })), &first));
+        let bare = token(&json!({ "iss": "https://as.example", "sub": "me", "aud": "c", "exp": 9 }));
+        assert!(follows(&bare, &first) && follows(&first, &bare));
+        assert!(!follows(&with(json!({ "nonce": "of another login" })), &first));
         for change in [json!({ "sub": "you" }), json!({ "iss": "x" }), json!({ "aud": "x" })] {
             assert!(!follows(&with(change.clone()), &first), "{change}");
         }

@@ -1,5 +1,7 @@
 //! What mends a login that the server refused, by its error code.
 
+use crate::error::cleaned;
+
 /// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707
 /// section 2, and OpenID Connect Core section 3.1.2.6. Who and with whom is filled in where nothing is stored yet.
 const HINTS: [(&str, &str); 16] = [
@@ -36,6 +38,19 @@ const HINTS: [(&str, &str); 16] = [
 /// For errors after which a person has to be asked again.
 const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
 
+/// A word of a command as a shell reads it. What steers a terminal is left out: no such word is needed.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    let shown = match cleaned(word) == word.split_whitespace().collect::<Vec<_>>().join(" ") {
+        true if !word.contains(char::is_control) => word.to_owned(),
+        _ => cleaned(word),
+    };
+    match !shown.is_empty() && shown.bytes().all(is_plain) {
+        true => shown,
+        false => format!("'{}'", shown.replace('\'', r"'\''")),
+    }
+}
+
 /// The command that mends a login refused with this error code; none for one that no RFC knows.
 pub fn login_hint(error: &str) -> Option<&'static str> {
     HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error)).map(|(_, hint)| *hint)
@@ -44,6 +59,24 @@ pub fn login_hint(error: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_change_it() {
+        let cases = [
+            ("https://as.example/a", "https://as.example/a"),
+            ("read write", "'read write'"),
+            ("two  spaces", "'two  spaces'"),
+            ("it's", r"'it'\''s'"),
+            ("$(date);*?&|<>~`!#\"\\", "'$(date);*?&|<>~`!#\"\\'"),
+            ("", "''"),
+            ("a\u{1b}[2Jb\nc", "'a [2Jb c'"),
+            ("a\u{202e}b", "ab"),
+            ("ü", "'ü'"),
+        ];
+        for (word, wanted) in cases {
+            assert_eq!(shell_word(word), wanted);
+        }
+    }
 
     #[test]
     fn every_error_of_the_standards_has_a_hint_of_its_own() {

@@ -1,6 +1,7 @@
 //! Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0), and which endpoints may be used.
 
 use super::Reply;
+use super::mending::shell_word;
 use super::reply::Content;
 use crate::error::{Failure, Kind, printable};
 // From `core`: addresses as values, no sockets.
@@ -153,6 +154,19 @@ pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
     Ok(urls)
 }
 
+/// What the path of a metadata document begins or ends with.
+const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
+
+/// The issuer whose metadata document has this address, by the inverse of [`candidates`]; `None` if it is the address of no
+/// such document.
+pub fn issuer_of_document(url: &str) -> Option<String> {
+    DOCUMENTS.iter().find_map(|document| {
+        let (origin, path) = url.split_once(document)?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        (path.is_empty() || path.starts_with('/')).then(|| format!("{origin}{path}"))
+    })
+}
+
 /// What a server says about itself (RFC 8414 section 2). Every endpoint passed [`endpoint_url`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -224,21 +238,24 @@ pub fn read(issuer: &str, reply: &Reply) -> Discovered {
     let members = match (reply.status, reply.content()) {
         (200..300, Content::Members(members)) => members,
         (200..300, _) => return Discovered::Nothing("no JSON object".to_owned()),
-        (status, _) => return Discovered::Nothing(format!("status {status}")),
+        _ => return Discovered::Nothing(reply.status_words(None)),
     };
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
         return Discovered::Nothing("no issuer in it".to_owned());
     };
     let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
     if bare(found) != bare(issuer) {
-        return Discovered::Refused(Failure::new(
+        let failure = Failure::new(
             Kind::Usage,
             format!(
                 "cannot trust the metadata of {}: it is of the issuer {}",
                 printable(issuer),
                 printable(found)
             ),
-        ));
+        );
+        // The same server, which does not know that it is behind a proxy for https.
+        let is_same = bare(&with_https(found)) == bare(issuer);
+        return Discovered::Refused(failure.hint_of(by_hand(&members).filter(|_| is_same).as_deref()));
     }
     match endpoints(found, &members) {
         Ok(metadata) => Discovered::Metadata(Box::new(metadata)),
@@ -252,7 +269,9 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         Some(url) => match endpoint_url(url) {
             Ok(_) => Ok(Some(url.to_owned())),
             Err(failure) => {
-                Err(Failure::new(Kind::Usage, format!("{name} of {}: {failure}", printable(issuer))))
+                let failure =
+                    Failure::new(Kind::Usage, format!("{name} of {}: {failure}", printable(issuer)));
+                Err(failure.hint_of(by_hand(members).as_deref()))
             }
         },
     };
@@ -281,9 +300,84 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
     })
 }
 
+/// The endpoints that can be given by hand, and the options for that.
+const BY_HAND: [(&str, &str); 5] = [
+    ("token_endpoint", "--token-endpoint"),
+    ("authorization_endpoint", "--authorization-endpoint"),
+    ("device_authorization_endpoint", "--device-authorization-endpoint"),
+    ("revocation_endpoint", "--revocation-endpoint"),
+    ("userinfo_endpoint", "--userinfo-endpoint"),
+];
+
+/// The command that gives the endpoints of this metadata by hand, with `https` where the metadata says `http`: a server behind
+/// a proxy may not know its own scheme. None where that does not make them usable.
+fn by_hand(members: &Map<String, Value>) -> Option<String> {
+    let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|url| !url.is_empty());
+    let mut command = "onegrant login".to_owned();
+    for (name, option) in BY_HAND {
+        if let Some(url) = text(name).map(with_https) {
+            endpoint_url(&url).ok()?;
+            command.push_str(&format!(" {option} {}", shell_word(&url)));
+        }
+    }
+    let is_changed = BY_HAND.iter().filter_map(|(name, _)| text(name)).any(|url| with_https(url) != url);
+    let is_usable = is_changed && text("token_endpoint").is_some();
+    is_usable.then(|| format!("{command} --client-id ID   # if the server has them with https"))
+}
+
+/// The address with `https` in the place of `http`, but for a loopback address, where `http` may be used.
+fn with_https(url: &str) -> String {
+    match url.strip_prefix("http://") {
+        Some(rest) if endpoint_url(url).is_err() => format!("https://{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_metadata_document_names_its_issuer() {
+        let issuers = ["https://as.example", "https://as.example:8443/realms/a", "http://127.0.0.1:9/a/b"];
+        for issuer in issuers {
+            for url in candidates(issuer).unwrap() {
+                assert_eq!(issuer_of_document(&url).as_deref(), Some(issuer), "{url}");
+                assert_eq!(issuer_of_document(&format!("{url}/")).as_deref(), Some(issuer), "{url}/");
+            }
+            assert_eq!(issuer_of_document(issuer), None);
+        }
+        for url in [
+            "https://as.example/.well-known/jwks.json",
+            "https://as.example/.well-known/openid-configuration?p=x",
+            "https://as.example/.well-known/openid-configuration-2",
+        ] {
+            assert_eq!(issuer_of_document(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn endpoints_with_http_are_given_by_hand_with_https() {
+        let hint = |body: &str| match discover("https://as.example", 200, body) {
+            Discovered::Refused(failure) => failure.hint,
+            other => panic!("{body}: {other:?}"),
+        };
+        let all = "onegrant login --token-endpoint 'https://as.example/t?a=1&b' --device-authorization-endpoint https://as.example/d \
+                   --client-id ID   # if the server has them with https";
+        let token = "onegrant login --token-endpoint https://as.example/t --client-id ID   # if the server has them with https";
+        let cases = [
+            (r#"{"issuer":"https://as.example","token_endpoint":"http://as.example/t?a=1&b","device_authorization_endpoint":"https://as.example/d"}"#, Some(all)),
+            (r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/t?a=1&b","device_authorization_endpoint":"http://as.example/d"}"#, Some(all)),
+            (r#"{"issuer":"http://as.example","token_endpoint":"http://as.example/t"}"#, Some(token)),
+            (r#"{"issuer":"http://other.example","token_endpoint":"http://as.example/t"}"#, None),
+            (r#"{"issuer":"https://as.example","token_endpoint":"ftp://as.example/t"}"#, None),
+            (r#"{"issuer":"https://as.example","userinfo_endpoint":"http://as.example/u"}"#, None),
+        ];
+        for (body, wanted) in cases {
+            assert_eq!(hint(body).as_deref(), wanted, "{body}");
+        }
+    }
 
     #[test]
     fn a_credential_goes_over_tls_or_stays_on_this_machine() {

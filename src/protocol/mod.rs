@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod claims;
 pub mod client;
 pub mod device;
+pub mod extra;
 pub mod formats;
 pub mod git_credential;
 pub mod helpers;
@@ -15,6 +16,7 @@ pub mod id_token;
 pub mod loopback;
 pub mod mending;
 pub mod metadata;
+pub mod pkce;
 pub mod providers;
 pub mod redirect;
 pub mod revocation;
@@ -25,8 +27,7 @@ pub mod userinfo;
 mod reply;
 
 pub use client::Proof;
-pub(crate) use reply::Content;
-pub use reply::{RETRY_AFTER_LIMIT, Reply};
+pub use reply::{RETRY_AFTER_LIMIT, Reply, time_words};
 
 use crate::error::{cleaned, printable};
 use crate::grant::{Document, Secret};
@@ -193,18 +194,49 @@ fn credentials(authorization: &Secret) -> Option<Secret> {
 /// What stands in a text where a secret stood.
 const HIDDEN: &str = "[secret]";
 
+/// The shortest secret, in bytes, that is hidden wherever its letters stand. A shorter one could be a part of any word.
+const SHORTEST_SECRET: usize = 8;
+
+/// The shortest word, in bytes, that is hidden because it is a secret. A shorter one says nothing, and texts are full of it.
+const SHORTEST_HIDDEN_WORD: usize = 4;
+
+/// Whether a member of this name holds a secret.
+fn secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends = [
+        "token",
+        "secret",
+        "password",
+        "assertion",
+        "ticket",
+        "jwt",
+        "cookie",
+        "key",
+        "credential",
+        "credentials",
+    ];
+    ends.iter().any(|end| name.ends_with(end))
+}
+
 /// The text without these secrets: as they are, as they are shown, and form-encoded. Wherever they overlap, all that
 /// any of them covers is hidden at once: what one leaves of another is a secret too. To be called before the text is
 /// shortened: so is half a token.
+///
+/// A secret that is shorter than [`SHORTEST_SECRET`] and could be a word is hidden as a whole word alone, and not at all
+/// below [`SHORTEST_HIDDEN_WORD`]: hiding it inside of other words would break up the text, and show where it is.
 pub fn redact(text: &str, secrets: &[&Secret]) -> String {
     let mut is_hidden = vec![false; text.len()];
     for secret in secrets.iter().map(|secret| secret.expose()) {
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        for spelling in
-            [secret, &cleaned(secret), &encoded].into_iter().filter(|spelling| !spelling.is_empty())
-        {
+        for spelling in [secret, &cleaned(secret), &encoded] {
+            let is_short = spelling.len() < SHORTEST_SECRET && spelling.chars().all(is_of_a_word);
+            if spelling.is_empty() || (is_short && spelling.len() < SHORTEST_HIDDEN_WORD) {
+                continue;
+            }
             for (start, found) in text.match_indices(spelling) {
-                is_hidden.iter_mut().skip(start).take(found.len()).for_each(|byte| *byte = true);
+                if !is_short || is_word(text, start, found.len()) {
+                    is_hidden.iter_mut().skip(start).take(found.len()).for_each(|byte| *byte = true);
+                }
             }
         }
     }
@@ -220,6 +252,17 @@ pub fn redact(text: &str, secrets: &[&Secret]) -> String {
         was_hidden = is_hidden;
     }
     shown
+}
+
+fn is_of_a_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Whether no word goes on before or after this part of the text.
+fn is_word(text: &str, start: usize, length: usize) -> bool {
+    let before = text.get(..start).and_then(|before| before.chars().next_back());
+    let after = text.get(start.saturating_add(length)..).and_then(|after| after.chars().next());
+    ![before, after].into_iter().flatten().any(is_of_a_word)
 }
 
 #[cfg(test)]
@@ -272,16 +315,37 @@ pub(crate) mod tests {
 
     #[test]
     fn nothing_is_left_of_secrets_that_overlap() {
-        let (token, longer, behind) = (Secret::new("abc"), Secret::new("abcdef"), Secret::new("fghi"));
+        let [token, longer, behind] = ["abcdefgh", "abcdefghijk", "ijklmnop"].map(Secret::new);
         for secrets in [[&token, &longer, &behind], [&behind, &longer, &token]] {
-            assert_eq!(redact("<abcdefghi> <abc>", &secrets), "<[secret]> <[secret]>");
+            assert_eq!(redact("<abcdefghijklmnop> <abcdefgh>", &secrets), "<[secret]> <[secret]>");
         }
     }
 
     #[test]
-    fn many_short_secrets_do_not_make_a_flood() {
-        let secret = Secret::new("e");
-        assert_eq!(redact(&"te".repeat(1000), &[&secret; 9]), "t[secret]".repeat(1000));
+    fn many_secrets_do_not_make_a_flood() {
+        let secret = Secret::new("e+");
+        assert_eq!(redact(&"te+".repeat(1000), &[&secret; 9]), "t[secret]".repeat(1000));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_secret_that_could_be_a_word_does_not_break_up_other_words() {
+        // (secret, text, what is shown of it)
+        let cases = [
+            ("a",        "a bad client",                  "a bad client"),
+            ("bad",      "a bad client",                  "a bad client"),
+            ("client",   "the clients of client, client", "the clients of [secret], [secret]"),
+            ("client",   "invalid_client: client=client", "invalid_client: [secret]=[secret]"),
+            ("pass",     "password pass",                 "password [secret]"),
+            ("p+ss",     "xp+ssx p%2Bss",                 "x[secret]x [secret]"),
+            ("1234567",  "12345678 1234567",              "12345678 [secret]"),
+            ("12345678", "0123456789",                    "0[secret]9"),
+            ("password", "passwords",                     "[secret]s"),
+            ("éééé",     "éééé",                          "[secret]"),
+        ];
+        for (secret, text, shown) in cases {
+            assert_eq!(redact(text, &[&Secret::new(secret)]), shown, "{secret}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::reply::ServerError;
-use super::{Content, Parameters, Proof, Reply, Request, redirect};
+use super::{Parameters, Proof, Reply, Request, redirect};
 use crate::grant::{ClientAuthentication, Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
@@ -26,7 +26,7 @@ fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) ->
 /// The same request once more, with an empty client secret: servers made with the Python MCP SDK take no other one from a
 /// public client. None where the answer complains of something else, or the client is not a public one.
 pub fn with_empty_secret(request: &Request, document: &Document, reply: &Reply) -> Option<Request> {
-    let error = error_in(reply);
+    let error = ServerError::read(&reply.content());
     let is_public = document.client_auth == ClientAuthentication::None;
     let names_it = || error.words().is_some_and(|words| words.contains("client_secret"));
     let is_about_the_client =
@@ -59,13 +59,6 @@ fn is_dead(error: &ServerError) -> bool {
     error.is_any_of(&DEAD) || DEAD.contains(&words.as_str())
 }
 
-fn error_in(reply: &Reply) -> ServerError {
-    match reply.content() {
-        Content::Members(members) => ServerError::read(&members),
-        _ => ServerError::default(),
-    }
-}
-
 /// What became of a revocation. The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
@@ -79,7 +72,7 @@ pub enum Revocation {
 
 /// Reads the answer to `request`.
 pub fn read(request: &Request, reply: &Reply) -> Revocation {
-    let error = error_in(reply);
+    let error = ServerError::read(&reply.content());
     if error.is_any_of(&["unsupported_token_type"]) {
         return Revocation::Unsupported;
     }
@@ -94,7 +87,7 @@ pub fn read(request: &Request, reply: &Reply) -> Revocation {
     if let Some(what) = redirect::unfollowed(request, reply) {
         return Revocation::Failed(what);
     }
-    let status = format!("the server answered with status {}", reply.status);
+    let status = format!("the server answered with {}", reply.status_words(None));
     Revocation::Failed(match error.words().or_else(|| reply.first_text()) {
         Some(said) => format!("{status}: {}", request.shown(&said)),
         None => status,

@@ -22,18 +22,17 @@ pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Requ
 
 /// Reads the answer: an object whose `value` is the token.
 pub fn read_github(request: &Request, reply: &Reply) -> Result<Secret, Failure> {
-    let mut said = None;
-    if let Content::Members(members) = reply.content() {
+    let content = reply.content();
+    if let Content::Members(members) = &content {
         let token = members.get("value").and_then(Value::as_str).filter(|token| is_visible_ascii(token));
         if let (Some(token), true) = (token, reply.is_success()) {
             return Ok(Secret::new(token));
         }
-        said = ServerError::read(&members).words();
     }
-    let said = said.or_else(|| reply.first_text());
+    let said = ServerError::read(&content).words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let kind = if matches!(reply.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
-    Err(Failure::new(kind, format!("its endpoint answered with status {}{said}", reply.status)))
+    Err(Failure::new(kind, format!("its endpoint answered with {}{said}", reply.status_words(None))))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::redirect;
 use super::reply::{Content, ServerError};
-use super::{Parameters, Proof, Reply, Request, id_token};
+use super::{Parameters, Proof, Reply, Request, extra, id_token};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use serde_json::{Map, Value};
@@ -30,8 +30,8 @@ const DEAD: [&str; 10] = [
 /// `unauthorized_client`, which is not about the client then.
 const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
 
-/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2).
-const USAGE: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_scope"];
+/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2, RFC 8707 section 2).
+const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -71,11 +71,17 @@ pub fn token_exchange_request(
     token_request(document, parameters, proof)
 }
 
-/// A poll for the device grant (RFC 8628 section 3.4).
-pub fn device_token_request(document: &Document, device_code: &Secret, proof: &Proof) -> Request {
+/// A poll for the device grant (RFC 8628 section 3.4), with what proves that this client asked (RFC 7636 section 4.5).
+pub fn device_token_request(
+    document: &Document,
+    device_code: &Secret,
+    code_verifier: &Secret,
+    proof: &Proof,
+) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", DEVICE_CODE);
     parameters.push_secret("device_code", device_code);
+    parameters.push_secret("code_verifier", code_verifier);
     token_request(document, parameters, proof)
 }
 
@@ -116,6 +122,8 @@ pub struct TokenAnswer {
     pub id_token: Option<Secret>,
     /// The granted scope, separated by single spaces.
     pub scope: Option<String>,
+    /// Further members ([`extra`]).
+    pub extra: Map<String, Value>,
 }
 
 impl TokenAnswer {
@@ -125,18 +133,31 @@ impl TokenAnswer {
         Self {
             access_token: Secret::new(access_token),
             token_type: token_type(members.get("token_type")),
-            expires_in: members.get("expires_in").and_then(lifetime),
+            // Zoho: `expires_in` in milliseconds, and beside it what RFC 6749 means by it.
+            expires_in: ["expires_in_sec", "expires_in"]
+                .iter()
+                .find_map(|name| members.get(*name).and_then(lifetime)),
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
             scope: members.get("scope").and_then(scope),
+            extra: extra::read(members),
         }
     }
 
-    /// The session that this answer leaves. What the answer is silent about stays as it was: the refresh
-    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, and members that this version does not
-    /// know. The lifetime counts from before the request, so that it never ends later than the server's.
-    pub fn session(self, previous: Option<&Session>, sent_at: UnixSeconds) -> Session {
+    /// The session that this answer leaves in `document`. What the answer is silent about stays as it was: the refresh
+    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, further members, and members that this version does not
+    /// know. An ID token that cannot be trusted counts as none. The lifetime counts from before the request, so that it
+    /// never ends later than the server's.
+    pub fn session(self, document: &Document, sent_at: UnixSeconds) -> Session {
+        let previous = document.session.as_ref();
         let lifetime = self.expires_in.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        // The end that was told for another refresh token says nothing about this one.
+        let same = |previous: &&Session| {
+            self.refresh_token.is_none() || self.refresh_token == previous.refresh_token
+        };
+        let old_end = previous.filter(same).and_then(|previous| previous.refresh_token_expires_at);
+        let refresh_token_expires_at = extra::refresh_token_end(&self.extra, sent_at).or(old_end);
+        let extra = Some(extra::merged(previous, self.extra)).filter(|extra| !extra.is_empty());
         Session {
             access_token: self.access_token,
             token_type: self.token_type,
@@ -145,20 +166,25 @@ impl TokenAnswer {
                 .or_else(|| previous.and_then(|previous| previous.refresh_token.clone())),
             expires_at: lifetime.map(|lifetime| sent_at.saturating_add(lifetime)),
             obtained_at: sent_at,
-            id_token: next_id_token(self.id_token, previous.and_then(|previous| previous.id_token.clone())),
+            id_token: next_id_token(self.id_token, document, sent_at),
             scope: self.scope.or_else(|| previous.and_then(|previous| previous.scope.clone())),
+            refresh_token_expires_at,
+            extra: extra.map(Value::Object).unwrap_or_default(),
             access_token_rejected: false,
             other: previous.map(|previous| previous.other.clone()).unwrap_or_default(),
         }
     }
 }
 
-/// An ID token about another login is not taken, and the session is: its refresh token was spent for it.
-fn next_id_token(next: Option<Secret>, previous: Option<Secret>) -> Option<Secret> {
-    match (next, previous) {
-        (Some(next), Some(previous)) if !id_token::follows(&next, &previous) => Some(previous),
-        (next, previous) => next.or(previous),
-    }
+/// An ID token that is not for this client, has expired or is about another login is not taken. The session is: its
+/// refresh token was spent for it.
+fn next_id_token(next: Option<Secret>, document: &Document, now: UnixSeconds) -> Option<Secret> {
+    let previous = document.session.as_ref().and_then(|session| session.id_token.as_ref());
+    let is_trusted = |next: &Secret| {
+        id_token::check(next, document, None, now).is_ok()
+            && previous.is_none_or(|previous| id_token::follows(next, previous))
+    };
+    next.filter(is_trusted).or_else(|| previous.cloned())
 }
 
 /// RFC 6749 section 5.1: required, and in any case; some servers leave it out.
@@ -292,7 +318,6 @@ impl Answer {
 /// refresh token that it brings. Any other 2xx answer without an error is unknown: the server may have rotated.
 pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     let content = reply.content();
-    let mut error = ServerError::default();
     let mut has_token = false;
     if let Content::Members(members) = &content {
         match members.get("access_token") {
@@ -301,17 +326,23 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             }
             token => has_token = token.is_some_and(|token| !token.is_null()),
         }
-        error = ServerError::read(members);
     }
-    let description = error.description.as_deref().map(|text| request.shown(text));
+    let error = ServerError::read(&content);
     if let Some(code) = error.find_dead(&DEAD).or_else(|| dead_at_gitea(&error)) {
+        let description = error.description_after(&code).map(|text| request.shown(text));
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
+    let description = error.description.as_deref().map(|text| request.shown(text));
 
     let status = format!("the server answered with status {}", reply.status);
     let retry_after = reply.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(format!("{status}{why}"), request, reply, &error),
+        what: with_text(
+            format!("the server answered with {}{why}", reply.status_words(Some(now))),
+            request,
+            reply,
+            &error,
+        ),
         retry_after,
     };
     let unreadable = reply.unreadable.as_deref().map(|why| format!("cannot be read: {}", request.shown(why)));
@@ -333,7 +364,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
                 Content::CutShort => " and JSON that ends too early".to_owned(),
                 Content::Foreign if reply.is_blank() => " and no body".to_owned(),
                 Content::Foreign => " and a body that is not JSON".to_owned(),
-                Content::OtherJson => " and no JSON object".to_owned(),
+                Content::OtherJson(_) => " and no JSON object".to_owned(),
                 Content::Members(_) if has_token => {
                     " and an access token that is empty or holds control characters".to_owned()
                 }
@@ -342,7 +373,9 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             let what = with_text(format!("{status}{why}"), request, reply, &error);
             Answer::Unknown { what, again: true }
         }
-        (400..500, Content::Members(_) | Content::OtherJson) => refused(request, reply, &error, description),
+        (400..500, Content::Members(_) | Content::OtherJson(_)) => {
+            refused(request, reply, &error, description)
+        }
         // Glewlwyd answers like this to every refresh token that it does not know.
         (400 | 401, Content::Foreign) if reply.is_blank() => {
             let words = Some("no reason was given".to_owned());
@@ -355,7 +388,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
 
 fn dead_at_gitea(error: &ServerError) -> Option<String> {
     let is_said = error.description.as_deref().is_some_and(|text| DEAD_OF_GITEA.contains(&text));
-    error.find_dead(&["unauthorized_client"]).filter(|_| is_said)
+    error.codes.first().filter(|_| is_said && error.is_any_of(&["unauthorized_client"])).cloned()
 }
 
 fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {
@@ -423,20 +456,21 @@ mod tests {
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
-        let verifier = Secret::new("ver");
+        let verifier = Secret::new("verifier");
         let redirect_uri = "http://127.0.0.1:7/callback";
         let exchange =
             code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
         assert_eq!(
             exchange.parameters.encode().expose(),
-            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=ver\
+            "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=verifier\
              &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
              &refresh_token=x&tenant=t+1"
         );
-        assert_eq!(exchange.shown("no c-ver"), "no [secret]-[secret]");
-        let poll = device_token_request(&document, &Secret::new("dc"), &Proof::None);
+        assert_eq!(exchange.shown("no verifier"), "no [secret]");
+        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
         assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(poll.parameters.get("device_code"), Some("dc"));
+        assert_eq!(poll.parameters.get("code_verifier"), Some("verifier"));
     }
 
     /// The contract's table "What the answer means".
@@ -474,6 +508,7 @@ mod tests {
             (400, r#"{"error":"unauthorized_client","error_description":"the token was already used"}"#, "Refused { kind: Usage"),
             (400, r#"{"error":"access_denied","error_description":"token was already used"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
+            (400, r#"{"error":"invalid_target"}"#, "Refused { kind: Usage"),
             (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
             (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
@@ -604,6 +639,23 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
+    fn a_lifetime_in_seconds_by_its_name_counts_before_one_that_may_be_in_milliseconds() {
+        let cases = [
+            (r#""expires_in":3600000,"expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":"3600000","expires_in_sec":"3600""#, Some(3600)),
+            (r#""expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":3600"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":null"#, Some(3600)),
+            (r#""expires_in":3600,"expires_in_sec":0"#, Some(3600)),
+            (r#""expires_in_sec":1e300"#, Some(EXPIRES_IN_LIMIT)),
+        ];
+        for (members, wanted) in cases {
+            assert_eq!(tokens(&format!(r#"{{"access_token":"a",{members}}}"#)).expires_in, wanted, "{members}");
+        }
+    }
+
+    #[test]
     fn scopes_and_token_types_are_read_in_every_spelling() {
         let cases = [
             (r#""scope":"a b""#, Some("a b"), "Bearer"),
@@ -624,20 +676,31 @@ mod tests {
 
     #[test]
     fn a_session_keeps_what_the_answer_is_silent_about() {
-        let mut previous = document().session.unwrap();
+        let mut profile = document();
+        let previous = profile.session.as_mut().unwrap();
         previous.id_token = Some(Secret::new("id"));
         previous.other.insert("later".to_owned(), Value::Bool(true));
         for silent in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
             let tokens = tokens(&format!(r#"{{"access_token":"new","expires_in":60{silent}}}"#));
-            let session = tokens.session(Some(&previous), 1000);
+            let session = tokens.session(&profile, 1000);
             assert_eq!(session.refresh_token, Some(Secret::new("old-refresh")), "{silent}");
             assert_eq!(session.id_token, Some(Secret::new("id")));
             assert_eq!((session.expires_at, session.obtained_at), (Some(1060), 1000));
             assert_eq!(session.other.get("later"), Some(&Value::Bool(true)));
         }
-        let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(Some(&previous), 1000);
+        let rotated = tokens(r#"{"access_token":"new","refresh_token":"r2"}"#).session(&profile, 1000);
         assert_eq!((rotated.refresh_token, rotated.expires_at), (Some(Secret::new("r2")), None));
-        let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(None, i64::MAX);
+        let ends =
+            |body: &str, profile: &Document| tokens(body).session(profile, 1000).refresh_token_expires_at;
+        let first = r#"{"access_token":"new","refresh_token_expires_in":60}"#;
+        assert_eq!(ends(first, &profile), Some(1060));
+        profile.session.as_mut().unwrap().refresh_token_expires_at = Some(5000);
+        assert_eq!(ends(first, &profile), Some(1060));
+        assert_eq!(ends(r#"{"access_token":"new"}"#, &profile), Some(5000));
+        assert_eq!(ends(r#"{"access_token":"new","refresh_token":"old-refresh"}"#, &profile), Some(5000));
+        assert_eq!(ends(r#"{"access_token":"new","refresh_token":"r2"}"#, &profile), None, "another token");
+        profile.session = None;
+        let late = tokens(r#"{"access_token":"new","expires_in":60}"#).session(&profile, i64::MAX);
         assert_eq!(late.expires_at, Some(i64::MAX));
     }
 }

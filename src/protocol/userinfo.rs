@@ -27,10 +27,7 @@ pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
 /// 5.3.2), whose signature is not checked: TLS vouches for it.
 pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
     let content = reply.content();
-    let error = match &content {
-        Content::Members(members) => ServerError::read(members),
-        _ => ServerError::default(),
-    };
+    let error = ServerError::read(&content);
     if reply.status == 401 || error.is_any_of(&["invalid_token"]) {
         return Ok(Userinfo::Rejected);
     }
@@ -46,13 +43,17 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
         let message = format!("cannot ask the userinfo endpoint: {}", failure.message);
         return Err(Failure { message, ..failure });
     }
-    let is_refusal = (400..500).contains(&reply.status) && reply.status != 429;
-    let kind = if is_refusal { Kind::LoginRequired } else { Kind::Temporary };
+    let kind = match reply.status {
+        // It is no userinfo endpoint, and will not be one later.
+        300..400 | 501 => Kind::Usage,
+        429 | 500.. | ..300 => Kind::Temporary,
+        _ => Kind::LoginRequired,
+    };
     let said = error.words().or_else(|| reply.first_text());
     let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let message = match redirect::unfollowed(request, reply) {
         Some(what) => format!("cannot ask the userinfo endpoint: {what}"),
-        None => format!("the userinfo endpoint answered with status {}{said}", reply.status),
+        None => format!("the userinfo endpoint answered with {}{said}", reply.status_words(None)),
     };
     Err(Failure::new(kind, message))
 }
@@ -77,6 +78,9 @@ mod tests {
             (400, r#"{"error":"invalid_token"}"#, "Ok(Rejected)"),
             (403, r#"{"error":"insufficient_scope"}"#, "Err(Failure { kind: LoginRequired"),
             (503, "t0ken", "Err(Failure { kind: Temporary"),
+            (429, "", "Err(Failure { kind: Temporary"),
+            (302, "", "Err(Failure { kind: Usage"),
+            (501, "", "Err(Failure { kind: Usage"),
             (200, "<html>", "Err(Failure { kind: Temporary"),
             (
                 302,

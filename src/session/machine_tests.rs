@@ -162,6 +162,7 @@ fn refreshed(name: &str, rotates: bool) -> Event {
         refresh_token: rotates.then(|| Secret::new(name)),
         id_token: None,
         scope: None,
+        extra: Default::default(),
     }))
 }
 

@@ -11,11 +11,21 @@ pub const SECRET_LIMIT: usize = 64 << 10;
 
 /// Reads one secret: bounded, one line, without the newline at its end. `whence` is for messages.
 pub fn read_secret(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
-    let text = read_text(input, SECRET_LIMIT).map_err(|error| {
+    one_line(read_all(input, whence)?.expose(), whence)
+}
+
+/// The same where there may be no secret: `None` if the input is empty.
+pub fn read_secret_if_any(input: &mut dyn Read, whence: &str) -> Result<Option<Secret>, Failure> {
+    let text = read_all(input, whence)?;
+    let is_empty = text.expose().trim_end_matches(['\r', '\n']).is_empty();
+    if is_empty { Ok(None) } else { one_line(text.expose(), whence).map(Some) }
+}
+
+fn read_all(input: &mut dyn Read, whence: &str) -> Result<Secret, Failure> {
+    read_text(input, SECRET_LIMIT).map_err(|error| {
         let verb = if error.kind() == io::ErrorKind::FileTooLarge { "use" } else { "read" };
         Failure::new(Kind::Usage, format!("cannot {verb} {whence}: {}", describe(&error)))
-    })?;
-    one_line(text.expose(), whence)
+    })
 }
 
 /// A text as a secret, without the newline at its end.

@@ -129,7 +129,7 @@ fn a_person_who_says_no_ends_it_and_nothing_is_stored() {
     assert!(page.status == 200 && page.body.contains("Nothing was granted"), "{page:?}");
     let text = format!(
         "onegrant: cannot log in: the request was refused: access_denied: the person said no\n\
-         hint: onegrant login {} --client-id {}   # and agree this time\n",
+         hint: onegrant login {} --client-id {} --browser   # and agree this time\n",
         server.issuer(),
         server.client_id()
     );

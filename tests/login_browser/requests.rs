@@ -19,7 +19,7 @@ fn a_port_that_is_taken_is_told() {
     let port = taken.local_addr().unwrap().port().to_string();
     let text = format!(
         "onegrant: cannot listen on port {port} for the browser: Address already in use\nhint: onegrant \
-         login {} --client-id {} --redirect-port N   # one that the server knows; or --device\n",
+         login {} --client-id {} --browser --redirect-port N   # one that the server knows; or --device\n",
         server.issuer(),
         server.client_id()
     );

@@ -227,6 +227,20 @@ pub fn document_after_login(server: &AuthorizationServer) -> Value {
     })
 }
 
+/// A signed token with these claims. Nobody looks at the signature.
+pub fn jwt(claims: &Value) -> String {
+    use base64::Engine as _;
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+    format!("eyJhbGciOiJub25lIn0.{payload}.c2ln")
+}
+
+/// An answer of the token endpoint with these members beside a new access token. The server does nothing.
+pub fn token_answer(members: &Value) -> Fault {
+    let mut answer = json!({ "access_token": "at-new", "token_type": "Bearer", "expires_in": LIFETIME });
+    answer.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    Fault::Status(Response::json(200, answer.to_string()))
+}
+
 /// The program under test, with an empty environment and an empty stdin.
 pub fn onegrant(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onegrant"));

@@ -16,9 +16,7 @@ pub fn run(document: &Document, context: &Context) -> Result<Gained, Failure> {
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     match context.refresh(document, &Credential::Client(grant), context.left()) {
-        Answer::Refreshed(answer) => {
-            Ok(Gained { session: answer.session(None, sent_at), nonce: None, signals })
-        }
+        Answer::Refreshed(answer) => Ok(Gained { answer, sent_at, nonce: None, signals }),
         answer => Err(refused(answer)),
     }
 }

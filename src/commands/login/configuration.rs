@@ -5,14 +5,15 @@ use super::flow;
 use super::provider::{self, Target};
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind, describe, printable};
-use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken, VERSION};
+use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, SubjectToken, VERSION};
 use crate::oauth::discovery;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{Client, Provider};
 use crate::protocol::redirect::word;
-use crate::system::secret::read_secret;
+use crate::system::secret::{read_secret, read_secret_if_any};
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The type of a subject token where none is named (RFC 8693 section 3).
@@ -29,8 +30,11 @@ pub fn gather(
     let metadata = match (&target.endpoints, &target.issuer) {
         (Some(endpoints), _) => Some(endpoints.clone()),
         (None, Some(issuer)) => {
-            let discovered = discovery::discover(context.client(), issuer, context.left());
-            Some(discovered.map_err(|failure| at_another_issuer(failure, arguments))?)
+            let found = discovery::discover(context.client(), issuer, context.left());
+            let by_name = provider::login_by_name(target);
+            let explained =
+                |failure: Failure| at_another_issuer(failure.hint_of(by_name.as_deref()), arguments);
+            Some(found.map_err(explained)?)
         }
         (None, None) => None,
     };
@@ -193,16 +197,17 @@ fn client(
         let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
             format!("{} gave you for {}", provider.name, provider.note)
         });
-        let server = arguments.issuer.as_deref().filter(|_| target.provider.is_some()).unwrap_or("ISSUER");
-        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing").hint(format!(
-            "onegrant login {} --client-id ID   # the identifier that {whose}",
-            printable(server)
-        )));
+        return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
+            .hint(format!("onegrant login --client-id ID   # the identifier that {whose}")));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {
             Input::Environment(name) => (None, Some(name.clone())),
-            input => (Some(secret(input)?), None),
+            // Basic authentication with an empty secret: Reddit's installed apps.
+            input if arguments.client_auth == Some(ClientAuthentication::Basic) => {
+                (secret(input, read_secret_if_any)?, None)
+            }
+            input => (Some(secret(input, read_secret)?), None),
         };
         document.client_auth = announced(metadata, target.provider);
     }
@@ -232,13 +237,14 @@ fn redirection(document: &mut Document, arguments: &cli::Login) {
 fn has_what_it_needs(document: &Document) -> Result<(), Failure> {
     let has_secret = document.client_secret.is_some() || document.client_secret_env.is_some();
     let (message, hint) = match document.client_auth {
-        ClientAuthentication::Basic | ClientAuthentication::Post if !has_secret => (
-            "cannot log in: --client-auth basic and post need a client secret",
-            "add --client-secret-file FILE",
+        ClientAuthentication::Post if !has_secret => (
+            "cannot log in: --client-auth post needs a client secret",
+            "onegrant login --client-secret-file FILE",
         ),
-        ClientAuthentication::PrivateKeyJwt if document.client_key.is_none() => {
-            ("cannot log in: --client-auth private_key_jwt needs a private key", "add --client-key-file FILE")
-        }
+        ClientAuthentication::PrivateKeyJwt if document.client_key.is_none() => (
+            "cannot log in: --client-auth private_key_jwt needs a private key",
+            "onegrant login --client-key-file FILE",
+        ),
         _ => return Ok(()),
     };
     Err(Failure::new(Kind::Usage, message).hint(hint))
@@ -277,10 +283,10 @@ fn announced(metadata: Option<&Metadata>, provider: Option<&Provider>) -> Client
     }
 }
 
-fn secret(input: &Input) -> Result<Secret, Failure> {
+fn secret<S>(input: &Input, read: impl Fn(&mut dyn Read, &str) -> Result<S, Failure>) -> Result<S, Failure> {
     match input {
         Input::Environment(_) => Err(Failure::new(Kind::Defect, "a variable is read when it is used")),
-        Input::Stdin => read_secret(&mut std::io::stdin().lock(), "the client secret on stdin"),
+        Input::Stdin => read(&mut std::io::stdin().lock(), "the client secret on stdin"),
         Input::File(path) => {
             let shown = printable(&path.display().to_string());
             let mut file = File::open(path).map_err(|error| {
@@ -289,7 +295,7 @@ fn secret(input: &Input) -> Result<Secret, Failure> {
                     format!("cannot read the client secret from {shown}: {}", describe(&error)),
                 )
             })?;
-            read_secret(&mut file, &format!("the client secret in {shown}"))
+            read(&mut file, &format!("the client secret in {shown}"))
         }
     }
 }

@@ -4,13 +4,14 @@ use super::super::Context;
 use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
-use crate::error::printable;
+use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Document;
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
 use crate::output;
 use crate::protocol::device::{DeviceAuthorization, Event, Polling, Step};
-use crate::system::SignalsHeld;
+use crate::protocol::pkce::random_text;
+use crate::system::{SignalsHeld, random};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
@@ -23,7 +24,10 @@ const QR_COLUMNS: usize = 80;
 pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Gained> {
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
-    let authorization = oauth::device::authorize(context.client(), document, timeout, context.now().wall)?;
+    let failed = |error| Failure::new(Kind::Defect, format!("cannot log in: {}", describe(&error)));
+    let code_verifier = random_text(random().map_err(failed)?);
+    let authorization =
+        oauth::device::authorize(context.client(), document, &code_verifier, timeout, context.now().wall)?;
     show(arguments, &authorization)?;
     let mut polling = Polling::new(&authorization);
     let mut event = Event::Waited;
@@ -40,12 +44,13 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
             Step::Poll => {
                 signals = signals.or_else(SignalsHeld::hold);
                 sent_at = context.now().wall;
+                let endpoint = TokenEndpoint::new(context.client());
                 let code = &authorization.device_code;
-                let answer = TokenEndpoint::new(context.client()).poll(document, code, timeout, sent_at);
+                let answer = endpoint.poll(document, code, &code_verifier, timeout, sent_at);
                 event = Event::Answered(answer);
             }
             Step::Granted(answer) => {
-                return Ok(Gained { session: answer.session(None, sent_at), nonce: None, signals });
+                return Ok(Gained { answer, sent_at, nonce: None, signals });
             }
             Step::Ended(failure) => return Err(failure.into()),
         }

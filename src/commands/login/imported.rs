@@ -5,6 +5,7 @@ use super::{NOT_STORED, Over, Unstored, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
+use crate::output;
 use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, words};
 use crate::system::SignalsHeld;
@@ -55,8 +56,14 @@ pub fn exchange(
     };
     match answer {
         Answer::Refreshed(answer) => {
-            let mut session = answer.session(None, sent_at);
+            let has_id_token = answer.id_token.is_some();
+            let mut session = answer.session(&document, sent_at);
             session.refresh_token = session.refresh_token.or(Some(refresh_token));
+            // The session is stored all the same: its refresh token may be the only one that is left.
+            if has_id_token && session.id_token.is_none() {
+                let message = "the server gave an ID token that cannot be trusted; it was not stored";
+                output::warning(&Failure::new(Kind::LoginRequired, message));
+            }
             document.session = Some(session);
             // Not revoked where that fails: whoever gave it to us may have nothing else.
             store(&document, Over::Anything, guard, context).map_err(|Unstored { failure, .. }| Failure {
@@ -67,7 +74,16 @@ pub fn exchange(
         }
         Answer::InvalidGrant { error, description } => {
             let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
-            Err(failure.hint("onegrant login --device   # gets a new grant"))
+            // Only a flow that has its endpoint.
+            Err(failure.hint(
+                match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
+                    (Some(_), _) => "onegrant login --device   # gets a new grant",
+                    (None, Some(_)) => "onegrant login --browser   # gets a new grant",
+                    (None, None) => {
+                        "onegrant login --refresh-token-stdin < FILE   # with another refresh token"
+                    }
+                },
+            ))
         }
         Answer::Failed(failure) => {
             let message = format!("cannot log in: {}; nothing was stored", failure.message);

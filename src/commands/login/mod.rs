@@ -1,5 +1,6 @@
 //! `onegrant login`: gets a grant and stores it.
 
+mod again;
 mod browser;
 mod client;
 mod configuration;
@@ -14,15 +15,16 @@ use super::{Context, access, migrate};
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::{Document, Flow, Login, Secret, Session};
+use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::lock::Guard;
 use crate::output;
 use crate::protocol::id_token;
 use crate::protocol::mending::login_hint;
-use crate::protocol::token::{Answer, words};
+use crate::protocol::token::{Answer, TokenAnswer, words};
 use crate::session::{Revision, date, expiry};
 use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
+use again::Again;
 use anyhow::Context as _;
 use flow::choose;
 use serde_json::json;
@@ -35,7 +37,9 @@ const ROOM: u64 = 128 << 10;
 
 /// What a flow has brought.
 struct Gained {
-    session: Session,
+    answer: TokenAnswer,
+    /// When the request was sent that brought it.
+    sent_at: UnixSeconds,
     /// What the ID token must repeat (OpenID Connect Core section 3.1.3.7), where something was asked for.
     nonce: Option<Secret>,
     /// From the answer until it is stored.
@@ -51,35 +55,16 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let document = configuration::gather(arguments, &target, before, context)?;
+    let document = configuration::gather(arguments, &target, before, context)
+        .map_err(|failure| Again::new(arguments, None).complete(failure.into()))?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
     let is_known = |before: &Document| {
         before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
     };
-    let again = (!before.is_some_and(is_known)).then(|| command(arguments, &document));
-    let error = log_in(arguments, document, over, context).map_err(|error| provider::advise(error, advice));
-    error.map_err(|error| complete(error, again))
-}
-
-/// The command that begins a login of this client where nothing is stored yet.
-fn command(arguments: &cli::Login, document: &Document) -> String {
-    let server = match &arguments.issuer {
-        Some(issuer) => printable(issuer),
-        None => format!("--token-endpoint {}", printable(&document.token_endpoint)),
-    };
-    format!("onegrant login {server} --client-id {}", printable(&document.client_id))
-}
-
-/// Makes a hint that would log in again do so: a login that failed is not stored, and the next one has to be told as much.
-fn complete(mut error: anyhow::Error, again: Option<String>) -> anyhow::Error {
-    let hint = error.downcast_mut::<Failure>().and_then(|failure| failure.hint.as_mut());
-    if let (Some(hint), Some(again)) = (hint, again)
-        && let Some(rest) = hint.strip_prefix("onegrant login")
-    {
-        *hint = again + rest;
-    }
-    error
+    let again = Again::new(arguments, before.filter(|before| is_known(before)).zip(Some(&document)));
+    log_in(arguments, document, over, context)
+        .map_err(|error| again.complete(provider::advise(error, advice)))
 }
 
 /// Gets the grant that the document describes, and stores it.
@@ -100,11 +85,14 @@ fn log_in(
             return report(arguments, &document, context);
         }
     };
-    let Gained { session, nonce, signals } = gained;
-    document.session = Some(session);
+    let Gained { answer, sent_at, nonce, signals } = gained;
+    let id_token = answer.id_token.clone();
+    document.session = Some(answer.session(&document, sent_at));
     // A grant that is not stored must not live on unknown to everybody.
     let revoke = || context.revoke(&document, context.globals.timeout);
-    check_id_token(&document, nonce.as_ref(), context).inspect_err(|_| revoke())?;
+    if let Some(id_token) = id_token {
+        id_token::check(&id_token, &document, nonce.as_ref(), sent_at).inspect_err(|_| revoke())?;
+    }
     store(&document, over, None, context)
         .map_err(|unstored| {
             if !unstored.may_be_there {
@@ -151,13 +139,6 @@ fn refused(answer: Answer) -> Failure {
 
 /// What is said where the server gave a grant, and the store failed.
 const NOT_STORED: &str = "logged in, but the grant could not be stored";
-
-fn check_id_token(document: &Document, nonce: Option<&Secret>, context: &Context) -> Result<(), Failure> {
-    match document.session.as_ref().and_then(|session| session.id_token.as_ref()) {
-        Some(token) => id_token::check(token, document, nonce, context.now().wall).map(drop),
-        None => Ok(()),
-    }
-}
 
 /// This login, told apart from every other one.
 fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {

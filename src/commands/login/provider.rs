@@ -4,7 +4,7 @@ use crate::arguments::nearest;
 use crate::cli;
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{ClientAuthentication, Document};
-use crate::protocol::metadata::{Metadata, address_of, origin};
+use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
 use crate::protocol::providers::{
     Client, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
 };
@@ -30,6 +30,8 @@ pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
     if !word.contains("://") {
         return Err(unknown(name));
     }
+    let issuer = issuer_of_document(word);
+    let word = issuer.as_deref().unwrap_or(word);
     match of_issuer(word) {
         // Its one server, in other words.
         Some(provider)
@@ -39,6 +41,21 @@ pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
         }
         provider => Ok(Target { provider, issuer: Some(word.to_owned()), endpoints: None }),
     }
+}
+
+/// The command that names the provider, for an address of a provider whose metadata cannot be used: Entra's names another
+/// issuer than the one that was asked for.
+pub fn login_by_name(target: &Target) -> Option<String> {
+    let (provider, issuer) = (target.provider?, target.issuer.as_deref()?);
+    let Server::Endpoints(endpoints) = provider.server else { return None };
+    let rest = endpoints.token.split_once("{}").and_then(|(before, _)| issuer.strip_prefix(before));
+    let told = rest.and_then(|rest| rest.split('/').next()).filter(|tenant| is_tenant(tenant));
+    let name = provider.name;
+    Some(match (told, provider.tenant) {
+        (_, Tenant::None) | (None, Tenant::Default(_)) => format!("onegrant login {name}"),
+        (Some(told), Tenant::Default(tenant)) if told == tenant => format!("onegrant login {name}"),
+        (Some(tenant), _) | (None, Tenant::Required(tenant)) => format!("onegrant login {name}:{tenant}"),
+    })
 }
 
 fn is_its_origin(issuer: &str, provider: &Provider) -> bool {
@@ -220,6 +237,36 @@ mod tests {
             assert_eq!(target.issuer.as_deref(), issuer, "{word}");
             let found = target.endpoints.as_ref().map(|metadata| metadata.token_endpoint.as_str());
             assert_eq!(found, endpoint, "{word}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_usable_metadata_is_named_as_the_provider_takes_it() {
+        let entra = "https://login.microsoftonline.com";
+        let cases = [
+            (format!("{entra}/common"), Some("onegrant login entra:common")),
+            (format!("{entra}/common/v2.0"), Some("onegrant login entra:common")),
+            (format!("{entra}/organizations/v2.0/"), Some("onegrant login entra:organizations")),
+            (
+                format!("{entra}/common/v2.0/.well-known/openid-configuration"),
+                Some("onegrant login entra:common"),
+            ),
+            (
+                format!("{entra}/contoso.onmicrosoft.com/v2.0"),
+                Some("onegrant login entra:contoso.onmicrosoft.com"),
+            ),
+            (entra.to_owned(), Some("onegrant login entra:contoso.onmicrosoft.com")),
+            ("https://github.com/login/oauth".to_owned(), Some("onegrant login github")),
+            ("https://ghe.github.com/x".to_owned(), Some("onegrant login github:ghe.github.com")),
+            ("https://accounts.google.com".to_owned(), None),
+            ("https://as.example".to_owned(), None),
+        ];
+        for (address, wanted) in cases {
+            assert_eq!(
+                login_by_name(&target(&login(&address, None)).unwrap()).as_deref(),
+                wanted,
+                "{address}"
+            );
         }
     }
 

@@ -17,9 +17,14 @@ pub fn subject_token<'a>(session: &'a Session, asked: Option<&str>) -> Option<&'
     }
 }
 
-/// Whether a refresh is to bring another ID token: this one has ended, and no refresh since then was of no use.
-pub fn has_ended(session: &Session, token: &Secret, now: UnixSeconds) -> bool {
-    claims::expires_at(token.expose()).is_some_and(|end| end <= now && session.obtained_at < end)
+/// Whether the token has ended. A token that does not tell its end is taken as good.
+pub fn has_ended(token: &Secret, now: UnixSeconds) -> bool {
+    claims::expires_at(token.expose()).is_some_and(|end| end <= now)
+}
+
+/// Whether a refresh may bring another token than this one, which has ended: none was made since it ended.
+pub fn is_worth_a_refresh(session: &Session, token: &Secret) -> bool {
+    claims::expires_at(token.expose()).is_none_or(|end| session.obtained_at < end)
 }
 
 /// The answer with that token. It ends when the token says.

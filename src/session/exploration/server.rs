@@ -96,6 +96,7 @@ impl Authorizations {
             refresh_token: rotates.then(|| Secret::new(format!("r{next}"))),
             id_token: None,
             scope: Some(next.to_string()),
+            extra: Default::default(),
         })
     }
 }

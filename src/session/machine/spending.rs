@@ -35,7 +35,7 @@ impl Machine {
                 let Some(stored) = self.latest.clone() else {
                     return self.look(Phase::Deciding);
                 };
-                let session = answer.session(stored.document.session.as_ref(), self.sent_at);
+                let session = answer.session(&stored.document, self.sent_at);
                 self.commit(stored, Token { session, warnings: Vec::new(), refreshed: true })
             }
             (Answer::InvalidGrant { error, description }, _) => {

@@ -14,9 +14,10 @@ use crate::grant::{Document, Secret};
 use crate::oauth;
 use crate::oauth::token::TokenEndpoint;
 use crate::output;
-use crate::protocol::authorization::{Authorization, RANDOM_BYTES, Response, pasted_query};
+use crate::protocol::authorization::{Authorization, Response, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
 use crate::protocol::loopback::RedirectUri;
+use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::{self, Redirect};
 use crate::protocol::token::Answer;
 use crate::system::{Place, SignalsHeld, random};
@@ -57,11 +58,9 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
     let sent_at = context.now().wall;
     let endpoint = TokenEndpoint::new(context.client());
     match endpoint.exchange(&authorization, document, &code, timeout, sent_at) {
-        Answer::Refreshed(answer) => Ok(Gained {
-            session: answer.session(None, sent_at),
-            nonce: authorization.nonce().cloned(),
-            signals,
-        }),
+        Answer::Refreshed(answer) => {
+            Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
+        }
         answer => Err(refused(answer).into()),
     }
 }
