@@ -57,10 +57,17 @@ impl Machine {
         self.mark(outcome, Some(&failure), Phase::Ending(Box::new(result)), now)
     }
 
-    /// Ends with a token that could not be stored; its completed answer may wait to be adopted.
-    pub(super) fn end(&mut self, result: Result, now: Now) -> Step {
-        let kept = Failure::new(Kind::Store, "the answer came and could not be stored");
-        self.mark(Outcome::Unknown, Some(&kept), Phase::Ending(Box::new(result)), now)
+    /// Ends with a token that could not be stored; its completed answer, if it is `kept`, waits to be adopted.
+    pub(super) fn end_unstored(
+        &mut self,
+        token: Token,
+        failure: &Failure,
+        kept: Option<&str>,
+        now: Now,
+    ) -> Step {
+        let result = Ok(Token { warnings: vec![texts::not_stored(failure, kept)], ..token });
+        let shared = Failure::new(Kind::Store, "the answer came and could not be stored");
+        self.mark(Outcome::Unknown, Some(&shared), Phase::Ending(Box::new(result)), now)
     }
 
     /// Ends an attempt after which the refresh token may be spent.

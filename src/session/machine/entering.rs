@@ -29,13 +29,18 @@ impl Machine {
 
     pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|sighting| sighting.attempt.shared_failure().is_some());
-        let is_locked = self.errand.level == Level::Locked;
         self.errand.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
+        self.lock_if_needed(view, Phase::Arriving, Patience::Try, now)
+    }
+
+    /// Asks for the lock if what was seen from `phase` needs it.
+    fn lock_if_needed(&mut self, view: View, phase: Phase, patience: Patience, now: Now) -> Step {
+        let is_locked = self.errand.level == Level::Locked;
         match self.judgement(&view, now) {
+            Judgement::Moved => self.follow(phase, now),
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => {
-                self.lock(Patience::Try, now)
+                self.lock(patience, now)
             }
-            Judgement::Moved => self.follow(Phase::Arriving, now),
             judgement => self.act(judgement, now),
         }
     }
@@ -68,13 +73,9 @@ impl Machine {
         }
     }
 
-    /// The holder has left. Mostly the document is fresh, or a failure was left for us; else he died: queue.
+    /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died.
     pub(super) fn woken(&mut self, view: View, now: Now) -> Step {
-        match self.judgement(&view, now) {
-            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) => self.lock(Patience::Queue, now),
-            Judgement::Moved => self.follow(Phase::Woken, now),
-            judgement => self.act(judgement, now),
-        }
+        self.lock_if_needed(view, Phase::Woken, Patience::Queue, now)
     }
 
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {
@@ -111,13 +112,10 @@ impl Machine {
         let Some(stored) = &self.latest else {
             return self.look(Phase::Deciding);
         };
+        let expected = stored.revision.clone();
         self.adoptions += 1;
         self.phase = Phase::Adopting;
-        Step::Adopt {
-            refresh_token_sha256: self.looked_at.clone(),
-            number,
-            expected: stored.revision.clone(),
-        }
+        Step::Adopt { refresh_token_sha256: self.looked_at.clone(), number, expected }
     }
 
     pub(super) fn claim(&mut self, opening: Opening, now: Now) -> Step {

@@ -66,8 +66,8 @@ enum Phase {
     /// The comparison loop, and how many looks it had.
     Comparing(usize),
     /// The new session is being stored.
-    Committing(Box<Document>, Token),
-    Verifying(Box<Document>, Token),
+    Committing(Box<Commit>),
+    Verifying(Box<Commit>),
     Clearing(Failure, usize),
     /// A failure is held back, then told with this outcome.
     Settling(Outcome, Failure),
@@ -84,6 +84,15 @@ enum Phase {
 struct Claim {
     attempt: Attempt,
     number: u64,
+}
+
+/// A new session on its way to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Commit {
+    /// What the store shall hold.
+    document: Document,
+    /// What the caller gets.
+    token: Token,
 }
 
 /// How the first request with the present claim's refresh token ended.
@@ -185,14 +194,13 @@ impl Machine {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
                 self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
             }
-            (Phase::Committing(document, token), Event::Replaced(replacement)) => {
-                self.committed(document, token, replacement, now)
+            (Phase::Committing(commit), Event::Replaced(replaced)) => self.committed(commit, replaced, now),
+            (Phase::Verifying(commit), Event::Read(Ok(stored))) => self.verified(commit, stored, now),
+            (Phase::Verifying(commit), Event::Read(Err(failure))) => {
+                self.end_unstored(commit.token, &failure, None, now)
             }
-            (Phase::Verifying(document, token), Event::Read(read)) => {
-                self.verified(document, token, read, now)
-            }
-            (Phase::Clearing(failure, looks), Event::Replaced(replacement)) => {
-                self.cleared(failure, looks, replacement, now)
+            (Phase::Clearing(dead, looks), Event::Replaced(replaced)) => {
+                self.cleared(dead, looks, replaced, now)
             }
             (Phase::Settling(outcome, failure), Event::Paused) => self.tell(outcome, failure, now),
             (Phase::LastLook(whom), Event::Looked(Ok(view))) => self.last_look(&whom, view, now),
@@ -251,10 +259,9 @@ impl Machine {
     fn withdraw(&mut self, then: Phase) -> Step {
         self.phase = then;
         match self.claim.take() {
-            Some(claim) => Step::Withdraw {
-                refresh_token_sha256: claim.attempt.refresh_token_sha256,
-                number: claim.number,
-            },
+            Some(Claim { attempt: Attempt { refresh_token_sha256, .. }, number }) => {
+                Step::Withdraw { refresh_token_sha256, number }
+            }
             None => self.look(Phase::Deciding),
         }
     }

@@ -1,6 +1,6 @@
 //! From the refresh token on its way to the new session in the store.
 
-use super::{Claim, Earlier, Machine, Phase};
+use super::{Claim, Commit, Earlier, Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
@@ -87,81 +87,65 @@ impl Machine {
             ..onto.document
         };
         let attempt = self.claim.as_ref().map(Claim::name);
-        self.phase = Phase::Committing(Box::new(document.clone()), token);
+        self.phase = Phase::Committing(Box::new(Commit { document: document.clone(), token }));
         Step::Replace { expected: onto.revision, document, attempt: attempt.unwrap_or_default() }
     }
 
     /// I2 and I3: what a commit does that meets a changed store.
-    pub(super) fn committed(
-        &mut self,
-        document: Box<Document>,
-        token: Token,
-        replacement: Replacement,
-        now: Now,
-    ) -> Step {
+    pub(super) fn committed(&mut self, commit: Box<Commit>, replacement: Replacement, now: Now) -> Step {
+        let Commit { document, token } = *commit;
         match replacement {
             Replacement::Done => {
                 self.claim = None;
                 Step::Finish(Ok(token))
             }
             Replacement::Unknown => {
-                self.phase = Phase::Verifying(document, token);
+                self.phase = Phase::Verifying(Box::new(Commit { document, token }));
                 Step::Read
             }
-            Replacement::Failed { failure, kept } => {
-                let warning = texts::not_stored(&failure, kept.as_deref());
-                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
-            }
-            Replacement::Lost(there)
-                if there.as_ref().is_none_or(|stored| stored.document.has_no_grant()) =>
-            {
-                let gone = texts::logged_out(&self.settings.profile);
-                self.phase = Phase::Revoking(gone);
-                Step::Revoke { document: *document }
-            }
-            Replacement::Lost(Some(stored)) if !self.may_follow(&stored) => self.withdraw_and_end(Ok(token)),
-            Replacement::Lost(Some(stored)) if self.rebases < MAX_REBASES => {
-                self.rebases += 1;
-                self.commit(*stored, token)
-            }
-            Replacement::Lost(_) => {
-                let failure = Failure::new(Kind::Store, "the configuration kept changing");
-                let warning = texts::not_stored(&failure, None);
-                self.end(Ok(Token { warnings: vec![warning], ..token }), now)
-            }
+            Replacement::Failed { failure, kept } => self.end_unstored(token, &failure, kept.as_deref(), now),
+            Replacement::Lost(there) => match there {
+                Some(stored) if stored.document.has_no_grant() => self.revoke(document),
+                None => self.revoke(document),
+                Some(stored) if !self.may_follow(&stored) => self.withdraw_and_end(Ok(token)),
+                Some(stored) if self.rebases < MAX_REBASES => {
+                    self.rebases += 1;
+                    self.commit(*stored, token)
+                }
+                Some(_) => {
+                    let failure = Failure::new(Kind::Store, "the configuration kept changing");
+                    self.end_unstored(token, &failure, None, now)
+                }
+            },
         }
     }
 
-    /// Whether the new session may follow what is stored now: the session whose refresh token we spent, or the
-    /// `null` that somebody left because that very token was refused to him, or without saying why. Where a server does not rotate, the
-    /// same refresh token beside another access token is a sibling's newer session (I2).
+    /// A logout came between: no process may use the new refresh token.
+    fn revoke(&mut self, document: Document) -> Step {
+        self.phase = Phase::Revoking(texts::logged_out(&self.settings.profile));
+        Step::Revoke { document }
+    }
+
+    /// Whether the new session may follow what is stored now: the session whose refresh token was spent, or the `null`
+    /// of a process that cleared it because that very token was refused, or without a reason. Where a server does not
+    /// rotate, the same refresh token beside another access token is another process's newer session (I2).
     pub(super) fn may_follow(&self, stored: &Stored) -> bool {
-        let Some(attempt) = self.claim.as_ref().map(|claim| &claim.attempt) else {
-            return false;
-        };
-        match &stored.document.session {
-            Some(_) => attempt.concerns(&stored.document),
-            None => stored
-                .document
-                .rejected
-                .as_ref()
-                .is_none_or(|rejected| rejected.refresh_token_sha256 == attempt.refresh_token_sha256),
-        }
+        let document = &stored.document;
+        self.claim.as_ref().is_some_and(|Claim { attempt, .. }| {
+            match (&document.session, &document.rejected) {
+                (Some(_), _) => attempt.concerns(document),
+                (None, Some(rejected)) => rejected.refresh_token_sha256 == attempt.refresh_token_sha256,
+                (None, None) => true,
+            }
+        })
     }
 
     /// The store could not say whether it replaced: read back and decide.
-    pub(super) fn verified(
-        &mut self,
-        document: Box<Document>,
-        token: Token,
-        read: std::result::Result<Option<Stored>, Failure>,
-        now: Now,
-    ) -> Step {
-        let replacement = match read {
-            Ok(Some(stored)) if stored.document == *document => Replacement::Done,
-            Ok(stored) => Replacement::Lost(stored.map(Box::new)),
-            Err(failure) => Replacement::Failed { failure, kept: None },
+    pub(super) fn verified(&mut self, commit: Box<Commit>, stored: Option<Stored>, now: Now) -> Step {
+        let replacement = match stored {
+            Some(stored) if stored.document == commit.document => Replacement::Done,
+            stored => Replacement::Lost(stored.map(Box::new)),
         };
-        self.committed(document, token, replacement, now)
+        self.committed(commit, replacement, now)
     }
 }
