@@ -485,16 +485,15 @@ impl Document {
         }
     }
 
-    /// Whether it names anything that onegrant runs or reads for it: a subject token's source, a key file, a variable with the
-    /// client secret, or the program of the store that it is moved to.
+    /// Whether it names anything that onegrant runs or reads for it: a source, a key, a variable, the program of a store.
     pub fn names_sources(&self) -> bool {
         let is_exchange = matches!(self.grant, Some(ClientGrant::TokenExchange { .. }));
-        let to_program = self.moving.as_ref().is_some_and(|moving| moving.to.starts_with("helper:"));
-        is_exchange || self.client_key.is_some() || self.client_secret_env.is_some() || to_program
+        let mut stores = self.moving.iter().flat_map(|moving| moving.from.iter().chain([&moving.to]));
+        let has_program = stores.any(|store| store.starts_with("helper:"));
+        is_exchange || self.client_key.is_some() || self.client_secret_env.is_some() || has_program
     }
 
-    /// Fails where what it names must not be run or read. Checked before every such use, and before it is written: a
-    /// rewritten file belongs to the caller, and would be trusted.
+    /// Fails if what it names must not be run or read. Checked before each use, and before a rewrite makes it the caller's.
     pub fn check_trust(&self) -> Result<(), Failure> {
         self.distrust.as_deref().cloned().map_or(Ok(()), Err)
     }

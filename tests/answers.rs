@@ -532,7 +532,7 @@ fn an_answer_in_an_unknown_coding_is_asked_for_once_more() {
         server.always(Endpoint::Token, Fault::StatusAfter(answer));
         let ran = home.run(&["token"]);
         assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{coding}: {ran:?}");
-        assert!(ran.stderr.contains("the answer, with status 200, cannot be read: it"), "{coding}: {ran:?}");
+        assert!(ran.stderr.contains("status 200 and a body that cannot be read: it"), "{coding}: {ran:?}");
         assert!(ran.stderr.contains("the refresh token may have been spent"), "{coding}: {ran:?}");
         assert_eq!(server.counts().token_requests, 2, "{coding}");
     }

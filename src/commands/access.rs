@@ -70,12 +70,16 @@ pub struct Claim<'a> {
 impl<'a> Claim<'a> {
     /// Claims the session of `stored` for at most `lasts` seconds. None where another process holds a claim: try again.
     ///
-    /// Where claims bind no process (`ONEGRANT_LOCK=off`), it is made beside those of others.
-    pub fn make(context: &'a Context, stored: &Stored, lasts: UnixSeconds) -> Result<Option<Self>, Failure> {
+    /// Unless it `is_exclusive` it is made beside the claims of others.
+    pub fn make(
+        context: &'a Context,
+        stored: &Stored,
+        lasts: UnixSeconds,
+        is_exclusive: bool,
+    ) -> Result<Option<Self>, Failure> {
         let Some(key) = record_keys(&stored.document).into_iter().next() else {
             return Ok(Some(Self { context, record: None }));
         };
-        let is_binding = context.globals.lock != LockUse::Off;
         let now = Clock::now(context).wall;
         let mut last = 0;
         for record in context.store.records(&key)? {
@@ -84,7 +88,7 @@ impl<'a> Claim<'a> {
                 serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
             let owner = context.presence(&attempt.by);
             let is_live = Sighting { number: last, attempt, owner, has_answer: false }.is_live(now);
-            if is_binding && is_live {
+            if is_exclusive && is_live {
                 return Ok(None);
             }
         }
@@ -97,7 +101,7 @@ impl<'a> Claim<'a> {
             name,
             bytes: &bytes,
             reserve: 0,
-            exclusive: is_binding,
+            exclusive: is_exclusive,
             expected: &stored.revision,
             outdated: &[],
         })?;

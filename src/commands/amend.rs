@@ -71,7 +71,7 @@ fn behind_a_claim(context: &Context, change: &impl Fn(&mut Document) -> bool) ->
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
         return Ok(Written::Done);
     };
-    match Claim::make(context, &stored, CLAIM_SECONDS)? {
+    match Claim::make(context, &stored, CLAIM_SECONDS, true)? {
         Some(_claim) => write(context, Some(&stored), change),
         None => Ok(Written::Lost(None)),
     }

@@ -12,7 +12,7 @@ use crate::oauth::revocation;
 use crate::output;
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
-use crate::session::{Patience, Revision, date, expiry};
+use crate::session::{LockUse, Patience, Revision, date, expiry};
 use crate::store::{Written, absent};
 use crate::system::SignalsHeld;
 use crate::visit::Found;
@@ -100,7 +100,10 @@ impl Visit<'_> {
                 return Ok(Some(found));
             }
             let lasts = i64::try_from(self.context.left().as_secs()).unwrap_or(0);
-            match Claim::make(self.context, &found.stored, lasts.saturating_add(UNTIL_MARGIN_SECONDS)) {
+            let lasts = lasts.saturating_add(UNTIL_MARGIN_SECONDS);
+            // Where claims bind no process, a claim of another one is not waited for either.
+            let is_exclusive = self.context.globals.lock != LockUse::Off;
+            match Claim::make(self.context, &found.stored, lasts, is_exclusive) {
                 Ok(Some(claim)) => {
                     let again = find(self.context)?;
                     let is_same =

@@ -85,7 +85,7 @@ mod tests {
             (
                 302,
                 "",
-                "Err(Failure { kind: Temporary, message: \"cannot ask the userinfo endpoint: the server answered with status 302, a redirect, which is not followed",
+                "Err(Failure { kind: Usage, message: \"cannot ask the userinfo endpoint: the server answered with status 302, a redirect, which is not followed",
             ),
             (
                 308,
