@@ -57,7 +57,7 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
 fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
     let records = context.store.records(&document.credential_sha256()?).ok()?;
     let attempts = records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
-    let attempt = attempts.filter(|attempt| attempt.concerns(document)).last()?;
+    let attempt = attempts.filter(|attempt| attempt.concerns(document)).next_back()?;
     if attempt.outcome == Some(Outcome::Refused) {
         let why = attempt.message.as_deref().map(own_text).unwrap_or_default();
         let what = format!(
