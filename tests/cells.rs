@@ -432,7 +432,7 @@ proptest! {
         shared.faults(&[]);
         prop_assert_eq!(records(second), vec![]);
         prop_assert_eq!(second.read().unwrap().unwrap().bytes, NEW);
-        prop_assert_eq!(first.remove(&revision(&first), b""), Written::Done);
+        prop_assert_eq!(first.remove(&revision(first), b""), Written::Done);
         prop_assert_eq!(shared.value(), None);
     }
 }

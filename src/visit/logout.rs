@@ -58,6 +58,7 @@ pub enum Step {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum Event {
     /// Answers [`Step::LookHere`] and [`Step::LookThere`].
     Looked(Result<Option<Found>, Failure>),

@@ -29,6 +29,7 @@ pub(super) struct Visitor {
 }
 
 /// How far it is.
+#[expect(clippy::large_enum_variant, reason = "a world has two")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Visiting {
     Enters,
