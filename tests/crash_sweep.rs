@@ -280,7 +280,8 @@ fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict
             assert_eq!((next.code, next.stdout.as_str()), (3, ""), "{point}: {next:?}");
             assert!(home.document()["session"].is_null(), "{point}: cleared under the lock");
             let requests = server.counts().token_requests;
-            assert!(requests <= 3, "{point}: {requests} requests");
+            // Two of the process that was killed, and two of the next one.
+            assert!(requests <= 4, "{point}: {requests} requests");
             assert_eq!(home.run(&["token"]).code, 3, "{point}");
             assert_eq!(server.counts().token_requests, requests, "{point}: known by now");
             assert_that_leftovers_are_swept(&home, &server, &point);

@@ -28,10 +28,11 @@ use support::*;
 ///
 /// Left out everywhere: what only a caller's mistake brings (`EBADF`, `EFAULT`, `EINVAL`, `ENAMETOOLONG`), and what a
 /// test with a real file system shows (`ENOENT`, `EEXIST`, `ELOOP`, `EISDIR`).
-const ERRORS: [(&str, &[&str]); 23] = [
+const ERRORS: [(&str, &[&str]); 24] = [
     // Without a name to create, no space, quota or read-only mount stands in the way; see `creating`.
     ("openat", &["EACCES", "EIO", "EMFILE", "EINTR", "ESTALE"]),
     ("read", &["EIO", "EINTR", "ESTALE"]),
+    ("pread64", &["EIO", "EINTR", "ESTALE"]),
     // A descriptor that was opened for writing was not on a read-only mount, and needs no permission any more.
     ("write", &["ENOSPC", "EDQUOT", "EIO", "EINTR", "ESTALE"]),
     ("pwrite64", &["ENOSPC", "EDQUOT", "EIO", "EINTR", "ESTALE"]),
@@ -367,7 +368,8 @@ fn no_fault_while_a_dead_session_is_cleared_hides_that_it_is_dead() {
         );
         let next = stage.home.run(&["token"]);
         assert_eq!((next.code, next.stdout.as_str()), (3, ""), "{point}: {next:?}");
-        assert!(stage.server.counts().token_requests <= 2, "{point}");
+        // Two of the process that met the fault, and two of the next one.
+        assert!(stage.server.counts().token_requests <= 4, "{point}");
     });
 }
 

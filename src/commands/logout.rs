@@ -28,7 +28,12 @@ const CLAIM_WAIT: Duration = Duration::from_millis(50);
 
 /// Logs out. A refresh on its way ends first, and its refresh token is the one that is revoked.
 pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
-    if context.read()?.is_none_or(|stored| stored.document.has_no_grant()) {
+    let stored = context.read()?;
+    if stored.as_ref().is_none_or(|stored| stored.document.has_no_grant()) {
+        // A mark that an earlier logout left goes as soon as it can.
+        if let Some(stored) = stored {
+            context.store.remove(&stored.revision, &stored.document.to_bytes()?);
+        }
         return nothing(context);
     }
     let timeout = context.globals.timeout;

@@ -215,8 +215,11 @@ impl World {
                 let has_lock = self.scenario.lock == Lock::Lies;
                 let makes_a_claim =
                     |visit: &Visit| visit.errand != Errand::Login && visit.is_patient && !has_lock;
-                self.processes.iter().any(|process| process.has_overslept)
-                    || !self.scenario.visits.iter().all(makes_a_claim)
+                // The answer of a process that was killed is adopted without a claim.
+                let excuses = |process: &Rc<Process>| {
+                    process.has_overslept || matches!(process.doing, Doing::WasKilled)
+                };
+                self.processes.iter().any(excuses) || !self.scenario.visits.iter().all(makes_a_claim)
             }
             Protection::Compared => true,
         }
