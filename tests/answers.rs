@@ -135,8 +135,8 @@ fn check_all(cases: &[Case]) {
     });
 }
 
-#[test]
 #[rustfmt::skip]
+#[test]
 fn a_dead_grant_is_told_in_many_words() {
     check_all(&[
         dead("as the standard wants it",  400, r#"{"error":"invalid_grant","error_description":"Token expired."}"#, "invalid_grant: Token expired."),
@@ -280,8 +280,8 @@ fn members_beside_the_token_are_kept_and_printed_without_the_secrets_among_them(
     assert_eq!(home.document()["session"]["instance_url"], "https://na1.example");
 }
 
-#[test]
 #[rustfmt::skip]
+#[test]
 fn a_success_that_cannot_be_read_may_have_spent_the_refresh_token_and_is_asked_for_once_more() {
     check_all(&[
         unreadable("a page",                 page(200, "Welcome to the hotel"), "200 and a body that is not JSON: Welcome to the hotel"),

@@ -139,7 +139,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "an older session over a newer one",
-        edits: &[(SPENDING, "Some(_) => attempt.concerns(&stored.document),", "Some(_) => true,")],
+        edits: &[(SPENDING, "(Some(_), _) => attempt.concerns(document),", "(Some(_), _) => true,")],
         caught_by: (Exploration, "a_new_login_survives_every_refresh"),
     },
     Mutation {
@@ -187,8 +187,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "the refresh token that a logout left is not revoked",
         edits: &[(
             SPENDING,
-            "                self.phase = Phase::Revoking(gone);\n                Step::Revoke { document: *document }",
-            "                let _ = document;\n                self.withdraw_and_end(Err(gone))",
+            "        self.phase = Phase::Revoking(texts::logged_out(&self.settings.profile));\n        Step::Revoke { document }",
+            "        let _ = document;\n        self.withdraw_and_end(Err(texts::logged_out(&self.settings.profile)))",
         )],
         caught_by: (Story, "a_logout_is_never_undone_and_the_new_refresh_token_is_revoked"),
     },

@@ -154,7 +154,7 @@ fn metadata_is_followed_within_its_origin() {
 #[test]
 fn metadata_that_is_elsewhere_is_named_and_not_followed() {
     let openid = "/.well-known/openid-configuration";
-    let endpoints = "name the endpoints instead: ";
+    let endpoints = "onegrant login --token-endpoint URL ";
     let other = format!("https://other.example/tenant{openid}?x=1");
     let loops = [(302, "/.well-known/oauth-authorization-server"); 4];
     let no_more: [Redirect; 4] = [(301, "/1"), (301, "/2"), (301, "/3"), (301, "/4")];

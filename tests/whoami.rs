@@ -91,7 +91,10 @@ fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_
         let message = |why: &str| {
             format!("onegrant: cannot tell who it is: the grant has no person ({name}), and {why}\n")
         };
-        for status in [302, 400, 403, 404, 405, 501] {
+        server.script(Endpoint::Userinfo, [Fault::status(302)]);
+        let why = "cannot ask the userinfo endpoint: the server answered with status 302, a redirect, which is not followed";
+        assert_eq!(home.run(&["whoami"]), Ran::failed(2, message(why)));
+        for status in [400, 403, 404, 405, 501] {
             server.script(Endpoint::Userinfo, [Fault::status(status)]);
             let why = format!("the userinfo endpoint answered with status {status}");
             assert_eq!(home.run(&["whoami"]), Ran::failed(2, message(&why)));

@@ -274,7 +274,8 @@ refuses_an_expired_refresh_token() { # LOGIN_OPTION...
     expire 3
     refused 'an expired refresh token: token' 3 invalid_grant onegrant token
     ends_with 'once more: token' 3 onegrant token
-    check 'an expired refresh token: requests' '1 invalid_grant' "$(answered refresh_token)"
+    # Asked once more before the verdict, and not again.
+    check 'an expired refresh token: requests' '2 invalid_grant' "$(answered refresh_token)"
 }
 
 # Starts the processes at one instant, when the gate opens, and checks what they print and what they cost the server.

@@ -165,13 +165,14 @@ mod tests {
             (0..10_000).map(|number| (number.to_string(), json!(number))).collect();
         let kept = read(&many);
         assert!(!kept.is_empty() && Value::Object(kept.clone()).to_string().len() < 2 * EXTRA_LIMIT);
-        let deep =
-            serde_json::from_str::<Value>(&format!("{}1{}", "[".repeat(100), "]".repeat(100))).unwrap();
-        assert_eq!(super::read(json!({ "deep": deep }).as_object().unwrap()), Map::new());
-        let deep = json!([[[[deep.pointer("/0/0").map(|_| 1)]]]]);
+        let nested = |depth: usize| {
+            let text = format!(r#"{{"deep":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+            read(&serde_json::from_str(&text).unwrap())
+        };
+        assert_eq!(nested(100), Map::new());
         let mut document = document();
-        let extra = Value::Object(read(json!({ "deep": deep }).as_object().unwrap()));
-        document.session.as_mut().unwrap().extra = extra;
+        document.session.as_mut().unwrap().extra = Value::Object(nested(DEPTH_LIMIT));
+        assert!(document.session.as_ref().unwrap().extra["deep"].is_array());
         let bytes = document.to_bytes().unwrap();
         assert_eq!(crate::grant::Document::parse(&bytes), Ok(document));
     }

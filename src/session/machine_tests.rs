@@ -384,7 +384,7 @@ impl Story {
 
     /// Was refused twice, and is about to look for the last time.
     #[track_caller]
-    fn is_refused_twice(self, with: &Stored) -> Self {
+    fn refused_twice(self, with: &Stored) -> Self {
         self.compares_to_the_end(with)
             .then(looked(with.clone(), &[looking(1)]), "pause 1s")
             .rested("mark A#1 open")
@@ -1307,7 +1307,7 @@ fn a_sibling_s_session_that_expired_is_spent_and_a_third_one_is_not() {
 #[test]
 fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration() {
     let story = Story::token()
-        .is_refused_twice(&expired("A"))
+        .refused_twice(&expired("A"))
         .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
     let document = story.storing();
     assert_eq!(document.rejected.clone().unwrap().refresh_token_sha256, digest("A"));
@@ -1320,7 +1320,7 @@ fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configur
 #[test]
 fn unchanged_to_the_end_without_a_lock_clears_nothing() {
     let refused = [
-        Story::using(LockUse::Claim).is_refused_twice(&expired("A")),
+        Story::using(LockUse::Claim).refused_twice(&expired("A")),
         Story::using(LockUse::Off).compares_to_the_end(&expired("A")),
     ];
     for story in refused {
@@ -1334,8 +1334,8 @@ fn unchanged_to_the_end_without_a_lock_clears_nothing() {
 #[test]
 fn a_dead_grant_whose_access_token_works_is_not_cleared() {
     let refused = [
-        Story::using(LockUse::Auto).is_refused_twice(&ageing("A")),
-        Story::using(LockUse::Claim).is_refused_twice(&ageing("A")),
+        Story::using(LockUse::Auto).refused_twice(&ageing("A")),
+        Story::using(LockUse::Claim).refused_twice(&ageing("A")),
         Story::using(LockUse::Off).compares_to_the_end(&ageing("A")),
     ];
     for story in refused {
@@ -1549,7 +1549,7 @@ fn a_store_that_fails_during_the_loop_changes_nothing() {
 fn clearing_never_meets_a_newer_session() {
     let clears = || {
         Story::token()
-            .is_refused_twice(&expired("A"))
+            .refused_twice(&expired("A"))
             .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
     };
     clears()
@@ -1569,7 +1569,7 @@ fn clearing_never_meets_a_newer_session() {
 
 #[test]
 fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
-    let mut story = Story::token().is_refused_twice(&expired("A"));
+    let mut story = Story::token().refused_twice(&expired("A"));
     for turn in 0..MAX_REBASES {
         let (at, next) = (format!("A{turn}"), at_revision(&format!("A{}", turn + 1), expired("A")));
         story = story
@@ -1586,7 +1586,7 @@ fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
 fn a_clearing_that_fails_leaves_the_verdict_in_the_record() {
     for replacement in [Replacement::Unknown, Replacement::Failed { failure: disk(), kept: None }] {
         Story::token()
-            .is_refused_twice(&expired("A"))
+            .refused_twice(&expired("A"))
             .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
             .then(replaced(replacement), "mark A#1 rejected, exit 3")
             .then(Event::Noted, "exit 3");
@@ -1852,7 +1852,7 @@ fn a_rejected_token_is_never_handed_out_whatever_fails() {
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "exit 4");
     Story::rejected("a")
-        .is_refused_twice(&fresh("A"))
+        .refused_twice(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "clear over A as A#1")
         .then(replaced(Replacement::Done), "exit 3");
 }
@@ -1865,7 +1865,7 @@ fn a_forced_refresh_that_fails_is_a_failure_although_the_token_still_works() {
         .rested("mark A#1 temporary, exit 4")
         .then(Event::Noted, "exit 4");
     Story::forced()
-        .is_refused_twice(&fresh("A"))
+        .refused_twice(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
         .then(Event::Noted, "exit 3");
     at_the_lock(Story::forced(), &fresh("A"))

@@ -56,8 +56,9 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
 /// have given an answer that no process stored; or the server refused it and the session was kept.
 fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
     let records = context.store.records(&document.credential_sha256()?).ok()?;
-    let attempts = records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
-    let attempt = attempts.filter(|attempt| attempt.concerns(document)).last()?;
+    let mut attempts =
+        records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
+    let attempt = attempts.rfind(|attempt| attempt.concerns(document))?;
     if attempt.outcome == Some(Outcome::Refused) {
         let why = attempt.message.as_deref().map(own_text).unwrap_or_default();
         let what = format!(
