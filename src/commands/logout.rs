@@ -4,7 +4,7 @@
 use super::access::{self, Claim, find};
 use super::{Context, migrate};
 use crate::cli;
-use crate::driver::Clock as _;
+use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Document;
 use crate::lock::{Guard, Locked};
@@ -181,9 +181,16 @@ impl Visit<'_> {
 
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
-    // What a logout left that was killed.
-    if let Locked::Granted(_guard) = context.store.lock(Patience::Try, Duration::ZERO) {
-        let _ = context.store.remove(&absent(), &[]);
+    // What a logout left that was killed, or that could not remove the document.
+    if let Locked::Granted(_guard) = context.store.lock(Patience::Try, Duration::ZERO)
+        && let Ok(read) = driver::read_document(&*context.store, context)
+        && read.as_ref().is_none_or(|(stored, _)| stored.document.has_no_grant())
+    {
+        let (expected, mark) = match read {
+            Some((stored, _)) => (stored.revision, stored.document.to_bytes()?),
+            None => (absent(), Vec::new()),
+        };
+        let _ = context.store.remove(&expected, &mark);
     }
     let text =
         format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);

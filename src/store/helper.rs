@@ -389,6 +389,11 @@ impl Store for HelperStore {
         };
         match removed {
             Ok(local) => local.remove(&absent(), mark),
+            Err(failure) if failure.kind == Kind::Store => match self.holds(expected) {
+                // It was erased, and another document was stored.
+                Ok(Err(Some(current))) => Written::Lost(Some(current)),
+                _ => Written::Failed { failure, kept: None },
+            },
             Err(failure) => Written::Failed { failure, kept: None },
         }
     }

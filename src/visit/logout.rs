@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! look here ─ revoke ─┬────────────────────────────────────────────▶ remove here ─┬─▶ finish
-//!                     └ a move: look there ─ revoke ─ remove there ─┘             └ a move: look there again …
+//!                     └ a move: look there ─ revoke ─ remove there ─┘             └ a move: look at both again …
 //! ```
 //!
 //! Each removal wants the revision that was looked at. Where another process was faster, the logout looks again: a newer
 //! session of the same grant is revoked and removed, too; another login stays (I2).
 //!
-//! During a move the other store is looked at twice: before the removal here, so that a logout that is killed is found and
-//! completed by the next one, and after it, because the move may have written there meanwhile. A move makes the session
-//! usable there only while its mark is still here: see [`super::moving`].
+//! During a move the other store is looked at before the removal here, so that a logout that is killed is found and
+//! completed by the next one. After it both are looked at some more times: the move may have written meanwhile, and so may
+//! a program that it had started before it was killed. A move makes the session usable there only while its mark is still
+//! here: see [`super::moving`].
 
 use super::Found;
 use crate::error::Failure;
@@ -123,7 +124,7 @@ pub struct Logout {
     /// The sessions that are to be revoked, the next one last.
     pending: Vec<Document>,
     rounds: u32,
-    /// How often the other store was looked at after the removal here.
+    /// How often both stores were looked at after the removal here.
     looks: usize,
     outcome: Outcome,
 }
@@ -180,7 +181,10 @@ impl Logout {
         };
         let document = &found.stored.document;
         if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
-            self.outcome.remains = Some(Remains::AnotherLogin);
+            // One that comes after the removal is none of this logout's matters.
+            if self.looks == 0 {
+                self.outcome.remains = Some(Remains::AnotherLogin);
+            }
             return self.leave_here();
         }
         self.outcome.document.get_or_insert_with(|| document.clone());
@@ -253,30 +257,28 @@ impl Logout {
 
     fn look_there(&mut self) -> Step {
         (self.place, self.has_looked_there) = (Place::There, true);
-        self.other
-            .as_ref()
-            .map_or_else(|| self.clone().finish(), |(_, address)| Step::LookThere(address.clone()))
-    }
-
-    /// Nothing is left here that could be removed.
-    fn leave_here(&mut self) -> Step {
-        match self.other {
-            Some(_) => self.look_there(),
+        match &self.other {
+            Some((_, address)) => Step::LookThere(address.clone()),
             None => self.finish(),
         }
     }
 
-    fn leave_there(&mut self) -> Step {
-        if self.here.is_some() {
-            self.place = Place::Here;
-            return self.remove();
-        }
-        match COMPARISON_DELAYS.get(self.looks) {
+    /// Nothing is left here that could be removed.
+    fn leave_here(&mut self) -> Step {
+        match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some()) {
             Some(delay) => {
                 self.looks += 1;
                 Step::Pause(*delay)
             }
             None => self.finish(),
+        }
+    }
+
+    fn leave_there(&mut self) -> Step {
+        self.place = Place::Here;
+        match self.here {
+            Some(_) => self.remove(),
+            None => Step::LookHere,
         }
     }
 

@@ -270,7 +270,7 @@ fn sweep(
         assert!(found == old || found == new, "neither old nor new: {}", point());
         assert!(!expected.is_over || found == new, "what was told was not durable: {}", point());
         let next = recording.next_process(aftermath);
-        // Once, and once more before a grant is called dead.
+        // A refresh token that is refused is sent once more before the verdict.
         let most = if next.code == 3 { 2 } else { 1 };
         assert!(server.counts().token_requests <= most, "{}: {next:?}", point());
         let outcome = Outcome::of(&next, recording, &point);
