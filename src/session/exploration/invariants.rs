@@ -215,11 +215,8 @@ impl World {
                 let has_lock = self.scenario.lock == Lock::Lies;
                 let makes_a_claim =
                     |visit: &Visit| visit.errand != Errand::Login && visit.is_patient && !has_lock;
-                // The answer of a process that was killed is adopted without a claim.
-                let excuses = |process: &Rc<Process>| {
-                    process.has_overslept || matches!(process.doing, Doing::WasKilled)
-                };
-                self.processes.iter().any(excuses) || !self.scenario.visits.iter().all(makes_a_claim)
+                self.processes.iter().any(|process| process.has_overslept)
+                    || !self.scenario.visits.iter().all(makes_a_claim)
             }
             Protection::Compared => true,
         }
@@ -232,9 +229,12 @@ impl World {
         expected: &Revision,
         document: &Document,
         key: &str,
+        is_adoption: bool,
     ) {
         let came_between = !self.holds(expected);
-        let is_excused = came_between && self.may_come_between();
+        // An adoption makes no claim: below `locked` a logout may cross it.
+        let may_cross = is_adoption && self.protection() != Protection::Locked;
+        let is_excused = came_between && (may_cross || self.may_come_between());
         let there = self.document.as_ref().map(|stored| stored_generation(&stored.document));
         let broken = match (there, stored_generation(document)) {
             (None, _) => Some((Invariant::LogoutStays, "stores over a logout".to_owned())),
