@@ -127,8 +127,14 @@ fn begin(context: &Context, to: String) -> Result<Moving, Failure> {
         let message = format!("no access token: the grant is on its way to {}", printable(&to));
         // A late answer to this very refresh token may come back into its place: the next step finds it.
         document.rejected = Some(Rejected { hint: Some(command(&to)), ..Rejected::new(key, now, message) });
-        document.moving =
-            Some(Moving { id: id.clone(), to: to.clone(), from: None, has_arrived: false, session });
+        document.moving = Some(Moving {
+            id: id.clone(),
+            to: to.clone(),
+            from: None,
+            has_arrived: false,
+            session,
+            other: serde_json::Map::new(),
+        });
         true
     })?;
     match context.document()?.filter(|document| !document.has_no_grant()) {

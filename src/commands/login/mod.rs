@@ -142,7 +142,7 @@ const NOT_STORED: &str = "logged in, but the grant could not be stored";
 
 /// This login, told apart from every other one.
 fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {
-    Ok(Login { id: context.nonce()?, at: context.now().wall, flow })
+    Ok(Login { id: context.nonce()?, at: context.now().wall, flow, other: serde_json::Map::new() })
 }
 
 /// What a login may replace.
