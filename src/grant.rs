@@ -1,12 +1,15 @@
 //! The document: what a store keeps for a profile (format version 1), and the secrets in it.
 
+mod secret;
+
+pub use secret::Secret;
+
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use zeroize::Zeroize;
 
 /// The format version that this program writes.
 pub const VERSION: u64 = 1;
@@ -16,29 +19,6 @@ pub const DOCUMENT_LIMIT: usize = 8 << 20;
 
 /// An instant in seconds since the Unix epoch.
 pub type UnixSeconds = i64;
-
-/// Text that does not print: `Debug` shows a placeholder, and dropping it wipes the memory.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the text over.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself. Every call is a place where a secret may leave.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Hexadecimal SHA-256 of the text: fit for records and comparisons, not reversible for a random token.
-    pub fn sha256(&self) -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes());
-        hexadecimal(digest.as_ref())
-    }
-}
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hexadecimal(bytes: &[u8]) -> String {
@@ -50,18 +30,6 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value)
         .map_err(|error| Failure::new(Kind::Defect, format!("cannot write what is to be stored: {error}")))
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[secret]")
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
 }
 
 /// How the client proves itself at the token endpoint (RFC 6749 section 2.3). Fixed at login: a refresh
