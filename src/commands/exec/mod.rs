@@ -56,7 +56,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let length = token.session.access_token.expose().len();
     let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
     let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
-    // The file has it, too.
+    // The file has the token, too.
     if let Some(name) = default.filter(|_| is_too_long && arguments.file.is_some()) {
         error = command.env_remove(name).exec();
         is_too_long = false;
