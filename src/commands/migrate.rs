@@ -338,9 +338,12 @@ fn take_back(
     removed(target, &stored, NOT_MOVED)
 }
 
-/// Ends a move whose grant a login has replaced here: what it brought to the other store cannot be used any more.
-pub(super) fn give_up(context: &Context, moving: &Moving) {
-    let given_up = open("the other store", &moving.to, context).and_then(|target| {
+/// Ends the move of a document that a login has `replaced` here: what it brought to the other store cannot be used any more.
+pub(super) fn give_up(context: &Context, replaced: &Document) {
+    let Some(moving) = replaced.moving.as_ref().filter(|moving| moving.from.is_none()) else { return };
+    let end = || {
+        replaced.check_trust()?;
+        let target = open("the other store", &moving.to, context)?;
         let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
         take_back(&target, moving, soon, |_| true)?;
         // What a program still writes whose caller was killed.
@@ -348,7 +351,8 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
             context.pause(*delay);
             take_back(&target, moving, soon, |_| true)
         })
-    });
+    };
+    let given_up: Result<(), Failure> = end();
     if let Err(failure) = given_up {
         let to = printable(&moving.to);
         let message = format!("the grant of the earlier login may still be in {to}: {}", failure.message);

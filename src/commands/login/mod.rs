@@ -21,7 +21,7 @@ use crate::output;
 use crate::protocol::id_token;
 use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, TokenAnswer, words};
-use crate::session::{Revision, date, expiry};
+use crate::session::{date, expiry};
 use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
 use again::Again;
@@ -182,9 +182,8 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
         _ => Err(unstored),
     })?;
     drop(guard);
-    if let Some(moving) = replaced.and_then(|replaced| replaced.moving).filter(|moving| moving.from.is_none())
-    {
-        migrate::give_up(context, &moving);
+    if let Some(replaced) = replaced {
+        migrate::give_up(context, &replaced);
     }
     context.note_done("login", "stored", document, Some(level));
     Ok(())
@@ -212,10 +211,10 @@ fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<Option<Documen
     let mut may_be_there = false;
     for _ in 0..MAX_STORES {
         let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
-        let replaced = snapshot.as_ref().and_then(|snapshot| Document::parse(&snapshot.bytes).ok());
-        let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
+        let expected = snapshot.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
+        let replaced = snapshot.and_then(|snapshot| driver::parse(snapshot, &*context.store).ok());
         match context.store.replace(&expected, bytes, None) {
-            Written::Done => return Ok(replaced),
+            Written::Done => return Ok(replaced.map(|replaced| replaced.document)),
             Written::Lost(_) => {}
             Written::Unknown => may_be_there = true,
             Written::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
