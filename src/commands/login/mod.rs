@@ -56,7 +56,7 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Nothing | Existing::Unreadable => None,
     };
     let document = configuration::gather(arguments, &target, before, context)
-        .map_err(|failure| Again::new(arguments, None).complete(failure.into()))?;
+        .map_err(|failure| Again::undiscovered(arguments).complete(failure.into()))?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
     let is_known = |before: &Document| {
