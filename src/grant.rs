@@ -81,18 +81,6 @@ pub enum ClientAuthentication {
     PrivateKeyJwt,
 }
 
-impl ClientAuthentication {
-    /// As `--client-auth` takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Basic => "basic",
-            Self::Post => "post",
-            Self::PrivateKeyJwt => "private_key_jwt",
-        }
-    }
-}
-
 /// The key of `private_key_jwt`. It stays in its file, which is read for every assertion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey {

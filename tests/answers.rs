@@ -494,7 +494,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The rotated refresh token is in an answer that nobody asked to be compressed.
+/// The rotated refresh token is in an answer that is compressed although the request did not ask for it.
 #[test]
 fn a_compressed_answer_gives_its_token_for_one_request() {
     let tokens = json!({"access_token": "at_zip", "refresh_token": "rt_zip", "expires_in": 3600}).to_string();

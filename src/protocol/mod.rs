@@ -194,7 +194,7 @@ fn credentials(authorization: &Secret) -> Option<Secret> {
 /// What stands in a text where a secret stood.
 const HIDDEN: &str = "[secret]";
 
-/// The shortest secret, in bytes, that is hidden wherever its letters stand. A shorter one could be a part of any word.
+/// The shortest secret, in bytes, that is hidden wherever its letters are. A shorter one could be a part of any word.
 const SHORTEST_SECRET: usize = 8;
 
 /// The shortest word, in bytes, that is hidden because it is a secret. A shorter one says nothing, and texts are full of it.

@@ -3,7 +3,7 @@
 
 use super::mending::shell_word;
 use super::metadata::{Address, URL_LIMIT, address_of, endpoint_url, with_https};
-use super::{Reply, Request};
+use super::{Reply, Request, client};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
 
@@ -164,7 +164,7 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
         ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
         ("--client-key-id", key.and_then(|key| key.id.clone())),
         ("--client-key-audience", key.and_then(|key| key.audience.clone())),
-        ("--client-auth", Some(document.client_auth.name().to_owned()).filter(|_| !is_public)),
+        ("--client-auth", Some(client::name(document.client_auth).to_owned()).filter(|_| !is_public)),
         ("--scope", text(&document.scope)),
         ("--audience", text(&document.audience)),
         ("--redirect-uri", text(&document.redirect_uri)),

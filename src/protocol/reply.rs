@@ -266,7 +266,7 @@ impl ServerError {
         self.codes.iter().any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
     }
 
-    /// One of these words, as the server wrote it: a code, or any other text that it stands alone in or begins.
+    /// One of these words, as the server wrote it: a code, or any other text that is this word or begins with it.
     pub fn find_dead(&self, words: &[&str]) -> Option<String> {
         let found = self.codes.iter().chain(&self.texts).find_map(|text| named(text, words));
         found.map(str::to_owned)

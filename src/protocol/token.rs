@@ -30,7 +30,7 @@ const DEAD: [&str; 10] = [
 /// `unauthorized_client`, which is not about the client then.
 const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
 
-/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2, RFC 8707 section 2).
+/// The errors for which the configuration must be changed, and no login helps (RFC 6749 section 5.2, RFC 8707 section 2).
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.

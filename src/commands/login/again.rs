@@ -3,6 +3,7 @@
 use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
+use crate::protocol::client;
 use crate::protocol::mending::shell_word;
 use std::fmt::Display;
 
@@ -28,6 +29,8 @@ pub struct Again {
     given: Vec<Given>,
     /// Whether the endpoints of the server were not found: those that a hint names take the place of the server.
     is_undiscovered: bool,
+    /// Flows that no endpoint is known for, each with the option that names it.
+    without_endpoint: Vec<(&'static str, &'static str)>,
 }
 
 impl Again {
@@ -76,7 +79,11 @@ impl Again {
                 != (&b.client_secret, &b.client_secret_env, &b.client_key, b.client_auth)
         });
         add("--client-secret-file", arguments.client_secret_file.as_ref().map(input), is_new_client);
-        add("--client-auth", arguments.client_auth.map(|method| method.name().to_owned()), is_new_client);
+        add(
+            "--client-auth",
+            arguments.client_auth.map(|method| client::name(method).to_owned()),
+            is_new_client,
+        );
         add("--client-key-file", arguments.client_key_file.as_ref().map(path), is_new_client);
         add("--client-key-id", arguments.client_key_id.clone(), is_new_client);
         add("--client-key-audience", arguments.client_key_audience.clone(), is_new_client);
@@ -110,7 +117,17 @@ impl Again {
         ];
         let switches = switches.into_iter().filter(|(_, is_given, is_new)| *is_given && *is_new);
         given.extend(switches.map(|(name, ..)| Given { name, value: None }));
-        Self { given, is_undiscovered: false }
+        Self { given, is_undiscovered: false, without_endpoint: Vec::new() }
+    }
+
+    /// A hint that chooses a flow names its endpoint too, if this document of the login has none.
+    pub fn for_endpoints_of(self, document: &Document) -> Self {
+        let flows = [
+            ("--device", "--device-authorization-endpoint", &document.device_authorization_endpoint),
+            ("--browser", "--authorization-endpoint", &document.authorization_endpoint),
+        ];
+        let missing = flows.into_iter().filter(|(.., endpoint)| endpoint.is_none());
+        Self { without_endpoint: missing.map(|(flow, option, _)| (flow, option)).collect(), ..self }
     }
 
     /// The same of a login that did not find out what it needs to know. Nothing of the server is stored.
@@ -137,6 +154,10 @@ impl Again {
             true => words.replace(" --client-id ID", ""),
             false => words.to_owned(),
         };
+        let words = self.without_endpoint.iter().fold(words, |words, (flow, option)| {
+            let is_needed = words.split(' ').any(|word| word == *flow) && !words.contains(option);
+            if is_needed { words.replacen(flow, &format!("{flow} {option} URL"), 1) } else { words }
+        });
         let has = |name: &str| words.split(' ').any(|word| word == name);
         let (server, words) = match words.trim_start().split_once(' ') {
             _ if words.trim_start().starts_with('-') || words.trim().is_empty() => ("", words.trim()),
@@ -215,6 +236,19 @@ mod tests {
         ];
         for (hint, wanted) in cases {
             assert_eq!(Again::new(&arguments(), None).command(hint), wanted, "{hint}");
+        }
+        let imported = cli::Login { refresh_token_stdin: true, device: false, ..arguments() };
+        let document = Document {
+            authorization_endpoint: Some("https://as.example/a".to_owned()),
+            ..Document::new("https://as.example", "https://as.example/t")
+        };
+        let imported = Again::new(&imported, None).for_endpoints_of(&document);
+        let ends = [
+            (" --device   # or --browser", " --device --device-authorization-endpoint URL   # or --browser"),
+            (" --browser", " --param prompt=none --browser"),
+        ];
+        for (hint, end) in ends {
+            assert!(imported.command(hint).ends_with(end), "{}", imported.command(hint));
         }
         let none = Again::new(&cli::Login::default(), None);
         assert_eq!(none.command(" --client-id ID   # yours"), "onegrant login --client-id ID   # yours");

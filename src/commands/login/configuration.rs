@@ -192,11 +192,11 @@ fn client(
         document.client_id = client_id.clone();
     }
     if document.client_id.is_empty() {
-        let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
+        let source = target.provider.map_or("the server gave your application".to_owned(), |provider| {
             format!("{} gave you for {}", provider.name, provider.note)
         });
         return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
-            .hint(format!("onegrant login --client-id ID   # the identifier that {whose}")));
+            .hint(format!("onegrant login --client-id ID   # the identifier that {source}")));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {
@@ -205,7 +205,13 @@ fn client(
             input if arguments.client_auth == Some(ClientAuthentication::Basic) => {
                 (secret(input, read_secret_if_any)?, None)
             }
-            input => (Some(secret(input, read_secret)?), None),
+            input => {
+                let empty = "onegrant login --client-auth basic   # if the secret of this client is empty";
+                let read = |from: &mut dyn Read, what: &str| {
+                    read_secret(from, what).map_err(|failure| failure.hint(empty))
+                };
+                (Some(secret(input, read)?), None)
+            }
         };
         document.client_auth = announced(metadata, target.provider);
     }

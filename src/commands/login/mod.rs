@@ -63,6 +63,7 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
     };
     let again = Again::new(arguments, before.filter(|before| is_known(before)).zip(Some(&document)));
+    let again = again.for_endpoints_of(&document);
     log_in(arguments, document, over, context)
         .map_err(|error| again.complete(provider::advise(error, advice)))
 }
