@@ -22,7 +22,7 @@
 //! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the answer | it was sent |
 //! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
 //!
-//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`], or [`Outcome::NoTls`] where asking again
+//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`], or [`Outcome::NoConnection`] where asking again
 //! does not help. Proved against real sockets in `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a
 //! new connection. Of the addresses of a name the first that answers is used (`http/connecting.rs`), for TLS and all that follows.
 
@@ -69,6 +69,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// The size of the two buffers of a connection, in bytes: a request fits into one.
 const BUFFER: usize = 16 << 10;
 
+/// How ureq words a proxy's answer that a user name and a password are needed (RFC 9110 section 15.5.8).
+const PASSWORD_DEMANDED: &str = " 407";
+
 /// The type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -82,8 +85,9 @@ pub enum Outcome {
     Answered(Reply),
     /// The body of the request never left this process.
     NotSent(String),
-    /// The same, and asking again does not help: the server and this process cannot agree on TLS. The failure has a hint.
-    NoTls(Failure),
+    /// The same, and asking again does not help: the server and this process cannot agree on TLS, or a proxy demands a
+    /// password. The failure has a hint.
+    NoConnection(Failure),
     /// The request was sent, or began to be, and no whole answer came. Always so for a GET that fails.
     Lost(String),
     /// The request was sent, and its answer is longer than the limits; the next one would be as long.
@@ -95,7 +99,7 @@ impl Outcome {
     pub fn reply(self) -> Result<Reply, Failure> {
         match self {
             Self::Answered(reply) => Ok(reply),
-            Self::NoTls(failure) => Err(failure),
+            Self::NoConnection(failure) => Err(failure),
             Self::NotSent(why) | Self::Lost(why) | Self::TooLong(why) => {
                 Err(Failure::new(Kind::Temporary, why))
             }
@@ -211,7 +215,10 @@ impl Client {
         let (address, proxy) = self.route(message.url)?;
         let exchange = Exchange {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
-            via: proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port())),
+            via: proxy.as_ref().map(|proxy| {
+                let scheme = proxy.uri().scheme_str().unwrap_or("http").to_owned();
+                (scheme, format!("{}:{}", proxy.host(), proxy.port()))
+            }),
             timeout,
             deadline: Instant::now() + timeout,
             connect: CONNECT_LIMIT.min(timeout / 2),
@@ -225,8 +232,8 @@ impl Client {
 /// One request and what its failure texts need to know.
 struct Exchange<'a> {
     address: Address,
-    /// The host and port of the proxy.
-    via: Option<String>,
+    /// The scheme of the proxy, and its host and port.
+    via: Option<(String, String)>,
     /// The CA roots, for TLS.
     roots: Option<&'a Roots>,
     /// What is shown to a server that asks who is there.
@@ -265,8 +272,13 @@ impl Exchange<'_> {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
-                return match tls_error(&error) {
-                    Some(error) if !body.is_read => self.no_tls(error),
+                return match (tls_error(&error), &error, &self.via) {
+                    (Some(error), ..) if !body.is_read => self.no_tls(error),
+                    (None, Error::ConnectProxyFailed(said), Some(via))
+                        if said.contains(PASSWORD_DEMANDED) =>
+                    {
+                        self.no_password(via)
+                    }
                     _ if is_sent => self.lost(&error),
                     _ => self.not_sent(&error),
                 };
@@ -338,7 +350,15 @@ impl Exchange<'_> {
         let roots = self.roots.map_or("none", |roots| roots.origin.as_str());
         let (what, hint) = trust::explained(error, &self.address, roots);
         let message = format!("cannot connect to {}: {what}", self.target());
-        Outcome::NoTls(Failure::new(Kind::Temporary, message).hint(hint))
+        Outcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
+    }
+
+    fn no_password(&self, (scheme, proxy): &(String, String)) -> Outcome {
+        let message =
+            format!("cannot connect to {}: the proxy demands a user name and a password", self.target());
+        // Of the variables that name a proxy this one counts first.
+        let hint = printable(&format!("export https_proxy={scheme}://USER:PASSWORD@{proxy}"));
+        Outcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
     }
 
     fn lost(&self, error: &Error) -> Outcome {
@@ -364,7 +384,7 @@ impl Exchange<'_> {
     fn target(&self) -> String {
         let target = self.address.host_and_port();
         match &self.via {
-            Some(proxy) => printable(&format!("{target} through the proxy {proxy}")),
+            Some((_, proxy)) => printable(&format!("{target} through the proxy {proxy}")),
             None => target,
         }
     }

@@ -106,7 +106,7 @@ fn answered(outcome: Outcome) -> Reply {
 fn not_sent(outcome: Outcome) -> String {
     match outcome {
         Outcome::NotSent(text) => text,
-        Outcome::NoTls(failure) => failure.message,
+        Outcome::NoConnection(failure) => failure.message,
         other => panic!("{other:?}"),
     }
 }
@@ -311,7 +311,7 @@ fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer(
     let (mut unsent, mut lost) = (0, 0);
     for length in (0..whole).step_by(TLS_STRIDE) {
         match exchange(length) {
-            (Outcome::NotSent(text) | Outcome::NoTls(Failure { message: text, .. }), _, has_seen) => {
+            (Outcome::NotSent(text) | Outcome::NoConnection(Failure { message: text, .. }), _, has_seen) => {
                 assert!(!has_seen, "after {length} of {whole} bytes: {text}");
                 unsent += 1;
             }
@@ -587,6 +587,24 @@ fn a_proxy_that_refuses_proves_that_nothing_was_sent() {
     let request = server.join().unwrap();
     assert!(request.starts_with("CONNECT as.invalid:443 HTTP/1.1\r\n"), "{request}");
     assert!(!request.contains("s3cret"), "{request}");
+}
+
+/// To ask again does not help.
+#[test]
+fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
+    for post in [true, false] {
+        let head = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
+        let (port, _server) = answering(head);
+        let setting = Setting { variable: "HTTPS_PROXY", value: format!("http://127.0.0.1:{port}") };
+        let client = Client::new(&Environment { https_proxy: Some(setting), ..Environment::default() });
+        let url = "https://as.invalid/token";
+        let request = if post { refresh(url) } else { Request::get(url, None) };
+        let outcome = client.send(&request, PATIENCE).unwrap();
+        let Outcome::NoConnection(failure) = outcome else { panic!("{outcome:?}") };
+        assert!(failure.message.ends_with("the proxy demands a user name and a password"), "{failure}");
+        let hint = format!("export https_proxy=http://USER:PASSWORD@127.0.0.1:{port}");
+        assert_eq!(failure.hint, Some(hint));
+    }
 }
 
 #[test]

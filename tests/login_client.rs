@@ -112,6 +112,13 @@ fn a_client_with_an_empty_secret_sends_it_by_basic_authentication_with_every_req
     let file = ["--client-secret-file", empty.to_str().unwrap()];
     let ran = run(Home::new().command(&post).args(file));
     assert!(ran.code == 2 && ran.stderr.contains("it is empty"), "{ran:?}");
+    // The hint is the login with an empty secret.
+    let home = Home::new();
+    let without = ["login", &issuer, "--client-id", "installed-app", "--device"];
+    let ran = run(home.command(&without).args(file));
+    let (_, hint) = ran.stderr.rsplit_once("hint: onegrant ").unwrap();
+    let (command, _) = hint.split_once("   #").unwrap();
+    assert_eq!(home.run(&command.split_whitespace().collect::<Vec<_>>()).code, 0, "{ran:?}");
 }
 
 #[test]

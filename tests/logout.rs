@@ -160,6 +160,11 @@ fn a_public_client_that_is_refused_revokes_once_more_with_an_empty_secret() {
             json!({"error": "invalid_request", "error_description": "client_secret: Field required"})
                 .to_string(),
         )),
+        // A framework that validates forms.
+        Fault::Status(Response::json(
+            422,
+            json!({"detail": [{"loc": ["body", "client_secret"], "msg": "Field required"}]}).to_string(),
+        )),
     ];
     for refusal in refusals {
         let server = server(|_| {});
@@ -211,6 +216,7 @@ fn a_token_that_the_server_calls_dead_counts_as_revoked() {
         Fault::error(403, "token_inactive"),
         words(400, json!({"error": "invalid_request", "error_description": "Token expired."})),
         words(400, json!({"status": 400, "message": "Invalid token"})),
+        words(404, json!({"detail": "The refresh token has already been revoked."})),
         words(200, json!({"ok": false, "error": "token_revoked"})),
     ];
     for fault in dead {

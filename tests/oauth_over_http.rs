@@ -104,7 +104,7 @@ fn a_refresh_means_what_its_exchange_proves() {
 fn metadata_is_found_in_the_last_place_too() {
     let metadata = r#"{"issuer":"BASE/tenant","token_endpoint":"BASE/token"}"#;
     let (base, server) = serve(&[(404, "no"), (200, "<html>"), (200, metadata)]);
-    let found = discovery::discover(&client(), &format!("{base}/tenant"), PATIENCE).unwrap();
+    let found = discovery::discover(&client(), &format!("{base}/tenant"), None, PATIENCE).unwrap();
     assert_eq!(found.token_endpoint, format!("{base}/token"));
     assert_eq!(
         server.join().unwrap(),
@@ -143,7 +143,7 @@ fn metadata_is_followed_within_its_origin() {
     ];
     for (redirects, paths) in cases {
         let (base, server) = redirecting(redirects);
-        let found = discovery::discover(&client(), &base, PATIENCE).unwrap();
+        let found = discovery::discover(&client(), &base, None, PATIENCE).unwrap();
         assert_eq!(found.token_endpoint, format!("{base}/token"), "{redirects:?}");
         let wanted: Vec<String> =
             [place].iter().chain(paths).map(|path| format!("GET {path} HTTP/1.1")).collect();
@@ -151,10 +151,43 @@ fn metadata_is_followed_within_its_origin() {
     }
 }
 
+/// Some servers have it only where no standard puts it. What it says is checked by its issuer as anywhere.
+#[test]
+fn metadata_at_the_address_that_was_given_is_asked_for_first() {
+    let metadata = r#"{"issuer":"BASE/a","token_endpoint":"BASE/a/token","userinfo_endpoint":"BASE/me","revocation_endpoint":"BASE/r"}"#;
+    let place = "/a/.well-known/oauth-authorization-server";
+    let (base, server) = serve(&[(200, metadata)]);
+    let given = format!("{base}{place}");
+    let found = discovery::discover(&client(), &format!("{base}/a"), Some(&given), PATIENCE).unwrap();
+    assert_eq!(found.token_endpoint, format!("{base}/a/token"));
+    assert_eq!(server.join().unwrap(), [format!("GET {place} HTTP/1.1")]);
+}
+
+/// Its own metadata decides whether it is the one that was meant.
+#[test]
+fn metadata_of_another_issuer_gives_the_login_there_as_a_hint() {
+    for (issuer, hint) in [
+        ("https://other.example/a", Some("onegrant login https://other.example/a")),
+        ("http://other.example", None),
+    ] {
+        let body = format!(r#"{{"issuer":"{issuer}","token_endpoint":"https://other.example/t"}}"#);
+        let (base, server) = serve(&[(200, &body), (404, "")]);
+        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
+        assert!(failure.message.ends_with(&format!("it is of the issuer {issuer}")), "{failure}");
+        assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::Usage, hint));
+        server.join().unwrap();
+    }
+}
+
 #[test]
 fn metadata_that_is_elsewhere_is_named_and_not_followed() {
     let openid = "/.well-known/openid-configuration";
-    let endpoints = "onegrant login --token-endpoint URL ";
+    let named = "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the endpoints";
+    let at_target = |target: &str| format!("{named} that {target} tells");
+    let endpoints = format!("{named} instead");
+    let (https, localhost) = (at_target("https://127.0.0.1:"), at_target("http://localhost:1/x"));
+    // The port of the first one is not known here.
+    let https = https.trim_end_matches(" tells");
     let other = format!("https://other.example/tenant{openid}?x=1");
     let loops = [(302, "/.well-known/oauth-authorization-server"); 4];
     let no_more: [Redirect; 4] = [(301, "/1"), (301, "/2"), (301, "/3"), (301, "/4")];
@@ -165,12 +198,12 @@ fn metadata_that_is_elsewhere_is_named_and_not_followed() {
             "status 301, a redirect to https://other.example/tenant/.well-known/openid-configuration, which is not followed",
             "onegrant login https://other.example/tenant",
         ),
-        (&[(302, "https://HOST/x")], "a redirect to https://127.0.0.1:", endpoints),
-        (&[(307, "http://localhost:1/x")], "a redirect to http://localhost:1/x", endpoints),
-        (&[(303, "ftp://other.example/x")], "status 303, a redirect to nowhere", endpoints),
-        (&[(308, "")], "status 308, a redirect to nowhere", endpoints),
-        (&loops, "more than 3 redirects, the last one from http://127.0.0.1:", endpoints),
-        (&no_more, "more than 3 redirects, the last one from http://127.0.0.1:", endpoints),
+        (&[(302, "https://HOST/x")], "a redirect to https://127.0.0.1:", https),
+        (&[(307, "http://u:pw@localhost:1/x")], "a redirect to http://localhost:1/x", &localhost),
+        (&[(303, "ftp://other.example/x")], "status 303, a redirect to nowhere", &endpoints),
+        (&[(308, "")], "status 308, a redirect to nowhere", &endpoints),
+        (&loops, "more than 3 redirects, the last one from http://127.0.0.1:", &endpoints),
+        (&no_more, "more than 3 redirects, the last one from http://127.0.0.1:", &endpoints),
     ];
     for (redirects, message, hint) in cases {
         let redirects: Vec<(u16, String)> =
@@ -178,7 +211,7 @@ fn metadata_that_is_elsewhere_is_named_and_not_followed() {
         let answers = redirects.iter().map(|(status, location)| (*status, location.as_str()));
         let answers: Vec<(u16, &str)> = answers.chain([(404, "")]).collect();
         let (base, server) = serve(&answers);
-        let failure = discovery::discover(&client(), &base, PATIENCE).unwrap_err();
+        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage, "{redirects:?}");
         assert!(failure.message.contains(message), "{redirects:?}: {failure}");
         assert!(
@@ -246,14 +279,14 @@ fn what_one_metadata_document_lacks_is_taken_from_the_other_of_the_same_server()
         ((0, ""), None),
     ] {
         let (base, server) = serve(&[(200, oauth), second]);
-        let found = discovery::discover(&client(), &base, PATIENCE).unwrap();
+        let found = discovery::discover(&client(), &base, None, PATIENCE).unwrap();
         assert_eq!(found.revocation_endpoint, Some(format!("{base}/revoke")), "{second:?}");
         assert_eq!(found.userinfo_endpoint, userinfo.map(|path| format!("{base}{path}")), "{second:?}");
         assert_eq!(server.join().unwrap().len(), 2);
     }
     let both = r#"{"issuer":"BASE","token_endpoint":"BASE/token","revocation_endpoint":"BASE/r","userinfo_endpoint":"BASE/me"}"#;
     let (base, server) = serve(&[(200, both)]);
-    discovery::discover(&client(), &base, PATIENCE).unwrap();
+    discovery::discover(&client(), &base, None, PATIENCE).unwrap();
     assert_eq!(server.join().unwrap().len(), 1, "nothing is missing");
 }
 
@@ -269,7 +302,7 @@ fn discovery_fails_by_what_mends_it() {
     ];
     for (answers, kind, text) in cases {
         let (base, server) = serve(&answers);
-        let failure = discovery::discover(&client(), &base, PATIENCE).unwrap_err();
+        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.message.contains(text) && failure.message.contains(&base), "{failure}");
         server.join().unwrap();

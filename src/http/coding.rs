@@ -1,8 +1,8 @@
 //! Content codings. No request asks for one (`Accept-Encoding: identity`), and some servers and proxies compress all the
 //! same, with or without saying so. The body decides: what begins like gzip is gzip, whatever the head says.
 
-use flate2::read::MultiGzDecoder;
-use std::io::Read;
+use flate2::bufread::GzDecoder;
+use std::io::{self, Read};
 
 /// What every gzip file begins with (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -23,13 +23,27 @@ pub(super) fn decoded(body: Vec<u8>, coding: Option<&str>, limit: u64) -> Decode
         let why = foreign.map(|coding| format!("its content coding is {coding}"));
         return Decoded::Body(body, why);
     }
-    let mut content = Vec::new();
-    let reader = MultiGzDecoder::new(body.as_slice());
-    match reader.take(limit.saturating_add(1)).read_to_end(&mut content) {
-        Ok(length) if u64::try_from(length).unwrap_or(u64::MAX) > limit => Decoded::TooLong,
-        Ok(_) => Decoded::Body(content, None),
+    match content_of(&body, limit) {
+        Ok(Some(content)) => Decoded::Body(content, None),
+        Ok(None) => Decoded::TooLong,
         Err(_) => Decoded::Body(body, Some("it is gzip that is cut short or damaged".to_owned())),
     }
+}
+
+/// The content of one gzip member after the other (RFC 1952 section 2.2); `None` if it is longer than the limit. What follows
+/// a whole member and is not gzip is padding, and left out, as gzip itself does.
+fn content_of(body: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let (mut content, mut rest) = (Vec::new(), body);
+    while rest.starts_with(&GZIP) {
+        let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let mut member = GzDecoder::new(rest).take(limit.saturating_sub(length).saturating_add(1));
+        member.read_to_end(&mut content)?;
+        if u64::try_from(content.len()).unwrap_or(u64::MAX) > limit {
+            return Ok(None);
+        }
+        rest = member.into_inner().into_inner();
+    }
+    Ok(Some(content))
 }
 
 /// Whether a body of this coding that is not gzip is what it seems to be: a proxy that decoded it left the field.
@@ -64,6 +78,10 @@ mod tests {
             Decoded::Body(b"{}".to_vec(), None),
             "two members are one content"
         );
+        for padding in [&b"\0\0\0"[..], b"\r\n"] {
+            let padded = [gzip(b"{}").as_slice(), padding].concat();
+            assert_eq!(decoded(padded, None, LIMIT), Decoded::Body(b"{}".to_vec(), None), "{padding:?}");
+        }
     }
 
     #[test]

@@ -200,17 +200,19 @@ fn is_interim(head: &[u8]) -> bool {
     line.split(|byte| *byte == b' ').nth(1).is_some_and(|status| status.first() == Some(&b'1'))
 }
 
-/// The first line and the used fields of a head; a field that goes on in the next line (RFC 9112 section 5.2) is put into
-/// one line.
+/// The first line and the used fields of a head. A field that goes on in the next line (RFC 9112 section 5.2) is put into
+/// one line. A field with a control character is left out, and the first line is kept without its own: ureq would drop the
+/// whole answer because of them.
 fn used_of(head: &[u8]) -> Vec<u8> {
     let mut lines = without_empty_lines(head).split(|byte| *byte == b'\n');
-    let mut used = lines.next().unwrap_or_default().trim_ascii_end().to_vec();
+    let first = lines.next().unwrap_or_default().trim_ascii_end();
+    let mut used: Vec<u8> = first.iter().copied().filter(|byte| !is_control(*byte)).collect();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut is_kept = false;
     for line in lines {
         let text = line.trim_ascii();
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            if is_kept && !text.is_empty() {
+            if is_kept && !text.is_empty() && !text.iter().copied().any(is_control) {
                 used.push(b' ');
                 used.extend_from_slice(text);
             }
@@ -219,7 +221,8 @@ fn used_of(head: &[u8]) -> Vec<u8> {
         let name = text.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
         let so_far = names.iter().filter(|other| **other == name).count();
         let most = if LISTS.contains(&name.as_slice()) { LIST_LINES } else { 1 };
-        is_kept = USED.contains(&name.as_slice()) && text.contains(&b':') && so_far < most;
+        let is_field = text.contains(&b':') && !text.iter().copied().any(is_control);
+        is_kept = USED.contains(&name.as_slice()) && is_field && so_far < most;
         if is_kept {
             used.extend_from_slice(b"\r\n");
             used.extend_from_slice(text);
@@ -228,6 +231,11 @@ fn used_of(head: &[u8]) -> Vec<u8> {
     }
     used.extend_from_slice(b"\r\n\r\n");
     used
+}
+
+/// A character that no field may hold (RFC 9110 section 5.5).
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 #[cfg(test)]
@@ -252,6 +260,11 @@ mod tests {
             (
                 "HTTP/1.1 301 X\r\nlocation: /a\r\nLocation: /b\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
                 "HTTP/1.1 301 X\r\nlocation: /a\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            // Control characters.
+            (
+                "HTTP/1.1 301 a\x07b\r\nLocation: /a\x07b\r\nDate: a\tb\r\nAge: 1\r\n \x7f\r\n\r\n",
+                "HTTP/1.1 301 ab\r\nDate: a\tb\r\nAge: 1\r\n\r\n",
             ),
         ];
         for (head, wanted) in cases {

@@ -3,14 +3,15 @@
 use super::ask;
 use crate::error::{Failure, Kind, printable};
 use crate::http::Client;
-use crate::protocol::metadata::{Discovered, Metadata, candidates, read};
+use crate::protocol::mending::login_at;
+use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
 use crate::protocol::{Reply, Request};
 use std::time::{Duration, Instant};
 
 /// What to do without metadata.
-const HINT: &str = "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   \
-                    # names the endpoints instead";
+const HINT: &str =
+    "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
 
 /// What a place of metadata answered, and where it points instead.
 pub struct Fetched {
@@ -50,7 +51,7 @@ pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Res
             Next::Elsewhere { target: None } => (format!("status {status}, a redirect to nowhere"), None),
             Next::Elsewhere { target: Some(target) } => {
                 let what = format!(
-                    "status {status}, a redirect to {target}, which is not followed: it is another origin"
+                    "status {status}, a redirect to {target}, which is not followed: it is no address of this origin"
                 );
                 (what, Some(target))
             }
@@ -59,12 +60,18 @@ pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Res
     }
 }
 
-/// Asks for the metadata of `issuer` in each of the places where it may stand, and returns the first that is of
-/// this issuer, with what it lacks and another place tells. `timeout` bounds all requests together.
+/// Asks for the metadata of `issuer` in each of the places where it may be, and returns the first that is of
+/// this issuer, with what it lacks and another place tells. `document` is the address of its metadata, if that was given: it
+/// is asked for first. `timeout` bounds all requests together.
 ///
 /// A server that cannot be reached, or is in trouble, is a temporary failure; an issuer without metadata, or
 /// with that of another issuer, is one of usage.
-pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Metadata, Failure> {
+pub fn discover(
+    client: &Client,
+    issuer: &str,
+    document: Option<&str>,
+    timeout: Duration,
+) -> Result<Metadata, Failure> {
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
     let mut refused = None;
@@ -72,7 +79,8 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
     let mut is_troubled = false;
     let mut places = Vec::new();
     let mut elsewhere = None;
-    for url in candidates(issuer)? {
+    let others = candidates(issuer)?.into_iter().filter(|url| Some(url.as_str()) != document);
+    for url in document.map(str::to_owned).into_iter().chain(others) {
         if found.as_ref().is_some_and(Metadata::is_complete) {
             break;
         }
@@ -106,7 +114,11 @@ pub fn discover(client: &Client, issuer: &str, timeout: Duration) -> Result<Meta
     }
     let kind = if is_troubled { Kind::Temporary } else { Kind::Usage };
     let failure = Failure::new(kind, format!("{what}: no metadata at {}", places.join(", ")));
-    let issuer = elsewhere.and_then(|target| redirect::issuer_at(&target));
-    let login = issuer.map(|issuer| format!("onegrant login {}", redirect::word(&issuer)));
-    Err(if is_troubled { failure } else { failure.hint(login.as_deref().unwrap_or(HINT)) })
+    let issuer = elsewhere.as_deref().and_then(issuer_of_document);
+    let hint = match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
+        (Some(issuer), _) => login_at(&issuer),
+        (None, Some(target)) => format!("{HINT}endpoints that {target} tells"),
+        (None, None) => format!("{HINT}endpoints instead"),
+    };
+    Err(if is_troubled { failure } else { failure.hint(hint) })
 }

@@ -37,6 +37,6 @@ pub fn revoke(
     Some(match outcome {
         Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
         Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::Failed(why),
-        Ok(Outcome::NoTls(failure)) | Err(failure) => Revocation::Failed(failure.message),
+        Ok(Outcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure.message),
     })
 }

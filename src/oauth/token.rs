@@ -115,7 +115,7 @@ impl<'a> TokenEndpoint<'a> {
         Err(Box::new(match self.client.send(request, timeout) {
             Ok(Outcome::Answered(reply)) => return Ok(reply),
             Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
-            Ok(Outcome::NoTls(failure)) => Answer::Failed(failure),
+            Ok(Outcome::NoConnection(failure)) => Answer::Failed(failure),
             Ok(Outcome::Lost(what)) => Answer::Unknown { what, again: true },
             Ok(Outcome::TooLong(what)) => Answer::Unknown { what, again: false },
             Err(failure) => Answer::Impossible(failure),

@@ -35,6 +35,16 @@ impl Proof {
     }
 }
 
+/// A way of client authentication as `--client-auth` takes it.
+pub fn name(way: ClientAuthentication) -> &'static str {
+    match way {
+        ClientAuthentication::None => "none",
+        ClientAuthentication::Basic => "basic",
+        ClientAuthentication::Post => "post",
+        ClientAuthentication::PrivateKeyJwt => "private_key_jwt",
+    }
+}
+
 /// Adds what the document's way of client authentication puts into the body, and returns what it puts into
 /// the `Authorization` header. Never both (RFC 6749 section 2.3).
 pub fn authenticate(document: &Document, proof: &Proof, parameters: &mut Parameters) -> Option<Secret> {

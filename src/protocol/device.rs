@@ -137,6 +137,8 @@ pub enum PollAnswer {
     Denied(Option<String>),
     /// `expired_token`: nobody decided in time.
     Expired,
+    /// A success that cannot be read, and why: the server may have given the grant.
+    Unreadable(String),
     /// Anything else: tokens, a refusal, or no answer.
     Other(Answer),
 }
@@ -161,7 +163,10 @@ pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnsw
             return PollAnswer::Expired;
         }
     }
-    PollAnswer::Other(answer)
+    match answer {
+        Answer::Unknown { what, again: true } => PollAnswer::Unreadable(what),
+        answer => PollAnswer::Other(answer),
+    }
 }
 
 /// What happened since the last step.
@@ -195,6 +200,8 @@ pub struct Polling {
     interval: Duration,
     /// How often in a row there was no answer.
     failures: u32,
+    /// Why the answer could not be read that may have held the grant.
+    unreadable: Option<String>,
     is_begun: bool,
 }
 
@@ -205,12 +212,30 @@ impl Polling {
             expires_in: authorization.expires_in,
             interval: authorization.interval,
             failures: 0,
+            unreadable: None,
             is_begun: false,
         }
     }
 
     /// The next step. `elapsed` is the time since the device authorization was requested.
+    ///
+    /// After an answer that could not be read the server is asked once more. If that brings no grant either, the first answer
+    /// is the reason: a server gives a grant once, and then says that the code has expired.
     pub fn next(&mut self, event: Event, elapsed: Duration) -> Step {
+        let before = self.unreadable.clone();
+        match (self.step(event, elapsed), before) {
+            (Step::Ended(_), Some(what)) => {
+                let message =
+                    format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
+                Step::Ended(
+                    Failure::new(Kind::Temporary, message).hint("onegrant login   # gets another one"),
+                )
+            }
+            (step, _) => step,
+        }
+    }
+
+    fn step(&mut self, event: Event, elapsed: Duration) -> Step {
         let answer = match event {
             Event::Waited if elapsed >= self.expires_in => return expired(),
             Event::Waited if self.is_begun => return Step::Poll,
@@ -231,6 +256,11 @@ impl Polling {
                 return denied("access_denied", description.as_deref());
             }
             PollAnswer::Expired => return expired(),
+            PollAnswer::Unreadable(_) if self.unreadable.is_some() => return expired(),
+            PollAnswer::Unreadable(what) => {
+                self.unreadable = Some(what);
+                self.interval
+            }
             PollAnswer::Other(Answer::Refreshed(tokens)) => return Step::Granted(tokens),
             PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
                 return denied(&error, description.as_deref());
@@ -453,6 +483,23 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
+        // An answer that cannot be read may have held the grant: it is the reason, whatever the server says to the next poll.
+        for second in
+            [(200, ""), (400, r#"{"error":"invalid_grant"}"#), (400, r#"{"error":"expired_token"}"#)]
+        {
+            let mut polling = polling();
+            assert_eq!(
+                polling.next(poll(200, "<html>"), seconds(1)),
+                Step::Wait(seconds(5)),
+                "asked once more"
+            );
+            let Step::Ended(failure) = polling.next(poll(second.0, second.1), seconds(6)) else { panic!() };
+            assert!(failure.message.contains("not JSON; the server may have given the grant"), "{failure}");
+            assert_eq!(failure.kind, Kind::Temporary);
+        }
+        let mut late = polling();
+        let _ = late.next(poll(200, "<html>"), seconds(1));
+        assert!(matches!(late.next(poll(200, r#"{"access_token":"a"}"#), seconds(6)), Step::Granted(_)));
         let too_long = Answer::Unknown { what: "too long".to_owned(), again: false };
         let too_long = Event::Answered(PollAnswer::Other(too_long));
         let Step::Ended(failure) = polling().next(too_long, seconds(1)) else { panic!() };

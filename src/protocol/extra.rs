@@ -27,18 +27,24 @@ const STANDARD: [&str; 10] = [
     "error_uri",
 ];
 
-/// The lifetime of the refresh token in seconds: GitHub and Google, Keycloak, Intuit, and others in the field.
-const REFRESH_TOKEN_LIFETIMES: [&str; 5] = [
-    "refresh_token_expires_in",
-    "refresh_expires_in",
-    "x_refresh_token_expires_in",
-    "refresh_token_expires_in_sec",
-    "refresh_token_lifetime",
+/// The lifetime of the refresh token in seconds: GitHub and Google, Keycloak, Intuit, and others in the field. Written as
+/// [`bare`] makes it.
+const REFRESH_TOKEN_LIFETIMES: [&str; 6] = [
+    "refreshtokenexpiresinsec",
+    "refreshtokenexpiresin",
+    "refreshexpiresin",
+    "xrefreshtokenexpiresin",
+    "refreshtokenlifetime",
+    "refreshtokenttl",
 ];
 
 /// The end of the refresh token in seconds since the Unix epoch.
-const REFRESH_TOKEN_ENDS: [&str; 3] =
-    ["refresh_token_expires_at", "refresh_expires_at", "refresh_token_expires_on"];
+const REFRESH_TOKEN_ENDS: [&str; 3] = ["refreshtokenexpiresat", "refreshexpiresat", "refreshtokenexpireson"];
+
+/// A name without what tells `refresh_token_expires_in` and `refreshTokenExpiresIn` apart.
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|character| character.to_ascii_lowercase()).collect()
+}
 
 /// An instant above this one is written in milliseconds: in seconds it is after the year 5000.
 const MILLISECONDS_FROM: f64 = 1e11;
@@ -99,7 +105,7 @@ pub fn merged(previous: Option<&Session>, next: Map<String, Value>) -> Map<Strin
     let before = previous.and_then(|previous| previous.extra.as_object());
     let mut missing: Vec<(String, Value)> = Vec::new();
     for (name, value) in before.into_iter().flatten() {
-        if !next.contains_key(name) && !REFRESH_TOKEN_LIFETIMES.contains(&name.as_str()) {
+        if !next.contains_key(name) && !REFRESH_TOKEN_LIFETIMES.contains(&bare(name).as_str()) {
             missing.push((name.clone(), value.clone()));
         }
     }
@@ -108,9 +114,17 @@ pub fn merged(previous: Option<&Session>, next: Map<String, Value>) -> Map<Strin
 
 /// When the refresh token ends that came with these members, by the answer to a request of `sent_at`.
 pub fn refresh_token_end(members: &Map<String, Value>, sent_at: UnixSeconds) -> Option<UnixSeconds> {
-    let relative = REFRESH_TOKEN_LIFETIMES.iter().find_map(|name| members.get(*name).and_then(lifetime));
+    let relative = find(members, &REFRESH_TOKEN_LIFETIMES, lifetime);
     let relative = relative.map(|seconds| sent_at.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)));
-    relative.or_else(|| REFRESH_TOKEN_ENDS.iter().find_map(|name| members.get(*name).and_then(instant)))
+    relative.or_else(|| find(members, &REFRESH_TOKEN_ENDS, instant))
+}
+
+/// The first usable value of a member with one of these names, which are written as [`bare`] makes them.
+fn find<T>(members: &Map<String, Value>, names: &[&str], read: fn(&Value) -> Option<T>) -> Option<T> {
+    names.iter().find_map(|name| {
+        let mut values = members.iter().filter(|(other, _)| bare(other) == *name);
+        values.find_map(|(_, value)| read(value))
+    })
 }
 
 fn instant(value: &Value) -> Option<UnixSeconds> {
@@ -146,12 +160,15 @@ mod tests {
             "device_secret": "x", "apiKey": "x", "accessToken": "x", "session_key": "x", "password": "x",
             "raw": "Bearer the-access-token", "unnamed": "e30.e30.c2ln",
             "authed_user": { "id": "U1", "access_token": "xoxp", "team": { "refreshToken": "x", "name": "T" } },
+            "refresh_tokens": ["x"], "refresh_token_value": "x", "clientSecretHash": "x", "token_endpoint": "https://as.example/t",
+            "refreshTokenExpiresIn": 60,
             "only": { "secrets": [{ "token": "x" }] }, "empty": {},
         });
         let wanted = json!({
             "instance_url": "https://na1.example", "api_domain": "https://api.example", "issued_at": "17",
             "refresh_token_expires_in": 604_800, "issued_token_type": "urn:x", "session_state": "s",
             "list": [1, { "a": true }],
+            "token_endpoint": "https://as.example/t", "refreshTokenExpiresIn": 60,
             "authed_user": { "id": "U1", "team": { "name": "T" } }, "empty": {},
         });
         assert_eq!(kept(answer), wanted);
@@ -198,6 +215,8 @@ mod tests {
             (json!({ "refresh_token_expires_in": "60" }), Some(1060)),
             (json!({ "refresh_expires_in": 60 }), Some(1060)),
             (json!({ "x_refresh_token_expires_in": 60 }), Some(1060)),
+            (json!({ "refreshTokenExpiresIn": 60 }), Some(1060)),
+            (json!({ "refresh_token_expires_in": 60_000, "refresh_token_expires_in_sec": 60 }), Some(1060)),
             (json!({ "refresh_token_expires_at": 1_800_000_000 }), Some(1_800_000_000)),
             (json!({ "refresh_token_expires_at": 1_800_000_000_000_i64 }), Some(1_800_000_000)),
             // Keycloak's offline tokens do not end.

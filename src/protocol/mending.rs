@@ -51,6 +51,11 @@ pub fn shell_word(word: &str) -> String {
     }
 }
 
+/// The command that logs in at this issuer.
+pub fn login_at(issuer: &str) -> String {
+    format!("onegrant login {}", shell_word(issuer))
+}
+
 /// The command that mends a login refused with this error code; none for one that no RFC knows.
 pub fn login_hint(error: &str) -> Option<&'static str> {
     HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error)).map(|(_, hint)| *hint)

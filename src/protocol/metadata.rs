@@ -1,7 +1,7 @@
 //! Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0), and which endpoints may be used.
 
 use super::Reply;
-use super::mending::shell_word;
+use super::mending::{login_at, shell_word};
 use super::reply::Content;
 use crate::error::{Failure, Kind, printable};
 // From `core`: addresses as values, no sockets.
@@ -237,7 +237,9 @@ pub enum Discovered {
 pub fn read(issuer: &str, reply: &Reply) -> Discovered {
     let members = match (reply.status, reply.content()) {
         (200..300, Content::Members(members)) => members,
-        (200..300, _) => return Discovered::Nothing("no JSON object".to_owned()),
+        (200..300, _) if reply.unreadable.is_none() => {
+            return Discovered::Nothing("no JSON object".to_owned());
+        }
         _ => return Discovered::Nothing(reply.status_words(None)),
     };
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
@@ -253,9 +255,12 @@ pub fn read(issuer: &str, reply: &Reply) -> Discovered {
                 printable(found)
             ),
         );
-        // The same server, which does not know that it is behind a proxy for https.
-        let is_same = bare(&with_https(found)) == bare(issuer);
-        return Discovered::Refused(failure.hint_of(by_hand(&members).filter(|_| is_same).as_deref()));
+        // The same server, which does not know that it is behind a proxy for https. Another issuer has metadata of its own.
+        let hint = match bare(&with_https(found)) == bare(issuer) {
+            true => by_hand(&members),
+            false => endpoint_url(found).is_ok().then(|| login_at(found)),
+        };
+        return Discovered::Refused(failure.hint_of(hint.as_deref()));
     }
     match endpoints(found, &members) {
         Ok(metadata) => Discovered::Metadata(Box::new(metadata)),
@@ -326,7 +331,7 @@ fn by_hand(members: &Map<String, Value>) -> Option<String> {
 }
 
 /// The address with `https` in the place of `http`, but for a loopback address, where `http` may be used.
-fn with_https(url: &str) -> String {
+pub(super) fn with_https(url: &str) -> String {
     match url.strip_prefix("http://") {
         Some(rest) if endpoint_url(url).is_err() => format!("https://{rest}"),
         _ => url.to_owned(),

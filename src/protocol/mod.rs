@@ -130,8 +130,8 @@ pub struct Request {
     pub parameters: Parameters,
     /// The `Authorization` header.
     pub authorization: Option<Secret>,
-    /// The login that gives this endpoint another address, without that address; where an option names the endpoint.
-    pub(crate) relogin: Option<String>,
+    /// The login that gives this endpoint another address, if an option names the endpoint.
+    relogin: Option<redirect::Relogin>,
     /// What is hidden besides the secret parameters: what the `Authorization` header holds, and whatever else the
     /// server gave us in confidence and might repeat.
     hidden: Vec<Secret>,
@@ -167,7 +167,7 @@ impl Request {
 
     /// Hides every secret of the document, too: one server has given or got them all.
     fn hiding(mut self, document: &Document) -> Self {
-        self.relogin = redirect::relogin(document, &self.url);
+        self.relogin = redirect::Relogin::new(document, &self.url);
         self.hidden.extend(document.secrets().into_iter().cloned());
         self
     }
@@ -194,28 +194,24 @@ fn credentials(authorization: &Secret) -> Option<Secret> {
 /// What stands in a text where a secret stood.
 const HIDDEN: &str = "[secret]";
 
-/// The shortest secret, in bytes, that is hidden wherever its letters stand. A shorter one could be a part of any word.
+/// The shortest secret, in bytes, that is hidden wherever its letters are. A shorter one could be a part of any word.
 const SHORTEST_SECRET: usize = 8;
 
 /// The shortest word, in bytes, that is hidden because it is a secret. A shorter one says nothing, and texts are full of it.
 const SHORTEST_HIDDEN_WORD: usize = 4;
 
-/// Whether a member of this name holds a secret.
+/// Whether a member of this name holds a secret, or several: `apiKey`, `refresh_tokens`, `token_value`, and not
+/// `token_endpoint`.
 fn secret_name(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["token", "secret", "passw", "assertion", "cookie", "credential"];
+    const ENDS: [&str; 4] = ["key", "keys", "ticket", "jwt"];
+    // What these words say about a secret is not the secret.
+    const ABOUT: [&str; 10] =
+        ["type", "expiration", "expiry", "lifetime", "ttl", "scope", "uri", "url", "endpoint", "method"];
     let name = name.to_ascii_lowercase();
-    let ends = [
-        "token",
-        "secret",
-        "password",
-        "assertion",
-        "ticket",
-        "jwt",
-        "cookie",
-        "key",
-        "credential",
-        "credentials",
-    ];
-    ends.iter().any(|end| name.ends_with(end))
+    let is_secret =
+        WORDS.iter().any(|word| name.contains(word)) || ENDS.iter().any(|end| name.ends_with(end));
+    is_secret && !name.contains("expires") && !ABOUT.iter().any(|about| name.ends_with(about))
 }
 
 /// The text without these secrets: as they are, as they are shown, and form-encoded. Wherever they overlap, all that

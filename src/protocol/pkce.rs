@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-/// Random bytes in each text that nobody may guess: what RFC 7636 section 4.1 recommends for a code_verifier.
+/// Random bytes in each text that must not be guessed: what RFC 7636 section 4.1 recommends for a code_verifier.
 pub const RANDOM_BYTES: usize = 32;
 
 /// Random bytes as a text of unreserved characters, such as a code_verifier (RFC 7636 section 4.1).

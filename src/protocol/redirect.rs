@@ -1,10 +1,11 @@
 //! Redirects (RFC 9110 section 15.4). A request that carries a credential is never sent on: the target is named instead. The
 //! one request that follows is the GET for metadata, within its own origin.
 
-use super::metadata::{Address, URL_LIMIT, address_of, endpoint_url};
-use super::{Reply, Request};
+use super::mending::shell_word;
+use super::metadata::{Address, URL_LIMIT, address_of, endpoint_url, with_https};
+use super::{Reply, Request, client};
 use crate::error::{Failure, Kind, printable};
-use crate::grant::Document;
+use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
 
 /// How many redirects a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;
@@ -41,15 +42,15 @@ fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// The target of a redirect, fit to be shown: nothing in it repeats a secret of the request. Its query is left out, which
-/// could hold anything, unless it is the one that was sent.
+/// The target of a redirect, fit to be shown: nothing in it repeats a secret of the request. Its query, which could hold
+/// anything, is left out unless it is the one that was sent.
 pub fn target(request: &Request, reply: &Reply) -> Option<String> {
     let target = resolved(&request.url, reply.location.as_deref()?)?;
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
-    let bare = without_query(&target);
-    let shown = if query(&target) == query(&request.url) { &target } else { &bare };
-    match request.shown(shown) == *shown {
-        true => Some(shown.clone()),
+    let same = query(&target).filter(|_| query(&target) == query(&request.url));
+    let shown = without_query(&target) + &same.map(|query| format!("?{query}")).unwrap_or_default();
+    match request.shown(&shown) == shown {
+        true => Some(shown),
         false => address_of(&target).map(|address| origin_of(&address)),
     }
 }
@@ -80,61 +81,100 @@ pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
         ));
     };
     let message = format!("{status}: the endpoint has moved to {target}, {unfollowed}");
-    let usable = endpoint_url(&target).is_ok() && target.contains('/') && !is_origin(&target);
-    let hint = request.relogin.as_ref().filter(|_| usable).map(|login| format!("{login} {}", word(&target)));
+    let hint = request.relogin.as_ref().and_then(|relogin| relogin.command(&request.url, &target));
     Some(Failure::new(Kind::Usage, message).hint_of(hint.as_deref()))
 }
 
-/// What the command line of a login needs to use another address for the endpoint `url` of this document, without that
-/// address, which comes last; `None` where no option names this endpoint.
-pub(super) fn relogin(document: &Document, url: &str) -> Option<String> {
-    let endpoints = [
-        ("--token-endpoint", Some(&document.token_endpoint)),
-        ("--device-authorization-endpoint", document.device_authorization_endpoint.as_ref()),
-        ("--authorization-endpoint", document.authorization_endpoint.as_ref()),
-        ("--revocation-endpoint", document.revocation_endpoint.as_ref()),
-        ("--userinfo-endpoint", document.userinfo_endpoint.as_ref()),
-    ];
-    let (option, _) =
-        endpoints.iter().find(|(_, endpoint)| endpoint.is_some_and(|endpoint| endpoint == url))?;
-    let mut command = "onegrant login".to_owned();
-    let mut add = |text: &str| {
-        command.push(' ');
-        command.push_str(text);
-    };
-    match document.issuer.as_ref().filter(|_| !document.issuer_is_assumed) {
-        // All else comes from its metadata.
-        Some(issuer) => add(&word(issuer)),
-        None => endpoints.iter().filter(|(other, _)| other != option).for_each(|(other, endpoint)| {
-            endpoint.iter().for_each(|endpoint| add(&format!("{other} {}", word(endpoint))));
-        }),
-    }
-    if !document.client_id.is_empty() {
-        add(&format!("--client-id {}", word(&document.client_id)));
-    }
-    if let Some(scope) = &document.scope {
-        add(&format!("--scope {}", word(scope)));
-    }
-    add(option);
-    Some(command)
+/// The login that gives an endpoint of a document another address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relogin {
+    /// The option for this endpoint.
+    option: &'static str,
+    /// What else the login needs to be told if the address is of another origin: nothing that is stored is sent there then,
+    /// unless the command line says so.
+    rest: String,
+    /// What comes after the address.
+    input: &'static str,
 }
 
-/// The issuer whose metadata would be at this address, if it is a well-known one.
-pub fn issuer_at(url: &str) -> Option<String> {
-    const OPENID: &str = "/.well-known/openid-configuration";
-    const OAUTH: &str = "/.well-known/oauth-authorization-server";
-    let address = endpoint_url(url).ok()?;
-    let whole = url.trim_end_matches('/');
-    // OpenID Connect Discovery section 4.1 appends it, RFC 8414 section 3.1 inserts it before the path.
-    if let Some(issuer) = whole.strip_suffix(OPENID) {
-        return Some(issuer.to_owned());
+impl Relogin {
+    /// The login for the endpoint `url` of this document; `None` if no option names this endpoint.
+    pub(super) fn new(document: &Document, url: &str) -> Option<Self> {
+        let endpoints = [
+            ("--token-endpoint", Some(&document.token_endpoint)),
+            ("--device-authorization-endpoint", document.device_authorization_endpoint.as_ref()),
+            ("--authorization-endpoint", document.authorization_endpoint.as_ref()),
+            ("--revocation-endpoint", document.revocation_endpoint.as_ref()),
+            ("--userinfo-endpoint", document.userinfo_endpoint.as_ref()),
+        ];
+        let is_this = |endpoint: &Option<&String>| endpoint.is_some_and(|endpoint| endpoint == url);
+        let (option, _) = endpoints.iter().find(|(_, endpoint)| is_this(endpoint))?;
+        let mut rest = String::new();
+        let mut add = |option: &str, value: &str| {
+            rest.push_str(&format!(
+                " {option}{}{}",
+                if option.is_empty() { "" } else { " " },
+                shell_word(value)
+            ));
+        };
+        match document.issuer.as_ref().filter(|_| !document.issuer_is_assumed) {
+            // Its metadata tells the other endpoints.
+            Some(issuer) => add("", issuer),
+            None => endpoints.iter().filter(|(other, _)| other != option).for_each(|(other, endpoint)| {
+                endpoint.iter().for_each(|endpoint| add(other, endpoint));
+            }),
+        }
+        for (option, value) in options(document) {
+            add(option, &value);
+        }
+        match &document.grant {
+            Some(ClientGrant::ClientCredentials) => rest.push_str(" --client-credentials"),
+            Some(ClientGrant::TokenExchange { subject_token, subject_token_type }) => {
+                add("--subject-token", &subject_token.to_string());
+                add("--subject-token-type", subject_token_type);
+            }
+            None => {}
+        }
+        let is_imported = document.login.as_ref().is_some_and(|login| login.flow == Flow::Imported);
+        let input = if is_imported { " --refresh-token-stdin < FILE" } else { "" };
+        Some(Self { option, rest, input })
     }
-    let origin = origin_of(&address);
-    let path = path_of(whole);
-    [OAUTH, OPENID].iter().find_map(|well_known| {
-        let rest = path.strip_prefix(well_known)?;
-        (rest.is_empty() || rest.starts_with('/')).then(|| format!("{origin}{rest}"))
-    })
+
+    /// The command for a `target` of a redirect from `url`; `None` if no login takes it.
+    fn command(&self, url: &str, target: &str) -> Option<String> {
+        // A server behind a proxy may not know that it is reached by https.
+        let usable = with_https(target);
+        let to = endpoint_url(&usable).ok().filter(|_| !is_origin(&usable))?;
+        let rest = if endpoint_url(url).is_ok_and(|from| from == to) { "" } else { &self.rest };
+        let comment = if usable == target { "" } else { "   # if the server has it with https" };
+        Some(format!("onegrant login{rest} {} {}{}{comment}", self.option, shell_word(&usable), self.input))
+    }
+}
+
+/// The options of a login that made this document, without endpoints and flow.
+fn options(document: &Document) -> Vec<(&'static str, String)> {
+    let text = |value: &Option<String>| value.clone();
+    let secret = document.client_secret.as_ref().map(|_| "FILE".to_owned());
+    let secret = document.client_secret_env.as_ref().map(|name| format!("env:{name}")).or(secret);
+    let key = document.client_key.as_ref();
+    let is_public = document.client_auth == ClientAuthentication::None;
+    let single = [
+        ("--client-id", Some(document.client_id.clone()).filter(|id| !id.is_empty())),
+        ("--client-secret-file", secret),
+        ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
+        ("--client-key-id", key.and_then(|key| key.id.clone())),
+        ("--client-key-audience", key.and_then(|key| key.audience.clone())),
+        ("--client-auth", Some(client::name(document.client_auth).to_owned()).filter(|_| !is_public)),
+        ("--scope", text(&document.scope)),
+        ("--audience", text(&document.audience)),
+        ("--redirect-uri", text(&document.redirect_uri)),
+        ("--redirect-port", document.redirect_port.map(|port| port.to_string())),
+    ];
+    let single = single.into_iter().filter_map(|(option, value)| Some((option, value?)));
+    let resources = document.resource.iter().map(|resource| ("--resource", resource.clone()));
+    let parameters = document.parameters.iter().map(|(name, value)| ("--param", format!("{name}={value}")));
+    let hosts = document.git_hosts.iter().map(|host| ("--git-host", host.clone()));
+    single.chain(resources).chain(parameters).chain(hosts).collect()
 }
 
 fn origin_of(address: &Address) -> String {
@@ -153,17 +193,13 @@ fn path_of(url: &str) -> &str {
     rest.find(['/', '?']).and_then(|start| rest.get(start..)).unwrap_or_default()
 }
 
+/// The address without its query, and without user information, which may be a password.
 fn without_query(url: &str) -> String {
-    printable(url.split(['?', '#']).next().unwrap_or_default())
-}
-
-/// A word for a shell, as it is where no shell reads anything into it.
-pub(crate) fn word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/%+,=@".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", printable(text).replace('\'', r"'\''")),
-    }
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = bare.split_once("://").unwrap_or(("https", bare));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    printable(&format!("{scheme}://{host}{path}"))
 }
 
 /// A reference as it is meant at `base` (RFC 3986 section 5.2), without its fragment; `None` where it is no `http` or
@@ -231,7 +267,7 @@ fn without_dots(path: &str) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
-    use crate::grant::Secret;
+    use crate::grant::{Login, Secret};
     use crate::protocol::Proof;
     use crate::protocol::token::refresh_request;
 
@@ -276,7 +312,7 @@ mod tests {
             (301, "https://www.as.example/x?t=1", elsewhere("https://www.as.example/x")),
             (307, "https://as.example:444/x", elsewhere("https://as.example:444/x")),
             (303, "http://as.example/x", elsewhere("http://as.example/x")),
-            (301, "https://user@as.example/x", elsewhere("https://user@as.example/x")),
+            (301, "https://user:pw@as.example/x", elsewhere("https://as.example/x")),
             (301, "", Next::Elsewhere { target: None }),
             (301, "mailto:x", Next::Follow("https://as.example/.well-known/mailto:x".to_owned())),
             (304, "/x", Next::Done),
@@ -301,6 +337,7 @@ mod tests {
                 "https://evil.example:8443/old%2Drefresh?x#old-refresh",
                 Some("https://evil.example:8443/old%2Drefresh"),
             ),
+            ("https://user:pw@evil.example/x", Some("https://evil.example/x")),
             ("", None),
         ];
         for (location, wanted) in cases {
@@ -313,56 +350,65 @@ mod tests {
         let mut document = document();
         document.client_id = "client 1".to_owned();
         document.issuer_is_assumed = true;
+        document.token_endpoint = "https://as.example/token".to_owned();
         let hint = |document: &Document, location: &str| {
             let request = refresh_request(document, &Secret::new("old-refresh"), &Proof::None);
             let failure = moved(&request, &reply(308, location)).unwrap();
             assert_eq!(failure.kind, Kind::Usage);
             failure.hint
         };
+        // On the same origin the rest is stored.
+        let same = [
+            ("/token/", "onegrant login --token-endpoint https://as.example/token/"),
+            ("/t'x", r"onegrant login --token-endpoint 'https://as.example/t'\''x'"),
+        ];
+        for (location, wanted) in same {
+            assert_eq!(hint(&document, location).as_deref(), Some(wanted));
+        }
+        let elsewhere = "https://other.example/token";
         assert_eq!(
-            hint(&document, "/token/").as_deref(),
-            Some("onegrant login --client-id 'client 1' --token-endpoint https://as.example/token/")
+            hint(&document, elsewhere).as_deref(),
+            Some("onegrant login --client-id 'client 1' --token-endpoint https://other.example/token")
         );
         document.device_authorization_endpoint = Some("https://as.example/device?a&b".to_owned());
-        document.scope = Some("a b".to_owned());
-        assert_eq!(
-            hint(&document, "/t'x").as_deref(),
-            Some(
-                "onegrant login --device-authorization-endpoint 'https://as.example/device?a&b' --client-id 'client 1' \
-                 --scope 'a b' --token-endpoint 'https://as.example/t'\\''x'"
-            )
+        document.scope = Some("a ".repeat(200) + "b");
+        document.client_secret = Some(Secret::new("s3cret-of-the-client"));
+        document.client_auth = ClientAuthentication::Basic;
+        document.parameters.insert("tenant".to_owned(), "t 1".to_owned());
+        document.resource = vec!["https://r1".to_owned(), "https://r2".to_owned()];
+        let wanted = format!(
+            "onegrant login --device-authorization-endpoint 'https://as.example/device?a&b' --client-id 'client 1' \
+             --client-secret-file FILE --client-auth basic --scope '{}' --resource https://r1 --resource https://r2 \
+             --param 'tenant=t 1' --token-endpoint https://other.example/token",
+            document.scope.as_deref().unwrap()
         );
+        assert_eq!(hint(&document, elsewhere), Some(wanted), "a long word is not cut");
         document.issuer = Some("https://as.example".to_owned());
         document.issuer_is_assumed = false;
+        document.login = Some(Login { id: "x".to_owned(), at: 1, flow: Flow::Imported, other: serde_json::Map::new() });
+        document.scope = None;
         assert_eq!(
-            hint(&document, "/token/").as_deref(),
+            hint(&document, elsewhere).as_deref(),
             Some(
-                "onegrant login https://as.example --client-id 'client 1' --scope 'a b' --token-endpoint https://as.example/token/"
+                "onegrant login https://as.example --client-id 'client 1' --client-secret-file FILE --client-auth basic \
+                 --resource https://r1 --resource https://r2 --param 'tenant=t 1' \
+                 --token-endpoint https://other.example/token --refresh-token-stdin < FILE"
+            )
+        );
+        assert_eq!(
+            hint(&document, "http://as.example/token/").as_deref(),
+            Some(
+                "onegrant login --token-endpoint https://as.example/token/ --refresh-token-stdin < FILE   \
+                 # if the server has it with https"
             )
         );
         // No login takes these.
-        for location in ["http://as.example/token/", "", "https://as.example/old-refresh"] {
+        for location in ["", "https://as.example/old-refresh", "http://as.example"] {
             assert_eq!(hint(&document, location), None, "{location}");
         }
         let request = refresh_request(&document, &Secret::new("old-refresh"), &Proof::None);
         for status in [302, 303, 307, 200] {
             assert_eq!(moved(&request, &reply(status, "/token/")), None, "{status}");
-        }
-    }
-
-    #[test]
-    fn a_well_known_address_tells_its_issuer() {
-        let cases = [
-            ("https://as.example/.well-known/openid-configuration", Some("https://as.example")),
-            ("https://as.example/a/.well-known/openid-configuration", Some("https://as.example/a")),
-            ("https://as.example/.well-known/openid-configuration/a", Some("https://as.example/a")),
-            ("https://as.example/.well-known/oauth-authorization-server/a/b", Some("https://as.example/a/b")),
-            ("https://as.example/.well-known/oauth-authorization-server", Some("https://as.example")),
-            ("https://as.example/login", None),
-            ("http://as.example/.well-known/openid-configuration", None),
-        ];
-        for (url, wanted) in cases {
-            assert_eq!(issuer_at(url).as_deref(), wanted, "{url}");
         }
     }
 }

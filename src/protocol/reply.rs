@@ -70,18 +70,23 @@ impl Reply {
         })
     }
 
-    /// The status for a person, with the time that the server asks to wait, if it asks. `now`: `None` if only the server's
-    /// clock is known.
+    /// The status for a person, with the time that the server asks to wait, if it asks, and with the reason why the body
+    /// cannot be read. `now`: `None` if only the server's clock is known.
     pub fn status_words(&self, now: Option<UnixSeconds>) -> String {
-        let status = format!("status {}", self.status);
+        let mut words = format!("status {}", self.status);
         let now = now.or_else(|| self.server_time());
-        match now.and_then(|now| Some((now, self.asked_wait(now)?))) {
-            None | Some((_, 0)) => status,
-            Some((now, wait)) => {
+        // Without a clock a number of seconds says enough.
+        if let Some(wait) = self.asked_wait(now.unwrap_or(UnixSeconds::MAX)).filter(|wait| *wait > 0) {
+            words.push_str(&format!(" and asks to wait {}", time_words(wait)));
+            if let Some(now) = now {
                 let until = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
-                format!("{status} and asks to wait {}, until {}", time_words(wait), date(until))
+                words.push_str(&format!(", until {}", date(until)));
             }
         }
+        if let Some(why) = &self.unreadable {
+            words.push_str(&format!(" and a body that cannot be read: {}", printable(why)));
+        }
+        words
     }
 
     fn server_time(&self) -> Option<UnixSeconds> {
@@ -172,7 +177,7 @@ pub fn time_words(seconds: u64) -> String {
 }
 
 /// Members that hold an error, or several: as an object or as an array. What other members hold is not about an error.
-const ERRORS: [&str; 10] = [
+const ERRORS: [&str; 11] = [
     "error",
     "errors",
     "fault",
@@ -181,12 +186,14 @@ const ERRORS: [&str; 10] = [
     "extensions",
     "errorCauses",
     "data",
+    "meta",
     "response",
     "result",
 ];
 
 /// Members whose text may be an error code, the most likely first. `error` counts before all of them.
-const CODES: [&str; 7] = ["code", "error", "error_code", "errorCode", "errorType", "errorcode", "errcode"];
+const CODES: [&str; 8] =
+    ["code", "error", "error_code", "errorCode", "error_type", "errorType", "errorcode", "errcode"];
 
 /// Further such members inside of an error. At the top level they mean other things.
 const INNER_CODES: [&str; 2] = ["type", "status"];
@@ -259,7 +266,7 @@ impl ServerError {
         self.codes.iter().any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
     }
 
-    /// One of these words, as the server wrote it: a code, or any other text that it stands alone in or begins.
+    /// One of these words, as the server wrote it: a code, or any other text that is this word or begins with it.
     pub fn find_dead(&self, words: &[&str]) -> Option<String> {
         let found = self.codes.iter().chain(&self.texts).find_map(|text| named(text, words));
         found.map(str::to_owned)
@@ -412,7 +419,11 @@ mod tests {
         for (header, words) in cases {
             let reply = Reply { status: 429, retry_after: header.map(str::to_owned), ..Reply::default() };
             assert_eq!(reply.status_words(Some(now)), format!("status 429{words}"), "{header:?}");
-            assert_eq!(reply.status_words(None), "status 429", "no clock is known");
+            // No clock is known: an instant says nothing, a number of seconds does.
+            let (asked, _) = words.split_once(", until ").unwrap_or((words, ""));
+            let is_seconds = header.is_some_and(|header| !header.ends_with("GMT"));
+            let wanted = if is_seconds { asked } else { "" };
+            assert_eq!(reply.status_words(None), format!("status 429{wanted}"), "{header:?}");
             let reply = Reply { date: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()), ..reply };
             assert_eq!(reply.status_words(None), format!("status 429{words}"), "{header:?}");
         }
@@ -459,6 +470,7 @@ mod tests {
             (r#"{"message":"invalid_grant"}"#, Some("invalid_grant")),
             (r#"{"errorSummary":"invalid_grant: the token has expired"}"#, Some("invalid_grant")),
             (r#"{"data":{"error":"invalid_grant"}}"#, Some("invalid_grant")),
+            (r#"{"meta":{"error_type":"invalid_grant"}}"#, Some("invalid_grant")),
             (r#"{"errors":[{"message":"m","extensions":{"code":"invalid_grant"}}]}"#, Some("invalid_grant")),
             (r#"{"message":"m","errors":[{"message":"n"},{"message":"invalid_grant"}]}"#, Some("invalid_grant")),
             (r#"{"status":"INVALID_GRANT"}"#, Some("INVALID_GRANT")),

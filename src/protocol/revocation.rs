@@ -28,7 +28,8 @@ fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) ->
 pub fn with_empty_secret(request: &Request, document: &Document, reply: &Reply) -> Option<Request> {
     let error = ServerError::read(&reply.content());
     let is_public = document.client_auth == ClientAuthentication::None;
-    let names_it = || error.words().is_some_and(|words| words.contains("client_secret"));
+    // As the place of a validation error, or in words.
+    let names_it = || String::from_utf8_lossy(&reply.body).contains("client_secret");
     let is_about_the_client =
         reply.status == 401 || error.is_any_of(&["invalid_client", "unauthorized_client"]);
     let is_refused =
@@ -52,11 +53,24 @@ const DEAD: [&str; 12] = [
     "token_not_found",
 ];
 
-/// Some servers say it in words alone: `Invalid token`.
 fn is_dead(error: &ServerError) -> bool {
-    let words = error.description.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let words = words.trim_end_matches('.').replace(' ', "_");
-    error.is_any_of(&DEAD) || DEAD.contains(&words.as_str())
+    error.is_any_of(&DEAD) || error.description.as_deref().is_some_and(says_dead)
+}
+
+/// Some servers say it in words alone: `Invalid token`, `The token has already been revoked.` A text that says more than this
+/// is about something else.
+fn says_dead(text: &str) -> bool {
+    const FILLERS: [&str; 10] =
+        ["the", "this", "given", "provided", "refresh", "is", "was", "has", "been", "already"];
+    const STATES: [&str; 5] = ["invalid", "expired", "revoked", "unknown", "inactive"];
+    let text = text.to_ascii_lowercase();
+    let words = text.split(|character: char| !character.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty() && !FILLERS.contains(word)).collect();
+    match words.as_slice() {
+        ["token", state] | [state, "token"] => STATES.contains(state),
+        ["token", "not", "found"] => true,
+        _ => false,
+    }
 }
 
 /// What became of a revocation. The texts are fit to be shown.

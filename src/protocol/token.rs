@@ -30,7 +30,7 @@ const DEAD: [&str; 10] = [
 /// `unauthorized_client`, which is not about the client then.
 const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
 
-/// The errors that a change of configuration mends, and no login (RFC 6749 section 5.2, RFC 8707 section 2).
+/// The errors for which the configuration must be changed, and no login helps (RFC 6749 section 5.2, RFC 8707 section 2).
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.
@@ -334,19 +334,13 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     }
     let description = error.description.as_deref().map(|text| request.shown(text));
 
-    let status = format!("the server answered with status {}", reply.status);
+    let status = request.shown(&reply.status_words(Some(now)));
+    let status = format!("the server answered with {status}");
     let retry_after = reply.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(
-            format!("the server answered with {}{why}", reply.status_words(Some(now))),
-            request,
-            reply,
-            &error,
-        ),
+        what: with_text(format!("{status}{why}"), request, reply, &error),
         retry_after,
     };
-    let unreadable = reply.unreadable.as_deref().map(|why| format!("cannot be read: {}", request.shown(why)));
-    let unreadable = unreadable.unwrap_or_default();
     match (reply.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
@@ -360,7 +354,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
         (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
         (200..300, content) => {
             let why = match content {
-                _ if reply.unreadable.is_some() => format!(" and a body that {unreadable}"),
+                _ if reply.unreadable.is_some() => String::new(),
                 Content::CutShort => " and JSON that ends too early".to_owned(),
                 Content::Foreign if reply.is_blank() => " and no body".to_owned(),
                 Content::Foreign => " and a body that is not JSON".to_owned(),
@@ -381,7 +375,7 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
             let words = Some("no reason was given".to_owned());
             refused(request, reply, &error, words)
         }
-        _ if reply.unreadable.is_some() => temporary(&format!(" and a body that {unreadable}")),
+        _ if reply.unreadable.is_some() => temporary(""),
         _ => temporary(" and no JSON object"),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::cli::{self, Input};
 use crate::error::Failure;
-use crate::grant::{ClientAuthentication, Document, Flow};
+use crate::grant::{Document, Flow};
+use crate::protocol::client;
 use crate::protocol::mending::shell_word;
 use std::fmt::Display;
 
@@ -24,7 +25,13 @@ struct Given {
 }
 
 /// The options of a login that failed.
-pub struct Again(Vec<Given>);
+pub struct Again {
+    given: Vec<Given>,
+    /// Whether the endpoints of the server were not found: those that a hint names take the place of the server.
+    is_undiscovered: bool,
+    /// Flows that no endpoint is known for, each with the option that names it.
+    without_endpoint: Vec<(&'static str, &'static str)>,
+}
 
 impl Again {
     /// What the call said. `known`: the stored document of the same client and the one of this login; what is stored in the
@@ -72,7 +79,11 @@ impl Again {
                 != (&b.client_secret, &b.client_secret_env, &b.client_key, b.client_auth)
         });
         add("--client-secret-file", arguments.client_secret_file.as_ref().map(input), is_new_client);
-        add("--client-auth", arguments.client_auth.map(method), is_new_client);
+        add(
+            "--client-auth",
+            arguments.client_auth.map(|method| client::name(method).to_owned()),
+            is_new_client,
+        );
         add("--client-key-file", arguments.client_key_file.as_ref().map(path), is_new_client);
         add("--client-key-id", arguments.client_key_id.clone(), is_new_client);
         add("--client-key-audience", arguments.client_key_audience.clone(), is_new_client);
@@ -106,7 +117,22 @@ impl Again {
         ];
         let switches = switches.into_iter().filter(|(_, is_given, is_new)| *is_given && *is_new);
         given.extend(switches.map(|(name, ..)| Given { name, value: None }));
-        Self(given)
+        Self { given, is_undiscovered: false, without_endpoint: Vec::new() }
+    }
+
+    /// A hint that chooses a flow names its endpoint too, if this document of the login has none.
+    pub fn for_endpoints_of(self, document: &Document) -> Self {
+        let flows = [
+            ("--device", "--device-authorization-endpoint", &document.device_authorization_endpoint),
+            ("--browser", "--authorization-endpoint", &document.authorization_endpoint),
+        ];
+        let missing = flows.into_iter().filter(|(.., endpoint)| endpoint.is_none());
+        Self { without_endpoint: missing.map(|(flow, option, _)| (flow, option)).collect(), ..self }
+    }
+
+    /// The same of a login that did not find out what it needs to know. Nothing of the server is stored.
+    pub fn undiscovered(arguments: &cli::Login) -> Self {
+        Self { is_undiscovered: true, ..Self::new(arguments, None) }
     }
 
     /// Makes a hint that would log in again do so: with all that this call said, but for what the hint changes.
@@ -124,10 +150,14 @@ impl Again {
     fn command(&self, rest: &str) -> String {
         let (words, comment) = rest.find(COMMENT).map_or((rest, ""), |start| rest.split_at(start));
         // A placeholder for what is known is not needed.
-        let words = match self.0.iter().any(|given| given.name == "--client-id") {
+        let words = match self.given.iter().any(|given| given.name == "--client-id") {
             true => words.replace(" --client-id ID", ""),
             false => words.to_owned(),
         };
+        let words = self.without_endpoint.iter().fold(words, |words, (flow, option)| {
+            let is_needed = words.split(' ').any(|word| word == *flow) && !words.contains(option);
+            if is_needed { words.replacen(flow, &format!("{flow} {option} URL"), 1) } else { words }
+        });
         let has = |name: &str| words.split(' ').any(|word| word == name);
         let (server, words) = match words.trim_start().split_once(' ') {
             _ if words.trim_start().starts_with('-') || words.trim().is_empty() => ("", words.trim()),
@@ -135,7 +165,7 @@ impl Again {
             None => (words.trim(), ""),
         };
         let is_replaced = |given: &Given| match (given.name, &given.value) {
-            ("", _) => !server.is_empty() || has("--token-endpoint"),
+            ("", _) => !server.is_empty() || (self.is_undiscovered && has("--token-endpoint")),
             ("--param", Some(value)) => {
                 let name = value.split('=').next().unwrap_or_default();
                 words.contains(&format!("--param {name}="))
@@ -144,7 +174,7 @@ impl Again {
             (name, _) if FLOWS.contains(&name) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) => has(name),
         };
-        let kept = self.0.iter().filter(|given| !is_replaced(given));
+        let kept = self.given.iter().filter(|given| !is_replaced(given));
         let kept = kept.flat_map(|given| {
             let name = Some(given.name.to_owned()).filter(|name| !name.is_empty());
             name.into_iter().chain(given.value.as_deref().map(shell_word))
@@ -167,21 +197,11 @@ fn input(input: &Input) -> String {
     }
 }
 
-/// As `--client-auth` takes it.
-fn method(method: ClientAuthentication) -> String {
-    match method {
-        ClientAuthentication::None => "none",
-        ClientAuthentication::Basic => "basic",
-        ClientAuthentication::Post => "post",
-        ClientAuthentication::PrivateKeyJwt => "private_key_jwt",
-    }
-    .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Parameter;
+    use crate::grant::ClientAuthentication;
 
     fn arguments() -> cli::Login {
         cli::Login {
@@ -216,6 +236,19 @@ mod tests {
         ];
         for (hint, wanted) in cases {
             assert_eq!(Again::new(&arguments(), None).command(hint), wanted, "{hint}");
+        }
+        let imported = cli::Login { refresh_token_stdin: true, device: false, ..arguments() };
+        let document = Document {
+            authorization_endpoint: Some("https://as.example/a".to_owned()),
+            ..Document::new("https://as.example", "https://as.example/t")
+        };
+        let imported = Again::new(&imported, None).for_endpoints_of(&document);
+        let ends = [
+            (" --device   # or --browser", " --device --device-authorization-endpoint URL   # or --browser"),
+            (" --browser", " --param prompt=none --browser"),
+        ];
+        for (hint, end) in ends {
+            assert!(imported.command(hint).ends_with(end), "{}", imported.command(hint));
         }
         let none = Again::new(&cli::Login::default(), None);
         assert_eq!(none.command(" --client-id ID   # yours"), "onegrant login --client-id ID   # yours");

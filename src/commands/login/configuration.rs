@@ -10,7 +10,6 @@ use crate::oauth::discovery;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{Client, Provider};
-use crate::protocol::redirect::word;
 use crate::system::secret::{read_secret, read_secret_if_any};
 use std::fs::File;
 use std::io::Read;
@@ -30,11 +29,15 @@ pub fn gather(
     let metadata = match (&target.endpoints, &target.issuer) {
         (Some(endpoints), _) => Some(endpoints.clone()),
         (None, Some(issuer)) => {
-            let found = discovery::discover(context.client(), issuer, context.left());
-            let by_name = provider::login_by_name(target);
-            let explained =
-                |failure: Failure| at_another_issuer(failure.hint_of(by_name.as_deref()), arguments);
-            Some(found.map_err(explained)?)
+            let document = target.document.as_deref();
+            let found = discovery::discover(context.client(), issuer, document, context.left());
+            // What is temporary goes away with the same command.
+            let by_name =
+                |failure: &Failure| provider::login_by_name(target).filter(|_| failure.kind == Kind::Usage);
+            Some(found.map_err(|failure| {
+                let hint = by_name(&failure);
+                failure.hint_of(hint.as_deref())
+            })?)
         }
         (None, None) => None,
     };
@@ -86,16 +89,6 @@ fn inherits_sources(document: &Document, arguments: &cli::Login) -> bool {
         || (is_exchange && arguments.subject_token.is_none())
 }
 
-/// The hint of a redirect to another issuer is a login there, which needs the client of this one.
-fn at_another_issuer(mut failure: Failure, arguments: &cli::Login) -> Failure {
-    if let (Some(hint), Some(id)) = (&mut failure.hint, &arguments.client_id)
-        && hint.starts_with("onegrant login http")
-    {
-        hint.push_str(&format!(" --client-id {}", word(id)));
-    }
-    failure
-}
-
 /// The scope where none is named: without `offline_access` a server that lists it gives no refresh token (OpenID Connect Core
 /// section 11).
 fn lasting_scope(metadata: &Metadata) -> Option<String> {
@@ -104,7 +97,8 @@ fn lasting_scope(metadata: &Metadata) -> Option<String> {
     scope.contains(&"offline_access").then(|| scope.join(" "))
 }
 
-/// Another server's client, scope and parameters mean nothing to this one.
+/// Another server's client, scope and parameters mean nothing to this one. A token endpoint that is given without a client is
+/// another one of the same server, if its origin is the same.
 fn is_same_server(
     arguments: &cli::Login,
     target: &Target,
@@ -115,7 +109,11 @@ fn is_same_server(
         // One origin may serve many tenants.
         (Some(metadata), _) if target.endpoints.is_some() => before.token_endpoint == metadata.token_endpoint,
         (Some(metadata), _) => before.issuer.as_ref() == Some(&metadata.issuer),
-        (None, Some(token_endpoint)) => before.token_endpoint == *token_endpoint,
+        (None, Some(token_endpoint)) => {
+            let is_same_origin =
+                || origin(token_endpoint).is_ok_and(|found| Ok(found) == origin(&before.token_endpoint));
+            before.token_endpoint == *token_endpoint || (arguments.client_id.is_none() && is_same_origin())
+        }
         (None, None) => true,
     }
 }
@@ -194,11 +192,11 @@ fn client(
         document.client_id = client_id.clone();
     }
     if document.client_id.is_empty() {
-        let whose = target.provider.map_or("the server gave your application".to_owned(), |provider| {
+        let source = target.provider.map_or("the server gave your application".to_owned(), |provider| {
             format!("{} gave you for {}", provider.name, provider.note)
         });
         return Err(Failure::new(Kind::Usage, "cannot log in: --client-id is missing")
-            .hint(format!("onegrant login --client-id ID   # the identifier that {whose}")));
+            .hint(format!("onegrant login --client-id ID   # the identifier that {source}")));
     }
     if let Some(input) = &arguments.client_secret_file {
         (document.client_secret, document.client_secret_env) = match input {
@@ -207,7 +205,13 @@ fn client(
             input if arguments.client_auth == Some(ClientAuthentication::Basic) => {
                 (secret(input, read_secret_if_any)?, None)
             }
-            input => (Some(secret(input, read_secret)?), None),
+            input => {
+                let empty = "onegrant login --client-auth basic   # if the secret of this client is empty";
+                let read = |from: &mut dyn Read, what: &str| {
+                    read_secret(from, what).map_err(|failure| failure.hint(empty))
+                };
+                (Some(secret(input, read)?), None)
+            }
         };
         document.client_auth = announced(metadata, target.provider);
     }

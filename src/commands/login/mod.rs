@@ -56,13 +56,14 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Existing::Nothing | Existing::Unreadable => None,
     };
     let document = configuration::gather(arguments, &target, before, context)
-        .map_err(|failure| Again::new(arguments, None).complete(failure.into()))?;
+        .map_err(|failure| Again::undiscovered(arguments).complete(failure.into()))?;
     let advice = provider::advice(&document);
     let over = Over::This(before.and_then(|before| before.login.as_ref()));
     let is_known = |before: &Document| {
         before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
     };
     let again = Again::new(arguments, before.filter(|before| is_known(before)).zip(Some(&document)));
+    let again = again.for_endpoints_of(&document);
     log_in(arguments, document, over, context)
         .map_err(|error| again.complete(provider::advise(error, advice)))
 }

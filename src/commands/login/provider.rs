@@ -16,7 +16,9 @@ pub struct Target {
     pub provider: Option<&'static Provider>,
     /// Whose metadata is to be discovered.
     pub issuer: Option<String>,
-    /// What stands in the row instead of metadata.
+    /// The address of the metadata, if that was given.
+    pub document: Option<String>,
+    /// The endpoints of the row, which has them instead of metadata.
     pub endpoints: Option<Metadata>,
 }
 
@@ -31,6 +33,7 @@ pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
         return Err(unknown(name));
     }
     let issuer = issuer_of_document(word);
+    let document = issuer.as_ref().map(|_| word.trim_end_matches('/').to_owned());
     let word = issuer.as_deref().unwrap_or(word);
     match of_issuer(word) {
         // Its one server, in other words.
@@ -39,7 +42,7 @@ pub fn target(arguments: &cli::Login) -> Result<Target, Failure> {
         {
             at(provider, None, arguments)
         }
-        provider => Ok(Target { provider, issuer: Some(word.to_owned()), endpoints: None }),
+        provider => Ok(Target { provider, issuer: Some(word.to_owned()), document, endpoints: None }),
     }
 }
 

@@ -166,7 +166,7 @@ impl Etcd {
                     last = format!("HTTP status {}: {}", reply.status, words(&reply));
                     is_reached = true;
                 }
-                Ok(Outcome::NotSent(why) | Outcome::NoTls(Failure { message: why, .. })) => {
+                Ok(Outcome::NotSent(why) | Outcome::NoConnection(Failure { message: why, .. })) => {
                     last = why;
                     self.turn();
                     continue;

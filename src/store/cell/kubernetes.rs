@@ -139,7 +139,9 @@ impl KubernetesSecret {
                     (format!("HTTP status {}: {}", reply.status, words(&reply)), true)
                 }
                 Ok(Outcome::Lost(why) | Outcome::TooLong(why)) => (why, true),
-                Ok(Outcome::NotSent(why) | Outcome::NoTls(Failure { message: why, .. })) => (why, false),
+                Ok(Outcome::NotSent(why) | Outcome::NoConnection(Failure { message: why, .. })) => {
+                    (why, false)
+                }
             };
             if was_sent && question.body.is_some() {
                 return Asked::Unknown(last);
