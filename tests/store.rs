@@ -3,7 +3,12 @@
 //! As root the permission tests drop the capabilities that see through permissions (setpriv), and the tests of
 //! mounts make a mount namespace (unshare); others make a user namespace with it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at a surprise"
+)]
 
 mod support;
 
@@ -15,6 +20,8 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, SystemTime};
 use support::*;
 
@@ -560,6 +567,46 @@ fn a_commit_removes_no_claim_that_was_made_after_its_own() {
     assert_eq!(first.replace(&before, b"new", Some(name)), Written::Done);
     let records = second.records(name.key).unwrap();
     assert_eq!(records.iter().map(|record| record.number).collect::<Vec<_>>(), [2]);
+}
+
+/// Without a lock both compare before either changes anything.
+#[test]
+fn an_adoption_that_a_removal_crosses_leaves_no_document_that_the_removal_did_not_report() {
+    let home = Home::new();
+    for round in 0..400 {
+        home.write_bytes(b"old");
+        let store = || FileStore::new(&home.state, "default");
+        let (adopts, removes) = (store(), store());
+        let before = adopts.read().unwrap().unwrap().revision;
+        let name = RecordName { key: "refresh token", number: 1 };
+        let (bytes, expected) = (b"claim".as_slice(), &before);
+        let record = NewRecord { name, bytes, reserve: 0, exclusive: true, expected, outdated: &[] };
+        assert_eq!(adopts.create_record(&record).unwrap(), Some(1));
+        let answer = fs::read_dir(&home.state).unwrap().map(|entry| entry.unwrap().path());
+        let mut answer = answer.filter(|path| path.to_string_lossy().contains("~answer."));
+        fs::write(answer.next().unwrap(), b"new").unwrap();
+        let both = Barrier::new(2);
+        let removed = thread::scope(|scope| {
+            scope.spawn(|| {
+                let adopts = store();
+                adopts.read().unwrap();
+                both.wait();
+                let _ = adopts.adopt(name, expected);
+            });
+            removes.read().unwrap();
+            both.wait();
+            removes.remove(expected, b"mark")
+        });
+        let there = store().read().unwrap().map(|there| there.bytes);
+        match removed {
+            Written::Done => assert_eq!(there, None, "round {round}"),
+            Written::Lost(Some(_)) => assert_eq!(there.as_deref(), Some(b"new".as_slice()), "round {round}"),
+            other => panic!("round {round}: {other:?}"),
+        }
+        for entry in fs::read_dir(&home.state).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
 }
 
 #[test]
