@@ -65,9 +65,9 @@ impl Context {
         self.globals.timeout.saturating_sub(self.clock.now().elapsed)
     }
 
-    /// A fresh deadline after a person was waited for, who does not count.
-    pub fn deadline_from_now(&self) -> Duration {
-        self.clock.now().elapsed.saturating_add(self.globals.timeout)
+    /// The same with a deadline that begins now: the wait for a person does not count.
+    pub fn begun_anew(&self) -> Self {
+        Self::new(self.globals.clone(), system::Clock::start())
     }
 
     /// The HTTP client.

@@ -263,9 +263,10 @@ impl Logout {
         }
     }
 
-    /// Nothing is left here that could be removed.
+    /// Nothing is left here that could be removed. A store that failed is not asked again.
     fn leave_here(&mut self) -> Step {
-        match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some()) {
+        let has_failed = matches!(self.outcome.remains, Some(Remains::There(..)));
+        match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some() && !has_failed) {
             Some(delay) => {
                 self.looks += 1;
                 Step::Pause(*delay)

@@ -93,7 +93,7 @@ fn log_in(
     if let Some(id_token) = id_token {
         id_token::check(&id_token, &document, nonce.as_ref(), sent_at).inspect_err(|_| revoke())?;
     }
-    store(&document, over, None, context)
+    store(&document, over, None, &context.begun_anew())
         .map_err(|unstored| {
             if !unstored.may_be_there {
                 revoke();
@@ -172,7 +172,7 @@ impl From<Failure> for Unstored {
 fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Unstored> {
     let guard = match guard {
         Some(guard) => Some(guard),
-        None => access::enter(context, context.deadline_from_now())?,
+        None => access::enter(context, context.globals.timeout)?,
     };
     let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
