@@ -343,6 +343,31 @@ fn a_symlinked_document_stays_a_symlink() {
     assert!(fs::symlink_metadata(elsewhere.join("real.json")).unwrap().is_file());
     assert!(elsewhere.join("real.lock").exists(), "the lock lies beside the real file");
     assert_eq!(home.names(), ["default.json"]);
+    // The link stays after a logout, and is no profile then.
+    assert_eq!(home.run(&["logout"]).code, 0);
+    assert!(!elsewhere.join("real.json").exists());
+    assert_eq!(home.run(&["profiles"]).stdout, "");
+}
+
+/// With a lock file that is there, and without one.
+#[test]
+fn a_logout_where_nothing_can_be_removed_revokes_and_says_what_is_left() {
+    for lock_exists in [false, true] {
+        let server = server(|_| {});
+        let (home, issued) = Home::with_grant(&server, VALID);
+        if lock_exists {
+            let lock = File::create(home.state.join("default.lock")).unwrap();
+            lock.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::set_permissions(&home.state, Permissions::from_mode(0o500)).unwrap();
+        let ran = run(&mut unprivileged(&home.command(&["logout"])));
+        fs::set_permissions(&home.state, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
+        let wanted = "onegrant: revoked at the server, but not deleted here: cannot remove ";
+        assert!(ran.stderr.starts_with(wanted), "{ran:?}");
+        assert!(!server.is_alive(&issued.refresh_token), "{ran:?}");
+        assert!(home.document_path().exists());
+    }
 }
 
 /// The grant would be stored where that user says. Only root can make a link that belongs to another user.

@@ -251,7 +251,7 @@ fn tell(arguments: &cli::Logout, outcome: &Outcome, context: &Context) -> anyhow
     let still_usable = still_usable(outcome, context);
     if let AtServer::Failed(why) = at_server(outcome) {
         let message = format!("revocation failed: {}{still_usable}", why.message);
-        output::warning(&Failure { message, ..why.clone() });
+        context.warn(&Failure { message, ..why.clone() });
     }
     if let Some(remains) = &outcome.remains {
         return Err(failed(remains, outcome));

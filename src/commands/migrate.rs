@@ -347,7 +347,7 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
         let to = printable(&moving.to);
         let message = format!("the grant of the earlier login may still be in {to}: {}", failure.message);
         let hint = format!("onegrant --store {} logout", quoted(&moving.to));
-        output::warning(&Failure::new(Kind::Temporary, message).hint(hint));
+        context.warn(&Failure::new(Kind::Temporary, message).hint(hint));
     }
 }
 

@@ -20,7 +20,7 @@ pub mod token;
 pub mod token_file;
 pub mod whoami;
 
-use crate::arguments::Globals;
+use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Seams};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
@@ -107,7 +107,7 @@ impl Context {
         }
         let token = token?;
         for warning in &token.warnings {
-            output::warning(warning);
+            self.warn(warning);
         }
         Ok(token)
     }
@@ -162,6 +162,15 @@ impl Context {
     /// Has a worker do the task.
     fn send(&self, task: worker::Task, lock: Option<Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
         worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
+    }
+
+    /// Tells a warning, with a hint that works on this grant.
+    pub fn warn(&self, warning: &Failure) {
+        let complete = |hint: &String| {
+            let environment = Environment::from_variables(|name| std::env::var_os(name));
+            self.globals.complete(hint, &environment)
+        };
+        output::warning(&Failure { hint: warning.hint.as_ref().map(complete), ..warning.clone() });
     }
 
     /// The command that mends a missing login of this profile.
