@@ -24,8 +24,8 @@ use std::time::Duration;
 /// The room that must be there before the session is taken from its place, in bytes.
 const ROOM: u64 = 128 << 10;
 
-/// How long a login or a logout waits for the lock of the other store. A move that is at its work there finds out by itself
-/// what happened.
+/// How long a login or a logout waits for the lock of the other store. A move that holds this lock finds out by itself what
+/// happened.
 pub(super) const OTHER_STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a process reads in the target where the document itself cannot be removed.
@@ -337,7 +337,7 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
     let given_up = open("the other store", &moving.to, context).and_then(|target| {
         let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
         take_back(&target, moving, soon, |_| true)?;
-        // What a program still writes whose caller was killed.
+        // A program that a killed migrate had started may still write.
         COMPARISON_DELAYS.iter().try_for_each(|delay| {
             context.pause(*delay);
             take_back(&target, moving, soon, |_| true)

@@ -21,7 +21,7 @@ use crate::session::Revision;
 use crate::session::bounds::COMPARISON_DELAYS;
 use std::time::Duration;
 
-/// How often a removal that another process prevented is tried again, in both stores together.
+/// How often a removal that another process prevented is tried again. Both stores count together.
 pub const MAX_ROUNDS: u32 = 4;
 
 /// One of the two stores of a move.
@@ -181,7 +181,7 @@ impl Logout {
         };
         let document = &found.stored.document;
         if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
-            // One that comes after the removal is none of this logout's matters.
+            // A login that is stored after the removal is not the grant of this logout.
             if self.looks == 0 {
                 self.outcome.remains = Some(Remains::AnotherLogin);
             }
