@@ -1,12 +1,15 @@
 //! The document: what a store keeps for a profile (format version 1), and the secrets in it.
 
+mod secret;
+
+pub use secret::Secret;
+
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use zeroize::Zeroize;
 
 /// The format version that this program writes.
 pub const VERSION: u64 = 1;
@@ -16,29 +19,6 @@ pub const DOCUMENT_LIMIT: usize = 8 << 20;
 
 /// An instant in seconds since the Unix epoch.
 pub type UnixSeconds = i64;
-
-/// Text that does not print: `Debug` shows a placeholder, and dropping it wipes the memory.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the text over.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself. Every call is a place where a secret may leave.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Hexadecimal SHA-256 of the text: fit for records and comparisons, not reversible for a random token.
-    pub fn sha256(&self) -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.0.as_bytes());
-        hexadecimal(digest.as_ref())
-    }
-}
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hexadecimal(bytes: &[u8]) -> String {
@@ -50,18 +30,6 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value)
         .map_err(|error| Failure::new(Kind::Defect, format!("cannot write what is to be stored: {error}")))
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[secret]")
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
 }
 
 /// How the client proves itself at the token endpoint (RFC 6749 section 2.3). Fixed at login: a refresh
@@ -92,6 +60,9 @@ pub struct ClientKey {
     /// What the server wants to be called in assertions; none: its issuer identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// How a profile without a refresh token gets its next access token: the client asks for it in its own name.
@@ -162,6 +133,9 @@ pub struct Login {
     pub at: UnixSeconds,
     /// How it went.
     pub flow: Flow,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// What the next access token is asked for with.
@@ -249,12 +223,15 @@ pub struct Rejected {
     /// What mends it, where a login does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 impl Rejected {
     /// The death of that refresh token, which a login mends.
     pub fn new(refresh_token_sha256: String, at: UnixSeconds, message: String) -> Self {
-        Self { refresh_token_sha256, at, message, hint: None }
+        Self { refresh_token_sha256, at, message, hint: None, other: Map::new() }
     }
 
     /// The mark that a logout or a move leaves where the document itself cannot be removed. It names no refresh token, so
@@ -280,6 +257,9 @@ pub struct Moving {
     pub has_arrived: bool,
     /// What is moved.
     pub session: Session,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// Who refreshed last; for people (`onegrant status`).
@@ -291,6 +271,9 @@ pub struct LastRefresh {
     pub host: String,
     /// Process identifier there.
     pub pid: u32,
+    /// Members that this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// One profile, as a whole: configuration and session change together, or not at all.
@@ -614,6 +597,33 @@ mod tests {
         assert_eq!(again["later"]["a"][0], 1);
         assert_eq!(again["session"]["extra"], true);
         assert_eq!(again["session"]["expires_at"], 2000);
+    }
+
+    #[test]
+    fn unknown_members_of_inner_objects_survive_a_rewrite() {
+        let inner = [
+            ("client_key", r#""file":"/key.pem""#),
+            ("login", r#""id":"l","at":1,"flow":"device""#),
+            ("rejected", r#""refresh_token_sha256":"00","at":1,"message":"m""#),
+            ("moving", r#""id":"m","to":"file:/x","session":{"access_token":"at"}"#),
+            ("last_refresh", r#""at":1,"host":"h","pid":1"#),
+        ];
+        for (name, members) in inner {
+            let with = format!("\"{name}\":{{{members},\"later\":[1]}},\"session\"");
+            let document = Document::parse(DOCUMENT.replace("\"session\"", &with).as_bytes()).unwrap();
+            let again: Value = serde_json::from_slice(&document.to_bytes().unwrap()).unwrap();
+            assert_eq!(again[name]["later"][0], 1, "{name}");
+        }
+    }
+
+    /// JSON allows the escape of half a character; serde_json checks it only in text that it keeps.
+    #[test]
+    fn text_that_is_no_unicode_is_refused_in_inner_objects_too() {
+        let with = r#""login":{"id":"l","at":1,"flow":"device","later":"\ud800"},"session""#;
+        let Err(Unreadable::Foreign(_)) = Document::parse(DOCUMENT.replace("\"session\"", with).as_bytes())
+        else {
+            panic!("accepted");
+        };
     }
 
     #[test]

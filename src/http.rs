@@ -12,7 +12,7 @@
 //! | `BadUri`, `Http`, `RequireHttpsOnly`, `InvalidProxyUrl` | the request itself | nothing was sent |
 //! | `HostNotFound`, `Timeout(Resolve)` | looking the name up | nothing was sent |
 //! | `ConnectionFailed`, `ConnectProxyFailed`, `Timeout(Connect)` | connecting, the proxy, TLS | nothing was sent |
-//! | `TlsRequired`, `Tls`, `Rustls`, `Pem` | TLS | nothing was sent |
+//! | `TlsRequired` | TLS | nothing was sent |
 //! | `Timeout(SendRequest)` | the head of the request | nothing was sent |
 //! | `Io(ConnectionRefused)` | connecting | nothing was sent; not relied on |
 //! | `Io(Uncategorized)` | looking a name up, and others | nothing |
@@ -28,13 +28,13 @@
 
 mod coding;
 mod connecting;
-mod cryptography;
 mod deadline;
 mod heads;
 pub mod proxy;
 mod resolver;
 mod roots;
 mod socket;
+mod tls;
 mod trust;
 
 use crate::error::{Failure, Kind, describe, printable};
@@ -45,14 +45,16 @@ use crate::system::Environment;
 use coding::Decoded;
 use heads::HEAD_LIMIT;
 use roots::Roots;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tls::{ClientCertificate, Tls};
 use ureq::http::HeaderMap;
-use ureq::tls::{ClientCert, PemItem, PrivateKey, TlsConfig};
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, Error, SendBody};
 
 /// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
@@ -122,7 +124,7 @@ pub struct Message<'a> {
 pub struct Client {
     environment: Environment,
     roots: OnceLock<Roots>,
-    certificate: Option<ClientCert>,
+    certificate: Option<ClientCertificate>,
 }
 
 impl Client {
@@ -139,18 +141,15 @@ impl Client {
             Failure::new(Kind::Usage, message)
         };
         let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &describe(&error)));
-        let items = read(certificate)?;
-        let chain = ureq::tls::parse_pem(&items).filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        });
-        let chain: Vec<_> = chain.collect();
-        if chain.is_empty() {
-            return Err(unusable(certificate, "there is no certificate in it"));
-        }
-        let proof = PrivateKey::from_pem(&read(key)?);
+        let chain = CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<Vec<_>, _>>();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| unusable(certificate, "there is no certificate in it"))?;
+        let proof = PrivateKeyDer::from_pem_slice(&read(key)?);
         let proof = proof.map_err(|_| unusable(key, "there is no private key in it"))?;
-        Ok(Self { certificate: Some(ClientCert::new_with_certs(&chain, proof)), ..self })
+        let pair = ClientCertificate::new(chain, proof);
+        let pair = pair
+            .map_err(|error| unusable(key, &format!("as the key of {}: {error}", certificate.display())))?;
+        Ok(Self { certificate: Some(pair), ..self })
     }
 
     /// What was wrong with the configuration without being an error: CA roots that could not be read. Empty
@@ -231,7 +230,7 @@ struct Exchange<'a> {
     /// The CA roots, for TLS.
     roots: Option<&'a Roots>,
     /// What is shown to a server that asks who is there.
-    certificate: Option<&'a ClientCert>,
+    certificate: Option<&'a ClientCertificate>,
     timeout: Duration,
     deadline: Instant,
     /// How long the looking up and the connecting may each take.
@@ -240,7 +239,10 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     fn run(&self, message: &Message, proxy: Option<ureq::Proxy>) -> Outcome {
-        let agent = self.agent(proxy);
+        let agent = match self.agent(proxy) {
+            Ok(agent) => agent,
+            Err(error) => return self.not_sent(&error),
+        };
         let (content_type, bytes) = message.body.unwrap_or_default();
         let mut body = Watched { rest: bytes, is_read: false };
         let mut head = ureq::http::Request::builder().method(message.method).uri(message.url);
@@ -263,7 +265,7 @@ impl Exchange<'_> {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
-                return match tls(&error) {
+                return match tls_error(&error) {
                     Some(error) if !body.is_read => self.no_tls(error),
                     _ if is_sent => self.lost(&error),
                     _ => self.not_sent(&error),
@@ -297,15 +299,9 @@ impl Exchange<'_> {
     }
 
     /// An agent for one request: no connection outlives it.
-    fn agent(&self, proxy: Option<ureq::Proxy>) -> Agent {
-        // The provider and the roots are given even where no TLS is expected: ureq's own defaults panic.
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(cryptography::provider(self.certificate.is_some())))
-            .client_cert(self.certificate.cloned())
-            .root_certs(Roots::certificates(self.roots))
-            .build();
+    fn agent(&self, proxy: Option<ureq::Proxy>) -> Result<Agent, Error> {
+        let tls = Tls::new(Roots::anchors(self.roots), self.certificate).map_err(io::Error::other)?;
         let config = Agent::config_builder()
-            .tls_config(tls)
             .proxy(proxy)
             .https_only(self.address.is_secure)
             .http_status_as_error(false)
@@ -320,15 +316,12 @@ impl Exchange<'_> {
             .timeout_resolve(Some(self.connect))
             .timeout_connect(Some(self.connect))
             .build();
-        Agent::with_parts(
-            config,
-            ConnectProxyConnector::default()
-                .chain(socket::Connecting)
-                .chain(RustlsConnector::default())
-                .chain(deadline::Deadline(self.deadline))
-                .chain(heads::Heads),
-            resolver::Resolver,
-        )
+        let connector = ConnectProxyConnector::default()
+            .chain(socket::Connecting)
+            .chain(tls)
+            .chain(deadline::Deadline(self.deadline))
+            .chain(heads::Heads);
+        Ok(Agent::with_parts(config, connector, resolver::Resolver))
     }
 
     fn not_sent(&self, error: &Error) -> Outcome {
@@ -419,10 +412,9 @@ fn is_unreachable(error: &Error) -> bool {
 }
 
 /// What rustls says, where it is the reason.
-fn tls(error: &Error) -> Option<&rustls::Error> {
+fn tls_error(error: &Error) -> Option<&rustls::Error> {
     match error {
-        Error::Rustls(error) => Some(error),
-        Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+        Error::Io(error) => error.get_ref()?.downcast_ref(),
         _ => None,
     }
 }

@@ -204,6 +204,12 @@ fn a_token_too_long_for_a_variable_is_reported_and_a_file_takes_it() {
     let inherited = command.env("ONEGRANT_HOME", &home.state).env("ACCESS_TOKEN", "of another grant");
     let ran = run(inherited);
     assert_eq!((ran.code, ran.stdout), (0, format!("{token}\n<>\n")), "as the hint says: {}", ran.stderr);
+    // Where a variable is named beside the file, the rest of the call stays.
+    let options = ["--env", "A", "--format", "raw", "--min-ttl", "60", "--file", "a token"];
+    let ran = run(&mut exec(&home, &shell(&options, script)));
+    let hint =
+        format!("hint: onegrant exec --min-ttl 60 --format raw --file 'a token' -- /bin/sh -c '{script}'\n");
+    assert_eq!((ran.code, ran.stderr.ends_with(&hint)), (126, true), "{ran:?}");
 }
 
 /// The processes whose command line is a keeper's of that file.

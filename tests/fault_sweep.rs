@@ -19,7 +19,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::process::Command;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Instant;
 use support::*;
 
@@ -70,9 +69,6 @@ const INFALLIBLE: [&str; 6] = ["dup2", "fcntl", "lseek", "execve", "chdir", "get
 
 /// Fewer injections than this have shown nothing.
 const FEWEST: usize = 100;
-
-/// How many runs go on at once: most of one is waiting for the disk.
-const AT_ONCE: usize = 4;
 
 /// What stands for the digits of the refresh token in a file name.
 const DIGITS: &str = "DIGITS";
@@ -283,19 +279,20 @@ fn sweep(name: &str, setup: Setup, check: Check) {
     let (clean, points) = setup().points();
     let cases: Vec<(&Point, &str)> =
         points.iter().flat_map(|point| point.errors().into_iter().map(move |error| (point, error))).collect();
-    let next = Mutex::new(cases.iter());
     let ends: Mutex<BTreeMap<i32, usize>> = Mutex::default();
     let missed: Mutex<Vec<String>> = Mutex::default();
     let wrong: Mutex<Vec<String>> = Mutex::default();
-    let work = || {
-        while let Some((point, error)) = { next.lock().unwrap().next() } {
+    side_by_side(
+        &cases,
+        || (),
+        |(), (point, error)| {
             let path = point.path.as_deref().unwrap_or("/default~temporary.*");
             let shown = format!("{name}: {} {} on {path}: {error}", point.call, point.number);
             let mut stage = setup();
             let ran = stage.run_failing(point, error);
             if !stage.was_injected() {
                 missed.lock().unwrap().push(shown);
-                continue;
+                return;
             }
             *ends.lock().unwrap().entry(ran.code).or_default() += 1;
             let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -307,9 +304,8 @@ fn sweep(name: &str, setup: Setup, check: Check) {
             if checked.is_err() {
                 wrong.lock().unwrap().push(format!("{shown}: {ran:?}"));
             }
-        }
-    };
-    thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
+        },
+    );
     let (ends, missed, wrong) =
         (ends.into_inner().unwrap(), missed.into_inner().unwrap(), wrong.into_inner().unwrap());
     let count: usize = ends.values().sum();

@@ -81,6 +81,24 @@ fn a_token_of_type_n_a_gives_no_header_and_no_password_but_kubectl_gets_it() {
     assert_eq!(server.counts(), Default::default());
 }
 
+/// OpenID Connect Core section 2: an ID token is of no use past its `exp`, however long the server said that it lasts.
+#[test]
+fn an_exchanged_id_token_past_its_exp_is_not_handed_out() {
+    let server = server(|_| {});
+    let ended = jwt(&json!({ "exp": now() - 60 }));
+    for format in ["exec-credential", "raw", "json"] {
+        let (home, _) = Home::with_grant(&server, LIFETIME);
+        let mut document = home.document();
+        document["session"]["token_type"] = json!("N_A");
+        document["session"]["access_token"] = json!(ended);
+        home.write(&document);
+        let ran = home.run(&["token", "--format", format]);
+        assert_eq!((ran.code, ran.stdout.contains(&ended)), (0, false), "{format}: {ran:?}");
+        assert!(ran.stdout.contains(&home.tokens().access_token), "{format}: {ran:?}");
+    }
+    assert_eq!(server.counts().token_requests, 3);
+}
+
 #[test]
 fn an_exec_credential_ends_when_the_token_does_and_is_of_kubectls_version() {
     let server = server(|_| {});

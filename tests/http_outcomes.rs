@@ -599,3 +599,26 @@ fn a_proxy_that_cannot_be_used_and_a_url_that_must_not_be_fail_before_anything_h
         assert!(failure.message.contains(culprit), "{failure}");
     }
 }
+
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_reported_before_any_connection() {
+    let file = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let certificate = || file("tls/server.pem");
+    let cases = [
+        (file("tls/none.pem"), file("tls/server.key"), "No such file"),
+        (file("tls/README.md"), file("tls/server.key"), "there is no certificate in it"),
+        (certificate(), file("tls/ca.pem"), "there is no private key in it"),
+        (certificate(), file("keys/rsa.pem"), "as the key of "),
+    ];
+    for (certificate, key, why) in cases {
+        let client = Client::new(&Environment::default()).with_certificate(&certificate, &key);
+        let failure = client.err().unwrap();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.message.starts_with("cannot use ") && failure.message.contains(why), "{failure:?}");
+    }
+    assert!(
+        Client::new(&Environment::default())
+            .with_certificate(&certificate(), &file("tls/server.key"))
+            .is_ok()
+    );
+}

@@ -566,6 +566,35 @@ fn a_login_that_names_its_source_anew_replaces_a_document_that_is_not_trusted() 
     assert!(!ran_by.exists());
 }
 
+/// The program keeps the other store of a move, and the login would take the earlier grant back from there.
+#[test]
+fn a_login_does_not_run_the_program_that_a_document_names_which_another_user_may_write() {
+    let server = server(|settings| settings.subject_tokens = vec!["subject-2".to_owned()]);
+    let own = (None, 0o600);
+    for how in untrusted().into_iter().chain([own]) {
+        let home = Home::new();
+        let (ran_by, program) = (home.root.join("ran"), home.root.join("program"));
+        let script = format!(
+            "#!/bin/sh\ntouch {}\necho credentials not found in native keychain\nexit 1\n",
+            ran_by.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut document = document(&server, &server.issue_grant(), EXPIRED);
+        let session = document["session"].take();
+        let to = format!("helper:{}", program.display());
+        document["moving"] = json!({"id": "0", "to": to, "session": session});
+        home.write(&document);
+        expose(&home, how);
+        let file = home.root.join("subject");
+        fs::write(&file, "subject-2").unwrap();
+        let ran = run(&mut with_exchange(&home, &server, &format!("file:{}", file.display()), &[]));
+        assert_eq!(ran.code, 0, "{how:?}: {ran:?}");
+        assert_eq!(ran_by.exists(), how == own, "{how:?}: {ran:?}");
+        assert_eq!(ran.stderr.contains("may still be in helper:"), how != own, "{how:?}: {ran:?}");
+    }
+}
+
 /// A person is there at the login alone. What asks at a terminal would work once, and fail at the first refresh.
 #[test]
 fn a_subject_token_command_has_no_terminal_at_the_login_and_none_later() {

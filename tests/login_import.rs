@@ -99,7 +99,7 @@ fn an_imported_login_stores_no_id_token_that_cannot_be_trusted() {
         ("of another issuer", changed("iss", json!("https://other.example")), true),
         ("for another client", changed("aud", json!("other")), false),
         ("expired", changed("exp", json!(now() - 3600)), false),
-        ("about nobody", changed("sub", json!("")), false),
+        ("without a subject", changed("sub", json!("")), false),
         ("no token", "opaque".to_owned(), false),
     ];
     for (case, id_token, is_stored) in cases {

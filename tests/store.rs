@@ -377,19 +377,25 @@ fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document()
         return;
     }
     let server = server(|_| {});
-    let (home, issued) = Home::with_grant(&server, EXPIRED);
-    let theirs = home.root.join("theirs.json");
-    fs::rename(home.document_path(), &theirs).unwrap();
-    symlink(&theirs, home.document_path()).unwrap();
-    lchown(home.document_path(), Some(12_345), Some(12_345)).unwrap();
-    fs::set_permissions(&home.state, Permissions::from_mode(0o1777)).unwrap();
-    let before = fs::read(&theirs).unwrap();
-    let ran = home.run(&["token"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
-    assert_eq!(fs::read(&theirs).unwrap(), before);
-    assert_eq!(server.counts().token_requests, 0);
-    lchown(home.document_path(), Some(0), Some(0)).unwrap();
-    assert_ne!(home.run(&["token"]).token(), issued.access_token, "a link of one's own is");
+    for left in [LIFETIME, EXPIRED] {
+        let (home, issued) = Home::with_grant(&server, left);
+        let theirs = home.root.join("theirs.json");
+        fs::rename(home.document_path(), &theirs).unwrap();
+        symlink(&theirs, home.document_path()).unwrap();
+        lchown(home.document_path(), Some(12_345), Some(12_345)).unwrap();
+        fs::set_permissions(&home.state, Permissions::from_mode(0o1777)).unwrap();
+        let before = fs::read(&theirs).unwrap();
+        for arguments in [&["token"][..], &["exec", "--", "true"], &["status"], &["logout", "--local"]] {
+            let ran = home.run(arguments);
+            assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{arguments:?}: {ran:?}");
+            assert!(ran.stderr.contains("another user made the link"), "{arguments:?}: {ran:?}");
+        }
+        assert_eq!(fs::read(&theirs).unwrap(), before);
+        assert_eq!(server.counts().token_requests, 0);
+        lchown(home.document_path(), Some(0), Some(0)).unwrap();
+        let token = home.run(&["token"]).token().to_owned();
+        assert_eq!(token == issued.access_token, left == LIFETIME, "a link of one's own is followed");
+    }
 }
 
 #[test]

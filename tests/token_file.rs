@@ -1,4 +1,5 @@
-//! The file with a token for other programs, `token --write` and `exec --file`: what it replaces, what it follows, and whose it is.
+//! The file with a token for other programs, `token --write` and `exec --file`: what it replaces, what it follows, and
+//! who owns it.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 

@@ -24,7 +24,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long a worker may outlast its deadline: as long as its claim does.
 const LAST_BREATH: Duration = Duration::from_secs(UNTIL_MARGIN_SECONDS.unsigned_abs());
 
-/// How much is kept for a caller that does not listen, in bytes: thousands of lines. What comes after that is dropped.
+/// How much is kept for a caller that does not read, in bytes: thousands of lines. Later lines are dropped.
 const UNHEARD_LIMIT: usize = 1 << 20;
 
 /// Does one task, and tells the caller how it ended, if he still lives.
@@ -65,9 +65,9 @@ fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, 
 /// The process that waits for this worker.
 struct Caller {
     socket: UnixStream,
-    /// What it handed over.
+    /// The lock that it handed over.
     lock: Cell<Option<Guard>>,
-    /// The words that it had no room for yet: while it is stopped, it reads nothing.
+    /// Lines that the socket had no room for yet: a caller that is stopped reads nothing.
     unheard: RefCell<Vec<u8>>,
 }
 

@@ -127,8 +127,14 @@ fn begin(context: &Context, to: String) -> Result<Moving, Failure> {
         let message = format!("no access token: the grant is on its way to {}", printable(&to));
         // A late answer to this very refresh token may come back into its place: the next step finds it.
         document.rejected = Some(Rejected { hint: Some(command(&to)), ..Rejected::new(key, now, message) });
-        document.moving =
-            Some(Moving { id: id.clone(), to: to.clone(), from: None, has_arrived: false, session });
+        document.moving = Some(Moving {
+            id: id.clone(),
+            to: to.clone(),
+            from: None,
+            has_arrived: false,
+            session,
+            other: serde_json::Map::new(),
+        });
         true
     })?;
     match context.document()?.filter(|document| !document.has_no_grant()) {
@@ -332,9 +338,12 @@ fn take_back(
     removed(target, &stored, NOT_MOVED)
 }
 
-/// Ends a move whose grant a login has replaced here: what it brought to the other store cannot be used any more.
-pub(super) fn give_up(context: &Context, moving: &Moving) {
-    let given_up = open("the other store", &moving.to, context).and_then(|target| {
+/// Ends the move of a document that a login has `replaced` here: what it brought to the other store cannot be used any more.
+pub(super) fn give_up(context: &Context, replaced: &Document) {
+    let Some(moving) = replaced.moving.as_ref().filter(|moving| moving.from.is_none()) else { return };
+    let end = || {
+        replaced.check_trust()?;
+        let target = open("the other store", &moving.to, context)?;
         let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
         take_back(&target, moving, soon, |_| true)?;
         // A program that a killed migrate had started may still write.
@@ -342,7 +351,8 @@ pub(super) fn give_up(context: &Context, moving: &Moving) {
             context.pause(*delay);
             take_back(&target, moving, soon, |_| true)
         })
-    });
+    };
+    let given_up: Result<(), Failure> = end();
     if let Err(failure) = given_up {
         let to = printable(&moving.to);
         let message = format!("the grant of the earlier login may still be in {to}: {}", failure.message);

@@ -33,11 +33,11 @@ use std::time::{Duration, Instant};
 /// How many symbolic links are followed, as in Linux itself.
 const MAX_LINKS: usize = 40;
 
-/// How often a file is written again whose temporary file was removed by another process meanwhile: a process of another
-/// pid namespace does not see that this one lives.
+/// How often the file is written again if another process removed its temporary file: a process of another pid namespace
+/// does not see that this process is alive.
 const MAX_TRIES: u32 = 10;
 
-/// How often a FIFO is opened again that no process reads. The kernel has no event for this.
+/// The pause before a FIFO without a reader is opened again. The kernel has no event for this.
 const READER_PAUSE: Duration = Duration::from_millis(10);
 
 /// Temporary files of ours: this, the identifier of the process, a dot, and a random word.
@@ -49,7 +49,7 @@ const NO_LINKS: u64 = 0x2000;
 /// The type of the file system `proc` (statfs(2)).
 const PROC: i64 = 0x9fa0;
 
-/// Opens nothing but the name itself.
+/// Opens the name itself, whatever kind of file it is, without following it.
 const NAME_ALONE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A place for a token, found and checked.
@@ -80,7 +80,7 @@ impl TokenFile {
         }
     }
 
-    /// The same, or a FIFO or a terminal, which is opened. A FIFO waits for its reader for at most `left`.
+    /// As [`TokenFile::find`], and opens a FIFO or a terminal. A FIFO waits for its reader for at most `left`.
     pub fn open(path: &Path, left: Duration) -> Result<Self, Failure> {
         let found = walk(path)?;
         let stream = match &found.object {
@@ -117,7 +117,7 @@ fn failed(kind: Kind, path: &Path, why: &str) -> Failure {
     Failure::new(kind, format!("cannot write the token to {shown}: {why}"))
 }
 
-/// What the system does not do.
+/// A failed system call.
 fn broken(path: &Path, error: &io::Error) -> Failure {
     let failure = failed(Kind::Store, path, &describe(error));
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -184,7 +184,7 @@ fn walk(path: &Path) -> Result<Found, Failure> {
     let mut directory = start(path.as_os_str()).map_err(failed)?;
     let mut names = components(path.as_os_str());
     let mut links = 0;
-    // The file that an open descriptor of `/proc` stands for: the name that is shown there must lead to it.
+    // The file behind a descriptor in `/proc`: the name that is shown there must lead to this file.
     let mut wanted = None;
     while let Some(name) = names.pop_front() {
         let is_last = names.is_empty();
@@ -373,7 +373,7 @@ fn readable(directory: &File) -> io::Result<File> {
     Ok(File::from(openat(directory, ".", flags, Mode::empty())?))
 }
 
-/// Removes the temporary files of this user whose processes are gone. What cannot be removed is met again.
+/// Removes the temporary files of this user that processes left which are gone. The next write tries again what fails here.
 fn sweep(directory: &File) {
     let Ok(entries) = readable(directory).and_then(|directory| Ok(Dir::new(directory)?)) else { return };
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_owned()));
@@ -381,7 +381,7 @@ fn sweep(directory: &File) {
         let name = name.to_str().unwrap_or_default();
         let process = name.strip_prefix(TEMPORARY).and_then(|name| name.split('.').next()?.parse().ok());
         let process = process.and_then(Pid::from_raw);
-        // This process has none yet.
+        // This process has no temporary file at this time: one with its identifier is of an earlier process.
         let is_gone =
             |process| process == rustix::process::getpid() || test_kill_process(process) == Err(Errno::SRCH);
         process.is_some_and(is_gone)

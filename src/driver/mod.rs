@@ -5,7 +5,7 @@ mod reading;
 mod visiting;
 mod waiting;
 
-pub use reading::{Existing, read_document, read_for_login, sightings};
+pub use reading::{Existing, parse, read_document, read_for_login, sightings};
 pub use visiting::find_rejected;
 
 use crate::error::Failure;
@@ -21,7 +21,7 @@ use crate::session::{
 };
 use crate::store::{NewRecord, Record, RecordName, Store, Written};
 use crate::system::SignalsHeld;
-use reading::{parse, sighting, spender};
+use reading::{sighting, spender};
 use std::time::Duration;
 
 /// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many

@@ -67,7 +67,8 @@ fn read_or_say_why(
     }
 }
 
-pub(super) fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
+/// The document in these bytes. One that the store does not trust knows why.
+pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
     match Document::parse(&snapshot.bytes) {
         Ok(mut document) => {
             let distrust = snapshot.distrust.filter(|_| document.names_sources());

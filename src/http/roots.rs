@@ -2,14 +2,16 @@
 //! both work.
 
 use crate::system::Environment;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use std::path::Path;
-use ureq::tls::{Certificate, RootCerts};
-use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+use std::sync::Arc;
+use webpki_roots::TLS_SERVER_ROOTS;
 
 /// The CA roots of this process.
 pub(super) struct Roots {
-    certificates: RootCerts,
+    anchors: Arc<RootCertStore>,
     /// Where they come from and how many there are, fit to be shown.
     pub origin: String,
     /// What could not be read, with the variable that names it.
@@ -29,27 +31,25 @@ impl Roots {
         }
         let Named { mut certificates, mut origins, warnings } = named;
         if certificates.is_empty() {
-            certificates = own(load_native_certs());
+            certificates = load_native_certs().certs;
             origins.push(format!("{} of the system", certificates.len()));
         }
-        origins.push(format!("{} built in", TLS_SERVER_ROOT_CERTS.len()));
-        let built_in = TLS_SERVER_ROOT_CERTS.iter().map(|root| Certificate::from_der(root));
-        Self {
-            certificates: RootCerts::from(certificates.into_iter().chain(built_in)),
-            origin: origins.join(", "),
-            warnings,
-        }
+        origins.push(format!("{} built in", TLS_SERVER_ROOTS.len()));
+        let mut anchors = RootCertStore { roots: TLS_SERVER_ROOTS.to_vec() };
+        // A certificate that cannot be read is no CA root: systems keep old ones in a form that no one uses any more.
+        anchors.add_parsable_certificates(certificates);
+        Self { anchors: Arc::new(anchors), origin: origins.join(", "), warnings }
     }
 
-    /// The roots for a connection; without TLS there are none.
-    pub fn certificates(roots: Option<&Self>) -> RootCerts {
-        roots.map_or_else(|| RootCerts::from([]), |roots| roots.certificates.clone())
+    /// The trust anchors for a connection; without TLS there are none.
+    pub fn anchors(roots: Option<&Self>) -> Arc<RootCertStore> {
+        roots.map_or_else(|| Arc::new(RootCertStore::empty()), |roots| roots.anchors.clone())
     }
 }
 
 #[derive(Default)]
 struct Named {
-    certificates: Vec<Certificate<'static>>,
+    certificates: Vec<CertificateDer<'static>>,
     origins: Vec<String>,
     warnings: Vec<String>,
 }
@@ -57,7 +57,7 @@ struct Named {
 impl Named {
     fn add(&mut self, variable: &str, path: &Path, found: CertificateResult) {
         let why = found.errors.first().map(ToString::to_string);
-        let certificates = own(found);
+        let certificates = found.certs;
         if certificates.is_empty() {
             let why = why.unwrap_or_else(|| "there is no certificate in it".to_owned());
             let text = format!("cannot use {variable} {}: {why}", path.display());
@@ -67,10 +67,6 @@ impl Named {
         }
         self.certificates.extend(certificates);
     }
-}
-
-fn own(found: CertificateResult) -> Vec<Certificate<'static>> {
-    found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -116,8 +116,12 @@ mod tests {
         assert_eq!(parts(&text), [json!({ "alg": "ES256", "typ": "JWT" }), claims]);
 
         document.issuer = Some("https://as.example".to_owned());
-        document.client_key =
-            Some(ClientKey { file: "key.pem".into(), id: Some("k1".to_owned()), audience: None });
+        document.client_key = Some(ClientKey {
+            file: "key.pem".into(),
+            id: Some("k1".to_owned()),
+            audience: None,
+            other: serde_json::Map::new(),
+        });
         let [header, claims] = parts(&signing_input(&document, Algorithm::Rs256, "x", 1)).try_into().unwrap();
         assert_eq!(header, json!({ "alg": "RS256", "kid": "k1", "typ": "JWT" }));
         assert_eq!(claims["aud"], "https://as.example");

@@ -14,7 +14,8 @@ pub const USERNAME: &str = "oauth2";
 /// 2.2.1). No resource server takes it in a header.
 const NOT_APPLICABLE: &str = "N_A";
 
-fn is_applicable(session: &Session) -> bool {
+/// Whether the token is an access token.
+pub fn is_applicable(session: &Session) -> bool {
     !session.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)
 }
 

@@ -3,6 +3,7 @@
 use super::Now;
 use crate::grant::{Secret, Session, UnixSeconds};
 use crate::protocol::claims;
+use crate::protocol::formats::is_applicable;
 use serde::{Deserialize, Serialize};
 
 /// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
@@ -64,9 +65,14 @@ impl Freshness {
     }
 }
 
-/// When the access token ends: as the server said, else as a JWT's `exp` says, else unknown.
+/// When the access token ends: as the server said, else as a JWT's `exp` says, else unknown. What is no access token, such
+/// as an ID token, ends at its own `exp`, although the server may have said that it lasts longer.
 pub fn expiry(session: &Session) -> Option<UnixSeconds> {
-    session.expires_at.or_else(|| claims::expires_at(session.access_token.expose()))
+    let own_end = || claims::expires_at(session.access_token.expose());
+    match session.expires_at {
+        Some(end) if is_applicable(session) => Some(end),
+        end => end.into_iter().chain(own_end()).min(),
+    }
 }
 
 /// Judges the token by its age, and by what a resource server said of it before its time: that ends it, but where no

@@ -110,7 +110,14 @@ pub fn arriving(
 ) -> Option<Document> {
     let moving = marked.moving.as_ref()?;
     let (moved, to) = (Some(moving.id.clone()), moving.to.clone());
-    let arrived = Moving { id: moving.id.clone(), to, from: Some(from), has_arrived: false, session };
+    let arrived = Moving {
+        id: moving.id.clone(),
+        to,
+        from: Some(from),
+        has_arrived: false,
+        session,
+        other: moving.other.clone(),
+    };
     Some(Document { session: None, rejected: Some(reason), moving: Some(arrived), moved, ..marked.clone() })
 }
 
@@ -133,7 +140,14 @@ mod tests {
 
     fn moving() -> Moving {
         let session = document(Some("a")).session.unwrap();
-        Moving { id: "m".to_owned(), to: "there".to_owned(), from: None, has_arrived: false, session }
+        Moving {
+            id: "m".to_owned(),
+            to: "there".to_owned(),
+            from: None,
+            has_arrived: false,
+            session,
+            other: serde_json::Map::new(),
+        }
     }
 
     fn marked(has_arrived: bool) -> Document {

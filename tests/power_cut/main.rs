@@ -26,8 +26,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::authorization_server::Memory;
@@ -132,14 +133,6 @@ impl<'a> Recording<'a> {
         all
     }
 
-    /// Writes it out, as it is found after a reboot that took longer than any claim, and asks for a token.
-    fn next_process(&self, aftermath: &Aftermath) -> Ran {
-        write_out(&self.home.root, &aftermath.remains, rebooted);
-        self.server.go_back_to(if aftermath.has_acted { &self.after } else { &self.before });
-        self.server.reset_counts();
-        run(self.home.command(&["token"]).env("ONEGRANT_LOCK", self.lock))
-    }
-
     /// The call at which it was met first, in words.
     fn point(&self, aftermath: &Aftermath, expected: &Expected) -> String {
         let size = |bytes: &Option<Vec<u8>>| {
@@ -157,6 +150,30 @@ impl<'a> Recording<'a> {
             found.collect::<String>(),
             calls.take(expected.at).collect::<String>(),
         )
+    }
+}
+
+/// Another home and another server, to go on from an aftermath beside others.
+struct Stage {
+    home: Home,
+    server: AuthorizationServer,
+}
+
+impl Stage {
+    fn of(recording: &Recording) -> Self {
+        Self { home: Home::new(), server: AuthorizationServer::start(recording.server.settings()) }
+    }
+
+    /// Writes it out, as it is found after a reboot that took longer than any claim, and asks for a token.
+    fn next_process(&self, recording: &Recording, aftermath: &Aftermath) -> Ran {
+        let root = |path: &PathBuf| self.home.root.join(path.strip_prefix(&recording.home.root).unwrap());
+        let remains = aftermath.remains.iter().map(|(path, bytes)| (root(path), bytes.clone())).collect();
+        let [old, new] = [recording.server, &self.server].map(AuthorizationServer::issuer);
+        let here = |bytes: &[u8]| String::from_utf8_lossy(&rebooted(bytes)).replace(&old, &new).into_bytes();
+        write_out(&self.home.root, &remains, here);
+        self.server.go_back_to(if aftermath.has_acted { &recording.after } else { &recording.before });
+        self.server.reset_counts();
+        run(self.home.command(&["token"]).env("ONEGRANT_LOCK", recording.lock))
     }
 }
 
@@ -231,8 +248,7 @@ enum Outcome {
 
 impl Outcome {
     #[track_caller]
-    fn of(next: &Ran, recording: &Recording, point: &dyn Fn() -> String) -> Self {
-        let (home, server) = (recording.home, recording.server);
+    fn of(next: &Ran, Stage { home, server }: &Stage, point: &dyn Fn() -> String) -> Self {
         match next.code {
             0 => {
                 let stored = home.tokens();
@@ -254,30 +270,34 @@ impl Outcome {
 fn sweep(
     recording: &Recording,
     safe_from: Option<usize>,
-    may_be: impl Fn(&Aftermath, &Expected, Outcome) -> bool,
+    may_be: impl Fn(&Aftermath, &Expected, Outcome) -> bool + Sync,
 ) -> (usize, usize) {
-    let (home, server) = (recording.home, recording.server);
+    let home = recording.home;
     let old = document_in(home, &recording.began.seen()).map(<[u8]>::to_vec);
     let end = recording.disk_before(recording.calls.len()).seen();
     let new = document_in(home, &end).map(<[u8]>::to_vec);
-    let all = recording.aftermaths(safe_from);
-    let mut dead = 0;
-    for (aftermath, expected) in &all {
-        let point = || recording.point(aftermath, expected);
-        let document = document_in(home, &aftermath.remains);
-        assert!(document.is_none_or(is_document), "torn: {}", point());
-        let found = document.map(<[u8]>::to_vec);
-        assert!(found == old || found == new, "neither old nor new: {}", point());
-        assert!(!expected.is_over || found == new, "what was told was not durable: {}", point());
-        let next = recording.next_process(aftermath);
-        // A refresh token that is refused is sent once more before the verdict.
-        let most = if next.code == 3 { 2 } else { 1 };
-        assert!(server.counts().token_requests <= most, "{}: {next:?}", point());
-        let outcome = Outcome::of(&next, recording, &point);
-        assert!(may_be(aftermath, expected, outcome), "{}: {next:?}", point());
-        dead += usize::from(outcome != Outcome::Alive);
-    }
-    (all.len(), dead)
+    let all: Vec<(Aftermath, Expected)> = recording.aftermaths(safe_from).into_iter().collect();
+    let dead = AtomicUsize::new(0);
+    side_by_side(
+        &all,
+        || Stage::of(recording),
+        |stage, (aftermath, expected)| {
+            let point = || recording.point(aftermath, expected);
+            let document = document_in(home, &aftermath.remains);
+            assert!(document.is_none_or(is_document), "torn: {}", point());
+            let found = document.map(<[u8]>::to_vec);
+            assert!(found == old || found == new, "neither old nor new: {}", point());
+            assert!(!expected.is_over || found == new, "what was told was not durable: {}", point());
+            let next = stage.next_process(recording, aftermath);
+            // A refresh token that is refused is sent once more before the verdict.
+            let most = if next.code == 3 { 2 } else { 1 };
+            assert!(stage.server.counts().token_requests <= most, "{}: {next:?}", point());
+            let outcome = Outcome::of(&next, stage, &point);
+            assert!(may_be(aftermath, expected, outcome), "{}: {next:?}", point());
+            dead.fetch_add(usize::from(outcome != Outcome::Alive), Ordering::Relaxed);
+        },
+    );
+    (all.len(), dead.into_inner())
 }
 
 /// The call that makes the server's answer safe: the first sync of a file after it came.
@@ -319,7 +339,7 @@ fn told(what: &str, (states, dead): (usize, usize), began: Instant) {
 
 /// The bytes of a refresh are safe from the sync of the answer on; before that, a server without mercy may have
 /// spent the refresh token in vain.
-fn survives_a_refresh(replay: Replay) -> impl Fn(&Aftermath, &Expected, Outcome) -> bool {
+fn survives_a_refresh(replay: Replay) -> impl Fn(&Aftermath, &Expected, Outcome) -> bool + Sync {
     move |aftermath, expected, outcome| match outcome {
         Outcome::Alive => true,
         Outcome::Lost => replay != GRACE && aftermath.has_acted && expected.may_be_lost,

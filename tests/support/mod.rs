@@ -74,6 +74,21 @@ pub fn server(change: impl FnOnce(&mut Settings)) -> AuthorizationServer {
     AuthorizationServer::start(settings)
 }
 
+/// How many cases of a sweep run at the same time: most of each is waiting.
+const AT_ONCE: usize = 8;
+
+/// Does the work for each case, [`AT_ONCE`] at a time. Each thread has what `begin` gives it.
+pub fn side_by_side<T: Sync, S>(cases: &[T], begin: impl Fn() -> S + Sync, work: impl Fn(&S, &T) + Sync) {
+    let next = Mutex::new(cases.iter());
+    let go = || {
+        let own = begin();
+        while let Some(case) = { next.lock().unwrap().next() } {
+            work(&own, case);
+        }
+    };
+    thread::scope(|scope| (0..AT_ONCE.min(cases.len())).for_each(|_| drop(scope.spawn(go))));
+}
+
 /// A directory of its own for one test, and in it the directory `state` of the file store. Removes itself.
 pub struct Home {
     pub root: PathBuf,

@@ -71,7 +71,8 @@ fn program() -> Command {
     command
 }
 
-fn name_of(format: Format) -> &'static str {
+/// The word for a format in the arguments.
+pub fn name_of(format: Format) -> &'static str {
     let found = FORMATS.iter().find(|(_, named)| *named == format);
     found.map_or("raw", |(name, _)| name)
 }

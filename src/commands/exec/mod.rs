@@ -56,13 +56,17 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let length = token.session.access_token.expose().len();
     let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
     let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
-    // The file has it, too.
+    // The file has the token, too.
     if let Some(name) = default.filter(|_| is_too_long && arguments.file.is_some()) {
         error = command.env_remove(name).exec();
         is_too_long = false;
     }
     let environment = Environment::from_variables(|name| std::env::var_os(name));
-    let instead = format!("onegrant exec --file FILE -- {}", quoted(&arguments.command));
+    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
+    let format = arguments.format.map(|format| format!("--format {} ", keeper::name_of(format)));
+    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
+    let options = [lasting, format].map(Option::unwrap_or_default).concat();
+    let instead = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
     let (why, hint) = match is_too_long {
         true => (
             format!("the token has {length} bytes, and a variable of Linux has {STRING_LIMIT} at most"),

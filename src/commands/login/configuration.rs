@@ -212,7 +212,12 @@ fn client(
         document.client_auth = announced(metadata, target.provider);
     }
     if let Some(file) = &arguments.client_key_file {
-        document.client_key = Some(ClientKey { file: absolute(file)?, id: None, audience: None });
+        document.client_key = Some(ClientKey {
+            file: absolute(file)?,
+            id: None,
+            audience: None,
+            other: serde_json::Map::new(),
+        });
         document.client_auth = ClientAuthentication::PrivateKeyJwt;
     }
     if let Some(key) = &mut document.client_key {

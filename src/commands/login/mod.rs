@@ -21,7 +21,7 @@ use crate::output;
 use crate::protocol::id_token;
 use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, TokenAnswer, words};
-use crate::session::{Revision, date, expiry};
+use crate::session::{date, expiry};
 use crate::store::{Written, absent};
 use crate::system::{Place, SignalsHeld};
 use again::Again;
@@ -142,7 +142,7 @@ const NOT_STORED: &str = "logged in, but the grant could not be stored";
 
 /// This login, told apart from every other one.
 fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {
-    Ok(Login { id: context.nonce()?, at: context.now().wall, flow })
+    Ok(Login { id: context.nonce()?, at: context.now().wall, flow, other: serde_json::Map::new() })
 }
 
 /// What a login may replace.
@@ -181,9 +181,8 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
         _ => Err(unstored),
     })?;
     drop(guard);
-    if let Some(moving) = replaced.and_then(|replaced| replaced.moving).filter(|moving| moving.from.is_none())
-    {
-        migrate::give_up(context, &moving);
+    if let Some(replaced) = replaced {
+        migrate::give_up(context, &replaced);
     }
     context.note_done("login", "stored", document, Some(level));
     Ok(())
@@ -200,8 +199,9 @@ fn replace(document: &Document, over: Over, context: &Context) -> Result<Option<
     let mut may_be_there = false;
     for _ in 0..MAX_STORES {
         let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
-        let replaced = snapshot.as_ref().and_then(|snapshot| Document::parse(&snapshot.bytes).ok());
-        let expected: Revision = snapshot.map_or_else(absent, |snapshot| snapshot.revision);
+        let expected = snapshot.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
+        let replaced = snapshot.and_then(|snapshot| driver::parse(snapshot, &*context.store).ok());
+        let replaced = replaced.map(|replaced| replaced.document);
         if let (Some(stored), Over::This(before)) = (&replaced, over)
             && let Some(other) = stored.login.as_ref().filter(|other| Some(*other) != before)
             && document.login.as_ref() != Some(other)

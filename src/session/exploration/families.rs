@@ -156,9 +156,10 @@ families! { FAMILIES:
             scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 1))
         });
 
-    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 10_000,
+    // The second request of a loser costs two more hastes.
+    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 15_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
-            scenario.with_takers().with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 3))
+            scenario.with_takers().with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 5))
         });
 
     two_take_over_one_stale_claim_and_one_gets_it, at_least 22_000,

@@ -164,7 +164,12 @@ impl World {
                 self.newest = LOGIN;
                 self.is_logged_out = false;
                 self.has_replaced |= there.is_some();
-                let login = Some(Login { id: "l".to_owned(), at: 0, flow: crate::grant::Flow::Imported });
+                let login = Some(Login {
+                    id: "l".to_owned(),
+                    at: 0,
+                    flow: crate::grant::Flow::Imported,
+                    other: serde_json::Map::new(),
+                });
                 let new = document(&self.scenario, session(LOGIN, self.wall() + 3600));
                 self.document = Some(at_revision(Document { login, ..new }));
                 let moving = there.and_then(|stored| stored.document.moving.clone());
@@ -318,7 +323,8 @@ impl World {
                 let (session, key) = (marked.session.clone().unwrap(), marked.credential_sha256().unwrap());
                 let id = format!("move of {number}, {}", generation(&session));
                 let to = "there".to_owned();
-                let moving = Moving { id, to, from: None, has_arrived: false, session };
+                let moving =
+                    Moving { id, to, from: None, has_arrived: false, session, other: serde_json::Map::new() };
                 let rejected = Some(Rejected::new(key, 0, "on its way".to_owned()));
                 let document = Document { session: None, rejected, moving: Some(moving.clone()), ..marked };
                 self.document = Some(at_revision(document));

@@ -79,7 +79,12 @@ impl Machine {
 
     pub(super) fn commit(&mut self, onto: Stored, token: Token) -> Step {
         let owner = &self.settings.owner;
-        let last_refresh = LastRefresh { at: self.sent_at, host: owner.host.clone(), pid: owner.pid };
+        let last_refresh = LastRefresh {
+            at: self.sent_at,
+            host: owner.host.clone(),
+            pid: owner.pid,
+            other: serde_json::Map::new(),
+        };
         let document = Document {
             session: Some(token.session.clone()),
             rejected: None,

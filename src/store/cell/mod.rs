@@ -451,7 +451,7 @@ impl Store for CellStore {
                 return Ok(Found::Settled(if is_done {
                     Written::Done
                 } else {
-                    Written::Lost(parts.snapshot())
+                    Written::Lost(self.snapshot(parts))
                 }));
             }
             *parts = Parts::default();
