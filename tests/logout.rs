@@ -384,3 +384,17 @@ fn a_revocation_is_not_waited_for_past_the_deadline() {
     let ran = keyring.run(&["--timeout", "3", "logout"]);
     assert_eq!(ran.stdout, "revocation failed; deleted here: profile default\n", "{ran:?}");
 }
+
+/// The message says how long the program was waited for.
+#[test]
+fn a_keyring_that_does_not_answer_gets_what_the_revocation_left_of_the_deadline() {
+    let server = server(|_| {});
+    let (keyring, _) = Keyring::with_grant(&server, LIFETIME);
+    server.always(Endpoint::Revocation, Fault::DelayAnswer(Duration::from_secs(60)));
+    keyring.fault("erase", "sleep 50\n");
+    let ran = keyring.run(&["--timeout", "4", "logout"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{ran:?}");
+    let (_, seconds) = ran.stderr.split_once("erase had not ended after ").unwrap();
+    let seconds: f32 = seconds.split_once(" s").unwrap().0.parse().unwrap();
+    assert!(seconds <= 2.0, "{ran:?}");
+}

@@ -249,7 +249,7 @@ fn an_endpoint_that_has_moved_is_named_with_its_target_and_gets_no_second_reques
     };
     let wanted =
         format!("the server answered with status 302, a redirect to {base}/new, which is not followed");
-    assert_eq!(why, wanted);
+    assert_eq!(why.message, wanted);
 
     let asked = userinfo::userinfo(&client(), &document, &Secret::new("at"), PATIENCE).unwrap();
     let failure = asked.unwrap_err();

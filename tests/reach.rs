@@ -157,6 +157,15 @@ fn a_certificate_that_is_not_accepted_is_explained_and_nothing_is_sent() {
             assert!(found.starts_with(hint) && found.lines().count() == 1, "{case}");
             assert_eq!(home.bytes(), before, "{case}");
         }
+        // A logout deletes all the same.
+        let home = server.home("127.0.0.1");
+        let mut document = home.document();
+        document["revocation_endpoint"] = json!(token_endpoint.replace("/token", "/revoke"));
+        home.write(&document);
+        let ran = run(home.command(&["logout"]).env("SSL_CERT_FILE", fixture(trusted)));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.stderr.contains("revocation failed: ") && ran.stderr.contains(words), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("\nhint: {hint}")), "{ran:?}");
         assert_eq!(server.requests(), 0, "{certificate}");
     }
 }

@@ -152,6 +152,12 @@ fn a_refresh_token_that_expires_itself_is_warned_of() {
             assert!(ran.stderr.starts_with("onegrant: warning: the refresh token expires in "), "{ran:?}");
             assert!(ran.stderr.contains(" GMT: a login is required then, unless a refresh "), "{ran:?}");
         }
+        // The hint of a warning works on this store, too.
+        let store = format!("file:{}", home.state.display());
+        let mut elsewhere = home.command(&["--store", &store, "status"]);
+        let ran = run(elsewhere.env("ONEGRANT_HOME", home.root.join("elsewhere")));
+        let hint = format!("\nhint: onegrant --store '{store}' login");
+        assert!(ran.stderr.contains(&hint), "{ran:?}");
     }
     // A refresh that is silent about it has not changed it; one that brings another refresh token has.
     let end = home.document()["session"]["refresh_token_expires_at"].clone();

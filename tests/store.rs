@@ -3,7 +3,12 @@
 //! As root the permission tests drop the capabilities that see through permissions (setpriv), and the tests of
 //! mounts make a mount namespace (unshare); others make a user namespace with it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at a surprise"
+)]
 
 mod support;
 
@@ -15,6 +20,8 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, SystemTime};
 use support::*;
 
@@ -336,6 +343,31 @@ fn a_symlinked_document_stays_a_symlink() {
     assert!(fs::symlink_metadata(elsewhere.join("real.json")).unwrap().is_file());
     assert!(elsewhere.join("real.lock").exists(), "the lock lies beside the real file");
     assert_eq!(home.names(), ["default.json"]);
+    // The link stays after a logout, and is no profile then.
+    assert_eq!(home.run(&["logout"]).code, 0);
+    assert!(!elsewhere.join("real.json").exists());
+    assert_eq!(home.run(&["profiles"]).stdout, "");
+}
+
+/// With a lock file that is there, and without one.
+#[test]
+fn a_logout_where_nothing_can_be_removed_revokes_and_says_what_is_left() {
+    for lock_exists in [false, true] {
+        let server = server(|_| {});
+        let (home, issued) = Home::with_grant(&server, VALID);
+        if lock_exists {
+            let lock = File::create(home.state.join("default.lock")).unwrap();
+            lock.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::set_permissions(&home.state, Permissions::from_mode(0o500)).unwrap();
+        let ran = run(&mut unprivileged(&home.command(&["logout"])));
+        fs::set_permissions(&home.state, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
+        let wanted = "onegrant: revoked at the server, but not deleted here: cannot remove ";
+        assert!(ran.stderr.starts_with(wanted), "{ran:?}");
+        assert!(!server.is_alive(&issued.refresh_token), "{ran:?}");
+        assert!(home.document_path().exists());
+    }
 }
 
 /// The grant would be stored where that user says. Only root can make a link that belongs to another user.
@@ -566,6 +598,46 @@ fn a_commit_removes_no_claim_that_was_made_after_its_own() {
     assert_eq!(first.replace(&before, b"new", Some(name)), Written::Done);
     let records = second.records(name.key).unwrap();
     assert_eq!(records.iter().map(|record| record.number).collect::<Vec<_>>(), [2]);
+}
+
+/// Without a lock both compare before either changes anything.
+#[test]
+fn an_adoption_that_a_removal_crosses_leaves_no_document_that_the_removal_did_not_report() {
+    let home = Home::new();
+    for round in 0..400 {
+        home.write_bytes(b"old");
+        let store = || FileStore::new(&home.state, "default");
+        let (adopts, removes) = (store(), store());
+        let before = adopts.read().unwrap().unwrap().revision;
+        let name = RecordName { key: "refresh token", number: 1 };
+        let (bytes, expected) = (b"claim".as_slice(), &before);
+        let record = NewRecord { name, bytes, reserve: 0, exclusive: true, expected, outdated: &[] };
+        assert_eq!(adopts.create_record(&record).unwrap(), Some(1));
+        let answer = fs::read_dir(&home.state).unwrap().map(|entry| entry.unwrap().path());
+        let mut answer = answer.filter(|path| path.to_string_lossy().contains("~answer."));
+        fs::write(answer.next().unwrap(), b"new").unwrap();
+        let both = Barrier::new(2);
+        let removed = thread::scope(|scope| {
+            scope.spawn(|| {
+                let adopts = store();
+                adopts.read().unwrap();
+                both.wait();
+                let _ = adopts.adopt(name, expected);
+            });
+            removes.read().unwrap();
+            both.wait();
+            removes.remove(expected, b"mark")
+        });
+        let there = store().read().unwrap().map(|there| there.bytes);
+        match removed {
+            Written::Done => assert_eq!(there, None, "round {round}"),
+            Written::Lost(Some(_)) => assert_eq!(there.as_deref(), Some(b"new".as_slice()), "round {round}"),
+            other => panic!("round {round}: {other:?}"),
+        }
+        for entry in fs::read_dir(&home.state).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -54,14 +54,14 @@ impl Globals {
     }
 
     /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
-    /// it names the profile, and the store where `--store` did. A directory that a terminal would show as another one
+    /// it names the profile, and the store where `--store` did and the hint does not. A directory that a terminal would show as another one
     /// is left to the person.
     pub fn complete(&self, hint: &str, environment: &Environment) -> String {
         let Some(command) = hint.strip_prefix("onegrant ") else {
             return hint.to_owned();
         };
         let mut completed = "onegrant ".to_owned();
-        if store(None, environment).ok().as_ref() != Some(&self.store) {
+        if !command.starts_with("--store ") && store(None, environment).ok().as_ref() != Some(&self.store) {
             match self.store.text().to_str().filter(|text| printable(text) == *text) {
                 Some(text) => completed.push_str(&format!("--store '{}' ", text.replace('\'', r"'\''"))),
                 None => completed.push_str("--store file:DIR "),

@@ -485,6 +485,7 @@ mod tests {
             ("token --profile a",         "onegrant --profile a login",   "onegrant --profile a login"),
             ("token --store file:/s",     "onegrant login",               "onegrant --store 'file:/s' login"),
             ("token --store=file:it's -v", "onegrant --profile a login",  r"onegrant --store 'file:it'\''s' --profile a login"),
+            ("token --store file:/s",     "onegrant --store 'x' logout", "onegrant --store 'x' logout"),
             ("token --store file:/s",     "try again",                    "try again"),
             ("token --store file:/\u{1b}s", "onegrant login",             "onegrant --store file:DIR login"),
         ];

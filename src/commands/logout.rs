@@ -29,16 +29,16 @@ const CLAIM_WAIT: Duration = Duration::from_millis(50);
 /// Logs out. A refresh on its way ends first, and its refresh token is the one that is revoked.
 pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let stored = context.read()?;
-    if stored.as_ref().is_none_or(|stored| stored.document.has_no_grant()) {
-        // A mark that an earlier logout left goes as soon as it can.
-        if let Some(stored) = stored {
-            context.store.remove(&stored.revision, &stored.document.to_bytes()?);
-        }
+    if stored.is_none_or(|stored| stored.document.has_no_grant()) {
         return nothing(context);
     }
     let timeout = context.globals.timeout;
     let wait = timeout.saturating_sub(REVOCATION_RESERVE.min(timeout / 2));
-    let guard = access::enter(context, wait).context("cannot log out")?;
+    let guard = match access::enter(context, wait) {
+        // Where no lock file can be made (a full disk, a directory that cannot be written), the grant can still be revoked.
+        Err(failure) if failure.kind == Kind::Store && context.globals.lock == LockUse::Auto => None,
+        entered => entered.context("cannot log out")?,
+    };
     let level = context.level_under(guard.as_ref());
     let visit =
         Visit { context, is_local: arguments.local, wait, guard, claim: None, other: None, distrust: None };
@@ -181,7 +181,7 @@ impl Visit<'_> {
 
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
-    // What a logout left that was killed, or that could not remove the document.
+    // What a logout left that was killed, or that could not remove the document. Only under the lock: a login may be storing a grant.
     if let Locked::Granted(_guard) = context.store.lock(Patience::Try, Duration::ZERO)
         && let Ok(read) = driver::read_document(&*context.store, context)
         && read.as_ref().is_none_or(|(stored, _)| stored.document.has_no_grant())
@@ -200,7 +200,7 @@ fn nothing(context: &Context) -> anyhow::Result<()> {
 /// What became of all revocations together. A failure counts before a success.
 enum AtServer<'a> {
     Revoked,
-    Failed(&'a str),
+    Failed(&'a Failure),
     Unsupported,
     /// The server has no revocation endpoint, or was not asked.
     NotAsked,
@@ -210,7 +210,7 @@ enum AtServer<'a> {
 fn at_server(outcome: &Outcome) -> AtServer<'_> {
     let each = || outcome.revocations.iter().map(|(_, revocation)| revocation.as_ref());
     let failed = each().find_map(|revocation| match revocation {
-        Some(Revocation::Failed(why)) => Some(why.as_str()),
+        Some(Revocation::Failed(why)) => Some(why),
         _ => None,
     });
     match failed {
@@ -250,8 +250,8 @@ fn tell(arguments: &cli::Logout, outcome: &Outcome, context: &Context) -> anyhow
     let profile = &context.globals.profile;
     let still_usable = still_usable(outcome, context);
     if let AtServer::Failed(why) = at_server(outcome) {
-        let failed = format!("revocation failed: {why}{still_usable}");
-        output::warning(&Failure::new(Kind::Temporary, failed));
+        let message = format!("revocation failed: {}{still_usable}", why.message);
+        context.warn(&Failure { message, ..why.clone() });
     }
     if let Some(remains) = &outcome.remains {
         return Err(failed(remains, outcome));

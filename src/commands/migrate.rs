@@ -24,8 +24,8 @@ use std::time::Duration;
 /// The room that must be there before the session is taken from its place, in bytes.
 const ROOM: u64 = 128 << 10;
 
-/// How long a login or a logout waits for the lock of the other store. A move that is at its work there finds out by itself
-/// what happened.
+/// How long a login or a logout waits for the lock of the other store. A move that holds this lock finds out by itself what
+/// happened.
 pub(super) const OTHER_STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a process reads in the target where the document itself cannot be removed.
@@ -346,7 +346,7 @@ pub(super) fn give_up(context: &Context, replaced: &Document) {
         let target = open("the other store", &moving.to, context)?;
         let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
         take_back(&target, moving, soon, |_| true)?;
-        // What a program still writes whose caller was killed.
+        // A program that a killed migrate had started may still write.
         COMPARISON_DELAYS.iter().try_for_each(|delay| {
             context.pause(*delay);
             take_back(&target, moving, soon, |_| true)
@@ -357,7 +357,7 @@ pub(super) fn give_up(context: &Context, replaced: &Document) {
         let to = printable(&moving.to);
         let message = format!("the grant of the earlier login may still be in {to}: {}", failure.message);
         let hint = format!("onegrant --store {} logout", quoted(&moving.to));
-        output::warning(&Failure::new(Kind::Temporary, message).hint(hint));
+        context.warn(&Failure::new(Kind::Temporary, message).hint(hint));
     }
 }
 

@@ -20,7 +20,7 @@ pub mod token;
 pub mod token_file;
 pub mod whoami;
 
-use crate::arguments::Globals;
+use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Seams};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
@@ -65,9 +65,9 @@ impl Context {
         self.globals.timeout.saturating_sub(self.clock.now().elapsed)
     }
 
-    /// A fresh deadline after a person was waited for, who does not count.
-    pub fn deadline_from_now(&self) -> Duration {
-        self.clock.now().elapsed.saturating_add(self.globals.timeout)
+    /// The same with a deadline that begins now: the wait for a person does not count.
+    pub fn begun_anew(&self) -> Self {
+        Self::new(self.globals.clone(), system::Clock::start())
     }
 
     /// The HTTP client.
@@ -107,7 +107,7 @@ impl Context {
         }
         let token = token?;
         for warning in &token.warnings {
-            output::warning(warning);
+            self.warn(warning);
         }
         Ok(token)
     }
@@ -162,6 +162,15 @@ impl Context {
     /// Has a worker do the task.
     fn send(&self, task: worker::Task, lock: Option<Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
         worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
+    }
+
+    /// Tells a warning, with a hint that works on this grant.
+    pub fn warn(&self, warning: &Failure) {
+        let complete = |hint: &String| {
+            let environment = Environment::from_variables(|name| std::env::var_os(name));
+            self.globals.complete(hint, &environment)
+        };
+        output::warning(&Failure { hint: warning.hint.as_ref().map(complete), ..warning.clone() });
     }
 
     /// The command that mends a missing login of this profile.

@@ -26,16 +26,16 @@ pub enum Opened {
 impl Opened {
     /// The store that the words and the environment name, for their profile, when that much of the deadline has passed.
     pub fn new(globals: &Globals, elapsed: Duration) -> Self {
-        let profile = globals.profile.as_str();
+        let (profile, left) = (globals.profile.as_str(), globals.timeout.saturating_sub(elapsed));
         match &globals.store {
             StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
             StoreAddress::Helper { program, .. } => {
                 let is_required = globals.lock == LockUse::Require;
                 let store = HelperStore::new(program, &beside(&globals.store), profile, globals.timeout);
+                let store = store.ending_in(left);
                 Self::Helper(if is_required { store.refused() } else { store })
             }
             StoreAddress::Cell(address, _) => {
-                let left = globals.timeout.saturating_sub(elapsed);
                 let store = CellStore::new(address.cell(profile), beside(&globals.store), left);
                 Self::Cell(store.trusted(globals.trusts_store))
             }

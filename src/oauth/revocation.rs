@@ -17,7 +17,7 @@ pub fn revoke(
     let session = document.session.as_ref()?;
     let proof = match prove(document, now) {
         Ok(proof) => proof,
-        Err(failure) => return Some(Revocation::Failed(failure.message)),
+        Err(failure) => return Some(Revocation::Failed(failure)),
     };
     let request = match &session.refresh_token {
         Some(refresh_token) => revocation::request(document, refresh_token, &proof)?,
@@ -36,7 +36,7 @@ pub fn revoke(
     }
     Some(match outcome {
         Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
-        Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::Failed(why),
-        Ok(Outcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure.message),
+        Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::failed(why),
+        Ok(Outcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::reply::ServerError;
 use super::{Parameters, Proof, Reply, Request, redirect};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
@@ -80,8 +81,15 @@ pub enum Revocation {
     Revoked,
     /// The server does not revoke tokens of this kind (section 2.2.1).
     Unsupported,
-    /// The token may live on: why.
-    Failed(String),
+    /// The token may live on: why, and what helps where that is known.
+    Failed(Failure),
+}
+
+impl Revocation {
+    /// A revocation that failed for that reason.
+    pub fn failed(why: String) -> Self {
+        Self::Failed(Failure::new(Kind::Temporary, why))
+    }
 }
 
 /// Reads the answer to `request`.
@@ -99,10 +107,10 @@ pub fn read(request: &Request, reply: &Reply) -> Revocation {
         return Revocation::Revoked;
     }
     if let Some(what) = redirect::unfollowed(request, reply) {
-        return Revocation::Failed(what);
+        return Revocation::failed(what);
     }
     let status = format!("the server answered with {}", reply.status_words(None));
-    Revocation::Failed(match error.words().or_else(|| reply.first_text()) {
+    Revocation::failed(match error.words().or_else(|| reply.first_text()) {
         Some(said) => format!("{status}: {}", request.shown(&said)),
         None => status,
     })
@@ -124,7 +132,7 @@ mod tests {
             request.parameters.encode().expose(),
             "token=rt-1&token_type_hint=refresh_token&client_id=client+1"
         );
-        let failed = |text: &str| Revocation::Failed(format!("the server answered with status {text}"));
+        let failed = |text: &str| Revocation::failed(format!("the server answered with status {text}"));
         let cases = [
             (200, "", Revocation::Revoked),
             (204, "", Revocation::Revoked),

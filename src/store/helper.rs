@@ -26,13 +26,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a program may take that nobody has to unlock: those that were measured take a tenth of a second.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long it may take while a person is there, who may be asked to unlock the keyring.
 const PERSON_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a call gets at least, whatever is left of the deadline.
+const LEAST_CALL: Duration = Duration::from_secs(1);
 
 /// The pauses before each `get`: some programs write their entry in place, and who reads it then meets half of it.
 const GET_PAUSES: [Duration; 5] = [
@@ -60,8 +63,10 @@ pub struct HelperStore {
     /// Lock, records and answers; it never has a document.
     local: FileStore,
     is_created: OnceCell<()>,
-    /// How long a `get` may take.
+    /// How long a `get` or an `erase` may take at most.
     limit: Duration,
+    /// The deadline of the command.
+    deadline: Instant,
     /// A lock was asked for that other machines would see.
     is_refused: bool,
 }
@@ -76,8 +81,14 @@ impl HelperStore {
             local: FileStore::new(directory, profile),
             is_created: OnceCell::new(),
             limit: limit.min(PROGRAM_LIMIT),
+            deadline: Instant::now() + limit,
             is_refused: false,
         }
+    }
+
+    /// The same where so much is left of the deadline.
+    pub fn ending_in(self, left: Duration) -> Self {
+        Self { deadline: Instant::now() + left, ..self }
     }
 
     /// The same where a lock is required that binds other machines, too: no session is changed then.
@@ -126,6 +137,7 @@ impl HelperStore {
             local: FileStore::new(&self.local.directory, &self.profile),
             is_created: OnceCell::new(),
             limit: PERSON_LIMIT,
+            deadline: Instant::now() + PERSON_LIMIT,
             is_refused: false,
         };
         trial.local()?.check_access()?;
@@ -166,13 +178,22 @@ impl HelperStore {
         printable(&self.program.display().to_string())
     }
 
+    /// What is left for a call that can be made again.
+    fn left(&self) -> Duration {
+        self.limit.min(self.deadline.saturating_duration_since(Instant::now()).max(LEAST_CALL))
+    }
+
     /// The document, whose absence the program must have told.
     fn get(&self) -> Result<Option<Snapshot>, Failure> {
+        self.get_within(self.left())
+    }
+
+    fn get_within(&self, limit: Duration) -> Result<Option<Snapshot>, Failure> {
         let mut why = String::new();
         for pause in GET_PAUSES {
             std::thread::sleep(pause);
             let server = keyring::server(&self.profile);
-            let printed = self.call("get", server.as_bytes(), self.limit)?;
+            let printed = self.call("get", server.as_bytes(), limit)?;
             match keyring::got(printed.status.success(), &printed.stdout) {
                 Got::Absent => return Ok(None),
                 Got::Secret(secret) => {
@@ -206,7 +227,7 @@ impl HelperStore {
                 }
                 Err(told) => failure = told,
             }
-            match self.get() {
+            match self.get_within(self.limit) {
                 Ok(Some(found)) if found.revision == wanted => return Written::Done,
                 Ok(found) => {
                     let there = found.as_ref().map_or_else(absent, |found| found.revision.clone());
@@ -232,7 +253,7 @@ impl HelperStore {
     /// Some programs fail for what is not there: what counts is that it is gone.
     fn erase(&self) -> Result<(), Failure> {
         let server = keyring::server(&self.profile);
-        let printed = self.call("erase", server.as_bytes(), self.limit)?;
+        let printed = self.call("erase", server.as_bytes(), self.left())?;
         match self.get()? {
             None => Ok(()),
             Some(_) => Err(self.broken("erase", &printable(&String::from_utf8_lossy(&printed.stdout)))),
@@ -299,7 +320,15 @@ impl HelperStore {
 
     /// Whether the store holds `expected`; else what it holds.
     fn holds(&self, expected: &Revision) -> Result<Result<(), Option<Snapshot>>, Failure> {
-        let found = self.get()?;
+        self.holds_within(expected, self.left())
+    }
+
+    fn holds_within(
+        &self,
+        expected: &Revision,
+        limit: Duration,
+    ) -> Result<Result<(), Option<Snapshot>>, Failure> {
+        let found = self.get_within(limit)?;
         let there = found.as_ref().map_or_else(absent, |found| found.revision.clone());
         Ok(if there == *expected { Ok(()) } else { Err(found) })
     }
@@ -318,7 +347,7 @@ fn call(program: &Path, verb: &str, input: &[u8], limit: Duration) -> Result<com
     command::ask(Command::new(program).arg(verb), input, limit, ANSWER_LIMIT).map_err(|error| {
         match error.kind() {
             ErrorKind::TimedOut => {
-                let message = format!("{shown} {verb} had not ended after {} s", limit.as_secs_f32());
+                let message = format!("{shown} {verb} had not ended after {:.1} s", limit.as_secs_f32());
                 Failure::new(Kind::Temporary, message).hint("unlock the keyring, then try again")
             }
             ErrorKind::NotFound => {
@@ -355,7 +384,8 @@ impl Store for HelperStore {
         // The keyring may take what the disk does not: the answer is nowhere else.
         let kept = self.keep(name, bytes).ok();
         let shown = kept.as_ref().map(|path| printable(&path.display().to_string()));
-        let written = match self.holds(expected) {
+        // So it is not given up at the deadline.
+        let written = match self.holds_within(expected, self.limit) {
             Ok(Ok(())) => self.put(Some(expected), bytes),
             Ok(Err(current)) => Written::Lost(current),
             Err(failure) => Written::Failed { failure, kept: None },

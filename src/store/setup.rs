@@ -6,7 +6,7 @@ use super::durable::{
 use super::file::FileStore;
 use super::open::{self, Links};
 use super::place::{failure, parent};
-use super::{Snapshot, Written, revision};
+use super::{Snapshot, Written, absent, revision};
 use crate::error::Failure;
 use crate::session::Revision;
 use crate::system::trust;
@@ -24,8 +24,10 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| failure("read", directory, &error))?,
         };
+        // A link that a logout left without its target is no profile.
+        let is_there = |name: &&OsString| directory.join(name).try_exists().unwrap_or(true);
         let profile = |name: &OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
-        let mut profiles: Vec<String> = names.iter().filter_map(profile).collect();
+        let mut profiles: Vec<String> = names.iter().filter(is_there).filter_map(profile).collect();
         profiles.sort();
         Ok(profiles)
     }
@@ -68,16 +70,22 @@ impl FileStore {
     ///
     /// Without a lock another process may replace the document after it was compared. So it gets another name first, and is
     /// compared under that name: what is not `expected` gets its name back, or where a newer one has that name, is reported.
+    /// Another process may also have compared before the removal, and put its answer in the place of the document after it.
+    /// So the place is read once more when the answers are gone: what is there then is reported.
     pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<Written, Failure> {
         let place = self.place()?;
+        // A record that is created after this belongs to a later document.
+        let listed = place.sidecars().unwrap_or_default();
         if let Err(current) = self.holds(expected)? {
             return Ok(Written::Lost(current));
         }
+        let mut left = absent();
         let taken = place.temporary(&nonce(place)?);
         let fail = |error: &io::Error| failure("remove", &place.document, error);
         match fs::rename(&place.document, &taken) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 write_in_place(&place.document, mark).map_err(|error| fail(&error))?;
+                left = revision(mark);
             }
             // There is none: that is what was expected, or another process was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -99,11 +107,11 @@ impl FileStore {
             }
             Ok(_) | Err(_) => remove(&taken).map_err(|error| fail(&error))?,
         }
-        for (_, path) in place.sidecars().unwrap_or_default() {
+        for (_, path) in listed {
             let _ = fs::remove_file(path);
         }
         sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
-        Ok(Written::Done)
+        Ok(self.holds(&left)?.map_or_else(Written::Lost, |()| Written::Done))
     }
 
     /// Finds out before anything is asked of a person whether a document of that many bytes can be written.

@@ -21,7 +21,7 @@ use crate::session::Revision;
 use crate::session::bounds::COMPARISON_DELAYS;
 use std::time::Duration;
 
-/// How often a removal that another process prevented is tried again, in both stores together.
+/// How often a removal that another process prevented is tried again. Both stores count together.
 pub const MAX_ROUNDS: u32 = 4;
 
 /// One of the two stores of a move.
@@ -181,7 +181,7 @@ impl Logout {
         };
         let document = &found.stored.document;
         if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
-            // One that comes after the removal is none of this logout's matters.
+            // A login that is stored after the removal is not the grant of this logout.
             if self.looks == 0 {
                 self.outcome.remains = Some(Remains::AnotherLogin);
             }
@@ -263,9 +263,10 @@ impl Logout {
         }
     }
 
-    /// Nothing is left here that could be removed.
+    /// Nothing is left here that could be removed. A store that failed is not asked again.
     fn leave_here(&mut self) -> Step {
-        match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some()) {
+        let has_failed = matches!(self.outcome.remains, Some(Remains::There(..)));
+        match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some() && !has_failed) {
             Some(delay) => {
                 self.looks += 1;
                 Step::Pause(*delay)

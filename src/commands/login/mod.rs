@@ -94,7 +94,7 @@ fn log_in(
     if let Some(id_token) = id_token {
         id_token::check(&id_token, &document, nonce.as_ref(), sent_at).inspect_err(|_| revoke())?;
     }
-    store(&document, over, None, context)
+    store(&document, over, None, &context.begun_anew())
         .map_err(|unstored| {
             if !unstored.may_be_there {
                 revoke();
@@ -171,15 +171,14 @@ impl From<Failure> for Unstored {
 
 /// Stores the new grant.
 fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Unstored> {
-    let bytes = document.to_bytes()?;
     let guard = match guard {
         Some(guard) => Some(guard),
-        None => access::enter(context, context.deadline_from_now())?,
+        None => access::enter(context, context.globals.timeout)?,
     };
     let level = context.level_under(guard.as_ref());
     // The grant is nowhere else: a store that failed for a moment is tried once more.
-    let replaced = replace(&bytes, over, context).or_else(|unstored| match unstored.failure.kind {
-        Kind::Store => replace(&bytes, over, context),
+    let replaced = replace(document, over, context).or_else(|unstored| match unstored.failure.kind {
+        Kind::Store => replace(document, over, context),
         _ => Err(unstored),
     })?;
     drop(guard);
@@ -191,20 +190,9 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
 }
 
 /// Gives the document that was replaced, where that was one.
-fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<Option<Document>, Unstored> {
-    let existing = driver::read_for_login(&*context.store, context)?;
-    if let (Existing::Document(stored), Over::This(before)) = (&existing, over)
-        && let Some(other) = stored.document.login.as_ref().filter(|other| Some(*other) != before)
-    {
-        let message = format!(
-            "another login of profile {}, begun at {}, was stored first and is kept; this one was given up",
-            context.globals.profile,
-            date(other.at)
-        );
-        let failure = Failure::new(Kind::Temporary, message);
-        return Err(failure.hint("onegrant status   # shows the one that is kept").into());
-    }
-    if existing == Existing::Unreadable {
+fn replace(document: &Document, over: Over, context: &Context) -> Result<Option<Document>, Unstored> {
+    let bytes = document.to_bytes()?;
+    if driver::read_for_login(&*context.store, context)? == Existing::Unreadable {
         let aside = context.store.set_aside()?;
         let message = format!("the unreadable document was kept as {aside}");
         output::warning(&Failure::new(Kind::Store, message));
@@ -214,8 +202,21 @@ fn replace(bytes: &[u8], over: Over, context: &Context) -> Result<Option<Documen
         let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
         let expected = snapshot.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
         let replaced = snapshot.and_then(|snapshot| driver::parse(snapshot, &*context.store).ok());
-        match context.store.replace(&expected, bytes, None) {
-            Written::Done => return Ok(replaced.map(|replaced| replaced.document)),
+        let replaced = replaced.map(|replaced| replaced.document);
+        if let (Some(stored), Over::This(before)) = (&replaced, over)
+            && let Some(other) = stored.login.as_ref().filter(|other| Some(*other) != before)
+            && document.login.as_ref() != Some(other)
+        {
+            let message = format!(
+                "another login of profile {}, begun at {}, was stored first and is kept; this one was given up",
+                context.globals.profile,
+                date(other.at)
+            );
+            let failure = Failure::new(Kind::Temporary, message);
+            return Err(failure.hint("onegrant status   # shows the one that is kept").into());
+        }
+        match context.store.replace(&expected, &bytes, None) {
+            Written::Done => return Ok(replaced),
             Written::Lost(_) => {}
             Written::Unknown => may_be_there = true,
             Written::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
@@ -239,7 +240,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
                 printable(&wanted)
             )
         });
-        output::warning(&Failure::new(Kind::Usage, message).hint(hint));
+        context.warn(&Failure::new(Kind::Usage, message).hint(hint));
     }
     let profile = context.globals.profile.as_str();
     if arguments.json {

@@ -228,7 +228,7 @@ impl World {
     fn put_in_place(&mut self, number: usize, expected: &Revision, file: &Beside, key: &str) {
         match &file.document {
             Some(document) => {
-                self.check_replacement(number, expected, document, key, file.by != number);
+                self.check_replacement(number, expected, document, key);
                 self.document = Some(at_revision(document.clone()));
             }
             None => self.check_torn(number),

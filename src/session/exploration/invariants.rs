@@ -229,14 +229,16 @@ impl World {
         expected: &Revision,
         document: &Document,
         key: &str,
-        is_adoption: bool,
     ) {
         let came_between = !self.holds(expected);
-        // An adoption makes no claim: below `locked` a logout may cross it.
-        let may_cross = is_adoption && self.protection() != Protection::Locked;
-        let is_excused = came_between && (may_cross || self.may_come_between());
+        let is_excused = came_between && self.may_come_between();
         let there = self.document.as_ref().map(|stored| stored_generation(&stored.document));
         let broken = match (there, stored_generation(document)) {
+            // The logout that is not over yet looks once more, and removes it.
+            (None, Some(new)) if self.is_a_logout_sweeping() => {
+                (self.newest, self.is_logged_out) = (new, false);
+                None
+            }
             (None, _) => Some((Invariant::LogoutStays, "stores over a logout".to_owned())),
             (Some(_), Some(new)) if new < self.newest => {
                 Some((Invariant::NewerStays, format!("stores generation {new} over {}", self.newest)))

@@ -4,7 +4,7 @@
 
 use super::parts::{Kept, at_revision, document, generation, session, stored_generation};
 use super::scenario::{Errand, Lock, Visit};
-use super::world::{LOGIN, Party, START, World};
+use super::world::{LOGIN, Name, Party, START, World};
 use crate::grant::{Document, Login, Moving, Rejected};
 use crate::session::attempt::{Attempt, Owner};
 use crate::session::{LockUse, Revision, Stored};
@@ -47,7 +47,8 @@ pub(super) enum Visiting {
     HasRead(Box<Logout>, Option<Stored>),
     /// It has claimed the session of that document, and reads again.
     HasClaimed(Box<Logout>, Stored),
-    SweepsEverything(Box<Logout>),
+    /// It has removed the document. These records and answers were there before.
+    Sweeps(Box<Logout>, Vec<Name>),
     /// A move: it reads the other store first.
     ReadsThere(Moving),
     ReadsHere(Moving, Option<Stored>),
@@ -105,6 +106,11 @@ impl World {
             }
             _ => true,
         }
+    }
+
+    /// Whether a logout has removed the document, and not looked yet whether another one is there.
+    pub(super) fn is_a_logout_sweeping(&self) -> bool {
+        self.visitors.iter().any(|visitor| matches!(visitor.doing, Visiting::Sweeps(..)))
     }
 
     /// When a visitor's wait ends, where only time can end it.
@@ -180,11 +186,12 @@ impl World {
                 true => self.found(logout, claimed),
                 false => Visiting::LogsOut(logout, Step::LookHere),
             },
-            Visiting::SweepsEverything(logout) => {
-                self.records.clear();
-                self.answers.clear();
+            Visiting::Sweeps(logout, listed) => {
+                self.records.retain(|name, _| !listed.contains(name));
+                self.answers.retain(|name, _| !listed.contains(name));
                 self.visitors[number].claim = None;
-                went_on(logout, Event::Removed(Removal::Done))
+                let removal = if self.document.is_some() { Removal::Again } else { Removal::Done };
+                went_on(logout, Event::Removed(removal))
             }
             Visiting::ReadsThere(moving) => Visiting::ReadsHere(moving, self.there.as_deref().cloned()),
             Visiting::ReadsHere(moving, there) => {
@@ -241,7 +248,8 @@ impl World {
                 self.is_logged_out |= place == Place::Here;
                 match (place, self.visitors[number].visit.errand) {
                     (Place::Here, Errand::Logout) | (Place::There, Errand::LogoutThere) => {
-                        Visiting::SweepsEverything(logout)
+                        let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
+                        Visiting::Sweeps(logout, listed)
                     }
                     _ => went_on(logout, Event::Removed(Removal::Done)),
                 }

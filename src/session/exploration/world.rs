@@ -144,7 +144,7 @@ pub(super) struct World {
     pub there: Option<Rc<Stored>>,
     pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
     pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
-    /// Who holds the lock: one, except that a lock that lies excludes nobody.
+    /// The parties that hold the lock: at most one, unless the lock lies.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
     pub visitors: Vec<Visitor>,
