@@ -10,9 +10,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::*;
 
 const LOCKS: [&str; 3] = ["auto", "claim", "off"];
@@ -411,6 +411,51 @@ fn a_process_whose_stderr_is_not_read_holds_no_lock() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert_eq!(server.counts().token_requests, 2);
     }
+}
+
+/// What it had begun is done, so it does not wait for its reader first.
+#[test]
+fn a_signal_ends_a_process_whose_stderr_is_not_read() {
+    for arguments in [&["-vv", "token"][..], &["-v", "exec", "--", "/bin/true"]] {
+        let server = server(|_| {});
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+        let (_reader, writer) = full_pipe();
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+        drop(command);
+        server.wait_until(|counts| counts.rotations == 1);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(child.try_wait().unwrap(), None, "not before the answer is stored");
+        gate.open();
+        wait_for("the end of the process", || !is_running(child.id()));
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()), "{arguments:?}");
+        assert_ne!(home.tokens().refresh_token, old.refresh_token, "{arguments:?}");
+        assert_eq!(server.counts().token_requests, 1);
+    }
+}
+
+/// Its worker said everything while it was stopped, and the token ended meanwhile.
+#[test]
+fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_obtained_for_it() {
+    let server = server(|settings| settings.lifetime = Some(Duration::from_secs(1)));
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let began = Instant::now();
+    let process = Process::start(&mut home.command(&["-v", "--timeout", "2", "token"]));
+    server.wait_until(|counts| counts.rotations == 1);
+    process.signal(Signal::STOP);
+    gate.open();
+    wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 4);
+    process.signal(Signal::CONT);
+    let ran = process.finish();
+    assert_eq!((ran.code, ran.stdout.trim_end()), (0, &*home.tokens().access_token), "{ran:?}");
+    assert_eq!(server.counts().token_requests, 1);
 }
 
 /// It waits for the lock when it is stopped: it gets it when it goes on, and not before.

@@ -10,7 +10,6 @@ use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{Delegation, Errand, Role, Token};
 use crate::system::{self, SignalsHeld};
 use crate::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -77,7 +76,7 @@ impl Caller {
     fn hear(&self, word: &Word) {
         let mut unheard = self.unheard.borrow_mut();
         let Ok(line) = line(word) else { return };
-        if unheard.is_empty() && self.has_room() {
+        if unheard.is_empty() && output::has_room(&self.socket) {
             let _ = (&self.socket).write_all(&line);
         } else if unheard.len().saturating_add(line.len()) <= UNHEARD_LIMIT {
             unheard.extend_from_slice(&line);
@@ -88,12 +87,6 @@ impl Caller {
     fn hear_at_last(&self, word: &Word) {
         let _ = (&self.socket).write_all(&self.unheard.take());
         let _ = write_line(&self.socket, word);
-    }
-
-    /// Whether a short line can be written without a wait: a socket says so as long as most of its room is free.
-    fn has_room(&self) -> bool {
-        let mut socket = [PollFd::new(&self.socket, PollFlags::OUT)];
-        matches!(poll(&mut socket, Some(&Timespec::default())), Ok(1..))
     }
 }
 
