@@ -20,7 +20,7 @@ pub mod token;
 pub mod token_file;
 pub mod whoami;
 
-use crate::arguments::Globals;
+use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Seams};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
@@ -106,10 +106,20 @@ impl Context {
             );
         }
         let token = token?;
-        for warning in &token.warnings {
-            output::warning(warning);
-        }
+        token.warnings.iter().for_each(|warning| self.warn(warning));
         Ok(token)
+    }
+
+    /// Tells a warning.
+    pub fn warn(&self, warning: &Failure) {
+        output::warning(&self.completed(warning.clone()));
+    }
+
+    /// The same failure; a command in its hint works on the same grant.
+    pub fn completed(&self, failure: Failure) -> Failure {
+        let environment = Environment::from_variables(|name| std::env::var_os(name));
+        let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
+        Failure { hint, ..failure }
     }
 
     fn settings(&self, demand: Demand, role: Role) -> Settings {

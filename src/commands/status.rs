@@ -37,7 +37,7 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
     };
     output::answer(text.as_bytes())?;
     if let Some(warning) = report.refresh_token_warning() {
-        output::warning(&warning);
+        context.warn(&warning);
     }
     Ok(report.verdict()?)
 }

@@ -58,7 +58,8 @@ pub fn target(request: &Request, reply: &Reply) -> Option<String> {
 pub fn unfollowed(request: &Request, reply: &Reply) -> Option<String> {
     let target = target(request, reply).map(|target| format!(" to {target}")).unwrap_or_default();
     (300..400).contains(&reply.status).then(|| {
-        format!("the server answered with status {}, a redirect{target}, which is not followed", reply.status)
+        let status = reply.status_words(None);
+        format!("the server answered with {status}, a redirect{target}, which is not followed")
     })
 }
 
@@ -80,9 +81,21 @@ pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
         ));
     };
     let message = format!("{status}: the endpoint has moved to {target}, {unfollowed}");
-    let usable = endpoint_url(&target).is_ok() && target.contains('/') && !is_origin(&target);
-    let hint = request.relogin.as_ref().filter(|_| usable).map(|login| format!("{login} {}", word(&target)));
-    Some(Failure::new(Kind::Usage, message).hint_of(hint.as_deref()))
+    Some(Failure::new(Kind::Usage, message).hint_of(login_at(request, &target).as_deref()))
+}
+
+/// The failure that another redirect of an endpoint is; `None` if no login could use its target. It may go away by itself, or
+/// never: many servers that have moved for good answer like this.
+pub fn elsewhere(request: &Request, reply: &Reply) -> Option<Failure> {
+    let login = login_at(request, &target(request, reply)?)?;
+    let hint = format!("{login}   # if the endpoint has moved there for good");
+    Some(Failure::new(Kind::Temporary, unfollowed(request, reply)?).hint(hint))
+}
+
+/// The login that uses this address for the endpoint of the request.
+fn login_at(request: &Request, target: &str) -> Option<String> {
+    let usable = endpoint_url(target).is_ok() && !is_origin(target);
+    request.relogin.as_ref().filter(|_| usable).map(|login| format!("{login} {}", word(target)))
 }
 
 /// What the command line of a login needs to use another address for the endpoint `url` of this document, without that

@@ -239,7 +239,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
                 printable(&wanted)
             )
         });
-        output::warning(&Failure::new(Kind::Usage, message).hint(hint));
+        context.warn(&Failure::new(Kind::Usage, message).hint(hint));
     }
     let profile = context.globals.profile.as_str();
     if arguments.json {
