@@ -224,8 +224,11 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn remove_abandoned(path: &Path) -> io::Result<()> {
-    let removed = match fs::metadata(path).and_then(|metadata| metadata.modified()).map(|at| at.elapsed()) {
-        Ok(Ok(age)) if age > ABANDONED_AFTER => fs::remove_file(path),
+    let changed_at = fs::metadata(path).and_then(|metadata| metadata.modified());
+    // A clock that was set back makes it a file of the future.
+    let age = changed_at.map(|at| at.elapsed().unwrap_or_else(|ahead| ahead.duration()));
+    let removed = match age {
+        Ok(age) if age > ABANDONED_AFTER => fs::remove_file(path),
         other => other.map(drop),
     };
     match removed {

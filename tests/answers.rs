@@ -737,16 +737,21 @@ fn trouble_after_a_lost_answer_is_told_with_the_loss() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
-    server.script(Endpoint::Token, [Fault::DropAfter, Fault::status(503)]);
-    let ran = home.run(&["token"]);
-    assert_eq!(ran.code, 4);
-    assert!(
-        ran.stderr.contains("may have been spent")
-            && ran.stderr.contains("then the server answered with status 503"),
-        "{ran:?}"
-    );
-    assert_eq!(server.counts().token_requests, 2);
-    assert_eq!(home.bytes(), before);
+    let cases = [
+        (4, Fault::status(503), "then the server answered with status 503"),
+        (3, Fault::status(400), "then the server refused: status 400: no reason was given"),
+        (2, answer(401, r#"{"error":"invalid_client"}"#), "then the server refused: invalid_client"),
+    ];
+    for (code, second, words) in cases {
+        let requests = server.counts().token_requests;
+        server.script(Endpoint::Token, [page(200, "Welcome"), second]);
+        let ran = home.run(&["token"]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(": Welcome; ") && ran.stderr.contains(words), "{ran:?}");
+        assert!(ran.stderr.contains("may have been spent") && !ran.stderr.contains("is kept"), "{ran:?}");
+        assert_eq!(server.counts().token_requests, requests + 2);
+        assert_eq!(home.bytes(), before);
+    }
 }
 
 #[test]

@@ -69,9 +69,15 @@ pub(super) fn dead(profile: &str, words: &str, prior: Option<&Attempt>) -> Failu
     Failure::new(Kind::LoginRequired, message).hint(login(profile))
 }
 
-pub(super) fn refused(profile: &str, kind: Kind, words: &str) -> Failure {
-    let failure =
-        Failure::new(kind, format!("cannot refresh: the server refused: {words}; the session is kept"));
+/// `earlier`: how the first request with the same refresh token ended, if this was the answer to the second.
+pub(super) fn refused(profile: &str, kind: Kind, words: &str, earlier: Option<&str>) -> Failure {
+    let what = match earlier {
+        Some(earlier) => {
+            format!("{earlier}; then the server refused: {words}; the refresh token may have been spent")
+        }
+        None => format!("the server refused: {words}; the session is kept"),
+    };
+    let failure = Failure::new(kind, format!("cannot refresh: {what}"));
     match kind {
         Kind::Usage => failure.hint(format!(
             "onegrant status   # shows client and scope; to change them: {} --client-id ID --scope SCOPE",

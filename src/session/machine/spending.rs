@@ -46,9 +46,10 @@ impl Machine {
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
                 self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)
             }
-            (Answer::Refused { kind, error, description }, _) => {
+            (Answer::Refused { kind, error, description }, earlier) => {
                 let words = words(&error, description.as_deref());
-                self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
+                let failure = texts::refused(&self.settings.profile, kind, &words, earlier.as_deref());
+                self.settle(Outcome::Refused, failure, now)
             }
             // What the server says to the second request tells nothing of the first one.
             (answer, Some(earlier)) => {
