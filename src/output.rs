@@ -16,9 +16,8 @@ thread_local! {
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// While it lives this thread can be held up by no person: stop signals wait, and what is said on stderr is kept. Both
-/// are let go when the last one is dropped. So a lock, or a claim, is not held by a process that is stopped, or whose
-/// terminal is.
+/// While it lives, stop signals wait and output to stderr is kept. Both happen when the last one is dropped. So a process
+/// that is stopped, or whose terminal is, holds no lock and no claim.
 #[derive(Debug)]
 pub struct Undisturbed {
     signals: Option<SignalsHeld>,
@@ -128,7 +127,7 @@ mod tests {
         say("two\n");
         assert_eq!(KEPT.with_borrow(Clone::clone), b"one\ntwo\n");
         assert!(holds_back(Signal::SIGTSTP) && holds_back(Signal::SIGINT));
-        // Nothing is on its way: Ctrl-C may end the process, and Ctrl-Z waits still.
+        // Ctrl-C may end the process now. Ctrl-Z still waits.
         drop(ends);
         assert!(holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGINT));
         drop(inner);

@@ -49,8 +49,8 @@ type Tell<'a> = &'a dyn Fn(u8, &str);
 /// The longest line between the two, in bytes: a document as large as one may be, and its quotes.
 const LINE_LIMIT: u64 = 32 << 20;
 
-/// What the caller asks for. The worker's environment is the one that the caller was given: the programs that a worker runs
-/// find nothing of onegrant's own in it.
+/// What the caller asks for. It is not in the environment: the worker, and the programs that it runs, have the environment
+/// that the caller was given.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The grant and the deadline.

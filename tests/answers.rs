@@ -297,7 +297,7 @@ fn a_success_that_cannot_be_read_may_have_spent_the_refresh_token_and_is_asked_f
     ]);
 }
 
-/// The server has rotated: with a grace period, the second request brings what the first answer did not tell.
+/// The server has rotated. With a grace period, the second request brings the session that the first answer did not.
 #[test]
 fn a_success_that_cannot_be_read_loses_no_session_of_a_server_with_a_grace_period() {
     for body in ["<html><title>Welcome</title>", "", "{\"token_type\":\"Bearer\"}"] {
@@ -496,7 +496,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The rotated refresh token is in an answer that nobody asked to be compressed.
+/// The rotated refresh token is in an answer that is compressed, although the request did not allow that.
 #[test]
 fn a_compressed_answer_gives_its_token_for_one_request() {
     let tokens = json!({"access_token": "at_zip", "refresh_token": "rt_zip", "expires_in": 3600}).to_string();

@@ -342,7 +342,7 @@ fn waits_for_a_lock(pid: u32) -> bool {
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
-// ---- a process that is stopped, or that nobody reads, holds no lock ----
+// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
 
 /// Whether the lock of the profile could be taken now.
 fn lock_is_free(home: &Home) -> bool {
@@ -355,7 +355,7 @@ fn is_stopped(pid: u32) -> bool {
     status.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
 }
 
-/// The write end of a pipe that has no room left, and the end that nobody reads.
+/// Both ends of a pipe without room. The read end is not read.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let is_blocking = rustix::fs::fcntl_getfl(&writer).unwrap();
@@ -367,7 +367,7 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
-/// Ctrl-Z in the middle of a refresh, and a stop that nothing can hold back.
+/// Ctrl-Z in the middle of a refresh, and SIGSTOP, which cannot be held back.
 #[test]
 fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_stored() {
     for signal in [Signal::TSTP, Signal::STOP] {
@@ -458,7 +458,7 @@ fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_
     assert_eq!(server.counts().token_requests, 1);
 }
 
-/// It waits for the lock when it is stopped: it gets it when it goes on, and not before.
+/// It gets the lock after it is continued, not while it is stopped.
 #[test]
 fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
     for waiting in [&["logout", "--local"][..], &["--timeout", "50", "token"]] {
@@ -480,7 +480,7 @@ fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
     }
 }
 
-/// Its wait ended at the deadline, and nobody reads what it says of that.
+/// Its wait ended at the deadline, and it cannot write the error to its stderr.
 #[test]
 fn a_process_that_has_given_up_waiting_for_the_lock_does_not_get_it_later() {
     let server = server(|_| {});

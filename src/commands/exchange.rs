@@ -64,15 +64,15 @@ fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, 
 /// The process that waits for this worker.
 struct Caller {
     socket: UnixStream,
-    /// What it handed over.
+    /// The lock that it handed over.
     lock: Cell<Option<Guard>>,
-    /// The words that it had no room for yet: while it is stopped, it reads nothing.
+    /// The words for which the socket had no room yet: a caller that is stopped reads nothing.
     unheard: RefCell<Vec<u8>>,
 }
 
 impl Caller {
-    /// Says a word, later if that would wait for the caller: the lock is held. A caller that was killed hears nothing, and
-    /// the exchange goes on.
+    /// Says a word now if the socket has room, else later: this process holds the lock, and must not wait for the caller. If
+    /// the caller was killed, the exchange goes on.
     fn hear(&self, word: &Word) {
         let mut unheard = self.unheard.borrow_mut();
         let Ok(line) = line(word) else { return };
@@ -105,7 +105,7 @@ impl Partner for Caller {
     }
 }
 
-/// The caller and its request. What stdin was is the lock from now on, if it is a file.
+/// Reads the request. If stdin is a file, it is the lock, and the guard in the caller holds it.
 fn receive() -> io::Result<(Caller, Request)> {
     let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let given = File::from(io::stdin().as_fd().try_clone_to_owned()?);

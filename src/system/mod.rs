@@ -228,14 +228,14 @@ impl SignalsHeld {
     /// system refuses.
     pub fn hold() -> Option<Self> {
         let hold = |held: &mut Held| {
-            // A pending SIGXFSZ was reported as an error already, and would kill later: it stays blocked.
+            // A pending SIGXFSZ has already been reported as an error of a write. It stays blocked, because it would kill later.
             held.always.add(Signal::SIGXFSZ);
             (held.ends, held.stops) = (held.ends.saturating_add(1), held.stops.saturating_add(1));
         };
         change_held(hold).then_some(Self { ends: 1 })
     }
 
-    /// Holds back only what stops a process: one that is stopped with a lock would stop all that wait for it.
+    /// Holds back only stop signals: while a process is stopped with a lock, all that wait for the lock are stuck.
     pub fn hold_stops() -> Option<Self> {
         change_held(|held| held.stops = held.stops.saturating_add(1)).then_some(Self { ends: 0 })
     }
