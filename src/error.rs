@@ -124,6 +124,11 @@ pub fn own_text(text: &str) -> String {
     shortened(text, OWN_TEXT_CHARACTERS)
 }
 
+/// A hint that another onegrant left in a file. It is a command, so its spaces stay.
+pub fn own_hint(hint: &str) -> String {
+    visible(hint).take(OWN_TEXT_CHARACTERS).collect()
+}
+
 fn shortened(text: &str, characters: usize) -> String {
     let folded = cleaned(text);
     match folded.char_indices().nth(characters) {
@@ -134,11 +139,7 @@ fn shortened(text: &str, characters: usize) -> String {
 
 /// The whole of a stranger's text, on one line and without what steers a terminal.
 pub(crate) fn cleaned(text: &str) -> String {
-    let cleaned: String = text
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .filter(|character| !is_formatting(*character))
-        .collect();
+    let cleaned: String = visible(text).collect();
     let mut folded = String::new();
     for word in cleaned.split_whitespace() {
         if !folded.is_empty() {
@@ -147,6 +148,11 @@ pub(crate) fn cleaned(text: &str) -> String {
         folded.push_str(word);
     }
     folded
+}
+
+fn visible(text: &str) -> impl Iterator<Item = char> {
+    let visible = text.chars().filter(|character| !is_formatting(*character));
+    visible.map(|character| if character.is_control() { ' ' } else { character })
 }
 
 /// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey), and the tags, which no
@@ -180,6 +186,13 @@ mod tests {
         assert_eq!(printable("\u{202e}evil\u{200b}\u{e0041}"), "evil");
         assert_eq!(printable(&format!("{} b", "a".repeat(299))).len(), 299, "no space is left at the end");
         assert_eq!(printable(&"é".repeat(1000)).chars().count(), SHOWN_CHARACTERS);
+    }
+
+    #[test]
+    fn a_hint_from_a_file_keeps_its_spaces_and_loses_what_steers_a_terminal() {
+        let hint = "onegrant --store 'file:/a  b' login   # \u{1b}[31mred\u{202e}";
+        assert_eq!(own_hint(hint), "onegrant --store 'file:/a  b' login   #  [31mred");
+        assert_eq!(own_hint(&"x".repeat(2000)).len(), OWN_TEXT_CHARACTERS);
     }
 
     #[test]

@@ -52,7 +52,8 @@ const DIGITS: usize = 8;
 pub struct Event {
     /// When it was noted.
     pub at: UnixSeconds,
-    /// What happened: `login`, `refresh`, `adopted`, `rejected`, `cleared`, `lost answer`, `not stored` or `logout`.
+    /// What happened: `login`, `refresh`, `adopted`, `rejected`, `refused`, `cleared`, `lost answer`,
+    /// `not stored`, `moved` or `logout`.
     pub event: String,
     /// How it ended, in words.
     pub outcome: String,
@@ -107,7 +108,7 @@ pub fn append(path: &Path, event: &Event) -> io::Result<()> {
             line.insert(0, b'\n');
         }
         file.write_all(&line)?;
-        // The same after the write: possible only without the lock.
+        // The file may also have been cut after the check, but only if this process does not have the lock.
         let metadata = file.metadata()?;
         if metadata.nlink() > 0 {
             return if may_cut && metadata.len() > TRIM_BYTES { trim(path) } else { Ok(()) };
@@ -117,7 +118,7 @@ pub fn append(path: &Path, event: &Event) -> io::Result<()> {
 }
 
 /// Locks the file for as long as it is open. False if another process still holds the lock after [`LOCK_LIMIT`]. A place
-/// that may not answer is not asked: there the exclusive new file has to do.
+/// that may not answer is not asked. There the new file, which is created exclusively, keeps writers apart.
 fn lock(file: &File, path: &Path) -> bool {
     if !answers_lock_calls_at_once(path) {
         return true;
@@ -208,7 +209,7 @@ fn trim(path: &Path) -> io::Result<()> {
             new.write_all(line)?;
         }
         fs::rename(&beside, path)?;
-        // A line that was half there at the first reading is read again from its beginning.
+        // A line that was incomplete at the first read is read again from its beginning.
         let whole = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut late = vec![0; usize::try_from(old.metadata()?.len()).unwrap_or(0).saturating_sub(whole)];
         old.read_exact_at(&mut late, u64::try_from(whole).unwrap_or(u64::MAX))?;
@@ -224,8 +225,11 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn remove_abandoned(path: &Path) -> io::Result<()> {
-    let removed = match fs::metadata(path).and_then(|metadata| metadata.modified()).map(|at| at.elapsed()) {
-        Ok(Ok(age)) if age > ABANDONED_AFTER => fs::remove_file(path),
+    let changed_at = fs::metadata(path).and_then(|metadata| metadata.modified());
+    // A clock that was set back makes it a file of the future.
+    let age = changed_at.map(|at| at.elapsed().unwrap_or_else(|ahead| ahead.duration()));
+    let removed = match age {
+        Ok(age) if age > ABANDONED_AFTER => fs::remove_file(path),
         other => other.map(drop),
     };
     match removed {

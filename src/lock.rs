@@ -24,8 +24,8 @@ use std::time::Duration;
 /// The stack of the thread that makes the calls, in bytes: it opens a file and locks it.
 const STACK_BYTES: usize = 64 << 10;
 
-/// Holds the lock until it is dropped; the kernel drops it with the process, even after SIGKILL. Until then no stop signal
-/// and no stderr holds up this thread: they come after the lock is released, in the order of the fields.
+/// Holds the lock until it is dropped. The kernel releases it when the process ends, even after SIGKILL. Until then stop
+/// signals and output to stderr wait, because either could halt this thread. They follow the release: fields drop in order.
 #[derive(Debug)]
 pub struct Guard {
     /// Closing it unlocks. Locks belong to the open file, and it is not inherited by an `exec`.
@@ -95,7 +95,7 @@ impl Locker {
         if self.waiting.take_if(|waiting| *waiting != patience).is_some() {
             self.thread = None;
         }
-        // A stop signal that comes between the lock and its guard would keep the lock.
+        // A stop signal between the lock call and the guard would leave a stopped process with the lock.
         let _undisturbed = (patience == Patience::Try).then(Undisturbed::begin);
         let may_hang = patience != Patience::Try || !system::answers_lock_calls_at_once(&self.path);
         let thread = may_hang.then(|| self.thread.get_or_insert_with(|| start(&self.path)));
@@ -142,18 +142,19 @@ fn call(path: &Path, patience: Patience) -> Answer {
         true => make(&file, patience)?,
         false => lock_call::have_made(&file, patience)?,
     }
-    // A process that waited for a release takes nothing: the file is closed here, before it can be stopped with it.
+    // A process that waited for a release does not keep the lock. The file is closed here, so that a stop signal cannot come
+    // first.
     Ok((patience != Patience::Release).then_some(file))
 }
 
-/// The lock call itself; [`io::ErrorKind::WouldBlock`] where somebody else holds the lock. One that a signal interrupts is
-/// made again; signals are rare, so the number of rounds is too.
+/// The lock call itself; [`io::ErrorKind::WouldBlock`] if another process holds the lock. After [`Patience::Release`] the lock
+/// is not held. A call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
 pub(crate) fn make(file: &File, patience: Patience) -> io::Result<()> {
     loop {
         let made = match patience {
             Patience::Try => FileExt::try_lock(file).map_err(io::Error::from),
-            // All who wait for a release hold the lock shared for a moment, together.
-            Patience::Release => FileExt::lock_shared(file),
+            // Processes that wait for a release hold the lock shared for a moment, together.
+            Patience::Release => FileExt::lock_shared(file).and_then(|()| FileExt::unlock(file)),
             Patience::Queue => FileExt::lock(file),
         };
         match made {

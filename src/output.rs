@@ -2,20 +2,22 @@
 
 use crate::error::{Failure, Kind, describe};
 use crate::system::SignalsHeld;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 /// How much is kept for later while a lock is held, in bytes: thousands of lines. What comes after that is dropped.
 const KEPT_LIMIT: usize = 1 << 20;
 
 thread_local! {
     static UNDISTURBED: Cell<u32> = const { Cell::new(0) };
+    static NEVER_WAITS: Cell<bool> = const { Cell::new(false) };
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// While it lives this thread can be held up by no person: stop signals wait, and what is said on stderr is kept. Both
-/// are let go when the last one is dropped. So a lock, or a claim, is not held by a process that is stopped, or whose
-/// terminal is.
+/// While it lives, stop signals wait and output to stderr is kept. Both happen when the last one is dropped. So a process
+/// that is stopped, or whose terminal is, holds no lock and no claim.
 #[derive(Debug)]
 pub struct Undisturbed {
     signals: Option<SignalsHeld>,
@@ -38,6 +40,32 @@ impl Drop for Undisturbed {
             say_what_was_kept();
         }
     }
+}
+
+/// While it lives, this thread writes to stderr only what stderr has room for, and keeps the rest. It says the rest when it
+/// is dropped. A thread that holds signals back would otherwise wait for a reader, and no signal could end it.
+#[derive(Debug)]
+pub struct NeverWaits(());
+
+impl NeverWaits {
+    /// From now on.
+    pub fn begin() -> Self {
+        NEVER_WAITS.set(true);
+        Self(())
+    }
+}
+
+impl Drop for NeverWaits {
+    fn drop(&mut self) {
+        NEVER_WAITS.set(false);
+        say_what_was_kept();
+    }
+}
+
+/// Whether a short line can be written without a wait: a pipe has room for a page then, and a socket for much more.
+pub fn has_room(file: &impl AsFd) -> bool {
+    let mut file = [PollFd::new(file, PollFlags::OUT)];
+    matches!(poll(&mut file, Some(&Timespec::default())), Ok(1..))
 }
 
 /// Says what was kept for later.
@@ -69,10 +97,11 @@ pub fn warning(warning: &Failure) {
     failure(&format!("warning: {}", warning.message), warning.hint.as_deref());
 }
 
-/// Writes to stderr, later if this thread must not be held up now (see [`Undisturbed`]). If stderr is closed, there is no
-/// way to report anything.
+/// Writes to stderr, later if this thread must not be held up now (see [`Undisturbed`] and [`NeverWaits`]). If stderr is
+/// closed, there is no way to report anything.
 pub fn say(text: &str) {
-    if UNDISTURBED.get() > 0 {
+    let would_wait = || NEVER_WAITS.get() && (!KEPT.with_borrow(Vec::is_empty) || !has_room(&io::stderr()));
+    if UNDISTURBED.get() > 0 || would_wait() {
         return KEPT.with_borrow_mut(|kept| {
             if kept.len().saturating_add(text.len()) <= KEPT_LIMIT {
                 kept.extend_from_slice(text.as_bytes());
@@ -98,7 +127,7 @@ mod tests {
         say("two\n");
         assert_eq!(KEPT.with_borrow(Clone::clone), b"one\ntwo\n");
         assert!(holds_back(Signal::SIGTSTP) && holds_back(Signal::SIGINT));
-        // Nothing is on its way: Ctrl-C may end the process, and Ctrl-Z waits still.
+        // Ctrl-C may end the process now. Ctrl-Z still waits.
         drop(ends);
         assert!(holds_back(Signal::SIGTSTP) && !holds_back(Signal::SIGINT));
         drop(inner);

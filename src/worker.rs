@@ -20,7 +20,7 @@ use crate::arguments::{Globals, Passed};
 use crate::error::{Failure, describe};
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
-use crate::output;
+use crate::output::{self, NeverWaits};
 use crate::session::{Errand, Token};
 use crate::system::{SignalsHeld, as_given_in_own_session};
 use serde::{Deserialize, Serialize};
@@ -40,14 +40,17 @@ pub const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long the caller waits beyond its deadline for a worker whose last word is on its way.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
 
+/// The shortest wait for a word. A caller that was stopped until after its deadline hears what was said meanwhile.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// Takes what happens, and how important it is.
 type Tell<'a> = &'a dyn Fn(u8, &str);
 
 /// The longest line between the two, in bytes: a document as large as one may be, and its quotes.
 const LINE_LIMIT: u64 = 32 << 20;
 
-/// What the caller asks for. The worker's environment is the one that the caller was given: the programs that a worker runs
-/// find nothing of onegrant's own in it.
+/// What the caller asks for. It is not in the environment: the worker, and the programs that it runs, have the environment
+/// that the caller was given.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The grant and the deadline.
@@ -145,12 +148,15 @@ fn start(lock: Option<&Guard>) -> io::Result<Worker> {
 
 impl Worker {
     /// Passes on what it says until it has ended; holds signals back unless nothing is on its way.
-    fn listen(mut self, until: Instant, mut signals: Option<SignalsHeld>, tell: Tell) -> Ended {
+    fn listen(mut self, until: Instant, signals: Option<SignalsHeld>, tell: Tell) -> Ended {
+        // In this order: what had no room on stderr is said after the signals are let go.
+        let _never_waits = NeverWaits::begin();
+        let mut signals = signals;
         let mut reader = BufReader::new(&self.socket);
         let (mut last, mut has_begun) = (None, false);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let line = match read_line(&mut reader, left) {
+            let line = match read_line(&mut reader, left.max(SHORTEST_WAIT)) {
                 Ok(line) => line,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return last.map_or(Ended::Late, Ended::Saying);

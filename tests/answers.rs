@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::fs;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
@@ -34,7 +35,8 @@ struct Case {
 const TRY_AGAIN: &str = "try again";
 const LOGIN: &str = "onegrant login";
 const ASK_ONCE_MORE: &str = "onegrant refresh   # asks once more; if the server refuses: onegrant login";
-const CHECK: &str = "check client and scope with `onegrant status`, then onegrant login --client-id ID";
+const CHECK: &str =
+    "onegrant status   # shows client and scope; to change them: onegrant login --client-id ID --scope SCOPE";
 
 fn answer(status: u16, body: &str) -> Fault {
     Fault::Status(Response::new(status).header("content-type", "application/json").body(body))
@@ -190,7 +192,7 @@ fn trouble_is_temporary_and_keeps_the_session() {
         temporary("500",                  Fault::status(500), "500"),
         temporary("a gateway's page",     page(502, "502 Bad Gateway"), "502: 502 Bad Gateway"),
         temporary("a page with 404",      page(404, "Not Found"), "404 and no JSON object: Not Found"),
-        temporary("a redirect",           Fault::Status(Response::new(302).header("location", "http://127.0.0.2:1/x?y")), "302, a redirect to http://127.0.0.2:1/x, which is not followed"),
+        temporary("a redirect to nowhere", Fault::status(302), "302, a redirect, which is not followed"),
     ]);
 }
 
@@ -295,7 +297,7 @@ fn a_success_that_cannot_be_read_may_have_spent_the_refresh_token_and_is_asked_f
     ]);
 }
 
-/// The server has rotated: with a grace period, the second request brings what the first answer did not tell.
+/// The server has rotated. With a grace period, the second request brings the session that the first answer did not.
 #[test]
 fn a_success_that_cannot_be_read_loses_no_session_of_a_server_with_a_grace_period() {
     for body in ["<html><title>Welcome</title>", "", "{\"token_type\":\"Bearer\"}"] {
@@ -494,7 +496,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The rotated refresh token is in an answer that is compressed although the request did not ask for it.
+/// The rotated refresh token is in an answer that is compressed, although the request did not allow that.
 #[test]
 fn a_compressed_answer_gives_its_token_for_one_request() {
     let tokens = json!({"access_token": "at_zip", "refresh_token": "rt_zip", "expires_in": 3600}).to_string();
@@ -570,11 +572,60 @@ fn a_token_endpoint_that_has_moved_for_good_is_wrong_configuration() {
     }
 }
 
-/// The hint of a moved endpoint is a command that works as it is written.
+/// Also a command with more than one space in a row.
 #[test]
-fn the_hint_of_a_moved_token_endpoint_is_a_login_that_works() {
+fn the_words_of_a_failure_are_the_same_for_all_that_waited_for_it() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    server.always(Endpoint::Token, Fault::LateStatus(Duration::from_millis(50), Response::new(204)));
+    let ran = run_together((0..20).map(|_| home.command(&["token"])).collect());
+    let what = "the server answered with status 204 and no body";
+    let text = format!(
+        "onegrant: cannot refresh: {what}; then {what}; the refresh token may have been spent\nhint: {ASK_ONCE_MORE}\n"
+    );
+    assert_all(&ran, &Ran::failed(4, text));
+    assert_eq!(server.counts().token_requests, 2);
+}
+
+#[test]
+fn a_redirect_that_asks_to_wait_says_how_long() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let later = Response::new(307).header("location", "/later").header("retry-after", "99");
+    server.script(Endpoint::Token, [Fault::Status(later)]);
+    let ran = home.run(&["token"]);
+    let wanted = ["asks to wait 1 min 39 s", "a redirect to ", "/later, which is not followed", TRY_AGAIN];
+    assert!(ran.code == 4 && wanted.iter().all(|words| ran.stderr.contains(words)), "{ran:?}");
+}
+
+/// The option that names the store is on no command line that is pasted without it.
+#[test]
+fn a_hint_names_the_store_and_the_profile_also_in_a_warning_and_in_a_protocol() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, VALID);
+    fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
+    let store = format!("file:{}", home.state.display());
+    let run = |words: &[&str]| {
+        let mut command = home.command(&["--store", &store, "--profile", "work"]);
+        support::run(command.args(words).env("ONEGRANT_HOME", home.root.join("elsewhere")))
+    };
+    let refused = || answer(401, r#"{"error":"invalid_client"}"#);
+    server.always(Endpoint::Token, refused());
+    let options = format!("onegrant --store '{store}' --profile work ");
+    let wanted = CHECK.replace("onegrant ", &options);
+    let ran = run(&AGEING);
+    assert_eq!(ran.stdout.trim_end(), issued.access_token, "{ran:?}");
+    assert!(ran.stderr.ends_with(&format!("hint: {wanted}\n")), "{ran:?}");
+    let ran = run(&["helper", "gcloud"]);
+    assert!(ran.stdout.contains(&options), "{ran:?}");
+}
+
+/// A redirect that does not say that it is for good may be so all the same.
+#[test]
+fn the_hint_of_a_redirected_token_endpoint_is_a_login_that_works() {
     let server = server(|settings| settings.auto_approve = true);
-    for issuer_is_known in [true, false] {
+    let redirects = [(true, 308, 2), (false, 301, 2), (true, 302, 4), (false, 303, 4), (true, 307, 4)];
+    for (issuer_is_known, status, code) in redirects {
         let (home, _) = Home::with_grant(&server, EXPIRED);
         let mut stored = home.document();
         stored["device_authorization_endpoint"] = json!(format!("{}/device_authorization", server.issuer()));
@@ -584,11 +635,12 @@ fn the_hint_of_a_moved_token_endpoint_is_a_login_that_works() {
             stored["issuer_is_assumed"] = json!(true);
         }
         home.write(&stored);
-        let moved = Response::new(308).header("location", "/token");
+        let moved = Response::new(status).header("location", "/token");
         server.script(Endpoint::Token, [Fault::Status(moved)]);
         let ran = home.run(&["token"]);
+        assert_eq!((ran.code, &home.document()), (code, &stored), "{ran:?}");
         let (_, hint) = ran.stderr.rsplit_once("hint: onegrant ").unwrap();
-        let words: Vec<&str> = hint.split_whitespace().collect();
+        let words: Vec<&str> = hint.split_whitespace().take_while(|word| *word != "#").collect();
         let login = home.run(&words);
         assert_eq!(login.code, 0, "{hint}: {login:?}");
         let found = home.document();
@@ -690,16 +742,21 @@ fn trouble_after_a_lost_answer_is_told_with_the_loss() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
-    server.script(Endpoint::Token, [Fault::DropAfter, Fault::status(503)]);
-    let ran = home.run(&["token"]);
-    assert_eq!(ran.code, 4);
-    assert!(
-        ran.stderr.contains("may have been spent")
-            && ran.stderr.contains("then the server answered with status 503"),
-        "{ran:?}"
-    );
-    assert_eq!(server.counts().token_requests, 2);
-    assert_eq!(home.bytes(), before);
+    let cases = [
+        (4, Fault::status(503), "then the server answered with status 503"),
+        (3, Fault::status(400), "then the server refused: status 400: no reason was given"),
+        (2, answer(401, r#"{"error":"invalid_client"}"#), "then the server refused: invalid_client"),
+    ];
+    for (code, second, words) in cases {
+        let requests = server.counts().token_requests;
+        server.script(Endpoint::Token, [page(200, "Welcome"), second]);
+        let ran = home.run(&["token"]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(": Welcome; ") && ran.stderr.contains(words), "{ran:?}");
+        assert!(ran.stderr.contains("may have been spent") && !ran.stderr.contains("is kept"), "{ran:?}");
+        assert_eq!(server.counts().token_requests, requests + 2);
+        assert_eq!(home.bytes(), before);
+    }
 }
 
 #[test]

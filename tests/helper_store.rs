@@ -63,7 +63,7 @@ fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
         let before = keyring.calls("get");
         // The refresh is a slow one.
         std::thread::sleep(Duration::from_secs(2));
-        assert_eq!(keyring.calls("get"), before, "{lock}: they look at what lies beside the lock");
+        assert_eq!(keyring.calls("get"), before, "{lock}: they look at the records beside the lock");
         gate.open();
         let token = first.finish().token().to_owned();
         assert!(crowd.finish().iter().all(|ran| ran.code == 0 && ran.stdout.trim_end() == token), "{lock}");

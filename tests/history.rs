@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 use support::*;
 
 fn path(home: &Home) -> PathBuf {
@@ -264,6 +265,28 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
         "each line is whole: {text}"
     );
     assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
+}
+
+/// A process that was killed while it cut the file, before or after the clock was set back.
+#[test]
+fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
+    for is_ahead in [false, true] {
+        let home = Home::new();
+        let path = path(&home);
+        let append = |pid: u32| {
+            let event =
+                Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
+            history::append(&path, &event).unwrap();
+        };
+        append(0);
+        let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
+        let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
+        abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
+        (1..200).for_each(append);
+        assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
+        assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
+        assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
+    }
 }
 
 /// A writer that was killed in the middle of its line, or that had no space left.

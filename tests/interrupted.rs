@@ -10,9 +10,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::*;
 
 const LOCKS: [&str; 3] = ["auto", "claim", "off"];
@@ -335,14 +337,17 @@ fn a_logout_waits_for_a_refresh() {
 
 /// Whether it, or its worker, stands in a queue of the kernel's lock table.
 fn waits_for_a_lock(pid: u32) -> bool {
-    let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let children =
+        |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+    let workers: String = threads.filter_map(Result::ok).map(children).collect();
     let own = pid.to_string();
     let is_its = |word: &str| word == own || workers.split_whitespace().any(|worker| worker == word);
     let table = fs::read_to_string("/proc/locks").unwrap();
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
-// ---- a process that is stopped, or that nobody reads, holds no lock ----
+// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
 
 /// Whether the lock of the profile could be taken now.
 fn lock_is_free(home: &Home) -> bool {
@@ -355,7 +360,7 @@ fn is_stopped(pid: u32) -> bool {
     status.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
 }
 
-/// The write end of a pipe that has no room left, and the end that nobody reads.
+/// Both ends of a pipe without room. The read end is not read.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let is_blocking = rustix::fs::fcntl_getfl(&writer).unwrap();
@@ -367,7 +372,7 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
-/// Ctrl-Z in the middle of a refresh, and a stop that nothing can hold back.
+/// Ctrl-Z in the middle of a refresh, and SIGSTOP, which cannot be held back.
 #[test]
 fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_stored() {
     for signal in [Signal::TSTP, Signal::STOP] {
@@ -413,29 +418,102 @@ fn a_process_whose_stderr_is_not_read_holds_no_lock() {
     }
 }
 
-/// It waits for the lock when it is stopped: it gets it when it goes on, and not before.
+/// What it had begun is done, so it does not wait for its reader first.
+#[test]
+fn a_signal_ends_a_process_whose_stderr_is_not_read() {
+    for arguments in [&["-vv", "token"][..], &["-v", "exec", "--", "/bin/true"]] {
+        let server = server(|_| {});
+        let (home, old) = Home::with_grant(&server, EXPIRED);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+        let (_reader, writer) = full_pipe();
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+        drop(command);
+        server.wait_until(|counts| counts.rotations == 1);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(child.try_wait().unwrap(), None, "not before the answer is stored");
+        gate.open();
+        wait_for("the end of the process", || !is_running(child.id()));
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()), "{arguments:?}");
+        assert_ne!(home.tokens().refresh_token, old.refresh_token, "{arguments:?}");
+        assert_eq!(server.counts().token_requests, 1);
+    }
+}
+
+/// Its worker said everything while it was stopped, and the token ended meanwhile.
+#[test]
+fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_obtained_for_it() {
+    let server = server(|settings| settings.lifetime = Some(Duration::from_secs(1)));
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
+    let began = Instant::now();
+    let process = Process::start(&mut home.command(&["-v", "--timeout", "2", "token"]));
+    server.wait_until(|counts| counts.rotations == 1);
+    process.signal(Signal::STOP);
+    gate.open();
+    wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 4);
+    process.signal(Signal::CONT);
+    let ran = process.finish();
+    assert_eq!((ran.code, ran.stdout.trim_end()), (0, &*home.tokens().access_token), "{ran:?}");
+    assert_eq!(server.counts().token_requests, 1);
+}
+
+/// A file system whose lock calls may hang, so that another process makes them: ramfs is none of those that are known to
+/// answer at once.
+struct Ramfs<'a>(&'a Path);
+
+impl<'a> Ramfs<'a> {
+    /// In the place of the home's root.
+    fn mount(home: &'a Home) -> Self {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-t", "ramfs", "ramfs"]).arg(&home.root).status().unwrap().success());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&home.state).unwrap();
+        Self(&home.root)
+    }
+}
+
+impl Drop for Ramfs<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+/// It gets the lock after it is continued, not while it is stopped.
 #[test]
 fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
     for waiting in [&["logout", "--local"][..], &["--timeout", "50", "token"]] {
         for signal in [Signal::TSTP, Signal::STOP] {
-            let server = server(|_| {});
-            let (home, _) = Home::with_grant(&server, EXPIRED);
-            let (refresher, gate) = held(&server, &home, "auto");
-            let waiter = Process::start(home.command(waiting).process_group(0));
-            wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
-            waiter.signal(signal);
-            wait_for("a stopped process", || is_stopped(waiter.pid()));
-            gate.open();
-            assert_eq!(refresher.finish().code, 0, "{waiting:?}");
-            assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
-            assert!(lock_is_free(&home), "{waiting:?}, {signal:?}");
-            waiter.signal(Signal::CONT);
-            assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
+            for calls_may_hang in [false, true] {
+                // Only root may mount.
+                if calls_may_hang && !is_root() {
+                    continue;
+                }
+                let server = server(|_| {});
+                let home = Home::new();
+                let _mounted = calls_may_hang.then(|| Ramfs::mount(&home));
+                home.grant(&server, EXPIRED);
+                let (refresher, gate) = held(&server, &home, "auto");
+                let waiter = Process::start(home.command(waiting).process_group(0));
+                wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
+                waiter.signal(signal);
+                wait_for("a stopped process", || is_stopped(waiter.pid()));
+                gate.open();
+                assert_eq!(refresher.finish().code, 0, "{waiting:?}");
+                assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
+                wait_for("a free lock", || lock_is_free(&home));
+                waiter.signal(Signal::CONT);
+                assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
+            }
         }
     }
 }
 
-/// Its wait ended at the deadline, and nobody reads what it says of that.
+/// Its wait ended at the deadline, and it cannot write the error to its stderr.
 #[test]
 fn a_process_that_has_given_up_waiting_for_the_lock_does_not_get_it_later() {
     let server = server(|_| {});

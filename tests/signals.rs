@@ -12,11 +12,11 @@ use std::process::Command;
 use support::keyring::Keyring;
 use support::*;
 
-/// What a careless parent leaves ignored, and blocked.
+/// Signals that some parents leave ignored or blocked.
 const CARELESS: [&str; 2] =
     ["--ignore-signal=CHLD,ALRM,PIPE,USR1", "--block-signal=CHLD,ALRM,TERM,USR2,RTMIN"];
 
-/// The same command under a parent of that kind.
+/// The same command, with these signals ignored or blocked.
 fn under(signals: &[&str], command: &Command) -> Command {
     wrapped("/usr/bin/env", signals, command)
 }
@@ -38,7 +38,7 @@ fn ignored_in(file: &Path) -> String {
     signals_in(file).pop().unwrap()
 }
 
-/// What a program finds that such a parent starts itself.
+/// What a program finds that is started in the same way, without onegrant.
 fn wanted(signals: &[&str], home: &Home) -> Vec<String> {
     let file = home.root.join("wanted");
     let mut copy = Command::new("/bin/cp");
@@ -122,7 +122,7 @@ fn a_browser_finds_the_signals_as_onegrant_was_given_them() {
     assert_eq!(found, wanted(&CARELESS, &home));
 }
 
-/// `nohup`, and the background job of a shell: the parent means this program, too.
+/// `nohup`, and background jobs of a shell: the parent ignores these signals for this program, too.
 #[test]
 fn a_signal_that_the_parent_ignores_to_protect_its_children_stays_ignored() {
     let server = server(|_| {});

@@ -72,7 +72,7 @@ fn other_refusals_and_trouble_spend_nothing() {
     assert_eq!(home.bytes(), before);
 }
 
-/// No login gives a client a person: exit 2, and no hint at a login.
+/// A login does not help here: exit 2, without a hint.
 #[test]
 fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_client() {
     let server = server(|_| {});
@@ -99,6 +99,16 @@ fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_
             let why = format!("the userinfo endpoint answered with status {status}");
             assert_eq!(home.run(&["whoami"]), Ran::failed(2, message(&why)));
         }
+        let silent = [
+            (Response::new(204), "answered with status 204"),
+            (Response::json(200, "{}".to_owned()), "says nothing about the client"),
+            (Response::json(200, r#"{"error":"no_user"}"#.to_owned()), "answered with status 200: no_user"),
+        ];
+        for (response, why) in silent {
+            server.script(Endpoint::Userinfo, [Fault::Status(response)]);
+            let why = format!("the userinfo endpoint {why}");
+            assert_eq!(home.run(&["whoami"]), Ran::failed(2, message(&why)));
+        }
         server.script(Endpoint::Userinfo, [Fault::status(503)]);
         assert_eq!(home.run(&["whoami"]).code, 4);
         assert_eq!(server.counts().token_requests, 0);
@@ -109,7 +119,7 @@ fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_
         );
         assert_eq!(home.run(&["whoami"]).stdout, "sub            robot\n");
     }
-    // A 401 is believed when a new token meets it, too.
+    // A 401 counts only if a new token gets it, too.
     document["grant"] = json!({ "type": "client_credentials" });
     home.write(&document);
     server.reset_counts();

@@ -46,6 +46,9 @@ pub struct FromOptions {
     pub timeout: bool,
 }
 
+/// What is before a command in the middle of a hint.
+const BEFORE_COMMAND: [&str; 4] = [": ", "; ", "| ", "=claim "];
+
 impl Globals {
     /// What another process needs to work on the same grant. Its working directory may be another one.
     pub fn passed(&self) -> io::Result<Passed> {
@@ -53,24 +56,38 @@ impl Globals {
         Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
     }
 
-    /// Makes a hint that begins with a command of ours work on the same grant, pasted where this call was made:
-    /// it names the profile, and the store where `--store` did and the hint does not. A directory that a terminal would show as another one
-    /// is left to the person.
+    /// Makes the commands of onegrant in a hint work on the same grant, pasted where this call was made: each names the
+    /// profile, and the store where `--store` did. A directory that a terminal would show as another one is left to the
+    /// person.
     pub fn complete(&self, hint: &str, environment: &Environment) -> String {
-        let Some(command) = hint.strip_prefix("onegrant ") else {
-            return hint.to_owned();
-        };
-        let mut completed = "onegrant ".to_owned();
-        if !command.starts_with("--store ") && store(None, environment).ok().as_ref() != Some(&self.store) {
+        let (mut completed, mut rest) = (String::new(), hint);
+        while let Some((before, command)) = rest.split_once("onegrant ") {
+            completed.push_str(before);
+            let is_command = completed.is_empty() || BEFORE_COMMAND.iter().any(|end| before.ends_with(end));
+            completed.push_str("onegrant ");
+            if is_command {
+                completed.push_str(&self.options(command, environment));
+            }
+            rest = command;
+        }
+        completed + rest
+    }
+
+    /// What `command` lacks to work on the same grant.
+    fn options(&self, command: &str, environment: &Environment) -> String {
+        let mut options = String::new();
+        let command = command.split_once("onegrant ").map_or(command, |(command, _)| command);
+        let is_usual = store(None, environment).ok().as_ref() == Some(&self.store);
+        if !is_usual && !command.contains("--store ") {
             match self.store.text().to_str().filter(|text| printable(text) == *text) {
-                Some(text) => completed.push_str(&format!("--store '{}' ", text.replace('\'', r"'\''"))),
-                None => completed.push_str("--store file:DIR "),
+                Some(text) => options.push_str(&format!("--store '{}' ", text.replace('\'', r"'\''"))),
+                None => options.push_str("--store file:DIR "),
             }
         }
-        if self.profile.as_str() != "default" && !command.starts_with("--profile ") {
-            completed.push_str(&format!("--profile {} ", self.profile));
+        if self.profile.as_str() != "default" && !command.contains("--profile ") {
+            options.push_str(&format!("--profile {} ", self.profile));
         }
-        completed + command
+        options
     }
 }
 

@@ -487,6 +487,11 @@ mod tests {
             ("token --store=file:it's -v", "onegrant --profile a login",  r"onegrant --store 'file:it'\''s' --profile a login"),
             ("token --store file:/s",     "onegrant --store 'x' logout", "onegrant --store 'x' logout"),
             ("token --store file:/s",     "try again",                    "try again"),
+            ("token --profile a",         "onegrant status   # then: onegrant login", "onegrant --profile a status   # then: onegrant --profile a login"),
+            ("token --profile a",         "printf x | onegrant refresh --rejected", "printf x | onegrant --profile a refresh --rejected"),
+            ("token --store file:/s",     "ONEGRANT_LOCK=claim onegrant status", "ONEGRANT_LOCK=claim onegrant --store 'file:/s' status"),
+            ("token --profile a",         "onegrant --store 'file:/t' status", "onegrant --store 'file:/t' status"),
+            ("token --profile a",         "onegrant exec --file F -- echo onegrant x", "onegrant --profile a exec --file F -- echo onegrant x"),
             ("token --store file:/\u{1b}s", "onegrant login",             "onegrant --store file:DIR login"),
         ];
         for (words, hint, wanted) in cases {

@@ -10,7 +10,6 @@ use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{Delegation, Errand, Role, Token};
 use crate::system::{self, SignalsHeld};
 use crate::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -67,17 +66,17 @@ struct Caller {
     socket: UnixStream,
     /// The lock that it handed over.
     lock: Cell<Option<Guard>>,
-    /// Lines that the socket had no room for yet: a caller that is stopped reads nothing.
+    /// The words for which the socket had no room yet: a caller that is stopped reads nothing.
     unheard: RefCell<Vec<u8>>,
 }
 
 impl Caller {
-    /// Says a word, later if that would wait for the caller: the lock is held. A caller that was killed hears nothing, and
-    /// the exchange goes on.
+    /// Says a word now if the socket has room, else later: this process holds the lock, and must not wait for the caller. If
+    /// the caller was killed, the exchange goes on.
     fn hear(&self, word: &Word) {
         let mut unheard = self.unheard.borrow_mut();
         let Ok(line) = line(word) else { return };
-        if unheard.is_empty() && self.has_room() {
+        if unheard.is_empty() && output::has_room(&self.socket) {
             let _ = (&self.socket).write_all(&line);
         } else if unheard.len().saturating_add(line.len()) <= UNHEARD_LIMIT {
             unheard.extend_from_slice(&line);
@@ -88,12 +87,6 @@ impl Caller {
     fn hear_at_last(&self, word: &Word) {
         let _ = (&self.socket).write_all(&self.unheard.take());
         let _ = write_line(&self.socket, word);
-    }
-
-    /// Whether a short line can be written without a wait: a socket says so as long as most of its room is free.
-    fn has_room(&self) -> bool {
-        let mut socket = [PollFd::new(&self.socket, PollFlags::OUT)];
-        matches!(poll(&mut socket, Some(&Timespec::default())), Ok(1..))
     }
 }
 
@@ -112,7 +105,7 @@ impl Partner for Caller {
     }
 }
 
-/// The caller and its request. What stdin was is the lock from now on, if it is a file.
+/// Reads the request. If stdin is a file, it is the lock, and the guard in the caller holds it.
 fn receive() -> io::Result<(Caller, Request)> {
     let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let given = File::from(io::stdin().as_fd().try_clone_to_owned()?);

@@ -75,10 +75,11 @@ fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<S
         }
     };
     let context = Context::new(globals, system::Clock::start());
-    let document = context.document().map_err(Refusal::Other)?;
+    let refuse = |failure| Refusal::Other(context.completed(failure));
+    let document = context.document().map_err(refuse)?;
     document.and_then(|document| served_at(&document, url)).ok_or(Refusal::UrlNotSupported)?;
-    let token = obtain(&context).map_err(Refusal::Other)?;
-    cargo::answer(&token.session).map_err(Refusal::Other)
+    let token = obtain(&context).map_err(refuse)?;
+    cargo::answer(&token.session).map_err(refuse)
 }
 
 fn for_docker(words: &[&str], context: &Context) -> anyhow::Result<()> {
@@ -143,7 +144,7 @@ fn for_gcloud(context: &Context) -> anyhow::Result<()> {
                 .hint(format!("{} --scope openid", context.login_command()))),
         }
     };
-    answer(&subject_token().unwrap_or_else(|failure| gcloud::refuse(&failure)))
+    answer(&subject_token().unwrap_or_else(|failure| gcloud::refuse(&context.completed(failure))))
 }
 
 fn for_go(words: &[&str], context: &Context) -> anyhow::Result<()> {

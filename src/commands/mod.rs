@@ -106,10 +106,20 @@ impl Context {
             );
         }
         let token = token?;
-        for warning in &token.warnings {
-            self.warn(warning);
-        }
+        token.warnings.iter().for_each(|warning| self.warn(warning));
         Ok(token)
+    }
+
+    /// Prints a warning, with a hint that works on this grant.
+    pub fn warn(&self, warning: &Failure) {
+        output::warning(&self.completed(warning.clone()));
+    }
+
+    /// The same failure; a command in its hint works on the same grant.
+    pub fn completed(&self, failure: Failure) -> Failure {
+        let environment = Environment::from_variables(|name| std::env::var_os(name));
+        let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
+        Failure { hint, ..failure }
     }
 
     fn settings(&self, demand: Demand, role: Role) -> Settings {
@@ -164,16 +174,7 @@ impl Context {
         worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
     }
 
-    /// Tells a warning, with a hint that works on this grant.
-    pub fn warn(&self, warning: &Failure) {
-        let complete = |hint: &String| {
-            let environment = Environment::from_variables(|name| std::env::var_os(name));
-            self.globals.complete(hint, &environment)
-        };
-        output::warning(&Failure { hint: warning.hint.as_ref().map(complete), ..warning.clone() });
-    }
-
-    /// The command that mends a missing login of this profile.
+    /// The command that logs in to this profile.
     pub fn login_command(&self) -> String {
         match self.globals.profile.as_str() {
             "default" => "onegrant login".to_owned(),

@@ -248,8 +248,10 @@ impl Context {
             ..event
         };
         // A file size limit is an error of the write, not a death.
-        let _signals = SignalsHeld::hold();
-        if let Err(error) = self.history().and_then(|path| history::append(&path, &event)) {
+        let signals = SignalsHeld::hold();
+        let appended = self.history().and_then(|path| history::append(&path, &event));
+        drop(signals);
+        if let Err(error) = appended {
             tell(2, &format!("the history was not written: {}", crate::error::describe(&error)));
         }
     }

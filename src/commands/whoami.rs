@@ -28,7 +28,7 @@ pub fn run(arguments: &cli::Whoami, context: &Context) -> anyhow::Result<()> {
     output::answer(text.as_bytes())
 }
 
-/// What is said where no person stands behind the grant, and nobody else knows a name for it. No login helps.
+/// The failure for a grant without a person, if the server says nothing about the client either. No login helps.
 fn no_person(grant: &ClientGrant, why: &str) -> Failure {
     let grant = match grant {
         ClientGrant::ClientCredentials => "client credentials",
@@ -48,7 +48,12 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
             _ => failure,
         });
         match answer? {
-            Some(Userinfo::Claims(claims)) => return same_person(claims, document),
+            Some(Userinfo::Claims(claims)) => match &document.grant {
+                Some(grant) if claims.is_empty() => {
+                    return Err(no_person(grant, "the userinfo endpoint says nothing about the client"));
+                }
+                _ => return same_person(claims, document),
+            },
             Some(Userinfo::Rejected) | None => {
                 demand = Demand { min_ttl: 0, unwanted: Unwanted::Rejected(access_token) };
             }

@@ -121,16 +121,16 @@ struct Run<'a> {
     guard: Option<Guard>,
     /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
     signals: Option<SignalsHeld>,
-    /// From the claim to the end, and through every pause: others wait for the claim as for a lock.
+    /// From the claim to the end, pauses included: other processes wait for a claim as for a lock.
     undisturbed: Option<Undisturbed>,
     has_warned: bool,
     /// A second request and its answer are shown under `-vv` alone.
     has_asked: bool,
-    /// What the server said, said after it is stored: nothing comes between the answer and its durable copy.
+    /// What the server said. It is printed after the answer is stored: nothing comes between the answer and its durable copy.
     heard: Option<(u8, String)>,
     /// The document as it was read last.
     seen: Option<Revision>,
-    /// The same, where reading it costs much: good as long as none of the `records` on `key` has gone.
+    /// The document, kept if the store is costly to read. It is current as long as none of the `records` on `key` has gone.
     known: Option<Option<Stored>>,
     records: Vec<Record>,
     key: String,
@@ -152,7 +152,7 @@ impl Run<'_> {
             Step::Lock(patience, at_most) => Event::Locking(self.lock(patience, at_most)),
             Step::Pause(duration) => {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
-                // Nothing is on its way now: Ctrl-C may end this; Ctrl-Z waits as long as others would have to.
+                // No request is under way: Ctrl-C may end this process. Ctrl-Z still waits: a stopped process would keep its claim.
                 let was_holding = self.signals.take().is_some();
                 self.seams.partner.rests(true);
                 self.seams.clock.pause(duration);
@@ -248,7 +248,7 @@ impl Run<'_> {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
-        // A process that only waits spares a store whose reads are costly; one that holds the lock, or a claim, reads.
+        // A process that only waits does not read a store whose reads are costly. A process with the lock or a claim reads.
         let only_waits = self.guard.is_none() && self.signals.is_none() && !has_gone;
         let stored = match &self.known {
             Some(known) if only_waits => known.clone(),

@@ -50,7 +50,7 @@ impl Run<'_> {
             let locked = store.lock(patience, left.min(glance));
             if !matches!(locked, Locked::Unanswered) || left <= glance {
                 if matches!(locked, Locked::Granted(_)) {
-                    // The holder has left: what it stored is not known yet.
+                    // The holder has released the lock, and may have stored something.
                     self.known = None;
                 }
                 return locked;
@@ -66,7 +66,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the document is another one than the machine has seen. A read that fails says nothing.
+    /// Whether the document has changed since the machine saw it. A failed read counts as no change.
     fn has_changed(&mut self) -> bool {
         let (key, seen) = (self.key.clone(), self.seen.clone());
         let revision = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.revision.clone());

@@ -59,7 +59,8 @@ pub fn target(request: &Request, reply: &Reply) -> Option<String> {
 pub fn unfollowed(request: &Request, reply: &Reply) -> Option<String> {
     let target = target(request, reply).map(|target| format!(" to {target}")).unwrap_or_default();
     (300..400).contains(&reply.status).then(|| {
-        format!("the server answered with status {}, a redirect{target}, which is not followed", reply.status)
+        let status = reply.status_words(None);
+        format!("the server answered with {status}, a redirect{target}, which is not followed")
     })
 }
 
@@ -81,8 +82,17 @@ pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
         ));
     };
     let message = format!("{status}: the endpoint has moved to {target}, {unfollowed}");
-    let hint = request.relogin.as_ref().and_then(|relogin| relogin.command(&request.url, &target));
+    let hint = request.relogin.as_ref().and_then(|relogin| relogin.command(&request.url, &target, None));
     Some(Failure::new(Kind::Usage, message).hint_of(hint.as_deref()))
+}
+
+/// The failure that another redirect of an endpoint is; `None` if no login could use its target. It may go away by itself, or
+/// never: many servers that have moved for good answer like this.
+pub fn elsewhere(request: &Request, reply: &Reply) -> Option<Failure> {
+    let target = target(request, reply)?;
+    let for_good = Some("the endpoint has moved there for good");
+    let hint = request.relogin.as_ref()?.command(&request.url, &target, for_good)?;
+    Some(Failure::new(Kind::Temporary, unfollowed(request, reply)?).hint(hint))
 }
 
 /// The login that gives an endpoint of a document another address.
@@ -140,13 +150,18 @@ impl Relogin {
         Some(Self { option, rest, input })
     }
 
-    /// The command for a `target` of a redirect from `url`; `None` if no login takes it.
-    fn command(&self, url: &str, target: &str) -> Option<String> {
+    /// The command for a `target` of a redirect from `url`, and when to use it; `None` if no login takes it.
+    fn command(&self, url: &str, target: &str, condition: Option<&str>) -> Option<String> {
         // A server behind a proxy may not know that it is reached by https.
         let usable = with_https(target);
         let to = endpoint_url(&usable).ok().filter(|_| !is_origin(&usable))?;
         let rest = if endpoint_url(url).is_ok_and(|from| from == to) { "" } else { &self.rest };
-        let comment = if usable == target { "" } else { "   # if the server has it with https" };
+        let https = (usable != target).then_some("the server has it with https");
+        let conditions: Vec<&str> = condition.into_iter().chain(https).collect();
+        let comment = match conditions.join(" and ") {
+            none if none.is_empty() => none,
+            conditions => format!("   # if {conditions}"),
+        };
         Some(format!("onegrant login{rest} {} {}{}{comment}", self.option, shell_word(&usable), self.input))
     }
 }
@@ -385,7 +400,8 @@ mod tests {
         assert_eq!(hint(&document, elsewhere), Some(wanted), "a long word is not cut");
         document.issuer = Some("https://as.example".to_owned());
         document.issuer_is_assumed = false;
-        document.login = Some(Login { id: "x".to_owned(), at: 1, flow: Flow::Imported, other: serde_json::Map::new() });
+        document.login =
+            Some(Login { id: "x".to_owned(), at: 1, flow: Flow::Imported, other: serde_json::Map::new() });
         document.scope = None;
         assert_eq!(
             hint(&document, elsewhere).as_deref(),

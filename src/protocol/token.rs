@@ -262,7 +262,7 @@ pub enum Answer {
         /// Whether asking once more may bring the answer. It does not if the answer was too long.
         again: bool,
     },
-    /// Asking again does not help, and the failure says what does: no TLS with this server, an endpoint that has moved. Nothing
+    /// Asking again may not help, and the failure says what does: no TLS with this server, an endpoint that has moved. Nothing
     /// was spent: the session stays.
     Failed(Failure),
     /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
@@ -344,7 +344,9 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     match (reply.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
-        (300..400, _) => match redirect::moved(request, reply) {
+        (300..400, _) => match redirect::moved(request, reply)
+            .or_else(|| redirect::elsewhere(request, reply).filter(|_| retry_after.is_none()))
+        {
             Some(failure) => Answer::Failed(failure),
             None => Answer::Temporary {
                 what: redirect::unfollowed(request, reply).unwrap_or(status),
@@ -552,10 +554,13 @@ mod tests {
             ..reply(302, "")
         };
         let wanted = "the server answered with status 302, a redirect to https://evil.example/cb, which is not followed";
-        assert_eq!(
-            classify(&refresh(), &reply, 0),
-            Answer::Temporary { what: wanted.to_owned(), retry_after: None }
-        );
+        let Answer::Failed(failure) = classify(&refresh(), &reply, 0) else { panic!() };
+        let hint = failure.hint.unwrap_or_default();
+        assert_eq!((failure.kind, failure.message.as_str()), (Kind::Temporary, wanted));
+        assert!(hint.contains(" --token-endpoint https://evil.example/cb   # if "), "{hint}");
+        let later = classify(&refresh(), &Reply { retry_after: Some("7".to_owned()), ..reply }, 0);
+        let retry_after = Some(Duration::from_secs(7));
+        assert_eq!(later, Answer::Temporary { what: wanted.to_owned(), retry_after });
     }
 
     #[test]

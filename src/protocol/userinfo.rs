@@ -46,6 +46,8 @@ pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
     let kind = match reply.status {
         // It is no userinfo endpoint, and will not be one later.
         300..400 | 501 => Kind::Usage,
+        200..300 if reply.is_blank() => Kind::Usage,
+        200..300 if error.is_error => Kind::LoginRequired,
         429 | 500.. | ..300 => Kind::Temporary,
         _ => Kind::LoginRequired,
     };
@@ -82,6 +84,8 @@ mod tests {
             (302, "", "Err(Failure { kind: Usage"),
             (501, "", "Err(Failure { kind: Usage"),
             (200, "<html>", "Err(Failure { kind: Temporary"),
+            (200, r#"{"error":"access_denied"}"#, "Err(Failure { kind: LoginRequired"),
+            (204, "", "Err(Failure { kind: Usage"),
             (
                 302,
                 "",

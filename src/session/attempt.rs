@@ -1,6 +1,6 @@
 //! The attempt record: who spends which refresh token, or how the last try ended.
 
-use crate::error::{Failure, Kind, own_text};
+use crate::error::{Failure, Kind, own_hint, own_text};
 use crate::grant::{Document, Session, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,7 @@ impl Attempt {
         Some(Failure {
             kind: self.exit_code.map_or(fallback, Kind::from_code),
             message: own_text(self.message.as_ref()?),
-            hint: self.hint.as_deref().map(own_text),
+            hint: self.hint.as_deref().map(own_hint),
         })
     }
 

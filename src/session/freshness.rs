@@ -117,7 +117,9 @@ pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, no
         Unwanted::FirstSeen if first_seen == Some(&session.access_token) && by_age.is_valid() => {
             Freshness::Unwanted
         }
+        // Another token than the unwanted one is the answer, although it is about to end.
         Unwanted::FirstSeen if first_seen.is_some() && by_age == Freshness::Ageing => Freshness::Fresh,
+        Unwanted::Rejected(_) if by_age == Freshness::Ageing => Freshness::Fresh,
         _ => by_age,
     }
 }
@@ -202,5 +204,8 @@ mod tests {
         assert_eq!(judged(&refused(&same), &same, 1001), Freshness::Ended);
         assert_eq!(judged(&refused(&other), &same, 1001), Freshness::Fresh);
         assert_eq!(judged(&refused(&other), &same, 4600), Freshness::Ended);
+        for changed in [judged(&newer, &other, 4590), judged(&refused(&other), &same, 4590)] {
+            assert_eq!(changed, Freshness::Fresh);
+        }
     }
 }

@@ -1931,7 +1931,7 @@ fn a_caller_without_a_worker_looks_again_and_goes_on_in_place() {
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
-/// Its worker held the lock alone, and took it along.
+/// The worker was the only holder of the lock, so its death released the lock.
 #[test]
 fn a_caller_whose_worker_died_asks_for_the_lock_again() {
     let caller = || {

@@ -1,7 +1,7 @@
 //! What a person reads when a token cannot be had.
 
 use super::attempt::Attempt;
-use crate::error::{Failure, Kind, own_text, printable};
+use crate::error::{Failure, Kind, own_hint, own_text, printable};
 use crate::grant::{Rejected, UnixSeconds};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
         Some(rejected) => own_text(&rejected.message),
         None => format!("no access token: the session of profile {profile} has ended; a login is required"),
     };
-    let hint = rejected.and_then(|rejected| rejected.hint.as_deref().map(own_text));
+    let hint = rejected.and_then(|rejected| rejected.hint.as_deref().map(own_hint));
     Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login(profile)))
 }
 
@@ -69,12 +69,18 @@ pub(super) fn dead(profile: &str, words: &str, prior: Option<&Attempt>) -> Failu
     Failure::new(Kind::LoginRequired, message).hint(login(profile))
 }
 
-pub(super) fn refused(profile: &str, kind: Kind, words: &str) -> Failure {
-    let failure =
-        Failure::new(kind, format!("cannot refresh: the server refused: {words}; the session is kept"));
+/// `earlier`: how the first request with the same refresh token ended, if this was the answer to the second.
+pub(super) fn refused(profile: &str, kind: Kind, words: &str, earlier: Option<&str>) -> Failure {
+    let what = match earlier {
+        Some(earlier) => {
+            format!("{earlier}; then the server refused: {words}; the refresh token may have been spent")
+        }
+        None => format!("the server refused: {words}; the session is kept"),
+    };
+    let failure = Failure::new(kind, format!("cannot refresh: {what}"));
     match kind {
         Kind::Usage => failure.hint(format!(
-            "check client and scope with `onegrant status`, then {} --client-id ID",
+            "onegrant status   # shows client and scope; to change them: {} --client-id ID --scope SCOPE",
             login(profile)
         )),
         _ => failure.hint(login(profile)),

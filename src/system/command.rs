@@ -80,8 +80,8 @@ impl Running {
         let mut buffer = Zeroizing::new([0; 4096]);
         let (mut is_printing, mut is_saying) = (true, true);
         while is_printing {
-            // What it printed is in the pipe when it has ended. A program that it left behind may keep the pipe open, and
-            // is not waited for.
+            // When the command has ended, all its output is in the pipe. A program that it left behind may keep the pipe open;
+            // it is not waited for.
             self.is_over = self.child.try_wait()?.is_some();
             let has_ended = self.is_over;
             let left = until.saturating_duration_since(Instant::now());

@@ -17,7 +17,7 @@ const NEEDED: [Signal; 2] = [Signal::SIGCHLD, Signal::SIGALRM];
 /// Whether the parent of this process had it ignore broken pipes; set before anything else runs.
 static IGNORES_BROKEN_PIPES: AtomicBool = AtomicBool::new(false);
 
-/// Makes a write to a reader that has left an error: it does not kill a process that has an answer to store.
+/// Turns a write to a closed pipe into an error. The signal would kill a process that has an answer to store.
 #[expect(unsafe_code, reason = "no safe call ignores a signal")]
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler is installed, and no other thread runs yet.
@@ -32,8 +32,8 @@ pub(super) struct Given {
     ignored: Vec<Signal>,
 }
 
-/// Notes the signals as they were given, and sets the dispositions that this program needs. A fresh token is printed
-/// without it. The first call comes before any signal is blocked.
+/// Records the signals as they were given, and sets the dispositions that this program needs. Printing a fresh token needs
+/// neither. The first call must come before any signal is blocked.
 pub(super) fn given() -> &'static Given {
     static GIVEN: OnceLock<Given> = OnceLock::new();
     GIVEN.get_or_init(|| {
@@ -56,7 +56,7 @@ fn was_ignored(needed: Signal) -> bool {
 pub fn as_given(command: &mut Command) -> &mut Command {
     let given = given();
     let set = move || {
-        // A pending SIGXFSZ was reported as an error already: to ignore it for a moment discards it.
+        // A pending SIGXFSZ has already been reported as an error of a write. Ignoring the signal for a moment discards it.
         // SAFETY: neither installs a handler.
         if let Ok(before) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
             let _ = unsafe { signal(Signal::SIGXFSZ, before) };

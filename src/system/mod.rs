@@ -155,8 +155,14 @@ pub fn caller_program() -> Option<String> {
     Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// Whether a signal has stopped the parent of this process.
+fn parent_is_stopped() -> bool {
+    process_status(std::os::unix::process::parent_id()).is_some_and(|status| status.is_stopped)
+}
+
 struct ProcessStatus {
     is_dead: bool,
+    is_stopped: bool,
     parent: u32,
     start_time: u64,
 }
@@ -177,7 +183,8 @@ fn process_status(pid: u32) -> Option<ProcessStatus> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let start_time = fields.nth(17)?.parse().ok()?;
-    Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), parent, start_time })
+    let (is_dead, is_stopped) = (matches!(state, "Z" | "X"), state == "T");
+    Some(ProcessStatus { is_dead, is_stopped, parent, start_time })
 }
 
 /// Ends a process: Ctrl-C, a polite kill, a closed terminal.
@@ -228,14 +235,14 @@ impl SignalsHeld {
     /// system refuses.
     pub fn hold() -> Option<Self> {
         let hold = |held: &mut Held| {
-            // A pending SIGXFSZ was reported as an error already, and would kill later: it stays blocked.
+            // A pending SIGXFSZ has already been reported as an error of a write. It stays blocked, because it would kill later.
             held.always.add(Signal::SIGXFSZ);
             (held.ends, held.stops) = (held.ends.saturating_add(1), held.stops.saturating_add(1));
         };
         change_held(hold).then_some(Self { ends: 1 })
     }
 
-    /// Holds back only what stops a process: one that is stopped with a lock would stop all that wait for it.
+    /// Holds back only stop signals: while a process is stopped with a lock, all that wait for the lock are stuck.
     pub fn hold_stops() -> Option<Self> {
         change_held(|held| held.stops = held.stops.saturating_add(1)).then_some(Self { ends: 0 })
     }

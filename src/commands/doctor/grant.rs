@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::Check;
 use crate::driver::{self, Clock};
-use crate::error::{own_text, printable};
+use crate::error::{own_hint, own_text, printable};
 use crate::grant::Document;
 use crate::session::attempt::{Attempt, Outcome, Presence};
 use crate::session::{Demand, Freshness, Stored, age, date, no_session};
@@ -65,7 +65,7 @@ fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
             "the last refresh was refused at {}: {why}",
             date(attempt.ended_at.unwrap_or(attempt.at))
         );
-        return Some(Check::warn("grant", what).hint_of(attempt.hint.as_deref().map(own_text)));
+        return Some(Check::warn("grant", what).hint_of(attempt.hint.as_deref().map(own_hint)));
     }
     let is_late = context.now().wall > attempt.until;
     if attempt.is_over() || !is_late && context.presence(&attempt.by) != Presence::Gone {

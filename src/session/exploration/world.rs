@@ -144,7 +144,7 @@ pub(super) struct World {
     pub there: Option<Rc<Stored>>,
     pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
     pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
-    /// The parties that hold the lock: at most one, unless the lock lies.
+    /// The holders of the lock: one at most, unless the lock does not exclude other processes.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
     pub visitors: Vec<Visitor>,

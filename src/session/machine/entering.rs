@@ -157,7 +157,7 @@ impl Machine {
     pub(super) fn delegated(&mut self, delegation: Delegation, now: Now) -> Step {
         match delegation {
             Delegation::Ended(result) => Step::Finish(result),
-            // One that died may have spent the refresh token: its record says so. The lock went with it.
+            // A worker that died may have spent the refresh token: its record says so. Its death released the lock.
             Delegation::NoWorker if self.errand.level == Level::Locked => self.lock(Patience::Try, now),
             Delegation::NoWorker => self.look(Phase::Deciding),
             Delegation::Unanswered => self.give_up("the exchange with the server had not ended"),
@@ -190,7 +190,7 @@ impl Machine {
         }
     }
 
-    /// Whether the own claim still binds the others, for as long as an exchange may take, and one can be begun.
+    /// Whether the own claim binds other processes until the deadline, and enough time is left for an exchange.
     pub(super) fn holds_claim(&self, view: &View, now: Now) -> bool {
         let left = self.left(now);
         self.claim.as_ref().is_some_and(|claim| {

@@ -89,7 +89,7 @@ struct Claim {
 /// A new session on its way to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Commit {
-    /// What the store shall hold.
+    /// The document to store.
     document: Document,
     /// What the caller gets.
     token: Token,
@@ -98,9 +98,9 @@ struct Commit {
 /// How the first request with the present claim's refresh token ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Earlier {
-    /// Without an answer that can be read, and how.
+    /// No readable answer came; the text says why.
     Lost(String),
-    /// It was refused, for the reason that [`Machine::refusal`] gives.
+    /// The server refused it; [`Machine::refusal`] has its words.
     Refused,
 }
 
@@ -130,7 +130,7 @@ pub struct Machine {
     sends: u32,
     /// When the refresh token was sent last: its answer's lifetime counts from here.
     sent_at: UnixSeconds,
-    /// Why the present claim's refresh token may be spent: it is sent once more, and never a third time.
+    /// How the first request of the present claim ended, if it left the outcome open. One more request follows, never a third.
     earlier: Option<Earlier>,
     /// What the server said when it refused the refresh token.
     refusal: String,
@@ -304,8 +304,8 @@ impl Machine {
         })
     }
 
-    /// Whether the stored token answers the demand while another process refreshes. One that lasts shorter than
-    /// `--min-ttl` asks does not: a longer one is about to come.
+    /// Whether the stored token answers the demand while another process refreshes. A token that lasts shorter than
+    /// `--min-ttl` does not: the other process is about to get a longer one.
     fn need_not_wait(&self, now: Now) -> bool {
         let freshness = self.latest_freshness(now);
         let left = self.session().and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));

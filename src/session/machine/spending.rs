@@ -40,17 +40,18 @@ impl Machine {
             }
             (Answer::InvalidGrant { error, description }, _) => {
                 self.refusal = words(&error, description.as_deref());
-                // The second refusal has had its looks already, and is of the same generation.
+                // The looks were made after the first refusal, which was of the same generation.
                 let is_second = self.earlier == Some(Earlier::Refused);
                 self.generations += u32::from(!is_second);
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
                 self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)
             }
-            (Answer::Refused { kind, error, description }, _) => {
+            (Answer::Refused { kind, error, description }, earlier) => {
                 let words = words(&error, description.as_deref());
-                self.settle(Outcome::Refused, texts::refused(&self.settings.profile, kind, &words), now)
+                let failure = texts::refused(&self.settings.profile, kind, &words, earlier.as_deref());
+                self.settle(Outcome::Refused, failure, now)
             }
-            // What the server says to the second request tells nothing of the first one.
+            // An answer to the second request does not say what became of the first one.
             (answer, Some(earlier)) => {
                 self.give_up_unknown(&format!("{earlier}; then {}", answer.story()), true, now)
             }
