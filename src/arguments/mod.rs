@@ -490,7 +490,8 @@ mod tests {
             ("token --profile a",         "onegrant status   # then: onegrant login", "onegrant --profile a status   # then: onegrant --profile a login"),
             ("token --profile a",         "printf x | onegrant refresh --rejected", "printf x | onegrant --profile a refresh --rejected"),
             ("token --store file:/s",     "ONEGRANT_LOCK=claim onegrant status", "ONEGRANT_LOCK=claim onegrant --store 'file:/s' status"),
-            ("token --profile a",         "onegrant --store 'file:/t' status", "onegrant --store 'file:/t' status"),
+            ("token --profile a",         "onegrant --store 'file:/t' status", "onegrant --profile a --store 'file:/t' status"),
+            ("token --profile a",         "onegrant --store x --profile b status", "onegrant --store x --profile b status"),
             ("token --profile a",         "onegrant exec --file F -- echo onegrant x", "onegrant --profile a exec --file F -- echo onegrant x"),
             ("token --store file:/\u{1b}s", "onegrant login",             "onegrant --store file:DIR login"),
         ];

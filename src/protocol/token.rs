@@ -560,7 +560,8 @@ mod tests {
         assert!(hint.contains(" --token-endpoint https://evil.example/cb   # if "), "{hint}");
         let later = classify(&refresh(), &Reply { retry_after: Some("7".to_owned()), ..reply }, 0);
         let retry_after = Some(Duration::from_secs(7));
-        assert_eq!(later, Answer::Temporary { what: wanted.to_owned(), retry_after });
+        let what = wanted.replace("302,", "302 and asks to wait 7 s,");
+        assert_eq!(later, Answer::Temporary { what, retry_after });
     }
 
     #[test]

@@ -1362,6 +1362,19 @@ fn a_refusal_that_the_server_withdraws_a_moment_later_costs_nothing() {
 }
 
 #[test]
+fn a_store_that_fails_before_the_second_request_leaves_the_refusal_as_the_answer() {
+    Story::token()
+        .compares_to_the_end(&expired("A"))
+        .then(looked(expired("A"), &[looking(1)]), "pause 1s")
+        .rested("mark A#1 open")
+        .then(Event::Noted, "look A")
+        .then(look_fails(), "withdraw A#1")
+        .then(Event::Noted, "exit 3")
+        .saying("has ended")
+        .saying("invalid_grant: Token is not active; and the store failed");
+}
+
+#[test]
 fn a_session_that_appears_before_the_second_request_is_used() {
     let waits = || {
         Story::token()

@@ -189,8 +189,10 @@ impl Machine {
             (Phase::ComingAgain, Event::Paused | Event::Noted) => self.come_again(),
             (Phase::Comparing(looks), Event::Looked(Ok(view))) => self.compare(looks, view, now),
             (Phase::Comparing(looks), Event::Noted | Event::Paused) => self.look(Phase::Comparing(looks)),
-            // I2: who cannot see must not conclude. Nothing changes; the answer was a refusal all the same.
-            (Phase::Comparing(_), Event::Looked(Err(failure))) => {
+            // I2: an unreadable store never clears a session. The answer was a refusal all the same.
+            (ref phase @ (Phase::Comparing(_) | Phase::Confirming), Event::Looked(Err(failure)))
+                if matches!(phase, Phase::Comparing(_)) || self.earlier == Some(Earlier::Refused) =>
+            {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
                 self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
             }
