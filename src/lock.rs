@@ -147,14 +147,14 @@ fn call(path: &Path, patience: Patience) -> Answer {
     Ok((patience != Patience::Release).then_some(file))
 }
 
-/// The lock call itself; [`io::ErrorKind::WouldBlock`] where somebody else holds the lock. One that a signal interrupts is
-/// made again; signals are rare, so the number of rounds is too.
+/// The lock call itself; [`io::ErrorKind::WouldBlock`] if another process holds the lock. After [`Patience::Release`] the lock
+/// is not held. A call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
 pub(crate) fn make(file: &File, patience: Patience) -> io::Result<()> {
     loop {
         let made = match patience {
             Patience::Try => FileExt::try_lock(file).map_err(io::Error::from),
-            // All who wait for a release hold the lock shared for a moment, together.
-            Patience::Release => FileExt::lock_shared(file),
+            // Processes that wait for a release hold the lock shared for a moment, together.
+            Patience::Release => FileExt::lock_shared(file).and_then(|()| FileExt::unlock(file)),
             Patience::Queue => FileExt::lock(file),
         };
         match made {

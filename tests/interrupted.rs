@@ -10,7 +10,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::*;
@@ -335,7 +337,10 @@ fn a_logout_waits_for_a_refresh() {
 
 /// Whether it, or its worker, stands in a queue of the kernel's lock table.
 fn waits_for_a_lock(pid: u32) -> bool {
-    let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let children =
+        |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+    let workers: String = threads.filter_map(Result::ok).map(children).collect();
     let own = pid.to_string();
     let is_its = |word: &str| word == own || workers.split_whitespace().any(|worker| worker == word);
     let table = fs::read_to_string("/proc/locks").unwrap();
@@ -458,24 +463,52 @@ fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_
     assert_eq!(server.counts().token_requests, 1);
 }
 
+/// A file system whose lock calls may hang, so that another process makes them: ramfs is none of those that are known to
+/// answer at once.
+struct Ramfs<'a>(&'a Path);
+
+impl<'a> Ramfs<'a> {
+    /// In the place of the home's root.
+    fn mount(home: &'a Home) -> Self {
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-t", "ramfs", "ramfs"]).arg(&home.root).status().unwrap().success());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&home.state).unwrap();
+        Self(&home.root)
+    }
+}
+
+impl Drop for Ramfs<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
 /// It gets the lock after it is continued, not while it is stopped.
 #[test]
 fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
     for waiting in [&["logout", "--local"][..], &["--timeout", "50", "token"]] {
         for signal in [Signal::TSTP, Signal::STOP] {
-            let server = server(|_| {});
-            let (home, _) = Home::with_grant(&server, EXPIRED);
-            let (refresher, gate) = held(&server, &home, "auto");
-            let waiter = Process::start(home.command(waiting).process_group(0));
-            wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
-            waiter.signal(signal);
-            wait_for("a stopped process", || is_stopped(waiter.pid()));
-            gate.open();
-            assert_eq!(refresher.finish().code, 0, "{waiting:?}");
-            assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
-            assert!(lock_is_free(&home), "{waiting:?}, {signal:?}");
-            waiter.signal(Signal::CONT);
-            assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
+            for calls_may_hang in [false, true] {
+                // Only root may mount.
+                if calls_may_hang && !is_root() {
+                    continue;
+                }
+                let server = server(|_| {});
+                let home = Home::new();
+                let _mounted = calls_may_hang.then(|| Ramfs::mount(&home));
+                home.grant(&server, EXPIRED);
+                let (refresher, gate) = held(&server, &home, "auto");
+                let waiter = Process::start(home.command(waiting).process_group(0));
+                wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
+                waiter.signal(signal);
+                wait_for("a stopped process", || is_stopped(waiter.pid()));
+                gate.open();
+                assert_eq!(refresher.finish().code, 0, "{waiting:?}");
+                assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
+                wait_for("a free lock", || lock_is_free(&home));
+                waiter.signal(Signal::CONT);
+                assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
+            }
         }
     }
 }

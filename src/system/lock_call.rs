@@ -14,10 +14,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The first argument of a process that makes a lock call on its stdin; the second is the patience. It is for this
 /// program's own use.
 pub const ARGUMENT: &str = "--lock-for-caller";
+
+/// How often a caller that is stopped is looked at.
+const STOPPED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Has another process make the call: a lock belongs to the open file, which both have. Where no process can be started,
 /// this one makes it.
@@ -25,7 +29,8 @@ pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").args([ARGUMENT, &format!("{patience:?}")]).env_clear();
     command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut process) = super::as_given(&mut command).spawn() else {
+    // Ctrl-Z must not stop it when it has the lock.
+    let Ok(mut process) = super::as_given_in_own_session(&mut command).spawn() else {
         return make(file, patience);
     };
     match process.wait()?.code() {
@@ -48,8 +53,23 @@ pub fn make_for_caller(patience: &str) -> u8 {
     let made = io::stdin()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|file| make(&File::from(file), patience.ok_or(io::ErrorKind::InvalidInput)?));
+        .and_then(|file| make_for_running(&File::from(file), patience.ok_or(io::ErrorKind::InvalidInput)?));
     made.map_or_else(|error| error_number(&error), |()| 0)
+}
+
+/// A caller that is stopped does not get the lock, which belongs to its open file: the lock is released, and the call is made
+/// again when the caller goes on.
+fn make_for_running(file: &File, patience: Patience) -> io::Result<()> {
+    loop {
+        make(file, patience)?;
+        if !super::parent_is_stopped() {
+            return Ok(());
+        }
+        make(file, Patience::Release)?;
+        while super::parent_is_stopped() {
+            std::thread::sleep(STOPPED_PAUSE);
+        }
+    }
 }
 
 fn error_number(error: &io::Error) -> u8 {

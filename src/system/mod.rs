@@ -155,8 +155,14 @@ pub fn caller_program() -> Option<String> {
     Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// Whether a signal has stopped the parent of this process.
+fn parent_is_stopped() -> bool {
+    process_status(std::os::unix::process::parent_id()).is_some_and(|status| status.is_stopped)
+}
+
 struct ProcessStatus {
     is_dead: bool,
+    is_stopped: bool,
     parent: u32,
     start_time: u64,
 }
@@ -177,7 +183,8 @@ fn process_status(pid: u32) -> Option<ProcessStatus> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let start_time = fields.nth(17)?.parse().ok()?;
-    Some(ProcessStatus { is_dead: matches!(state, "Z" | "X"), parent, start_time })
+    let (is_dead, is_stopped) = (matches!(state, "Z" | "X"), state == "T");
+    Some(ProcessStatus { is_dead, is_stopped, parent, start_time })
 }
 
 /// Ends a process: Ctrl-C, a polite kill, a closed terminal.
