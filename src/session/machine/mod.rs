@@ -210,9 +210,9 @@ impl Machine {
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
             // The refresh token may have been spent: that is what to tell, and to leave behind.
             (Phase::Confirming, Event::Looked(Err(failure))) if self.earlier.is_some() => {
-                let what = format!("then the store failed: {}", failure.message);
+                let lost = self.earlier_words().unwrap_or_default();
                 self.give_up_unknown(
-                    &format!("{}; {what}", self.earlier_words().unwrap_or_default()),
+                    &format!("{lost}; then the store failed: {}", failure.message),
                     true,
                     now,
                 )
