@@ -34,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// The exit code of the contract.
+    /// The exit code.
     pub fn code(self) -> u8 {
         match self {
             Self::Defect => 1,

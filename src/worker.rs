@@ -110,7 +110,7 @@ pub enum Ended {
 /// Hands the task and the lock over to a worker, and waits for its end, at most until the deadline has passed by
 /// [`LAST_WORD_LIMIT`].
 pub fn send(task: Task, globals: &Globals, elapsed: Duration, lock: Option<Guard>, tell: Tell) -> Ended {
-    // Ctrl-C waits for the answer (section 4.5 of the contract).
+    // Ctrl-C waits until the answer is stored.
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(LAST_WORD_LIMIT);
     let ask = |worker: Worker| {

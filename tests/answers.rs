@@ -1,5 +1,5 @@
 //! What each answer of the token endpoint means: exit code, text, what is stored, how many requests. One line per
-//! case of the contract's table; each is met with a session that has ended, and with one that still works.
+//! kind of answer; each is met with a session that has ended, and with one that still works.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 

@@ -133,7 +133,7 @@ fn a_get_that_fails_is_tried_again_and_is_never_taken_for_an_absent_grant() {
         assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains("says: Cannot autolaunch D-Bus"), "{}", ran.stderr);
     }
-    keyring.mended("get");
+    keyring.repair("get");
     assert_eq!(keyring.access_token(), issued.access_token);
     assert_eq!((server.counts().refreshes, keyring.calls("store"), keyring.calls("erase")), (0, 0, 0));
 }
@@ -165,7 +165,7 @@ fn a_helper_that_is_missing_or_does_not_answer_is_told_with_what_mends_it() {
     let ran = keyring.run(&["--timeout", "0.3", "token"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{ran:?}");
     assert!(ran.stderr.contains("get had not ended after 0.3 s\nhint: unlock the keyring"), "{}", ran.stderr);
-    keyring.mended("get");
+    keyring.repair("get");
     assert_eq!(keyring.run(&["token"]), Ran::printed(&issued.access_token));
 }
 
@@ -178,7 +178,7 @@ fn a_new_session_that_the_keyring_refuses_is_kept_and_adopted() {
     assert!(ran.stderr.contains("the keyring is full"), "{ran:?}");
     assert_eq!(server.counts().refreshes, 1);
     assert_eq!(keyring.beside().len(), 3, "the lock, a record and its answer: {:?}", keyring.beside());
-    keyring.mended("store");
+    keyring.repair("store");
     let ran = keyring.run(&["token"]);
     assert_eq!(ran, Ran::printed(&keyring.access_token()));
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0), "no second refresh");
@@ -205,7 +205,7 @@ fn an_entry_that_a_kill_broke_is_stored_again_from_its_copy() {
     let worker = rustix::process::Pid::from_raw(worker).unwrap();
     rustix::process::kill_process(worker, Signal::KILL).unwrap();
     process.finish();
-    keyring.mended("store");
+    keyring.repair("store");
     let ran = run_together((0..5).map(|_| keyring.command(&["token"])).collect());
     assert_all(&ran, &Ran::printed(&keyring.access_token()));
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0), "its answer was not lost");
@@ -260,7 +260,7 @@ fn a_grant_comes_and_goes_as_in_any_other_store() {
     assert_eq!(ran.code, 5, "{ran:?}");
     assert!(ran.stderr.contains("pass not initialized"), "{}", ran.stderr);
     assert_eq!(server.counts().refreshes, 0);
-    keyring.mended("store");
+    keyring.repair("store");
     let ran = run(keyring.command(&login).stdin(fs::File::open(&stdin).unwrap()));
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(keyring.run(&["profiles"]).stdout, "default\n");

@@ -352,7 +352,7 @@ fn an_answer_that_waits_beside_the_document_is_revoked_too() {
     keyring.fault("store", "fail 'the keyring is full'\n");
     let left = keyring.run(&["token"]);
     assert_eq!(server.counts().refreshes, 1, "{left:?}");
-    keyring.mended("store");
+    keyring.repair("store");
     let new = server.newest_refresh_token(&old.refresh_token).unwrap();
     let ran = keyring.run(&["logout"]);
     assert_eq!(ran, done("revoked at the server, and deleted here: profile default\n"));
@@ -379,7 +379,7 @@ fn a_revocation_is_not_waited_for_past_the_deadline() {
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
     keyring.fault("store", "fail 'the keyring is full'\n");
     keyring.run(&["token"]);
-    keyring.mended("store");
+    keyring.repair("store");
     server.always(Endpoint::Revocation, Fault::DelayAnswer(Duration::from_secs(4)));
     let ran = keyring.run(&["--timeout", "3", "logout"]);
     assert_eq!(ran.stdout, "revocation failed; deleted here: profile default\n", "{ran:?}");

@@ -118,7 +118,7 @@ fn a_store_that_takes_nothing_leaves_the_grant_where_it_was() {
         assert_eq!(both.keyring.home.document(), before, "{ran:?}");
         assert_eq!(both.at(&both.files, &["token"]), Ran::printed(&issued.access_token));
     }
-    both.keyring.mended("store");
+    both.keyring.repair("store");
     assert_eq!(both.migrate(&both.files, &both.keyring.store).code, 0);
 }
 
@@ -128,7 +128,7 @@ fn whoever_asks_meanwhile_is_told_where_it_goes_and_what_completes_the_move() {
     let (both, issued) = Both::with_grant(&server, VALID);
     both.keyring.fault("store", "case $entry in *trial) ;; *) kill -9 $PPID;; esac\n");
     assert_eq!(both.migrate(&both.files, &both.keyring.store).code, -9);
-    both.keyring.mended("store");
+    both.keyring.repair("store");
     let _ = fs::remove_file(both.keyring.entry());
     let ran = both.at(&both.files, &["token"]);
     let store = &both.keyring.store;
@@ -146,7 +146,7 @@ fn whoever_asks_meanwhile_is_told_where_it_goes_and_what_completes_the_move() {
 
 /// Kills the mover at each call of the helper program, before it and after it, in both directions.
 #[test]
-fn a_kill_at_any_point_is_mended_by_the_same_command() {
+fn the_same_command_finishes_a_move_that_was_killed_at_any_point() {
     let server = server(|_| {});
     let prepare = |to_keyring: bool| {
         let (both, issued) = (Both::new(), server.issue_grant());
@@ -179,7 +179,7 @@ fn a_kill_at_any_point_is_mended_by_the_same_command() {
             let ran = both.migrate(&from, &to);
             // Who dies behind the last call may have ended before.
             assert!(ran.code == -9 || call == calls, "{case}: {ran:?}");
-            VERBS.iter().for_each(|verb| both.keyring.mended(verb));
+            VERBS.iter().for_each(|verb| both.keyring.repair(verb));
             assert!(both.usable() <= 1, "{case}");
             let again = both.migrate(&from, &to);
             // Nothing is left to be moved where the grant had gone.
@@ -202,7 +202,7 @@ fn the_answer_that_an_interrupted_refresh_left_goes_along() {
     both.keyring.fault("store", "fail 'the keyring is full'\n");
     let left = both.at(&both.keyring.store, &["token"]);
     assert_eq!(server.counts().refreshes, 1, "{left:?}");
-    both.keyring.mended("store");
+    both.keyring.repair("store");
     assert_eq!(both.migrate(&both.keyring.store, &both.files).code, 0);
     assert!(server.is_alive(&both.keyring.home.tokens().refresh_token), "the newest one was moved");
     assert_eq!(both.at(&both.files, &["token"]).code, 0);
@@ -264,7 +264,7 @@ fn a_logout_during_a_move_leaves_no_token_and_no_refresh_token_in_either_store()
             }
             let case = format!("call {call} of {calls}, to the keyring: {to_keyring}, source: {in_source}");
             both.migrate(&from, &to);
-            VERBS.iter().for_each(|verb| both.keyring.mended(verb));
+            VERBS.iter().for_each(|verb| both.keyring.repair(verb));
             let store = if in_source { &from } else { &to };
             let ran = both.at(store, &["logout"]);
             assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{case}: {ran:?}");
@@ -299,7 +299,7 @@ fn release(both: &Both) {
     fs::remove_file(both.keyring.directory.join("hold")).unwrap();
 }
 
-/// Starts a move to the keyring, which stands at its store number `number`.
+/// Starts a move to the keyring, which is stopped in call `number` of its `store`.
 fn held_move(server: &AuthorizationServer, number: usize) -> (Both, Issued, Process) {
     let (both, issued) = Both::with_grant(server, LIFETIME);
     hold_at(&both, number);
@@ -357,7 +357,7 @@ fn a_login_during_a_move_leaves_one_usable_grant_and_the_move_can_be_made_again(
             release(&both);
         }
         let moved = mover.finish();
-        both.keyring.mended("store");
+        both.keyring.repair("store");
         assert_eq!(both.usable(), 1, "{case}: {moved:?}");
         if moved.code != 0 {
             let tokens = both.keyring.home.tokens();

@@ -119,7 +119,7 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
 struct Run<'a> {
     seams: &'a Seams<'a>,
     guard: Option<Guard>,
-    /// From the claim to the end: what was begun is finished (section 4.5 of the contract).
+    /// From the claim to the end: a signal takes effect after the answer is stored.
     signals: Option<SignalsHeld>,
     /// From the claim to the end, pauses included: other processes wait for a claim as for a lock.
     undisturbed: Option<Undisturbed>,

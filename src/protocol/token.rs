@@ -469,10 +469,10 @@ mod tests {
         assert_eq!(poll.parameters.get("code_verifier"), Some("verifier"));
     }
 
-    /// The contract's table "What the answer means".
+    /// Each kind of answer, and what it means for the refresh token.
     #[test]
     #[rustfmt::skip]
-    fn answers_mean_what_the_contract_says() {
+    fn each_answer_has_its_meaning() {
         let cases = [
             (200, r#"{"access_token":"a"}"#, "Refreshed"),
             (201, "\u{feff} {\"access_token\":\"a\",\"error\":null} \n", "Refreshed"),

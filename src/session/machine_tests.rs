@@ -1,4 +1,4 @@
-//! Sections 4 and 5 of the contract as stories: what happened, and the step that must follow.
+//! The refresh and the comparison loop as stories: what happened, and the step that must follow.
 //!
 //! Refresh tokens are called `A`, `B`, `C`; the access token beside each is `a`, `b`, `c`. A claim is `A#1`. Steps
 //! are written by [`shown`]; the end is `ok a`, `ok b refreshed`, `ok a, warned` or `exit 4`.

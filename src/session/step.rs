@@ -79,7 +79,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word of the contract.
+    /// The word for it in messages and in `--json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Locked => "locked",

@@ -156,7 +156,7 @@ pub trait Store {
     /// Where it is, for people.
     fn location(&self) -> String;
 
-    /// The word of the contract for a level here (section 6).
+    /// The word for a level here in messages and in `--json`.
     fn names(&self, level: Level) -> &'static str {
         level.name()
     }

@@ -65,7 +65,7 @@ impl Keyring {
         fs::write(self.directory.join(format!("fault.{verb}")), script).unwrap();
     }
 
-    pub fn mended(&self, verb: &str) {
+    pub fn repair(&self, verb: &str) {
         fs::remove_file(self.directory.join(format!("fault.{verb}"))).unwrap();
     }
 

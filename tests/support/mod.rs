@@ -242,7 +242,7 @@ pub fn document_after_login(server: &AuthorizationServer) -> Value {
     })
 }
 
-/// A signed token with these claims. Nobody looks at the signature.
+/// A signed token with these claims. The signature is not checked anywhere.
 pub fn jwt(claims: &Value) -> String {
     use base64::Engine as _;
     let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());

@@ -14,8 +14,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh
-/// (section 4.1 of the contract).
+/// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh.
 const SKEW_WARN_SECONDS: UnixSeconds = 60;
 
 /// From here on, in seconds, servers refuse assertions and ID tokens, and fresh access tokens look expired.

@@ -11,7 +11,7 @@ use crate::session::texts;
 use std::time::Duration;
 
 impl Machine {
-    /// The comparison loop (section 5 of the contract): a refusal proves nothing while the store may still change.
+    /// The comparison loop: a refusal proves nothing while the store may still change.
     pub(super) fn compare(&mut self, looks: usize, view: View, now: Now) -> Step {
         let claimed = self.latest.clone();
         let judgement = self.judgement(&view, now);

@@ -253,9 +253,8 @@ impl Machine {
             return self.give_up(whom);
         }
         self.wait = (self.wait * 2).clamp(FIRST_WAIT, LAST_WAIT);
-        let pause = self.wait.min(left);
         self.phase = then;
-        Step::Pause(pause)
+        Step::Pause(self.wait.min(left))
     }
 
     fn withdraw(&mut self, then: Phase) -> Step {
@@ -286,12 +285,8 @@ impl Machine {
     }
 
     fn asking(&self, now: Now) -> Asking<'_> {
-        Asking {
-            errand: &self.errand,
-            looked_at: &self.looked_at,
-            own: self.claim.as_ref().map(|claim| claim.number),
-            now,
-        }
+        let own = self.claim.as_ref().map(|claim| claim.number);
+        Asking { errand: &self.errand, looked_at: &self.looked_at, own, now }
     }
 
     fn latest_freshness(&self, now: Now) -> Freshness {
