@@ -152,7 +152,8 @@ pub(crate) fn cleaned(text: &str) -> String {
 
 fn visible(text: &str) -> impl Iterator<Item = char> {
     let visible = text.chars().filter(|character| !is_formatting(*character));
-    visible.map(|character| if character.is_control() { ' ' } else { character })
+    let ends_line = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+    visible.map(move |character| if ends_line(character) { ' ' } else { character })
 }
 
 /// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey), and the tags, which no

@@ -89,7 +89,7 @@ pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
 /// The failure that another redirect of an endpoint is; `None` if no login could use its target. It may go away by itself, or
 /// never: many servers that have moved for good answer like this.
 pub fn elsewhere(request: &Request, reply: &Reply) -> Option<Failure> {
-    let target = target(request, reply)?;
+    let target = target(request, reply).filter(|_| is_redirect(reply.status))?;
     let for_good = Some("the endpoint has moved there for good");
     let hint = request.relogin.as_ref()?.command(&request.url, &target, for_good)?;
     Some(Failure::new(Kind::Temporary, unfollowed(request, reply)?).hint(hint))

@@ -109,7 +109,7 @@ impl Reply {
     }
 
     /// Whether the body has no text at all.
-    pub(crate) fn is_blank(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         self.text().is_empty()
     }
 

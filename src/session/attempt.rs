@@ -50,6 +50,16 @@ pub enum Outcome {
     Rejected,
 }
 
+impl Outcome {
+    /// The outcome of an attempt that ends with this failure.
+    pub fn of(failure: &Failure) -> Self {
+        match failure.kind {
+            Kind::Temporary => Self::Temporary,
+            _ => Self::Refused,
+        }
+    }
+}
+
 /// The record. Without `outcome` it is open: a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

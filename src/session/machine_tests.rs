@@ -1156,18 +1156,18 @@ fn an_answer_that_was_too_long_is_not_asked_for_again() {
 
 #[test]
 fn a_failure_with_a_hint_of_its_own_is_recorded_for_all_who_wait_and_asked_for_once() {
-    for (kind, code) in [(Kind::Usage, 2), (Kind::Temporary, 4)] {
+    for (kind, outcome, code) in [(Kind::Usage, "refused", 2), (Kind::Temporary, "temporary", 4)] {
         Story::token()
             .spends(&expired("A"))
             .then(failed(kind), "pause 250ms")
-            .rested(&format!("mark A#1 refused, exit {code}"))
+            .rested(&format!("mark A#1 {outcome}, exit {code}"))
             .saying("the way out")
             .then(Event::Noted, &format!("exit {code}"))
             .saying("cannot refresh: moved; the session is kept");
         Story::token()
             .spends(&ageing("A"))
             .then(failed(kind), "pause 250ms")
-            .rested(&format!("mark A#1 refused, exit {code}"))
+            .rested(&format!("mark A#1 {outcome}, exit {code}"))
             .then(Event::Noted, "ok a, warned");
     }
 }

@@ -56,7 +56,9 @@ impl Machine {
                 self.give_up_unknown(&format!("{earlier}; then {}", answer.story()), true, now)
             }
             (Answer::Impossible(failure), None) => self.fail(failure, now),
-            (Answer::Failed(failure), None) => self.settle(Outcome::Refused, texts::failed(failure), now),
+            (Answer::Failed(failure), None) => {
+                self.settle(Outcome::of(&failure), texts::failed(failure), now)
+            }
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
                     self.phase = Phase::ComingAgain;
