@@ -258,7 +258,7 @@ pub fn read(issuer: &str, reply: &Reply) -> Discovered {
         // The same server, which does not know that it is behind a proxy for https. Another issuer has metadata of its own.
         let hint = match bare(&with_https(found)) == bare(issuer) {
             true => by_hand(&members),
-            false => endpoint_url(found).is_ok().then(|| login_at(found)),
+            false => (endpoint_url(found).is_ok() && printable(found) == found).then(|| login_at(found)),
         };
         return Discovered::Refused(failure.hint_of(hint.as_deref()));
     }
