@@ -60,7 +60,9 @@ fn is_direct(address: &Address, no_proxy: Option<&Setting>) -> bool {
         }
         let entry = entry.to_ascii_lowercase();
         let port = format!(":{}", address.port);
-        let entry = entry.strip_suffix(&port).unwrap_or(&entry);
+        // An IPv6 address has a port only behind brackets.
+        let may_have_port = |host: &&str| !host.contains(':') || host.ends_with(']');
+        let entry = entry.strip_suffix(&port).filter(may_have_port).unwrap_or(&entry);
         let entry = entry.trim_start_matches('[').trim_end_matches(']');
         let domain = entry.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
         let host = address.host.trim_end_matches('.');
@@ -108,6 +110,8 @@ mod tests {
             ("https://as.example/", p, "", "s.example", Some("p:1")),
             ("https://as.example/", p, "", "., ,", Some("p:1")),
             ("https://[2001:db8::1]/", p, "", "2001:db8::1", None),
+            ("https://[2001:db8::1]/", p, "", "[2001:db8::1]:443", None),
+            ("https://[2001:db8::1:443]/", p, "", "2001:db8::1:443", None),
         ];
         for (url, https, all, no, wanted) in cases {
             let proxy = proxy_for(&endpoint_url(url).unwrap(), &environment(https, all, no)).unwrap();
