@@ -90,15 +90,15 @@ impl std::error::Error for Failure {}
 
 /// A failure that the caller was told in another protocol's way: nothing is left to say, and this is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told(pub u8);
+pub struct AlreadyReported(pub u8);
 
-impl fmt::Display for Told {
+impl fmt::Display for AlreadyReported {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "exit code {}", self.0)
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for AlreadyReported {}
 
 /// The system's words without Rust's `(os error N)`, which says nothing that they do not.
 pub fn describe(error: &impl fmt::Display) -> String {

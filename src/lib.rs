@@ -27,6 +27,7 @@
 //! (device grant), 8707 (resource indicators), 9126 (pushed requests), 9207 (issuer of an answer), 9700 (best current
 //! practice); OpenID Connect Core and Discovery.
 
+pub mod adapters;
 pub mod arguments;
 pub mod cli;
 pub mod commands;
@@ -44,18 +45,17 @@ pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod system;
-pub mod visit;
 pub mod worker;
 
 use arguments::{Environment, Parsed};
 use cli::Command;
 use commands::Context;
-use error::{Failure, Kind, SUCCESS, Told, printable};
+use error::{AlreadyReported, Failure, Kind, SUCCESS, printable};
 use std::ffi::OsString;
 
 /// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let clock = system::Clock::start();
+    let clock = system::SystemClock::start();
     let environment = Environment::from_variables(|name| std::env::var_os(name));
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
@@ -137,7 +137,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
 /// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
 /// without one is a defect of ours.
 fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
-    if let Some(Told(code)) = error.downcast_ref() {
+    if let Some(AlreadyReported(code)) = error.downcast_ref() {
         return *code;
     }
     let failure = error.downcast_ref::<Failure>();

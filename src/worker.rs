@@ -8,7 +8,7 @@
 //! ```text
 //! caller                                     worker: stdin is the lock's file, stdout the socket
 //!   Request  ── one line of JSON ──────────▶ leaves the process group, limits its time, runs the machine
-//!   prints   ◀── Told, a line each ────────── what happens
+//!   prints   ◀── AlreadyReported, a line each ────────── what happens
 //!   finishes ◀── Token, Stored, Failed ────── the result; the socket closes
 //! ```
 //!
@@ -21,7 +21,7 @@ use crate::error::{Failure, describe};
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
 use crate::output::{self, NeverWaits};
-use crate::session::{Errand, Token};
+use crate::session::{RefreshInput, Token};
 use crate::system::{SignalsHeld, as_given_in_own_session};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -65,7 +65,7 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Task {
     /// To refresh the stored session; the answer is [`Word::Token`].
-    Refresh(Errand),
+    Refresh(RefreshInput),
     /// To prove a refresh token that was got elsewhere, and to store its session; the answer is [`Word::Stored`].
     Import {
         /// The new document, without a session.
@@ -81,7 +81,7 @@ pub enum Word {
     /// It begins.
     Began,
     /// What happens, and how important it is.
-    Told(u8, String),
+    AlreadyReported(u8, String),
     /// Whether nothing is on its way now.
     Rests(bool),
     /// It got a token.
@@ -170,7 +170,7 @@ impl Worker {
             };
             match serde_json::from_slice(&line) {
                 Ok(Word::Began) => has_begun = true,
-                Ok(Word::Told(importance, what)) => tell(importance, &what),
+                Ok(Word::AlreadyReported(importance, what)) => tell(importance, &what),
                 Ok(Word::Rests(true)) => signals = None,
                 Ok(Word::Rests(false)) => signals = signals.take().or_else(SignalsHeld::hold),
                 Ok(word) => last = Some(word),

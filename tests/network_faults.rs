@@ -13,7 +13,7 @@
 mod support;
 
 use onegrant::grant::{Credential, Document, Secret};
-use onegrant::http::Client;
+use onegrant::http::HttpClient;
 use onegrant::oauth::token::TokenEndpoint;
 use onegrant::protocol::token::Answer;
 use onegrant::system::Environment;
@@ -126,7 +126,7 @@ fn exchange(listener: &TcpListener, answer: &[u8], ending: Ending, timeout: Dura
         r#"{{"version":1,"token_endpoint":"http://127.0.0.1:{port}/token","client_id":"c","session":null}}"#
     );
     let document = Document::parse(document.as_bytes()).unwrap();
-    let client = Client::new(&Environment::default());
+    let client = HttpClient::new(&Environment::default());
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut caller = Caller::new(listener.accept().unwrap().0);

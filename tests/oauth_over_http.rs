@@ -5,7 +5,7 @@
 
 use onegrant::error::Kind;
 use onegrant::grant::{Credential, Document, Secret};
-use onegrant::http::Client;
+use onegrant::http::HttpClient;
 use onegrant::oauth::token::TokenEndpoint;
 use onegrant::oauth::{device, discovery, revocation, userinfo};
 use onegrant::protocol::revocation::Revocation;
@@ -69,7 +69,7 @@ fn addressed(text: &str, base: &str) -> String {
 }
 
 fn client() -> Client {
-    Client::new(&Environment::default())
+    HttpClient::new(&Environment::default())
 }
 
 /// A document whose every endpoint is at `base`.

@@ -1,8 +1,8 @@
 //! What holds for every command: options over environment over defaults.
 
+use crate::adapters::keyring::PROGRAM_PREFIX;
 use crate::cli::{self, Arguments};
 use crate::error::{Failure, Kind, printable};
-use crate::protocol::helpers::keyring::PROGRAM_PREFIX;
 use crate::session::LockUse;
 use crate::store::cell;
 use std::ffi::{OsStr, OsString};
@@ -129,7 +129,7 @@ pub enum StoreAddress {
         home: PathBuf,
     },
     /// A value that can be compared and swapped, as `--store` named it, and the directory of this machine's side files.
-    Cell(cell::Address, PathBuf),
+    Cell(cell::CellAddress, PathBuf),
 }
 
 impl StoreAddress {
@@ -366,7 +366,7 @@ pub fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Re
         return helper_store(name, OsStr::from_bytes(program), environment);
     }
     let shown = printable(&address.to_string_lossy());
-    match address.to_str().and_then(cell::Address::parse) {
+    match address.to_str().and_then(cell::CellAddress::parse) {
         Some(Ok(address)) => Ok(StoreAddress::Cell(address, home(environment)?)),
         Some(Err(why)) => {
             // Of an address with user information nothing is repeated: it may hold a password.

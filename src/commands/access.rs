@@ -6,10 +6,10 @@ use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, json_bytes};
 use crate::lock::{Guard, Locked};
-use crate::session::attempt::{Attempt, Sighting};
-use crate::session::{Level, LockUse, Patience, Stored};
+use crate::session::attempt::{Attempt, AttemptRecord};
+use crate::session::logout::{Found, credential_digests};
+use crate::session::{Level, LockMode, LockUse, Stored};
 use crate::store::{NewRecord, RecordName, Store};
-use crate::visit::{Found, record_keys};
 use std::time::Duration;
 
 /// How long a lock call may take that only finds out whether there are locks.
@@ -22,14 +22,14 @@ const CLAIM_WAIT: Duration = Duration::from_millis(50);
 /// waited for until `until`, since the start of this one. A claim that outlasts that is not waited for: its late answer
 /// meets a changed store, and gives way.
 pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failure> {
-    let (seams, left) = (context.seams(), || until.saturating_sub(context.now().elapsed));
+    let (dependencies, left) = (context.dependencies(), || until.saturating_sub(context.now().elapsed));
     let guard = match context.globals.lock {
-        LockUse::Auto | LockUse::Require => match seams.store.lock(Patience::Queue, left()) {
+        LockUse::Auto | LockUse::Require => match dependencies.store.lock(LockMode::Queue, left()) {
             Locked::Granted(guard) => Some(guard),
             Locked::Refused(_) => None,
             Locked::Failed(failure) => return Err(failure),
             Locked::Busy | Locked::Unanswered => {
-                seams.store.stop_waiting();
+                dependencies.store.stop_waiting();
                 let message =
                     format!("another process still held the lock after {} s", until.as_secs_f32().ceil());
                 return Err(Failure::new(Kind::Temporary, message)
@@ -40,19 +40,19 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
         LockUse::Off => return Ok(None),
     };
     while !left().is_zero() {
-        let Ok(Some((stored, _))) = driver::read_document(seams.store, context) else {
+        let Ok(Some((stored, _))) = driver::read_document(dependencies.store, context) else {
             break;
         };
         let is_claimed = || -> Result<bool, Failure> {
             let now = context.now().wall;
-            Ok(driver::sightings(&seams, &stored)?.iter().any(|sighting| sighting.is_live(now)))
+            Ok(driver::attempt_records(&dependencies, &stored)?.iter().any(|record| record.is_live(now)))
         };
         if !is_claimed()? {
             break;
         }
         context.pause(CLAIM_WAIT.min(left()));
         // A store whose reads are costly is not read while the claim is there.
-        while seams.store.is_costly() && !left().is_zero() && is_claimed()? {
+        while dependencies.store.is_costly() && !left().is_zero() && is_claimed()? {
             context.pause(CLAIM_WAIT.min(left()));
         }
     }
@@ -77,7 +77,7 @@ impl<'a> Claim<'a> {
         lasts: UnixSeconds,
         is_exclusive: bool,
     ) -> Result<Option<Self>, Failure> {
-        let Some(key) = record_keys(&stored.document).into_iter().next() else {
+        let Some(key) = credential_digests(&stored.document).into_iter().next() else {
             return Ok(Some(Self { context, record: None }));
         };
         let now = Clock::now(context).wall;
@@ -87,7 +87,7 @@ impl<'a> Claim<'a> {
             let attempt: Attempt =
                 serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
             let owner = context.presence(&attempt.by);
-            let is_live = Sighting { number: last, attempt, owner, has_answer: false }.is_live(now);
+            let is_live = AttemptRecord { number: last, attempt, owner, has_answer: false }.is_live(now);
             if is_exclusive && is_live {
                 return Ok(None);
             }
@@ -127,7 +127,7 @@ impl Drop for Claim<'_> {
 pub fn find(context: &Context) -> Result<Option<Found>, Failure> {
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(None) };
     let mut answers = Vec::new();
-    for key in record_keys(&stored.document) {
+    for key in credential_digests(&stored.document) {
         let records = context.store.records(&key)?;
         answers.extend(records.iter().rev().filter_map(|record| Document::parse(&record.answer).ok()));
     }
@@ -139,7 +139,7 @@ pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> Result<Level, Failure
     match lock_use {
         LockUse::Claim => Ok(Level::Claimed),
         LockUse::Off => Ok(Level::Compared),
-        LockUse::Auto | LockUse::Require => match store.lock(Patience::Try, LOCK_PROBE) {
+        LockUse::Auto | LockUse::Require => match store.lock(LockMode::Try, LOCK_PROBE) {
             Locked::Granted(_) | Locked::Busy => Ok(Level::Locked),
             Locked::Refused(_) => Ok(Level::Claimed),
             Locked::Failed(failure) => Err(failure),

@@ -6,7 +6,7 @@ use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::session::Stored;
-use crate::store::Written;
+use crate::store::WriteResult;
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
@@ -35,13 +35,13 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
         };
         drop((guard, signals));
         match written {
-            Written::Done => return Ok(()),
-            Written::Failed { failure, .. } => return Err(failure),
-            Written::Lost(_) | Written::Unknown if context.left().is_zero() => {
+            WriteResult::Done => return Ok(()),
+            WriteResult::Failed { failure, .. } => return Err(failure),
+            WriteResult::Lost(_) | WriteResult::Unknown if context.left().is_zero() => {
                 let message = "other processes kept changing the document";
                 return Err(Failure::new(Kind::Temporary, message).hint("try again"));
             }
-            Written::Lost(_) | Written::Unknown => context.pause(TRY_AGAIN.min(context.left())),
+            WriteResult::Lost(_) | WriteResult::Unknown => context.pause(TRY_AGAIN.min(context.left())),
         }
     }
 }
@@ -51,28 +51,31 @@ fn write(
     context: &Context,
     claimed: Option<&Stored>,
     change: &impl Fn(&mut Document) -> bool,
-) -> Result<Written, Failure> {
+) -> Result<WriteResult, Failure> {
     let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else {
-        return Ok(Written::Done);
+        return Ok(WriteResult::Done);
     };
     if claimed.is_some_and(|claimed| claimed.revision != stored.revision) {
-        return Ok(Written::Lost(None));
+        return Ok(WriteResult::Lost(None));
     }
     match change(&mut stored.document) {
         true => {
             stored.document.check_trust()?;
             Ok(context.store.replace(&stored.revision, &stored.document.to_bytes()?, None))
         }
-        false => Ok(Written::Done),
+        false => Ok(WriteResult::Done),
     }
 }
 
-fn behind_a_claim(context: &Context, change: &impl Fn(&mut Document) -> bool) -> Result<Written, Failure> {
+fn behind_a_claim(
+    context: &Context,
+    change: &impl Fn(&mut Document) -> bool,
+) -> Result<WriteResult, Failure> {
     let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
-        return Ok(Written::Done);
+        return Ok(WriteResult::Done);
     };
     match Claim::make(context, &stored, CLAIM_SECONDS, true)? {
         Some(_claim) => write(context, Some(&stored), change),
-        None => Ok(Written::Lost(None)),
+        None => Ok(WriteResult::Lost(None)),
     }
 }

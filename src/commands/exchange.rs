@@ -2,12 +2,12 @@
 
 use super::{Context, login, recording};
 use crate::arguments::{Environment, resolve_environment};
-use crate::driver::{Partner, Seams};
+use crate::driver::{Dependencies, Peer};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
 use crate::output;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
-use crate::session::{Delegation, Errand, Role, Token};
+use crate::session::{DelegateResult, RefreshInput, Role, Token};
 use crate::system::{self, SignalsHeld};
 use crate::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
 use std::cell::{Cell, RefCell};
@@ -38,10 +38,10 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
     let globals = resolve_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(LAST_BREATH));
 
-    let context = Context::new(globals, system::Clock::begun(request.elapsed));
+    let context = Context::new(globals, system::SystemClock::begun(request.elapsed));
     caller.hear(&Word::Began);
     let done = match request.task {
-        Task::Refresh(errand) => refresh(errand, &context, &caller).map(|token| Word::Token(Box::new(token))),
+        Task::Refresh(input) => refresh(input, &context, &caller).map(|token| Word::Token(Box::new(token))),
         Task::Import { document, refresh_token } => {
             caller.rests(true);
             let begins = || caller.rests(false);
@@ -54,11 +54,11 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn refresh(errand: Errand, context: &Context, caller: &Caller) -> Result<Token, Failure> {
-    let tell = |importance, what: &str| caller.hear(&Word::Told(importance, what.to_owned()));
+fn refresh(input: RefreshInput, context: &Context, caller: &Caller) -> Result<Token, Failure> {
+    let tell = |importance, what: &str| caller.hear(&Word::AlreadyReported(importance, what.to_owned()));
     // The caller has read the same document, and warned.
-    let seams = Seams { tell: &tell, warn: &|_| {}, partner: caller, ..context.seams() };
-    recording::obtain(context.settings(errand.demand.clone(), Role::Worker(errand)), &seams, context)
+    let dependencies = Dependencies { tell: &tell, warn: &|_| {}, peer: caller, ..context.dependencies() };
+    recording::obtain(context.settings(input.demand.clone(), Role::Worker(input)), &dependencies, context)
 }
 
 /// The process that waits for this worker.
@@ -90,10 +90,10 @@ impl Caller {
     }
 }
 
-impl Partner for Caller {
+impl Peer for Caller {
     /// A worker has no worker.
-    fn delegate(&self, _: &Errand, _: Option<Guard>, _: &Seams) -> Delegation {
-        Delegation::NoWorker
+    fn delegate(&self, _: &RefreshInput, _: Option<Guard>, _: &Dependencies) -> DelegateResult {
+        DelegateResult::NoWorker
     }
 
     fn lock(&self) -> Option<Guard> {
@@ -127,7 +127,7 @@ mod tests {
         const WORDS: usize = 9_000;
         let (socket, mut theirs) = UnixStream::pair().unwrap();
         let caller = Caller { socket, lock: Cell::default(), unheard: RefCell::default() };
-        let word = |number: usize| Word::Told(1, format!("{number} {}", "x".repeat(80)));
+        let word = |number: usize| Word::AlreadyReported(1, format!("{number} {}", "x".repeat(80)));
         (0..WORDS).for_each(|number| caller.hear(&word(number)));
         assert!(!caller.unheard.borrow().is_empty());
         let reading = std::thread::spawn(move || {

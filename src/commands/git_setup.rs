@@ -2,12 +2,12 @@
 
 use super::Context;
 use super::amend::amend;
+use crate::adapters::hosts;
 use crate::arguments::{Environment, resolve_environment};
 use crate::cli;
 use crate::error::{Failure, Kind, describe, printable};
 use crate::grant::Document;
 use crate::output;
-use crate::protocol::hosts;
 use crate::system::command;
 use std::ffi::{OsStr, OsString};
 use std::fs;

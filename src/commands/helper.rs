@@ -1,15 +1,15 @@
 //! `onegrant helper`: answers other programs in their own protocols.
 
 use super::{Context, token};
+use crate::adapters::cargo::{Asked, Refusal};
+use crate::adapters::hosts::{is_served, served, server};
+use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
 use crate::arguments::{Environment, Parsed, parse};
 use crate::cli::{self, Format, Protocol};
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, Told, describe};
+use crate::error::{AlreadyReported, Failure, Kind, describe};
 use crate::grant::{Document, Secret};
 use crate::output;
-use crate::protocol::helpers::cargo::{Asked, Refusal};
-use crate::protocol::helpers::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
-use crate::protocol::hosts::{is_served, served, server};
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
@@ -74,7 +74,7 @@ fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<S
             }
         }
     };
-    let context = Context::new(globals, system::Clock::start());
+    let context = Context::new(globals, system::SystemClock::start());
     let refuse = |failure| Refusal::Other(context.completed(failure));
     let document = context.document().map_err(refuse)?;
     document.and_then(|document| served_at(&document, url)).ok_or(Refusal::UrlNotSupported)?;
@@ -118,7 +118,7 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
 
 fn refuse_docker(text: &str) -> anyhow::Result<()> {
     answer(text)?;
-    Err(Told(Kind::Defect.code()).into())
+    Err(AlreadyReported(Kind::Defect.code()).into())
 }
 
 /// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.

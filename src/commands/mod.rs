@@ -21,17 +21,17 @@ pub mod token_file;
 pub mod whoami;
 
 use crate::arguments::{Environment, Globals};
-use crate::driver::{self, Clock, Seams};
+use crate::driver::{self, Clock, Dependencies};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::lock::Guard;
 use crate::oauth;
-use crate::oauth::token::TokenEndpoint;
+use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
-use crate::session::{Delegation, Demand, Errand, Now, Role, Settings, Stored, Token};
+use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
 use crate::system;
 use crate::worker::{self, Ended, Word};
 use opened::Opened;
@@ -46,15 +46,15 @@ pub struct Context {
     /// Where the profile is kept.
     pub store: Opened,
     directory: PathBuf,
-    clock: system::Clock,
+    clock: system::SystemClock,
     this_process: OnceCell<Owner>,
-    client: OnceCell<Client>,
+    client: OnceCell<HttpClient>,
     program: OnceCell<Option<String>>,
 }
 
 impl Context {
     /// The context of a command; its deadline runs from `clock`'s start.
-    pub fn new(globals: Globals, clock: system::Clock) -> Self {
+    pub fn new(globals: Globals, clock: system::SystemClock) -> Self {
         let (store, directory) = (Opened::new(&globals, clock.now().elapsed), opened::beside(&globals.store));
         let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { globals, store, directory, clock, this_process, client, program }
@@ -67,36 +67,36 @@ impl Context {
 
     /// The same with a deadline that begins now: the wait for a person does not count.
     pub fn begun_anew(&self) -> Self {
-        Self::new(self.globals.clone(), system::Clock::start())
+        Self::new(self.globals.clone(), system::SystemClock::start())
     }
 
     /// The HTTP client.
-    pub fn client(&self) -> &Client {
-        self.client.get_or_init(|| Client::new(&system::Environment::read()))
+    pub fn client(&self) -> &HttpClient {
+        self.client.get_or_init(|| HttpClient::new(&system::Environment::read()))
     }
 
     /// What was wrong with the network's configuration without being an error.
     pub fn network_warnings(&self) -> impl Iterator<Item = Failure> {
-        let warnings = self.client.get().map(Client::warnings).unwrap_or_default();
+        let warnings = self.client.get().map(HttpClient::warnings).unwrap_or_default();
         warnings.iter().map(|warning| Failure::new(Kind::Usage, warning.clone()))
     }
 
     /// Gets a token, refreshing if it must, and tells the warnings that come with it. A story that was begun is told to
     /// its end: how long it took, and whose refresh it was.
     pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
-        let (has_begun, seams) = (Cell::new(false), self.seams());
+        let (has_begun, dependencies) = (Cell::new(false), self.dependencies());
         let tell = |importance, what: &str| {
             has_begun.set(true);
-            (seams.tell)(importance, what);
+            (dependencies.tell)(importance, what);
         };
         let token = recording::obtain(
             self.settings(demand, Role::Caller),
-            &Seams { tell: &tell, ..self.seams() },
+            &Dependencies { tell: &tell, ..self.dependencies() },
             self,
         );
         if has_begun.get() {
             let took = self.clock.now().elapsed.as_millis();
-            (seams.tell)(
+            (dependencies.tell)(
                 1,
                 &match &token {
                     Ok(token) if token.refreshed => format!("done after {took} ms"),
@@ -152,18 +152,18 @@ impl Context {
         Ok(read.map(|(stored, _)| stored.document))
     }
 
-    /// The seams of the driver.
-    pub fn seams(&self) -> Seams<'_> {
+    /// The dependencies of the driver.
+    pub fn dependencies(&self) -> Dependencies<'_> {
         let tell: &dyn Fn(u8, &str) = match self.globals.verbosity {
             0 => &|_, _| {},
             1 => &|importance, what| tell(importance <= 1, what),
             _ => &|_, what| tell(true, what),
         };
-        Seams {
+        Dependencies {
             store: &*self.store,
             endpoint: self,
             clock: self,
-            partner: self,
+            peer: self,
             tell,
             warn: &output::warning,
         }
@@ -221,7 +221,7 @@ impl Clock for Context {
 
 impl driver::TokenEndpoint for Context {
     fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer {
-        TokenEndpoint::new(self.client()).refresh(document, credential, timeout, self.clock.now().wall)
+        HttpTokenEndpoint::new(self.client()).refresh(document, credential, timeout, self.clock.now().wall)
     }
 
     fn revoke(&self, document: &Document, timeout: Duration) {
@@ -229,13 +229,18 @@ impl driver::TokenEndpoint for Context {
     }
 }
 
-impl driver::Partner for Context {
-    fn delegate(&self, errand: &Errand, lock: Option<Guard>, seams: &Seams) -> Delegation {
-        match self.send(worker::Task::Refresh(errand.clone()), lock, seams.tell) {
-            Ended::Saying(Word::Token(token)) => Delegation::Ended(Ok(*token)),
-            Ended::Saying(Word::Failed(failure)) => Delegation::Ended(Err(failure)),
-            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => Delegation::NoWorker,
-            Ended::Late => Delegation::Unanswered,
+impl driver::Peer for Context {
+    fn delegate(
+        &self,
+        input: &RefreshInput,
+        lock: Option<Guard>,
+        dependencies: &Dependencies,
+    ) -> DelegateResult {
+        match self.send(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
+            Ended::Saying(Word::Token(token)) => DelegateResult::Ended(Ok(*token)),
+            Ended::Saying(Word::Failed(failure)) => DelegateResult::Ended(Err(failure)),
+            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => DelegateResult::NoWorker,
+            Ended::Late => DelegateResult::Unanswered,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::store::cell::CellStore;
 use crate::store::file::FileStore;
 use crate::store::helper::{self, HelperStore};
-use crate::store::place::Place;
+use crate::store::files::ProfileFiles;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Opened {
     }
 
     /// Where its lock is, where that is a file.
-    pub(crate) fn lock_place(&self) -> Option<Result<&Place, Failure>> {
+    pub(crate) fn lock_place(&self) -> Option<Result<&ProfileFiles, Failure>> {
         match self {
             Self::File(store) => Some(store.place()),
             Self::Helper(store) => Some(store.place()),

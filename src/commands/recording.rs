@@ -1,15 +1,15 @@
-//! Notes what happens to the grant while the driver works: seams that pass everything on. Nothing is written before the
+//! Notes what happens to the grant while the driver works: dependencies that pass everything on. Nothing is written before the
 //! driver has ended, so that nothing stands between the server's answer and its durable copy.
 
 use super::Context;
-use crate::driver::{self, Clock, Seams, TokenEndpoint};
+use crate::driver::{self, Clock, Dependencies, TokenEndpoint};
 use crate::error::{Failure, printable};
 use crate::grant::{Credential, Document, Secret};
-use crate::history::{self, Event, digits};
+use crate::history::{self, HistoryEntry, digits};
 use crate::lock::{Guard, Locked};
 use crate::protocol::token::{Answer, words};
-use crate::session::{Level, LockUse, Patience, Revision, Role, Settings, Token};
-use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written};
+use crate::session::{Level, LockMode, LockUse, Revision, Role, Settings, Token};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult};
 use crate::system::SignalsHeld;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Gets a token, and notes in the history what happened on the way. A token that was fresh is no event.
-pub fn obtain(settings: Settings, seams: &Seams, context: &Context) -> Result<Token, Failure> {
+pub fn obtain(settings: Settings, dependencies: &Dependencies, context: &Context) -> Result<Token, Failure> {
     let level = match (&settings.role, settings.lock_use) {
-        (Role::Worker(errand), _) => errand.level,
+        (Role::Worker(input), _) => input.level,
         (_, LockUse::Auto | LockUse::Require) => Level::Locked,
         (_, LockUse::Claim) => Level::Claimed,
         (_, LockUse::Off) => Level::Compared,
@@ -29,16 +29,17 @@ pub fn obtain(settings: Settings, seams: &Seams, context: &Context) -> Result<To
         context.program();
     }
     let recording = Recording {
-        store: seams.store,
-        endpoint: seams.endpoint,
+        store: dependencies.store,
+        endpoint: dependencies.endpoint,
         level: Cell::new(level),
         notes: RefCell::default(),
         unstored: Cell::new(None),
     };
-    let result = driver::obtain(settings, &Seams { store: &recording, endpoint: &recording, ..*seams });
+    let result =
+        driver::obtain(settings, &Dependencies { store: &recording, endpoint: &recording, ..*dependencies });
     let level = recording.level.get();
     for event in recording.events(&result) {
-        context.note(event, Some(level), seams.tell);
+        context.note(event, Some(level), dependencies.tell);
     }
     result
 }
@@ -47,23 +48,23 @@ struct Recording<'a> {
     store: &'a dyn Store,
     endpoint: &'a dyn TokenEndpoint,
     level: Cell<Level>,
-    notes: RefCell<Vec<Event>>,
+    notes: RefCell<Vec<HistoryEntry>>,
     /// The refresh token that was spent for an answer that is not stored yet.
     unstored: Cell<Option<String>>,
 }
 
 impl Recording<'_> {
     fn note(&self, event: &str, outcome: &str, before: Option<String>, after: Option<String>) {
-        self.notes.borrow_mut().push(Event {
+        self.notes.borrow_mut().push(HistoryEntry {
             event: event.to_owned(),
             outcome: printable(outcome),
             refresh_token_sha256: before,
             new_refresh_token_sha256: after,
-            ..Event::default()
+            ..HistoryEntry::default()
         });
     }
 
-    fn events(self, result: &Result<Token, Failure>) -> Vec<Event> {
+    fn events(self, result: &Result<Token, Failure>) -> Vec<HistoryEntry> {
         if let Some(before) = self.unstored.take() {
             let why = match result {
                 Ok(token) => token.warnings.first().map(|warning| warning.message.as_str()),
@@ -124,9 +125,9 @@ impl Store for Recording<'_> {
         self.store.read()
     }
 
-    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
         let written = self.store.replace(expected, bytes, attempt);
-        if let (Written::Done, Ok(document)) = (&written, Document::parse(bytes)) {
+        if let (WriteResult::Done, Ok(document)) = (&written, Document::parse(bytes)) {
             let before = attempt.map(|name| digits(name.key));
             match (&document.session, document.rejected.as_ref()) {
                 (Some(_), _) => {
@@ -141,12 +142,12 @@ impl Store for Recording<'_> {
         written
     }
 
-    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult {
         self.store.remove(expected, mark)
     }
 
-    fn lock(&self, patience: Patience, at_most: Duration) -> Locked {
-        let locked = self.store.lock(patience, at_most);
+    fn lock(&self, mode: LockMode, at_most: Duration) -> Locked {
+        let locked = self.store.lock(mode, at_most);
         if matches!(locked, Locked::Refused(_)) {
             self.level.set(Level::Claimed);
         }
@@ -228,18 +229,19 @@ impl Context {
     /// Notes a login or a logout that is done.
     pub fn note_done(&self, event: &str, outcome: &str, document: &Document, level: Option<Level>) {
         let token = token_digits(document.refresh_token());
-        let noted = Event { event: event.to_owned(), outcome: printable(outcome), ..Event::default() };
+        let noted =
+            HistoryEntry { event: event.to_owned(), outcome: printable(outcome), ..HistoryEntry::default() };
         let noted = match event {
-            "login" => Event { new_refresh_token_sha256: token, ..noted },
-            _ => Event { refresh_token_sha256: token, ..noted },
+            "login" => HistoryEntry { new_refresh_token_sha256: token, ..noted },
+            _ => HistoryEntry { refresh_token_sha256: token, ..noted },
         };
-        self.note(noted, level, self.seams().tell);
+        self.note(noted, level, self.dependencies().tell);
     }
 
     /// Completes an event, and appends it. What fails is told under `-vv`, and nothing else comes of it.
-    fn note(&self, event: Event, level: Option<Level>, tell: &dyn Fn(u8, &str)) {
+    fn note(&self, event: HistoryEntry, level: Option<Level>, tell: &dyn Fn(u8, &str)) {
         let me = self.this_process();
-        let event = Event {
+        let event = HistoryEntry {
             at: self.now().wall,
             pid: me.pid,
             program: self.program().map(printable),

@@ -25,7 +25,7 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
         }
         Err(failure) => return Err(failure.into()),
     };
-    let rejected = driver::find_rejected(&context.seams(), &stored)?;
+    let rejected = driver::find_rejected(&context.dependencies(), &stored)?;
     let report = Report::new(context, &stored.document, rejected);
     let text = match (arguments.history, arguments.json) {
         (true, json) => {

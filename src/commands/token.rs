@@ -2,11 +2,11 @@
 
 use super::Context;
 use super::token_file::TokenFile;
+use crate::adapters::formats;
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
 use crate::output;
-use crate::protocol::formats;
 use crate::session::{Demand, Unwanted};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
-use super::mending::login_hint;
+use super::hints::login_hint;
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::reply::{Content, ServerError};
 use super::token::{Answer, classify, words};

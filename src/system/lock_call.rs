@@ -5,7 +5,7 @@
 //! call, and goes on without it when its time is over.
 
 use crate::lock::make;
-use crate::session::Patience;
+use crate::session::LockMode;
 use crate::worker::THIS_PROGRAM;
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -16,7 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The first argument of a process that makes a lock call on its stdin; the second is the patience. It is for this
+/// The first argument of a process that makes a lock call on its stdin; the second is the mode. It is for this
 /// program's own use.
 pub const ARGUMENT: &str = "--lock-for-caller";
 
@@ -25,18 +25,18 @@ const STOPPED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Has another process make the call: a lock belongs to the open file, which both have. Where no process can be started,
 /// this one makes it.
-pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
+pub fn have_made(file: &File, mode: LockMode) -> io::Result<()> {
     let mut command = Command::new(THIS_PROGRAM);
-    command.arg0("onegrant").args([ARGUMENT, &format!("{patience:?}")]).env_clear();
+    command.arg0("onegrant").args([ARGUMENT, &format!("{mode:?}")]).env_clear();
     command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null());
     // Ctrl-Z must not stop it when it has the lock.
     let Ok(mut process) = super::as_given_in_own_session(&mut command).spawn() else {
-        return make(file, patience);
+        return make(file, mode);
     };
     match process.wait()?.code() {
         Some(0) => Ok(()),
         // It did not run: what a shell says, too.
-        Some(126..) => make(file, patience),
+        Some(126..) => make(file, mode),
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         // Whoever killed it did not mean the lock.
         None => Err(io::ErrorKind::WouldBlock.into()),
@@ -44,28 +44,28 @@ pub fn have_made(file: &File, patience: Patience) -> io::Result<()> {
 }
 
 /// What that process does, whose exit code is the error; it ends with the one that started it, where it can.
-pub fn make_for_caller(patience: &str) -> u8 {
-    let all = [Patience::Try, Patience::Release, Patience::Queue];
-    let patience = all.into_iter().find(|known| format!("{known:?}") == patience);
+pub fn make_for_caller(mode: &str) -> u8 {
+    let all = [LockMode::Try, LockMode::AwaitRelease, LockMode::Queue];
+    let mode = all.into_iter().find(|known| format!("{known:?}") == mode);
     // It may hang for ever, and must not keep what others wait for.
     super::close_inherited();
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let made = io::stdin()
         .as_fd()
         .try_clone_to_owned()
-        .and_then(|file| make_for_running(&File::from(file), patience.ok_or(io::ErrorKind::InvalidInput)?));
+        .and_then(|file| make_for_running(&File::from(file), mode.ok_or(io::ErrorKind::InvalidInput)?));
     made.map_or_else(|error| error_number(&error), |()| 0)
 }
 
 /// A caller that is stopped does not get the lock, which belongs to its open file: the lock is released, and the call is made
 /// again when the caller goes on.
-fn make_for_running(file: &File, patience: Patience) -> io::Result<()> {
+fn make_for_running(file: &File, mode: LockMode) -> io::Result<()> {
     loop {
-        make(file, patience)?;
+        make(file, mode)?;
         if !super::parent_is_stopped() {
             return Ok(());
         }
-        make(file, Patience::Release)?;
+        make(file, LockMode::AwaitRelease)?;
         while super::parent_is_stopped() {
             std::thread::sleep(STOPPED_PAUSE);
         }

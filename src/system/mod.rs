@@ -1,4 +1,4 @@
-//! Clock, random bytes, processes and signals: read at the edge, passed down as values.
+//! SystemClock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
 mod given;
@@ -12,7 +12,7 @@ mod watch;
 
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use network::{Environment, EtcdUser, Kubernetes, Setting, resolve_names_without_modules};
-pub use place::Place;
+pub use place::Desktop;
 pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
@@ -38,11 +38,11 @@ const WATCH_STACK: usize = 64 << 10;
 
 /// The clocks. `elapsed` counts from the creation of this value.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct SystemClock {
     started: Instant,
 }
 
-impl Clock {
+impl SystemClock {
     /// A clock whose `elapsed` is zero now.
     pub fn start() -> Self {
         Self { started: Instant::now() }

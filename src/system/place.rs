@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// What the place where a login runs allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Desktop {
     /// A browser can be opened here, and a person sees it.
     pub has_browser: bool,
     /// The person sits at another machine (ssh).
@@ -21,7 +21,7 @@ const WINDOWS_SUBSYSTEM: [&str; 2] = ["WSL_DISTRO_NAME", "WSL_INTEROP"];
 /// Files that only a container has.
 const CONTAINER: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
-impl Place {
+impl Desktop {
     /// This place.
     pub fn here() -> Self {
         let is_container = CONTAINER.iter().any(|file| Path::new(file).exists());
@@ -68,10 +68,10 @@ mod tests {
             (&["BROWSER", "SSH_CONNECTION", "CI"], true, true),
         ];
         for (set, is_container, wanted) in cases {
-            let place = Place::told_by(|name| set.contains(&name).then(|| "1".into()), is_container);
+            let place = Desktop::told_by(|name| set.contains(&name).then(|| "1".into()), is_container);
             assert_eq!(place.has_browser, wanted, "{set:?} {is_container}");
             assert_eq!(place.is_remote, set.iter().any(|name| name.starts_with("SSH_")), "{set:?}");
         }
-        assert!(!Place::told_by(|_| Some(OsString::new()), false).is_remote, "an empty variable is none");
+        assert!(!Desktop::told_by(|_| Some(OsString::new()), false).is_remote, "an empty variable is none");
     }
 }

@@ -133,7 +133,7 @@ fn etcd() -> Keeper {
     let forwarder = Forwarder::to(&member);
     let number = KEEPERS.fetch_add(1, Ordering::Relaxed);
     let url = format!("etcd://{}/conformance-{}/{number}", forwarder.address(), std::process::id());
-    let address = cell::Address::parse(&url).unwrap().unwrap();
+    let address = cell::CellAddress::parse(&url).unwrap().unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
         Box::new(CellStore::new(address.cell(profile), beside.clone(), PATIENCE))

@@ -2,10 +2,10 @@
 
 use super::super::Context;
 use super::Check;
+use crate::adapters::hosts::server;
 use crate::error::{describe, printable};
 use crate::grant::Document;
-use crate::protocol::hosts::server;
-use crate::protocol::metadata::Address;
+use crate::protocol::metadata::Url;
 use crate::system::command;
 use std::io;
 use std::path::Path;
@@ -90,7 +90,7 @@ fn uses_http_path(entries: &[Entry]) -> bool {
 }
 
 /// Whether the entry is for this host (gitcredentials(7)): one with a path is for a part of it, and counts as not.
-fn applies(entry: &Entry, host: &Address) -> bool {
+fn applies(entry: &Entry, host: &Url) -> bool {
     let Some(address) = entry.address else {
         return true;
     };

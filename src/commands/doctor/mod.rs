@@ -155,6 +155,6 @@ fn path_hint(command: &str, path: &std::path::Path) -> Option<String> {
 }
 
 /// The host and port that a token request of this profile goes to.
-fn token_host(document: &Document) -> Result<crate::protocol::metadata::Address, Failure> {
+fn token_host(document: &Document) -> Result<crate::protocol::metadata::Url, Failure> {
     crate::protocol::metadata::endpoint_url(&document.token_endpoint)
 }

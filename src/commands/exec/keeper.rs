@@ -108,7 +108,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment)
         };
     }
     if let Some(command) = Watched::new(task.pid, task.start_time) {
-        keep(&task, &command, || Context::new(globals.clone(), system::Clock::start()));
+        keep(&task, &command, || Context::new(globals.clone(), system::SystemClock::start()));
     }
     SUCCESS
 }

@@ -6,7 +6,7 @@ use super::token_file::TokenFile;
 use super::{Context, token};
 use crate::arguments::Environment;
 use crate::cli;
-use crate::error::{Failure, Kind, Told, describe, printable, shell_word};
+use crate::error::{AlreadyReported, Failure, Kind, describe, printable, shell_word};
 use crate::output;
 use crate::system::as_given;
 use std::ffi::{OsStr, OsString};
@@ -76,7 +76,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     };
     output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
     let is_missing = error.kind() == ErrorKind::NotFound;
-    Err(Told(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+    Err(AlreadyReported(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
 }
 
 fn absolute(file: &Path) -> Result<PathBuf, Failure> {

@@ -6,7 +6,7 @@ use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
 use crate::output;
-use crate::protocol::mending::login_hint;
+use crate::protocol::hints::login_hint;
 use crate::protocol::token::{Answer, words};
 use crate::system::SignalsHeld;
 use crate::system::secret::read_secret;
@@ -16,7 +16,7 @@ use crate::worker::{Ended, Task, Word};
 pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     let refresh_token = read_secret(&mut std::io::stdin().lock(), "the refresh token on stdin")?;
     let task = Task::Import { document: Box::new(document.clone()), refresh_token: refresh_token.clone() };
-    match context.send(task, None, context.seams().tell) {
+    match context.send(task, None, context.dependencies().tell) {
         Ended::Saying(Word::Stored(document)) => Ok(*document),
         Ended::Saying(Word::Failed(failure)) => Err(failure),
         Ended::NotStarted => exchange(document, refresh_token, context, &|| {}),

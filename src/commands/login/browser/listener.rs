@@ -35,7 +35,7 @@ pub struct Listener {
 }
 
 /// What came next.
-pub enum Event {
+pub enum ListenerEvent {
     /// The answer of the server: its code, or why there will be none.
     Answered(Result<Secret, Failure>),
     /// Something was typed at the terminal.
@@ -82,7 +82,7 @@ impl Listener {
         terminal: Option<&Terminal>,
         authorization: &Authorization,
         limit: Duration,
-    ) -> Event {
+    ) -> ListenerEvent {
         let now = Instant::now();
         self.connections.retain(|connection| connection.left(now).is_some());
         let first_end = self.connections.iter().filter_map(|connection| connection.left(now)).min();
@@ -96,7 +96,7 @@ impl Listener {
                 self.connections.remove(number);
             }
             if let Some(answer) = answer {
-                return Event::Answered(answer);
+                return ListenerEvent::Answered(answer);
             }
         }
         for number in ready.sockets {
@@ -105,7 +105,7 @@ impl Listener {
                 std::thread::sleep(EXHAUSTED_PAUSE);
             }
         }
-        if ready.is_typed { Event::Typed } else { Event::Nothing }
+        if ready.is_typed { ListenerEvent::Typed } else { ListenerEvent::Nothing }
     }
 
     fn wait(&self, terminal: Option<&Terminal>, limit: Duration) -> Ready {

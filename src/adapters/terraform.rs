@@ -1,9 +1,9 @@
 //! Terraform's and OpenTofu's credentials helper: `HELPER get|store|forget HOST`.
 
 use super::unknown;
+use crate::adapters::formats::bearer;
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
-use crate::protocol::formats::bearer;
 use serde_json::json;
 
 /// The answer where there is no token, and Terraform may go on without one.

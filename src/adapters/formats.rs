@@ -10,18 +10,9 @@ use serde_json::{Value, json};
 /// The user name beside a token where the profile names none: what most servers take, whatever it says.
 pub const USERNAME: &str = "oauth2";
 
-/// The type of a token that is no access token, such as an ID token that was exchanged for another one (RFC 8693 section
-/// 2.2.1). No resource server takes it in a header.
-const NOT_APPLICABLE: &str = "N_A";
-
-/// Whether the token is an access token.
-pub fn is_applicable(session: &Session) -> bool {
-    !session.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)
-}
-
 /// The access token for a program that sends it as a password.
 pub fn password(session: &Session) -> Result<&str, Failure> {
-    match is_applicable(session) {
+    match session.is_access_token() {
         true => Ok(session.access_token.expose()),
         false => {
             let message = "cannot give the token as a password: it is of type N_A, which is no access token";
@@ -102,7 +93,7 @@ pub fn exec_credential(session: &Session, asked: Option<&str>) -> Result<String,
         return Err(Failure::new(Kind::Usage, message));
     }
     // kubectl's server may take an ID token.
-    if is_applicable(session) {
+    if session.is_access_token() {
         bearer(session)?;
     }
     let mut status = json!({ "token": session.access_token.expose() });
@@ -133,9 +124,9 @@ pub fn timestamp(instant: UnixSeconds) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
     use super::*;
     use crate::grant::Secret;
+    use crate::protocol::tests::document;
 
     fn session(token: &str) -> Session {
         let mut session = document().session.unwrap();

@@ -1,24 +1,28 @@
-//! The protocols in which other programs ask for a credential: one file each, what is asked and what is answered. And in
-//! [`keyring`] the one in which this program asks others.
+//! What other programs ask for and read. One file for each protocol in which a program asks for a credential; the
+//! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the one protocol in which this
+//! program asks another one.
 
 pub mod bazel;
 pub mod cargo;
 pub mod docker;
+pub mod formats;
 pub mod gcloud;
+pub mod git_credential;
 pub mod go;
+pub mod hosts;
 pub mod keyring;
 pub mod terraform;
 
-use super::hosts::is_served;
-use super::metadata::{Address, endpoint_url};
 use crate::error::{Failure, Kind, printable};
 use crate::grant::Document;
+use crate::protocol::metadata::{Url, endpoint_url};
+use hosts::is_served;
 
 /// The longest that another program may say, in bytes: the head of an HTTP response is far shorter.
 pub const ASKED_LIMIT: usize = 64 << 10;
 
 /// The server that a URL points to, where the profile names it.
-pub fn served_at(document: &Document, url: &str) -> Option<Address> {
+pub fn served_at(document: &Document, url: &str) -> Option<Url> {
     endpoint_url(url).ok().filter(|server| is_served(document, server))
 }
 
@@ -30,8 +34,8 @@ fn unknown(program: &str, what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
     use super::*;
+    use crate::protocol::tests::document;
 
     #[test]
     #[rustfmt::skip]

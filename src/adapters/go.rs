@@ -1,10 +1,10 @@
 //! `GOAUTH`: called without arguments before the first request of a go command, and with a URL and the head of its answer
 //! on stdin when a server refused one.
 
+use crate::adapters::formats::bearer;
 use crate::error::Failure;
 use crate::grant::{Session, UnixSeconds};
-use crate::protocol::formats::bearer;
-use crate::protocol::metadata::Address;
+use crate::protocol::metadata::Url;
 
 /// Whether the head of that HTTP response refuses the token itself.
 pub fn is_unauthorized(head: &str) -> bool {
@@ -27,7 +27,7 @@ pub fn answer(session: &Session, origins: &[String]) -> Result<String, Failure> 
 }
 
 /// How a request to this server may be written. Go compares the text: a port that goes without saying is another prefix.
-pub fn origins(server: &Address) -> Vec<String> {
+pub fn origins(server: &Url) -> Vec<String> {
     let written = server.host_and_port();
     let short = written.strip_suffix(":443").map(|host| format!("https://{host}/"));
     short.into_iter().chain([format!("https://{written}/")]).collect()

@@ -1,5 +1,14 @@
 //! The logout as a state machine without I/O.
 //!
+//! A *live session* is one whose refresh token the server may still accept, wherever it is stored:
+//!
+//! | side | why |
+//! |---|---|
+//! | [`Document::session`] | it is used |
+//! | [`Document::moving`] | it is on its way to another store |
+//! | an answer beside an attempt record | the process that received it could not store it |
+//! | the other store of a migration | it has arrived, and the first store does not know yet |
+//!
 //! ```text
 //! look here ─ revoke ─┬────────────────────────────────────────────▶ remove here ─┬─▶ finish
 //!                     └ a move: look there ─ revoke ─ remove there ─┘             └ a move: look at both again …
@@ -11,22 +20,51 @@
 //! During a move the other store is looked at before the removal here, so that a logout that is killed is found and
 //! completed by the next one. After it both are looked at some more times: the move may have written meanwhile, and so may
 //! a program that it had started before it was killed. A move makes the session usable there only while its mark is still
-//! here: see [`super::moving`].
+//! here: see [`super::migration`].
 
-use super::Found;
+use super::bounds::COMPARISON_DELAYS;
+use super::{Revision, Stored};
 use crate::error::Failure;
-use crate::grant::{Document, Login, Secret, UnixSeconds};
+use crate::grant::{Document, Login, Secret, Session, UnixSeconds};
 use crate::protocol::revocation::Revocation;
-use crate::session::Revision;
-use crate::session::bounds::COMPARISON_DELAYS;
 use std::time::Duration;
 
 /// How often a removal that another process prevented is tried again. Both stores count together.
 pub const MAX_ROUNDS: u32 = 4;
 
-/// One of the two stores of a move.
+/// What one store holds of a profile: the document, and the answers that wait beside it, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The document.
+    pub stored: Stored,
+    /// Complete documents that follow one of its sessions.
+    pub answers: Vec<Document>,
+}
+
+impl Found {
+    /// The live sessions here, the newest first. An answer is newer than the session that it follows.
+    pub fn live_sessions(&self) -> impl Iterator<Item = &Session> {
+        let answers = self.answers.iter().filter_map(|answer| answer.session.as_ref());
+        answers.chain(self.stored.document.sessions())
+    }
+
+    /// The session that a migration takes along: the newest one of those that follow `session`.
+    pub fn newest(&self, session: &Session) -> Session {
+        let newest = self.answers.iter().find_map(|answer| answer.session.as_ref());
+        newest.unwrap_or(session).clone()
+    }
+}
+
+/// The credential digests of all sessions in the document: attempt records are named after them.
+pub fn credential_digests(document: &Document) -> Vec<String> {
+    let named =
+        document.sessions().filter_map(|session| document.with_session(session.clone()).credential_sha256());
+    named.collect()
+}
+
+/// One of the two stores of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Side {
     /// The store that the logout is for.
     Here,
     /// The other one.
@@ -35,7 +73,7 @@ pub enum Place {
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LogoutStep {
     /// Look at what the store of the profile holds.
     LookHere,
     /// Look at what the store at this address holds.
@@ -45,7 +83,7 @@ pub enum Step {
     /// Remove the document.
     Remove {
         /// From where.
-        place: Place,
+        side: Side,
         /// What the store must still hold.
         expected: Revision,
         /// What is to be written where the document cannot be removed.
@@ -54,20 +92,20 @@ pub enum Step {
     /// Wait: a write that was begun there may still arrive.
     Pause(Duration),
     /// Stop.
-    Finish(Box<Outcome>),
+    Finish(Box<LogoutReport>),
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a process holds one")]
-pub enum Event {
-    /// Answers [`Step::LookHere`] and [`Step::LookThere`].
+pub enum LogoutEvent {
+    /// Answers [`LogoutStep::LookHere`] and [`LogoutStep::LookThere`].
     Looked(Result<Option<Found>, Failure>),
-    /// Answers [`Step::Revoke`]; none where there is no way to revoke.
+    /// Answers [`LogoutStep::Revoke`]; none where there is no way to revoke.
     Revoked(Option<Revocation>),
-    /// Answers [`Step::Remove`].
+    /// Answers [`LogoutStep::Remove`].
     Removed(Removal),
-    /// Answers [`Step::Pause`].
+    /// Answers [`LogoutStep::Pause`].
     Paused,
 }
 
@@ -97,7 +135,7 @@ pub enum Remains {
 
 /// How it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct LogoutReport {
     /// The document as it was looked at first; none where there was no grant.
     pub document: Option<Document>,
     /// What became of each session that was found: its document, and the server's answer.
@@ -112,7 +150,7 @@ pub struct Logout {
     message: String,
     now: UnixSeconds,
     /// Which store the last step was about.
-    place: Place,
+    side: Side,
     /// The login of the document that was looked at first.
     login: Option<Option<Login>>,
     /// The move that the document takes part in: its identifier, and the address of the other store.
@@ -126,16 +164,16 @@ pub struct Logout {
     rounds: u32,
     /// How often both stores were looked at after the removal here.
     looks: usize,
-    outcome: Outcome,
+    outcome: LogoutReport,
 }
 
 impl Logout {
     /// A logout and its first step. `message` is what later processes read where only a mark can be left.
-    pub fn start(message: String, now: UnixSeconds) -> (Self, Step) {
+    pub fn start(message: String, now: UnixSeconds) -> (Self, LogoutStep) {
         let logout = Self {
             message,
             now,
-            place: Place::Here,
+            side: Side::Here,
             login: None,
             other: None,
             has_looked_there: false,
@@ -144,38 +182,44 @@ impl Logout {
             pending: Vec::new(),
             rounds: 0,
             looks: 0,
-            outcome: Outcome::default(),
+            outcome: LogoutReport::default(),
         };
-        (logout, Step::LookHere)
+        (logout, LogoutStep::LookHere)
     }
 
-    /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
-    pub fn next(&mut self, event: Event) -> Step {
-        match (self.place, event) {
-            (Place::Here, Event::Looked(Ok(found))) => self.looked_here(found),
-            (Place::There, Event::Looked(Ok(found))) => self.looked_there(found),
-            (_, Event::Revoked(revocation)) => {
+    /// Takes an event, gives the next step. After [`LogoutStep::Finish`] there is none.
+    pub fn next(&mut self, event: LogoutEvent) -> LogoutStep {
+        match (self.side, event) {
+            (Side::Here, LogoutEvent::Looked(Ok(found))) => self.looked_here(found),
+            (Side::There, LogoutEvent::Looked(Ok(found))) => self.looked_there(found),
+            (_, LogoutEvent::Revoked(revocation)) => {
                 let revoked = self.pending.pop().map(|document| (document, revocation));
                 self.outcome.revocations.extend(revoked);
                 self.revoke()
             }
-            (Place::Here, Event::Removed(Removal::Done)) => self.leave_here(),
-            (Place::There, Event::Removed(Removal::Done)) => self.leave_there(),
-            (_, Event::Removed(Removal::Again)) => self.look_again(),
-            (Place::Here, Event::Looked(Err(failure)) | Event::Removed(Removal::Failed(failure))) => {
+            (Side::Here, LogoutEvent::Removed(Removal::Done)) => self.leave_here(),
+            (Side::There, LogoutEvent::Removed(Removal::Done)) => self.leave_there(),
+            (_, LogoutEvent::Removed(Removal::Again)) => self.look_again(),
+            (
+                Side::Here,
+                LogoutEvent::Looked(Err(failure)) | LogoutEvent::Removed(Removal::Failed(failure)),
+            ) => {
                 self.outcome.remains = Some(Remains::Here(failure));
                 self.leave_here()
             }
-            (Place::There, Event::Looked(Err(failure)) | Event::Removed(Removal::Failed(failure))) => {
+            (
+                Side::There,
+                LogoutEvent::Looked(Err(failure)) | LogoutEvent::Removed(Removal::Failed(failure)),
+            ) => {
                 let address = self.other.as_ref().map(|(_, address)| address.clone()).unwrap_or_default();
                 self.outcome.remains = Some(Remains::There(address, failure));
                 self.leave_there()
             }
-            (_, Event::Paused) => self.look_there(),
+            (_, LogoutEvent::Paused) => self.look_there(),
         }
     }
 
-    fn looked_here(&mut self, found: Option<Found>) -> Step {
+    fn looked_here(&mut self, found: Option<Found>) -> LogoutStep {
         let Some(found) = found.filter(|found| !found.stored.document.has_no_grant()) else {
             return self.leave_here();
         };
@@ -195,7 +239,7 @@ impl Logout {
     }
 
     /// Only what the move brought is this grant. Any other document is another one's.
-    fn looked_there(&mut self, found: Option<Found>) -> Step {
+    fn looked_there(&mut self, found: Option<Found>) -> LogoutStep {
         let id = self.other.as_ref().map(|(id, _)| id);
         let is_of_the_move = |found: &Found| {
             let document = &found.stored.document;
@@ -222,69 +266,69 @@ impl Logout {
         }
     }
 
-    fn revoke(&mut self) -> Step {
+    fn revoke(&mut self) -> LogoutStep {
         if let Some(document) = self.pending.last() {
             let left = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
-            return Step::Revoke(Box::new(document.clone()), left);
+            return LogoutStep::Revoke(Box::new(document.clone()), left);
         }
-        match self.place {
-            Place::Here if self.other.is_some() && !self.has_looked_there => self.look_there(),
-            Place::Here | Place::There => self.remove(),
+        match self.side {
+            Side::Here if self.other.is_some() && !self.has_looked_there => self.look_there(),
+            Side::Here | Side::There => self.remove(),
         }
     }
 
-    fn remove(&mut self) -> Step {
-        let found = match self.place {
-            Place::Here => self.here.take(),
-            Place::There => self.there.take(),
+    fn remove(&mut self) -> LogoutStep {
+        let found = match self.side {
+            Side::Here => self.here.take(),
+            Side::There => self.there.take(),
         };
         let Some(found) = found else { return self.finish() };
         let mark = Box::new(found.stored.document.without_grant(self.now, self.message.clone()));
-        Step::Remove { place: self.place, expected: found.stored.revision, mark }
+        LogoutStep::Remove { side: self.side, expected: found.stored.revision, mark }
     }
 
-    fn look_again(&mut self) -> Step {
+    fn look_again(&mut self) -> LogoutStep {
         self.rounds += 1;
-        match self.place {
+        match self.side {
             _ if self.rounds > MAX_ROUNDS => {
                 self.outcome.remains = Some(Remains::KeepsChanging);
                 self.finish()
             }
-            Place::Here => Step::LookHere,
-            Place::There => self.look_there(),
+            Side::Here => LogoutStep::LookHere,
+            Side::There => self.look_there(),
         }
     }
 
-    fn look_there(&mut self) -> Step {
-        (self.place, self.has_looked_there) = (Place::There, true);
+    fn look_there(&mut self) -> LogoutStep {
+        (self.side, self.has_looked_there) = (Side::There, true);
         match &self.other {
-            Some((_, address)) => Step::LookThere(address.clone()),
+            Some((_, address)) => LogoutStep::LookThere(address.clone()),
             None => self.finish(),
         }
     }
 
     /// Nothing is left here that could be removed. A store that failed is not asked again.
-    fn leave_here(&mut self) -> Step {
+    fn leave_here(&mut self) -> LogoutStep {
         let has_failed = matches!(self.outcome.remains, Some(Remains::There(..)));
         match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some() && !has_failed) {
             Some(delay) => {
                 self.looks += 1;
-                Step::Pause(*delay)
+                LogoutStep::Pause(*delay)
             }
             None => self.finish(),
         }
     }
 
-    fn leave_there(&mut self) -> Step {
-        self.place = Place::Here;
+    fn leave_there(&mut self) -> LogoutStep {
+        self.side = Side::Here;
         match self.here {
             Some(_) => self.remove(),
-            None => Step::LookHere,
+            None => LogoutStep::LookHere,
         }
     }
 
-    fn finish(&mut self) -> Step {
-        Step::Finish(Box::new(std::mem::take(&mut self.outcome)))
+    fn finish(&mut self) -> LogoutStep {
+        LogoutStep::Finish(Box::new(std::mem::take(&mut self.outcome)))
     }
 }
 

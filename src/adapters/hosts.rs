@@ -1,11 +1,11 @@
 //! Which servers may be given this grant's tokens: those that the profile names, exactly, and none over plain HTTP but this
 //! machine.
 
-use super::metadata::{Address, authority_of};
 use crate::grant::Document;
+use crate::protocol::metadata::{Url, authority_of};
 
 /// The server that a program asks a credential for; none where its protocol is not HTTP. `host` may have a port.
-pub fn server(protocol: &str, host: &str) -> Option<Address> {
+pub fn server(protocol: &str, host: &str) -> Option<Url> {
     match protocol {
         "https" => authority_of(true, host),
         "http" => authority_of(false, host),
@@ -14,20 +14,20 @@ pub fn server(protocol: &str, host: &str) -> Option<Address> {
 }
 
 /// Whether the profile names this server.
-pub fn is_served(document: &Document, server: &Address) -> bool {
+pub fn is_served(document: &Document, server: &Url) -> bool {
     let is_named = |host: &String| authority_of(server.is_secure, host).as_ref() == Some(server);
     (server.is_secure || server.is_loopback()) && document.git_hosts.iter().any(is_named)
 }
 
 /// The servers that the profile names, as they are reached over HTTPS.
-pub fn served(document: &Document) -> impl Iterator<Item = Address> {
+pub fn served(document: &Document) -> impl Iterator<Item = Url> {
     document.git_hosts.iter().filter_map(|host| authority_of(true, host))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
     use super::*;
+    use crate::protocol::tests::document;
 
     #[test]
     #[rustfmt::skip]

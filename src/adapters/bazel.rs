@@ -1,9 +1,9 @@
 //! EngFlow's credential helper specification, which Bazel follows: `HELPER get`, one JSON object in and one out.
 
 use super::unknown;
+use crate::adapters::formats::{bearer, timestamp};
 use crate::error::Failure;
 use crate::grant::Session;
-use crate::protocol::formats::{bearer, timestamp};
 use crate::session::expiry;
 use serde::Deserialize;
 use serde_json::json;

@@ -17,7 +17,7 @@ const KEY_DIGITS: usize = 16;
 /// The real place of a document. The lock and the records lie beside the real file, so that the same file by
 /// another path, another HOME or a symbolic link meets the same lock.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ProfileFiles {
     pub document: PathBuf,
     pub directory: PathBuf,
     stem: OsString,
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     pub is_mount_point: bool,
 }
 
-impl Place {
+impl ProfileFiles {
     /// Follows the links of `document`, which need not exist yet.
     pub fn of(document: &Path) -> io::Result<Self> {
         let mut path = document.to_owned();

@@ -1,9 +1,9 @@
 //! docker-credential-helpers: `HELPER get|store|erase|list|version`, errors on stdout.
 
+use crate::adapters::formats::bearer;
+use crate::adapters::hosts::{is_served, server};
 use crate::error::Failure;
 use crate::grant::{Document, Session};
-use crate::protocol::formats::bearer;
-use crate::protocol::hosts::{is_served, server};
 use serde_json::{Map, json};
 
 /// The user name where the profile names none: Google's registries want this one, and most others take any.

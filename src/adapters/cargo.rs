@@ -1,8 +1,8 @@
 //! Cargo's credential provider protocol, version 1: a greeting, then a line for each request until stdin ends.
 
+use crate::adapters::formats::bearer;
 use crate::error::Failure;
 use crate::grant::Session;
-use crate::protocol::formats::bearer;
 use crate::session::expiry;
 use serde::Deserialize;
 use serde_json::json;
