@@ -3,12 +3,12 @@
 //! A file of JSON lines beside the document, which no decision is taken from: it is appended to when something happened and
 //! after that is stored, never synced, and never a reason to fail. A logout keeps it.
 
-use crate::error::own_text;
 use crate::grant::UnixSeconds;
 use crate::lock::make;
 use crate::session::LockMode;
 use crate::store::open::give_to_owner_of;
 use crate::system::answers_lock_calls_at_once;
+use crate::text::own_text;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -254,7 +254,7 @@ impl HistoryEntry {
             (before, after) => format!(", refresh token {} to {}", or_dash(before), or_dash(after)),
         };
         let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
-        let date = crate::session::date(self.at);
+        let date = crate::text::date(self.at);
         let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
         format!("{date}  {}", own_text(&told))
     }

@@ -37,11 +37,12 @@ mod socket;
 mod tls;
 mod trust;
 
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment::NetworkSettings;
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::protocol::metadata::{Url, endpoint_url};
 use crate::protocol::{Method, Reply, Request};
-use crate::system::Environment;
+use crate::text::{describe, printable};
 use coding::Decoded;
 use heads::HEAD_LIMIT;
 use roots::Roots;
@@ -126,14 +127,14 @@ pub struct Message<'a> {
 
 /// Sends requests. Nothing is loaded before the first one.
 pub struct HttpClient {
-    environment: Environment,
+    environment: NetworkSettings,
     roots: OnceLock<Roots>,
     certificate: Option<ClientCertificate>,
 }
 
 impl HttpClient {
     /// A client for this environment. Costs nothing.
-    pub fn new(environment: &Environment) -> Self {
+    pub fn new(environment: &NetworkSettings) -> Self {
         Self { environment: environment.clone(), roots: OnceLock::new(), certificate: None }
     }
 

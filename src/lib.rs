@@ -33,6 +33,7 @@ pub mod cli;
 pub mod commands;
 mod completions;
 pub mod driver;
+pub mod environment;
 pub mod error;
 pub mod grant;
 pub mod help;
@@ -41,38 +42,43 @@ pub mod http;
 pub mod lock;
 pub mod oauth;
 pub mod output;
+pub mod profile;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod subprocess;
 pub mod system;
-pub mod worker;
+pub mod text;
 
 use arguments::{Environment, Parsed};
 use cli::Command;
-use commands::Context;
-use error::{AlreadyReported, Failure, Kind, SUCCESS, printable};
+use error::{AlreadyReported, Failure, Kind, SUCCESS};
+use profile::Context;
 use std::ffi::OsString;
+use text::printable;
 
 /// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let clock = system::SystemClock::start();
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
     let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
-    if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
-        let ended = commands::exchange::run(&environment);
+    if arguments.peek().is_some_and(|first| first == subprocess::worker::ARGUMENT) {
+        let ended = subprocess::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
-    if arguments.next_if(|first| first == system::lock_call::ARGUMENT).is_some() {
-        return system::lock_call::make_for_caller(&arguments.next().unwrap_or_default().to_string_lossy());
+    if arguments.next_if(|first| first == subprocess::lock_call::ARGUMENT).is_some() {
+        return subprocess::lock_call::make_for_caller(
+            &arguments.next().unwrap_or_default().to_string_lossy(),
+        );
     }
     if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
         let ended = commands::doctor::lock::try_once(arguments);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
-    if arguments.peek().is_some_and(|first| first == commands::exec::keeper::ARGUMENT) {
-        return commands::exec::keeper::run(arguments.skip(1), &environment);
+    if arguments.peek().is_some_and(|first| first == subprocess::file_keeper::ARGUMENT) {
+        return subprocess::file_keeper::run(arguments.skip(1), &environment);
     }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {

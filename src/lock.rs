@@ -6,11 +6,12 @@
 //! call: what a FUSE server has taken and does not answer holds a process against SIGKILL, and its parent, who would wait
 //! for its end.
 
-use crate::error::{Failure, describe};
+use crate::error::Failure;
 use crate::output::Undisturbed;
 use crate::session::LockMode;
 use crate::store::open::give_to_owner_of;
-use crate::system::{self, lock_call};
+use crate::system;
+use crate::text::describe;
 use fs4::FileExt;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -140,7 +141,7 @@ fn call(path: &Path, mode: LockMode) -> Answer {
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match system::answers_lock_calls_at_once(path) {
         true => make(&file, mode)?,
-        false => lock_call::have_made(&file, mode)?,
+        false => crate::subprocess::lock_call::have_made(&file, mode)?,
     }
     // A process that waited for a release does not keep the lock. The file is closed here, so that a stop signal cannot come
     // first.

@@ -15,8 +15,8 @@ use onegrant::grant::{Document, Secret};
 use onegrant::protocol::token::{Answer, TokenAnswer};
 use onegrant::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use onegrant::session::{
-    ClaimResult, Demand, Event, LockMode, LockResult, LockUse, Machine, Now, ReplaceResult, Result, Revision,
-    Role, Settings, Step, Stored, View, age,
+    ClaimResult, Demand, Event, LockMode, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role,
+    Settings, Step, Stored, TokenResult, View, age,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// Runs one process to its end; the jumps come before the steps of these numbers. Gives the number of steps.
-    fn run(&mut self, scenario: &Scenario, jumps: &[(usize, Jump)]) -> (usize, Result) {
+    fn run(&mut self, scenario: &Scenario, jumps: &[(usize, Jump)]) -> (usize, TokenResult) {
         let (mut machine, mut step) = Machine::start(Settings {
             profile: "default".to_owned(),
             demand: Demand { min_ttl: scenario.min_ttl, ..Demand::default() },
@@ -281,7 +281,7 @@ fn scenarios() -> Vec<Scenario> {
 
 /// What must hold at the end of any run.
 #[track_caller]
-fn assert_sound(scenario: &Scenario, world: &World, result: &Result, case: &str) {
+fn assert_sound(scenario: &Scenario, world: &World, result: &TokenResult, case: &str) {
     let requests = if scenario.reactions[0] == Reaction::Grants { 1 } else { 2 };
     assert!(world.sends <= requests, "{} requests: {case}", world.sends);
     match result {

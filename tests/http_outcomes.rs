@@ -8,12 +8,12 @@
     reason = "a test may stop at a surprise"
 )]
 
+use onegrant::environment::{NetworkSettings, Setting};
 use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{BODY_LIMIT, HttpClient, HttpOutcome};
 use onegrant::protocol::token::refresh_request;
 use onegrant::protocol::{Proof, Reply, Request};
-use onegrant::system::{Environment, Setting};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -78,8 +78,8 @@ fn refresh(url: &str) -> Request {
     refresh_request(&document, &Secret::new("s3cret-refresh"), &Proof::None)
 }
 
-fn client() -> Client {
-    HttpClient::new(&Environment::default())
+fn client() -> HttpClient {
+    HttpClient::new(&NetworkSettings::default())
 }
 
 fn send(url: &str, timeout: Duration) -> HttpOutcome {
@@ -243,8 +243,8 @@ fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<bool>) {
     })
 }
 
-fn private_ca() -> Environment {
-    Environment { ssl_cert_file: Some(fixture("ca.pem")), ..Environment::default() }
+fn private_ca() -> NetworkSettings {
+    NetworkSettings { ssl_cert_file: Some(fixture("ca.pem")), ..NetworkSettings::default() }
 }
 
 #[test]
@@ -261,8 +261,10 @@ fn a_private_ca_is_trusted_when_it_is_named() {
 #[test]
 fn an_unknown_ca_proves_that_nothing_was_sent_and_names_the_roots() {
     let (port, _server) = answering_tls(b"");
-    let environment =
-        Environment { ssl_cert_file: Some(PathBuf::from("/nonexistent/ca.pem")), ..Environment::default() };
+    let environment = NetworkSettings {
+        ssl_cert_file: Some(PathBuf::from("/nonexistent/ca.pem")),
+        ..NetworkSettings::default()
+    };
     let client = HttpClient::new(&environment);
     let text = not_sent(client.send(&refresh(&https(port)), PATIENCE).unwrap());
     assert!(text.contains("UnknownIssuer (CA roots in use: ") && text.ends_with(" built in)"), "{text}");
@@ -583,7 +585,7 @@ fn no_redirect_is_followed() {
 fn a_proxy_that_refuses_proves_that_nothing_was_sent() {
     let (port, server) = answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
     let setting = Setting { variable: "https_proxy", value: format!("http://user:pa55@127.0.0.1:{port}") };
-    let environment = Environment { https_proxy: Some(setting), ..Environment::default() };
+    let environment = NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() };
     let outcome = HttpClient::new(&environment).send(&refresh("https://as.invalid/token"), PATIENCE).unwrap();
     let text = not_sent(outcome);
     assert!(text.contains(&format!("as.invalid:443 through the proxy 127.0.0.1:{port}")), "{text}");
@@ -600,7 +602,8 @@ fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
         let head = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
         let (port, _server) = answering(head);
         let setting = Setting { variable: "HTTPS_PROXY", value: format!("http://127.0.0.1:{port}") };
-        let client = HttpClient::new(&Environment { https_proxy: Some(setting), ..Environment::default() });
+        let client =
+            HttpClient::new(&NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() });
         let url = "https://as.invalid/token";
         let request = if post { refresh(url) } else { Request::get(url, None) };
         let outcome = client.send(&request, PATIENCE).unwrap();
@@ -614,7 +617,7 @@ fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
 #[test]
 fn a_proxy_that_cannot_be_used_and_a_url_that_must_not_be_fail_before_anything_happens() {
     let setting = Setting { variable: "all_proxy", value: "socks5://127.0.0.1:1".to_owned() };
-    let client = HttpClient::new(&Environment { all_proxy: Some(setting), ..Environment::default() });
+    let client = HttpClient::new(&NetworkSettings { all_proxy: Some(setting), ..NetworkSettings::default() });
     for (url, culprit) in [("https://as.invalid/token", "all_proxy"), ("http://as.invalid/token", "https")] {
         let failure = client.send(&refresh(url), PATIENCE).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage, "{failure}");
@@ -633,13 +636,13 @@ fn a_client_certificate_that_cannot_be_used_is_reported_before_any_connection() 
         (certificate(), file("keys/rsa.pem"), "as the key of "),
     ];
     for (certificate, key, why) in cases {
-        let client = HttpClient::new(&Environment::default()).with_certificate(&certificate, &key);
+        let client = HttpClient::new(&NetworkSettings::default()).with_certificate(&certificate, &key);
         let failure = client.err().unwrap();
         assert_eq!(failure.kind, Kind::Usage);
         assert!(failure.message.starts_with("cannot use ") && failure.message.contains(why), "{failure:?}");
     }
     assert!(
-        HttpClient::new(&Environment::default())
+        HttpClient::new(&NetworkSettings::default())
             .with_certificate(&certificate(), &file("tls/server.key"))
             .is_ok()
     );

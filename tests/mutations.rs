@@ -178,7 +178,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "the own record does not say looking",
         edits: &[(
             SPENDING,
-            "self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)",
+            "self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)",
             "self.look(Phase::Comparing(looks))",
         )],
         caught_by: (Story, "the_own_record_says_looking_which_claims_nothing"),

@@ -1,9 +1,10 @@
 //! The texts in which a token is handed out. Whoever can read one of them can use the token.
 
 use super::hosts::served;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
 use crate::session::expiry;
+use crate::text::printable;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

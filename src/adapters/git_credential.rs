@@ -1,8 +1,9 @@
 //! The attribute lists that git and a credential helper exchange (git-credential, "INPUT/OUTPUT FORMAT"; gitcredentials,
 //! "CUSTOM HELPERS").
 
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, UnixSeconds, is_visible_ascii};
+use crate::text::describe;
 use std::io::{BufRead, Read};
 use zeroize::Zeroizing;
 

@@ -4,8 +4,9 @@
 //! A document is kept as the secret of `https://onegrant.invalid/PROFILE`, a host that nobody has (RFC 2606).
 
 use super::docker::NOT_FOUND;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
+use crate::text::printable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;

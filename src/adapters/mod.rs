@@ -13,9 +13,10 @@ pub mod hosts;
 pub mod keyring;
 pub mod terraform;
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::protocol::metadata::{Url, endpoint_url};
+use crate::text::printable;
 use hosts::is_served;
 
 /// The longest that another program may say, in bytes: the head of an HTTP response is far shorter.

@@ -1,7 +1,5 @@
 //! `onegrant git-credential`: what git asks a credential helper.
 
-use super::Context;
-use super::amend::amend;
 use crate::adapters::formats::password;
 use crate::adapters::git_credential::{CAPABILITIES, QUIT, Request, answer};
 use crate::adapters::hosts;
@@ -9,6 +7,8 @@ use crate::cli;
 use crate::driver::Clock;
 use crate::error::Failure;
 use crate::output;
+use crate::profile::Context;
+use crate::profile::amend::amend;
 use crate::session::{Demand, Stored, Unwanted, expiry};
 use std::io::{IsTerminal, stdin};
 

@@ -1,18 +1,20 @@
 //! `onegrant helper`: answers other programs in their own protocols.
 
-use super::{Context, token};
+use super::token;
 use crate::adapters::cargo::{Asked, Refusal};
 use crate::adapters::hosts::{is_served, served, server};
 use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
 use crate::arguments::{Environment, Parsed, parse};
 use crate::cli::{self, Format, Protocol};
 use crate::driver::Clock;
-use crate::error::{AlreadyReported, Failure, Kind, describe};
+use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
+use crate::profile::Context;
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
+use crate::text::describe;
 use std::io::{self, BufRead, Read};
 
 /// How many requests one cargo makes of its provider: far more than it has registries and operations.
@@ -66,7 +68,7 @@ fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<S
     let globals = match arguments.is_empty() {
         true => context.globals.clone(),
         false => {
-            let environment = Environment::from_variables(|name| std::env::var_os(name));
+            let environment = Environment::read();
             let words = arguments.into_iter().chain(["status".to_owned()]).map(Into::into);
             match parse(words, &environment).map_err(Refusal::Other)? {
                 Parsed::Run(globals, _) => globals,

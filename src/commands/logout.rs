@@ -1,22 +1,24 @@
 //! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
 //! said. [`crate::session::logout`] decides; this does it, and tells what happened.
 
-use super::access::{self, Claim, find};
-use super::{Context, migrate};
+use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock as _};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
+use crate::profile::Context;
+use crate::profile::access::{self, Claim, find};
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::logout::Found;
 use crate::session::logout::{Logout, LogoutEvent, LogoutReport, LogoutStep, Remains, Removal, Side};
-use crate::session::{LockMode, LockUse, Revision, date, expiry};
+use crate::session::{LockMode, LockUse, Revision, expiry};
 use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
+use crate::text::{date, printable};
 use anyhow::Context as _;
 use std::time::Duration;
 

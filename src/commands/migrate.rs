@@ -4,19 +4,20 @@
 //! the session, so that a kill loses nothing, and an identifier that the target keeps, so that the second call knows what
 //! the first one has done. A process that asks either store meanwhile finds no session, and the command that goes on.
 
-use super::access::{self, find};
-use super::{Context, amend::amend};
 use crate::arguments::{Environment, Globals, StoreAddress, named_store};
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::output;
+use crate::profile::access::{self, find};
+use crate::profile::{Context, amend::amend};
 use crate::session::bounds::COMPARISON_DELAYS;
 use crate::session::migration::{End, MAX_STEPS, Next, arriving, next};
 use crate::session::{Stored, no_session};
 use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
+use crate::text::{describe, printable};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -74,7 +75,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
 
 /// The other store, for the same profile.
 pub(super) fn open(name: &str, address: &str, context: &Context) -> Result<Context, Failure> {
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let environment = Environment::read();
     let address: StoreAddress = named_store(name, OsStr::new(address), &environment)?;
     let store = address.absolute().map_err(|error| {
         Failure::new(Kind::Usage, format!("{name}: {}", describe(&error))).hint("onegrant migrate --help")

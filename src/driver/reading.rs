@@ -1,11 +1,12 @@
 //! From bytes to documents and records, with the mode that a torn document needs.
 
 use super::{Clock, Dependencies};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Unreadable};
 use crate::session::Stored;
 use crate::session::attempt::{Attempt, AttemptRecord, Presence};
 use crate::store::{Record, Snapshot, Store};
+use crate::text::printable;
 use std::time::Duration;
 
 /// How often a torn document is read again: a document that is a mount point is written in place.

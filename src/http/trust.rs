@@ -1,7 +1,7 @@
 //! Why a TLS connection was not made, in words, and what a person can do about it: asking again helps in none of these cases.
 
-use crate::error::printable;
 use crate::protocol::metadata::Url;
+use crate::text::printable;
 use rustls::{CertificateError, Error};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};

@@ -2,12 +2,13 @@
 //! keeps it fresh.
 
 use super::ask;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Secret, SubjectToken};
 use crate::http::HttpClient;
 use crate::protocol::subject_token;
 use crate::system::command::{self, Printed};
 use crate::system::secret::{SECRET_LIMIT, one_line, read_bounded};
+use crate::text::{describe, printable};
 use std::io;
 use std::path::Path;
 use std::process::Command;

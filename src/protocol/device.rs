@@ -5,8 +5,9 @@ use super::pkce::push_challenge;
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Parameters, Proof, Reply, Request};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
+use crate::text::printable;
 use serde_json::Value;
 use std::time::Duration;
 

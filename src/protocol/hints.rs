@@ -1,6 +1,6 @@
 //! What mends a login that the server refused, by its error code.
 
-use crate::error::cleaned;
+use crate::text::cleaned;
 
 /// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707
 /// section 2, and OpenID Connect Core section 3.1.2.6. Who and with whom is filled in where nothing is stored yet.

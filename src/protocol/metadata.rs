@@ -3,7 +3,8 @@
 use super::Reply;
 use super::hints::{login_at, shell_word};
 use super::reply::Content;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::text::printable;
 // From `core`: addresses as values, no sockets.
 use core::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};

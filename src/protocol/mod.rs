@@ -25,8 +25,8 @@ mod reply;
 pub use client::Proof;
 pub use reply::{RETRY_AFTER_LIMIT, Reply, time_words};
 
-use crate::error::{cleaned, printable};
 use crate::grant::{Document, Secret};
+use crate::text::{cleaned, printable};
 use std::fmt;
 
 /// The parameters of a request, in order. Their values never print.

@@ -2,10 +2,11 @@
 //! one request that follows is the GET for metadata, within its own origin.
 
 use super::hints::shell_word;
-use super::metadata::{Url, URL_LIMIT, address_of, endpoint_url, with_https};
+use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
 use super::{Reply, Request, client};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
+use crate::text::printable;
 
 /// How many redirects a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;

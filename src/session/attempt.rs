@@ -1,7 +1,8 @@
 //! The attempt record: who spends which refresh token, or how the last try ended.
 
-use crate::error::{Failure, Kind, own_hint, own_text};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
+use crate::text::{own_hint, own_text};
 use serde::{Deserialize, Serialize};
 
 /// How far ahead a claim may lie whose owner cannot be seen, in seconds. A wrong time zone makes some hours; a claim

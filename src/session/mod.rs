@@ -36,4 +36,4 @@ pub use step::{
     ClaimResult, DelegateResult, Event, Level, LockMode, LockResult, LockUse, Now, RefreshInput,
     ReplaceResult, Revision, Role, Step, Stored, Token, TokenResult, View,
 };
-pub use texts::{date, no_session};
+pub use texts::no_session;

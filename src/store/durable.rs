@@ -1,7 +1,7 @@
 //! Writing so that neither a kill nor a power cut leaves half a file: create beside, sync, then give it its name.
 
-use super::open::{create_new, give_to_owner_of, keep_owner_and_mode};
 use super::files::{ProfileFiles, failure};
+use super::open::{create_new, give_to_owner_of, keep_owner_and_mode};
 use crate::error::Failure;
 use crate::system;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};

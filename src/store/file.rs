@@ -16,13 +16,14 @@ use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place, write_new,
     write_over,
 };
-use super::open::{self, Links};
 use super::files::{ProfileFiles, TEMPORARY, answer_prefix, failure, record_prefix};
+use super::open::{self, Links};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
-use crate::error::{Failure, printable};
+use crate::error::Failure;
 use crate::lock::{Locked, Locker};
 use crate::session::{LockMode, Revision};
 use crate::system::{shared, trust};
+use crate::text::printable;
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
 use std::io;
@@ -65,7 +66,8 @@ impl FileStore {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
-        let place = ProfileFiles::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
+        let place =
+            ProfileFiles::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
         Ok(self.place.get_or_init(|| place))
     }
 

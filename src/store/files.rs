@@ -1,8 +1,9 @@
 //! Where the file store's files are: the document behind its symbolic links, and the sidecars beside it.
 
 use super::open;
-use crate::error::{Failure, Kind, describe, printable, shell_word};
+use crate::error::{Failure, Kind};
 use crate::system::trust;
+use crate::text::{describe, printable, shell_word};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -13,14 +13,15 @@
 
 use super::durable::{nonce, sync_directory, write_new};
 use super::file::FileStore;
-use super::open::{self, Links};
 use super::files::{ProfileFiles, answer_prefix, failure};
+use super::open::{self, Links};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
 use crate::adapters::keyring::{self, ANSWER_LIMIT, Got, PROGRAM_PREFIX};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::session::{Level, LockMode, Revision};
 use crate::system::{self, command};
+use crate::text::{describe, printable};
 use std::cell::OnceCell;
 use std::fs;
 use std::io::ErrorKind;

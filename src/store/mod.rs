@@ -3,9 +3,9 @@
 pub mod cell;
 mod durable;
 pub mod file;
+pub(crate) mod files;
 pub mod helper;
 pub(crate) mod open;
-pub(crate) mod files;
 pub mod setup;
 
 use crate::error::Failure;

@@ -2,8 +2,9 @@
 //! than a bound, and with the owner that the document has.
 
 use super::files::ProfileFiles;
-use crate::error::{Failure, Kind, printable, shell_word};
+use crate::error::{Failure, Kind};
 use crate::grant::DOCUMENT_LIMIT;
+use crate::text::{printable, shell_word};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};

@@ -4,8 +4,8 @@ use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
 };
 use super::file::FileStore;
-use super::open::{self, Links};
 use super::files::{failure, parent};
+use super::open::{self, Links};
 use super::{Snapshot, WriteResult, absent, revision};
 use crate::error::Failure;
 use crate::session::Revision;

@@ -2,17 +2,14 @@
 
 pub mod command;
 mod given;
-pub mod lock_call;
-mod network;
-mod place;
+mod names;
 pub mod secret;
 pub mod shared;
 pub mod trust;
 mod watch;
 
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
-pub use network::{Environment, EtcdUser, Kubernetes, Setting, resolve_names_without_modules};
-pub use place::Desktop;
+pub use names::resolve_names_without_modules;
 pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
@@ -156,7 +153,7 @@ pub fn caller_program() -> Option<String> {
 }
 
 /// Whether a signal has stopped the parent of this process.
-fn parent_is_stopped() -> bool {
+pub(crate) fn parent_is_stopped() -> bool {
     process_status(std::os::unix::process::parent_id()).is_some_and(|status| status.is_stopped)
 }
 

@@ -1,12 +1,12 @@
 //! The grant: whether the next token can be had, and how old the refresh token is.
 
-use super::super::Context;
 use super::Check;
 use crate::driver::{self, Clock};
-use crate::error::{own_hint, own_text, printable};
 use crate::grant::Document;
+use crate::profile::Context;
 use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
-use crate::session::{Demand, Freshness, Stored, age, date, no_session};
+use crate::session::{Demand, Freshness, Stored, age, no_session};
+use crate::text::{date, own_hint, own_text, printable};
 
 /// Without a session only a login helps.
 pub fn check(stored: Option<&Stored>, context: &Context) -> Check {

@@ -1,13 +1,14 @@
 //! The lock, as two processes see it: this one takes it, and another one, which is this program once more, tries to.
 
-use super::super::Context;
 use super::Check;
 use super::store::file_system;
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::output;
+use crate::profile::Context;
 use crate::session::{Level, LockMode, LockUse};
 use crate::system::command;
+use crate::text::describe;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;

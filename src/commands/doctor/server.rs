@@ -1,15 +1,16 @@
 //! The server, asked for its metadata alone: no credential is sent.
 
-use super::super::Context;
 use super::{Check, token_host};
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
 use crate::oauth::discovery::fetch;
-use crate::protocol::metadata::{Url, Discovered, Metadata, address_of, candidates, read};
+use crate::profile::Context;
+use crate::protocol::metadata::{Discovered, Metadata, Url, address_of, candidates, read};
 use crate::protocol::{Reply, Request};
 use crate::system;
+use crate::text::{describe, printable};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,7 @@ const COST: &str = "a quarter of a second";
 
 /// Proxy, addresses, TLS, discovery, clock.
 pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
-    let client = HttpClient::new(&system::Environment::read());
+    let client = HttpClient::new(&crate::environment::NetworkSettings::read());
     let Some(document) = document else {
         return vec![roots(&client, "no server is known yet")];
     };

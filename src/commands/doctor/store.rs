@@ -1,9 +1,10 @@
 //! The place of the document: what it is, whether a refresh could be stored there, and who can read it.
 
-use super::super::Context;
 use super::{Check, path_hint};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
+use crate::profile::Context;
 use crate::store::files::ProfileFiles;
+use crate::text::{describe, printable};
 use rustix::fs::{Access, access, statfs, statvfs};
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;

@@ -1,16 +1,17 @@
 //! What a login needs to know: from the options, from discovery, and from what is stored.
 
-use super::super::Context;
 use super::flow;
 use super::provider::{self, Target};
 use crate::cli::{self, Input};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, SubjectToken, VERSION};
 use crate::oauth::discovery;
+use crate::profile::Context;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{ClientKind, Provider};
 use crate::system::secret::{read_secret, read_secret_if_any};
+use crate::text::{describe, printable};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

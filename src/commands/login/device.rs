@@ -1,17 +1,18 @@
 //! `--device`: a person confirms on any other device (RFC 8628).
 
-use super::super::Context;
 use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
+use crate::profile::Context;
 use crate::protocol::device::{DeviceAuthorization, PollEvent, PollStep, Polling};
 use crate::protocol::pkce::random_text;
 use crate::system::{SignalsHeld, random};
+use crate::text::{describe, printable};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;

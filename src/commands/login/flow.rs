@@ -3,10 +3,10 @@
 use super::provider;
 use crate::arguments::login_flow;
 use crate::cli;
+use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
 use crate::protocol::providers::{self, Redirect};
-use crate::system::Desktop;
 
 /// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
 /// the code for another device, else an address to be opened somewhere and its answer to be pasted.

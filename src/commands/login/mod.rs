@@ -11,19 +11,22 @@ mod provider;
 
 pub use imported::exchange as import;
 
-use super::{Context, access, migrate};
+use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
-use crate::error::{Failure, Kind, printable};
+use crate::environment::Desktop;
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::lock::Guard;
 use crate::output;
+use crate::profile::{Context, access};
 use crate::protocol::hints::login_hint;
 use crate::protocol::id_token;
 use crate::protocol::token::{Answer, TokenAnswer, words};
-use crate::session::{date, expiry};
+use crate::session::expiry;
 use crate::store::{WriteResult, absent};
-use crate::system::{Desktop, SignalsHeld};
+use crate::system::SignalsHeld;
+use crate::text::{date, printable};
 use again::Again;
 use anyhow::Context as _;
 use flow::choose;

@@ -2,12 +2,13 @@
 
 use crate::arguments::nearest;
 use crate::cli;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document};
 use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
 use crate::protocol::providers::{
     ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
 };
+use crate::text::printable;
 
 /// Whom a login is with, as far as the command line tells.
 #[derive(Debug, Default)]

@@ -9,7 +9,8 @@ use crate::error::{Failure, Kind};
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptOutcome};
 use crate::session::{
-    ClaimResult, DelegateResult, Event, Job, LockResult, ReplaceResult, Revision, Role, Step, Stored, View,
+    ClaimResult, DelegateResult, Event, LockResult, RefreshInput, ReplaceResult, Revision, Role, Step,
+    Stored, View,
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -288,14 +289,14 @@ impl World {
     // ---- workers ----
 
     /// A worker begins, with its caller's deadline. Where the caller holds the lock, the worker holds it from now on, alone.
-    fn delegate(&mut self, number: usize, job: Job) {
+    fn delegate(&mut self, number: usize, input: RefreshInput) {
         let caller = &self.processes[number];
         let (started_at, late) = (caller.started_at, caller.late);
         let scenario = Rc::clone(&self.scenario);
         let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
         let worker = self.processes.len();
-        let demand = job.demand.clone();
-        let process = Process::asking(demand, lock_use, Role::Worker(job), deadline, worker);
+        let demand = input.demand.clone();
+        let process = Process::asking(demand, lock_use, Role::Worker(input), deadline, worker);
         self.processes.push(Rc::new(Process { started_at, late, ..process }));
         if self.held_by.remove(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));

@@ -6,7 +6,7 @@ use super::scenario::{AN_AGE, Budget, Job, Lock, PATIENT, Presences, Protection,
 use super::search::{Counts, Promise, explore};
 use super::world::{LOGIN, World};
 use crate::error::Kind;
-use crate::session::{LockUse, Result, Unwanted};
+use crate::session::{LockUse, TokenResult, Unwanted};
 use std::sync::OnceLock;
 
 /// The fewest transitions that all families have together: with fewer, somebody has thinned the proof out.
@@ -387,13 +387,15 @@ impl World {
 
     /// With one refresh.
     fn everyone_has_the_same_token(&self) -> bool {
-        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        let has_it =
+            |result: &TokenResult| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
         self.sends.len() == 1 && self.results().all(has_it)
     }
 
     /// With one request that was refused, and a second one by the same process.
     fn everyone_has_the_same_token_after_a_refusal(&self) -> bool {
-        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        let has_it =
+            |result: &TokenResult| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
         self.sends.len() == 2 && self.sends[0] == self.sends[1] && self.results().all(has_it)
     }
 
@@ -411,7 +413,7 @@ impl World {
 
     fn one_was_refused_twice_and_all_were_told(&self) -> bool {
         let needs_a_login =
-            |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         let is_one = self.sends.iter().all(|(_, by)| *by == self.sends[0].1);
         self.sends.len() == 2 && is_one && self.results().all(needs_a_login)
     }

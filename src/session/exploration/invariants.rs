@@ -9,7 +9,7 @@ use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
 use crate::session::bounds::{COMPARISON_DELAYS, MAX_SENDS};
-use crate::session::{Demand, Result, Revision, Role, Step, Unwanted};
+use crate::session::{Demand, Revision, Role, Step, TokenResult, Unwanted};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    pub(super) fn check_result(&mut self, number: usize, result: &Result) {
+    pub(super) fn check_result(&mut self, number: usize, result: &TokenResult) {
         let wall = self.wall();
         let process = Rc::clone(&self.processes[number]);
         match result {
@@ -429,7 +429,7 @@ impl World {
         let may_be_gone = [Job::Logout, Job::Move].into_iter().any(|job| self.has_visit(job));
         let is_alive = self.excuses.is_empty() && !self.has_lost_by_design() && !may_be_gone;
         let needs_a_login =
-            |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         if is_alive && self.results().any(needs_a_login) {
             self.break_with(Invariant::NoFalseVerdict, "somebody is told to log in".to_owned());
         }

@@ -9,7 +9,7 @@ use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use crate::session::{
-    Demand, Event, LockMode, LockUse, Machine, Now, Result, Revision, Role, Settings, Step, Stored,
+    Demand, Event, LockMode, LockUse, Machine, Now, Revision, Role, Settings, Step, Stored, TokenResult,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
@@ -91,7 +91,7 @@ pub(super) enum Doing {
         until: Duration,
     },
     Rests,
-    HasEnded(Result),
+    HasEnded(TokenResult),
     WasKilled,
 }
 
@@ -516,7 +516,7 @@ impl World {
         self.document.as_ref().and_then(|stored| stored_generation(&stored.document))
     }
 
-    pub(super) fn results(&self) -> impl Iterator<Item = &Result> {
+    pub(super) fn results(&self) -> impl Iterator<Item = &TokenResult> {
         self.processes.iter().filter_map(|process| match &process.doing {
             Doing::HasEnded(result) => Some(result),
             _ => None,

@@ -7,12 +7,13 @@
 //! process; else its outcome is unknown, and whoever asked reads back.
 
 use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
-use crate::error::{Failure, Kind, printable};
+use crate::environment::{EtcdUser, NetworkSettings};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::http::{HttpClient, HttpOutcome, Message};
 use crate::protocol::Reply;
 use crate::protocol::metadata::endpoint_url;
-use crate::system::{Environment, EtcdUser};
+use crate::text::printable;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
@@ -72,7 +73,7 @@ pub struct Etcd {
     address: EtcdAddress,
     key: String,
     client: OnceCell<HttpClient>,
-    environment: OnceCell<Environment>,
+    environment: OnceCell<NetworkSettings>,
     token: RefCell<Option<Secret>>,
     /// The member that answered last.
     current: Slot<usize>,
@@ -210,8 +211,8 @@ impl Etcd {
         outcome
     }
 
-    fn environment(&self) -> &Environment {
-        self.environment.get_or_init(Environment::read)
+    fn environment(&self) -> &NetworkSettings {
+        self.environment.get_or_init(NetworkSettings::read)
     }
 
     fn client(&self) -> Result<&HttpClient, Failure> {

@@ -5,11 +5,12 @@
 //! asked as, and needs `get`, `patch` and `watch` on this one name.
 
 use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment::{Kubernetes, NetworkSettings};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::http::{HttpClient, HttpOutcome, Message};
 use crate::protocol::Reply;
-use crate::system::{Environment, Kubernetes};
+use crate::text::{describe, printable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
@@ -90,7 +91,7 @@ impl KubernetesSecret {
     }
 
     /// The same, where the environment is another one than this process's own.
-    pub fn in_environment(self, environment: Environment) -> Result<Self, Failure> {
+    pub fn in_environment(self, environment: NetworkSettings) -> Result<Self, Failure> {
         Ok(Self { place: OnceCell::from(Self::place_in(environment)?), ..self })
     }
 
@@ -183,11 +184,11 @@ impl KubernetesSecret {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
-        let place = Self::place_in(Environment::read())?;
+        let place = Self::place_in(NetworkSettings::read())?;
         Ok(self.place.get_or_init(|| place))
     }
 
-    fn place_in(mut environment: Environment) -> Result<(Kubernetes, HttpClient), Failure> {
+    fn place_in(mut environment: NetworkSettings) -> Result<(Kubernetes, HttpClient), Failure> {
         let kubernetes = environment.kubernetes.take().ok_or_else(|| {
             let message = "not in a pod: KUBERNETES_SERVICE_HOST is not set";
             Failure::new(Kind::Usage, message)

@@ -21,7 +21,7 @@ mod value;
 
 pub use address::CellAddress;
 
-use crate::error::{self, Failure, describe, printable};
+use crate::error::{self, Failure};
 use crate::grant::Secret;
 use crate::lock::Locked;
 use crate::protocol::Reply;
@@ -30,6 +30,7 @@ use crate::store::durable::{remove, write_new};
 use crate::store::open::{self, Links};
 use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
 use crate::system;
+use crate::text::{describe, printable};
 use std::cell::{Cell as Slot, RefCell};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};

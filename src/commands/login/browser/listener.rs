@@ -2,10 +2,11 @@
 
 use super::page::{Page, answer, status_alone};
 use super::terminal::Terminal;
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::protocol::authorization::{Authorization, Response};
 use crate::protocol::loopback::{HEAD_LIMIT, Host, Received, RedirectUri, read};
+use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

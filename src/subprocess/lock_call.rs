@@ -6,7 +6,7 @@
 
 use crate::lock::make;
 use crate::session::LockMode;
-use crate::worker::THIS_PROGRAM;
+use crate::subprocess::worker::THIS_PROGRAM;
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
@@ -30,7 +30,7 @@ pub fn have_made(file: &File, mode: LockMode) -> io::Result<()> {
     command.arg0("onegrant").args([ARGUMENT, &format!("{mode:?}")]).env_clear();
     command.stdin(file.try_clone()?).stdout(Stdio::null()).stderr(Stdio::null());
     // Ctrl-Z must not stop it when it has the lock.
-    let Ok(mut process) = super::as_given_in_own_session(&mut command).spawn() else {
+    let Ok(mut process) = crate::system::as_given_in_own_session(&mut command).spawn() else {
         return make(file, mode);
     };
     match process.wait()?.code() {
@@ -48,7 +48,7 @@ pub fn make_for_caller(mode: &str) -> u8 {
     let all = [LockMode::Try, LockMode::AwaitRelease, LockMode::Queue];
     let mode = all.into_iter().find(|known| format!("{known:?}") == mode);
     // It may hang for ever, and must not keep what others wait for.
-    super::close_inherited();
+    crate::system::close_inherited();
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let made = io::stdin()
         .as_fd()
@@ -62,11 +62,11 @@ pub fn make_for_caller(mode: &str) -> u8 {
 fn make_for_running(file: &File, mode: LockMode) -> io::Result<()> {
     loop {
         make(file, mode)?;
-        if !super::parent_is_stopped() {
+        if !crate::system::parent_is_stopped() {
             return Ok(());
         }
         make(file, LockMode::AwaitRelease)?;
-        while super::parent_is_stopped() {
+        while crate::system::parent_is_stopped() {
             std::thread::sleep(STOPPED_PAUSE);
         }
     }

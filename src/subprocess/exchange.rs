@@ -1,15 +1,16 @@
 //! What a worker does: one task of its caller's, who may be gone by its end.
 
-use super::{Context, login, recording};
 use crate::arguments::{Environment, resolve_environment};
+use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
 use crate::output;
+use crate::profile::{Context, recording};
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{DelegateResult, RefreshInput, Role, Token};
+use crate::subprocess::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
 use crate::system::{self, SignalsHeld};
-use crate::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -32,7 +33,7 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
     // Its caller waits for its last word.
     let _signals = SignalsHeld::hold();
     let (caller, request) = receive().map_err(|error| {
-        let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::error::describe(&error));
+        let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::text::describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant --help")
     })?;
     let globals = resolve_environment(&Environment::with(request.passed, environment))?;

@@ -12,9 +12,10 @@
 //! The new file has no name before it is complete, where the file system can do that. Elsewhere, and between the two names of a
 //! replacement, a kill leaves a temporary file. Its name contains the process, and the next write in this directory removes it.
 
-use crate::error::{Failure, Kind, describe, printable, shell_word};
+use crate::error::{Failure, Kind};
 use crate::system::trust::may_be_planted;
 use crate::system::{self, SignalsHeld};
+use crate::text::{describe, printable, shell_word};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstatfs, fstatvfs};
 use rustix::fs::{linkat, openat, readlinkat, renameat, statat, unlinkat};

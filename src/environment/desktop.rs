@@ -25,12 +25,12 @@ impl Desktop {
     /// This place.
     pub fn here() -> Self {
         let is_container = CONTAINER.iter().any(|file| Path::new(file).exists());
-        Self::told_by(|name| std::env::var_os(name), is_container)
+        Self::told_by(super::variable, is_container)
     }
 
     /// Whether this is the Windows Subsystem for Linux, whose browser is that of Windows.
     pub fn is_windows_subsystem() -> bool {
-        WINDOWS_SUBSYSTEM.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+        WINDOWS_SUBSYSTEM.iter().any(|name| super::text(name).is_some())
     }
 
     /// A place with these variables. Who sets `BROWSER` says himself what opens an address, wherever he is: editors

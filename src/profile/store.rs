@@ -1,20 +1,21 @@
 //! The store of a profile, of whatever kind: what a login and a list of profiles need of it beside [`Store`].
 
 use crate::arguments::{Globals, StoreAddress};
-use crate::error::{Failure, printable};
+use crate::error::Failure;
 use crate::grant::Document;
 use crate::session::LockUse;
 use crate::store::Store;
 use crate::store::cell::CellStore;
 use crate::store::file::FileStore;
-use crate::store::helper::{self, HelperStore};
 use crate::store::files::ProfileFiles;
+use crate::store::helper::{self, HelperStore};
+use crate::text::printable;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// An opened store. Opening costs nothing.
-pub enum Opened {
+pub enum ProfileStore {
     /// A directory.
     File(FileStore),
     /// A keyring's helper program.
@@ -23,7 +24,7 @@ pub enum Opened {
     Cell(CellStore),
 }
 
-impl Opened {
+impl ProfileStore {
     /// The store that the words and the environment name, for their profile, when that much of the deadline has passed.
     pub fn new(globals: &Globals, elapsed: Duration) -> Self {
         let (profile, left) = (globals.profile.as_str(), globals.timeout.saturating_sub(elapsed));
@@ -104,7 +105,7 @@ impl Opened {
     }
 }
 
-impl Deref for Opened {
+impl Deref for ProfileStore {
     type Target = dyn Store;
 
     fn deref(&self) -> &Self::Target {

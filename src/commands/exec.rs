@@ -1,14 +1,15 @@
 //! `onegrant exec`: a command with a token in its environment, which takes this process's place.
 
-pub mod keeper;
-
-use super::token_file::TokenFile;
-use super::{Context, token};
+use super::token;
 use crate::arguments::Environment;
 use crate::cli;
-use crate::error::{AlreadyReported, Failure, Kind, describe, printable, shell_word};
+use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
+use crate::subprocess::file_keeper;
 use crate::system::as_given;
+use crate::text::{describe, printable, shell_word};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -49,7 +50,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     if let (Some(path), Some(file)) = (path, file) {
         let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
         file.write(text.as_bytes(), context.left())?;
-        keeper::start(&path, arguments, context)?;
+        file_keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
     }
     let mut error = as_given(&mut command).exec();
@@ -61,9 +62,9 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         error = command.env_remove(name).exec();
         is_too_long = false;
     }
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let environment = Environment::read();
     let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
-    let format = arguments.format.map(|format| format!("--format {} ", keeper::name_of(format)));
+    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
     let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
     let options = [lasting, format].map(Option::unwrap_or_default).concat();
     let instead = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));

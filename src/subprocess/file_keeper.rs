@@ -10,14 +10,16 @@
 
 use crate::arguments::{Environment, Passed, resolve_environment};
 use crate::cli::{self, FORMATS, Format};
-use crate::commands::token_file::TokenFile;
-use crate::commands::{Context, token};
+use crate::commands::token;
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, SUCCESS, describe};
+use crate::error::{Failure, Kind, SUCCESS};
 use crate::grant::Session;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
 use crate::session::{Demand, Unwanted, expiry};
+use crate::subprocess::worker::THIS_PROGRAM;
 use crate::system::{self, Watched};
-use crate::worker::THIS_PROGRAM;
+use crate::text::describe;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -3,7 +3,7 @@
 
 use super::Context;
 use crate::driver::{self, Clock, Dependencies, TokenEndpoint};
-use crate::error::{Failure, printable};
+use crate::error::Failure;
 use crate::grant::{Credential, Document, Secret};
 use crate::history::{self, HistoryEntry, digits};
 use crate::lock::{Guard, Locked};
@@ -11,6 +11,7 @@ use crate::protocol::token::{Answer, words};
 use crate::session::{Level, LockMode, LockUse, Revision, Role, Settings, Token};
 use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult};
 use crate::system::SignalsHeld;
+use crate::text::printable;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
@@ -254,7 +255,7 @@ impl Context {
         let appended = self.history().and_then(|path| history::append(&path, &event));
         drop(signals);
         if let Err(error) = appended {
-            tell(2, &format!("the history was not written: {}", crate::error::describe(&error)));
+            tell(2, &format!("the history was not written: {}", crate::text::describe(&error)));
         }
     }
 }

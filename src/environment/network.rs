@@ -19,7 +19,7 @@ pub struct Setting {
 /// `http_proxy` is not among it: by curl's rule it is for plain http, which is used for loopback addresses
 /// alone, and these are never proxied.
 #[derive(Clone, Default)]
-pub struct Environment {
+pub struct NetworkSettings {
     /// `SSL_CERT_FILE`: a file of CA roots.
     pub ssl_cert_file: Option<PathBuf>,
     /// `SSL_CERT_DIR`: directories of CA roots.
@@ -82,13 +82,13 @@ pub struct EtcdUser {
     pub password: Secret,
 }
 
-impl Environment {
+impl NetworkSettings {
     /// Reads the process's environment.
     pub fn read() -> Self {
-        Self::from_lookup(|variable| env::var_os(variable))
+        Self::from_lookup(super::variable)
     }
 
-    /// As curl does it: the name in lower case counts first. `lookup` is `std::env::var_os` but for tests.
+    /// As curl does it: the name in lower case counts first. `lookup` is `crate::environment::variable` but for tests.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let lookup = |variable: &str| lookup(variable).filter(|value| !value.is_empty());
         let first = |variables: &[&'static str]| {
@@ -118,35 +118,6 @@ impl Environment {
     }
 }
 
-/// Makes name look-ups use `/etc/hosts` and DNS alone. To be called before the first one.
-///
-/// A statically linked glibc loads whatever other modules `/etc/nsswitch.conf` names, and with them a second
-/// C library from the machine it runs on: undefined where that is another version. The two modules named here
-/// are linked in.
-#[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
-#[expect(unsafe_code, reason = "no crate offers this call of glibc")]
-pub fn resolve_names_without_modules() {
-    use std::ffi::{c_char, c_int};
-    use std::sync::Once;
-
-    unsafe extern "C" {
-        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
-    }
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: both arguments are constants that end in a null byte, glibc copies what it needs of them, and
-        // no look-up runs yet: every look-up of this program comes after this call. If it fails, look-ups work
-        // as nsswitch.conf says, which is what happened without it.
-        unsafe {
-            __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
-        }
-    });
-}
-
-/// Nothing to do: the C library is the machine's own.
-#[cfg(not(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static")))]
-pub fn resolve_names_without_modules() {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +132,7 @@ mod tests {
             ("SSL_CERT_FILE", ""),
             ("SSL_CERT_DIR", "/a::/b"),
         ];
-        let environment = Environment::from_lookup(|name| {
+        let environment = NetworkSettings::from_lookup(|name| {
             variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value))
         });
         let shown = |setting: &Option<Setting>| {

@@ -17,12 +17,13 @@
 //! no stdout or stderr of its caller's, so a process that reads those does not wait for it.
 
 use crate::arguments::{Globals, Passed};
-use crate::error::{Failure, describe};
+use crate::error::Failure;
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
 use crate::output::{self, NeverWaits};
 use crate::session::{RefreshInput, Token};
 use crate::system::{SignalsHeld, as_given_in_own_session};
+use crate::text::describe;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
