@@ -4,7 +4,7 @@
 
 mod support;
 
-use onegrant::history::{self, EVENTS, HistoryEntry};
+use onegrant::history::{self, ENTRIES, HistoryEntry, HistoryEvent};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -24,7 +24,7 @@ fn events(home: &Home) -> Vec<HistoryEntry> {
 
 /// What happened, in the order in which it did.
 fn names(home: &Home) -> Vec<String> {
-    events(home).into_iter().map(|event| event.event).collect()
+    events(home).into_iter().map(|event| event.event.to_string()).collect()
 }
 
 /// The first digits of a refresh token's hash, as another program computes them.
@@ -42,7 +42,7 @@ fn a_refresh_is_told_with_who_asked_and_what_became_of_the_refresh_token() {
     let event = &events[0];
     let before = digits(&issued.refresh_token);
     let after = digits(&home.tokens().refresh_token);
-    assert_eq!((event.event.as_str(), event.outcome.as_str()), ("refresh", "stored"));
+    assert_eq!((event.event.to_string().as_str(), event.outcome.as_str()), ("refresh", "stored"));
     assert_eq!((&event.refresh_token_sha256, &event.new_refresh_token_sha256), (&before, &after));
     assert_eq!(event.level.as_deref(), Some("locked"));
     let me = fs::read_to_string("/proc/self/comm").unwrap();
@@ -187,7 +187,7 @@ fn a_login_and_a_logout_are_told_and_the_history_outlives_both() {
     command.stdin(fs::File::open(file).unwrap());
     assert_eq!(run(&mut command).code, 0);
     let events = events(&home);
-    assert_eq!(events[2].event, "login");
+    assert_eq!(events[2].event, HistoryEvent::Login);
     assert_eq!(events[2].program, events[0].program);
     assert_eq!(server.counts().unexpected, 0);
 }
@@ -245,7 +245,7 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
     let append = |pid: u32| {
         let event = HistoryEntry {
             pid,
-            event: "refresh".to_owned(),
+            event: HistoryEvent::Refresh,
             outcome: "x".repeat(200),
             ..HistoryEntry::default()
         };
@@ -253,9 +253,9 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
     };
     // Fifty at once: no more is kept than is shown.
     thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
-    assert_eq!(history::read(&path).unwrap().len(), EVENTS);
+    assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
     // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
-    let everybody = u32::try_from(EVENTS).unwrap();
+    let everybody = u32::try_from(ENTRIES).unwrap();
     for round in 1..=ROUNDS {
         let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
         thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
@@ -281,7 +281,7 @@ fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
         let append = |pid: u32| {
             let event = HistoryEntry {
                 pid,
-                event: "refresh".to_owned(),
+                event: HistoryEvent::Refresh,
                 outcome: "x".repeat(200),
                 ..HistoryEntry::default()
             };

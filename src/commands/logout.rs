@@ -6,6 +6,7 @@ use crate::cli;
 use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
+use crate::history::HistoryEvent;
 use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
@@ -51,7 +52,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
             .as_ref()
             .map_or_else(|| nothing(context), |remains| Err(failed(remains, &outcome)));
     };
-    context.note_done("logout", noted(&outcome), document, Some(level));
+    context.note_done(HistoryEvent::Logout, noted(&outcome), document, Some(level));
     tell(arguments, &outcome, context)
 }
 

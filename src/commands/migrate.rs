@@ -9,6 +9,7 @@ use crate::cli;
 use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
+use crate::history::HistoryEvent;
 use crate::output;
 use crate::profile::access::{self, find};
 use crate::profile::{Context, amend::amend};
@@ -318,7 +319,7 @@ fn activate(context: &Context, target: &Context, moving: &Moving) -> Result<(), 
         _ => None,
     };
     if let Some(document) = change_there(target, decide, is_marked_here)? {
-        target.note_done("moved", "brought here from another store", &document, None);
+        target.note_done(HistoryEvent::Moved, "brought here from another store", &document, None);
     }
     Ok(())
 }
@@ -376,7 +377,7 @@ fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fai
     let level = context.level_under(guard.as_ref());
     drop(guard);
     let document = stored.document.with_session(moving.session.clone());
-    context.note_done("moved", &format!("to {to}"), &document, Some(level));
+    context.note_done(HistoryEvent::Moved, &format!("to {to}"), &document, Some(level));
     Ok(())
 }
 

@@ -155,6 +155,7 @@ impl Context {
             peer: self,
             tell,
             warn: &output::warning,
+            observe: &|_, _| {},
         }
     }
 

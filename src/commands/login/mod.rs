@@ -17,6 +17,7 @@ use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
+use crate::history::HistoryEvent;
 use crate::lock::Guard;
 use crate::output;
 use crate::profile::{Context, access};
@@ -188,7 +189,7 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
     if let Some(replaced) = replaced {
         migrate::give_up(context, &replaced);
     }
-    context.note_done("login", "stored", document, Some(level));
+    context.note_done(HistoryEvent::Login, "stored", document, Some(level));
     Ok(())
 }
 

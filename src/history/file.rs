@@ -1,16 +1,12 @@
-//! The history of a profile: what became of its grant and who did it, so that "why was I logged out?" has an answer.
-//!
-//! A file of JSON lines beside the document, which no decision is taken from: it is appended to when something happened and
-//! after that is stored, never synced, and never a reason to fail. A logout keeps it.
+//! The file of a history: JSON lines beside the document. No decision depends on it. It is appended to after a change was
+//! stored, it is never synced, and it is never a reason to fail. A logout keeps it.
 
-use crate::grant::UnixSeconds;
+use super::HistoryEntry;
 use crate::session::LockMode;
 use crate::system::answers_lock_calls_at_once;
 use crate::system::flock;
 use crate::system::ownership::give_to_owner_of;
-use crate::text::own_text;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -20,19 +16,19 @@ use std::time::{Duration, Instant};
 /// What follows the document's name in the history's.
 pub const SUFFIX: &str = "~history";
 
-/// How many events are shown, and kept at least.
-pub const EVENTS: usize = 20;
+/// How many entries are shown, and kept at least.
+pub const ENTRIES: usize = 20;
 
 /// The longest line, in bytes: one write appends it as a whole.
 const LINE_LIMIT: usize = 4096;
 
-/// The size from which on the file is cut to the last [`EVENTS`], in bytes: some fifty lines.
+/// The size from which on the file is cut to the last [`ENTRIES`], in bytes: some fifty lines.
 const TRIM_BYTES: u64 = 16 << 10;
 
-/// The size from which on nothing is appended, in bytes: whoever should have cut it cannot.
+/// The size from which on nothing is appended, in bytes: no process could cut the file.
 const FULL_BYTES: u64 = 256 << 10;
 
-/// How often an event is appended again, because the file was cut meanwhile.
+/// How often an entry is appended again because the file was cut meanwhile.
 const MAX_APPENDS: u32 = 8;
 
 /// How long a writer waits for another one. Each needs well below a millisecond.
@@ -44,51 +40,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// The age at which a new file on its way is held to be abandoned. It lives for less than a millisecond.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
-/// How many hexadecimal digits of a refresh token's SHA-256 are told: enough to tell two apart, and no more.
-const DIGITS: usize = 8;
-
-/// Something that happened to a grant. No member is a secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// When it was noted.
-    pub at: UnixSeconds,
-    /// What happened: `login`, `refresh`, `adopted`, `rejected`, `refused`, `cleared`, `lost answer`,
-    /// `not stored`, `moved` or `logout`.
-    pub event: String,
-    /// How it ended, in words.
-    pub outcome: String,
-    /// The process that did it.
-    pub pid: u32,
-    /// The program that asked for it.
-    #[serde(default)]
-    pub program: Option<String>,
-    /// Where.
-    pub host: String,
-    /// What stood between two spenders.
-    #[serde(default)]
-    pub level: Option<String>,
-    /// The refresh token before: the first digits of its SHA-256.
-    #[serde(default)]
-    pub refresh_token_sha256: Option<String>,
-    /// The refresh token after.
-    #[serde(default)]
-    pub new_refresh_token_sha256: Option<String>,
-}
-
-/// As much of a hash as is told.
-pub fn digits(sha256: &str) -> String {
-    sha256.get(..DIGITS).unwrap_or(sha256).to_owned()
-}
-
-/// Appends an event to the file at `path`.
+/// Appends an entry to the file at `path`.
 ///
 /// Writers exclude each other by a lock on the file, so that no line is written while another process cuts the file. A
 /// writer that does not get the lock in time appends without it: no process waits long for one that is stopped.
-pub fn append(path: &Path, event: &HistoryEntry) -> io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
+pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
+    let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     if line.len() > LINE_LIMIT {
-        return Err(io::Error::other("an event of the history is too long"));
+        return Err(io::Error::other("an entry of the history is too long"));
     }
     for _ in 0..MAX_APPENDS {
         let mut file = open(path, OpenOptions::new().read(true).append(true).create(true))?;
@@ -147,13 +107,13 @@ fn is_torn(file: &File, size: u64) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// The last events, the oldest first. Lines that are none are left out.
+/// The last entries, the oldest first. Lines that are not entries are left out.
 pub fn read(path: &Path) -> io::Result<Vec<HistoryEntry>> {
     let bytes = match open(path, OpenOptions::new().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => read_all(&mut file?)?,
     };
-    Ok(last_events(&bytes).into_iter().map(|(event, _)| event).collect())
+    Ok(last_entries(&bytes).into_iter().map(|(entry, _)| entry).collect())
 }
 
 /// Never through a planted link, and never a FIFO.
@@ -172,26 +132,26 @@ fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last [`EVENTS`] that are different, each with its line. The same line twice is one event that was appended again.
-/// A line that is no event was torn, and is left out.
-fn last_events(bytes: &[u8]) -> Vec<(HistoryEntry, &[u8])> {
-    let mut events: Vec<(HistoryEntry, &[u8])> = Vec::new();
+/// The last [`ENTRIES`] that are different, each with its line. The same line twice is one entry that was appended again.
+/// A line that is not an entry was torn, and is left out.
+fn last_entries(bytes: &[u8]) -> Vec<(HistoryEntry, &[u8])> {
+    let mut entries: Vec<(HistoryEntry, &[u8])> = Vec::new();
     for line in bytes.split_inclusive(|byte| *byte == b'\n').rev() {
-        if events.len() == EVENTS {
+        if entries.len() == ENTRIES {
             break;
         }
-        let event = serde_json::from_slice(line).ok().filter(|_| line.ends_with(b"\n"));
-        if let Some(event) = event.filter(|_| !events.iter().any(|(_, other)| *other == line)) {
-            events.push((event, line));
+        let entry = serde_json::from_slice(line).ok().filter(|_| line.ends_with(b"\n"));
+        if let Some(entry) = entry.filter(|_| !entries.iter().any(|(_, other)| *other == line)) {
+            entries.push((entry, line));
         }
     }
-    events.reverse();
-    events
+    entries.reverse();
+    entries
 }
 
-/// Replaces the file by one with its last events. The new file has one name, so one process at a time does so.
+/// Replaces the file by one with its last entries. The new file has one name, so one process at a time does so.
 ///
-/// No event is lost. A writer that has the lock writes before this process reads, or sees that the file has no name any
+/// No entry is lost. A writer that has the lock writes before this process reads, or sees that the file has no name any
 /// more, and writes to the new one. What a writer without the lock appended after the read, but before the file was
 /// replaced, is read again. A kill before the replacement changes nothing.
 fn trim(path: &Path) -> io::Result<()> {
@@ -205,7 +165,7 @@ fn trim(path: &Path) -> io::Result<()> {
         let mut old = open(path, OpenOptions::new().read(true))?;
         give_to_owner_of(&new, path.parent().unwrap_or(path))?;
         let before = read_all(&mut old)?;
-        for (_, line) in last_events(&before) {
+        for (_, line) in last_entries(&before) {
             new.write_all(line)?;
         }
         fs::rename(&beside, path)?;
@@ -213,7 +173,7 @@ fn trim(path: &Path) -> io::Result<()> {
         let whole = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut late = vec![0; usize::try_from(old.metadata()?.len()).unwrap_or(0).saturating_sub(whole)];
         old.read_exact_at(&mut late, u64::try_from(whole).unwrap_or(u64::MAX))?;
-        last_events(&late).into_iter().try_for_each(|(event, _)| append(path, &event))
+        last_entries(&late).into_iter().try_for_each(|(entry, _)| append(path, &entry))
     })();
     replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
@@ -233,29 +193,8 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
         other => other.map(drop),
     };
     match removed {
-        // Whoever made it is done with it.
+        // The process that made it has renamed or removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-impl HistoryEntry {
-    /// One line for people.
-    pub fn line(&self) -> String {
-        let Self { event, outcome, pid, host, .. } = self;
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let program = self.program.as_ref().map(|program| format!(" for {program}")).unwrap_or_default();
-        let token = match (&self.refresh_token_sha256, &self.new_refresh_token_sha256) {
-            (None, None) => String::new(),
-            (before, after) if before == after || after.is_none() => {
-                format!(", refresh token {}", or_dash(before))
-            }
-            (None, after) => format!(", refresh token {}", or_dash(after)),
-            (before, after) => format!(", refresh token {} to {}", or_dash(before), or_dash(after)),
-        };
-        let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
-        let date = crate::text::date(self.at);
-        let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
-        format!("{date}  {}", own_text(&told))
     }
 }
