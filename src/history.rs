@@ -3,12 +3,12 @@
 //! A file of JSON lines beside the document, which no decision is taken from: it is appended to when something happened and
 //! after that is stored, never synced, and never a reason to fail. A logout keeps it.
 
-use crate::error::own_text;
 use crate::grant::UnixSeconds;
 use crate::lock::make;
-use crate::session::Patience;
+use crate::session::LockMode;
 use crate::store::open::give_to_owner_of;
 use crate::system::answers_lock_calls_at_once;
+use crate::text::own_text;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +49,7 @@ const DIGITS: usize = 8;
 
 /// Something that happened to a grant. No member is a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct HistoryEntry {
     /// When it was noted.
     pub at: UnixSeconds,
     /// What happened: `login`, `refresh`, `adopted`, `rejected`, `refused`, `cleared`, `lost answer`,
@@ -84,7 +84,7 @@ pub fn digits(sha256: &str) -> String {
 ///
 /// Writers exclude each other by a lock on the file, so that no line is written while another process cuts the file. A
 /// writer that does not get the lock in time appends without it: no process waits long for one that is stopped.
-pub fn append(path: &Path, event: &Event) -> io::Result<()> {
+pub fn append(path: &Path, event: &HistoryEntry) -> io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
     if line.len() > LINE_LIMIT {
@@ -125,7 +125,7 @@ fn lock(file: &File, path: &Path) -> bool {
     }
     let until = Instant::now() + LOCK_LIMIT;
     loop {
-        match make(file, Patience::Try) {
+        match make(file, LockMode::Try) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() >= until {
                     return false;
@@ -148,7 +148,7 @@ fn is_torn(file: &File, size: u64) -> io::Result<bool> {
 }
 
 /// The last events, the oldest first. Lines that are none are left out.
-pub fn read(path: &Path) -> io::Result<Vec<Event>> {
+pub fn read(path: &Path) -> io::Result<Vec<HistoryEntry>> {
     let bytes = match open(path, OpenOptions::new().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => read_all(&mut file?)?,
@@ -174,8 +174,8 @@ fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// The last [`EVENTS`] that are different, each with its line. The same line twice is one event that was appended again.
 /// A line that is no event was torn, and is left out.
-fn last_events(bytes: &[u8]) -> Vec<(Event, &[u8])> {
-    let mut events: Vec<(Event, &[u8])> = Vec::new();
+fn last_events(bytes: &[u8]) -> Vec<(HistoryEntry, &[u8])> {
+    let mut events: Vec<(HistoryEntry, &[u8])> = Vec::new();
     for line in bytes.split_inclusive(|byte| *byte == b'\n').rev() {
         if events.len() == EVENTS {
             break;
@@ -239,7 +239,7 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Event {
+impl HistoryEntry {
     /// One line for people.
     pub fn line(&self) -> String {
         let Self { event, outcome, pid, host, .. } = self;
@@ -254,7 +254,7 @@ impl Event {
             (before, after) => format!(", refresh token {} to {}", or_dash(before), or_dash(after)),
         };
         let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
-        let date = crate::session::date(self.at);
+        let date = crate::text::date(self.at);
         let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
         format!("{date}  {}", own_text(&told))
     }

@@ -27,11 +27,13 @@
 //! (device grant), 8707 (resource indicators), 9126 (pushed requests), 9207 (issuer of an answer), 9700 (best current
 //! practice); OpenID Connect Core and Discovery.
 
+pub mod adapters;
 pub mod arguments;
 pub mod cli;
 pub mod commands;
 mod completions;
 pub mod driver;
+pub mod environment;
 pub mod error;
 pub mod grant;
 pub mod help;
@@ -40,39 +42,43 @@ pub mod http;
 pub mod lock;
 pub mod oauth;
 pub mod output;
+pub mod profile;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod subprocess;
 pub mod system;
-pub mod visit;
-pub mod worker;
+pub mod text;
 
 use arguments::{Environment, Parsed};
 use cli::Command;
-use commands::Context;
-use error::{Failure, Kind, SUCCESS, Told, printable};
+use error::{AlreadyReported, Failure, Kind, SUCCESS};
+use profile::Context;
 use std::ffi::OsString;
+use text::printable;
 
 /// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let clock = system::Clock::start();
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let clock = system::SystemClock::start();
+    let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
     let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
-    if arguments.peek().is_some_and(|first| first == worker::ARGUMENT) {
-        let ended = commands::exchange::run(&environment);
+    if arguments.peek().is_some_and(|first| first == subprocess::worker::ARGUMENT) {
+        let ended = subprocess::exchange::run(&environment);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
-    if arguments.next_if(|first| first == system::lock_call::ARGUMENT).is_some() {
-        return system::lock_call::make_for_caller(&arguments.next().unwrap_or_default().to_string_lossy());
+    if arguments.next_if(|first| first == subprocess::lock_call::ARGUMENT).is_some() {
+        return subprocess::lock_call::make_for_caller(
+            &arguments.next().unwrap_or_default().to_string_lossy(),
+        );
     }
     if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
         let ended = commands::doctor::lock::try_once(arguments);
         return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
     }
-    if arguments.peek().is_some_and(|first| first == commands::exec::keeper::ARGUMENT) {
-        return commands::exec::keeper::run(arguments.skip(1), &environment);
+    if arguments.peek().is_some_and(|first| first == subprocess::file_keeper::ARGUMENT) {
+        return subprocess::file_keeper::run(arguments.skip(1), &environment);
     }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
@@ -137,7 +143,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
 /// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
 /// without one is a defect of ours.
 fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
-    if let Some(Told(code)) = error.downcast_ref() {
+    if let Some(AlreadyReported(code)) = error.downcast_ref() {
         return *code;
     }
     let failure = error.downcast_ref::<Failure>();

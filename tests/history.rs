@@ -4,7 +4,7 @@
 
 mod support;
 
-use onegrant::history::{self, EVENTS, Event};
+use onegrant::history::{self, EVENTS, HistoryEntry};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +18,7 @@ fn path(home: &Home) -> PathBuf {
     home.state.join("default~history")
 }
 
-fn events(home: &Home) -> Vec<Event> {
+fn events(home: &Home) -> Vec<HistoryEntry> {
     history::read(&path(home)).unwrap()
 }
 
@@ -243,7 +243,12 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
     let home = Home::new();
     let path = path(&home);
     let append = |pid: u32| {
-        let event = Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
+        let event = HistoryEntry {
+            pid,
+            event: "refresh".to_owned(),
+            outcome: "x".repeat(200),
+            ..HistoryEntry::default()
+        };
         history::append(&path, &event).unwrap();
     };
     // Fifty at once: no more is kept than is shown.
@@ -261,7 +266,7 @@ fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
     }
     let text = fs::read_to_string(&path).unwrap();
     assert!(
-        text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
+        text.lines().all(|line| serde_json::from_str::<HistoryEntry>(line).is_ok()),
         "each line is whole: {text}"
     );
     assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
@@ -274,8 +279,12 @@ fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
         let home = Home::new();
         let path = path(&home);
         let append = |pid: u32| {
-            let event =
-                Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
+            let event = HistoryEntry {
+                pid,
+                event: "refresh".to_owned(),
+                outcome: "x".repeat(200),
+                ..HistoryEntry::default()
+            };
             history::append(&path, &event).unwrap();
         };
         append(0);

@@ -3,15 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at a surprise")]
 
+use onegrant::environment::NetworkSettings;
 use onegrant::error::Kind;
 use onegrant::grant::{Credential, Document, Secret};
-use onegrant::http::Client;
-use onegrant::oauth::token::TokenEndpoint;
+use onegrant::http::HttpClient;
+use onegrant::oauth::token::HttpTokenEndpoint;
 use onegrant::oauth::{device, discovery, revocation, userinfo};
 use onegrant::protocol::revocation::Revocation;
 use onegrant::protocol::token::Answer;
 use onegrant::protocol::userinfo::Userinfo;
-use onegrant::system::Environment;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
@@ -68,8 +68,8 @@ fn addressed(text: &str, base: &str) -> String {
     text.replace("BASE", base).replace("HOST", base.trim_start_matches("http://"))
 }
 
-fn client() -> Client {
-    Client::new(&Environment::default())
+fn client() -> HttpClient {
+    HttpClient::new(&NetworkSettings::default())
 }
 
 /// A document whose every endpoint is at `base`.
@@ -84,7 +84,7 @@ fn document(base: &str) -> Document {
 
 fn refresh(url: &str) -> Answer {
     let credential = Credential::RefreshToken(Secret::new("rt"));
-    TokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
+    HttpTokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod reading;
 mod visiting;
 mod waiting;
 
-pub use reading::{Existing, parse, read_document, read_for_login, sightings};
+pub use reading::{Existing, attempt_records, parse, read_document, read_for_login};
 pub use visiting::find_rejected;
 
 use crate::error::Failure;
@@ -16,12 +16,12 @@ use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    Claiming, Delegation, Errand, Event, Level, Machine, Now, Replacement, Result, Revision, Settings, Step,
-    Stored, View,
+    ClaimResult, DelegateResult, Event, Level, Machine, Now, RefreshInput, ReplaceResult, Revision, Settings,
+    Step, Stored, TokenResult, View,
 };
-use crate::store::{NewRecord, Record, RecordName, Store, Written};
+use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
-use reading::{sighting, spender};
+use reading::{attempt_record, spender};
 use std::time::Duration;
 
 /// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
@@ -51,14 +51,19 @@ pub trait Clock {
     /// This process.
     fn this_process(&self) -> &Owner;
     /// A random word, as the name of an attempt.
-    fn nonce(&self) -> std::result::Result<String, Failure>;
+    fn nonce(&self) -> Result<String, Failure>;
 }
 
 /// The other process of an exchange with the server: for a caller its worker, for a worker its caller. The fifth seam.
-pub trait Partner {
+pub trait Peer {
     /// Starts a worker that outlives this process if it must, hands `lock` over to it, and waits for its end. Where no
     /// worker can be started the lock is released.
-    fn delegate(&self, errand: &Errand, lock: Option<Guard>, seams: &Seams) -> Delegation;
+    fn delegate(
+        &self,
+        input: &RefreshInput,
+        lock: Option<Guard>,
+        dependencies: &Dependencies,
+    ) -> DelegateResult;
 
     /// The lock that the caller of a worker handed over.
     fn lock(&self) -> Option<Guard> {
@@ -70,7 +75,7 @@ pub trait Partner {
 }
 
 /// What the loop works through.
-pub struct Seams<'a> {
+pub struct Dependencies<'a> {
     /// Where the document is.
     pub store: &'a dyn Store,
     /// Where refresh tokens are spent.
@@ -78,7 +83,7 @@ pub struct Seams<'a> {
     /// Time.
     pub clock: &'a dyn Clock,
     /// With whom an exchange is done.
-    pub partner: &'a dyn Partner,
+    pub peer: &'a dyn Peer,
     /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
     pub tell: &'a dyn Fn(u8, &str),
     /// Takes what a person should know although nothing failed.
@@ -86,11 +91,11 @@ pub struct Seams<'a> {
 }
 
 /// Gets a token: runs the machine to its end.
-pub fn obtain(settings: Settings, seams: &Seams) -> Result {
+pub fn obtain(settings: Settings, dependencies: &Dependencies) -> TokenResult {
     let (mut machine, mut step) = Machine::start(settings);
     let mut run = Run {
-        seams,
-        guard: seams.partner.lock(),
+        dependencies,
+        guard: dependencies.peer.lock(),
         signals: None,
         undisturbed: None,
         has_warned: false,
@@ -109,15 +114,15 @@ pub fn obtain(settings: Settings, seams: &Seams) -> Result {
         }
         // Who we are costs some reads, and those who find a fresh token never need it.
         if !matches!(step, Step::Read) && !machine.is_identified() {
-            machine.identify(seams.clock.this_process().clone(), seams.clock.nonce()?);
+            machine.identify(dependencies.clock.this_process().clone(), dependencies.clock.nonce()?);
         }
         let event = run.perform(step, machine.level());
-        step = machine.next(event, seams.clock.now());
+        step = machine.next(event, dependencies.clock.now());
     }
 }
 
 struct Run<'a> {
-    seams: &'a Seams<'a>,
+    dependencies: &'a Dependencies<'a>,
     guard: Option<Guard>,
     /// From the claim to the end: a signal takes effect after the answer is stored.
     signals: Option<SignalsHeld>,
@@ -142,50 +147,52 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn perform(&mut self, step: Step, level: Level) -> Event {
-        let store = self.seams.store;
+        let store = self.dependencies.store;
         if !matches!(step, Step::Replace { .. }) {
             self.tell_heard();
         }
         match step {
             Step::Read => Event::Read(self.read()),
-            Step::Look { refresh_token_sha256 } => Event::Looked(self.look(&refresh_token_sha256)),
-            Step::Lock(patience, at_most) => Event::Locking(self.lock(patience, at_most)),
+            Step::Look { credential_sha256 } => Event::Looked(self.look(&credential_sha256)),
+            Step::Lock(mode, at_most) => Event::LockAnswered(self.lock(mode, at_most)),
             Step::Pause(duration) => {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
                 // No request is under way: Ctrl-C may end this process. Ctrl-Z still waits: a stopped process would keep its claim.
                 let was_holding = self.signals.take().is_some();
-                self.seams.partner.rests(true);
-                self.seams.clock.pause(duration);
-                self.seams.partner.rests(false);
+                self.dependencies.peer.rests(true);
+                self.dependencies.clock.pause(duration);
+                self.dependencies.peer.rests(false);
                 self.signals = was_holding.then(SignalsHeld::hold).flatten();
                 Event::Paused
             }
-            Step::Adopt { refresh_token_sha256, number, expected } => {
+            Step::Adopt { credential_sha256, number, expected } => {
                 self.tell(1, "adopting the session that an interrupted process left");
-                Event::Adopted(store.adopt(RecordName { key: &refresh_token_sha256, number }, &expected))
+                Event::Adopted(store.adopt(RecordName { key: &credential_sha256, number }, &expected))
             }
-            Step::Delegate(errand) => {
-                Event::Delegated(self.seams.partner.delegate(&errand, self.guard.take(), self.seams))
-            }
+            Step::Delegate(input) => Event::Delegated(self.dependencies.peer.delegate(
+                &input,
+                self.guard.take(),
+                self.dependencies,
+            )),
             Step::Claim { attempt, number, exclusive, expected, outdated } => {
                 self.signals = SignalsHeld::hold();
                 self.undisturbed = Some(Undisturbed::begin());
-                let name = RecordName { key: &attempt.refresh_token_sha256, number };
+                let name = RecordName { key: &attempt.credential_sha256, number };
                 let (reserve, expected, outdated) = (ANSWER_RESERVE, &expected, outdated.as_slice());
                 let claimed = json_bytes(&attempt).and_then(|bytes| {
                     self.record = bytes;
                     let bytes = &self.record;
                     store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
                 });
-                let numbered = |number: Option<u64>| number.map_or(Claiming::Taken, Claiming::Mine);
-                Event::Claiming(claimed.map_or_else(Claiming::Failed, numbered))
+                let numbered = |number: Option<u64>| number.map_or(ClaimResult::Taken, ClaimResult::Mine);
+                Event::Claimed(claimed.map_or_else(ClaimResult::Failed, numbered))
             }
             Step::Mark { attempt, number } => {
                 self.mark(&attempt, number);
                 Event::Noted
             }
-            Step::Withdraw { refresh_token_sha256, number } => {
-                let name = RecordName { key: &refresh_token_sha256, number };
+            Step::Withdraw { credential_sha256, number } => {
+                let name = RecordName { key: &credential_sha256, number };
                 if let Err(failure) = store.remove_record(name, &self.record) {
                     self.tell(1, &failure.message);
                 }
@@ -194,13 +201,13 @@ impl Run<'_> {
             Step::Spend { document, credential, timeout } => {
                 let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
                 let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
-                let pid = self.seams.clock.this_process().pid;
+                let pid = self.dependencies.clock.this_process().pid;
                 let importance = if std::mem::replace(&mut self.has_asked, true) { 2 } else { 1 };
-                let level = self.seams.store.names(level);
+                let level = self.dependencies.store.names(level);
                 self.tell(importance, &format!("process {pid} refreshes at {host} ({level})"));
-                let began = self.seams.clock.now().elapsed;
-                let answer = self.seams.endpoint.refresh(&document, &credential, timeout);
-                let took = self.seams.clock.now().elapsed.saturating_sub(began);
+                let began = self.dependencies.clock.now().elapsed;
+                let answer = self.dependencies.endpoint.refresh(&document, &credential, timeout);
+                let took = self.dependencies.clock.now().elapsed.saturating_sub(began);
                 self.heard = Some((importance, format!("after {} ms: {}", took.as_millis(), answer.story())));
                 Event::Answered(answer)
             }
@@ -209,7 +216,7 @@ impl Run<'_> {
             }
             Step::Revoke { document } => {
                 self.tell(1, "logged out meanwhile: revoking the new refresh token");
-                self.seams.endpoint.revoke(&document, REVOCATION_LIMIT);
+                self.dependencies.endpoint.revoke(&document, REVOCATION_LIMIT);
                 Event::Noted
             }
             // The loop ends before it performs this one.
@@ -224,25 +231,26 @@ impl Run<'_> {
     }
 
     fn tell(&self, importance: u8, what: &str) {
-        (self.seams.tell)(importance, what);
+        (self.dependencies.tell)(importance, what);
     }
 
-    fn read(&mut self) -> std::result::Result<Option<Stored>, Failure> {
-        let read = read_document(self.seams.store, self.seams.clock)?;
+    fn read(&mut self) -> Result<Option<Stored>, Failure> {
+        let read = read_document(self.dependencies.store, self.dependencies.clock)?;
         self.seen = read.as_ref().map(|(stored, _)| stored.revision.clone());
         let (stored, warning) = read.unzip();
         if let Some(warning) = warning.flatten().filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
-            (self.seams.warn)(&warning);
+            (self.dependencies.warn)(&warning);
         }
-        self.known = self.seams.store.is_costly().then(|| stored.clone());
+        self.known = self.dependencies.store.is_costly().then(|| stored.clone());
         Ok(stored)
     }
 
     /// The records first, then the document: see [`View`].
-    fn look(&mut self, refresh_token_sha256: &str) -> std::result::Result<View, Failure> {
-        let has_gone = self.look_at_records(refresh_token_sha256)?;
-        let attempts: Vec<_> = self.records.iter().map(|record| sighting(record, self.seams.clock)).collect();
-        let known = std::mem::replace(&mut self.other, spender(&attempts, self.seams.clock));
+    fn look(&mut self, credential_sha256: &str) -> Result<View, Failure> {
+        let has_gone = self.look_at_records(credential_sha256)?;
+        let attempts: Vec<_> =
+            self.records.iter().map(|record| attempt_record(record, self.dependencies.clock)).collect();
+        let known = std::mem::replace(&mut self.other, spender(&attempts, self.dependencies.clock));
         // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
@@ -260,9 +268,9 @@ impl Run<'_> {
 
     /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
     fn mark(&mut self, attempt: &Attempt, number: u64) {
-        let name = RecordName { key: &attempt.refresh_token_sha256, number };
+        let name = RecordName { key: &attempt.credential_sha256, number };
         let rewritten = json_bytes(attempt).and_then(|bytes| {
-            self.seams.store.rewrite_record(name, &self.record, &bytes, attempt.is_over())?;
+            self.dependencies.store.rewrite_record(name, &self.record, &bytes, attempt.is_over())?;
             self.record = bytes;
             Ok(())
         });
@@ -271,27 +279,32 @@ impl Run<'_> {
         }
     }
 
-    fn replace(&mut self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> Replacement {
+    fn replace(
+        &mut self,
+        expected: &Revision,
+        document: &Document,
+        attempt: &(String, u64),
+    ) -> ReplaceResult {
         let bytes = match document.check_trust().and_then(|()| document.to_bytes()) {
             Ok(bytes) => bytes,
-            Err(failure) => return Replacement::Failed { failure, kept: None },
+            Err(failure) => return ReplaceResult::Failed { failure, kept: None },
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
-        let written = self.seams.store.replace(expected, &bytes, Some(name));
+        let written = self.dependencies.store.replace(expected, &bytes, Some(name));
         self.tell_heard();
         match written {
-            Written::Done => {
+            WriteResult::Done => {
                 let is_session = document.session.is_some();
                 self.tell(1, if is_session { "the new session is stored" } else { "the session is cleared" });
-                Replacement::Done
+                ReplaceResult::Done
             }
-            Written::Lost(None) => Replacement::Lost(None),
-            Written::Lost(Some(snapshot)) => match parse(snapshot, self.seams.store) {
-                Ok(stored) => Replacement::Lost(Some(Box::new(stored))),
-                Err((_, failure)) => Replacement::Failed { failure, kept: None },
+            WriteResult::Lost(None) => ReplaceResult::Lost(None),
+            WriteResult::Lost(Some(snapshot)) => match parse(snapshot, self.dependencies.store) {
+                Ok(stored) => ReplaceResult::Lost(Some(Box::new(stored))),
+                Err((_, failure)) => ReplaceResult::Failed { failure, kept: None },
             },
-            Written::Unknown => Replacement::Unknown,
-            Written::Failed { failure, kept } => Replacement::Failed { failure, kept },
+            WriteResult::Unknown => ReplaceResult::Unknown,
+            WriteResult::Failed { failure, kept } => ReplaceResult::Failed { failure, kept },
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
 //! than a bound, and with the owner that the document has.
 
-use super::place::Place;
-use crate::error::{Failure, Kind, printable, shell_word};
+use super::files::ProfileFiles;
+use crate::error::{Failure, Kind};
 use crate::grant::DOCUMENT_LIMIT;
+use crate::text::{printable, shell_word};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -30,13 +31,13 @@ pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
     })
 }
 
-/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. A link is followed by [`Place::of`], which refuses the link of
+/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. A link is followed by [`ProfileFiles::of`], which refuses the link of
 /// another user.
 pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed(); // a FIFO must not block
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if links == Links::Follow && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return read(&Place::of(path)?.document, Links::Refuse);
+            return read(&ProfileFiles::of(path)?.document, Links::Refuse);
         }
         opened => opened?,
     };

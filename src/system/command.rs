@@ -1,6 +1,6 @@
 //! A command that prints something for us, bounded in time and in what it prints.
 
-use crate::error::describe;
+use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};

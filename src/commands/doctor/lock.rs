@@ -1,13 +1,14 @@
 //! The lock, as two processes see it: this one takes it, and another one, which is this program once more, tries to.
 
-use super::super::Context;
 use super::Check;
 use super::store::file_system;
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::output;
-use crate::session::{Level, LockUse, Patience};
+use crate::profile::Context;
+use crate::session::{Level, LockMode, LockUse};
 use crate::system::command;
+use crate::text::describe;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,7 +52,7 @@ pub(super) fn check(context: &Context) -> Check {
         LockUse::Claim => Check::ok("lock", CLAIMED),
         LockUse::Auto | LockUse::Require => {
             if context.store.file().is_none()
-                && let Locked::Refused(why) = context.store.lock(Patience::Try, Duration::ZERO)
+                && let Locked::Refused(why) = context.store.lock(LockMode::Try, Duration::ZERO)
             {
                 return Check::ok("lock", format!("claimed: {why}"));
             }
@@ -128,7 +129,7 @@ fn take(path: &Path, limit: Duration) -> Locked {
         let message = format!("cannot lock {}: {}", path.display(), describe(error));
         Failure::new(Kind::Store, message)
     };
-    Locker::new(path.to_owned()).lock(Patience::Try, limit, fail)
+    Locker::new(path.to_owned()).lock(LockMode::Try, limit, fail)
 }
 
 fn unanswered() -> Failure {
