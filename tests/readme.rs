@@ -176,9 +176,16 @@ fn the_commands_that_are_not_run_parse() {
     assert!(found >= 5, "only {found} commands");
 }
 
-/// Relative links, and the headings behind `#`.
+/// A path in this repository, without a part to be replaced.
+fn is_path(code: &str) -> bool {
+    let is_inside =
+        ["src/", "tests/", "fixtures/", "docs/", ".ci/"].iter().any(|room| code.starts_with(room));
+    is_inside && !code.contains([' ', '*', '…']) && !code.contains("NAME")
+}
+
+/// Relative links, the headings behind `#`, and the paths that are named as code.
 #[test]
-fn each_link_of_the_pages_leads_somewhere() {
+fn each_link_and_path_of_the_pages_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let at_root = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root.join(name));
     let in_docs = pages().into_iter().map(|(name, _)| PathBuf::from(name));
@@ -193,6 +200,9 @@ fn each_link_of_the_pages_leads_somewhere() {
             let is_heading = |line: &str| line.starts_with('#') && anchor(line) == heading;
             let is_there = heading.is_empty() || fs::read_to_string(&path).unwrap().lines().any(is_heading);
             assert!(is_there, "{}: {target}", page.display());
+        }
+        for path in text.split('`').skip(1).step_by(2).filter(|code| is_path(code)) {
+            assert!(root.join(path).exists(), "{}: {path}", page.display());
         }
     }
 }
