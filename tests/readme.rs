@@ -168,7 +168,7 @@ fn the_commands_that_are_not_run_parse() {
         let texts = blocks(&page).filter(|(language, _)| *language == "text");
         for line in texts.flat_map(|(_, text)| text.lines()) {
             let Some(words) = words_of_call(line) else { continue };
-            let parsed = parse(words.into_iter(), &environment);
+            let parsed = parse(words, &environment);
             assert!(!matches!(parsed, Err(_) | Ok(Parsed::NoCommand(_))), "{name}: {line}: {parsed:?}");
             found += 1;
         }
