@@ -4,10 +4,10 @@
 //! after that is stored, never synced, and never a reason to fail. A logout keeps it.
 
 use crate::grant::UnixSeconds;
-use crate::lock::make;
 use crate::session::LockMode;
-use crate::store::open::give_to_owner_of;
 use crate::system::answers_lock_calls_at_once;
+use crate::system::flock;
+use crate::system::ownership::give_to_owner_of;
 use crate::text::own_text;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -125,7 +125,7 @@ fn lock(file: &File, path: &Path) -> bool {
     }
     let until = Instant::now() + LOCK_LIMIT;
     loop {
-        match make(file, LockMode::Try) {
+        match flock::call(file, LockMode::Try) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() >= until {
                     return false;

@@ -50,54 +50,39 @@ pub mod subprocess;
 pub mod system;
 pub mod text;
 
-use arguments::{Environment, Parsed};
+use arguments::Parsed;
 use cli::Command;
+use environment::Environment;
 use error::{AlreadyReported, Failure, Kind, SUCCESS};
 use profile::Context;
 use std::ffi::OsString;
+use subprocess::{Mode, modes};
+use system::SystemClock;
 use text::printable;
 
-/// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
+/// Runs one command and returns its exit code. The first of `arguments` is the name by which the program was called.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let clock = system::SystemClock::start();
+    let clock = SystemClock::start();
     let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
     let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
-    if arguments.peek().is_some_and(|first| first == subprocess::worker::ARGUMENT) {
-        let ended = subprocess::exchange::run(&environment);
-        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
-    }
-    if arguments.next_if(|first| first == subprocess::lock_call::ARGUMENT).is_some() {
-        return subprocess::lock_call::make_for_caller(
-            &arguments.next().unwrap_or_default().to_string_lossy(),
-        );
-    }
-    if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
-        let ended = commands::doctor::lock::try_once(arguments);
-        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
-    }
-    if arguments.peek().is_some_and(|first| first == subprocess::file_keeper::ARGUMENT) {
-        return subprocess::file_keeper::run(arguments.skip(1), &environment);
+    if let Some(mode) = arguments.peek().and_then(|first| Mode::named(first)) {
+        return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, str::to_owned));
     }
     match arguments::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
             let result = dispatch(&command, &context);
             context.network_warnings().for_each(|warning| output::warning(&warning));
-            match result {
-                Ok(()) => SUCCESS,
-                Err(error) => report(&error, |hint| context.globals.complete(hint, &environment)),
-            }
+            exit_code(result, |hint| context.globals.complete(hint, &environment))
         }
-        // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
         Ok(Parsed::Print(text)) => {
+            // A closed stdout is no failure: `onegrant --help | head` closes it early.
             let _ = output::answer(text.as_bytes());
             SUCCESS
         }
-        Ok(Parsed::Answer(text)) => {
-            output::answer(text.as_bytes()).map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS)
-        }
+        Ok(Parsed::Answer(text)) => exit_code(output::answer(text.as_bytes()), str::to_owned),
         Ok(Parsed::NoCommand(text)) => {
             output::say(&text);
             Kind::Usage.code()
@@ -106,7 +91,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Has a panic end the process as every other defect of ours does: with exit code 1, and a word about where.
+fn exit_code(result: anyhow::Result<()>, complete: impl Fn(&str) -> String) -> u8 {
+    result.map_or_else(|error| report(&error, complete), |()| SUCCESS)
+}
+
+/// Makes a panic end the process like any other defect: with exit code 1, and a message that names the place.
 pub fn tell_defects() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("a panic");
@@ -140,8 +129,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
-/// without one is a defect of ours.
+/// Prints what failed, why, and the command that helps. The failure is found under any number of contexts. An error without
+/// a failure is a defect of this program.
 fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
     if let Some(AlreadyReported(code)) = error.downcast_ref() {
         return *code;

@@ -19,7 +19,7 @@ use crate::output;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
-use crate::subprocess::worker::{self, Ended, Word};
+use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -159,8 +159,13 @@ impl Context {
     }
 
     /// Has a worker do the task.
-    pub(crate) fn send(&self, task: worker::Task, lock: Option<Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
-        worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
+    pub(crate) fn run_worker(
+        &self,
+        task: worker::Task,
+        lock: Option<Guard>,
+        tell: &dyn Fn(u8, &str),
+    ) -> TaskResult {
+        worker::run(task, &self.globals, self.clock.now().elapsed, lock, tell)
     }
 
     /// The command that logs in to this profile.
@@ -225,11 +230,11 @@ impl driver::Peer for Context {
         lock: Option<Guard>,
         dependencies: &Dependencies,
     ) -> DelegateResult {
-        match self.send(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
-            Ended::Saying(Word::Token(token)) => DelegateResult::Ended(Ok(*token)),
-            Ended::Saying(Word::Failed(failure)) => DelegateResult::Ended(Err(failure)),
-            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => DelegateResult::NoWorker,
-            Ended::Late => DelegateResult::Unanswered,
+        match self.run_worker(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
+            TaskResult::Ended(Message::Refreshed(token)) => DelegateResult::Ended(Ok(*token)),
+            TaskResult::Ended(Message::Failed(failure)) => DelegateResult::Ended(Err(failure)),
+            TaskResult::Ended(_) | TaskResult::NotStarted | TaskResult::Died => DelegateResult::NoWorker,
+            TaskResult::Late => DelegateResult::Unanswered,
         }
     }
 }

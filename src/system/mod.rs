@@ -1,8 +1,10 @@
 //! SystemClock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
+pub mod flock;
 mod given;
 mod names;
+pub mod ownership;
 pub mod secret;
 pub mod shared;
 pub mod trust;

@@ -8,7 +8,7 @@ use crate::output;
 use crate::profile::{Context, access};
 use crate::protocol::hints::login_hint;
 use crate::protocol::token::{Answer, words};
-use crate::subprocess::worker::{Ended, Task, Word};
+use crate::subprocess::worker::{Message, Task, TaskResult};
 use crate::system::SignalsHeld;
 use crate::system::secret::read_secret;
 
@@ -16,12 +16,12 @@ use crate::system::secret::read_secret;
 pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     let refresh_token = read_secret(&mut std::io::stdin().lock(), "the refresh token on stdin")?;
     let task = Task::Import { document: Box::new(document.clone()), refresh_token: refresh_token.clone() };
-    match context.send(task, None, context.dependencies().tell) {
-        Ended::Saying(Word::Stored(document)) => Ok(*document),
-        Ended::Saying(Word::Failed(failure)) => Err(failure),
-        Ended::NotStarted => exchange(document, refresh_token, context, &|| {}),
+    match context.run_worker(task, None, context.dependencies().tell) {
+        TaskResult::Ended(Message::Imported(document)) => Ok(*document),
+        TaskResult::Ended(Message::Failed(failure)) => Err(failure),
+        TaskResult::NotStarted => exchange(document, refresh_token, context, &|| {}),
         // Nothing tells whether it was stored: spending it here could be a replay.
-        Ended::Saying(_) | Ended::WithoutAWord | Ended::Late => Err(Failure::new(
+        TaskResult::Ended(_) | TaskResult::Died | TaskResult::Late => Err(Failure::new(
             Kind::Temporary,
             "cannot log in: the exchange with the server was cut short; the refresh token may have been spent",
         )
