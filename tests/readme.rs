@@ -207,6 +207,28 @@ fn each_link_and_path_of_the_pages_leads_somewhere() {
     }
 }
 
+/// The last column of the table of bounds.
+#[test]
+fn each_bound_that_the_design_names_is_in_the_code() {
+    fn code(path: &Path) -> String {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let text = |path: PathBuf| match path.is_dir() {
+            true => code(&path),
+            false => fs::read_to_string(path).unwrap(),
+        };
+        entries.map(text).collect()
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (code, design) = (code(&root.join("src")), fs::read_to_string(root.join("docs/design.md")).unwrap());
+    let (_, bounds) = design.split_once("\n## Bounds\n").unwrap();
+    let names: Vec<&str> =
+        bounds.split('`').skip(1).step_by(2).filter(|code| !code.contains(['-', ' '])).collect();
+    assert!(names.len() >= 20, "only {names:?}");
+    for name in names {
+        assert!(code.contains(&format!("const {name}: ")), "{name} is no bound of the code");
+    }
+}
+
 /// A packaged crate comes without `.ci`.
 #[test]
 fn the_two_first_commands_are_run_by_ci() {
