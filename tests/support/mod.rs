@@ -13,12 +13,10 @@
     reason = "a test may stop at a surprise"
 )]
 
-#[path = "../../fixtures/authorization_server/mod.rs"]
-pub mod authorization_server;
 pub mod keyring;
 
-pub use authorization_server::{
-    AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
+pub use servers::authorization_server::{
+    self, AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
