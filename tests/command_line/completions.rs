@@ -137,7 +137,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
 
 /// Without `:` and `=` among the marks that part words, as some set it, the whole word is replaced.
 #[test]
-fn bash_replaces_the_whole_word_where_it_is_not_parted() {
+fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
     let whole =
         BASH.replace("[=:]) if", "nothing) if").replace("== [=:] ]]; then COMP", "== nothing ]]; then COMP");
     assert_offers("bash", &whole, "onegrant token --format=h", "--format=header");
@@ -188,7 +188,7 @@ fn zsh_completes_commands_options_values_profiles_and_paths() {
 }
 
 #[test]
-fn a_shell_that_is_not_known_ends_with_2() {
+fn an_unknown_shell_ends_with_2() {
     let text = "onegrant: completions: not one of bash, zsh, fish\nhint: onegrant completions --help\n";
     assert_eq!(run(&mut onegrant(&["completions", "tcsh"])), Ran::failed(2, text));
     let text = "onegrant: completions needs SHELL\nhint: onegrant completions --help\n";

@@ -3,6 +3,7 @@
 use crate::support::authorization_server::Told;
 use crate::support::*;
 use serde_json::{Value, json};
+use servers::closed_port::ClosedPort;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -63,7 +64,7 @@ fn state(home: &Home) -> Vec<(String, u64, u32, i64, i64, Vec<u8>)> {
 }
 
 #[test]
-fn a_healthy_profile_is_told_in_a_line_each() {
+fn a_healthy_profile_gives_one_line_for_each_check() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     home.run(&["refresh"]);
@@ -87,7 +88,7 @@ fn a_healthy_profile_is_told_in_a_line_each() {
 }
 
 #[test]
-fn nothing_is_changed() {
+fn doctor_changes_nothing() {
     let server = server(|_| {});
     for has_lock in [true, false] {
         for lock in ["auto", "require", "claim", "off"] {
@@ -109,7 +110,7 @@ fn nothing_is_changed() {
 }
 
 #[test]
-fn without_a_profile_the_place_is_checked_and_a_login_asked_for() {
+fn without_a_profile_the_directory_is_checked_and_a_login_is_suggested() {
     let home = Home::new();
     let check = assert_check(&mut doctor(&home), "grant", "fail", "profile default has no grant");
     assert_eq!(check["hint"], "onegrant login ISSUER --client-id ID");
@@ -166,7 +167,7 @@ fn a_store_that_cannot_take_an_answer_fails() {
 }
 
 #[test]
-fn links_mounts_and_what_a_login_kept_aside_are_told() {
+fn links_mounts_and_documents_that_a_login_kept_are_reported() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let mount = "mount --bind \"$0/state/default.json\" \"$0/state/default.json\"; exec \"$@\"";
@@ -187,7 +188,7 @@ fn links_mounts_and_what_a_login_kept_aside_are_told() {
 }
 
 #[test]
-fn who_could_read_the_grant_is_warned_of_with_the_command_that_mends_it() {
+fn loose_permissions_are_a_warning_with_the_command_that_fixes_them() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let check = assert_check(&mut doctor(&home), "permissions", "ok", "directory 0700, document 0600, user ");
@@ -220,7 +221,7 @@ fn who_could_read_the_grant_is_warned_of_with_the_command_that_mends_it() {
 }
 
 #[test]
-fn the_level_of_the_lock_is_found_out_by_two_processes() {
+fn the_level_is_determined_by_two_processes() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     assert_check(&mut doctor(&home), "lock", "ok", "two processes exclude each other");
@@ -244,7 +245,7 @@ fn the_level_of_the_lock_is_found_out_by_two_processes() {
 }
 
 #[test]
-fn the_other_process_is_for_own_use_and_creates_nothing() {
+fn the_lock_probe_is_for_internal_use_and_creates_nothing() {
     let home = Home::new();
     let path = home.state.join("x.lock");
     let ran = home.run(&["--try-lock-for-doctor", path.to_str().unwrap()]);
@@ -254,7 +255,7 @@ fn the_other_process_is_for_own_use_and_creates_nothing() {
 }
 
 #[test]
-fn a_copy_of_the_grant_is_found_in_the_store_and_where_else_one_may_be() {
+fn a_copy_of_the_grant_is_found_in_the_store_and_in_other_likely_places() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     fs::write(home.state.join("foreign.json"), "[]").unwrap();
@@ -294,7 +295,7 @@ fn a_copy_of_the_grant_is_found_in_the_store_and_where_else_one_may_be() {
 }
 
 #[test]
-fn the_grant_is_judged_and_its_age_told() {
+fn the_grant_is_judged_and_its_age_is_reported() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     assert_check(&mut doctor(&home), "grant", "ok", "the refresh token is 0 days old");
@@ -317,7 +318,7 @@ fn the_grant_is_judged_and_its_age_told() {
 }
 
 #[test]
-fn a_refresh_that_was_never_finished_is_told() {
+fn a_refresh_that_was_never_finished_is_reported() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let gate = Gate::closed();
@@ -404,7 +405,7 @@ fn a_server_that_cannot_be_reached_is_temporary_and_one_that_hangs_costs_the_dea
 }
 
 #[test]
-fn the_ca_roots_in_use_are_told_and_those_that_cannot_be_read() {
+fn the_ca_roots_in_use_and_unreadable_ones_are_reported() {
     let home = Home::new();
     let tls = |file: &str| {
         let (object, _) = examine(doctor(&home).env("SSL_CERT_FILE", file));
@@ -426,7 +427,7 @@ fn the_ca_roots_in_use_are_told_and_those_that_cannot_be_read() {
 }
 
 #[test]
-fn the_proxy_of_the_token_endpoint_is_told_without_its_password() {
+fn the_proxy_of_the_token_endpoint_is_reported_without_its_password() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let proxied = |name: &str, value: &str| {
@@ -443,8 +444,8 @@ fn the_proxy_of_the_token_endpoint_is_told_without_its_password() {
     }
     document["token_endpoint"] = json!("https://as.example/token");
     home.write(&document);
-    // A port of this machine that nobody listens at.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed_port = ClosedPort::reserve();
+    let closed = closed_port.number();
     let (object, code) = examine(&mut proxied("HTTPS_PROXY", &format!("http://u:secret@127.0.0.1:{closed}")));
     assert_eq!((find(&object, "proxy")["verdict"].as_str(), code), (Some("ok"), 4), "{object:#}");
     let what = format!("as.example:443 is reached through 127.0.0.1:{closed}, as HTTPS_PROXY says");
@@ -515,7 +516,7 @@ fn the_order_in_which_git_asks_its_helpers_is_judged() {
 
 /// Of several failing classes the store's comes first, and a login is not asked for while a document cannot be read.
 #[test]
-fn the_exit_code_is_that_of_what_is_to_be_mended_first() {
+fn the_exit_code_is_that_of_the_problem_to_fix_first() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     server.set_clock_offset_seconds(900);

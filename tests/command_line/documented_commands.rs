@@ -5,9 +5,9 @@
 //! browser. Blocks that begin with `cargo` build or serve; they are `.ci/run`'s. In a `console` block `…` stands for what
 //! differs.
 
+use crate::support::write_program;
 use servers::authorization_server::{AuthorizationServer, Settings};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -29,8 +29,7 @@ impl Reader {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{}", std::process::id()));
         fs::create_dir(&home).unwrap();
         let browser = home.join("browser");
-        fs::write(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n").unwrap();
-        fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n");
         let settings = Settings {
             auto_approve: true,
             subject_tokens: vec!["the identity of a job".to_owned()],

@@ -18,7 +18,7 @@ fn texts(path: &Path, texts: &mut String) {
 
 /// A test is a function, an entry of the table of searches, of which each is a test, or a script of CI.
 #[test]
-fn each_test_that_the_page_of_guarantees_names_is_there() {
+fn each_test_that_the_guarantees_name_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
     texts(&root.join("src"), &mut sources);

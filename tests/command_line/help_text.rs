@@ -80,7 +80,7 @@ fn every_help_fits_a_terminal() {
 }
 
 #[test]
-fn without_a_command_the_help_stands_on_stderr_and_the_exit_code_is_2() {
+fn without_a_command_the_help_goes_to_stderr_and_the_exit_code_is_2() {
     let help = std::fs::read_to_string(fixture("onegrant")).unwrap();
     for arguments in [&[][..], &["-v"], &["--profile", "work"]] {
         assert_eq!(whole(&output(arguments)), (Some(2), String::new(), help.clone()), "{arguments:?}");
@@ -108,7 +108,7 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
 }
 
 #[test]
-fn help_and_version_end_with_0_though_nobody_reads_them() {
+fn help_and_version_end_with_0_with_a_closed_stdout() {
     for arguments in [["--help"], ["--version"]] {
         // A pipe whose reader is gone.
         let (reader, writer) = std::io::pipe().unwrap();

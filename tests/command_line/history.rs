@@ -29,7 +29,7 @@ fn digits(refresh_token: &str) -> Option<String> {
 }
 
 #[test]
-fn a_refresh_is_told_with_who_asked_and_what_became_of_the_refresh_token() {
+fn a_refresh_is_recorded_with_the_program_and_both_refresh_tokens() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     home.run(&["token"]).token();
@@ -52,7 +52,7 @@ fn a_refresh_is_told_with_who_asked_and_what_became_of_the_refresh_token() {
 }
 
 #[test]
-fn a_fresh_token_leaves_no_trace_and_no_secret_is_ever_told() {
+fn a_valid_token_adds_no_entry_and_no_secret_is_recorded() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     home.run(&["token"]).token();
@@ -74,7 +74,7 @@ fn a_fresh_token_leaves_no_trace_and_no_secret_is_ever_told() {
 }
 
 #[test]
-fn a_dead_grant_is_told_as_rejected_and_cleared() {
+fn a_dead_grant_is_recorded_as_rejected_and_cleared() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     server.end_grant(&issued.refresh_token);
@@ -92,7 +92,7 @@ fn a_dead_grant_is_told_as_rejected_and_cleared() {
 }
 
 #[test]
-fn without_a_lock_the_rejection_alone_is_told() {
+fn without_a_lock_only_the_rejection_is_recorded() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     server.end_grant(&issued.refresh_token);
@@ -102,7 +102,7 @@ fn without_a_lock_the_rejection_alone_is_told() {
 }
 
 #[test]
-fn a_siblings_session_that_is_used_after_a_rejection_is_told() {
+fn a_siblings_session_that_is_used_after_a_rejection_is_recorded() {
     let server = server(|settings| settings.replay = Replay::Reject);
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     // Another program rotates, and stores while the server refuses our refresh token.
@@ -120,7 +120,7 @@ fn a_siblings_session_that_is_used_after_a_rejection_is_told() {
 }
 
 #[test]
-fn a_lost_answer_is_told_whatever_came_of_it() {
+fn a_lost_answer_is_recorded_whatever_followed() {
     let server = server(|settings| settings.replay = Replay::Grace(LIMIT));
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     server.script(Endpoint::Token, [Fault::DropAfter]);
@@ -134,7 +134,7 @@ fn a_lost_answer_is_told_whatever_came_of_it() {
 }
 
 #[test]
-fn an_answer_that_an_interrupted_process_left_is_told_as_adopted() {
+fn an_answer_that_an_interrupted_process_left_is_recorded_as_adopted() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     // A process that was killed between the answer and the rename.
@@ -154,7 +154,7 @@ fn an_answer_that_an_interrupted_process_left_is_told_as_adopted() {
 }
 
 #[test]
-fn a_login_and_a_logout_are_told_and_the_history_outlives_both() {
+fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
     let server = server(|settings| settings.auto_approve = true);
     let home = Home::new();
     let issuer = server.issuer();
@@ -189,7 +189,7 @@ fn a_login_and_a_logout_are_told_and_the_history_outlives_both() {
 }
 
 #[test]
-fn status_without_the_option_does_not_look_at_it() {
+fn status_without_history_does_not_read_it() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let before = home.run(&["status"]);
@@ -234,60 +234,76 @@ fn a_history_that_cannot_be_written_fails_no_command() {
 }
 
 #[test]
-fn no_event_is_lost_however_many_writers_append_while_the_file_is_cut() {
-    const ROUNDS: u32 = 400;
-    let home = Home::new();
-    let path = path(&home);
-    let append = |pid: u32| {
-        let event = Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
-        history::append(&path, &event).unwrap();
-    };
-    // Fifty at once: no more is kept than is shown.
-    thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
-    assert_eq!(history::read(&path).unwrap().len(), EVENTS);
-    // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
-    let everybody = u32::try_from(EVENTS).unwrap();
-    for round in 1..=ROUNDS {
-        let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
-        thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
-        let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
-        told.sort_unstable();
-        assert_eq!(told, wanted, "round {round}");
-        assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
-    }
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(
-        text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
-        "each line is whole: {text}"
+fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
+    in_a_process_of_its_own(
+        "history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut",
+        || {
+            const ROUNDS: u32 = 400;
+            let home = Home::new();
+            let path = path(&home);
+            let append = |pid: u32| {
+                let event =
+                    Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
+                history::append(&path, &event).unwrap();
+            };
+            // Fifty at once: no more is kept than is shown.
+            thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
+            assert_eq!(history::read(&path).unwrap().len(), EVENTS);
+            // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
+            let everybody = u32::try_from(EVENTS).unwrap();
+            for round in 1..=ROUNDS {
+                let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
+                thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
+                let mut told: Vec<u32> =
+                    history::read(&path).unwrap().iter().map(|event| event.pid).collect();
+                told.sort_unstable();
+                assert_eq!(told, wanted, "round {round}");
+                assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(
+                text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
+                "each line is whole: {text}"
+            );
+            assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
+        },
     );
-    assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
 }
 
 /// A process that was killed while it cut the file, before or after the clock was set back.
 #[test]
 fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
-    for is_ahead in [false, true] {
-        let home = Home::new();
-        let path = path(&home);
-        let append = |pid: u32| {
-            let event =
-                Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
-            history::append(&path, &event).unwrap();
-        };
-        append(0);
-        let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
-        let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
-        abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
-        (1..200).for_each(append);
-        assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
-        assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
-        assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
-    }
+    in_a_process_of_its_own(
+        "history::an_abandoned_new_file_does_not_keep_the_history_from_being_cut",
+        || {
+            for is_ahead in [false, true] {
+                let home = Home::new();
+                let path = path(&home);
+                let append = |pid: u32| {
+                    let event = Event {
+                        pid,
+                        event: "refresh".to_owned(),
+                        outcome: "x".repeat(200),
+                        ..Event::default()
+                    };
+                    history::append(&path, &event).unwrap();
+                };
+                append(0);
+                let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
+                let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
+                abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
+                (1..200).for_each(append);
+                assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
+                assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
+                assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
+            }
+        },
+    );
 }
 
 /// A writer that was killed in the middle of its line, or that had no space left.
 #[test]
-fn a_torn_line_hides_neither_the_event_before_it_nor_the_one_after_it() {
+fn a_torn_line_hides_neither_the_entry_before_it_nor_the_one_after_it() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     home.run(&["token"]).token();
@@ -301,7 +317,7 @@ fn a_torn_line_hides_neither_the_event_before_it_nor_the_one_after_it() {
 
 /// A writer that is stopped while it holds the lock on the history.
 #[test]
-fn a_history_that_another_process_has_locked_holds_up_no_command_and_loses_no_event() {
+fn a_history_that_another_process_has_locked_delays_no_command_and_loses_no_entry() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     home.run(&["token"]).token();
@@ -316,7 +332,7 @@ fn a_history_that_another_process_has_locked_holds_up_no_command_and_loses_no_ev
 }
 
 #[test]
-fn fifty_processes_that_share_one_refresh_leave_one_event() {
+fn fifty_processes_that_share_one_refresh_leave_one_entry() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let commands = (0..50).map(|_| home.command(&["token"])).collect();
@@ -329,7 +345,7 @@ fn fifty_processes_that_share_one_refresh_leave_one_event() {
 
 /// A logout that comes between the answer and its storing wins, and why there is no session is told.
 #[test]
-fn an_answer_that_was_not_stored_is_told() {
+fn an_answer_that_was_not_stored_is_recorded() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let gate = Gate::closed();

@@ -71,7 +71,7 @@ fn a_grant_that_was_found_dead_needs_a_login() {
 }
 
 #[test]
-fn everything_but_the_secrets_is_told() {
+fn status_shows_everything_but_the_secrets() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     assert_eq!(home.run(&["token"]).code, 0);
@@ -128,7 +128,7 @@ fn everything_but_the_secrets_is_told() {
 }
 
 #[test]
-fn a_refresh_token_that_expires_itself_is_warned_of() {
+fn a_refresh_token_that_expires_soon_is_a_warning() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     // (member of the answer, its name at which servers)
@@ -177,7 +177,7 @@ fn a_refresh_token_that_expires_itself_is_warned_of() {
 }
 
 #[test]
-fn what_the_environment_decides_is_told_and_what_an_option_overrides_is_not() {
+fn status_names_the_variables_that_take_effect() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let told = |arguments: &[&str]| {
@@ -207,7 +207,7 @@ fn what_the_environment_decides_is_told_and_what_an_option_overrides_is_not() {
 }
 
 #[test]
-fn the_level_is_told() {
+fn status_shows_the_level() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     for (lock, level) in
@@ -246,7 +246,7 @@ impl Ears {
 }
 
 #[test]
-fn no_secret_is_in_anything_that_is_said() {
+fn no_output_contains_a_secret() {
     let server = server(|settings| (settings.auto_approve, settings.replay) = (true, Replay::Reject));
     let home = Home::new();
     let mut ears = Ears::default();

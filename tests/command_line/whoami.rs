@@ -53,7 +53,7 @@ fn a_refused_token_is_refreshed_once_and_tried_once_more() {
 }
 
 #[test]
-fn other_refusals_and_trouble_spend_nothing() {
+fn other_refusals_and_failures_spend_nothing() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let before = home.bytes();
@@ -133,7 +133,7 @@ fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_
 }
 
 #[test]
-fn without_that_endpoint_the_id_token_tells() {
+fn without_a_userinfo_endpoint_the_id_token_is_shown() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let mut document = home.document();

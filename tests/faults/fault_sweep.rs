@@ -381,7 +381,7 @@ fn no_fault_during_a_login_costs_the_grant() {
 
 #[test]
 #[ignore = "needs strace: .ci/faults.sh"]
-fn no_fault_during_a_logout_leaves_half_of_it_untold() {
+fn no_fault_during_a_logout_hides_what_was_not_done() {
     sweep("logout", logout, |stage, ran, point| {
         let is_revoked = !stage.server.is_alive(&stage.issued.refresh_token);
         match ran.code {

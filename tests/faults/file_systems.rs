@@ -103,7 +103,7 @@ fn assert_one_refresh_for_two_machines(answer: &str, lock: &str, delay: Duration
 
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn two_machines_whose_locks_lie_send_one_refresh() {
+fn two_machines_with_locks_that_do_not_exclude_send_one_refresh() {
     for delay in [Duration::ZERO, Duration::from_millis(100)] {
         for answer in [LIE, "local"] {
             for lock in ["auto", "claim"] {
@@ -116,7 +116,7 @@ fn two_machines_whose_locks_lie_send_one_refresh() {
 /// Whoever has read the document here has the file of that time, until the name is looked up anew.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_name_that_is_remembered_costs_no_second_refresh() {
+fn a_cached_file_name_costs_no_second_refresh() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -149,7 +149,7 @@ fn lock_check(command: &mut Command) -> (Value, i32) {
 /// The file system also knows no hard links, no fallocate and no sync of a directory.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_file_system_without_locks_is_no_less_than_claimed() {
+fn a_file_system_without_locks_has_the_level_claimed() {
     for errno in REFUSALS {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -269,7 +269,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
 /// Another mount, another process: what it may know of the owner is that he is gone.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn the_claim_of_an_owner_who_was_killed_is_taken_over_on_the_other_side() {
+fn the_claim_of_a_killed_owner_is_taken_over_on_the_other_machine() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -291,7 +291,7 @@ fn the_claim_of_an_owner_who_was_killed_is_taken_over_on_the_other_side() {
 /// The answer reaches an owner who sleeps; meanwhile his claim runs out, and another one refreshes, twice.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn an_owner_who_wakes_past_his_until_overwrites_nothing_newer() {
+fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let [here, there] = Mount::show_twice(&home, LIE);
@@ -322,7 +322,7 @@ fn an_owner_who_wakes_past_his_until_overwrites_nothing_newer() {
 /// The same where the other machine's clock is ahead: for the owner there is time enough to commit.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_late_commit_is_refused_where_a_newer_session_stands() {
+fn a_late_commit_does_not_replace_a_newer_session() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let [here, there] = Mount::show_twice(&home, LIE);
@@ -363,7 +363,7 @@ fn run_out(home: &Home) {
 /// Both of the two processes get the lock, or would on another mount.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_file_system_whose_locks_lie_is_told_by_doctor() {
+fn doctor_reports_locks_that_do_not_exclude() {
     let lie = ("fail", 5, "two processes hold the lock at once: locks mean nothing on this fuse");
     let doubt =
         "locked: processes exclude each other here, but on fuse another machine or mount may not see it";
@@ -385,7 +385,7 @@ fn a_file_system_whose_locks_lie_is_told_by_doctor() {
 /// Two processes hold the lock, and one of them has claimed.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_lock_that_lies_is_told_by_whoever_meets_a_claim_under_it() {
+fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
     for answer in [LIE, "local"] {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);

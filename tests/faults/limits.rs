@@ -100,7 +100,7 @@ fn a_limit_on_processes_costs_no_grant() {
         for path in [&home.root, &home.state, &home.document_path()] {
             chown(path, Some(USER), Some(USER)).unwrap();
         }
-        fs::copy(env!("CARGO_BIN_EXE_onegrant"), home.root.join("onegrant")).unwrap();
+        copy_program(&home.root.join("onegrant"));
         let mut command = Command::new("/mnt/onegrant");
         command.arg("token").env("ONEGRANT_HOME", "/mnt/state").current_dir(&home.root);
         let user = USER.to_string();

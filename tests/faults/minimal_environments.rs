@@ -3,8 +3,8 @@
 //! stand in the README.
 
 use crate::support::{
-    AuthorizationServer, EXPIRED, Home, Issued, Ran, VALID, document, in_namespace, is_root, now, onegrant,
-    run, server,
+    AuthorizationServer, EXPIRED, Home, Issued, Ran, VALID, copy_program, document, in_namespace, is_root,
+    now, onegrant, run, server, write_program,
 };
 use std::fs::{self, Permissions};
 use std::io::Read;
@@ -38,7 +38,7 @@ impl Container {
         let server = server(|_| {});
         let (home, issued) = Home::with_grant(&server, left);
         fs::create_dir_all(home.root.join("root/grant")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_onegrant"), home.root.join("root/onegrant")).unwrap();
+        copy_program(&home.root.join("root/onegrant"));
         let container = Self { home, server, issued };
         container.give_away();
         container
@@ -125,7 +125,7 @@ fn an_empty_root_is_enough_also_if_it_is_read_only() {
 }
 
 #[test]
-fn without_a_place_for_its_files_it_says_which_variable_names_one() {
+fn without_a_directory_for_its_files_the_variable_that_names_one_is_reported() {
     let container = Container::new(EXPIRED);
     let ran = run(&mut container.command(MOUNTED, &[], &["token"]));
     let text = "onegrant: no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
@@ -250,8 +250,7 @@ impl<'a> Repository<'a> {
         let hooks = home.root.join("here/.git/hooks");
         fs::create_dir_all(&hooks).unwrap();
         for hook in ["pre-push", "prepare-commit-msg"] {
-            fs::write(hooks.join(hook), recipe(&format!("sh {hook}"))).unwrap();
-            fs::set_permissions(hooks.join(hook), Permissions::from_mode(0o755)).unwrap();
+            write_program(&hooks.join(hook), recipe(&format!("sh {hook}")));
         }
         repository
     }
@@ -375,7 +374,7 @@ fn the_image_of_the_readme_runs() {
             ("COPY", names) => {
                 let (from, to) = names.split_once(' ').unwrap();
                 assert_eq!(from, "onegrant");
-                fs::copy(env!("CARGO_BIN_EXE_onegrant"), root.join(to.trim_start_matches('/'))).unwrap();
+                copy_program(&root.join(to.trim_start_matches('/')));
             }
             ("ENV", variable) => environment.push(variable.split_once('=').unwrap()),
             ("USER", who) => user = who.split(':').next().map(|user| user.parse::<u32>().unwrap()),

@@ -193,7 +193,7 @@ fn no_interval_means_five_seconds() {
 }
 
 #[test]
-fn a_server_in_trouble_between_polls_is_asked_again() {
+fn a_poll_that_fails_temporarily_is_repeated() {
     for fault in [Fault::status(503), Fault::DropBefore] {
         let server = server(|settings| settings.auto_approve = true);
         let home = Home::new();
@@ -205,7 +205,7 @@ fn a_server_in_trouble_between_polls_is_asked_again() {
 }
 
 #[test]
-fn no_and_too_late_end_it_and_nothing_is_stored() {
+fn a_denied_or_expired_device_login_stores_nothing() {
     let denied = "onegrant: cannot log in: the request was refused: access_denied: the person said no\nhint: AGAIN   # and agree \
                   this time\n";
     let expired = "onegrant: cannot log in: the code expired before the request was confirmed (expired_token)\nhint: AGAIN\n";
@@ -234,7 +234,7 @@ fn no_and_too_late_end_it_and_nothing_is_stored() {
 }
 
 #[test]
-fn a_login_without_a_refresh_token_says_so_loudly() {
+fn a_login_without_a_refresh_token_is_a_warning() {
     let server = server(|settings| {
         (settings.refresh_tokens, settings.auto_approve) = (RefreshTokens::WithOfflineAccess, true);
     });
@@ -313,7 +313,7 @@ fn of_two_logins_at_once_one_wins_and_the_other_says_so() {
 }
 
 #[test]
-fn nobody_is_asked_where_nothing_can_be_stored() {
+fn if_nothing_can_be_stored_no_code_is_shown() {
     let server = server(|settings| settings.auto_approve = true);
     let home = Home::new();
     let refused = |case: &str, ran: Ran| {
@@ -384,7 +384,7 @@ fn a_confidential_client_proves_itself_as_it_did_at_login() {
 }
 
 #[test]
-fn another_issuers_metadata_is_not_believed() {
+fn metadata_of_another_issuer_is_refused() {
     let server = server(|settings| {
         settings.metadata_issuer =
             crate::support::authorization_server::Told::Lie("https://other.example".to_owned());

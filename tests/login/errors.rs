@@ -116,7 +116,7 @@ fn the_hint_of_a_first_login_by_endpoints_is_the_command_that_works() {
 
 /// RFC 9110 section 10.2.3. Without the time the caller cannot know when to try again.
 #[test]
-fn a_wait_beyond_the_deadline_is_told_with_its_time_wherever_it_is_met() {
+fn a_wait_beyond_the_deadline_is_reported_with_its_length_by_every_command() {
     let busy = || Fault::Status(Response::new(429).header("retry-after", "892"));
     for stage in EVERYWHERE {
         let server = server(|settings| settings.auto_approve = true);

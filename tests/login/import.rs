@@ -149,7 +149,7 @@ fn a_lost_answer_is_asked_for_once_more_and_never_again() {
 }
 
 #[test]
-fn what_is_no_refresh_token_is_not_sent() {
+fn input_that_is_no_refresh_token_is_not_sent() {
     let server = server(|_| {});
     let home = Home::new();
     for (stdin, why) in [

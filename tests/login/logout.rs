@@ -43,7 +43,7 @@ fn a_grant_is_revoked_and_deleted() {
 }
 
 #[test]
-fn a_revocation_that_fails_is_told_and_deletes_all_the_same() {
+fn a_failed_revocation_is_reported_and_the_grant_is_deleted() {
     for fault in [Fault::status(503), Fault::error(400, "invalid_request"), Fault::DropBefore] {
         let server = server(|_| {});
         let (home, issued) = Home::with_grant(&server, LIFETIME);
@@ -66,7 +66,7 @@ fn a_revocation_that_fails_is_told_and_deletes_all_the_same() {
 }
 
 #[test]
-fn without_a_revocation_it_says_what_stays_usable() {
+fn without_a_revocation_the_tokens_that_stay_usable_are_named() {
     let server = server(|_| {});
     let usable = "the refresh token stays usable until the server ends it";
     // No endpoint; a token that has ended needs no word about its end.
@@ -103,7 +103,7 @@ fn without_a_revocation_it_says_what_stays_usable() {
 }
 
 #[test]
-fn local_asks_nobody() {
+fn local_sends_no_request() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     let ran = home.run(&["logout", "--local"]);
@@ -117,7 +117,7 @@ fn local_asks_nobody() {
 }
 
 #[test]
-fn other_profiles_stay() {
+fn a_logout_keeps_other_profiles() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     fs::copy(home.document_path(), home.state.join("default-2.json")).unwrap();

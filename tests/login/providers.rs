@@ -499,7 +499,7 @@ fn lives_and_ends(stage: &Stage) {
 
 /// A second login needs no options, and knows the provider still.
 #[test]
-fn what_is_stored_and_what_is_asked_for_win_over_the_row() {
+fn stored_values_and_options_win_over_the_table() {
     let stage = Stage::new(named("gitlab"));
     stage.server.adjust(|settings| settings.auto_approve = true);
     let ran = run(stage.login().args(["--device", "--scope", "openid read"]));
@@ -524,7 +524,7 @@ fn what_is_stored_and_what_is_asked_for_win_over_the_row() {
 
 /// Tenants share an origin, and have their clients each for itself.
 #[test]
-fn another_tenant_s_client_is_not_taken_over() {
+fn the_client_of_another_tenant_is_not_used() {
     let stage = Stage::new(named("entra"));
     stage.log_in();
     let requests = stage.server.requests().len();
@@ -569,7 +569,7 @@ fn a_refusal_and_a_missing_refresh_token_say_what_to_set_up() {
 }
 
 #[test]
-fn a_wrong_name_and_a_missing_part_are_told_with_the_command_that_mends_it() {
+fn an_unknown_provider_and_a_missing_part_are_reported_with_a_command() {
     let names = PROVIDERS.iter().map(|provider| provider.name).collect::<Vec<_>>().join(", ");
     let home = Home::new();
     let client = "--client-id";
@@ -594,7 +594,7 @@ fn a_wrong_name_and_a_missing_part_are_told_with_the_command_that_mends_it() {
 
 /// The table of `docs/providers.md`.
 #[test]
-fn the_documentation_is_the_table() {
+fn the_documentation_matches_the_table() {
     let wanted: String = PROVIDERS.iter().map(documented).collect();
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md")).unwrap();
     let (_, table) = text.split_once("|---|---|---|---|---|---|\n").unwrap();

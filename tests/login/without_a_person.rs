@@ -149,7 +149,7 @@ fn a_client_logs_in_in_its_own_name_and_gets_the_next_token_without_a_refresh_to
 }
 
 #[test]
-fn a_crowd_of_a_client_s_own_sends_one_request_at_every_level_but_the_last() {
+fn a_crowd_with_a_grant_of_the_client_sends_one_request_at_every_level_but_compared() {
     for lock in ["auto", "claim"] {
         let server = server(|settings| settings.delay_before = std::time::Duration::from_millis(100));
         let home = Home::new();
@@ -169,7 +169,7 @@ fn a_crowd_of_a_client_s_own_sends_one_request_at_every_level_but_the_last() {
 }
 
 #[test]
-fn a_failure_of_the_client_s_own_grant_clears_nothing_and_says_what_it_was() {
+fn a_failure_of_a_grant_of_the_client_clears_nothing_and_is_reported() {
     let cases = [
         (Fault::error(400, "invalid_grant"), 3, "the server refused: invalid_grant"),
         (Fault::error(401, "invalid_client"), 2, "the server refused: invalid_client"),
@@ -193,7 +193,7 @@ fn a_failure_of_the_client_s_own_grant_clears_nothing_and_says_what_it_was() {
 }
 
 #[test]
-fn an_answer_that_was_lost_lost_nothing() {
+fn a_lost_answer_to_client_credentials_costs_nothing() {
     let server = server(|_| {});
     let home = Home::new();
     assert_eq!(run(&mut with_credentials(&home, &server, &[])).code, 0);
@@ -256,7 +256,7 @@ fn a_client_proves_itself_with_either_kind_of_key_in_either_form() {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_told_before_anything_is_sent() {
+fn an_unusable_key_is_reported_before_anything_is_sent() {
     let server = server(|_| {});
     let home = Home::new();
     let torn = home.root.join("torn.pem");
@@ -278,7 +278,7 @@ fn a_key_that_cannot_be_used_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn a_server_that_calls_itself_something_else_in_assertions_is_called_so() {
+fn the_audience_of_client_assertions_can_be_set() {
     let server = server(|settings| {
         settings.client_key = fs::read_to_string(key("p256.pem")).unwrap();
         settings.assertion_audience = Some("urn:the:server".to_owned());
@@ -449,7 +449,7 @@ fn expose(home: &Home, (owner, mode): (Option<u32>, u32)) {
 }
 
 #[test]
-fn nothing_is_run_that_a_document_names_which_another_user_may_write() {
+fn no_program_is_run_for_a_document_that_another_user_may_write() {
     let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
     for how in untrusted() {
         for arguments in [
@@ -503,7 +503,7 @@ fn the_hint_of_a_document_that_is_not_trusted_makes_it_trusted() {
 
 /// Variables and files of the caller would go to the token endpoint that the same document names.
 #[test]
-fn nothing_is_read_that_a_document_names_which_another_user_may_write() {
+fn no_file_is_read_for_a_document_that_another_user_may_write() {
     let server = server(|_| {});
     let secret = Home::new().root.join("secret");
     for names in [
@@ -525,7 +525,7 @@ fn nothing_is_read_that_a_document_names_which_another_user_may_write() {
 }
 
 #[test]
-fn a_document_that_is_not_trusted_is_data() {
+fn an_untrusted_document_is_still_read_and_refreshed() {
     let server = server(|_| {});
     for how in untrusted() {
         // A fresh token is handed out, and a document that names nothing is refreshed.
@@ -566,7 +566,7 @@ fn a_login_that_names_its_source_anew_replaces_a_document_that_is_not_trusted() 
 
 /// The program keeps the other store of a move, and the login would take the earlier grant back from there.
 #[test]
-fn a_login_does_not_run_the_program_that_a_document_names_which_another_user_may_write() {
+fn a_login_runs_no_program_of_a_document_that_another_user_may_write() {
     let server = server(|settings| settings.subject_tokens = vec!["subject-2".to_owned()]);
     let own = (None, 0o600);
     for how in untrusted().into_iter().chain([own]) {
@@ -576,8 +576,7 @@ fn a_login_does_not_run_the_program_that_a_document_names_which_another_user_may
             "#!/bin/sh\ntouch {}\necho credentials not found in native keychain\nexit 1\n",
             ran_by.display()
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        write_program(&program, &script);
         let mut document = document(&server, &server.issue_grant(), EXPIRED);
         let session = document["session"].take();
         let to = format!("helper:{}", program.display());

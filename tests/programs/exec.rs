@@ -22,7 +22,7 @@ fn shell<'a>(options: &[&'a str], script: &'a str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_token_stands_in_the_named_variables_and_in_no_argument() {
+fn the_token_is_in_the_named_variables_and_in_no_argument() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     let token = issued.access_token;
@@ -45,7 +45,7 @@ fn the_token_stands_in_the_named_variables_and_in_no_argument() {
 }
 
 #[test]
-fn arguments_of_any_bytes_arrive_with_and_without_dashes() {
+fn arguments_of_any_bytes_are_passed_on_with_and_without_dashes() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let all: Vec<u8> = (1..=255).collect();
@@ -101,7 +101,7 @@ fn signals_are_as_the_caller_had_them() {
 }
 
 #[test]
-fn a_reader_who_has_left_ends_the_command_by_its_signal() {
+fn a_closed_pipe_ends_the_command_with_its_signal() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let (reader, writer) = std::io::pipe().unwrap();

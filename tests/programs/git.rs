@@ -3,7 +3,6 @@
 use crate::support::*;
 use servers::git_server::GitServer;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -41,8 +40,7 @@ impl Place {
         let askpass = home.root.join("askpass");
         let script =
             format!("#!/bin/sh\necho \"$@\" >>'{}'\necho person\n", home.root.join("asked").display());
-        fs::write(&askpass, script).unwrap();
-        fs::set_permissions(&askpass, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&askpass, &script);
         let place = Self { home, authorization_server, git_server, issued };
         place.repository("project.git");
         place
@@ -211,7 +209,7 @@ fn a_token_that_is_revoked_in_the_middle_costs_one_command_and_one_refresh() {
 }
 
 #[test]
-fn what_one_command_found_out_all_commands_know() {
+fn a_token_that_one_command_found_rejected_is_rejected_for_all() {
     let place = Place::new(LIFETIME, &BOTH);
     place.authorization_server.revoke_access_token(&place.issued.access_token);
     assert_eq!(run(&mut place.ls_remote()).code, 128);
@@ -299,7 +297,7 @@ fn a_push_works_and_no_trace_of_git_shows_the_refresh_token() {
 }
 
 #[test]
-fn a_dead_grant_fails_at_once_and_asks_nobody() {
+fn a_dead_grant_fails_at_once_without_a_prompt() {
     let place = Place::new(EXPIRED, &BOTH);
     place.authorization_server.end_grant(&place.issued.refresh_token);
     for _ in 0..2 {
@@ -315,7 +313,7 @@ fn a_dead_grant_fails_at_once_and_asks_nobody() {
 }
 
 #[test]
-fn a_server_that_is_away_fails_the_command_and_asks_nobody() {
+fn an_unreachable_server_fails_the_command_without_a_prompt() {
     let place = Place::new(EXPIRED, &BOTH);
     place.authorization_server.always(Endpoint::Token, Fault::status(503));
     let asked = place.ask("auto", "get", &place.request());
@@ -578,7 +576,7 @@ fn odd_program(place: &Place) -> PathBuf {
     let directory = place.home.root.join("it's \"an\" $odd `place`; \\");
     fs::create_dir(&directory).unwrap();
     let program = directory.join("onegrant");
-    fs::copy(PROGRAM, &program).unwrap();
+    copy_program(&program);
     program
 }
 

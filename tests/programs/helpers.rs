@@ -140,7 +140,7 @@ fn cargo_gets_a_token_for_each_request_of_a_session() {
 
 /// What cargo shows has the command that mends it.
 #[test]
-fn cargo_is_told_that_a_login_is_required() {
+fn cargo_learns_that_a_login_is_required() {
     let asking = Asking::new(EXPIRED);
     asking.server.end_grant(&asking.home.tokens().refresh_token);
     let request = cargo_request("get", "sparse+https://registry.example/index/", &[]);
@@ -153,7 +153,7 @@ fn cargo_is_told_that_a_login_is_required() {
 // ---- docker ----
 
 #[test]
-fn docker_gets_a_password_and_the_very_words_that_it_knows() {
+fn docker_gets_a_password_or_the_exact_message_that_it_recognizes() {
     let asking = Asking::new(LIFETIME);
     let docker = |word: &str, stdin: &str| asking.by_name("docker-credential-onegrant", &[word], stdin);
     for url in
@@ -377,7 +377,7 @@ fn recorded_transcripts_are_answered_as_they_were() {
 
 /// What a caller says is bounded, and where it stops early nothing hangs.
 #[test]
-fn what_is_asked_has_a_longest_length() {
+fn a_request_is_read_up_to_a_limit() {
     let asking = Asking::new(LIFETIME);
     let long = "x".repeat(70_000);
     for protocol in [&["bazel", "get"][..], &["docker", "get"], &["go", "https://registry.example/"]] {

@@ -10,6 +10,7 @@ use onegrant::system::{Environment, Setting};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use servers::closed_port::ClosedPort;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -160,9 +161,9 @@ fn a_get_carries_its_authorization_and_no_body() {
 
 #[test]
 fn a_refused_connection_proves_that_nothing_was_sent() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let text = not_sent(send(&http(port), PATIENCE));
-    assert_eq!(text, format!("cannot connect to 127.0.0.1:{port}: Connection refused"));
+    let port = ClosedPort::reserve();
+    let text = not_sent(send(&http(port.number()), PATIENCE));
+    assert_eq!(text, format!("cannot connect to 127.0.0.1:{}: Connection refused", port.number()));
 }
 
 #[test]

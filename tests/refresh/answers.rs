@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use serde_json::{Value, json};
+use servers::closed_port::ClosedPort;
 use std::fs;
 use std::io::Write;
 use std::thread;
@@ -135,7 +136,7 @@ fn check_all(cases: &[Case]) {
 
 #[rustfmt::skip]
 #[test]
-fn a_dead_grant_is_told_in_many_words() {
+fn every_wording_of_a_dead_grant_ends_the_session() {
     check_all(&[
         dead("as the standard wants it",  400, r#"{"error":"invalid_grant","error_description":"Token expired."}"#, "invalid_grant: Token expired."),
         dead("200",                       200, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
@@ -182,7 +183,7 @@ fn a_refusal_keeps_the_session() {
 
 #[test]
 #[rustfmt::skip]
-fn trouble_is_temporary_and_keeps_the_session() {
+fn a_failing_server_is_temporary_and_keeps_the_session() {
     check_all(&[
         temporary("429",                  answer(429, r#"{"error":"slow_down"}"#), "429: slow_down"),
         temporary("500",                  Fault::status(500), "500"),
@@ -394,7 +395,7 @@ fn retry_after_is_obeyed_inside_the_deadline() {
 }
 
 #[test]
-fn a_server_that_always_asks_to_come_again_is_asked_a_bounded_number_of_times() {
+fn retry_after_is_honoured_at_most_ten_times() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     server.always(Endpoint::Token, Fault::Status(Response::new(429).header("retry-after", "0")));
@@ -404,12 +405,13 @@ fn a_server_that_always_asks_to_come_again_is_asked_a_bounded_number_of_times() 
 
 /// No connection at all: nothing was sent.
 #[test]
-fn a_server_that_is_not_there_is_temporary() {
-    let (home, address) = {
-        let server = server(|_| {});
-        let (home, _) = Home::with_grant(&server, EXPIRED);
-        (home, server.issuer().replace("http://", ""))
-    };
+fn an_unreachable_server_is_a_temporary_failure() {
+    let port = ClosedPort::reserve();
+    let address = port.address();
+    let (home, _) = Home::with_grant(&server(|_| {}), EXPIRED);
+    let mut document = home.document();
+    document["token_endpoint"] = json!(format!("http://{address}/token"));
+    home.write(&document);
     let before = home.bytes();
     let text = format!(
         "onegrant: cannot refresh now: cannot connect to {address}: Connection refused; the session is kept\n\
@@ -421,7 +423,7 @@ fn a_server_that_is_not_there_is_temporary() {
 
 /// A document that somebody edited: the refresh token does not travel in the clear.
 #[test]
-fn a_token_endpoint_that_nothing_may_be_sent_to_is_wrong_configuration() {
+fn a_token_endpoint_without_https_is_a_configuration_error() {
     let server = server(|_| {});
     for left in [EXPIRED, VALID] {
         let (home, issued) = Home::with_grant(&server, left);
@@ -451,7 +453,7 @@ fn lost_answers() -> Vec<(&'static str, Fault, bool)> {
 
 /// The second answer would be as long: one request, whatever the server does about replays, and the next process decides.
 #[test]
-fn an_answer_that_is_longer_than_the_limits_is_not_asked_for_again() {
+fn an_answer_beyond_the_size_limits_is_not_requested_again() {
     let long_head = |length: usize| {
         Fault::StatusAfter(Response::json(200, r#"{"access_token":"a"}"#).header("x", "x".repeat(length)))
     };
@@ -538,7 +540,7 @@ fn an_answer_in_an_unknown_coding_is_asked_for_once_more() {
 
 /// What the document says about the token endpoint is wrong from now on; nothing is sent to the target.
 #[test]
-fn a_token_endpoint_that_has_moved_for_good_is_wrong_configuration() {
+fn a_token_endpoint_that_has_moved_for_good_is_a_configuration_error() {
     for (status, location, target) in [
         (301, "/token/", "BASE/token/"),
         (308, "/oauth/token?refresh_token=rt", "BASE/oauth/token"),
@@ -570,7 +572,7 @@ fn a_token_endpoint_that_has_moved_for_good_is_wrong_configuration() {
 
 /// Also a command with more than one space in a row.
 #[test]
-fn the_words_of_a_failure_are_the_same_for_all_that_waited_for_it() {
+fn all_waiters_report_the_same_failure() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     server.always(Endpoint::Token, Fault::LateStatus(Duration::from_millis(50), Response::new(204)));
@@ -584,7 +586,7 @@ fn the_words_of_a_failure_are_the_same_for_all_that_waited_for_it() {
 }
 
 #[test]
-fn a_redirect_that_asks_to_wait_says_how_long() {
+fn a_redirect_with_retry_after_reports_the_wait() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let later = Response::new(307).header("location", "/later").header("retry-after", "99");
@@ -596,7 +598,7 @@ fn a_redirect_that_asks_to_wait_says_how_long() {
 
 /// The option that names the store is on no command line that is pasted without it.
 #[test]
-fn a_hint_names_the_store_and_the_profile_also_in_a_warning_and_in_a_protocol() {
+fn a_hint_names_the_store_and_the_profile_also_in_warnings_and_helper_protocols() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, VALID);
     fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
@@ -685,7 +687,7 @@ fn a_lost_answer_of_a_server_that_ends_the_family_is_asked_for_once_more_and_nev
 }
 
 #[test]
-fn two_lost_answers_are_the_end_of_it() {
+fn after_two_lost_answers_no_third_request_is_sent() {
     for (name, fault, _) in lost_answers() {
         for lock in ["auto", "claim", "off"] {
             let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
@@ -734,7 +736,7 @@ fn an_answer_that_drips_beyond_the_deadline_is_lost() {
 
 /// What was once lost is not called temporary because of what a second request met.
 #[test]
-fn trouble_after_a_lost_answer_is_told_with_the_loss() {
+fn a_failure_after_a_lost_answer_reports_both() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
@@ -757,7 +759,7 @@ fn trouble_after_a_lost_answer_is_told_with_the_loss() {
 
 #[test]
 #[rustfmt::skip]
-fn odd_answers_that_bring_a_token_are_good() {
+fn unusual_answers_with_a_token_are_accepted() {
     // (case, body, lifetime, refresh token: none is the old one)
     let cases: [(&str, &str, Option<i64>, Option<&str>); 14] = [
         ("as the standard wants it",   r#"{"access_token":"at_n","token_type":"Bearer","expires_in":600,"refresh_token":"rt_n"}"#, Some(600), Some("rt_n")),
@@ -796,7 +798,7 @@ fn odd_answers_that_bring_a_token_are_good() {
 
 /// A lifetime below every margin: handed out by the one who got it, and refreshed by the next.
 #[test]
-fn a_token_that_was_just_obtained_is_handed_out_whatever_its_lifetime() {
+fn a_new_token_is_printed_even_if_its_lifetime_is_short() {
     let server = server(|settings| settings.lifetime = Some(Duration::from_secs(1)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let first = home.run(&["token", "--min-ttl", "3600"]);

@@ -73,7 +73,7 @@ fn held(server: &AuthorizationServer, home: &Home, lock: &str) -> (Process, Gate
 }
 
 #[test]
-fn a_loser_waits_for_the_winner_and_prints_his_token() {
+fn a_loser_waits_for_the_winner_and_prints_its_token() {
     let server = server(|settings| settings.replay = Replay::Reject);
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let (winner, gate) = held(&server, &home, "off");
@@ -95,7 +95,7 @@ fn home_start(home: &Home, lock: &str) -> Process {
 
 /// A sibling on another machine, say, who leaves no record and heeds no lock.
 #[test]
-fn a_loser_uses_a_session_that_a_stranger_stored_in_time() {
+fn a_loser_uses_a_session_that_another_process_stored_in_time() {
     for lock in ["auto", "claim", "off"] {
         let server = server(|settings| settings.replay = Replay::Reject);
         let (home, issued) = Home::with_grant(&server, EXPIRED);
@@ -224,7 +224,7 @@ fn a_newer_session_that_has_expired_is_refreshed_in_its_turn() {
 }
 
 #[test]
-fn a_store_that_fails_during_the_loop_ends_in_the_friendly_text() {
+fn a_store_that_fails_during_the_loop_is_reported_with_the_refusal() {
     let dead = "onegrant: cannot refresh: the session of profile default has ended (invalid_grant: the grant has ended; \
                 and the store failed: ";
     let end = "); a login is required\nhint: onegrant login\n";
@@ -299,7 +299,7 @@ fn a_session_that_arrives_during_the_looks_is_never_deleted() {
 
 /// Nothing can save a grant that its server ends; but nobody deletes anything, and the next call says what is so.
 #[test]
-fn a_server_that_ends_the_family_costs_the_unprotected_their_grant_and_nothing_else() {
+fn without_a_lock_a_server_that_ends_the_family_costs_the_grant_and_nothing_else() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let (winner, gate) = held(&server, &home, "off");

@@ -165,7 +165,7 @@ fn a_process_that_asks_for_a_longer_token_gets_the_stored_one_at_its_deadline() 
 
 /// The holder never leaves: whoever only waited for the lock would outlast the test.
 #[test]
-fn nobody_queues_for_a_lock_that_he_no_longer_needs() {
+fn a_process_stops_waiting_for_a_lock_that_it_no_longer_needs() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let _lock = hold_lock(&home);
@@ -215,7 +215,7 @@ fn ways(home: &Home, arguments: &[&str]) -> Vec<Command> {
 }
 
 #[test]
-fn every_way_to_a_document_meets_its_lock() {
+fn every_path_to_a_document_uses_the_same_lock() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let lock = hold_lock(&home);
@@ -234,7 +234,7 @@ fn every_way_to_a_document_meets_its_lock() {
 }
 
 #[test]
-fn a_crowd_on_all_ways_to_a_document_sends_one_refresh() {
+fn a_crowd_on_all_paths_to_a_document_sends_one_refresh() {
     for lock in ["auto", "claim"] {
         let server = server(|settings| settings.delay_before = Duration::from_millis(50));
         let (home, _) = Home::with_grant(&server, EXPIRED);

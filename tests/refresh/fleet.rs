@@ -84,7 +84,7 @@ fn a_kill_costs_one_more_request_at_most_and_no_grant_with_a_grace_period() {
 }
 
 #[test]
-fn who_sleeps_beyond_his_claim_costs_no_grant_with_a_grace_period() {
+fn a_process_that_sleeps_past_its_claim_costs_no_grant_with_a_grace_period() {
     let mut replays = 0;
     for arrangement in ARRANGEMENTS {
         for seed in 1..=5 {

@@ -2,7 +2,7 @@
 //! logouts that cross a refresh.
 
 use crate::support::*;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -58,7 +58,7 @@ fn after_a_kill_the_next_process_goes_on() {
 
 /// The token was spent, its answer died with the process, and the server has no mercy: say so.
 #[test]
-fn after_a_kill_that_cost_the_grant_the_next_process_says_by_whom_and_when() {
+fn after_a_kill_that_cost_the_grant_the_next_process_names_the_refresher_and_the_time() {
     for lock in LOCKS {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -233,7 +233,7 @@ fn a_signal_ends_a_process_that_waits_for_another() {
 }
 
 #[test]
-fn a_reader_who_has_left_costs_the_token_and_not_the_session() {
+fn a_closed_stdout_costs_the_token_and_not_the_session() {
     let server = server(|_| {});
     let stored = |home: &Home, old: &Issued| {
         assert_ne!(home.tokens().refresh_token, old.refresh_token);
@@ -345,12 +345,6 @@ fn waits_for_a_lock(pid: u32) -> bool {
 
 // ---- a process that is stopped, or whose stderr is not read, holds no lock ----
 
-/// Whether the lock of the profile could be taken now.
-fn lock_is_free(home: &Home) -> bool {
-    let file = File::options().read(true).write(true).open(home.state.join("default.lock")).unwrap();
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
 fn is_stopped(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
@@ -383,7 +377,7 @@ fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_store
             process.signal(signal);
             gate.open();
             wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
-            wait_for("a free lock", || lock_is_free(&home));
+            wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
             assert_eq!(home.run(&["refresh"]).code, 0, "{signal:?}");
             let newer = home.tokens();
             assert_eq!(home.run(&["logout", "--local"]).code, 0, "{signal:?}");
@@ -406,7 +400,7 @@ fn a_process_whose_stderr_is_not_read_holds_no_lock() {
         let mut child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
         drop(command);
         wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
-        wait_for("a free lock", || lock_is_free(&home));
+        wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
         assert_eq!(home.run(&["refresh"]).code, 0);
         drop(reader);
         assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -501,7 +495,7 @@ fn a_process_that_is_stopped_while_it_waits_for_the_lock_does_not_get_it() {
                 gate.open();
                 assert_eq!(refresher.finish().code, 0, "{waiting:?}");
                 assert_eq!(home.run(&["refresh"]).code, 0, "{waiting:?}, {signal:?}");
-                wait_for("a free lock", || lock_is_free(&home));
+                wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
                 waiter.signal(Signal::CONT);
                 assert_eq!(waiter.finish().code, 0, "{waiting:?}, {signal:?}");
             }
@@ -527,7 +521,7 @@ fn a_process_that_has_given_up_waiting_for_the_lock_does_not_get_it_later() {
     wait_for("a process that writes to a full pipe", waits_to_write);
     gate.open();
     assert_eq!(refresher.finish().code, 0);
-    wait_for("a free lock", || lock_is_free(&home));
+    wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
     assert_eq!(home.run(&["refresh"]).code, 0);
     drop(reader);
     assert_eq!(child.wait().unwrap().code(), Some(4));
@@ -593,7 +587,7 @@ fn a_login_waits_for_a_refresh_and_wins() {
 
 /// A record that says nothing binds nobody.
 #[test]
-fn a_broken_record_is_in_nobodys_way() {
+fn a_broken_record_blocks_no_process() {
     for lock in LOCKS {
         for bytes in ["", "{", "[]", r#"{"id":7}"#] {
             let server = server(|_| {});

@@ -72,7 +72,7 @@ fn ignored_and_blocked_signals_change_nothing() {
 }
 
 #[test]
-fn a_helper_finds_the_signals_as_onegrant_was_given_them() {
+fn a_helper_starts_with_the_signals_that_onegrant_was_given() {
     for signals in [&CARELESS[..], &["--ignore-signal=HUP,INT"], &["--default-signal"]] {
         let server = server(|_| {});
         let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
@@ -89,7 +89,7 @@ fn a_helper_finds_the_signals_as_onegrant_was_given_them() {
 
 /// After a refresh, in which signals were held back.
 #[test]
-fn the_command_of_exec_finds_the_signals_as_onegrant_was_given_them() {
+fn the_command_of_exec_starts_with_the_signals_that_onegrant_was_given() {
     for signals in [&CARELESS[..], &["--ignore-signal=HUP,INT"], &["--default-signal"]] {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -102,7 +102,7 @@ fn the_command_of_exec_finds_the_signals_as_onegrant_was_given_them() {
 }
 
 #[test]
-fn a_browser_finds_the_signals_as_onegrant_was_given_them() {
+fn a_browser_starts_with_the_signals_that_onegrant_was_given() {
     let server = server(|settings| settings.auto_approve = true);
     let home = Home::new();
     let found = home.root.join("found");
@@ -136,7 +136,7 @@ fn a_signal_that_the_parent_ignores_to_protect_its_children_stays_ignored() {
 
 /// At the login, and in the worker of a later refresh, which holds signals back.
 #[test]
-fn a_subject_token_command_finds_the_signals_as_onegrant_was_given_them() {
+fn a_subject_token_command_starts_with_the_signals_that_onegrant_was_given() {
     for signals in [&CARELESS[..], &["--default-signal"]] {
         let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
         let home = Home::new();

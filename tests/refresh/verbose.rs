@@ -57,7 +57,7 @@ fn refreshed(pid: u32, server: &AuthorizationServer, level: &str) -> String {
 }
 
 #[test]
-fn the_one_who_refreshes_and_the_one_who_waits() {
+fn the_process_that_refreshes_and_the_one_that_waits() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let (first, second, pid, host) = two(&server, &home, "auto", "waiting");
@@ -92,7 +92,7 @@ fn the_winner_and_the_loser_without_a_lock() {
 }
 
 #[test]
-fn the_one_who_fails_and_the_one_who_shares_it() {
+fn the_process_that_fails_and_the_one_that_shares_the_failure() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     server.end_grant(&issued.refresh_token);
@@ -116,7 +116,7 @@ fn the_one_who_fails_and_the_one_who_shares_it() {
 }
 
 #[test]
-fn a_server_that_is_not_well_is_quoted() {
+fn the_answer_of_a_failing_server_is_quoted() {
     let server = server(|_| {});
     server.always(Endpoint::Token, Fault::status(503));
     let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -132,7 +132,7 @@ fn a_server_that_is_not_well_is_quoted() {
 
 /// What happens 999 times of 1,000 is no story.
 #[test]
-fn a_token_that_is_valid_has_none() {
+fn for_a_valid_token_nothing_is_reported() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, 3600);
     assert_eq!(run(&mut with_lock(&home, "auto")), Ran::printed(&issued.access_token));

@@ -2,8 +2,6 @@
 //! group, while a strict server has rotated the refresh token and its answer is on its way.
 
 use crate::support::*;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpgid, getsid, kill_process_group};
 use std::fs::{self, File};
 use std::io::Read;
@@ -112,7 +110,7 @@ fn a_crowd_waits_for_the_worker_of_a_caller_that_was_killed() {
 
 /// Whoever runs a helper reads its stdout and stderr to their end: the worker must not keep them open.
 #[test]
-fn whoever_reads_a_killed_caller_does_not_wait_for_its_worker() {
+fn the_reader_of_a_killed_caller_does_not_wait_for_its_worker() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let gate = Gate::closed();
@@ -170,19 +168,18 @@ fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
     shell.env_clear().env("ONEGRANT_HOME", &home.state).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
     let (process, gate) = held(&server, &mut shell);
     let worker = spender(&home);
-    let lock = || rustix::fs::flock(File::open(&path).unwrap(), FlockOperation::NonBlockingLockExclusive);
-    assert_eq!(lock(), Err(Errno::WOULDBLOCK));
+    assert!(!lock_is_free(&path));
     process.signal(Signal::KILL);
     assert_eq!(process.finish().code, -9);
     assert!(is_running(worker));
-    assert_eq!(lock(), Ok(()));
+    assert!(lock_is_free(&path));
     gate.open();
     wait_for("the end of the worker", || !is_running(worker));
 }
 
 /// Nobody waits for the caller's worker when it is the worker that dies: the caller goes on in place.
 #[test]
-fn a_worker_that_is_killed_is_made_good_by_its_caller() {
+fn the_caller_finishes_the_refresh_of_a_killed_worker() {
     for lock in LOCKS {
         let server = server(|settings| settings.replay = Replay::EndFamily);
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -294,7 +291,7 @@ fn a_signal_ends_a_caller_whose_worker_waits_for_the_server() {
 }
 
 #[test]
-fn the_workers_argument_is_of_no_use_to_a_person() {
+fn the_argument_of_the_worker_is_refused_on_a_command_line() {
     let ran = run(&mut onegrant(&["--exchange-for-caller"]));
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
     assert!(ran.stderr.starts_with("onegrant: --exchange-for-caller is for onegrant's own use: "), "{ran:?}");

@@ -258,7 +258,7 @@ fn a_value_that_a_tool_has_put_into_another_order_is_read_all_the_same() {
 }
 
 #[test]
-fn a_record_stands_only_beside_the_document_that_it_was_decided_for() {
+fn a_record_is_created_only_beside_the_document_that_it_was_decided_for() {
     let mut shared = Shared::holding(OLD);
     let (store, other) = (shared.machine(), shared.machine());
     let seen = revision(&store);
@@ -273,7 +273,7 @@ fn a_record_stands_only_beside_the_document_that_it_was_decided_for() {
 
 /// A crowd reads what it must, and no more: each question of a hundred processes is one that the last of them waits for.
 #[test]
-fn whoever_waits_reads_once_and_is_told_the_rest() {
+fn a_waiter_reads_the_document_once() {
     let mut shared = Shared::holding(OLD);
     let (holder, waiter) = (shared.machine(), shared.machine());
     assert_eq!(claim(&holder, 1, "holder"), Some(1));
@@ -298,7 +298,7 @@ fn whoever_waits_reads_once_and_is_told_the_rest() {
 }
 
 #[test]
-fn whoever_has_claimed_looks_anew_and_a_claim_on_what_has_changed_is_lost() {
+fn after_a_claim_the_value_is_read_again_and_a_claim_on_a_changed_value_is_lost() {
     let mut shared = Shared::holding(OLD);
     let (one, other) = (shared.machine(), shared.machine());
     let seen = revision(&one);
@@ -371,7 +371,7 @@ fn an_old_answer_is_swept_once_another_refresh_token_is_seen_and_never_adopted_o
 }
 
 #[test]
-fn without_a_place_for_the_answer_the_store_alone_must_do() {
+fn without_a_local_directory_an_answer_goes_to_the_store_alone() {
     let shared = Shared::holding(OLD);
     let store =
         CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::from_secs(60));
@@ -381,7 +381,7 @@ fn without_a_place_for_the_answer_the_store_alone_must_do() {
 }
 
 #[test]
-fn there_is_no_lock_and_finding_out_whether_it_can_be_written_leaves_nothing() {
+fn a_cell_has_no_lock_and_the_write_check_leaves_nothing() {
     let mut shared = Shared::default();
     let store = shared.machine();
     assert!(matches!(store.lock(Patience::Try, Duration::ZERO), Locked::Refused(_)));
@@ -408,7 +408,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_becomes_of_swaps_one_claims_and_his_commit_is_what_stands(
+    fn whatever_happens_to_swaps_one_process_claims_and_its_commit_is_stored(
         faults in prop::collection::vec(fault(), 0..12),
         reversed in any::<bool>(),
     ) {
@@ -435,7 +435,7 @@ proptest! {
 
 /// A login may take a person longer than the deadline, and its grant is nowhere else.
 #[test]
-fn a_login_that_nobody_answered_is_read_back_although_the_deadline_is_over() {
+fn an_unanswered_login_is_read_back_even_after_the_deadline() {
     for fault in [Fault::Made, Fault::NotMade, Fault::Late] {
         let mut shared = Shared::holding(OLD);
         let place = shared.machine();
@@ -459,7 +459,7 @@ fn a_store_that_is_away_for_a_moment_gets_the_answer_when_it_is_back() {
 }
 
 #[test]
-fn what_was_written_and_never_answered_is_unknown_and_no_failure() {
+fn an_unanswered_write_is_unknown_and_no_failure() {
     let mut shared = Shared::holding(OLD);
     let store = shared.machine();
     let seen = revision(&store);
@@ -469,7 +469,7 @@ fn what_was_written_and_never_answered_is_unknown_and_no_failure() {
 }
 
 #[test]
-fn a_claim_that_nobody_answered_is_withdrawn_where_it_is_given_up() {
+fn an_unanswered_claim_is_withdrawn_when_it_is_given_up() {
     let mut shared = Shared::holding(OLD);
     let (store, other) = (shared.machine(), shared.machine());
     let seen = revision(&store);
@@ -496,7 +496,7 @@ fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
 
 /// Of two machines one has a clock that is a minute ahead. The store's own tells what a claim's times mean on the other.
 #[test]
-fn the_times_of_a_claim_are_told_by_the_clock_of_whoever_reads_it() {
+fn the_times_of_a_claim_follow_the_clock_of_its_reader() {
     let mut shared = Shared::holding(OLD);
     let (writer, reader) = (shared.machine(), shared.machine());
     let ahead = |seconds| shared.memory.0.borrow_mut().ahead = seconds;
@@ -516,7 +516,7 @@ fn the_times_of_a_claim_are_told_by_the_clock_of_whoever_reads_it() {
 }
 
 #[test]
-fn a_value_that_is_left_empty_by_a_kill_is_no_profile_for_ever() {
+fn a_value_that_a_kill_left_empty_does_not_stay_a_profile() {
     let mut shared = Shared::holding(OLD);
     shared.memory.0.borrow_mut().value = Some((br#"{"attempts":[]}"#.to_vec(), 1));
     shared.machine().check_writable().unwrap();

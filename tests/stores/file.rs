@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 const READERS: [&[&str]; 5] = [&["token"], &["refresh"], &["status"], &["whoami"], &["logout"]];
 
 #[test]
-fn what_is_not_a_document_is_refused_and_left_as_it_is() {
+fn a_file_that_is_no_document_is_refused_and_kept() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let good = home.bytes();
@@ -71,7 +71,7 @@ fn what_is_not_a_document_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn what_is_not_a_file_or_is_too_large_is_refused() {
+fn a_document_that_is_no_regular_file_or_too_large_is_refused() {
     let home = Home::new();
     let path = home.document_path();
     let refused = |case: &str, why: &str| {
@@ -235,7 +235,7 @@ fn a_disk_that_fills_up_during_the_request_loses_nothing() {
 }
 
 #[test]
-fn a_file_size_limit_is_a_failure_of_the_store_and_no_death() {
+fn a_file_size_limit_is_reported_as_store_failure() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
@@ -270,7 +270,7 @@ fn a_file_size_limit_that_the_answer_would_meet_spends_nothing() {
 
 /// Whoever owns the grant knows the names of its sidecars, and another user may run onegrant on it.
 #[test]
-fn nothing_is_written_through_a_link_that_lies_where_an_answer_will() {
+fn nothing_is_written_through_a_link_in_the_place_of_an_answer() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
@@ -285,7 +285,7 @@ fn nothing_is_written_through_a_link_that_lies_where_an_answer_will() {
 }
 
 #[test]
-fn a_record_that_is_no_file_hangs_nobody() {
+fn a_record_that_is_no_regular_file_blocks_no_process() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
@@ -300,7 +300,7 @@ fn a_record_that_is_no_file_hangs_nobody() {
 
 /// Root gives away what it creates; everybody else owns it anyhow.
 #[test]
-fn what_lies_beside_a_document_belongs_to_the_owner_of_the_directory() {
+fn files_beside_a_document_belong_to_the_owner_of_the_directory() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     if is_root() {
@@ -342,7 +342,7 @@ fn a_symlinked_document_stays_a_symlink() {
 
 /// With a lock file that is there, and without one.
 #[test]
-fn a_logout_where_nothing_can_be_removed_revokes_and_says_what_is_left() {
+fn a_logout_that_can_remove_nothing_revokes_and_names_what_is_left() {
     for lock_exists in [false, true] {
         let server = server(|_| {});
         let (home, issued) = Home::with_grant(&server, VALID);
@@ -390,7 +390,7 @@ fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document()
 }
 
 #[test]
-fn mode_and_owner_stay_and_loose_ones_are_told() {
+fn mode_and_owner_are_kept_and_loose_ones_are_a_warning() {
     let server = server(|_| {});
     for (mode, is_loose) in [(0o600, false), (0o400, false), (0o644, true), (0o660, true)] {
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -415,7 +415,7 @@ fn mode_and_owner_stay_and_loose_ones_are_told() {
 }
 
 #[test]
-fn what_this_version_does_not_know_is_kept() {
+fn unknown_members_are_kept() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let mut document = home.document();
@@ -530,7 +530,7 @@ fn processes_that_share_nothing_but_a_mounted_document_share_its_lock() {
 }
 
 #[test]
-fn what_was_abandoned_is_swept_by_the_next_refresh() {
+fn abandoned_files_are_removed_by_the_next_refresh() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let path = |name: &str| home.state.join(name);

@@ -83,7 +83,7 @@ fn a_logout_that_waits_for_a_claim_does_not_ask_the_keyring_again_and_again() {
 }
 
 #[test]
-fn the_level_is_told_as_locked_here_and_no_more_is_promised() {
+fn the_level_is_reported_as_locked_here() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, VALID);
     for (lock, level) in [("auto", "locked here"), ("claim", "claimed here"), ("off", "compared")] {
@@ -130,7 +130,7 @@ fn a_get_that_fails_is_tried_again_and_is_never_taken_for_an_absent_grant() {
 }
 
 #[test]
-fn both_ways_to_say_that_nothing_is_there_are_understood() {
+fn both_messages_for_a_missing_entry_are_recognized() {
     let keyring = Keyring::new();
     let nobody = keyring.run(&["token"]);
     assert_eq!(nobody.code, 3, "{nobody:?}");
@@ -144,7 +144,7 @@ fn both_ways_to_say_that_nothing_is_there_are_understood() {
 }
 
 #[test]
-fn a_helper_that_is_missing_or_does_not_answer_is_told_with_what_mends_it() {
+fn a_missing_or_silent_helper_is_reported_with_what_to_do() {
     let server = server(|_| {});
     let (keyring, issued) = Keyring::with_grant(&server, VALID);
     let ran = run(keyring.command(&["token"]).env("ONEGRANT_STORE", "helper:nowhere"));
@@ -231,7 +231,7 @@ fn a_document_that_no_helper_reads_is_refused_by_its_size() {
 }
 
 #[test]
-fn a_grant_comes_and_goes_as_in_any_other_store() {
+fn login_refresh_and_logout_work_as_in_any_other_store() {
     let server = server(|_| {});
     let keyring = Keyring::new();
     let issued = server.issue_grant();

@@ -90,7 +90,7 @@ fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secre
 }
 
 #[test]
-fn a_patch_that_nobody_answered_is_read_back() {
+fn an_unanswered_patch_is_read_back() {
     let server = server(|_| {});
     for faults in [[Fault::MadeAndCut; 2], [Fault::Timeout; 2], [Fault::MadeAndCut, Fault::Timeout]] {
         let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
@@ -104,7 +104,7 @@ fn a_patch_that_nobody_answered_is_read_back() {
 }
 
 #[test]
-fn nothing_is_spent_where_the_secret_cannot_be_had() {
+fn nothing_is_spent_if_the_secret_cannot_be_read() {
     let server = server(|_| {});
     let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
     for outage in [Outage::Stopped, Outage::Gone] {
@@ -126,7 +126,7 @@ fn nothing_is_spent_where_the_secret_cannot_be_had() {
 }
 
 #[test]
-fn an_empty_secret_is_enough_and_a_logout_takes_its_own_member_alone() {
+fn an_empty_secret_is_enough_and_a_logout_removes_only_its_own_member() {
     let server = server(|settings| settings.auto_approve = true);
     let cluster = Cluster::new();
     let login = ["login", &server.issuer(), "--client-id", server.client_id(), "--device"];

@@ -3,10 +3,11 @@
 use crate::support::keyring::Keyring;
 use crate::support::{
     AuthorizationServer, EXPIRED, Endpoint, Issued, LIFETIME, Process, Ran, VALID, document, run, server,
-    wait_for,
+    side_by_side, wait_for,
 };
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Two stores at one home: the files' and the keyring's.
 struct Both {
@@ -73,7 +74,7 @@ fn a_grant_goes_to_a_keyring_and_back_without_the_network() {
 }
 
 #[test]
-fn what_is_in_the_other_store_already_stays_there() {
+fn a_grant_in_the_target_store_is_kept() {
     let server = server(|_| {});
     let (both, issued) = Both::with_grant(&server, LIFETIME);
     let other = server.issue_grant();
@@ -94,7 +95,7 @@ fn what_is_in_the_other_store_already_stays_there() {
 }
 
 #[test]
-fn a_store_that_takes_nothing_leaves_the_grant_where_it_was() {
+fn if_the_target_store_fails_the_grant_stays_in_its_store() {
     let server = server(|_| {});
     let (both, issued) = Both::with_grant(&server, LIFETIME);
     let before = both.keyring.home.document();
@@ -114,7 +115,7 @@ fn a_store_that_takes_nothing_leaves_the_grant_where_it_was() {
 }
 
 #[test]
-fn whoever_asks_meanwhile_is_told_where_it_goes_and_what_completes_the_move() {
+fn a_process_that_asks_during_a_migration_learns_the_target_and_the_command_that_completes_it() {
     let server = server(|_| {});
     let (both, issued) = Both::with_grant(&server, VALID);
     both.keyring.fault("store", "case $entry in *trial) ;; *) kill -9 $PPID;; esac\n");
@@ -137,7 +138,7 @@ fn whoever_asks_meanwhile_is_told_where_it_goes_and_what_completes_the_move() {
 
 /// Kills the mover at each call of the helper program, before it and after it, in both directions.
 #[test]
-fn the_same_command_finishes_a_move_that_was_killed_at_any_point() {
+fn the_same_command_finishes_a_migration_that_was_killed_at_any_point() {
     let server = server(|_| {});
     let prepare = |to_keyring: bool| {
         let (both, issued) = (Both::new(), server.issue_grant());
@@ -158,26 +159,31 @@ fn the_same_command_finishes_a_move_that_was_killed_at_any_point() {
         assert_eq!(both.migrate(&from, &to), moved(&to));
         let calls: usize = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
         assert!(calls >= 5, "{calls} calls");
-        for (call, moment) in (1..=calls).flat_map(|call| [(call, "now"), (call, "trap")]) {
-            let (both, issued) = prepare(to_keyring);
-            let (from, to) = ends(&both);
-            let kill = if moment == "now" { "kill -9 $PPID" } else { "trap 'kill -9 $PPID' EXIT" };
-            for verb in VERBS {
-                let script = format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then {kill}; fi\n");
-                both.keyring.fault(verb, &script);
-            }
-            let case = format!("call {call} of {calls}, {moment}, to the keyring: {to_keyring}");
-            let ran = both.migrate(&from, &to);
-            // Who dies behind the last call may have ended before.
-            assert!(ran.code == -9 || call == calls, "{case}: {ran:?}");
-            VERBS.iter().for_each(|verb| both.keyring.repair(verb));
-            assert!(both.usable() <= 1, "{case}");
-            let again = both.migrate(&from, &to);
-            // Nothing is left to be moved where the grant had gone.
-            assert!(again == moved(&to) || again.code == 3, "{case}: {again:?}");
-            assert_eq!(both.at(&to, &["token"]), Ran::printed(&issued.access_token), "{case}");
-            assert_eq!(both.usable(), 1, "{case}");
-        }
+        let kills: Vec<_> = (1..=calls).flat_map(|call| [(call, "now"), (call, "trap")]).collect();
+        side_by_side(
+            &kills,
+            || (),
+            |(), &(call, moment)| {
+                let (both, issued) = prepare(to_keyring);
+                let (from, to) = ends(&both);
+                let kill = if moment == "now" { "kill -9 $PPID" } else { "trap 'kill -9 $PPID' EXIT" };
+                for verb in VERBS {
+                    let script = format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then {kill}; fi\n");
+                    both.keyring.fault(verb, &script);
+                }
+                let case = format!("call {call} of {calls}, {moment}, to the keyring: {to_keyring}");
+                let ran = both.migrate(&from, &to);
+                // Who dies behind the last call may have ended before.
+                assert!(ran.code == -9 || call == calls, "{case}: {ran:?}");
+                VERBS.iter().for_each(|verb| both.keyring.repair(verb));
+                assert!(both.usable() <= 1, "{case}");
+                let again = both.migrate(&from, &to);
+                // Nothing is left to be moved where the grant had gone.
+                assert!(again == moved(&to) || again.code == 3, "{case}: {again:?}");
+                assert_eq!(both.at(&to, &["token"]), Ran::printed(&issued.access_token), "{case}");
+                assert_eq!(both.usable(), 1, "{case}");
+            },
+        );
     }
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
 }
@@ -186,7 +192,7 @@ fn the_same_command_finishes_a_move_that_was_killed_at_any_point() {
 const VERBS: [&str; 3] = ["get", "store", "erase"];
 
 #[test]
-fn the_answer_that_an_interrupted_refresh_left_goes_along() {
+fn the_answer_of_an_interrupted_refresh_is_migrated_too() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
     let both = Both { files: format!("file:{}", keyring.home.state.display()), keyring };
@@ -201,7 +207,7 @@ fn the_answer_that_an_interrupted_refresh_left_goes_along() {
 }
 
 #[test]
-fn a_move_waits_for_the_refresh_that_is_on_its_way() {
+fn a_migration_waits_for_a_refresh() {
     let server = server(|_| {});
     let (both, _) = Both::with_grant(&server, EXPIRED);
     let tokens =
@@ -224,7 +230,7 @@ fn a_move_waits_for_the_refresh_that_is_on_its_way() {
 /// The mover is killed at each call of the helper program, in both directions. Then the grant is
 /// logged out in the store that it leaves, or in the one that it goes to.
 #[test]
-fn a_logout_during_a_move_leaves_no_token_and_no_refresh_token_in_either_store() {
+fn a_logout_during_a_migration_leaves_no_token_and_no_refresh_token_in_either_store() {
     let server = server(|_| {});
     let prepare = |to_keyring: bool| {
         let (both, issued) = (Both::new(), server.issue_grant());
@@ -244,33 +250,40 @@ fn a_logout_during_a_move_leaves_no_token_and_no_refresh_token_in_either_store()
         let (from, to) = ends(&both);
         assert_eq!(both.migrate(&from, &to), moved(&to));
         let calls: usize = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
-        let mut found = 0;
-        for call in 1..=calls {
-            let (both, issued) = prepare(to_keyring);
-            let (from, to) = ends(&both);
-            for verb in VERBS {
-                let script =
-                    format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then kill -9 $PPID; fi\n");
-                both.keyring.fault(verb, &script);
-            }
-            let case = format!("call {call} of {calls}, to the keyring: {to_keyring}, source: {in_source}");
-            both.migrate(&from, &to);
-            VERBS.iter().for_each(|verb| both.keyring.repair(verb));
-            let store = if in_source { &from } else { &to };
-            let ran = both.at(store, &["logout"]);
-            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{case}: {ran:?}");
-            if ran.stdout.starts_with("nothing to revoke") {
-                // It was not there yet, or not there any more.
-                assert!(both.usable() <= 1, "{case}");
-                continue;
-            }
-            found += 1;
-            assert!(!server.is_alive(&issued.refresh_token), "{case}");
-            assert_eq!(both.usable(), 0, "{case}");
-            let again = both.migrate(&from, &to);
-            assert_eq!(again.code, 3, "{case}: {again:?}");
-            assert_eq!(both.usable(), 0, "{case}");
-        }
+        let found = AtomicUsize::new(0);
+        let kills: Vec<_> = (1..=calls).collect();
+        side_by_side(
+            &kills,
+            || (),
+            |(), &call| {
+                let (both, issued) = prepare(to_keyring);
+                let (from, to) = ends(&both);
+                for verb in VERBS {
+                    let script =
+                        format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then kill -9 $PPID; fi\n");
+                    both.keyring.fault(verb, &script);
+                }
+                let case =
+                    format!("call {call} of {calls}, to the keyring: {to_keyring}, source: {in_source}");
+                both.migrate(&from, &to);
+                VERBS.iter().for_each(|verb| both.keyring.repair(verb));
+                let store = if in_source { &from } else { &to };
+                let ran = both.at(store, &["logout"]);
+                assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{case}: {ran:?}");
+                if ran.stdout.starts_with("nothing to revoke") {
+                    // It was not there yet, or not there any more.
+                    assert!(both.usable() <= 1, "{case}");
+                    return;
+                }
+                found.fetch_add(1, Ordering::Relaxed);
+                assert!(!server.is_alive(&issued.refresh_token), "{case}");
+                assert_eq!(both.usable(), 0, "{case}");
+                let again = both.migrate(&from, &to);
+                assert_eq!(again.code, 3, "{case}: {again:?}");
+                assert_eq!(both.usable(), 0, "{case}");
+            },
+        );
+        let found = found.into_inner();
         assert!(found >= 2, "{found} logouts found the grant");
     }
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
@@ -304,7 +317,7 @@ fn held_move(server: &AuthorizationServer, number: usize) -> (Both, Issued, Proc
 const STORES: usize = 3;
 
 #[test]
-fn a_move_that_comes_back_after_a_logout_finds_that_it_was_logged_out() {
+fn a_migration_that_continues_after_a_logout_reports_the_logout() {
     let server = server(|_| {});
     for number in 1..=STORES {
         let (both, issued, mover) = held_move(&server, number);
@@ -326,7 +339,7 @@ fn a_move_that_comes_back_after_a_logout_finds_that_it_was_logged_out() {
 }
 
 #[test]
-fn a_login_during_a_move_leaves_one_usable_grant_and_the_move_can_be_made_again() {
+fn a_login_during_a_migration_leaves_one_usable_grant_and_the_migration_can_be_repeated() {
     let server = server(|_| {});
     for (number, is_killed) in (1..=STORES).flat_map(|number| [(number, false), (number, true)]) {
         let case = format!("store {number}, killed: {is_killed}");
@@ -362,7 +375,7 @@ fn a_login_during_a_move_leaves_one_usable_grant_and_the_move_can_be_made_again(
 }
 
 #[test]
-fn status_says_where_a_grant_is_that_is_on_its_way() {
+fn status_names_the_target_of_an_unfinished_migration() {
     let server = server(|_| {});
     let (both, _) = Both::with_grant(&server, VALID);
     both.keyring.fault("store", "case $entry in *trial) ;; *) kill -9 $PPID;; esac\n");

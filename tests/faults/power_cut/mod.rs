@@ -479,7 +479,7 @@ fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
 /// I3: what a logout has told is not undone by a power cut.
 #[test]
 #[ignore = "needs strace: .ci/power-cut.sh"]
-fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_told_dead() {
+fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_reported_dead() {
     let began = Instant::now();
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);

@@ -92,7 +92,7 @@ fn the_answer_of_another_issuer_is_not_used() {
 }
 
 #[test]
-fn a_code_that_brings_no_grant_ends_it() {
+fn a_code_without_a_grant_ends_the_login() {
     let again = "hint: try again\n";
     let cases = [
         (

@@ -3,9 +3,9 @@
 mod answers;
 mod fake_browser;
 mod opening;
+mod other_requests;
 mod pasting;
 mod requests;
-mod strangers;
 
 use crate::support::authorization_server::Consent;
 use crate::support::*;
@@ -111,7 +111,7 @@ fn a_program_reads_one_object_a_line() {
 }
 
 #[test]
-fn a_person_who_says_no_ends_it_and_nothing_is_stored() {
+fn a_denied_login_in_the_browser_stores_nothing() {
     let server = server(|settings| settings.consent = Consent::Denied);
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));

@@ -3,7 +3,6 @@
 use super::fake_browser::*;
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// A program that records each of its arguments, and where its streams go.
@@ -14,8 +13,7 @@ fn recorder(home: &Home, name: &str, ending: &str) -> PathBuf {
          readlink /proc/self/fd/0 /proc/self/fd/2 >>'{0}.part'\nmv '{0}.part' '{0}.record'\n{ending}\n",
         program.display()
     );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, &script);
     program
 }
 
@@ -108,7 +106,7 @@ fn wslview_opens_the_address_in_the_windows_subsystem_for_linux() {
 
 /// One that runs on is the browser itself: it is not waited for, and outlives the login.
 #[test]
-fn a_browser_that_runs_on_holds_nobody_up() {
+fn a_browser_that_keeps_running_does_not_delay_the_login() {
     let server = server(|_| {});
     let home = Home::new();
     let ends = home.root.join("ends");

@@ -92,7 +92,7 @@ fn the_address_can_be_pasted_instead() {
 }
 
 #[test]
-fn what_is_pasted_wrongly_is_told_and_the_browser_wins() {
+fn a_wrong_paste_is_reported_and_the_browser_still_works() {
     let server = server(|_| {});
     let home = Home::new();
     let mut terminal = Terminal::new();
@@ -142,7 +142,7 @@ fn a_refusal_can_be_pasted_too() {
 
 /// Only a person is listened to: what stands on a pipe or in a file is somebody else's.
 #[test]
-fn nothing_is_offered_and_read_where_stdin_is_no_terminal() {
+fn without_a_terminal_nothing_is_offered_or_read() {
     let server = server(|_| {});
     let home = Home::new();
     let (reader, mut writer) = std::io::pipe().unwrap();

@@ -3,20 +3,18 @@
 use super::fake_browser::*;
 use crate::support::*;
 use onegrant::protocol::providers::{PROVIDERS, Redirect};
+use servers::closed_port::ClosedPort;
 use std::fs;
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn a_port_that_is_in_use_is_reported() {
     let server = server(|_| {});
     let home = Home::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let reserved = ClosedPort::reserve();
+    let port = reserved.number().to_string();
+    // The other process listens: a listener of this process would be open in every program that it starts meanwhile.
+    let (other_login, _) = start(&mut login(&Home::new(), &server, &["--redirect-port", &port]));
     let text = format!(
         "onegrant: cannot listen on port {port} for the browser: Address already in use\nhint: onegrant \
          login {} --client-id {} --browser --redirect-port N   # one that the server knows; or --device\n",
@@ -25,7 +23,7 @@ fn a_port_that_is_taken_is_told() {
     );
     assert_eq!(run(&mut login(&home, &server, &["--redirect-port", &port])), Ran::failed(2, text));
     assert_eq!(server.requests_to(Endpoint::Authorization).len(), 0);
-    drop(taken);
+    drop(other_login);
     let (process, address) = start(&mut login(&home, &server, &["--redirect-port", &port]));
     assert_eq!(value(&address, "redirect_uri"), format!("http://127.0.0.1:{port}/callback"));
     get(&redirect(&address));
@@ -40,7 +38,8 @@ fn a_port_that_is_taken_is_told() {
 
 #[test]
 fn a_registered_redirect_uri_is_sent_as_it_stands_and_kept() {
-    let port = free_port();
+    let reserved = ClosedPort::reserve();
+    let port = reserved.number();
     let registered = format!("http://localhost:{port}/a/b");
     let server = server(|settings| settings.redirect_uris = vec![registered.clone()]);
     let home = Home::new();
@@ -59,7 +58,7 @@ fn a_registered_redirect_uri_is_sent_as_it_stands_and_kept() {
     assert_eq!(value(&address, "redirect_uri"), registered);
     get(&redirect(&address));
     assert_eq!(process.finish().code, 0);
-    let other = free_port().to_string();
+    let other = (port ^ 1).to_string();
     let ran = run(&mut home.command(&["login", "--browser", "--redirect-port", &other]));
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains(&format!("the redirect URI has the port {port}\nhint: ")), "{ran:?}");
@@ -87,7 +86,7 @@ fn a_redirect_uri_without_a_port_takes_any() {
 
 /// RFC 9126: everything goes to the server beforehand, with client authentication, and the address holds nothing of it.
 #[test]
-fn a_server_that_wants_the_request_beforehand_gets_it() {
+fn a_server_that_requires_pushed_requests_gets_one() {
     for method in ["none", "basic", "post"] {
         let server = server(|settings| settings.requires_pushed_requests = true);
         let home = Home::new();
@@ -127,7 +126,7 @@ fn a_server_that_wants_the_request_beforehand_gets_it() {
 
 /// Some servers want it of single clients, and their metadata does not say so.
 #[test]
-fn a_request_is_pushed_where_a_person_says_so() {
+fn the_option_pushed_pushes_the_request() {
     let server = server(|_| {});
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &["--pushed"]));
@@ -148,7 +147,8 @@ fn each_provider_is_asked_with_the_redirect_uri_and_the_parameters_that_it_wants
     for provider in PROVIDERS {
         let server = server(|_| {});
         let home = Home::new();
-        let registered = format!("http://localhost:{}/cb", free_port());
+        let port = ClosedPort::reserve();
+        let registered = format!("http://localhost:{}/cb", port.number());
         let at = |options: &[&str]| {
             let mut command =
                 home.command(&["login", provider.name, "--browser", "--no-open", "--client-id", "c"]);
@@ -197,7 +197,7 @@ fn each_provider_is_asked_with_the_redirect_uri_and_the_parameters_that_it_wants
 }
 
 #[test]
-fn a_pushed_request_that_is_refused_ends_it_before_anybody_is_asked() {
+fn a_refused_pushed_request_ends_the_login_before_the_browser_opens() {
     let cases = [
         (Fault::error(400, "invalid_request"), 2, "cannot start the browser flow: invalid_request\n"),
         (Fault::status(503), 4, "cannot start the browser flow: the server answered with status 503\n"),

@@ -127,7 +127,7 @@ fn a_gate_holds_an_answer_after_it_acted() {
 }
 
 #[test]
-fn a_server_that_stops_lets_go_of_everybody() {
+fn a_server_that_stops_closes_every_connection() {
     let (server, issued) = server_and_grant();
     let gate = Gate::closed();
     let faults = [Fault::Hold(gate.clone()), Fault::StallBefore, Fault::Delay(Duration::from_secs(3600))];

@@ -52,7 +52,7 @@ fn a_device_gets_its_tokens_once_a_person_approves() {
 }
 
 #[test]
-fn a_device_learns_that_a_person_said_no_or_nothing() {
+fn a_device_learns_of_a_denial_and_of_an_expiry() {
     let (server, device) = server_and_device();
     assert!(server.deny(&device.member("user_code")));
     assert_eq!(poll(&server, &device).error(), refused("access_denied"));
@@ -221,7 +221,7 @@ fn an_authorization_request_that_is_wrong_is_answered_to_the_client() {
 
 // RFC 6749 section 4.1.2.1.
 #[test]
-fn a_stranger_is_never_redirected_to() {
+fn an_unregistered_redirect_uri_gets_no_redirect() {
     let server = AuthorizationServer::start(Settings::default());
     let uris = [
         "https://evil.example/callback",
@@ -237,7 +237,7 @@ fn a_stranger_is_never_redirected_to() {
 }
 
 #[test]
-fn a_person_can_say_no_and_a_server_can_lie_about_itself() {
+fn consent_can_be_denied_and_the_issuer_of_an_answer_can_be_wrong() {
     let server = AuthorizationServer::start(Settings {
         consent: Consent::Denied,
         response_issuer: Told::Lie("https://evil.example".to_owned()),

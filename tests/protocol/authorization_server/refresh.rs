@@ -119,7 +119,7 @@ fn twenty_threads_within_the_grace_period_get_one_rotation() {
 }
 
 #[test]
-fn a_refusal_overtakes_the_answer_of_a_winner_who_is_delayed() {
+fn a_refusal_overtakes_the_delayed_answer_of_the_winner() {
     let (server, issued) = server_with(Replay::Reject);
     server.adjust(|settings| settings.delay_winner = LONG);
     thread::scope(|scope| {
@@ -179,7 +179,7 @@ fn a_refresh_narrows_the_scope_and_never_widens_it() {
 }
 
 #[test]
-fn a_grant_that_was_ended_is_dead() {
+fn a_grant_that_an_administrator_ended_is_dead() {
     let (server, issued) = server_with(Replay::Reject);
     server.end_grant(&issued.refresh_token);
     assert_eq!(refresh(&server, &issued.refresh_token).error(), invalid_grant());

@@ -47,7 +47,8 @@ fn hold(target: &str, inputs: impl Strategy<Value = Vec<u8>>) {
         property(&input);
         Ok(())
     });
-    let again = format!("the same inputs again: {name}={seed} cargo test --test protocol properties {target}");
+    let again =
+        format!("the same inputs again: {name}={seed} cargo test --test protocol properties {target}");
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(why, input)) => panic!("{why}\n{}\n{again}", input.escape_ascii()),

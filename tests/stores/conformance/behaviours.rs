@@ -58,7 +58,7 @@ fn numbers(store: &dyn Store, key: &str) -> Vec<u64> {
     store.records(key).unwrap().iter().map(|record| record.number).collect()
 }
 
-pub fn nothing_is_there_before_the_first_document(keeper: &Keeper) {
+pub fn a_new_store_is_empty(keeper: &Keeper) {
     let store = keeper.store();
     assert_eq!(store.read().unwrap(), None);
     assert_eq!(store.records("key").unwrap(), []);
@@ -86,7 +86,7 @@ pub fn a_document_is_read_as_it_was_written(keeper: &Keeper) {
     }
 }
 
-pub fn a_replacement_wants_what_is_there(keeper: &Keeper) {
+pub fn a_replacement_compares_the_revision(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let first = write(&*store, &absent(), "first");
     let second = write(&*other, &first, "second");
@@ -101,7 +101,7 @@ pub fn a_replacement_wants_what_is_there(keeper: &Keeper) {
     assert_eq!(read(&*store).bytes, document("second"));
 }
 
-pub fn readers_meet_whole_documents(keeper: &Keeper) {
+pub fn readers_see_whole_documents(keeper: &Keeper) {
     let words = ["a".repeat(20_000), "b".repeat(10)];
     let store = keeper.store();
     let mut revision = write(&*store, &absent(), &words[0]);
@@ -159,7 +159,7 @@ fn sort(word: &mut String) {
     *word = letters.into_iter().collect();
 }
 
-pub fn one_at_a_time_holds_the_lock(keeper: &Keeper) {
+pub fn the_lock_has_one_holder(keeper: &Keeper) {
     let (store, other, stranger) = (keeper.store(), keeper.store(), (keeper.open)("stranger"));
     let Some(guard) = lock(&*store) else {
         assert!(matches!(other.lock(Patience::Try, LIMIT), Locked::Refused(_)), "all are refused");
@@ -179,7 +179,7 @@ pub fn one_at_a_time_holds_the_lock(keeper: &Keeper) {
     assert!(matches!(store.lock(Patience::Try, LIMIT), Locked::Granted(_)));
 }
 
-pub fn who_waits_for_a_release_holds_nothing(keeper: &Keeper) {
+pub fn awaiting_a_release_takes_no_lock(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let Some(guard) = lock(&*store) else { return };
     assert!(matches!(other.lock(Patience::Release, MOMENT), Locked::Unanswered));
@@ -188,7 +188,7 @@ pub fn who_waits_for_a_release_holds_nothing(keeper: &Keeper) {
     assert!(matches!(store.lock(Patience::Try, LIMIT), Locked::Granted(_)));
 }
 
-pub fn a_record_is_made_by_one(keeper: &Keeper) {
+pub fn a_record_is_created_by_one_process(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let revision = write(&*store, &absent(), "a");
     assert_eq!(store.create_record(&new_record("key", 1, true, &revision)).unwrap(), Some(1));
@@ -208,7 +208,7 @@ pub fn a_record_is_made_by_one(keeper: &Keeper) {
     assert_eq!(winners, 1);
 }
 
-pub fn a_record_is_its_makers_own(keeper: &Keeper) {
+pub fn a_record_is_changed_only_by_its_creator(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let revision = write(&*store, &absent(), "a");
     let name = RecordName { key: "key", number: 1 };
@@ -275,7 +275,7 @@ pub fn an_answer_that_could_not_be_stored_is_adopted_once(keeper: &Keeper) {
     assert!(!store.adopt(name, &read(&*store).revision).unwrap(), "a second time there is nothing");
 }
 
-pub fn an_answer_that_comes_late_gives_way(keeper: &Keeper) {
+pub fn a_late_answer_is_not_adopted(keeper: &Keeper) {
     let revision = leave_an_answer(keeper);
     let store = keeper.store();
     write(&*store, &revision, "newer");
@@ -283,7 +283,7 @@ pub fn an_answer_that_comes_late_gives_way(keeper: &Keeper) {
     assert_eq!(read(&*store).bytes, document("newer"));
 }
 
-pub fn a_store_that_fails_is_not_an_empty_one(keeper: &Keeper) {
+pub fn a_failing_store_is_not_an_empty_one(keeper: &Keeper) {
     let store = keeper.store();
     let revision = write(&*store, &absent(), "a");
     (keeper.fail)(true);
@@ -301,7 +301,7 @@ pub fn a_store_that_fails_is_not_an_empty_one(keeper: &Keeper) {
     assert_eq!(read(&*keeper.store()).bytes, document("a"));
 }
 
-pub fn what_is_removed_is_gone_with_its_records(keeper: &Keeper) {
+pub fn a_removal_removes_the_records(keeper: &Keeper) {
     let store = keeper.store();
     let revision = write(&*store, &absent(), "a");
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
@@ -311,7 +311,7 @@ pub fn what_is_removed_is_gone_with_its_records(keeper: &Keeper) {
     write(&*store, &absent(), "again");
 }
 
-pub fn a_removal_wants_what_is_there(keeper: &Keeper) {
+pub fn a_removal_compares_the_revision(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let first = write(&*store, &absent(), "first");
     let second = write(&*other, &first, "second");
@@ -330,7 +330,7 @@ pub fn a_removal_wants_what_is_there(keeper: &Keeper) {
     assert_eq!(keeper.store().read().unwrap(), None);
 }
 
-pub fn profiles_do_not_meet(keeper: &Keeper) {
+pub fn profiles_are_separate(keeper: &Keeper) {
     let (one, two) = (keeper.store(), (keeper.open)("default.2"));
     let revision = write(&*one, &absent(), "one");
     assert_eq!(two.read().unwrap(), None);

@@ -136,23 +136,23 @@ macro_rules! conforms {
 macro_rules! behaviours {
     ($attributes:tt $store:ident) => {
         behaviours! { $attributes $store:
-            nothing_is_there_before_the_first_document
+            a_new_store_is_empty
             a_document_is_read_as_it_was_written
-            a_replacement_wants_what_is_there
-            readers_meet_whole_documents
+            a_replacement_compares_the_revision
+            readers_see_whole_documents
             no_update_is_lost
-            one_at_a_time_holds_the_lock
-            who_waits_for_a_release_holds_nothing
-            a_record_is_made_by_one
-            a_record_is_its_makers_own
+            the_lock_has_one_holder
+            awaiting_a_release_takes_no_lock
+            a_record_is_created_by_one_process
+            a_record_is_changed_only_by_its_creator
             a_commit_sweeps_its_record_and_those_before_it
             a_new_record_sweeps_those_of_spent_tokens
             an_answer_that_could_not_be_stored_is_adopted_once
-            an_answer_that_comes_late_gives_way
-            a_store_that_fails_is_not_an_empty_one
-            what_is_removed_is_gone_with_its_records
-            a_removal_wants_what_is_there
-            profiles_do_not_meet
+            a_late_answer_is_not_adopted
+            a_failing_store_is_not_an_empty_one
+            a_removal_removes_the_records
+            a_removal_compares_the_revision
+            profiles_are_separate
         }
     };
     ($attributes:tt $store:ident: $($behaviour:ident)*) => { $(behaviour!($attributes $store $behaviour);)* };
@@ -163,7 +163,10 @@ macro_rules! behaviour {
         #[test]
         $(#[$attribute])*
         fn $behaviour() {
-            crate::conformance::behaviours::$behaviour(&crate::conformance::$store());
+            let name = concat!("conformance::", stringify!($store), "::", stringify!($behaviour));
+            crate::support::in_a_process_of_its_own(name, || {
+                crate::conformance::behaviours::$behaviour(&crate::conformance::$store());
+            });
         }
     };
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 #[test]
-fn what_is_no_answer_gets_a_status_and_the_login_goes_on() {
+fn other_requests_get_a_status_and_the_login_continues() {
     let server = server(|_| {});
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));
@@ -86,7 +86,7 @@ fn a_head_that_does_not_end_is_cut_off() {
 
 /// As many silent clients as there is room for, and more: the one that matters gets through.
 #[test]
-fn a_crowd_of_silent_clients_does_not_hold_up_the_answer() {
+fn a_crowd_of_silent_clients_does_not_delay_the_answer() {
     let server = server(|_| {});
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));
@@ -100,7 +100,7 @@ fn a_crowd_of_silent_clients_does_not_hold_up_the_answer() {
 
 /// One that is silent is not kept for ever: its place is needed.
 #[test]
-fn a_silent_client_is_sent_away() {
+fn a_silent_client_is_disconnected() {
     let server = server(|_| {});
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));
@@ -112,7 +112,7 @@ fn a_silent_client_is_sent_away() {
 }
 
 #[test]
-fn the_pages_hold_nothing_that_was_sent_and_let_nothing_in() {
+fn the_pages_contain_nothing_from_the_request_and_load_nothing() {
     let server = server(|_| {});
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));
