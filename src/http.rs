@@ -23,7 +23,7 @@
 //! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
 //!
 //! So: the reader was used → [`HttpOutcome::Lost`]; it was not → [`HttpOutcome::NotSent`], or [`HttpOutcome::NoConnection`] where asking again
-//! does not help. Proved against real sockets in `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a
+//! does not help. Proved against real sockets in `tests/protocol/http_outcomes.rs`. ureq sends a request once: it repeats none on a
 //! new connection. Of the addresses of a name the first that answers is used (`http/connecting.rs`), for TLS and all that follows.
 
 mod coding;
