@@ -99,7 +99,7 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
         ),
         (
             &["token"],
-            "onegrant: no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
+            "onegrant: no directory for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
              path\nhint: export ONEGRANT_HOME=/a/directory\n",
         ),
     ];

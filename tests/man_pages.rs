@@ -5,8 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo};
-use onegrant::cli::Arguments;
-use onegrant::help;
+use onegrant::cli::{Arguments, help};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,38 @@ use crate::text::printable;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The user name beside a token where the profile names none: what most servers take, whatever it says.
+/// A format of `onegrant token --format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The token and a newline.
+    #[default]
+    Raw,
+    /// `Bearer TOKEN`, the value of an `Authorization` header.
+    Bearer,
+    /// A line for `curl -H`.
+    Header,
+    /// One JSON object.
+    Json,
+    /// A line for `curl -K`.
+    Curl,
+    /// A line for each server that the profile names.
+    Netrc,
+    /// An `ExecCredential` of Kubernetes.
+    ExecCredential,
+}
+
+/// The name of each format.
+pub const FORMATS: &[(&str, Format)] = &[
+    ("raw", Format::Raw),
+    ("bearer", Format::Bearer),
+    ("header", Format::Header),
+    ("json", Format::Json),
+    ("curl", Format::Curl),
+    ("netrc", Format::Netrc),
+    ("exec-credential", Format::ExecCredential),
+];
+
+/// The user name beside a token if the profile names none. Most servers accept any.
 pub const USERNAME: &str = "oauth2";
 
 /// The access token for a program that sends it as a password.

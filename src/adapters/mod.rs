@@ -19,6 +19,36 @@ use crate::protocol::metadata::{Url, endpoint_url};
 use crate::text::printable;
 use hosts::is_served;
 
+/// The protocol of a program that asks for a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// EngFlow's credential helper specification, which Bazel and others follow.
+    Bazel,
+    /// Cargo's credential provider protocol.
+    Cargo,
+    /// docker-credential-helpers.
+    Docker,
+    /// Executable-sourced credentials of Google's libraries.
+    Gcloud,
+    /// `GOAUTH`.
+    Go,
+    /// `tokenHelper`.
+    Pnpm,
+    /// Terraform's and OpenTofu's credentials helper.
+    Terraform,
+}
+
+/// The name of each protocol in `onegrant helper PROTOCOL`.
+pub const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("bazel", Protocol::Bazel),
+    ("cargo", Protocol::Cargo),
+    ("docker", Protocol::Docker),
+    ("gcloud", Protocol::Gcloud),
+    ("go", Protocol::Go),
+    ("pnpm", Protocol::Pnpm),
+    ("terraform", Protocol::Terraform),
+];
+
 /// The longest that another program may say, in bytes: the head of an HTTP response is far shorter.
 pub const ASKED_LIMIT: usize = 64 << 10;
 

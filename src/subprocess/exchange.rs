@@ -1,9 +1,10 @@
 //! What a worker does: one task of its caller's, who may be gone by its end.
 
-use crate::arguments::{Environment, resolve_environment};
 use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::lock::Guard;
 use crate::output;
 use crate::profile::{Context, recording};
@@ -36,7 +37,7 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
         let message = format!("{ARGUMENT} is for onegrant's own use: {}", crate::text::describe(&error));
         Failure::new(Kind::Usage, message).hint("onegrant --help")
     })?;
-    let globals = resolve_environment(&Environment::with(request.passed, environment))?;
+    let globals = Globals::from_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(LAST_BREATH));
 
     let context = Context::new(globals, system::SystemClock::begun(request.elapsed));

@@ -8,11 +8,13 @@
 //! It ends when the command has ended; a refresh that is on its way then is finished first, within the deadline of any other.
 //! It ends, too, when a login is required. The file stays as it is.
 
-use crate::arguments::{Environment, Passed, resolve_environment};
-use crate::cli::{self, FORMATS, Format};
+use crate::adapters::formats::{FORMATS, Format};
+use crate::cli;
 use crate::commands::token;
 use crate::driver::Clock;
+use crate::environment::{Environment, Passed};
 use crate::error::{Failure, Kind, SUCCESS};
+use crate::globals::Globals;
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
@@ -97,7 +99,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment)
     let Some((task, passed)) = read(&words) else {
         return Kind::Usage.code();
     };
-    let Ok(globals) = resolve_environment(&Environment::with(passed, environment)) else {
+    let Ok(globals) = Globals::from_environment(&Environment::with(passed, environment)) else {
         return Kind::Usage.code();
     };
     if stage == "start" {

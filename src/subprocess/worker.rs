@@ -16,8 +16,9 @@
 //! its last word: a caller that is stopped, or whose stderr blocks, holds no lock. The worker opens no terminal and keeps
 //! no stdout or stderr of its caller's, so a process that reads those does not wait for it.
 
-use crate::arguments::{Globals, Passed};
+use crate::environment::Passed;
 use crate::error::Failure;
+use crate::globals::Globals;
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
 use crate::output::{self, NeverWaits};
