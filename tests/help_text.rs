@@ -1,6 +1,6 @@
-//! What `--help`, `--version` and wrong usage print is part of the interface: whole texts, stream and exit code.
+//! What `--help`, `--version` and usage errors print: whole text, stream and exit code. All of it is part of the interface.
 //!
-//! `BLESS=1 cargo test --test help_text` writes the fixtures anew.
+//! `BLESS=1 cargo test --test help_text` writes the fixtures.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -54,7 +54,7 @@ fn assert_is_fixture(text: &str, name: &str) {
 }
 
 #[test]
-fn help_is_the_fixture_however_it_is_asked_for() {
+fn every_way_to_ask_for_help_prints_the_fixture() {
     let (code, text, stderr) = whole(&output(&["--help"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert_is_fixture(&text, "onegrant");
@@ -82,7 +82,7 @@ fn every_help_fits_a_terminal() {
 }
 
 #[test]
-fn without_a_command_the_help_stands_on_stderr_and_the_exit_code_is_2() {
+fn without_a_command_the_help_is_on_stderr_and_the_exit_code_is_2() {
     let help = std::fs::read_to_string(fixture("onegrant")).unwrap();
     for arguments in [&[][..], &["-v"], &["--profile", "work"]] {
         assert_eq!(whole(&output(arguments)), (Some(2), String::new(), help.clone()), "{arguments:?}");
@@ -110,9 +110,9 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
 }
 
 #[test]
-fn help_and_version_end_with_0_though_nobody_reads_them() {
+fn help_and_version_end_with_0_even_if_stdout_cannot_be_written() {
     for arguments in [["--help"], ["--version"]] {
-        // A pipe whose reader is gone.
+        // A pipe without a reader.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = onegrant(&arguments).stdout(writer).status().unwrap();
@@ -124,7 +124,7 @@ fn help_and_version_end_with_0_though_nobody_reads_them() {
 }
 
 #[test]
-fn the_version_is_the_packages() {
+fn the_version_is_that_of_the_package() {
     for spelling in ["--version", "-V"] {
         let wanted = (Some(0), format!("onegrant {}\n", env!("CARGO_PKG_VERSION")), String::new());
         assert_eq!(whole(&output(&[spelling])), wanted);

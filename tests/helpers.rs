@@ -142,7 +142,7 @@ fn cargo_gets_a_token_for_each_request_of_a_session() {
     assert_eq!(asking.helper(&["cargo", "--cargo-plugin"], "{}\n").code, 2);
 }
 
-/// What cargo shows has the command that mends it.
+/// What cargo shows includes the hint.
 #[test]
 fn cargo_is_told_that_a_login_is_required() {
     let asking = Asking::new(EXPIRED);
@@ -157,7 +157,7 @@ fn cargo_is_told_that_a_login_is_required() {
 // ---- docker ----
 
 #[test]
-fn docker_gets_a_password_and_the_very_words_that_it_knows() {
+fn docker_gets_a_password_or_the_exact_text_of_its_protocol() {
     let asking = Asking::new(LIFETIME);
     let docker = |word: &str, stdin: &str| asking.by_name("docker-credential-onegrant", &[word], stdin);
     for url in
@@ -194,7 +194,7 @@ fn docker_gets_a_password_and_the_very_words_that_it_knows() {
 }
 
 #[test]
-fn docker_shows_why_there_is_no_token() {
+fn docker_gets_the_reason_if_there_is_no_token() {
     let asking = Asking::new(EXPIRED);
     asking.server.end_grant(&asking.home.tokens().refresh_token);
     let ran = asking.helper(&["docker", "get"], "registry.example");
@@ -338,7 +338,7 @@ fn terraform_gets_a_token_or_none_and_stores_nothing() {
         assert_eq!(terraform(&["get", host], ""), answered("{}\n"), "{host}");
     }
     let stored = terraform(&["store", "registry.example"], r#"{"token":"s3cret"}"#);
-    let said = "onegrant: cannot store what terraform logged in to\nhint: onegrant login --git-host HOST\n";
+    let said = "onegrant: cannot store the token of terraform login\nhint: onegrant login --git-host HOST\n";
     assert_eq!(stored, Ran::failed(2, said));
     assert_eq!(terraform(&["forget", "registry.example"], "").code, 2);
     assert_eq!(terraform(&["frobnicate", "x"], "").code, 2);
@@ -381,7 +381,7 @@ fn recorded_transcripts_are_answered_as_they_were() {
 
 /// What a caller says is bounded, and where it stops early nothing hangs.
 #[test]
-fn what_is_asked_has_a_longest_length() {
+fn a_request_that_is_too_long_is_refused() {
     let asking = Asking::new(LIFETIME);
     let long = "x".repeat(70_000);
     for protocol in [&["bazel", "get"][..], &["docker", "get"], &["go", "https://registry.example/"]] {

@@ -1,9 +1,9 @@
-//! Other names of this program, each of which stands for a command.
+//! Other names of this program. Each is short for a command.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// The names that other programs call, and the words that each stands for. Their protocols allow no arguments of ours.
+/// The names that other programs call, and the words that replace each. Their protocols allow no other arguments.
 /// Under any other name the program is `onegrant`.
 pub(super) const NAMES: [(&str, &[&str]); 6] = [
     ("git-credential-onegrant", &["git-credential"]),
@@ -14,7 +14,7 @@ pub(super) const NAMES: [(&str, &[&str]); 6] = [
     ("terraform-credentials-onegrant", &["helper", "terraform"]),
 ];
 
-/// The words that the program's name stands for. `called` may have a path.
+/// The words that replace the program's name. `called` may have a path.
 pub fn words_of_name(called: &OsStr) -> impl Iterator<Item = OsString> + use<> {
     let name = Path::new(called).file_name().unwrap_or_default();
     let found = NAMES.iter().find(|(known, _)| name == *known);

@@ -247,7 +247,7 @@ fn arguments_of_the_command_to_run_are_passed_unchanged() {
 }
 
 #[test]
-fn other_names_of_the_program_stand_for_commands() {
+fn other_names_of_the_program_are_short_for_commands() {
     let of = |name: &str| words_of_name(OsStr::new(name)).collect::<Vec<_>>();
     assert_eq!(of("/usr/bin/docker-credential-onegrant"), words("helper docker"));
     assert_eq!(of("onegrant"), words(""));

@@ -56,7 +56,7 @@ fn in_order<'a>(line: &'a CommandLine<'_>) -> Words<'a> {
     words
 }
 
-/// The owner of the word whose value is refused. argh stops at the first such word, so the shortest beginning of the
+/// The owner of the value that is refused. argh stops at the first such word, so the shortest beginning of the
 /// words that is refused for the same cause ends with it.
 fn refused_word<'a>(words: &Words<'a>) -> Option<&'a str> {
     let is_refused = |length: &usize| {

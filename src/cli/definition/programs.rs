@@ -59,8 +59,8 @@ pub struct Exec {
             same: git calls it for credential.helper=onegrant.",
     note = "Answers only for the hosts of the profile (login --git-host, git-setup), over https, or http on this \
             machine; prints nothing for any other host. A token that git erases is refreshed at the next get.",
-    note = "If the server offers Bearer, git 2.46 and later get a bearer token; every other git gets the token as a \
-            password. If such a git fails to push more than a megabyte with HTTP 401: git config --global \
+    note = "If the server offers Bearer, git 2.46 and later send a bearer token. In all other cases git sends the token as \
+            a password. If a push of more than a megabyte with a bearer token fails with HTTP 401: git config --global \
             http.postBuffer 500m",
     error_code(0, "answered, or not meant for onegrant: another host, another operation"),
     error_code(2, "usage or configuration"),
