@@ -1,8 +1,8 @@
 //! `onegrant exec`: a command with a token in its environment, which takes this process's place.
 
 use super::token;
-use crate::arguments::Environment;
 use crate::cli;
+use crate::environment::Environment;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
 use crate::profile::Context;

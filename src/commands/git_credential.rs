@@ -1,7 +1,7 @@
 //! `onegrant git-credential`: what git asks a credential helper.
 
 use crate::adapters::formats::password;
-use crate::adapters::git_credential::{CAPABILITIES, QUIT, Request, answer};
+use crate::adapters::git_credential::{CAPABILITIES, QUIT, REQUEST_LIMIT, Request, answer, unusable};
 use crate::adapters::hosts;
 use crate::cli;
 use crate::driver::Clock;
@@ -10,7 +10,9 @@ use crate::output;
 use crate::profile::Context;
 use crate::profile::amend::amend;
 use crate::session::{Demand, Stored, Unwanted, expiry};
-use std::io::{IsTerminal, stdin};
+use crate::text::describe;
+use std::io::{BufRead, IsTerminal, Read, stdin};
+use zeroize::Zeroizing;
 
 /// Does what git asks for. Operations that nobody here knows are for helpers that do.
 pub fn run(arguments: &cli::GitCredential, context: &Context) -> anyhow::Result<()> {
@@ -26,8 +28,21 @@ pub fn run(arguments: &cli::GitCredential, context: &Context) -> anyhow::Result<
     }
 }
 
+/// Reads an attribute list from stdin, up to its empty line or the end.
 fn request() -> Result<Request, Failure> {
-    Request::read(&mut stdin().lock())
+    let mut list = Zeroizing::new(Vec::new());
+    let limit = u64::try_from(REQUEST_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    let mut stdin = stdin().lock().take(limit);
+    loop {
+        let before = list.len();
+        let read = stdin.read_until(b'\n', &mut list).map_err(|error| unusable(&describe(&error)))?;
+        if list.len() > REQUEST_LIMIT {
+            return Err(unusable("it is too long"));
+        }
+        if read == 0 || list.get(before..) == Some(b"\n") {
+            return Request::parse(&list);
+        }
+    }
 }
 
 /// The document, if the profile serves the server that is meant. Every other one is none of our business.
@@ -62,7 +77,7 @@ fn get(context: &Context) -> anyhow::Result<()> {
 /// refreshes.
 fn erase(context: &Context) -> Result<(), Failure> {
     let request = request()?;
-    let (Some(refused), true) = (request.shown(), served(&request, context)?.is_some()) else {
+    let (Some(refused), true) = (request.sent_token(), served(&request, context)?.is_some()) else {
         return Ok(());
     };
     amend(context, |document| match &mut document.session {

@@ -1,15 +1,16 @@
 //! `onegrant git-setup`: has git ask onegrant for the credentials of some hosts, and shows how first.
 
 use crate::adapters::hosts;
-use crate::arguments::{Environment, resolve_environment};
 use crate::cli;
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::amend::amend;
+use crate::store_address::StoreAddress;
 use crate::system::command;
-use crate::text::{describe, printable};
+use crate::text::{bytes_in_single_quotes, describe, printable, quoted_bytes};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
@@ -74,7 +75,7 @@ fn show(arguments: &cli::GitSetup, commands: &[Vec<OsString>], context: &Context
         text.extend_from_slice(b"git");
         for word in words {
             text.push(b' ');
-            text.extend_from_slice(&quoted(word.as_bytes()));
+            text.extend_from_slice(&quoted_bytes(word.as_bytes()));
         }
         text.push(b'\n');
     }
@@ -115,16 +116,16 @@ fn helper(context: &Context) -> Result<OsString, Failure> {
         |error| Failure::new(Kind::Usage, format!("cannot find onegrant itself: {}", describe(&error)));
     let program = this_program().map_err(cannot)?;
     let mut text = b"!".to_vec();
-    text.extend_from_slice(&in_quotes(program.as_os_str().as_bytes()));
+    text.extend_from_slice(&bytes_in_single_quotes(program.as_os_str().as_bytes()));
     let variables = Environment::read();
     let Environment { xdg_state_home, home, .. } = variables;
-    let usual = resolve_environment(&Environment { xdg_state_home, home, ..Environment::default() });
-    if usual.map(|usual| usual.store).as_ref() != Ok(&context.globals.store) {
+    let usual = StoreAddress::usual(&Environment { xdg_state_home, home, ..Environment::default() });
+    if usual.as_ref() != Ok(&context.globals.store) {
         let store = context.globals.store.absolute().map_err(|error| {
             Failure::new(Kind::Usage, format!("cannot find the working directory: {}", describe(&error)))
         })?;
         text.extend_from_slice(b" --store ");
-        text.extend_from_slice(&quoted(store.text().as_bytes()));
+        text.extend_from_slice(&quoted_bytes(store.text().as_bytes()));
     }
     text.extend_from_slice(format!(" --profile {} git-credential", context.globals.profile).as_bytes());
     Ok(OsString::from_vec(text))
@@ -169,23 +170,4 @@ fn git(words: &[OsString], expected: &[i32]) -> Result<Vec<u8>, Failure> {
 
 fn usage(message: &str) -> Failure {
     Failure::new(Kind::Usage, message).hint("onegrant git-setup --help")
-}
-
-/// As a shell takes it, plain where it is plain.
-fn quoted(word: &[u8]) -> Vec<u8> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
-    if !word.is_empty() && word.iter().all(is_plain) { word.to_vec() } else { in_quotes(word) }
-}
-
-/// Between single quotes, of which there is no other way out.
-fn in_quotes(word: &[u8]) -> Vec<u8> {
-    let mut quoted = b"'".to_vec();
-    for byte in word {
-        match byte {
-            b'\'' => quoted.extend_from_slice(br"'\''"),
-            byte => quoted.push(*byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
 }

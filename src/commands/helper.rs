@@ -1,13 +1,12 @@
 //! `onegrant helper`: answers other programs in their own protocols.
 
 use super::token;
-use crate::adapters::cargo::{Asked, Refusal};
+use crate::adapters::cargo::{Refusal, Request};
 use crate::adapters::hosts::{is_served, served, server};
-use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
-use crate::arguments::{Environment, Parsed, parse};
-use crate::cli::{self, Format, Protocol};
+use crate::adapters::{REQUEST_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
+use crate::cli::{self, Format, Parsed, Protocol, parse};
 use crate::driver::Clock;
-use crate::environment;
+use crate::environment::{self, Environment};
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
@@ -39,7 +38,7 @@ pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
 }
 
 fn for_bazel(words: &[&str], context: &Context) -> anyhow::Result<()> {
-    let url = bazel::asked(words, stdin()?.expose())?;
+    let url = bazel::requested_uri(words, stdin()?.expose())?;
     served_at(&document(context)?, &url).ok_or_else(not_served)?;
     answer(&bazel::answer(&obtain(context)?.session)?)
 }
@@ -49,15 +48,15 @@ fn for_cargo(context: &Context) -> anyhow::Result<()> {
     let mut stdin = io::stdin().lock();
     for _ in 0..MOST_REQUESTS {
         let mut line = String::new();
-        let limit = u64::try_from(ASKED_LIMIT).unwrap_or(u64::MAX);
+        let limit = u64::try_from(REQUEST_LIMIT).unwrap_or(u64::MAX);
         let length = stdin.by_ref().take(limit).read_line(&mut line).map_err(|error| unread(&error))?;
         if length == 0 {
             break;
         }
-        let answered = match cargo::asked(&line) {
+        let answered = match cargo::parse_request(&line) {
             None => return Err(unread(&"it is no request of cargo's").into()),
-            Some(Asked::Other) => Err(Refusal::OperationNotSupported),
-            Some(Asked::Get { url, arguments }) => cargo_token(&url, arguments, context),
+            Some(Request::Other) => Err(Refusal::OperationNotSupported),
+            Some(Request::Get { url, arguments }) => cargo_token(&url, arguments, context),
         };
         answer(&answered.unwrap_or_else(|refusal| cargo::refuse(&refusal)))?;
     }
@@ -104,7 +103,7 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
         return refuse_docker(docker::NO_SERVER);
     }
     // Docker asks for every registry, and goes on without a credential where there is none.
-    let document = context.document()?.filter(|document| docker::is_asked_for(document, registry));
+    let document = context.document()?.filter(|document| docker::is_served_registry(document, registry));
     let Some(document) = document else {
         return refuse_docker(docker::NOT_FOUND);
     };
@@ -130,7 +129,7 @@ fn for_gcloud(context: &Context) -> anyhow::Result<()> {
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;
-        let has_ended = |subject: &Secret| gcloud::has_ended(subject, context.now().wall);
+        let has_ended = |subject: &Secret| gcloud::has_expired(subject, context.now().wall);
         let is_outdated =
             |subject: &Secret| has_ended(subject) && gcloud::is_worth_a_refresh(&token.session, subject);
         if gcloud::subject_token(&token.session, asked).is_some_and(is_outdated) {
@@ -176,7 +175,7 @@ fn for_terraform(words: &[&str], context: &Context) -> anyhow::Result<()> {
     if words.first() == Some(&"store") {
         stdin()?;
     }
-    let host = terraform::asked(words)?;
+    let host = terraform::requested_host(words)?;
     let document = context.document()?;
     let server = server("https", host);
     let is_served = document.zip(server).is_some_and(|(document, server)| is_served(&document, &server));
@@ -200,7 +199,7 @@ fn answer(line: &str) -> anyhow::Result<()> {
 
 /// Everything on stdin. It may hold a secret of somebody else's, and is wiped.
 fn stdin() -> Result<Secret, Failure> {
-    read_text(&mut io::stdin().lock(), ASKED_LIMIT).map_err(|error| unread(&error))
+    read_text(&mut io::stdin().lock(), REQUEST_LIMIT).map_err(|error| unread(&error))
 }
 
 fn unread(why: &impl std::fmt::Display) -> Failure {

@@ -4,10 +4,11 @@
 //! the session, so that a kill loses nothing, and an identifier that the target keeps, so that the second call knows what
 //! the first one has done. A process that asks either store meanwhile finds no session, and the command that goes on.
 
-use crate::arguments::{Environment, Globals, StoreAddress, named_store};
 use crate::cli;
 use crate::driver::{self, Clock};
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::history::HistoryEvent;
 use crate::output;
@@ -17,8 +18,9 @@ use crate::session::bounds::COMPARISON_DELAYS;
 use crate::session::migration::{End, MAX_STEPS, Next, arriving, next};
 use crate::session::{Stored, no_session};
 use crate::store::{WriteResult, absent};
+use crate::store_address::StoreAddress;
 use crate::system::SignalsHeld;
-use crate::text::{describe, printable};
+use crate::text::{describe, in_single_quotes, printable};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -77,7 +79,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
 /// The other store, for the same profile.
 pub(super) fn open(name: &str, address: &str, context: &Context) -> Result<Context, Failure> {
     let environment = Environment::read();
-    let address: StoreAddress = named_store(name, OsStr::new(address), &environment)?;
+    let address: StoreAddress = StoreAddress::parse(name, OsStr::new(address), &environment)?;
     let store = address.absolute().map_err(|error| {
         Failure::new(Kind::Usage, format!("{name}: {}", describe(&error))).hint("onegrant migrate --help")
     })?;
@@ -96,7 +98,7 @@ fn command(to: &str) -> String {
 
 /// A store's address as a word for the shell.
 pub(super) fn quoted(store: &str) -> String {
-    format!("'{}'", printable(store).replace('\'', r"'\''"))
+    in_single_quotes(&printable(store))
 }
 
 /// Finds out what can be known before anything is changed.

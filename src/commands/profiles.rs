@@ -1,8 +1,8 @@
 //! `onegrant profiles`: what the store keeps.
 
-use crate::arguments::ProfileName;
 use crate::output;
 use crate::profile::{Context, store};
+use crate::store_address::ProfileName;
 
 /// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
 pub fn run(context: &Context) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! `onegrant status`: what is stored, without the network and without secrets.
 
-use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::history;

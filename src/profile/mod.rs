@@ -6,10 +6,10 @@ pub(crate) mod recording;
 pub mod store;
 pub mod token_file;
 
-use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Dependencies};
-use crate::environment::NetworkSettings;
+use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;

@@ -9,12 +9,13 @@
 //! any other. The keeper also ends when a login is required; the file stays as it is.
 
 use super::{Mode, command, request};
-use crate::arguments::resolve_environment;
-use crate::cli::{self, FORMATS, Format};
+use crate::adapters::formats::{FORMATS, Format};
+use crate::cli;
 use crate::commands::token;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
@@ -109,7 +110,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         let started = spawn(&Request { is_keeper: true, ..request });
         return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
     }
-    let globals = resolve_environment(&Environment::with(request.passed.clone(), environment))?;
+    let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
     if let Some(command) = Watched::new(request.pid, request.start_time) {
         keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
     }

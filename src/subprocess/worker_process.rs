@@ -2,11 +2,11 @@
 
 use super::worker::{Message, Request, Task};
 use super::{Mode, request};
-use crate::arguments::resolve_environment;
 use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::globals::Globals;
 use crate::lock::Guard;
 use crate::output;
 use crate::profile::{Context, recording};
@@ -33,7 +33,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
     let _signals = SignalsHeld::hold();
     let request: Request = request(Mode::Worker)?;
     let caller = Caller::of_this_process()?;
-    let globals = resolve_environment(&Environment::with(request.passed, environment))?;
+    let globals = Globals::from_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(BEYOND_DEADLINE));
 
     let context = Context::new(globals, system::SystemClock::begun(request.elapsed));

@@ -1,11 +1,13 @@
 //! The same refresh token in two places: whichever is refreshed second loses the grant, and at many servers both do.
 
 use super::{Check, path_hint};
-use crate::arguments::{Environment, ProfileName, StoreAddress, resolve_environment};
+use crate::environment::Environment;
+use crate::globals::Globals;
 use crate::grant::Document;
 use crate::profile::Context;
 use crate::store::Store;
 use crate::store::file::FileStore;
+use crate::store_address::{ProfileName, StoreAddress};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -70,7 +72,7 @@ fn places(context: &Context) -> Vec<PathBuf> {
     let mut places = vec![context.directory.clone()];
     for environment in alone {
         if let Ok(StoreAddress::File(directory)) =
-            resolve_environment(&environment).map(|globals| globals.store)
+            Globals::from_environment(&environment).map(|globals| globals.store)
         {
             let is_known = |known: &PathBuf| known == &directory || identity(known) == identity(&directory);
             if identity(&directory).is_some() && !places.iter().any(is_known) {

@@ -7,9 +7,9 @@ pub mod lock;
 mod server;
 mod store;
 
-use crate::arguments::Environment;
 use crate::cli;
 use crate::driver;
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;

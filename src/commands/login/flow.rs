@@ -1,8 +1,7 @@
 //! Which flow gets the grant: the one that is asked for, else the best that server and place allow.
 
 use super::provider;
-use crate::arguments::login_flow;
-use crate::cli;
+use crate::cli::{self, login_flow};
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};

@@ -1,7 +1,6 @@
 //! Whom a login is with: an issuer, or a provider by name; and what its row adds.
 
-use crate::arguments::nearest;
-use crate::cli;
+use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document};
 use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};

@@ -14,12 +14,12 @@
 //! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
 //! cannot be reached just then, the next process here finds it beside its record, and adopts it.
 
-mod address;
+mod at_address;
 pub mod etcd;
 pub mod kubernetes;
 mod value;
 
-pub use address::CellAddress;
+pub use at_address::{cell_at, profiles_at};
 
 use crate::error::{self, Failure};
 use crate::grant::Secret;
