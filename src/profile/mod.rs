@@ -16,6 +16,7 @@ use crate::lock::Guard;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
+use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
@@ -165,10 +166,7 @@ impl Context {
 
     /// The command that logs in to this profile.
     pub fn login_command(&self) -> String {
-        match self.globals.profile.as_str() {
-            "default" => "onegrant login".to_owned(),
-            profile => format!("onegrant --profile {profile} login"),
-        }
+        login_command(self.globals.profile.as_str())
     }
 
     /// Fails with exit 3: this profile has no grant.
