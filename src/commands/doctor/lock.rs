@@ -1,13 +1,13 @@
 //! The lock, as two processes see it: this one takes it, and another one, which is this program once more, tries to.
 
 use super::Check;
-use super::store::file_system;
 use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::output;
 use crate::profile::Context;
 use crate::session::{Level, LockMode, LockUse};
 use crate::system::command;
+use crate::system::file_system::{Reach, file_system};
 use crate::text::describe;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,9 @@ pub(super) fn check(context: &Context) -> Check {
             {
                 return Check::ok("lock", format!("claimed: {why}"));
             }
-            let (name, is_shared) = file_system(&context.directory);
-            let mut check = verdict(meet(context), &name, is_shared);
+            let file_system = file_system(&context.directory);
+            let is_shared = file_system.reach == Reach::Shared;
+            let mut check = verdict(meet(context), &file_system.name, is_shared);
             // A store that can lock on this machine alone has a word of its own for it.
             for level in [Level::Locked, Level::Claimed] {
                 let (word, here) = (format!("{}:", level.name()), format!("{}:", context.store.names(level)));

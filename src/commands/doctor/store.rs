@@ -4,49 +4,15 @@ use super::{Check, path_hint};
 use crate::error::{Failure, Kind};
 use crate::profile::Context;
 use crate::store::files::ProfileFiles;
+use crate::system::file_system::file_system;
 use crate::text::{describe, printable};
-use rustix::fs::{Access, access, statfs, statvfs};
+use rustix::fs::{Access, access, statvfs};
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// The room that an answer takes at most, but for the very long ones, in bytes.
 const ROOM: u64 = 128 << 10;
-
-/// The kinds of file system that people know by name (statfs(2)), and whether other machines, or other mounts of the
-/// same files, may not see the locks that are held here.
-const FILE_SYSTEMS: [(i64, &str, bool); 17] = [
-    (0xef53, "ext4", false),
-    (0x5846_5342, "xfs", false),
-    (0x9123_683e, "btrfs", false),
-    (0x0102_1994, "tmpfs", false),
-    (0x794c_7630, "overlayfs", false),
-    (0xf2f5_2010, "f2fs", false),
-    (0x2fc1_2fc1, "zfs", false),
-    (0x6969, "nfs", true),
-    (0xff53_4d42, "cifs", true),
-    (0xfe53_4d42, "smb", true),
-    (0x517b, "smbfs", true),
-    (0x0102_1997, "9p", true),
-    (0x6573_5546, "fuse", true),
-    (0x0bd0_0bd0, "lustre", true),
-    (0x00c3_6400, "ceph", true),
-    (0x7461_636f, "ocfs2", true),
-    (0x786f_4256, "vboxsf", true),
-];
-
-/// What is known of the file system of `path`: its name, and whether its locks may be unknown elsewhere.
-pub fn file_system(path: &Path) -> (String, bool) {
-    let Ok(status) = statfs(path) else {
-        return ("an unknown file system".to_owned(), false);
-    };
-    let known = FILE_SYSTEMS.iter().find(|(kind, ..)| *kind == status.f_type);
-    known.map_or_else(
-        || (format!("file system {:#x}", status.f_type), false),
-        |(_, name, is_shared)| ((*name).to_owned(), *is_shared),
-    )
-}
 
 /// `unreadable` is why the document cannot be used.
 pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
@@ -92,7 +58,7 @@ fn place_check(context: &Context, place: &ProfileFiles, unreadable: Option<&Fail
     if place.is_mount_point {
         what.push_str(", a mount point that is written in place");
     }
-    what.push_str(&format!(", on {}", file_system(directory).0));
+    what.push_str(&format!(", on {}", file_system(directory).name));
     // Some file systems tell no size at all.
     let Some(status) = statvfs(directory).ok().filter(|status| status.f_blocks > 0) else {
         return Check::ok("store", what);
