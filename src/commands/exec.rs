@@ -1,12 +1,13 @@
 //! `onegrant exec`: a command with a token in its environment, which takes this process's place.
 
-use super::token;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
+use crate::session::Demand;
 use crate::subprocess::file_keeper;
 use crate::system::as_given;
 use crate::text::{describe, printable, shell_word};
@@ -37,7 +38,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let path = arguments.file.as_deref().map(absolute).transpose()?;
     // What cannot be kept fresh is refused before anything is requested.
     let file = path.as_deref().map(TokenFile::find).transpose()?;
-    let token = context.obtain(token::lasting(arguments.min_ttl))?;
+    let token = context.obtain(Demand::lasting(arguments.min_ttl))?;
     context.network_warnings().for_each(|warning| output::warning(&warning));
 
     let mut command = Command::new(program);
@@ -48,7 +49,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         command.env(name, token.session.access_token.expose());
     }
     if let (Some(path), Some(file)) = (path, file) {
-        let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
+        let text = token_text::text(&token.session, arguments.format.unwrap_or_default(), context)?;
         file.write(text.as_bytes(), context.left())?;
         file_keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);

@@ -1,16 +1,16 @@
 //! `onegrant helper`: answers other programs in their own protocols.
 
-use super::token;
 use crate::adapters::cargo::{Asked, Refusal};
 use crate::adapters::hosts::{is_served, served, server};
 use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
 use crate::arguments::{Environment, Parsed, parse};
 use crate::cli::{self, Format, Protocol};
 use crate::driver::Clock;
+use crate::environment;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
-use crate::profile::Context;
+use crate::profile::{Context, token_text};
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
@@ -31,7 +31,7 @@ pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
         Protocol::Go => for_go(&words, context),
         Protocol::Pnpm => {
             let token = context.obtain(Demand::default())?;
-            output::answer(token::format(&token.session, Format::Bearer, context)?.as_bytes())
+            output::answer(token_text::text(&token.session, Format::Bearer, context)?.as_bytes())
         }
         Protocol::Terraform => for_terraform(&words, context),
     }
@@ -125,7 +125,8 @@ fn refuse_docker(text: &str) -> anyhow::Result<()> {
 
 /// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
-    let asked = std::env::var("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE").ok();
+    let asked = environment::variable("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE")
+        .and_then(|value| value.into_string().ok());
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;

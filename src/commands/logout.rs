@@ -1,7 +1,6 @@
 //! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
 //! said. [`crate::session::logout`] decides; this does it, and tells what happened.
 
-use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
@@ -11,6 +10,7 @@ use crate::oauth::revocation;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::access::{self, Claim, find};
+use crate::profile::other_store::{OTHER_STORE, OTHER_STORE_WAIT, command_at, open};
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::logout::Found;
@@ -136,14 +136,10 @@ impl Visit<'_> {
         let is_first = self.other.is_none();
         let (other, mut guard) = match self.other.take() {
             Some(other) => other,
-            None => (migrate::open("the other store", address, self.context)?, None),
+            None => (open(OTHER_STORE, address, self.context)?, None),
         };
         if guard.is_none() {
-            let most = if is_first {
-                migrate::OTHER_STORE_WAIT.min(self.context.left() / 2)
-            } else {
-                Duration::ZERO
-            };
+            let most = if is_first { OTHER_STORE_WAIT.min(self.context.left() / 2) } else { Duration::ZERO };
             let until = self.context.now().elapsed.saturating_add(most);
             guard = access::enter(&other, until).ok().flatten();
         }
@@ -302,9 +298,7 @@ fn failed(remains: &Remains, outcome: &LogoutReport) -> anyhow::Error {
                 "deleted here, but not in {shown}, where the grant was on its way: {}",
                 failure.message
             );
-            Failure::new(Kind::Temporary, message)
-                .hint(format!("onegrant --store {} logout", migrate::quoted(address)))
-                .into()
+            Failure::new(Kind::Temporary, message).hint(command_at(address, "logout")).into()
         }
     }
 }

@@ -2,9 +2,14 @@
 
 pub mod access;
 pub mod amend;
+pub mod import;
+pub mod migration;
+pub mod new_grant;
+pub mod other_store;
 pub(crate) mod recording;
 pub mod store;
 pub mod token_file;
+pub mod token_text;
 
 use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Dependencies};

@@ -1,12 +1,11 @@
 //! What a worker does: one task of its caller's, who may be gone by its end.
 
 use crate::arguments::{Environment, resolve_environment};
-use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
 use crate::error::{Failure, Kind};
 use crate::lock::Guard;
 use crate::output;
-use crate::profile::{Context, recording};
+use crate::profile::{Context, import, recording};
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{DelegateResult, RefreshInput, Role, Token};
 use crate::subprocess::worker::{ARGUMENT, Request, Task, Word, line, read_line, write_line};
@@ -46,7 +45,7 @@ pub fn run(environment: &Environment) -> anyhow::Result<()> {
         Task::Import { document, refresh_token } => {
             caller.rests(true);
             let begins = || caller.rests(false);
-            login::import(*document, refresh_token, &context, &begins)
+            import::exchange(&document, refresh_token, &context, &begins)
                 .map(|document| Word::Stored(Box::new(document)))
         }
     };

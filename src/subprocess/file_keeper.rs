@@ -10,12 +10,12 @@
 
 use crate::arguments::{Environment, Passed, resolve_environment};
 use crate::cli::{self, FORMATS, Format};
-use crate::commands::token;
 use crate::driver::Clock;
 use crate::error::{Failure, Kind, SUCCESS};
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
 use crate::session::{Demand, Unwanted, expiry};
 use crate::subprocess::worker::THIS_PROGRAM;
 use crate::system::{self, Watched};
@@ -50,7 +50,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
         let this_process = context.this_process();
         let mut command = program();
         command.arg("start").arg(this_process.pid.to_string()).arg(this_process.start_time.to_string());
-        command.arg(token::lasting(arguments.min_ttl).min_ttl.to_string());
+        command.arg(Demand::lasting(arguments.min_ttl).min_ttl.to_string());
         command.arg(name_of(arguments.format.unwrap_or_default())).arg(file).args(context.globals.passed()?);
         Ok(command.status()?.success())
     };
@@ -164,7 +164,7 @@ fn renew(
     let min_ttl = stored.map_or(0, |session| margin(&session, task.min_ttl));
     let demand = Demand { min_ttl, unwanted: Unwanted::None };
     let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token::format(&session, task.format, context).map_err(kind)?;
+    let text = token_text::text(&session, task.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file = TokenFile::find(&task.file).and_then(|file| file.write(text.as_bytes(), context.left()));
         // What is in the way may be removed later: try again.

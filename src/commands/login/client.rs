@@ -1,11 +1,11 @@
 //! `--client-credentials` and `--subject-token`: a grant of the client's own, without a person.
 
-use super::{Gained, refused};
+use super::Gained;
 use crate::driver::{Clock, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
 use crate::profile::Context;
-use crate::protocol::token::Answer;
+use crate::protocol::login_failure::{LoginGrant, tokens_of_login};
 use crate::system::SignalsHeld;
 
 /// Asks for the first access token. Those after it are asked for in the same way, by whoever needs one.
@@ -15,8 +15,7 @@ pub fn run(document: &Document, context: &Context) -> Result<Gained, Failure> {
     };
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
-    match context.refresh(document, &Credential::Client(grant), context.left()) {
-        Answer::Refreshed(answer) => Ok(Gained { answer, sent_at, nonce: None, signals }),
-        answer => Err(refused(answer)),
-    }
+    let answer = context.refresh(document, &Credential::Client(grant), context.left());
+    let answer = tokens_of_login(answer, LoginGrant::New, document)?;
+    Ok(Gained { answer, sent_at, nonce: None, signals })
 }

@@ -5,7 +5,7 @@ mod opener;
 mod page;
 mod terminal;
 
-use super::{Gained, refused};
+use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
@@ -17,10 +17,10 @@ use crate::output;
 use crate::profile::Context;
 use crate::protocol::authorization::{Authorization, Response, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
+use crate::protocol::login_failure::{LoginGrant, tokens_of_login};
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::{self, Redirect};
-use crate::protocol::token::Answer;
 use crate::system::{SignalsHeld, random};
 use crate::text::describe;
 use listener::{Listener, ListenerEvent};
@@ -59,12 +59,9 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
-    match endpoint.exchange(&authorization, document, &code, timeout, sent_at) {
-        Answer::Refreshed(answer) => {
-            Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
-        }
-        answer => Err(refused(answer).into()),
-    }
+    let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
+    let answer = tokens_of_login(answer, LoginGrant::New, document)?;
+    Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
 
 /// As it was told, else as the provider takes it.
