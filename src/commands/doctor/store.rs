@@ -1,4 +1,4 @@
-//! The place of the document: what it is, whether a refresh could be stored there, and who can read it.
+//! The store: what it is, whether a refresh could be stored there, and which users can read it.
 
 use super::{Check, path_hint};
 use crate::error::{Failure, Kind};
@@ -11,8 +11,8 @@ use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
-/// The room that an answer takes at most, but for the very long ones, in bytes.
-const ROOM: u64 = 128 << 10;
+/// The space that almost every answer fits in, in bytes.
+const SPACE_BYTES: u64 = 128 << 10;
 
 /// `unreadable` is why the document cannot be used.
 pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
@@ -59,15 +59,15 @@ fn place_check(context: &Context, place: &ProfileFiles, unreadable: Option<&Fail
         what.push_str(", a mount point that is written in place");
     }
     what.push_str(&format!(", on {}", file_system(directory).name));
-    // Some file systems tell no size at all.
+    // Some file systems report no size.
     let Some(status) = statvfs(directory).ok().filter(|status| status.f_blocks > 0) else {
         return Check::ok("store", what);
     };
     let free = status.f_bavail.saturating_mul(status.f_frsize);
     let has_no_names = status.f_files > 0 && status.f_favail == 0;
-    if free < ROOM || has_no_names {
+    if free < SPACE_BYTES || has_no_names {
         let lacking = if has_no_names { "no inodes are".to_owned() } else { format!("{free} bytes are") };
-        let message = format!("no room for an answer: {lacking} free in {}", directory.display());
+        let message = format!("no space for an answer: {lacking} free in {}", directory.display());
         return Check::fail("store", Failure::new(Kind::Store, message))
             .hint_of(path_hint("df -h", directory));
     }
@@ -85,7 +85,7 @@ fn permissions(place: &ProfileFiles, directory: &Metadata) -> Check {
     let document = fs::metadata(&place.document).ok();
     let files = [(place.directory.as_path(), Some(directory), "700")];
     let files = files.into_iter().chain([(place.document.as_path(), document.as_ref(), "600")]);
-    let mut told = Vec::new();
+    let mut modes = Vec::new();
     let me = rustix::process::geteuid().as_raw();
     for (path, metadata, wanted) in files {
         let Some(metadata) = metadata else {
@@ -101,16 +101,16 @@ fn permissions(place: &ProfileFiles, directory: &Metadata) -> Check {
                 format!("{} belongs to user {owner}, and this process runs as user {me}", path.display());
             return Check::warn(NAME, what).hint_of(path_hint("ls -la", &place.directory));
         }
-        told.push(format!("{mode:04o}"));
+        modes.push(format!("{mode:04o}"));
     }
-    let what = match &told[..] {
+    let what = match &modes[..] {
         [directory, document] => format!("directory {directory}, document {document}, user {me}"),
-        _ => format!("directory {}, user {me}", told.concat()),
+        _ => format!("directory {}, user {me}", modes.concat()),
     };
     Check::ok(NAME, what)
 }
 
-/// Documents that a login kept aside: nobody else looks at them again, and they hold tokens.
+/// Unreadable documents that a login kept aside. They hold tokens, and no command uses them again.
 fn leftovers(place: &ProfileFiles) -> Option<Check> {
     let prefix = place.sidecar("~unreadable.");
     let prefix = prefix.file_name()?.to_str()?;
