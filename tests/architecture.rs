@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, from the bottom to the top. A room may import the rooms before it. A module that is not named here
 /// belongs to the room around it.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 27] = [
     "error",
     "text",
     "grant",
@@ -32,10 +32,10 @@ const LAYERS: [&str; 26] = [
     "cli",
     "subprocess::worker",
     "profile",
-    "subprocess::file_keeper",
-    "commands",
-    // The worker runs a login, and `modes` runs all hidden modes.
     "subprocess::worker_process",
+    "subprocess::file_keeper",
+    "subprocess::modes",
+    "commands",
 ];
 
 /// What only one room may use.
@@ -135,7 +135,7 @@ fn module(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root("src")).unwrap().with_extension("");
     let parts = inside.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod");
     let module = parts.collect::<Vec<_>>().join("::");
-    (!["lib", "main", "subprocess::modes"].contains(&module.as_str())).then_some(module)
+    (!["lib", "main"].contains(&module.as_str())).then_some(module)
 }
 
 /// The modules that a line imports or names by `crate::`.

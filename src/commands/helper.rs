@@ -1,6 +1,7 @@
 //! `onegrant helper`: answers other programs in their own protocols.
+//!
+//! The rooms of [`crate::adapters`] read the requests and write the answers. This file reads stdin, gets the token, prints.
 
-use super::token;
 use crate::adapters::cargo::{Refusal, Request};
 use crate::adapters::hosts::{is_served, served, server};
 use crate::adapters::{REQUEST_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
@@ -10,14 +11,14 @@ use crate::environment::{self, Environment};
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
-use crate::profile::Context;
+use crate::profile::{Context, token_text};
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
 use crate::text::describe;
 use std::io::{self, BufRead, Read};
 
-/// How many requests one cargo makes of its provider: far more than it has registries and operations.
+/// The most requests that one cargo may send: far more than it has registries and operations.
 const MOST_REQUESTS: usize = 10_000;
 
 /// Answers one call.
@@ -31,7 +32,7 @@ pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
         Protocol::Go => for_go(&words, context),
         Protocol::Pnpm => {
             let token = context.obtain(Demand::default())?;
-            output::answer(token::format(&token.session, Format::Bearer, context)?.as_bytes())
+            output::answer(token_text::text(&token.session, Format::Bearer, context)?.as_bytes())
         }
         Protocol::Terraform => for_terraform(&words, context),
     }
@@ -63,7 +64,7 @@ fn for_cargo(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each request has a deadline of its own: a build lies between two of them.
+/// Answers one request. Each has its own deadline, because a whole build may run between two requests.
 fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<String, Refusal> {
     let globals = match arguments.is_empty() {
         true => context.globals.clone(),
@@ -89,7 +90,7 @@ fn for_docker(words: &[&str], context: &Context) -> anyhow::Result<()> {
         ["get"] => docker_token(context),
         ["list"] => answer(&docker::list(context.document()?.as_ref())),
         ["version"] => answer(concat!("docker-credential-onegrant ", env!("CARGO_PKG_VERSION"))),
-        // The grant is not docker's to end; what it sends is read, so that its write does not fail.
+        // Docker must not end the grant. Its request is read, so that its write does not fail.
         ["erase"] => stdin().map(drop).map_err(Into::into),
         ["store"] => stdin().map_err(Into::into).and_then(|_| refuse_docker(docker::STORES_NOTHING)),
         _ => refuse_docker(docker::UNKNOWN),
@@ -111,7 +112,7 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
     match answered {
         Ok(text) => answer(&text),
         Err(failure) => {
-            // It shows what stands on stdout; a person may see stderr as well.
+            // Docker shows stdout to a person.
             answer(&failure.message)?;
             Err(failure.into())
         }
@@ -123,7 +124,7 @@ fn refuse_docker(text: &str) -> anyhow::Result<()> {
     Err(AlreadyReported(Kind::Defect.code()).into())
 }
 
-/// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.
+/// A refusal is an answer, too: the libraries read stdout only if the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
     let asked = environment::text("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE");
     let asked = asked.as_deref();
@@ -197,7 +198,7 @@ fn answer(line: &str) -> anyhow::Result<()> {
     output::answer(format!("{line}\n").as_bytes())
 }
 
-/// Everything on stdin. It may hold a secret of somebody else's, and is wiped.
+/// Everything on stdin. It may hold a secret of another program, so its memory is wiped.
 fn stdin() -> Result<Secret, Failure> {
     read_text(&mut io::stdin().lock(), REQUEST_LIMIT).map_err(|error| unread(&error))
 }

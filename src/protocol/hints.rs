@@ -47,6 +47,14 @@ pub fn shell_word(word: &str) -> String {
     quoted(&shown)
 }
 
+/// The command that logs in to this profile.
+pub fn login_command(profile: &str) -> String {
+    match profile {
+        "default" => "onegrant login".to_owned(),
+        profile => format!("onegrant --profile {profile} login"),
+    }
+}
+
 /// The command that logs in at this issuer.
 pub fn login_at(issuer: &str) -> String {
     format!("onegrant login {}", shell_word(issuer))

@@ -10,6 +10,7 @@ pub mod device;
 pub mod extra;
 pub mod hints;
 pub mod id_token;
+pub mod login_failure;
 pub mod loopback;
 pub mod metadata;
 pub mod pkce;

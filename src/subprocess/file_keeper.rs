@@ -11,7 +11,6 @@
 use super::{Mode, command, request};
 use crate::adapters::formats::{FORMATS, Format};
 use crate::cli;
-use crate::commands::token;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
 use crate::error::{Failure, Kind};
@@ -19,6 +18,7 @@ use crate::globals::Globals;
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
 use crate::session::{Demand, Unwanted, expiry};
 use crate::system::{self, Watched};
 use crate::text::describe;
@@ -68,7 +68,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
             is_keeper: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
-            min_ttl: token::lasting(arguments.min_ttl).min_ttl,
+            min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
             format: name_of(arguments.format.unwrap_or_default()).to_owned(),
             file: file.to_owned(),
             passed: context.globals.passed()?,
@@ -152,7 +152,7 @@ fn renew(
     let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
     let demand = Demand { min_ttl, unwanted: Unwanted::None };
     let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token::format(&session, format_named(&request.format), context).map_err(kind)?;
+    let text = token_text::text(&session, format_named(&request.format), context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file =
             TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));

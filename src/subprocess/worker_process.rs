@@ -2,14 +2,13 @@
 
 use super::worker::{Message, Request, Task};
 use super::{Mode, request};
-use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
 use crate::environment::Environment;
 use crate::error::Failure;
 use crate::globals::Globals;
 use crate::lock::Guard;
 use crate::output;
-use crate::profile::{Context, recording};
+use crate::profile::{Context, import, recording};
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{DelegateResult, RefreshInput, Role, Token};
 use crate::system::{self, SignalsHeld};
@@ -45,7 +44,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
         Task::Import { document, refresh_token } => {
             caller.rests(true);
             let begins = || caller.rests(false);
-            login::import(*document, refresh_token, &context, &begins)
+            import::exchange(&document, refresh_token, &context, &begins)
                 .map(|document| Message::Imported(Box::new(document)))
         }
     };

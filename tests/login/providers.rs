@@ -580,9 +580,9 @@ fn an_unknown_provider_and_a_missing_part_are_reported_with_a_command() {
         (&["\u{1b}[31mx:y"], format!("unknown provider '[31mx'\nhint: onegrant login https://ISSUER --client-id ID   # or one of {names}")),
         (&["okta"], "cannot log in: okta is many servers, and none is named\nhint: onegrant login okta:dev-1.okta.com --client-id ID".to_owned()),
         (&["github:a@b"], "cannot log in: 'a@b' is no host or tenant of github\nhint: onegrant login github:github.com --client-id ID".to_owned()),
-        (&["google:x"], "cannot log in: google is one server, and nothing stands behind its name\nhint: onegrant login google --client-id ID".to_owned()),
+        (&["google:x"], "cannot log in: google is one server: nothing may follow its name\nhint: onegrant login google --client-id ID".to_owned()),
         (&["bitbucket"], format!("cannot log in: --client-id is missing\nhint: onegrant login bitbucket --client-id ID   # the identifier that bitbucket gave you for {note}")),
-        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE   # or --client-auth none, where this one has none after all".to_owned()),
+        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE   # or --client-auth none, if this client has none after all".to_owned()),
         (&["bitbucket", client, "x", "--client-auth", "none", "--device"], format!("cannot log in: the server announces no device authorization endpoint\nhint: bitbucket needs {note} ({source})")),
     ];
     for (arguments, text) in cases {
