@@ -5,9 +5,9 @@ use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::oauth::discovery::fetch;
+use crate::oauth::discovery::{self, Discovery, Step};
 use crate::profile::Context;
-use crate::protocol::metadata::{Discovered, Metadata, Url, address_of, candidates, read};
+use crate::protocol::metadata::{Metadata, Url, address_of};
 use crate::protocol::{Reply, Request};
 use crate::system;
 use crate::text::{describe, printable};
@@ -149,24 +149,20 @@ impl Visit<'_> {
     }
 
     fn discover(&mut self, issuer: &str) -> Result<Found, Failure> {
-        let mut found = Found::Nothing(format!("no metadata at {}", printable(issuer)));
-        for url in candidates(issuer)? {
-            let fetched = fetch(&url, |url| self.ask(url))?;
-            let reply = fetched.reply;
-            match read(issuer, &reply) {
-                Discovered::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
-                Discovered::Refused(failure) => found = Found::Refused(failure),
-                Discovered::Nothing(_) if matches!(reply.status, 429 | 500..) => {
-                    found = Found::Trouble(format!("{url} answers with status {}", reply.status));
+        let mut found = None;
+        let mut places = Vec::new();
+        for step in Discovery::new(issuer, None, |url| self.ask(url))? {
+            let Step { url, found: at_url } = step?;
+            match at_url {
+                discovery::Found::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
+                discovery::Found::Refused(failure) => found = Some(Found::Refused(failure)),
+                discovery::Found::Nothing { why, is_temporary: true, .. } => {
+                    found = Some(Found::Trouble(format!("{url} answers with {why}")));
                 }
-                Discovered::Nothing(_) => {
-                    if let (Some(stray), Found::Nothing(_)) = (fetched.stray, &found) {
-                        found = Found::Nothing(format!("no metadata at {url}: {}", stray.what));
-                    }
-                }
+                discovery::Found::Nothing { why, .. } => places.push(format!("{url} ({why})")),
             }
         }
-        Ok(found)
+        Ok(found.unwrap_or_else(|| Found::Nothing(format!("no metadata at {}", places.join(", ")))))
     }
 }
 
