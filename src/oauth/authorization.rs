@@ -20,6 +20,6 @@ pub fn address(
     let Some(request) = authorization.pushed(&prove(document, now)?) else {
         return Ok(authorization.address());
     };
-    let reply = ask(client, &request, timeout, "cannot start the browser flow")?;
-    read_pushed(&request, &reply, now).map(|request_uri| authorization.address_of_pushed(&request_uri))
+    let response = ask(client, &request, timeout, "cannot start the browser flow")?;
+    read_pushed(&request, &response, now).map(|request_uri| authorization.address_of_pushed(&request_uri))
 }

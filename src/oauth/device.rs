@@ -22,6 +22,6 @@ pub fn authorize(
             Failure::new(Kind::Usage, message).hint("onegrant login --device-authorization-endpoint URL")
         );
     };
-    let reply = ask(client, &request, timeout, "cannot start the device flow")?;
-    device::read(&request, &reply, now)
+    let response = ask(client, &request, timeout, "cannot start the device flow")?;
+    device::read(&request, &response, now)
 }

@@ -6,7 +6,7 @@ use crate::http::HttpClient;
 use crate::protocol::hints::login_at;
 use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Request, Response};
 use crate::text::printable;
 use std::time::{Duration, Instant};
 use std::vec;
@@ -50,7 +50,7 @@ pub struct Discovery<'a, Ask> {
     ask: Ask,
 }
 
-impl<'a, Ask: FnMut(&str) -> Result<Reply, Failure>> Discovery<'a, Ask> {
+impl<'a, Ask: FnMut(&str) -> Result<Response, Failure>> Discovery<'a, Ask> {
     /// The discovery of `issuer`. `document` is the address of its metadata, if that is known: it comes first. `ask` sends a
     /// GET request without a credential.
     pub fn new(issuer: &'a str, document: Option<&str>, ask: Ask) -> Result<Self, Failure> {
@@ -60,12 +60,12 @@ impl<'a, Ask: FnMut(&str) -> Result<Reply, Failure>> Discovery<'a, Ask> {
     }
 
     fn step(&mut self, url: String) -> Result<Step, Failure> {
-        let (reply, stray) = fetch(&url, &mut self.ask)?;
-        let found = match read(self.issuer, &reply) {
+        let (response, stray) = fetch(&url, &mut self.ask)?;
+        let found = match read(self.issuer, &response) {
             Discovered::Metadata(metadata) => Found::Metadata(metadata),
             Discovered::Refused(failure) => Found::Refused(failure),
             Discovered::Nothing(why) => {
-                let is_temporary = matches!(reply.status, 429 | 500..);
+                let is_temporary = matches!(response.status, 429 | 500..);
                 let (why, target) = stray.map_or((why, None), |stray| (stray.what, stray.target));
                 Found::Nothing { why, is_temporary, target }
             }
@@ -74,7 +74,7 @@ impl<'a, Ask: FnMut(&str) -> Result<Reply, Failure>> Discovery<'a, Ask> {
     }
 }
 
-impl<Ask: FnMut(&str) -> Result<Reply, Failure>> Iterator for Discovery<'_, Ask> {
+impl<Ask: FnMut(&str) -> Result<Response, Failure>> Iterator for Discovery<'_, Ask> {
     type Item = Result<Step, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -94,18 +94,18 @@ struct Stray {
 /// request carries no credential, and the issuer in the metadata is checked.
 fn fetch(
     url: &str,
-    mut ask: impl FnMut(&str) -> Result<Reply, Failure>,
-) -> Result<(Reply, Option<Stray>), Failure> {
+    mut ask: impl FnMut(&str) -> Result<Response, Failure>,
+) -> Result<(Response, Option<Stray>), Failure> {
     let mut url = url.to_owned();
-    let mut reply = ask(&url)?;
+    let mut response = ask(&url)?;
     let mut followed = 0;
     loop {
-        let status = reply.status;
-        let (what, target) = match redirect::next(&url, &reply) {
-            Next::Done => return Ok((reply, None)),
+        let status = response.status;
+        let (what, target) = match redirect::next(&url, &response) {
+            Next::Done => return Ok((response, None)),
             Next::Follow(target) if followed < MOST_REDIRECTS => {
                 followed += 1;
-                reply = ask(&target)?;
+                response = ask(&target)?;
                 url = target;
                 continue;
             }
@@ -120,7 +120,7 @@ fn fetch(
                 (what, Some(target))
             }
         };
-        return Ok((reply, Some(Stray { what, target })));
+        return Ok((response, Some(Stray { what, target })));
     }
 }
 
@@ -137,8 +137,7 @@ pub fn discover(
 ) -> Result<Metadata, Failure> {
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
-    let get =
-        |url: &str| ask(client, &Request::get(url, None), timeout.saturating_sub(began.elapsed()), &what);
+    let get = |url: &str| ask(client, &Request::get(url), timeout.saturating_sub(began.elapsed()), &what);
     let mut metadata: Option<Metadata> = None;
     let mut refused = None;
     let mut is_troubled = false;

@@ -26,8 +26,8 @@ pub fn revoke(
     let began = Instant::now();
     let send = |request| client.send(request, timeout.saturating_sub(began.elapsed()));
     let mut outcome = send(&request);
-    if let Ok(HttpOutcome::Answered(reply)) = &outcome
-        && let Some(again) = revocation::with_empty_secret(&request, document, reply)
+    if let Ok(HttpOutcome::Answered(response)) = &outcome
+        && let Some(again) = revocation::with_empty_secret(&request, document, response)
         // A second refusal says less than the first one.
         && let Ok(HttpOutcome::Answered(second)) = send(&again)
         && !matches!(revocation::read(&again, &second), Revocation::Failed(_))
@@ -35,7 +35,7 @@ pub fn revoke(
         outcome = Ok(HttpOutcome::Answered(second));
     }
     Some(match outcome {
-        Ok(HttpOutcome::Answered(reply)) => revocation::read(&request, &reply),
+        Ok(HttpOutcome::Answered(response)) => revocation::read(&request, &response),
         Ok(HttpOutcome::NotSent(why) | HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => {
             Revocation::failed(why)
         }

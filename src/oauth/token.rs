@@ -11,7 +11,7 @@ use crate::protocol::token::{
     Answer, classify, client_credentials_request, code_token_request, device_token_request, refresh_request,
     token_exchange_request,
 };
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Request, Response};
 use std::time::{Duration, Instant};
 
 /// Asks for access tokens.
@@ -41,8 +41,8 @@ impl<'a> HttpTokenEndpoint<'a> {
             Ok(request) => request,
             Err(failure) => return Answer::Impossible(failure),
         };
-        let answer = match self.reply(&request, timeout.saturating_sub(began.elapsed())) {
-            Ok(reply) => classify(&request, &reply, now),
+        let answer = match self.response(&request, timeout.saturating_sub(began.elapsed())) {
+            Ok(response) => classify(&request, &response, now),
             Err(answer) => *answer,
         };
         match credential {
@@ -84,8 +84,8 @@ impl<'a> HttpTokenEndpoint<'a> {
             Ok(proof) => device_token_request(document, device_code, code_verifier, &proof),
             Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
         };
-        match self.reply(&request, timeout) {
-            Ok(reply) => read_poll(&request, &reply, now),
+        match self.response(&request, timeout) {
+            Ok(response) => read_poll(&request, &response, now),
             Err(answer) => PollAnswer::Other(*answer),
         }
     }
@@ -104,16 +104,16 @@ impl<'a> HttpTokenEndpoint<'a> {
             Ok(proof) => code_token_request(document, code, redirect_uri, code_verifier, &proof),
             Err(failure) => return Answer::Impossible(failure),
         };
-        match self.reply(&request, timeout) {
-            Ok(reply) => classify(&request, &reply, now),
+        match self.response(&request, timeout) {
+            Ok(response) => classify(&request, &response, now),
             Err(answer) => *answer,
         }
     }
 
     /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
-    fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Box<Answer>> {
+    fn response(&self, request: &Request, timeout: Duration) -> Result<Response, Box<Answer>> {
         Err(Box::new(match self.client.send(request, timeout) {
-            Ok(HttpOutcome::Answered(reply)) => return Ok(reply),
+            Ok(HttpOutcome::Answered(response)) => return Ok(response),
             Ok(HttpOutcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
             Ok(HttpOutcome::NoConnection(failure)) => Answer::Failed(failure),
             Ok(HttpOutcome::Lost(what)) => Answer::Unknown { what, again: true },

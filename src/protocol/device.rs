@@ -1,10 +1,12 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
+use super::client::authenticate;
 use super::hints::login_hint;
 use super::pkce::push_challenge;
-use super::reply::{Content, ServerError};
+use super::response::Content;
+use super::server_error::ServerError;
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
-use super::{Parameters, Proof, Reply, Request};
+use super::{Parameters, Proof, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::text::printable;
@@ -39,13 +41,13 @@ pub fn request(document: &Document, code_verifier: &Secret, proof: &Proof) -> Op
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
     push_challenge(&mut parameters, code_verifier);
-    let mut request = Request::post(url, parameters, document, proof);
-    // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
-    if request.parameters.get("client_id").is_none() {
-        request.parameters.push("client_id", &document.client_id);
+    let authorization = authenticate(document, proof, &mut parameters);
+    // RFC 8628 section 3.1 requires it only of clients that do not authenticate, but Zoom requires it of all clients.
+    if parameters.get("client_id").is_none() {
+        parameters.push("client_id", &document.client_id);
     }
-    request.parameters.push_configured(document);
-    Some(request)
+    parameters.push_configured(document);
+    Some(Request::form(url, parameters).authorized(authorization.as_ref()).hiding(document))
 }
 
 /// What a person and the poll loop need to know (RFC 8628 section 3.2). The texts are fit to be shown.
@@ -66,14 +68,18 @@ pub struct DeviceAuthorization {
 }
 
 /// Reads the answer to `request`.
-pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<DeviceAuthorization, Failure> {
+pub fn read(
+    request: &Request,
+    response: &Response,
+    now: UnixSeconds,
+) -> Result<DeviceAuthorization, Failure> {
     let unusable =
         |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
-    let content = reply.content();
+    let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     let members = match content {
-        Content::Members(members) if reply.is_success() && !is_error => members,
-        _ => return Err(refusal(request, reply, now)),
+        Content::Members(members) if response.is_success() && !is_error => members,
+        _ => return Err(refusal(request, response, now)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
@@ -111,9 +117,9 @@ fn interval(value: &Value) -> Option<Duration> {
     is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
 }
 
-fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
+fn refusal(request: &Request, response: &Response, now: UnixSeconds) -> Failure {
     let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the device flow: {why}"));
-    match classify(request, reply, now) {
+    match classify(request, response, now) {
         Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
         // Nobody was asked yet: what the server refuses here is how it was asked.
         Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
@@ -145,10 +151,10 @@ pub enum PollAnswer {
 }
 
 /// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
-pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnswer {
-    let answer = classify(request, reply, now);
+pub fn read_poll(request: &Request, response: &Response, now: UnixSeconds) -> PollAnswer {
+    let answer = classify(request, response, now);
     if !matches!(answer, Answer::Refreshed(_)) {
-        let content = reply.content();
+        let content = response.content();
         let error = ServerError::read(&content);
         if error.is_any_of(&["authorization_pending"]) {
             return PollAnswer::Pending;
@@ -331,12 +337,12 @@ fn expired() -> PollStep {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::super::token::device_token_request;
     use super::*;
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    fn response(status: u16, body: &str) -> Response {
+        Response::new(status, body)
     }
 
     fn verifier() -> Secret {
@@ -346,7 +352,7 @@ mod tests {
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document, &verifier(), &Proof::None).unwrap(), &reply(200, body), 0)
+        read(&request(&document, &verifier(), &Proof::None).unwrap(), &response(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
@@ -360,10 +366,10 @@ mod tests {
         document.client_auth = crate::grant::ClientAuthentication::Basic;
         let request = request(&document, &verifier(), &Proof::None).unwrap();
         assert_eq!(
-            request.parameters.encode().expose(),
+            form(&request).encode().expose(),
             "scope=a+b&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&client_id=client+1"
         );
-        assert!(request.authorization.is_some());
+        assert!(request.headers.get("authorization").is_some());
     }
 
     #[test]
@@ -420,7 +426,7 @@ mod tests {
 
     fn poll(status: u16, body: &str) -> PollEvent {
         let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
-        PollEvent::Answered(read_poll(&request, &reply(status, body), 0))
+        PollEvent::Answered(read_poll(&request, &response(status, body), 0))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -510,7 +516,7 @@ mod tests {
         let no_tls = Answer::Failed(Failure::new(Kind::Temporary, "another network"));
         let no_tls = PollEvent::Answered(PollAnswer::Other(no_tls));
         assert!(matches!(polling().next(no_tls, seconds(1)), PollStep::Wait(_)));
-        let busy = Reply { retry_after: Some("892".to_owned()), ..reply(429, "") };
+        let busy = response(429, "").with_header("Retry-After", "892");
         let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
         let busy =
             |elapsed| polling().next(PollEvent::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));

@@ -1,8 +1,10 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
 
+use super::client::authenticate;
 use super::redirect;
-use super::reply::{Content, ServerError};
-use super::{Parameters, Proof, Reply, Request, extra, id_token};
+use super::response::Content;
+use super::server_error::ServerError;
+use super::{Parameters, Proof, Request, Response, extra, id_token};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use crate::text::printable;
@@ -102,10 +104,10 @@ pub fn code_token_request(
     token_request(document, parameters, proof)
 }
 
-fn token_request(document: &Document, parameters: Parameters, proof: &Proof) -> Request {
-    let mut request = Request::post(&document.token_endpoint, parameters, document, proof);
-    request.parameters.push_configured(document);
-    request
+fn token_request(document: &Document, mut parameters: Parameters, proof: &Proof) -> Request {
+    let authorization = authenticate(document, proof, &mut parameters);
+    parameters.push_configured(document);
+    Request::form(&document.token_endpoint, parameters).authorized(authorization.as_ref()).hiding(document)
 }
 
 /// A successful answer (RFC 6749 section 5.1).
@@ -317,12 +319,12 @@ impl Answer {
 ///
 /// A 2xx answer that brings a usable access token is a success whatever else is in it: to drop it would lose the
 /// refresh token that it brings. Any other 2xx answer without an error is unknown: the server may have rotated.
-pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
-    let content = reply.content();
+pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Answer {
+    let content = response.content();
     let mut has_token = false;
     if let Content::Members(members) = &content {
         match members.get("access_token") {
-            Some(Value::String(token)) if reply.is_success() && is_visible_ascii(token) => {
+            Some(Value::String(token)) if response.is_success() && is_visible_ascii(token) => {
                 return Answer::Refreshed(TokenAnswer::read(token, members));
             }
             token => has_token = token.is_some_and(|token| !token.is_null()),
@@ -335,31 +337,31 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
     }
     let description = error.description.as_deref().map(|text| request.shown(text));
 
-    let status = request.shown(&reply.status_words(Some(now)));
+    let status = request.shown(&response.status_words(Some(now)));
     let status = format!("the server answered with {status}");
-    let retry_after = reply.wait(now);
+    let retry_after = response.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(format!("{status}{why}"), request, reply, &error),
+        what: with_text(format!("{status}{why}"), request, response, &error),
         retry_after,
     };
-    match (reply.status, &content) {
+    match (response.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
-        (300..400, _) => match redirect::moved(request, reply)
-            .or_else(|| redirect::elsewhere(request, reply).filter(|_| retry_after.is_none()))
+        (300..400, _) => match redirect::moved(request, response)
+            .or_else(|| redirect::elsewhere(request, response).filter(|_| retry_after.is_none()))
         {
             Some(failure) => Answer::Failed(failure),
             None => Answer::Temporary {
-                what: redirect::unfollowed(request, reply).unwrap_or(status),
+                what: redirect::unfollowed(request, response).unwrap_or(status),
                 retry_after,
             },
         },
-        (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
+        (200..300, Content::Members(_)) if error.is_error => refused(request, response, &error, description),
         (200..300, content) => {
             let why = match content {
-                _ if reply.unreadable.is_some() => String::new(),
+                _ if response.unreadable.is_some() => String::new(),
                 Content::CutShort => " and JSON that ends too early".to_owned(),
-                Content::Foreign if reply.is_blank() => " and no body".to_owned(),
+                Content::Foreign if response.is_blank() => " and no body".to_owned(),
                 Content::Foreign => " and a body that is not JSON".to_owned(),
                 Content::OtherJson(_) => " and no JSON object".to_owned(),
                 Content::Members(_) if has_token => {
@@ -367,18 +369,18 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
                 }
                 Content::Members(_) => " and neither an access token nor an error".to_owned(),
             };
-            let what = with_text(format!("{status}{why}"), request, reply, &error);
+            let what = with_text(format!("{status}{why}"), request, response, &error);
             Answer::Unknown { what, again: true }
         }
         (400..500, Content::Members(_) | Content::OtherJson(_)) => {
-            refused(request, reply, &error, description)
+            refused(request, response, &error, description)
         }
         // Glewlwyd answers like this to every refresh token that it does not know.
-        (400 | 401, Content::Foreign) if reply.is_blank() => {
+        (400 | 401, Content::Foreign) if response.is_blank() => {
             let words = Some("no reason was given".to_owned());
-            refused(request, reply, &error, words)
+            refused(request, response, &error, words)
         }
-        _ if reply.unreadable.is_some() => temporary(""),
+        _ if response.unreadable.is_some() => temporary(""),
         _ => temporary(" and no JSON object"),
     }
 }
@@ -388,16 +390,25 @@ fn dead_at_gitea(error: &ServerError) -> Option<String> {
     error.codes.first().filter(|_| is_said && error.is_any_of(&["unauthorized_client"])).cloned()
 }
 
-fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {
+fn refused(
+    request: &Request,
+    response: &Response,
+    error: &ServerError,
+    description: Option<String>,
+) -> Answer {
     let kind = if error.is_any_of(&USAGE) { Kind::Usage } else { Kind::LoginRequired };
     let code = error.codes.first().map(|code| request.shown(code));
-    Answer::Refused { kind, error: code.unwrap_or_else(|| format!("status {}", reply.status)), description }
+    Answer::Refused {
+        kind,
+        error: code.unwrap_or_else(|| format!("status {}", response.status)),
+        description,
+    }
 }
 
 /// Adds the words of the server, or the first text of a body that is not JSON.
-fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerError) -> String {
-    let is_foreign = matches!(reply.content(), Content::Foreign);
-    if let Some(words) = error.words().or_else(|| reply.first_text().filter(|_| is_foreign)) {
+fn with_text(mut what: String, request: &Request, response: &Response, error: &ServerError) -> String {
+    let is_foreign = matches!(response.content(), Content::Foreign);
+    if let Some(words) = error.words().or_else(|| response.first_text().filter(|_| is_foreign)) {
         what.push_str(": ");
         what.push_str(&request.shown(&words));
     }
@@ -414,12 +425,12 @@ pub fn words(error: &str, description: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::*;
     use crate::text::SHOWN_CHARACTERS;
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    fn response(status: u16, body: &str) -> Response {
+        Response::new(status, body)
     }
 
     fn refresh() -> Request {
@@ -427,7 +438,7 @@ mod tests {
     }
 
     fn answer(status: u16, body: &str) -> Answer {
-        classify(&refresh(), &reply(status, body), 0)
+        classify(&refresh(), &response(status, body), 0)
     }
 
     fn tokens(body: &str) -> TokenAnswer {
@@ -449,7 +460,7 @@ mod tests {
         let request = refresh_request(&document, &Secret::new("r+t"), &Proof::None);
         assert_eq!(request.url, "https://as.example/token");
         assert_eq!(
-            request.parameters.encode().expose(),
+            form(&request).encode().expose(),
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
@@ -458,16 +469,16 @@ mod tests {
         let exchange =
             code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
         assert_eq!(
-            exchange.parameters.encode().expose(),
+            form(&exchange).encode().expose(),
             "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=verifier\
              &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
              &refresh_token=x&tenant=t+1"
         );
         assert_eq!(exchange.shown("no verifier"), "no [secret]");
         let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
-        assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
-        assert_eq!(poll.parameters.get("device_code"), Some("dc"));
-        assert_eq!(poll.parameters.get("code_verifier"), Some("verifier"));
+        assert_eq!(form(&poll).get("grant_type"), Some(DEVICE_CODE));
+        assert_eq!(form(&poll).get("device_code"), Some("dc"));
+        assert_eq!(form(&poll).get("code_verifier"), Some("verifier"));
     }
 
     /// Each kind of answer, and what it means for the refresh token.
@@ -550,16 +561,14 @@ mod tests {
 
     #[test]
     fn a_redirect_names_its_target_without_its_query() {
-        let reply = Reply {
-            location: Some("https://evil.example/cb?refresh_token=old-refresh".to_owned()),
-            ..reply(302, "")
-        };
+        let response =
+            response(302, "").with_header("Location", "https://evil.example/cb?refresh_token=old-refresh");
         let wanted = "the server answered with status 302, a redirect to https://evil.example/cb, which is not followed";
-        let Answer::Failed(failure) = classify(&refresh(), &reply, 0) else { panic!() };
+        let Answer::Failed(failure) = classify(&refresh(), &response, 0) else { panic!() };
         let hint = failure.hint.unwrap_or_default();
         assert_eq!((failure.kind, failure.message.as_str()), (Kind::Temporary, wanted));
         assert!(hint.contains(" --token-endpoint https://evil.example/cb   # if "), "{hint}");
-        let later = classify(&refresh(), &Reply { retry_after: Some("7".to_owned()), ..reply }, 0);
+        let later = classify(&refresh(), &response.with_header("Retry-After", "7"), 0);
         let retry_after = Some(Duration::from_secs(7));
         let what = wanted.replace("302,", "302 and asks to wait 7 s,");
         assert_eq!(later, Answer::Temporary { what, retry_after });
@@ -577,15 +586,15 @@ mod tests {
             };
             assert_eq!(words(&error, description.as_deref()).len(), SHOWN_CHARACTERS);
         }
-        let reply = Reply { location: Some(format!("https://{long}/")), ..reply(302, &long) };
-        let shown = format!("{:?}", classify(&refresh(), &reply, 0));
+        let response = response(302, &long).with_header("Location", &format!("https://{long}/"));
+        let shown = format!("{:?}", classify(&refresh(), &response, 0));
         assert!(!shown.contains('x'), "{shown}");
     }
 
     #[test]
     fn retry_after_is_handed_on() {
-        let reply = Reply { retry_after: Some("7".to_owned()), ..reply(503, "") };
-        let Answer::Temporary { retry_after, .. } = classify(&refresh(), &reply, 0) else { panic!() };
+        let response = response(503, "").with_header("Retry-After", "7");
+        let Answer::Temporary { retry_after, .. } = classify(&refresh(), &response, 0) else { panic!() };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
 
@@ -621,7 +630,7 @@ mod tests {
                 let _ = answer(status, body);
             }
         }
-        let _ = classify(&refresh(), &Reply { body: vec![0xff, 0xfe, b'{'], ..Reply::default() }, i64::MIN);
+        let _ = classify(&refresh(), &Response::new(0, vec![0xff, 0xfe, b'{']), i64::MIN);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
 use crate::profile::Context;
-use crate::protocol::authorization::{Authorization, Response, pasted_query};
+use crate::protocol::authorization::{Authorization, AuthorizationResponse, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
@@ -170,9 +170,9 @@ impl Race {
         };
         for line in lines.iter().map(Secret::expose).filter(|line| !line.trim().is_empty()) {
             let why = match pasted_query(line).map(|query| authorization.read(query)) {
-                Some(Response::Granted(code)) => return Ok(Some(code)),
-                Some(Response::Refused(failure)) => return Err(failure),
-                Some(Response::Foreign(why)) => why,
+                Some(AuthorizationResponse::Granted(code)) => return Ok(Some(code)),
+                Some(AuthorizationResponse::Refused(failure)) => return Err(failure),
+                Some(AuthorizationResponse::Foreign(why)) => why,
                 None => "it has no query",
             };
             output::say(&format!("onegrant: that is not the address that the browser was sent to: {why}\n"));
