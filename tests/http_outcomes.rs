@@ -13,7 +13,7 @@ use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{HttpClient, HttpOutcome};
 use onegrant::protocol::token::refresh_request;
-use onegrant::protocol::{BODY_LIMIT, Proof, Request, Response};
+use onegrant::protocol::{Authentication, BODY_LIMIT, Request, Response};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -75,7 +75,7 @@ fn answering(bytes: impl Into<Vec<u8>>) -> (u16, JoinHandle<String>) {
 fn refresh(url: &str) -> Request {
     let document = format!(r#"{{"version":1,"token_endpoint":"{url}","client_id":"c","session":null}}"#);
     let document = Document::parse(document.as_bytes()).unwrap();
-    refresh_request(&document, &Secret::new("s3cret-refresh"), &Proof::None)
+    refresh_request(&document, &Secret::new("s3cret-refresh"), &Authentication::None)
 }
 
 fn client() -> HttpClient {

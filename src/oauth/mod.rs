@@ -2,9 +2,9 @@
 //! comes back is read. No loops and no decisions but the order of the places where metadata may stand.
 
 pub mod authorization;
+mod client_authentication;
 pub mod device;
 pub mod discovery;
-mod proof;
 pub mod revocation;
 mod subject_token;
 pub mod token;

@@ -1,6 +1,6 @@
 //! The revocation endpoint over HTTP.
 
-use super::proof::prove;
+use super::client_authentication::authentication;
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::revocation::{self, Revocation};
@@ -15,13 +15,13 @@ pub fn revoke(
     now: UnixSeconds,
 ) -> Option<Revocation> {
     let session = document.session.as_ref()?;
-    let proof = match prove(document, now) {
-        Ok(proof) => proof,
+    let authentication = match authentication(document, now) {
+        Ok(authentication) => authentication,
         Err(failure) => return Some(Revocation::Failed(failure)),
     };
     let request = match &session.refresh_token {
-        Some(refresh_token) => revocation::request(document, refresh_token, &proof)?,
-        None => revocation::access_token_request(document, &session.access_token, &proof)?,
+        Some(refresh_token) => revocation::request(document, refresh_token, &authentication)?,
+        None => revocation::access_token_request(document, &session.access_token, &authentication)?,
     };
     let began = Instant::now();
     let send = |request| client.send(request, timeout.saturating_sub(began.elapsed()));

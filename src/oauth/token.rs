@@ -1,6 +1,6 @@
 //! The token endpoint over HTTP.
 
-use super::proof::prove;
+use super::client_authentication::authentication;
 use super::subject_token::subject_token;
 use crate::error::Failure;
 use crate::grant::{ClientGrant, Credential, Document, Secret, UnixSeconds};
@@ -58,15 +58,17 @@ impl<'a> HttpTokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> Result<Request, Failure> {
-        let proof = prove(document, now)?;
+        let authentication = authentication(document, now)?;
         Ok(match credential {
-            Credential::RefreshToken(refresh_token) => refresh_request(document, refresh_token, &proof),
+            Credential::RefreshToken(refresh_token) => {
+                refresh_request(document, refresh_token, &authentication)
+            }
             Credential::Client(ClientGrant::ClientCredentials) => {
-                client_credentials_request(document, &proof)
+                client_credentials_request(document, &authentication)
             }
             Credential::Client(ClientGrant::TokenExchange { subject_token: source, subject_token_type }) => {
                 let subject_token = subject_token(self.client, source, timeout)?;
-                token_exchange_request(document, &subject_token, subject_token_type, &proof)
+                token_exchange_request(document, &subject_token, subject_token_type, &authentication)
             }
         })
     }
@@ -80,8 +82,8 @@ impl<'a> HttpTokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> PollAnswer {
-        let request = match prove(document, now) {
-            Ok(proof) => device_token_request(document, device_code, code_verifier, &proof),
+        let request = match authentication(document, now) {
+            Ok(authentication) => device_token_request(document, device_code, code_verifier, &authentication),
             Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
         };
         match self.response(&request, timeout) {
@@ -100,8 +102,10 @@ impl<'a> HttpTokenEndpoint<'a> {
         now: UnixSeconds,
     ) -> Answer {
         let (redirect_uri, code_verifier) = (authorization.redirect_uri(), authorization.code_verifier());
-        let request = match prove(document, now) {
-            Ok(proof) => code_token_request(document, code, redirect_uri, code_verifier, &proof),
+        let request = match authentication(document, now) {
+            Ok(authentication) => {
+                code_token_request(document, code, redirect_uri, code_verifier, &authentication)
+            }
             Err(failure) => return Answer::Impossible(failure),
         };
         match self.response(&request, timeout) {

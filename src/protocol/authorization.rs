@@ -1,12 +1,12 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
-use super::client::authenticate;
+use super::client_authentication::authenticate;
 use super::hints::login_hint;
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
 use super::server_error::ServerError;
 use super::token::{Answer, classify, words};
-use super::{Parameters, Proof, Request, Response, providers, redact};
+use super::{Authentication, Parameters, Request, Response, providers, redact};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::text::{cleaned, printable};
@@ -77,10 +77,10 @@ impl<'a> Authorization<'a> {
     }
 
     /// The request that goes to the server beforehand (RFC 9126 section 2.1), where it wants one.
-    pub fn pushed(&self, proof: &Proof) -> Option<Request> {
+    pub fn pushed(&self, authentication: &Authentication) -> Option<Request> {
         let url = self.document.pushed_authorization_request_endpoint.as_deref()?;
         let mut parameters = Parameters::default();
-        let authorization = authenticate(self.document, proof, &mut parameters);
+        let authorization = authenticate(self.document, authentication, &mut parameters);
         if parameters.get("client_id").is_none() {
             parameters.push("client_id", &self.document.client_id);
         }
@@ -373,13 +373,13 @@ mod tests {
     #[test]
     fn a_pushed_request_holds_everything_and_the_address_two_parameters() {
         let mut document = with_endpoint("https://as.example/authorize");
-        assert_eq!(authorization(&document).pushed(&Proof::None), None);
+        assert_eq!(authorization(&document).pushed(&Authentication::None), None);
         document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
         for way in [ClientAuthentication::None, ClientAuthentication::Basic, ClientAuthentication::Post] {
             document.client_auth = way;
             document.client_secret = Some(Secret::new("s3cret"));
             let authorization = authorization(&document);
-            let request = authorization.pushed(&Proof::stored(&document)).unwrap();
+            let request = authorization.pushed(&Authentication::stored(&document)).unwrap();
             assert_eq!(request.headers.get("authorization").is_some(), way == ClientAuthentication::Basic);
             let sent = parameters(&format!("?{}", form(&request).encode().expose()));
             assert_eq!(get(&sent, "client_id"), Some("client 1"), "{way:?}");
@@ -396,7 +396,7 @@ mod tests {
     fn the_answer_to_a_pushed_request_is_a_request_uri_or_a_failure() {
         let mut document = with_endpoint("https://as.example/authorize");
         document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
-        let request = authorization(&document).pushed(&Proof::None).unwrap();
+        let request = authorization(&document).pushed(&Authentication::None).unwrap();
         let cases = [
             (201, r#"{"request_uri":"urn:x","expires_in":60}"#, "Ok(\"urn:x\")"),
             (201, r#"{"request_uri":"a\nb"}"#, "Err(Failure { kind: Temporary"),

@@ -1,12 +1,12 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
-use super::client::authenticate;
+use super::client_authentication::authenticate;
 use super::hints::login_hint;
 use super::pkce::push_challenge;
 use super::response::Content;
 use super::server_error::ServerError;
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
-use super::{Parameters, Proof, Request, Response};
+use super::{Authentication, Parameters, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::text::printable;
@@ -36,12 +36,16 @@ pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none. It carries
 /// the challenge that `code_verifier` answers with every poll (RFC 7636): some servers demand it, and RFC 6749 section 3.1
 /// has the others ignore it.
-pub fn request(document: &Document, code_verifier: &Secret, proof: &Proof) -> Option<Request> {
+pub fn request(
+    document: &Document,
+    code_verifier: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
     let url = document.device_authorization_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
     push_challenge(&mut parameters, code_verifier);
-    let authorization = authenticate(document, proof, &mut parameters);
+    let authorization = authenticate(document, authentication, &mut parameters);
     // RFC 8628 section 3.1 requires it only of clients that do not authenticate, but Zoom requires it of all clients.
     if parameters.get("client_id").is_none() {
         parameters.push("client_id", &document.client_id);
@@ -352,7 +356,7 @@ mod tests {
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document, &verifier(), &Proof::None).unwrap(), &response(200, body), 0)
+        read(&request(&document, &verifier(), &Authentication::None).unwrap(), &response(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
@@ -360,11 +364,11 @@ mod tests {
     #[test]
     fn the_request_names_the_client_the_scope_and_a_challenge() {
         let mut document = document();
-        assert_eq!(request(&document, &verifier(), &Proof::None), None);
+        assert_eq!(request(&document, &verifier(), &Authentication::None), None);
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
-        let request = request(&document, &verifier(), &Proof::None).unwrap();
+        let request = request(&document, &verifier(), &Authentication::None).unwrap();
         assert_eq!(
             form(&request).encode().expose(),
             "scope=a+b&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&client_id=client+1"
@@ -425,7 +429,8 @@ mod tests {
     }
 
     fn poll(status: u16, body: &str) -> PollEvent {
-        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
+        let request =
+            device_token_request(&document(), &Secret::new("dc"), &verifier(), &Authentication::None);
         PollEvent::Answered(read_poll(&request, &response(status, body), 0))
     }
 
@@ -517,7 +522,8 @@ mod tests {
         let no_tls = PollEvent::Answered(PollAnswer::Other(no_tls));
         assert!(matches!(polling().next(no_tls, seconds(1)), PollStep::Wait(_)));
         let busy = response(429, "").with_header("Retry-After", "892");
-        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
+        let request =
+            device_token_request(&document(), &Secret::new("dc"), &verifier(), &Authentication::None);
         let busy =
             |elapsed| polling().next(PollEvent::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
         let PollStep::Ended(late) = busy(0) else { panic!() };

@@ -5,7 +5,7 @@
 pub mod assertion;
 pub mod authorization;
 pub mod claims;
-pub mod client;
+pub mod client_authentication;
 pub mod device;
 pub mod extra;
 pub mod hints;
@@ -26,7 +26,7 @@ mod request;
 mod response;
 mod server_error;
 
-pub use client::Proof;
+pub use client_authentication::Authentication;
 pub use headers::Headers;
 pub use redaction::redact;
 pub use request::{BODY_LIMIT, Body, Extent, JSON, Method, Parameters, Request};

@@ -3,7 +3,7 @@
 
 use super::hints::shell_word;
 use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
-use super::{Request, Response, client};
+use super::{Request, Response, client_authentication};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
 use crate::text::printable;
@@ -180,7 +180,10 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
         ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
         ("--client-key-id", key.and_then(|key| key.id.clone())),
         ("--client-key-audience", key.and_then(|key| key.audience.clone())),
-        ("--client-auth", Some(client::name(document.client_auth).to_owned()).filter(|_| !is_public)),
+        (
+            "--client-auth",
+            Some(client_authentication::name(document.client_auth).to_owned()).filter(|_| !is_public),
+        ),
         ("--scope", text(&document.scope)),
         ("--audience", text(&document.audience)),
         ("--redirect-uri", text(&document.redirect_uri)),
@@ -284,7 +287,7 @@ mod tests {
     use super::super::tests::document;
     use super::*;
     use crate::grant::{Login, Secret};
-    use crate::protocol::Proof;
+    use crate::protocol::Authentication;
     use crate::protocol::token::refresh_request;
 
     fn response(status: u16, location: &str) -> Response {
@@ -345,7 +348,7 @@ mod tests {
     fn the_target_of_a_redirect_is_named_without_what_could_hold_a_secret() {
         let mut document = document();
         document.token_endpoint = "https://as.example/token?tenant=1".to_owned();
-        let request = refresh_request(&document, &Secret::new("old-refresh"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("old-refresh"), &Authentication::None);
         let cases = [
             ("/token/", Some("https://as.example/token/")),
             ("/token/?tenant=1", Some("https://as.example/token/?tenant=1")),
@@ -370,7 +373,7 @@ mod tests {
         document.issuer_is_assumed = true;
         document.token_endpoint = "https://as.example/token".to_owned();
         let hint = |document: &Document, location: &str| {
-            let request = refresh_request(document, &Secret::new("old-refresh"), &Proof::None);
+            let request = refresh_request(document, &Secret::new("old-refresh"), &Authentication::None);
             let failure = moved(&request, &response(308, location)).unwrap();
             assert_eq!(failure.kind, Kind::Usage);
             failure.hint
@@ -425,7 +428,7 @@ mod tests {
         for location in ["", "https://as.example/old-refresh", "http://as.example"] {
             assert_eq!(hint(&document, location), None, "{location}");
         }
-        let request = refresh_request(&document, &Secret::new("old-refresh"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("old-refresh"), &Authentication::None);
         for status in [302, 303, 307, 200] {
             assert_eq!(moved(&request, &response(status, "/token/")), None, "{status}");
         }

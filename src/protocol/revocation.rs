@@ -1,28 +1,41 @@
 //! Token revocation (RFC 7009).
 
-use super::client::authenticate;
+use super::client_authentication::authenticate;
 use super::server_error::ServerError;
-use super::{Parameters, Proof, Request, Response, redirect};
+use super::{Authentication, Parameters, Request, Response, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
 /// where it has none.
-pub fn request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Option<Request> {
-    request_of(document, refresh_token, "refresh_token", proof)
+pub fn request(
+    document: &Document,
+    refresh_token: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
+    request_of(document, refresh_token, "refresh_token", authentication)
 }
 
 /// A request to revoke an access token, for a grant without a refresh token.
-pub fn access_token_request(document: &Document, access_token: &Secret, proof: &Proof) -> Option<Request> {
-    request_of(document, access_token, "access_token", proof)
+pub fn access_token_request(
+    document: &Document,
+    access_token: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
+    request_of(document, access_token, "access_token", authentication)
 }
 
-fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) -> Option<Request> {
+fn request_of(
+    document: &Document,
+    token: &Secret,
+    hint: &str,
+    authentication: &Authentication,
+) -> Option<Request> {
     let url = document.revocation_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push_secret("token", token);
     parameters.push("token_type_hint", hint);
-    let authorization = authenticate(document, proof, &mut parameters);
+    let authorization = authenticate(document, authentication, &mut parameters);
     Some(Request::form(url, parameters).authorized(authorization.as_ref()).hiding(document))
 }
 
@@ -126,9 +139,9 @@ mod tests {
     #[test]
     fn the_answer_tells_three_outcomes_apart() {
         let mut document = document();
-        assert_eq!(request(&document, &Secret::new("rt-1"), &Proof::None), None);
+        assert_eq!(request(&document, &Secret::new("rt-1"), &Authentication::None), None);
         document.revocation_endpoint = Some("https://as.example/revoke".to_owned());
-        let request = request(&document, &Secret::new("rt-1"), &Proof::None).unwrap();
+        let request = request(&document, &Secret::new("rt-1"), &Authentication::None).unwrap();
         assert_eq!(request.url, "https://as.example/revoke");
         assert_eq!(
             form(&request).encode().expose(),

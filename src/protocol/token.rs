@@ -1,10 +1,10 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
 
-use super::client::authenticate;
+use super::client_authentication::authenticate;
 use super::redirect;
 use super::response::Content;
 use super::server_error::ServerError;
-use super::{Parameters, Proof, Request, Response, extra, id_token};
+use super::{Authentication, Parameters, Request, Response, extra, id_token};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use crate::text::printable;
@@ -41,22 +41,26 @@ const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A refresh (RFC 6749 section 6). No `scope`: the grant's own is meant. No secret but this token and the
 /// client's leaves with it.
-pub fn refresh_request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Request {
+pub fn refresh_request(
+    document: &Document,
+    refresh_token: &Secret,
+    authentication: &Authentication,
+) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "refresh_token");
     parameters.push_secret("refresh_token", refresh_token);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// The grant type of RFC 8693 section 2.1.
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// A request in the client's own name (RFC 6749 section 4.4.2). The scope is asked for every time: no grant remembers it.
-pub fn client_credentials_request(document: &Document, proof: &Proof) -> Request {
+pub fn client_credentials_request(document: &Document, authentication: &Authentication) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "client_credentials");
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// A request with a token that somebody else gave the client (RFC 8693 section 2.1).
@@ -64,14 +68,14 @@ pub fn token_exchange_request(
     document: &Document,
     subject_token: &Secret,
     subject_token_type: &str,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", TOKEN_EXCHANGE);
     parameters.push_secret("subject_token", subject_token);
     parameters.push("subject_token_type", subject_token_type);
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// A poll for the device grant (RFC 8628 section 3.4), with what proves that this client asked (RFC 7636 section 4.5).
@@ -79,13 +83,13 @@ pub fn device_token_request(
     document: &Document,
     device_code: &Secret,
     code_verifier: &Secret,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", DEVICE_CODE);
     parameters.push_secret("device_code", device_code);
     parameters.push_secret("code_verifier", code_verifier);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// An authorization code with what proves that this client asked for it (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
@@ -94,18 +98,22 @@ pub fn code_token_request(
     code: &Secret,
     redirect_uri: &str,
     code_verifier: &Secret,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "authorization_code");
     parameters.push_secret("code", code);
     parameters.push("redirect_uri", redirect_uri);
     parameters.push_secret("code_verifier", code_verifier);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
-fn token_request(document: &Document, mut parameters: Parameters, proof: &Proof) -> Request {
-    let authorization = authenticate(document, proof, &mut parameters);
+fn token_request(
+    document: &Document,
+    mut parameters: Parameters,
+    authentication: &Authentication,
+) -> Request {
+    let authorization = authenticate(document, authentication, &mut parameters);
     parameters.push_configured(document);
     Request::form(&document.token_endpoint, parameters).authorized(authorization.as_ref()).hiding(document)
 }
@@ -434,7 +442,7 @@ mod tests {
     }
 
     fn refresh() -> Request {
-        refresh_request(&document(), &Secret::new("old-refresh"), &Proof::None)
+        refresh_request(&document(), &Secret::new("old-refresh"), &Authentication::None)
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -457,7 +465,7 @@ mod tests {
         for (name, value) in [("grant_type", "password"), ("refresh_token", "x"), ("tenant", "t 1")] {
             document.parameters.insert(name.to_owned(), value.to_owned());
         }
-        let request = refresh_request(&document, &Secret::new("r+t"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("r+t"), &Authentication::None);
         assert_eq!(request.url, "https://as.example/token");
         assert_eq!(
             form(&request).encode().expose(),
@@ -467,7 +475,7 @@ mod tests {
         let verifier = Secret::new("verifier");
         let redirect_uri = "http://127.0.0.1:7/callback";
         let exchange =
-            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
+            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Authentication::None);
         assert_eq!(
             form(&exchange).encode().expose(),
             "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=verifier\
@@ -475,7 +483,7 @@ mod tests {
              &refresh_token=x&tenant=t+1"
         );
         assert_eq!(exchange.shown("no verifier"), "no [secret]");
-        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
+        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Authentication::None);
         assert_eq!(form(&poll).get("grant_type"), Some(DEVICE_CODE));
         assert_eq!(form(&poll).get("device_code"), Some("dc"));
         assert_eq!(form(&poll).get("code_verifier"), Some("verifier"));

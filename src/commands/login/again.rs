@@ -3,7 +3,7 @@
 use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
-use crate::protocol::client;
+use crate::protocol::client_authentication;
 use crate::protocol::hints::shell_word;
 use std::fmt::Display;
 
@@ -81,7 +81,7 @@ impl Again {
         add("--client-secret-file", arguments.client_secret_file.as_ref().map(input), is_new_client);
         add(
             "--client-auth",
-            arguments.client_auth.map(|method| client::name(method).to_owned()),
+            arguments.client_auth.map(|method| client_authentication::name(method).to_owned()),
             is_new_client,
         );
         add("--client-key-file", arguments.client_key_file.as_ref().map(path), is_new_client);
