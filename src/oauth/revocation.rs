@@ -34,11 +34,8 @@ pub fn revoke(
     {
         outcome = Ok(HttpOutcome::Answered(second));
     }
-    Some(match outcome {
-        Ok(HttpOutcome::Answered(response)) => revocation::read(&request, &response),
-        Ok(HttpOutcome::NotSent(why) | HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => {
-            Revocation::failed(why)
-        }
-        Ok(HttpOutcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure),
+    Some(match outcome.and_then(HttpOutcome::response) {
+        Ok(response) => revocation::read(&request, &response),
+        Err(failure) => Revocation::Failed(failure),
     })
 }

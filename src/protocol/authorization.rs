@@ -1,11 +1,12 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
 use super::client_authentication::authenticate;
+use super::failure::START_BROWSER_FLOW;
 use super::hints::login_hint;
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
 use super::server_error::ServerError;
-use super::token::{Answer, classify, words};
+use super::token::{classify, words};
 use super::{Authentication, Parameters, Request, Response, providers, redact};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
@@ -222,31 +223,19 @@ fn has_scope(document: &Document, scope: &str) -> bool {
 
 /// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
 pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> Result<String, Failure> {
-    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the browser flow: {why}"));
     let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     match content {
         Content::Members(members) if response.is_success() && !is_error => {
             let request_uri = members.get("request_uri").and_then(Value::as_str).unwrap_or_default();
             let is_usable = is_visible_ascii(request_uri) && request_uri.len() <= REQUEST_URI_LIMIT;
-            let unusable =
-                || failed(Kind::Temporary, "the answer to the pushed request has no usable request_uri");
+            let unusable = || {
+                let why = "the answer to the pushed request has no usable request_uri";
+                Failure::new(Kind::Temporary, format!("cannot start the browser flow: {why}"))
+            };
             is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
         }
-        _ => Err(match classify(request, response, now) {
-            Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
-            // Nobody was asked yet: what the server refuses here is how it was asked.
-            Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-                failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
-            }
-            Answer::Refreshed(_) => {
-                failed(Kind::Temporary, "the server answered a pushed request with a token")
-            }
-            Answer::Failed(failure) => {
-                Failure { message: failed(failure.kind, &failure.message).message, ..failure }
-            }
-            Answer::Impossible(failure) => failure,
-        }),
+        _ => Err(classify(request, response, now).failure(&START_BROWSER_FLOW)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
 use super::client_authentication::authenticate;
+use super::failure::{POLL, START_DEVICE_FLOW};
 use super::hints::login_hint;
 use super::pkce::push_challenge;
 use super::response::Content;
@@ -83,7 +84,7 @@ pub fn read(
     let is_error = ServerError::read(&content).is_error;
     let members = match content {
         Content::Members(members) if response.is_success() && !is_error => members,
-        _ => return Err(refusal(request, response, now)),
+        _ => return Err(classify(request, response, now).failure(&START_DEVICE_FLOW)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
@@ -119,22 +120,6 @@ fn interval(value: &Value) -> Option<Duration> {
         value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
     let seconds = lifetime(value).map(Duration::from_secs);
     is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
-}
-
-fn refusal(request: &Request, response: &Response, now: UnixSeconds) -> Failure {
-    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the device flow: {why}"));
-    match classify(request, response, now) {
-        Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
-        // Nobody was asked yet: what the server refuses here is how it was asked.
-        Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-            failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
-        }
-        Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
-        Answer::Failed(failure) => {
-            Failure { message: failed(failure.kind, &failure.message).message, ..failure }
-        }
-        Answer::Impossible(failure) => failure,
-    }
 }
 
 /// What a poll was answered (RFC 8628 section 3.5).
@@ -276,11 +261,6 @@ impl Polling {
             PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
                 return denied(&error, description.as_deref());
             }
-            PollAnswer::Other(Answer::Refused { kind, error, description }) => {
-                let why = words(&error, description.as_deref());
-                let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
-                return PollStep::Ended(failure.hint_of(login_hint(&error)));
-            }
             // To ask earlier is not allowed, and later there is no code any more.
             PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
                 if self.expires_in.checked_sub(elapsed).is_some_and(|left| wait >= left) =>
@@ -291,18 +271,11 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
-            PollAnswer::Other(Answer::Unknown { what, again: false }) => {
-                return PollStep::Ended(Failure::new(Kind::Temporary, format!("cannot log in: {what}")));
-            }
             // The flow began over TLS: another network, or a portal in between, may let it go on.
             PollAnswer::Other(Answer::Failed(failure)) if failure.kind == Kind::Temporary => {
                 self.unheard(None)
             }
-            PollAnswer::Other(Answer::Failed(failure)) => {
-                let message = format!("cannot log in: {}", failure.message);
-                return PollStep::Ended(Failure { message, ..failure });
-            }
-            PollAnswer::Other(Answer::Impossible(failure)) => return PollStep::Ended(failure),
+            PollAnswer::Other(answer) => return PollStep::Ended(answer.failure(&POLL)),
         };
         self.wait(wait, elapsed)
     }

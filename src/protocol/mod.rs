@@ -8,6 +8,7 @@ pub mod claims;
 pub mod client_authentication;
 pub mod device;
 pub mod extra;
+pub mod failure;
 pub mod hints;
 pub mod id_token;
 pub mod loopback;

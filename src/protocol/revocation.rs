@@ -1,6 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::client_authentication::authenticate;
+use super::failure::answered;
 use super::server_error::ServerError;
 use super::{Authentication, Parameters, Request, Response, redirect};
 use crate::error::{Failure, Kind};
@@ -124,11 +125,7 @@ pub fn read(request: &Request, response: &Response) -> Revocation {
     if let Some(what) = redirect::unfollowed(request, response) {
         return Revocation::failed(what);
     }
-    let status = format!("the server answered with {}", response.status_words(None));
-    Revocation::failed(match error.words().or_else(|| response.first_text()) {
-        Some(said) => format!("{status}: {}", request.shown(&said)),
-        None => status,
-    })
+    Revocation::failed(format!("the server answered with {}", answered(request, response)))
 }
 
 #[cfg(test)]

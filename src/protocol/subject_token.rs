@@ -1,8 +1,8 @@
 //! The identity that a GitHub Actions job can ask for (OpenID Connect in GitHub Actions), as the subject token of a token
 //! exchange.
 
+use super::failure::answered;
 use super::response::Content;
-use super::server_error::ServerError;
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, is_visible_ascii};
@@ -23,17 +23,14 @@ pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Requ
 
 /// Reads the answer: an object whose `value` is the token.
 pub fn read_github(request: &Request, response: &Response) -> Result<Secret, Failure> {
-    let content = response.content();
-    if let Content::Members(members) = &content {
+    if let Content::Members(members) = response.content() {
         let token = members.get("value").and_then(Value::as_str).filter(|token| is_visible_ascii(token));
         if let (Some(token), true) = (token, response.is_success()) {
             return Ok(Secret::new(token));
         }
     }
-    let said = ServerError::read(&content).words().or_else(|| response.first_text());
-    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let kind = if matches!(response.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
-    Err(Failure::new(kind, format!("its endpoint answered with {}{said}", response.status_words(None))))
+    Err(Failure::new(kind, format!("its endpoint answered with {}", answered(request, response))))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The userinfo endpoint (OpenID Connect Core section 5.3).
 
+use super::failure::answered;
 use super::response::Content;
 use super::server_error::ServerError;
 use super::{Request, Response, claims, redirect};
@@ -52,11 +53,9 @@ pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure>
         429 | 500.. | ..300 => Kind::Temporary,
         _ => Kind::LoginRequired,
     };
-    let said = error.words().or_else(|| response.first_text());
-    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
     let message = match redirect::unfollowed(request, response) {
         Some(what) => format!("cannot ask the userinfo endpoint: {what}"),
-        None => format!("the userinfo endpoint answered with {}{said}", response.status_words(None)),
+        None => format!("the userinfo endpoint answered with {}", answered(request, response)),
     };
     Err(Failure::new(kind, message))
 }
