@@ -1,10 +1,11 @@
 //! `--client-credentials` and `--subject-token`: a grant of the client's own, without a person.
 
-use super::{Gained, refused};
+use super::Gained;
 use crate::driver::{Clock, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
 use crate::profile::Context;
+use crate::protocol::failure::LOGIN;
 use crate::protocol::token::Answer;
 use crate::system::SignalsHeld;
 
@@ -17,6 +18,6 @@ pub fn run(document: &Document, context: &Context) -> Result<Gained, Failure> {
     let sent_at = context.now().wall;
     match context.refresh(document, &Credential::Client(grant), context.left()) {
         Answer::Refreshed(answer) => Ok(Gained { answer, sent_at, nonce: None, signals }),
-        answer => Err(refused(answer)),
+        answer => Err(answer.failure(&LOGIN)),
     }
 }

@@ -6,8 +6,8 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
 use crate::output;
 use crate::profile::{Context, access};
-use crate::protocol::hints::login_hint;
-use crate::protocol::token::{Answer, words};
+use crate::protocol::failure::IMPORT;
+use crate::protocol::token::Answer;
 use crate::subprocess::worker::{Ended, Task, Word};
 use crate::system::SignalsHeld;
 use crate::system::secret::read_secret;
@@ -48,12 +48,6 @@ pub fn exchange(
         sent_at = driver::Clock::now(context).wall;
         answer = context.refresh(&document, &credential, context.left());
     }
-    let refused = |kind, words: String| {
-        Failure::new(
-            kind,
-            format!("cannot log in: the server refused the refresh token: {words}; nothing was stored"),
-        )
-    };
     match answer {
         Answer::Refreshed(answer) => {
             let has_id_token = answer.id_token.is_some();
@@ -72,36 +66,14 @@ pub fn exchange(
             })?;
             Ok(document)
         }
-        Answer::InvalidGrant { error, description } => {
-            let failure = refused(Kind::LoginRequired, words(&error, description.as_deref()));
-            // Only a flow that has its endpoint.
-            Err(failure.hint(
-                match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
-                    (Some(_), _) => "onegrant login --device   # gets a new grant",
-                    (None, Some(_)) => "onegrant login --browser   # gets a new grant",
-                    (None, None) => {
-                        "onegrant login --refresh-token-stdin < FILE   # with another refresh token"
-                    }
-                },
-            ))
-        }
-        Answer::Failed(failure) => {
-            let message = format!("cannot log in: {}; nothing was stored", failure.message);
-            Err(Failure { message, ..failure })
-        }
-        Answer::Impossible(failure) => Err(failure),
-        Answer::Refused { kind, error, description } => {
-            Err(refused(kind, words(&error, description.as_deref())).hint_of(login_hint(&error)))
-        }
-        Answer::Temporary { what, .. } => {
-            Err(Failure::new(Kind::Temporary, format!("cannot log in now: {what}; nothing was stored"))
-                .hint("try again with the same refresh token"))
-        }
-        Answer::Unknown { what, again } => {
-            let message =
-                format!("cannot log in: {what}; the refresh token may have been spent; nothing was stored");
-            let hint = "try again with the same refresh token: servers with a grace period answer the same once more";
-            Err(Failure::new(Kind::Temporary, message).hint_of(again.then_some(hint)))
-        }
+        // Only a flow that has its endpoint.
+        answer @ Answer::InvalidGrant { .. } => Err(answer.failure(&IMPORT).hint(
+            match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
+                (Some(_), _) => "onegrant login --device   # gets a new grant",
+                (None, Some(_)) => "onegrant login --browser   # gets a new grant",
+                (None, None) => "onegrant login --refresh-token-stdin < FILE   # with another refresh token",
+            },
+        )),
+        answer => Err(answer.failure(&IMPORT)),
     }
 }

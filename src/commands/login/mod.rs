@@ -20,9 +20,8 @@ use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::lock::Guard;
 use crate::output;
 use crate::profile::{Context, access};
-use crate::protocol::hints::login_hint;
 use crate::protocol::id_token;
-use crate::protocol::token::{Answer, TokenAnswer, words};
+use crate::protocol::token::TokenAnswer;
 use crate::session::expiry;
 use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
@@ -107,38 +106,6 @@ fn log_in(
         .context(NOT_STORED)?;
     drop(signals);
     report(arguments, &document, context)
-}
-
-/// The failure of a login whose token request was answered with anything but a token.
-fn refused(answer: Answer) -> Failure {
-    let said = |kind, error: &str, description: Option<&str>| {
-        let words = words(error, description);
-        Failure::new(kind, format!("cannot log in: the server refused: {words}; nothing was stored"))
-    };
-    match answer {
-        Answer::Refused { kind, error, description } => {
-            said(kind, &error, description.as_deref()).hint_of(login_hint(&error))
-        }
-        Answer::InvalidGrant { error, description } => {
-            said(Kind::LoginRequired, &error, description.as_deref()).hint_of(login_hint(&error))
-        }
-        Answer::Temporary { what, .. } => {
-            let message = format!("cannot log in now: {what}; nothing was stored");
-            Failure::new(Kind::Temporary, message).hint("try again")
-        }
-        Answer::Unknown { what, again } => {
-            let message =
-                format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
-            Failure::new(Kind::Temporary, message)
-                .hint_of(again.then_some("onegrant login   # gets another one"))
-        }
-        Answer::Failed(failure) => {
-            let message = format!("cannot log in: {}; nothing was stored", failure.message);
-            Failure { message, ..failure }
-        }
-        Answer::Impossible(failure) => failure,
-        Answer::Refreshed(_) => Failure::new(Kind::Defect, "cannot log in: a token was taken for a refusal"),
-    }
 }
 
 /// What is said where the server gave a grant, and the store failed.

@@ -5,7 +5,7 @@ mod opener;
 mod page;
 mod terminal;
 
-use super::{Gained, refused};
+use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
@@ -17,6 +17,7 @@ use crate::output;
 use crate::profile::Context;
 use crate::protocol::authorization::{Authorization, AuthorizationResponse, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
+use crate::protocol::failure::LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::{self, Redirect};
@@ -63,7 +64,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
         Answer::Refreshed(answer) => {
             Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
         }
-        answer => Err(refused(answer).into()),
+        answer => Err(answer.failure(&LOGIN).into()),
     }
 }
 
