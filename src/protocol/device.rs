@@ -1,6 +1,7 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
 use super::client_authentication::authenticate;
+use super::dialects::with_words_of_dialects;
 use super::failure::{POLL, START_DEVICE_FLOW};
 use super::hints::login_hint;
 use super::pkce::push_challenge;
@@ -100,9 +101,9 @@ pub fn read(
             .map(printable)
             .filter(|code| !code.is_empty())
             .ok_or_else(|| unusable("has no user_code"))?,
-        // `verification_url` is Google's name for it.
-        verification_uri: address("verification_uri")
-            .or_else(|| address("verification_url"))
+        verification_uri: with_words_of_dialects(&["verification_uri"], |dialect| dialect.verification_uri)
+            .into_iter()
+            .find_map(address)
             .ok_or_else(|| unusable("has no verification_uri that begins with https://"))?,
         verification_uri_complete: address("verification_uri_complete"),
         expires_in: members
@@ -152,10 +153,10 @@ pub fn read_poll(request: &Request, response: &Response, now: UnixSeconds) -> Po
             let Content::Members(members) = content else { return PollAnswer::SlowDown(None) };
             return PollAnswer::SlowDown(members.get("interval").and_then(interval));
         }
-        if error.is_any_of(&["access_denied", "authorization_declined"]) {
+        if error.is_any_of(&with_words_of_dialects(&["access_denied"], |dialect| dialect.denied)) {
             return PollAnswer::Denied(error.description.map(|text| request.shown(&text)));
         }
-        if error.is_any_of(&["expired_token", "code_expired"]) {
+        if error.is_any_of(&with_words_of_dialects(&["expired_token"], |dialect| dialect.expired)) {
             return PollAnswer::Expired;
         }
     }

@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod claims;
 pub mod client_authentication;
 pub mod device;
+pub mod dialects;
 pub mod extra;
 pub mod failure;
 pub mod hints;

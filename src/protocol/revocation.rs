@@ -1,6 +1,7 @@
 //! Token revocation (RFC 7009).
 
 use super::client_authentication::authenticate;
+use super::dialects::with_words_of_dialects;
 use super::failure::answered;
 use super::server_error::ServerError;
 use super::{Authentication, Parameters, Request, Response, redirect};
@@ -54,24 +55,20 @@ pub fn with_empty_secret(request: &Request, document: &Document, response: &Resp
     (is_public && is_refused).then(|| request.with_empty("client_secret"))
 }
 
-/// The words of servers for a token that is dead already. RFC 7009 section 2.2 wants 200 for it.
-const DEAD: [&str; 12] = [
+/// Error codes for a token that is dead already. RFC 7009 section 2.2 demands status 200 for it.
+const DEAD: [&str; 7] = [
     "invalid_grant",
     "invalid_token",
     "expired_token",
     "expired_access_token",
-    "invalid_refresh_token",
-    "bad_refresh_token",
-    "refresh_token_reused",
-    "refresh_token_already_used",
-    "token_inactive",
     "token_revoked",
     "token_expired",
     "token_not_found",
 ];
 
 fn is_dead(error: &ServerError) -> bool {
-    error.is_any_of(&DEAD) || error.description.as_deref().is_some_and(says_dead)
+    error.is_any_of(&with_words_of_dialects(&DEAD, |dialect| dialect.dead_grant))
+        || error.description.as_deref().is_some_and(says_dead)
 }
 
 /// Some servers say it in words alone: `Invalid token`, `The token has already been revoked.` A text that says more than this
@@ -114,7 +111,6 @@ pub fn read(request: &Request, response: &Response) -> Revocation {
     if error.is_any_of(&["unsupported_token_type"]) {
         return Revocation::Unsupported;
     }
-    // Slack says 200 and `ok: false`.
     if response.is_success() && !error.is_error {
         return Revocation::Revoked;
     }

@@ -1,50 +1,38 @@
 //! The errors that servers write into their responses.
 
+use super::dialects::{self, with_words_of_dialects};
 use super::response::Content;
 use crate::text::printable;
 use serde_json::{Map, Value};
 
-/// Members that hold an error, or several: as an object or as an array. What other members hold is not about an error.
-const ERRORS: [&str; 11] = [
-    "error",
-    "errors",
-    "fault",
-    "detail",
-    "details",
-    "extensions",
-    "errorCauses",
-    "data",
-    "meta",
-    "response",
-    "result",
-];
+/// Members that hold an error, or several: as an object or as an array. Errors are looked for in no other members.
+const ERRORS: [&str; 9] =
+    ["error", "errors", "detail", "details", "extensions", "data", "meta", "response", "result"];
 
 /// Members whose text may be an error code, the most likely first. `error` counts before all of them.
-const CODES: [&str; 8] =
-    ["code", "error", "error_code", "errorCode", "error_type", "errorType", "errorcode", "errcode"];
+const CODES: [&str; 4] = ["code", "error", "error_type", "errcode"];
 
-/// Further such members inside of an error. At the top level they mean other things.
+/// Further such members inside an error. At the top level they mean other things.
 const INNER_CODES: [&str; 2] = ["type", "status"];
 
 /// Members that a person can read, the best first.
-const DESCRIPTIONS: [&str; 13] = [
+const DESCRIPTIONS: [&str; 9] = [
     "error_description",
     "errorDescription",
-    "errorSummary",
     "message",
-    "reason",
     "error_message",
     "errorMessage",
-    "msg",
     "errmsg",
-    "faultstring",
     "detail",
     "title",
     "errors",
 ];
 
-/// Members that say that a body is an error, unless they are empty.
-const SIGNS: [&str; 7] = ["error", "errors", "fault", "error_code", "errorCode", "errorType", "errorSummary"];
+/// Members of an error, unless they are empty.
+const SIGNS: [&str; 2] = ["error", "errors"];
+
+/// The error codes for a refresh token that is spent or dead (RFC 6749 section 5.2).
+const DEAD_GRANT: [&str; 1] = ["invalid_grant"];
 
 /// How deep errors are looked for inside of errors.
 const ERROR_DEPTH: u32 = 4;
@@ -59,30 +47,37 @@ pub(crate) struct ServerError {
     pub codes: Vec<String>,
     /// What a person can read.
     pub description: Option<String>,
-    /// Whether the body calls itself an error: a member of [`SIGNS`], `ok: false` (Slack), `success: false` (Fitbit).
+    /// Whether the body says that it is an error, whatever the status is.
     pub is_error: bool,
-    /// All that a person can read, and a top-level `status` in words (HubSpot): looked at for a dead grant alone.
+    /// All that a person can read, and a top-level `type` or `status` in words (HubSpot). Only the search for a dead grant uses
+    /// them.
     texts: Vec<String>,
 }
 
 impl ServerError {
-    /// Reads RFC 6749 section 5.2, and: an `error` that is an object with `code` or `type` (OpenAI, Anthropic),
-    /// `errors` with an `errorType` in each (Fitbit), `errorCode` and `errorSummary` (Okta), `error_code` (Supabase),
-    /// `fault` (Apigee), `reason` (Zoom), `message`, `msg`, and an array of such objects (Salesforce).
+    /// Reads RFC 6749 section 5.2, the same inside an object or an array (OpenAI, Anthropic, Salesforce), and what the
+    /// [dialects](super::dialects) add.
     pub fn read(content: &Content) -> Self {
-        let (found, is_error) = match content {
-            Content::Members(members) => (Found::in_members(members, 0), is_error(members)),
-            Content::OtherJson(value) => (Found::in_value(value, 0), false),
+        let mut found = Found::new();
+        let is_error = match content {
+            Content::Members(members) => {
+                found.look_at(members, 0);
+                is_error(members)
+            }
+            Content::OtherJson(value) => {
+                found.look_into(value, 0);
+                false
+            }
             Content::CutShort | Content::Foreign => return Self::default(),
         };
-        let Found { codes, mut descriptions, states } = found;
+        let Found { codes, mut descriptions, states, .. } = found;
         descriptions.sort_by_key(|(rank, _)| *rank);
         let texts: Vec<String> = descriptions.into_iter().map(|(_, text)| text).collect();
         let description = texts.first().cloned();
         Self { codes, description, is_error, texts: states.into_iter().chain(texts).collect() }
     }
 
-    /// Code and description as one text, not yet fit to be shown; none where there is neither.
+    /// Code and description as one text, not yet fit to be shown. `None` if there is neither.
     pub fn words(&self) -> Option<String> {
         let words: Vec<&str> =
             self.codes.first().into_iter().chain(&self.description).map(String::as_str).collect();
@@ -94,10 +89,20 @@ impl ServerError {
         self.codes.iter().any(|code| words.iter().any(|word| code.eq_ignore_ascii_case(word)))
     }
 
-    /// One of these words, as the server wrote it: a code, or any other text that is this word or begins with it.
-    pub fn find_dead(&self, words: &[&str]) -> Option<String> {
-        let found = self.codes.iter().chain(&self.texts).find_map(|text| named(text, words));
-        found.map(str::to_owned)
+    /// The error code of a refresh token that is spent or dead, as the server wrote it: a code, or another text that begins
+    /// with the word.
+    pub fn dead_grant(&self) -> Option<String> {
+        let words = with_words_of_dialects(&DEAD_GRANT, |dialect| dialect.dead_grant);
+        let found = self.codes.iter().chain(&self.texts).find_map(|text| named(text, &words));
+        found.map(str::to_owned).or_else(|| self.dead_grant_in_words())
+    }
+
+    /// The first code, if another code means this with the description that came with it.
+    fn dead_grant_in_words(&self) -> Option<String> {
+        let description = self.description.as_deref()?;
+        let mut texts = dialects::all().flat_map(|dialect| dialect.dead_grant_texts);
+        let is_dead = texts.any(|(code, text)| *text == description && self.is_any_of(&[code]));
+        self.codes.first().filter(|_| is_dead).cloned()
     }
 
     /// The description without the code that it begins with.
@@ -108,27 +113,28 @@ impl ServerError {
     }
 }
 
-/// What was found on the way through a body.
-#[derive(Default)]
+/// What was found on the way through a body, and the names of the members that are looked at.
 struct Found {
+    errors_in: Vec<&'static str>,
+    codes_in: Vec<&'static str>,
+    descriptions_in: Vec<&'static str>,
     codes: Vec<String>,
-    /// With the position of the member's name in [`DESCRIPTIONS`].
+    /// With the position of the member's name in `descriptions_in`.
     descriptions: Vec<(usize, String)>,
     /// [`INNER_CODES`] of the top level.
     states: Vec<String>,
 }
 
 impl Found {
-    fn in_value(value: &Value, depth: u32) -> Self {
-        let mut found = Self::default();
-        found.look_into(value, depth);
-        found
-    }
-
-    fn in_members(members: &Map<String, Value>, depth: u32) -> Self {
-        let mut found = Self::default();
-        found.look_at(members, depth);
-        found
+    fn new() -> Self {
+        Self {
+            errors_in: with_words_of_dialects(&ERRORS, |dialect| dialect.errors),
+            codes_in: with_words_of_dialects(&CODES, |dialect| dialect.codes),
+            descriptions_in: with_words_of_dialects(&DESCRIPTIONS, |dialect| dialect.descriptions),
+            codes: Vec::new(),
+            descriptions: Vec::new(),
+            states: Vec::new(),
+        }
     }
 
     fn look_into(&mut self, value: &Value, depth: u32) {
@@ -139,7 +145,7 @@ impl Found {
             }
             Value::String(_) => match text(Some(value)) {
                 Some(words) if words.contains(char::is_whitespace) => {
-                    self.descriptions.push((DESCRIPTIONS.len(), words));
+                    self.descriptions.push((self.descriptions_in.len(), words));
                 }
                 word => self.codes.extend(word),
             },
@@ -149,21 +155,23 @@ impl Found {
 
     fn look_at(&mut self, members: &Map<String, Value>, depth: u32) {
         self.codes.extend(text(members.get("error")));
-        let inner = ERRORS.iter().filter_map(|name| members.get(*name)).filter(|_| depth < ERROR_DEPTH);
-        // A text is a code or a description by the name of its member.
-        inner.filter(|inner| !inner.is_string()).for_each(|inner| self.look_into(inner, depth + 1));
-        self.codes.extend(CODES.iter().filter_map(|name| text(members.get(*name))));
+        let inner = self.errors_in.iter().filter_map(|name| members.get(*name));
+        // Texts are read below, by the names of their members.
+        let inner: Vec<&Value> = inner.filter(|inner| !inner.is_string() && depth < ERROR_DEPTH).collect();
+        inner.into_iter().for_each(|inner| self.look_into(inner, depth + 1));
+        self.codes.extend(self.codes_in.iter().filter_map(|name| text(members.get(*name))));
         let states = if depth > 0 { &mut self.codes } else { &mut self.states };
         states.extend(INNER_CODES.iter().filter_map(|name| text(members.get(*name))));
-        let descriptions = DESCRIPTIONS.iter().enumerate();
+        let descriptions = self.descriptions_in.iter().enumerate();
         self.descriptions
             .extend(descriptions.filter_map(|(rank, name)| Some((rank, text(members.get(*name))?))));
     }
 }
 
-/// Whether a body calls itself an error.
+/// Whether a body says that it is an error.
 fn is_error(members: &Map<String, Value>) -> bool {
-    let denies = ["ok", "success"].iter().any(|name| members.get(*name) == Some(&Value::Bool(false)));
+    let mut denials = dialects::all().flat_map(|dialect| dialect.denials);
+    let denies = denials.any(|name| members.get(*name) == Some(&Value::Bool(false)));
     let says_so = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
@@ -171,7 +179,8 @@ fn is_error(members: &Map<String, Value>) -> bool {
         Value::Array(values) => !values.is_empty(),
         Value::Object(_) | Value::Bool(true) => true,
     };
-    denies || SIGNS.iter().filter_map(|name| members.get(*name)).any(says_so)
+    let signs = with_words_of_dialects(&SIGNS, |dialect| dialect.signs);
+    denies || signs.into_iter().filter_map(|name| members.get(name)).any(says_so)
 }
 
 /// The one of these words, in any case, that a text names: the first word of a sentence, or a part of a compound such as
@@ -187,7 +196,7 @@ fn named<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
     parts.find(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
 }
 
-/// Text in which there is something to see.
+/// A text with at least one visible character.
 fn text(value: Option<&Value>) -> Option<String> {
     value
         .and_then(Value::as_str)
@@ -234,7 +243,6 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn a_dead_grant_is_found_wherever_the_word_for_it_is() {
-        let dead = ["invalid_grant", "invalid_refresh_token"];
         let cases = [
             (r#"{"errors":[{"errorType":"other"},{"errorType":"invalid_grant","message":"m"}]}"#, Some("invalid_grant")),
             (r#"{"errorCode":"INVALID_GRANT"}"#, Some("INVALID_GRANT")),
@@ -255,7 +263,7 @@ mod tests {
             (r#"{"invalid_grant":true}"#, None),
         ];
         for (body, code) in cases {
-            assert_eq!(error(body).find_dead(&dead).as_deref(), code, "{body}");
+            assert_eq!(error(body).dead_grant().as_deref(), code, "{body}");
         }
     }
 

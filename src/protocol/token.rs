@@ -4,7 +4,7 @@ use super::client_authentication::authenticate;
 use super::redirect;
 use super::response::Content;
 use super::server_error::ServerError;
-use super::{Authentication, Parameters, Request, Response, extra, id_token};
+use super::{Authentication, Parameters, Request, Response, dialects, extra, id_token};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use crate::text::printable;
@@ -13,25 +13,6 @@ use std::time::Duration;
 
 /// The longest lifetime that is believed, in seconds: ten years. Keeps `expires_at` away from overflow.
 pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
-
-/// The words by which servers say that a refresh token is spent or dead. `invalid_grant` is the standard's
-/// (RFC 6749 section 5.2); the others are GitHub's and HubSpot's, Slack's, OpenAI's, Supabase's and Ory Hydra's.
-const DEAD: [&str; 10] = [
-    "invalid_grant",
-    "bad_refresh_token",
-    "invalid_refresh_token",
-    "refresh_token_reused",
-    "refresh_token_already_used",
-    "refresh_token_expired",
-    "refresh_token_invalidated",
-    "refresh_token_revoked",
-    "refresh_token_not_found",
-    "token_inactive",
-];
-
-/// What Gitea and Forgejo say about a spent refresh token and about one that has expired, with the error
-/// `unauthorized_client`, which is not about the client then.
-const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
 
 /// The errors for which the configuration must be changed, and no login helps (RFC 6749 section 5.2, RFC 8707 section 2).
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
@@ -144,9 +125,9 @@ impl TokenAnswer {
         Self {
             access_token: Secret::new(access_token),
             token_type: token_type(members.get("token_type")),
-            // Zoho: `expires_in` in milliseconds, and beside it what RFC 6749 means by it.
-            expires_in: ["expires_in_sec", "expires_in"]
-                .iter()
+            expires_in: dialects::all()
+                .flat_map(|dialect| dialect.expires_in)
+                .chain(&["expires_in"])
                 .find_map(|name| members.get(*name).and_then(lifetime)),
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
@@ -339,7 +320,7 @@ pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Ans
         }
     }
     let error = ServerError::read(&content);
-    if let Some(code) = error.find_dead(&DEAD).or_else(|| dead_at_gitea(&error)) {
+    if let Some(code) = error.dead_grant() {
         let description = error.description_after(&code).map(|text| request.shown(text));
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
@@ -391,11 +372,6 @@ pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Ans
         _ if response.unreadable.is_some() => temporary(""),
         _ => temporary(" and no JSON object"),
     }
-}
-
-fn dead_at_gitea(error: &ServerError) -> Option<String> {
-    let is_said = error.description.as_deref().is_some_and(|text| DEAD_OF_GITEA.contains(&text));
-    error.codes.first().filter(|_| is_said && error.is_any_of(&["unauthorized_client"])).cloned()
 }
 
 fn refused(
