@@ -6,7 +6,7 @@ use crate::driver::{Clock, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
 use crate::output;
-use crate::protocol::login_failure::{LoginGrant, tokens_of_login};
+use crate::protocol::failure::IMPORT;
 use crate::protocol::token::Answer;
 use crate::system::SignalsHeld;
 
@@ -30,7 +30,11 @@ pub fn exchange(
         sent_at = context.now().wall;
         answer = context.refresh(configuration, &credential, context.left());
     }
-    let answer = tokens_of_login(answer, LoginGrant::Imported, configuration)?;
+    let is_dead = matches!(answer, Answer::InvalidGrant { .. });
+    let answer = answer.tokens(&IMPORT).map_err(|failure| match is_dead {
+        true => failure.hint(another_grant(configuration)),
+        false => failure,
+    })?;
     let has_id_token = answer.id_token.is_some();
     let mut session = answer.session(configuration, sent_at);
     session.refresh_token = session.refresh_token.or(Some(refresh_token));
@@ -46,4 +50,13 @@ pub fn exchange(
         ..failure
     })?;
     Ok(document)
+}
+
+/// The command that gets a grant in place of a dead refresh token. It uses only a flow that has an endpoint.
+fn another_grant(document: &Document) -> &'static str {
+    match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
+        (Some(_), _) => "onegrant login --device   # gets a new grant",
+        (None, Some(_)) => "onegrant login --browser   # gets a new grant",
+        (None, None) => "onegrant login --refresh-token-stdin < FILE   # with another refresh token",
+    }
 }

@@ -6,7 +6,7 @@ use crate::driver::{Clock, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::Credential;
 use crate::profile::Context;
-use crate::protocol::login_failure::{LoginGrant, tokens_of_login};
+use crate::protocol::failure::LOGIN;
 use crate::system::SignalsHeld;
 
 /// Requests the first access token. A refresh requests the later ones in the same way.
@@ -18,6 +18,6 @@ pub fn run(configuration: &Configuration, context: &Context) -> Result<Granted, 
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     let answer = context.refresh(document, &Credential::Client(grant), context.left());
-    let answer = tokens_of_login(answer, LoginGrant::New, document)?;
+    let answer = answer.tokens(&LOGIN)?;
     Ok(Granted { answer, sent_at, nonce: None, signals })
 }

@@ -5,7 +5,7 @@ use super::server::Server;
 use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
-use crate::protocol::client;
+use crate::protocol::client_authentication;
 use crate::protocol::hints::shell_word;
 use std::fmt::Display;
 use std::path::Path;
@@ -152,7 +152,7 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
             == (&client.secret, &client.secret_variable, &client.key, client.authentication)
     });
     add("--client-secret-file", arguments.client_secret_file.as_ref().map(input), is_same_proof);
-    let method = arguments.client_auth.map(|method| client::name(method).to_owned());
+    let method = arguments.client_auth.map(|method| client_authentication::name(method).to_owned());
     add("--client-auth", method, is_same_proof);
     add("--client-key-file", arguments.client_key_file.as_deref().map(path), is_same_proof);
     add("--client-key-id", arguments.client_key_id.clone(), is_same_proof);

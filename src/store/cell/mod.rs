@@ -24,7 +24,7 @@ pub use at_address::{cell_at, profiles_at};
 use crate::error::{self, Failure};
 use crate::grant::Secret;
 use crate::lock::Locked;
-use crate::protocol::Reply;
+use crate::protocol::Response;
 use crate::session::{LockMode, Revision};
 use crate::store::durable::{remove, write_new};
 use crate::store::open::{self, Links};
@@ -118,9 +118,8 @@ pub trait Cell {
 }
 
 /// How many seconds this machine's clock is ahead of that of whoever replied just now.
-fn ahead_of(reply: &Reply) -> Option<i64> {
-    let date = httpdate::parse_http_date(reply.date.as_deref()?).ok()?;
-    Some(system::unix_seconds(SystemTime::now()) - system::unix_seconds(date))
+fn ahead_of(response: &Response) -> Option<i64> {
+    Some(system::unix_seconds(SystemTime::now()).saturating_sub(response.date()?))
 }
 
 /// What a change finds.

@@ -4,7 +4,7 @@ use super::page::{Page, answer, status_alone};
 use super::terminal::Terminal;
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::protocol::authorization::{Authorization, Response};
+use crate::protocol::authorization::{Authorization, AuthorizationResponse};
 use crate::protocol::loopback::{HEAD_LIMIT, Host, Received, RedirectUri, read};
 use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -233,9 +233,11 @@ impl Connection {
             Received::Partial => return (None, is_over),
             Received::Get { path: asked_for, query } if asked_for == path => {
                 match authorization.read(query) {
-                    Response::Granted(code) => (Some(Ok(code)), answer(200, Page::Granted)),
-                    Response::Refused(failure) => (Some(Err(failure)), answer(200, Page::Refused)),
-                    Response::Foreign(_) => (None, answer(400, Page::Foreign)),
+                    AuthorizationResponse::Granted(code) => (Some(Ok(code)), answer(200, Page::Granted)),
+                    AuthorizationResponse::Refused(failure) => {
+                        (Some(Err(failure)), answer(200, Page::Refused))
+                    }
+                    AuthorizationResponse::Foreign(_) => (None, answer(400, Page::Foreign)),
                 }
             }
             Received::Get { .. } => (None, status_alone(404)),

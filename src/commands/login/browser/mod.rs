@@ -18,9 +18,9 @@ use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
 use crate::profile::Context;
-use crate::protocol::authorization::{Authorization, Response, pasted_query};
+use crate::protocol::authorization::{Authorization, AuthorizationResponse, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
-use crate::protocol::login_failure::{LoginGrant, tokens_of_login};
+use crate::protocol::failure::LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::Redirect;
@@ -82,7 +82,7 @@ pub fn run(
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
     let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
-    let answer = tokens_of_login(answer, LoginGrant::New, document)?;
+    let answer = answer.tokens(&LOGIN)?;
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
 
@@ -189,9 +189,9 @@ impl Wait {
         };
         for line in lines.iter().map(Secret::expose).filter(|line| !line.trim().is_empty()) {
             let why = match pasted_query(line).map(|query| authorization.read(query)) {
-                Some(Response::Granted(code)) => return Ok(Some(code)),
-                Some(Response::Refused(failure)) => return Err(failure),
-                Some(Response::Foreign(why)) => why,
+                Some(AuthorizationResponse::Granted(code)) => return Ok(Some(code)),
+                Some(AuthorizationResponse::Refused(failure)) => return Err(failure),
+                Some(AuthorizationResponse::Foreign(why)) => why,
                 None => "it has no query",
             };
             output::say(&format!("onegrant: that is not the address that the browser was sent to: {why}\n"));
