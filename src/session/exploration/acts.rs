@@ -6,6 +6,7 @@ use super::parts::{Beside, Kept, at_revision, stored_generation};
 use super::scenario::Lock;
 use super::world::{Doing, Name, Party, Process, World};
 use crate::error::{Failure, Kind};
+use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptOutcome};
 use crate::session::{
@@ -26,6 +27,10 @@ impl World {
                 let stored = self.read(number);
                 self.tell(number, Event::Looked(Ok(View { attempts, stored })));
             }
+            Doing::Claims { attempt, expected, .. } if self.scenario.swaps && !self.holds(&expected) => {
+                let _ = attempt;
+                self.tell(number, Event::Claimed(ClaimResult::Taken));
+            }
             Doing::Claims { attempt, number: wanted, exclusive, expected, outdated, listed } => {
                 let key = attempt.credential_sha256.clone();
                 match self.create_record(attempt, wanted, exclusive) {
@@ -37,7 +42,9 @@ impl World {
                 }
             }
             Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed } => {
-                if self.holds(&expected) {
+                if self.scenario.swaps {
+                    self.sweep_answers(number, record, &key, &listed);
+                } else if self.holds(&expected) {
                     let is_outdated = |name: &&Name| name.0 != key || outdated.contains(&name.1);
                     for name in listed.iter().filter(is_outdated) {
                         self.records.remove(name);
@@ -62,6 +69,20 @@ impl World {
                     self.change(number, |process| process.doing = doing);
                 }
             },
+            Doing::Swaps { last, document, expected, then } => {
+                let is_done = self.swap(number, &last, &document, &expected);
+                if is_done || matches!(*then, Event::Replaced(_)) {
+                    self.answers.remove(&last);
+                }
+                match (is_done, *then) {
+                    (true, then) => self.tell(number, then),
+                    (false, Event::Adopted(_)) => self.tell(number, Event::Adopted(Ok(false))),
+                    (false, _) => {
+                        let there = self.read(number).map(Box::new);
+                        self.tell(number, Event::Replaced(ReplaceResult::Lost(there)));
+                    }
+                }
+            }
             Doing::Sweeps { last: (key, last), then } => {
                 let stays = |(about, number): &Name| *about != key || *number > last;
                 self.records.retain(|name, _| stays(name));
@@ -96,7 +117,12 @@ impl World {
                 self.tell(number, Event::Read(Ok(stored)));
             }
             Step::Look { credential_sha256 } => {
-                let attempts = self.attempt_records(&credential_sha256);
+                let attempts = self.attempt_records(&credential_sha256, Some(number));
+                if self.scenario.swaps {
+                    // Records and document are one value.
+                    let stored = self.read(number);
+                    return self.tell(number, Event::Looked(Ok(View { attempts, stored })));
+                }
                 self.change(number, |process| process.doing = Doing::HasReadTheRecords(attempts));
             }
             Step::Lock(..) => {
@@ -113,6 +139,16 @@ impl World {
             }
             Step::Adopt { credential_sha256: key, number: record, expected } => {
                 let beside = (key, record);
+                if self.scenario.swaps {
+                    let then = Box::new(Event::Adopted(Ok(true)));
+                    let document = self.complete(&beside).cloned();
+                    return match document {
+                        Some(document) => self.change(number, |process| {
+                            process.doing = Doing::Swaps { last: beside, document, expected, then };
+                        }),
+                        None => self.tell(number, Event::Adopted(Ok(false))),
+                    };
+                }
                 match self.answers.contains_key(&beside) {
                     true => self.change(number, |process| {
                         let then = Box::new(Event::Adopted(Ok(true)));
@@ -134,7 +170,11 @@ impl World {
             Step::Mark { attempt, number: record } => {
                 self.check_mark(number, &attempt);
                 let name = (attempt.credential_sha256.clone(), record);
-                if self.is_ours(&name, &attempt.id) {
+                if self.scenario.swaps {
+                    if self.records.contains_key(&name) && self.is_ours(&name, &attempt.id) {
+                        self.records.insert(name, Kept::new(attempt));
+                    }
+                } else if self.is_ours(&name, &attempt.id) {
                     if attempt.is_over() && self.complete(&name).is_none() {
                         self.answers.remove(&name);
                         self.change(number, |process| process.has_room = false);
@@ -148,7 +188,9 @@ impl World {
                 self.change(number, |process| process.has_room = false);
                 if self.records.get(&name).is_none_or(|record| self.is_by(number, &record.what)) {
                     self.records.remove(&name);
-                    self.answers.remove(&name);
+                    if !self.scenario.swaps {
+                        self.answers.remove(&name);
+                    }
                 }
                 self.tell(number, Event::Noted);
             }
@@ -171,6 +213,14 @@ impl World {
                 });
             }
             Step::Replace { expected, document, attempt: beside } => {
+                if self.scenario.swaps {
+                    let file = Kept::new(Beside { by: number, document: Some(document.clone()) });
+                    self.answers.insert(beside.clone(), file);
+                    let then = Box::new(Event::Replaced(ReplaceResult::Done));
+                    return self.change(number, |process| {
+                        process.doing = Doing::Swaps { last: beside, document, expected, then };
+                    });
+                }
                 // Into the file that is open, which somebody may have removed; without one, into a new one.
                 let is_there = self.answers.get(&beside).is_some_and(|file| file.what.by == number);
                 if is_there || !self.processes[number].has_room {
@@ -220,10 +270,47 @@ impl World {
         let numbers = if exclusive { wanted..=wanted } else { wanted..=u64::MAX };
         let number = numbers.into_iter().find(is_free)?;
         let by = usize::try_from(attempt.by.pid).unwrap();
+        if self.scenario.swaps {
+            self.records.insert((key, number), Kept::new(attempt));
+            return Some(number);
+        }
         self.answers.insert((key.clone(), number), Kept::new(Beside { by, document: None }));
         self.records.insert((key, number), Kept::new(attempt));
         self.change(by, |process| process.has_room = true);
         Some(number)
+    }
+
+    /// After a claim in a store that swaps: the answers that waited on this machine, except those to the same refresh
+    /// token.
+    fn sweep_answers(&mut self, number: usize, record: u64, key: &str, listed: &[Name]) {
+        let is_here = |world: &Self, name: &Name| {
+            world.answers.get(name).is_some_and(|file| world.share_a_machine(file.what.by, number))
+        };
+        for name in listed {
+            if name.0 != key && is_here(self, name) {
+                self.answers.remove(name);
+            }
+        }
+        let own = (key.to_owned(), record);
+        if is_here(self, &own) {
+            self.answers.remove(&own);
+        }
+    }
+
+    /// One conditional change of a store that swaps: the document, and the records up to `last`. Whether the store holds
+    /// `document` after it.
+    fn swap(&mut self, number: usize, last: &Name, document: &Document, expected: &Revision) -> bool {
+        let new = at_revision(document.clone());
+        if self.holds(&new.revision) {
+            return true;
+        }
+        if !self.holds(expected) {
+            return false;
+        }
+        self.check_replacement(number, expected, document, &last.0);
+        self.document = Some(new);
+        self.records.retain(|(about, number), _| *about != last.0 || *number > last.1);
+        true
     }
 
     fn put_in_place(&mut self, number: usize, expected: &Revision, file: &Beside, key: &str) {
@@ -247,7 +334,10 @@ impl World {
     }
 
     pub(super) fn fail_to_replace(&mut self, number: usize) {
-        let Doing::Renames { then, .. } = self.processes[number].doing.clone() else { return };
+        let (Doing::Renames { then, .. } | Doing::Swaps { then, .. }) = self.processes[number].doing.clone()
+        else {
+            return;
+        };
         let failure = Failure::new(Kind::Store, "cannot replace");
         self.tell(
             number,
@@ -256,6 +346,28 @@ impl World {
                 _ => Event::Replaced(ReplaceResult::Failed { failure, kept: Some("beside".to_owned()) }),
             },
         );
+    }
+
+    /// The store does not say whether it replaced. The complete answer waits on this machine if it `is_kept`.
+    pub(super) fn hear_nothing(&mut self, number: usize, is_done: bool, is_kept: bool) {
+        let Doing::Swaps { last, document, expected, then } = self.processes[number].doing.clone() else {
+            return;
+        };
+        if is_done {
+            self.swap(number, &last, &document, &expected);
+        }
+        let failure = Failure::new(Kind::Temporary, "the store does not answer");
+        let event = match *then {
+            Event::Adopted(_) => Event::Adopted(Err(failure)),
+            _ if is_kept => {
+                Event::Replaced(ReplaceResult::Failed { failure, kept: Some("beside".to_owned()) })
+            }
+            _ => {
+                self.answers.remove(&last);
+                Event::Replaced(ReplaceResult::Unknown)
+            }
+        };
+        self.tell(number, event);
     }
 
     // ---- what goes wrong ----
@@ -296,7 +408,7 @@ impl World {
         let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
         let worker = self.processes.len();
         let demand = input.demand.clone();
-        let process = Process::asking(demand, lock_use, Role::Worker(input), deadline, worker);
+        let process = Process::asking(&scenario, demand, lock_use, Role::Worker(input), deadline, worker);
         self.processes.push(Rc::new(Process { started_at, late, ..process }));
         if self.held_by.remove(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));

@@ -47,41 +47,69 @@ macro_rules! families {
     };
 }
 
-/// The levels whose claims bind, and what holds them up. A lock that is refused leads to what `Claim` is.
-const BINDING: [(LockUse, Lock); 3] =
-    [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Lies), (LockUse::Claim, Lock::Excludes)];
+/// Where a grant is kept, and how its processes use locks.
+#[derive(Clone, Copy)]
+struct Place {
+    lock_use: LockUse,
+    lock: Lock,
+    swaps: bool,
+}
+
+impl Place {
+    const fn file(lock_use: LockUse, lock: Lock) -> Self {
+        Self { lock_use, lock, swaps: false }
+    }
+
+    /// A store that compares and swaps has no locks.
+    const fn cell(lock_use: LockUse) -> Self {
+        Self { lock_use, lock: Lock::Refuses, swaps: true }
+    }
+
+    fn scenario(self, processes: usize, server: Server) -> Scenario {
+        let Self { lock_use, lock, swaps } = self;
+        Scenario { lock, swaps, ..Scenario::of(&vec![lock_use; processes], server) }
+    }
+}
+
+/// The places whose claims bind. In the file store a lock that is refused leads to what `Claim` is.
+const BINDING: [Place; 4] = [
+    Place::file(LockUse::Auto, Lock::Excludes),
+    Place::file(LockUse::Auto, Lock::Lies),
+    Place::file(LockUse::Claim, Lock::Excludes),
+    Place::cell(LockUse::Auto),
+];
 
 /// The harshest server that rotates, and the kindest.
 const ROTATING: [Server; 2] = [Server::EndsTheFamily, Server::Grace];
 
 const EVERY: [Server; 4] = [Server::EndsTheFamily, Server::Rejects, Server::Grace, Server::DoesNotRotate];
 
-/// One scenario for each level that binds and each server, changed alike.
+/// One scenario for each place whose claims bind and each server, changed alike.
 fn binding(
     processes: usize,
     servers: &[Server],
     promise: Promise,
     change: impl Fn(Scenario) -> Scenario,
 ) -> Vec<(Scenario, Promise)> {
-    let levels = BINDING.iter().flat_map(|level| servers.iter().map(move |server| (level, *server)));
-    let scenario = |((lock_use, lock), server): (&(LockUse, Lock), Server)| Scenario {
-        lock: *lock,
-        ..Scenario::of(&vec![*lock_use; processes], server)
-    };
-    levels.map(scenario).map(|scenario| (change(scenario), promise)).collect()
+    let each = BINDING.iter().flat_map(|place| servers.iter().map(move |server| (place, *server)));
+    each.map(|(place, server)| (change(place.scenario(processes, server)), promise)).collect()
 }
 
 /// A move, and what comes in between, where the lock or a claim keeps them apart. The stored token lasts `left` seconds:
 /// a process that finds it expired refreshes.
 fn moves(left: i64, job: Job, killed_visitors: u8, promise: Promise) -> Vec<(Scenario, Promise)> {
-    let levels =
-        [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Refuses), (LockUse::Claim, Lock::Excludes)];
-    let scenario = |(lock_use, lock)| {
-        let scenario = Scenario { lock, left, ..Scenario::of(&[lock_use], Server::Rejects) };
+    let places = [
+        Place::file(LockUse::Auto, Lock::Excludes),
+        Place::file(LockUse::Auto, Lock::Refuses),
+        Place::file(LockUse::Claim, Lock::Excludes),
+        Place::cell(LockUse::Auto),
+    ];
+    let scenario = |place: Place| {
+        let scenario = Scenario { left, ..place.scenario(1, Server::Rejects) };
         let scenario = scenario.visited(Job::Move, true).visited(job, true);
         (scenario.with(|budget| (budget.killed_visitors, budget.hastes) = (killed_visitors, 0)), promise)
     };
-    levels.into_iter().map(scenario).collect()
+    places.into_iter().map(scenario).collect()
 }
 
 /// Two who are not kept apart by anything that both heed.
@@ -94,7 +122,11 @@ fn compared(
     change: impl Fn(Scenario) -> Scenario,
 ) -> Vec<(Scenario, Promise)> {
     let each = COMPARED.iter().flat_map(|lock_uses| servers.iter().map(move |server| (lock_uses, *server)));
-    each.map(|(lock_uses, server)| (change(Scenario::of(lock_uses, server)), promise)).collect()
+    let scenarios = each.flat_map(|(lock_uses, server)| {
+        let scenario = Scenario::of(lock_uses, server);
+        [scenario.clone(), scenario.where_the_store_swaps()]
+    });
+    scenarios.map(|scenario| (change(scenario), promise)).collect()
 }
 
 families! { FAMILIES:

@@ -190,17 +190,22 @@ impl World {
         match &self.processes[number].doing {
             Doing::Receives(Answer::Refreshed(_)) => true,
             Doing::Begins(Step::Replace { document, .. }) => document.session.is_some(),
+            // The complete answer is a file of one machine: the others have only what the store holds.
+            Doing::Swaps { document, .. } => {
+                self.scenario.presences == Presences::Unknown && document.session.is_some()
+            }
             _ => false,
         }
     }
 
-    /// Whether the last answer to that process is beside the document, or in it, or was given way to.
+    /// Whether other processes find the last answer to that process beside the document, or in it, or a newer one.
     pub(super) fn has_durable_answer(&self, number: usize) -> bool {
         let Some(given) = self.processes[number].given else { return false };
         let is_given =
             |document: &Document| stored_generation(document).is_some_and(|stored| stored >= given);
         self.document.as_ref().is_some_and(|stored| is_given(&stored.document))
-            || self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
+            || !(self.scenario.swaps && self.scenario.presences == Presences::Unknown)
+                && self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
     }
 
     // ---- in the store ----
@@ -208,6 +213,7 @@ impl World {
     /// Whether somebody may come between a comparison and its rename: two calls of the file store.
     fn may_come_between(&self) -> bool {
         match self.protection() {
+            _ if self.scenario.swaps => false,
             Protection::Locked => false,
             // A login waits for claims, and makes none. A logout makes one, unless it has a lock, or cannot wait for another
             // one's claim.
@@ -304,7 +310,7 @@ impl World {
             let holds = match &process.doing {
                 Doing::Receives(Answer::Refreshed(_)) => true,
                 Doing::Begins(Step::Replace { document, .. }) => document.session.is_some(),
-                Doing::Compares { .. } | Doing::Renames { .. } => true,
+                Doing::Compares { .. } | Doing::Renames { .. } | Doing::Swaps { .. } => true,
                 _ => false,
             };
             other != number && holds && follows(process) && !self.is_beyond_sight(other)
@@ -363,7 +369,9 @@ impl World {
                 }
             }
             Err(failure) => {
-                let is_of_the_store = self.scenario.budget.failed_replacements > 0;
+                let is_of_the_store = self.scenario.budget.failed_replacements
+                    + self.scenario.budget.unanswered_replacements
+                    > 0;
                 let is_expected = match failure.kind {
                     Kind::LoginRequired | Kind::Temporary => true,
                     Kind::Store => is_of_the_store,
@@ -422,7 +430,7 @@ impl World {
         let is_smooth = has_server
             && lost <= 1
             && (budget.lost_answers == 0 || is_grace)
-            && budget.ages + budget.failed_replacements == 0
+            && budget.ages + budget.failed_replacements + budget.unanswered_replacements == 0
             && self.scenario.presences == Presences::StartTimes
             && (is_grace || self.excuses.is_empty())
             && !self.has_lost_by_design();
@@ -460,7 +468,8 @@ impl World {
         // Longer than any claim lasts that he may have to wait for.
         let deadline = Duration::from_secs(3 * PATIENT);
         let lock_use = self.scenario.lock_uses[0];
-        let process = Process::asking(demand, lock_use, Role::InPlace, deadline, number);
+        let scenario = Rc::clone(&world.scenario);
+        let process = Process::asking(&scenario, demand, lock_use, Role::InPlace, deadline, number);
         world.processes.push(Rc::new(Process { started_at: Some(world.clock), ..process }));
         world.change(number, |_| {});
         for _ in 0..MOST_MOVES {

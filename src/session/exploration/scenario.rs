@@ -87,6 +87,8 @@ pub(super) struct Budget {
     pub reused_identifiers: u8,
     /// A replacement fails after the complete answer lies beside the document.
     pub failed_replacements: u8,
+    /// A store that swaps does not answer a replacement, which it made or did not make.
+    pub unanswered_replacements: u8,
 }
 
 /// What stands between two spenders: the least of what the processes have.
@@ -113,6 +115,8 @@ pub(super) struct Scenario {
     pub has_client_grant: bool,
     pub server: Server,
     pub lock: Lock,
+    /// Whether the store compares and replaces in one step, as etcd and Kubernetes do. Otherwise it is the file store.
+    pub swaps: bool,
     pub presences: Presences,
     /// How long the stored access token lasts, in seconds.
     pub left: i64,
@@ -133,6 +137,7 @@ impl Scenario {
             has_client_grant: false,
             server,
             lock: Lock::Excludes,
+            swaps: false,
             presences: Presences::StartTimes,
             left: 0,
             lifetime: 3600,
@@ -172,6 +177,11 @@ impl Scenario {
         Self { do_others_come_later: true, ..self }
     }
 
+    /// In a store that compares and swaps. It has no locks.
+    pub(super) fn where_the_store_swaps(self) -> Self {
+        Self { swaps: true, lock: Lock::Refuses, ..self }
+    }
+
     pub(super) fn where_presence_is(self, presences: Presences) -> Self {
         Self { presences, ..self }
     }
@@ -203,12 +213,16 @@ impl Scenario {
             ("lost answers", lost_answers),
             ("reused identifiers", self.budget.reused_identifiers),
             ("failed replacements", self.budget.failed_replacements),
+            ("unanswered replacements", self.budget.unanswered_replacements),
             ("hastes", hastes),
         ];
         words.extend(
             often.iter().filter(|(_, times)| *times > 0).map(|(what, times)| format!("{times} {what}")),
         );
         words.extend(self.visits.iter().map(|visit| format!("{visit:?}")));
+        if self.swaps {
+            words.push("swaps".to_owned());
+        }
         if self.has_client_grant {
             words.push("client grant".to_owned());
         }

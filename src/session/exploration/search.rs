@@ -38,7 +38,7 @@ struct Stop {
 /// Meets every world that the scenario can lead to.
 pub(super) fn explore(scenario: Scenario, promise: Promise) -> Counts {
     let scenario = Rc::new(scenario);
-    let start = World::new(&scenario);
+    let mut start = World::new(&scenario);
     let mut path: Vec<Stop> = Vec::new();
     let (mut on_path, mut met, mut left_behind) = (HashSet::new(), HashSet::new(), HashSet::new());
     let mut counts = Counts::default();
@@ -78,7 +78,7 @@ pub(super) fn explore(scenario: Scenario, promise: Promise) -> Counts {
                 path.pop();
             }
             Some(next) => {
-                let after = stop.world.after(next);
+                let mut after = stop.world.after(next);
                 let key = after.key();
                 counts.transitions += 1;
                 if on_path.contains(&key) {

@@ -26,6 +26,8 @@ pub(super) struct Visitor {
     pub doing: Visiting,
     /// The record of its claim.
     claim: Option<(String, u64)>,
+    /// A digest of all this; 0 after a change.
+    pub fingerprint: u128,
 }
 
 /// How far it is.
@@ -59,7 +61,7 @@ pub(super) enum Visiting {
 
 impl Visitor {
     pub(super) fn arrives(visit: Visit) -> Self {
-        Self { visit, doing: Visiting::Enters, claim: None }
+        Self { visit, doing: Visiting::Enters, claim: None, fingerprint: 0 }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -82,7 +84,7 @@ impl World {
         let stored = self.document.as_ref()?;
         let own = self.visitors[number].claim.as_ref();
         let key = credential_digests(&stored.document).into_iter().next()?;
-        let attempt_records = self.attempt_records(&key).into_iter();
+        let attempt_records = self.attempt_records(&key, None).into_iter();
         let others = attempt_records.filter(|record| own != Some(&(key.clone(), record.number)));
         let live = others.filter(|record| record.is_live(self.wall()));
         live.map(|record| record.attempt.until).max()
@@ -128,8 +130,14 @@ impl World {
         &self.visitors[usize::try_from(owner.pid - FIRST_IDENTIFIER).unwrap()]
     }
 
+    fn visitor(&mut self, number: usize) -> &mut Visitor {
+        let visitor = Rc::make_mut(&mut self.visitors[number]);
+        visitor.fingerprint = 0;
+        visitor
+    }
+
     pub(super) fn crash_visitor(&mut self, number: usize) {
-        self.visitors[number].doing = Visiting::WasKilled;
+        self.visitor(number).doing = Visiting::WasKilled;
         self.held_by.remove(&Party::Visitor(number));
     }
 
@@ -157,24 +165,11 @@ impl World {
             Visiting::Reads if job == Job::Move => self.begin_to_move(number),
             Visiting::Reads => Visiting::Compares(revision),
             Visiting::Compares(expected) => match expected == revision {
+                true if self.scenario.swaps => self.store_the_login(),
                 true => Visiting::Renames,
                 false => Visiting::Reads,
             },
-            Visiting::Renames => {
-                self.newest = LOGIN;
-                self.is_logged_out = false;
-                self.has_replaced |= there.is_some();
-                let login = Some(Login {
-                    id: "l".to_owned(),
-                    at: 0,
-                    flow: crate::grant::Flow::Imported,
-                    other: serde_json::Map::new(),
-                });
-                let new = document(&self.scenario, session(LOGIN, self.wall() + 3600));
-                self.document = Some(at_revision(Document { login, ..new }));
-                let moving = there.and_then(|stored| stored.document.moving.clone());
-                moving.map_or(Visiting::HasLeft, Visiting::TakesBack)
-            }
+            Visiting::Renames => self.store_the_login(),
             Visiting::TakesBack(moving) => {
                 let is_brought = |stored: &Rc<Stored>| stored.document.moved.as_ref() == Some(&moving.id);
                 self.there.take_if(|stored| is_brought(stored));
@@ -189,8 +184,9 @@ impl World {
             Visiting::Sweeps(logout, listed) => {
                 self.records.retain(|name, _| !listed.contains(name));
                 self.answers.retain(|name, _| !listed.contains(name));
-                self.visitors[number].claim = None;
-                let removal = if self.document.is_some() { Removal::Again } else { Removal::Done };
+                self.visitor(number).claim = None;
+                let is_there = self.document.is_some() && !self.scenario.swaps;
+                let removal = if is_there { Removal::Again } else { Removal::Done };
                 went_on(logout, LogoutEvent::Removed(removal))
             }
             Visiting::ReadsThere(moving) => Visiting::ReadsHere(moving, self.there.as_deref().cloned()),
@@ -209,13 +205,30 @@ impl World {
             }
             over @ (Visiting::HasLeft | Visiting::WasKilled) => over,
         };
-        self.visitors[number].doing = next;
+        self.visitor(number).doing = next;
         if self.visitors[number].is_over() {
             self.held_by.remove(&Party::Visitor(number));
-            if let Some(claim) = self.visitors[number].claim.take() {
+            if let Some(claim) = self.visitor(number).claim.take() {
                 self.records.remove(&claim);
             }
         }
+    }
+
+    fn store_the_login(&mut self) -> Visiting {
+        let before = self.document.take();
+        self.newest = LOGIN;
+        self.is_logged_out = false;
+        self.has_replaced |= before.is_some();
+        let login = Some(Login {
+            id: "l".to_owned(),
+            at: 0,
+            flow: crate::grant::Flow::Imported,
+            other: serde_json::Map::new(),
+        });
+        let new = document(&self.scenario, session(LOGIN, self.wall() + 3600));
+        self.document = Some(at_revision(Document { login, ..new }));
+        let moving = before.and_then(|stored| stored.document.moving.clone());
+        moving.map_or(Visiting::HasLeft, Visiting::TakesBack)
     }
 
     // ---- a logout ----
@@ -249,6 +262,9 @@ impl World {
                 match (side, self.visitors[number].visit.job) {
                     (Side::Here, Job::Logout) | (Side::There, Job::LogoutThere) => {
                         let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
+                        if self.scenario.swaps {
+                            self.records.clear();
+                        }
                         Visiting::Sweeps(logout, listed)
                     }
                     _ => went_on(logout, LogoutEvent::Removed(Removal::Done)),
@@ -269,7 +285,7 @@ impl World {
         let is_here = self.visitors[number].visit.job == Job::Logout && stored.document.moved.is_none();
         let has_lock = self.visitors_lock_use() == LockUse::Auto && self.scenario.lock != Lock::Refuses;
         if is_here && !has_lock {
-            if let Some(claim) = self.visitors[number].claim.take() {
+            if let Some(claim) = self.visitor(number).claim.take() {
                 self.records.remove(&claim);
             }
             let is_binding = self.visitors_lock_use() != LockUse::Off;
@@ -278,6 +294,10 @@ impl World {
                 return Visiting::WaitsForClaims;
             }
             if !(is_binding && has_rival) {
+                // A store that swaps creates no record for a document that has changed.
+                if self.scenario.swaps && !self.holds(&stored.revision) {
+                    return Visiting::LogsOut(logout, LogoutStep::LookHere);
+                }
                 self.claim_for(number, &stored.document);
                 return Visiting::HasClaimed(logout, stored);
             }
@@ -307,7 +327,7 @@ impl World {
         let attempt = Attempt::open(id, key.clone(), access_token, owner, self.wall(), until);
         let name = (key, last.unwrap_or(0) + 1);
         self.records.insert(name.clone(), Kept::new(attempt));
-        self.visitors[number].claim = Some(name);
+        self.visitor(number).claim = Some(name);
     }
 
     // ---- a move ----

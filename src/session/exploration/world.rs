@@ -28,6 +28,12 @@ pub(super) enum Move {
     LosesItsRequest(usize),
     LosesItsAnswer(usize),
     FailsToReplace(usize),
+    /// The store does not say whether it replaced.
+    HearsNothingOfTheReplacement {
+        by: usize,
+        is_done: bool,
+        is_kept: bool,
+    },
     /// The identifier of one who was killed is another program's now.
     IdentifierIsReused(usize),
     Visits(usize),
@@ -73,6 +79,13 @@ pub(super) enum Doing {
     /// The store still held what was expected.
     Renames {
         beside: Name,
+        expected: Revision,
+        then: Box<Event>,
+    },
+    /// A store that compares and replaces in one step, which also removes the records up to `last`.
+    Swaps {
+        last: Name,
+        document: Document,
         expected: Revision,
         then: Box<Event>,
     },
@@ -123,7 +136,7 @@ pub(super) struct Process {
     pub has_lost_an_answer: bool,
     /// The generation whose refresh token was refused to it last: it may be sent once more.
     pub refused: Option<u8>,
-    /// A digest of all this.
+    /// A digest of all this; 0 after a change.
     pub fingerprint: u128,
 }
 
@@ -147,7 +160,7 @@ pub(super) struct World {
     /// The holders of the lock: one at most, unless the lock does not exclude other processes.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
-    pub visitors: Vec<Visitor>,
+    pub visitors: Vec<Rc<Visitor>>,
     pub server: Authorizations,
     /// Which generation's refresh token the server saw, and from whom.
     pub sends: Vec<(u8, usize)>,
@@ -183,7 +196,7 @@ impl World {
             answers: BTreeMap::new(),
             held_by: BTreeSet::new(),
             processes: processes.map(|number| Rc::new(Process::start(scenario, number))).collect(),
-            visitors: scenario.visits.iter().map(|visit| Visitor::arrives(*visit)).collect(),
+            visitors: scenario.visits.iter().map(|visit| Rc::new(Visitor::arrives(*visit))).collect(),
             server: Authorizations::first(scenario.server),
             sends: Vec::new(),
             must_share: BTreeSet::new(),
@@ -204,13 +217,22 @@ impl World {
     }
 
     /// What tells this world from others.
-    pub(super) fn key(&self) -> u128 {
+    pub(super) fn key(&mut self) -> u128 {
         let mut bytes = Vec::with_capacity(1024);
-        for process in &self.processes {
+        for process in &mut self.processes {
+            if process.fingerprint == 0 {
+                Rc::make_mut(process).fingerprint = digest(process);
+            }
             bytes.extend_from_slice(&process.fingerprint.to_le_bytes());
         }
+        for visitor in &mut self.visitors {
+            if visitor.fingerprint == 0 {
+                Rc::make_mut(visitor).fingerprint = digest(visitor);
+            }
+            bytes.extend_from_slice(&visitor.fingerprint.to_le_bytes());
+        }
         self.put_store(&mut bytes);
-        let rest = (&self.visitors, self.budget, &self.sends, &self.must_share, &self.excuses, &self.broken);
+        let rest = (self.budget, &self.sends, &self.must_share, &self.excuses, &self.broken);
         bytes.extend_from_slice(format!("{rest:?}").as_bytes());
         digest_of(&bytes)
     }
@@ -293,7 +315,19 @@ impl World {
                 Some(Move::LosesItsRequest(number))
             }
             Doing::Receives(_) if budget.lost_answers > 0 => Some(Move::LosesItsAnswer(number)),
-            Doing::Renames { .. } if budget.failed_replacements > 0 => Some(Move::FailsToReplace(number)),
+            Doing::Renames { .. } | Doing::Swaps { .. } if budget.failed_replacements > 0 => {
+                Some(Move::FailsToReplace(number))
+            }
+            Doing::Swaps { .. } if budget.unanswered_replacements > 0 => {
+                let kinds = [(true, true), (true, false), (false, false)];
+                return kinds
+                    .map(|(is_done, is_kept)| Move::HearsNothingOfTheReplacement {
+                        by: number,
+                        is_done,
+                        is_kept,
+                    })
+                    .into();
+            }
             _ => None,
         };
         mishap.into_iter().collect()
@@ -382,6 +416,10 @@ impl World {
                 world.budget.failed_replacements -= 1;
                 world.fail_to_replace(number);
             }
+            Move::HearsNothingOfTheReplacement { by, is_done, is_kept } => {
+                world.budget.unanswered_replacements -= 1;
+                world.hear_nothing(by, is_done, is_kept);
+            }
             Move::IdentifierIsReused(number) => {
                 world.budget.reused_identifiers -= 1;
                 world.reused.insert(number);
@@ -437,7 +475,6 @@ impl World {
         let process = Rc::make_mut(&mut self.processes[number]);
         change(process);
         process.fingerprint = 0;
-        process.fingerprint = digest(process);
     }
 
     /// Asks the machine what follows.
@@ -493,7 +530,14 @@ impl World {
         }
     }
 
-    pub(super) fn attempt_records(&self, key: &str) -> Vec<AttemptRecord> {
+    /// Whether two processes have the same file system. An answer that waits beside a store that swaps is a file of one
+    /// machine.
+    pub(super) fn share_a_machine(&self, one: usize, other: usize) -> bool {
+        !self.scenario.swaps || self.scenario.presences != Presences::Unknown || one == other
+    }
+
+    /// The records on that refresh token as `reader` sees them; without a reader, as a visitor does.
+    pub(super) fn attempt_records(&self, key: &str, reader: Option<usize>) -> Vec<AttemptRecord> {
         let records = self.records.iter().filter(|((about, _), _)| about == key);
         let record = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
             let attempt = record.what.clone();
@@ -501,7 +545,11 @@ impl World {
                 true => Presence::Unknown,
                 false => self.presence(&attempt.by),
             };
-            let has_answer = self.complete(name).is_some_and(|document| document.session.is_some());
+            let is_here = |by| reader.is_none_or(|reader| self.share_a_machine(by, reader));
+            let answer = self.answers.get(name).filter(|answer| is_here(answer.what.by));
+            let has_answer = answer
+                .and_then(|answer| answer.what.document.as_ref())
+                .is_some_and(|document| document.session.is_some());
             AttemptRecord { number: name.1, attempt, owner, has_answer }
         };
         records.map(record).collect()
@@ -524,7 +572,7 @@ impl World {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.processes.iter().all(|process| process.is_over()) && self.visitors.iter().all(Visitor::is_over)
+        self.processes.iter().all(|process| process.is_over()) && self.visitors.iter().all(|visitor| visitor.is_over())
     }
 
     pub(super) fn has_visit(&self, job: Job) -> bool {
@@ -537,10 +585,11 @@ impl Process {
         let demand = Demand { min_ttl: 0, unwanted: scenario.unwanted.clone() };
         let role = if scenario.has_workers { Role::Caller } else { Role::InPlace };
         let deadline = Duration::from_secs(scenario.deadlines[number]);
-        Self::asking(demand, scenario.lock_uses[number], role, deadline, number)
+        Self::asking(scenario, demand, scenario.lock_uses[number], role, deadline, number)
     }
 
     pub(super) fn asking(
+        scenario: &Scenario,
         demand: Demand,
         lock_use: LockUse,
         role: Role,
@@ -551,7 +600,7 @@ impl Process {
             profile: "default".to_owned(),
             demand,
             lock_use,
-            swaps: false,
+            swaps: scenario.swaps,
             role,
             deadline,
             owner: Owner { pid: u32::try_from(number).unwrap(), ..Owner::default() },
