@@ -1,9 +1,9 @@
-//! A person who logs in or out, or moves the grant, in the middle: as `commands::access`, `commands::login`,
-//! `commands::logout` and `commands::migrate` do it. What a logout and a move do next is decided by the product's own
-//! functions.
+//! Commands that change the grant while processes refresh it: login, logout, migration. They do what `profile::access` and
+//! `commands` do. The product's own machines decide what a logout and a migration do next.
 
+use super::invariants::Excuse;
 use super::parts::{Kept, at_revision, document, generation, session, stored_generation};
-use super::scenario::{Job, Lock, Visit};
+use super::scenario::{Command, CommandRun, Lock};
 use super::world::{LOGIN, Name, Party, START, World};
 use crate::grant::{Document, Login, Moving, Rejected};
 use crate::session::attempt::{Attempt, Owner};
@@ -14,75 +14,75 @@ use crate::session::{LockUse, Revision, Stored};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The process identifiers of visitors begin here.
+/// The process identifiers of commands begin here.
 const FIRST_IDENTIFIER: u32 = 1000;
 
-/// How long a visitor's claim lasts, in seconds.
+/// How long a command's claim lasts, in seconds.
 const CLAIM_SECONDS: i64 = 40;
 
 #[derive(Clone, Debug)]
-pub(super) struct Visitor {
-    visit: Visit,
-    pub doing: Visiting,
+pub(super) struct RunningCommand {
+    run: CommandRun,
+    pub progress: CommandProgress,
     /// The record of its claim.
     claim: Option<(String, u64)>,
     /// A digest of all this; 0 after a change.
     pub fingerprint: u128,
 }
 
-/// How far it is.
+/// What a command does next.
 #[expect(clippy::large_enum_variant, reason = "a world has two")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Visiting {
+pub(super) enum CommandProgress {
     Enters,
-    /// It has the lock, or there is none.
+    /// It holds the lock, or there is none.
     WaitsForClaims,
     Reads,
-    /// A login: the store holds that.
+    /// A login has read this revision, and compares it with the stored one.
     Compares(Option<Revision>),
     Renames,
-    /// A login has replaced a document that was on its way.
+    /// A login has replaced a document that was being migrated, and removes what the migration brought to the target.
     TakesBack(Moving),
-    /// A logout.
+    /// A logout executes this step.
     LogsOut(Box<Logout>, LogoutStep),
-    /// It has read the document, and reads what waits beside it.
+    /// A logout has read the document, and reads the answers beside it.
     HasRead(Box<Logout>, Option<Stored>),
-    /// It has claimed the session of that document, and reads again.
+    /// A logout has claimed the session of that document, and reads again.
     HasClaimed(Box<Logout>, Stored),
-    /// It has removed the document. These records and answers were there before.
+    /// A logout has removed the document. It removes these records and answers, which were there before.
     Sweeps(Box<Logout>, Vec<Name>),
-    /// A move: it reads the other store first.
-    ReadsThere(Moving),
-    ReadsHere(Moving, Option<Stored>),
-    Moves(Moving, Next, Option<Stored>, Option<Stored>),
-    HasLeft,
-    WasKilled,
+    /// A migration reads the store that it goes to, then the store that it leaves.
+    ReadsTarget(Moving),
+    ReadsSource(Moving, Option<Stored>),
+    Migrates(Moving, Next, Option<Stored>, Option<Stored>),
+    Ended,
+    Killed,
 }
 
-impl Visitor {
-    pub(super) fn arrives(visit: Visit) -> Self {
-        Self { visit, doing: Visiting::Enters, claim: None, fingerprint: 0 }
+impl RunningCommand {
+    pub(super) fn new(run: CommandRun) -> Self {
+        Self { run, progress: CommandProgress::Enters, claim: None, fingerprint: 0 }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.doing, Visiting::HasLeft | Visiting::WasKilled)
+        matches!(self.progress, CommandProgress::Ended | CommandProgress::Killed)
     }
 }
 
 impl World {
-    fn visitors_lock_use(&self) -> LockUse {
+    fn commands_lock_use(&self) -> LockUse {
         self.scenario.lock_uses[0]
     }
 
-    /// Whether a visitor to the first store holds a lock that keeps others out.
-    fn visitors_lock(&self) -> bool {
-        self.has_locks() && self.visitors_lock_use() == LockUse::Auto
+    /// Whether a command takes a lock of the first store that excludes processes.
+    fn commands_lock(&self) -> bool {
+        self.has_locks() && self.commands_lock_use() == LockUse::Auto
     }
 
-    /// The wall clock's time when the last of the claims ends that a visitor would wait for.
+    /// When the last claim ends that the command would wait for, by the wall clock.
     fn claims_end_at(&self, number: usize) -> Option<i64> {
         let stored = self.document.as_ref()?;
-        let own = self.visitors[number].claim.as_ref();
+        let own = self.commands[number].claim.as_ref();
         let key = credential_digests(&stored.document).into_iter().next()?;
         let attempt_records = self.attempt_records(&key, None).into_iter();
         let others = attempt_records.filter(|record| own != Some(&(key.clone(), record.number)));
@@ -90,131 +90,138 @@ impl World {
         live.map(|record| record.attempt.until).max()
     }
 
-    pub(super) fn can_visit(&self, number: usize) -> bool {
-        let visitor = &self.visitors[number];
-        let is_free = !self.visitors_lock() || self.held_by.is_empty();
-        match &visitor.doing {
-            Visiting::HasLeft | Visiting::WasKilled => false,
-            Visiting::Enters => is_free || visitor.visit.job == Job::LogoutThere,
-            Visiting::WaitsForClaims => {
-                self.visitors_lock_use() == LockUse::Off
-                    || visitor.visit.job == Job::LogoutThere
-                    || !visitor.visit.is_patient
+    pub(super) fn can_command_go(&self, number: usize) -> bool {
+        let command = &self.commands[number];
+        let is_free = !self.commands_lock() || self.held_by.is_empty();
+        match &command.progress {
+            CommandProgress::Ended | CommandProgress::Killed => false,
+            CommandProgress::Enters => is_free || command.run.command == Command::LogoutAtTarget,
+            CommandProgress::WaitsForClaims => {
+                self.commands_lock_use() == LockUse::Off
+                    || command.run.command == Command::LogoutAtTarget
+                    || !command.run.waits_for_claims
                     || self.claims_end_at(number).is_none()
             }
-            // A change of the first store: under its lock, or behind a claim.
-            Visiting::Moves(_, Next::Confirm | Next::Leave, ..) => {
+            // A change of the first store needs its lock, or no open claim.
+            CommandProgress::Migrates(_, Next::Confirm | Next::Leave, ..) => {
                 is_free && self.claims_end_at(number).is_none()
             }
             _ => true,
         }
     }
 
-    /// Whether a logout has removed the document, and not looked yet whether another one is there.
+    /// Whether a logout has removed the document, and has not looked yet whether another one is stored.
     pub(super) fn is_a_logout_sweeping(&self) -> bool {
-        self.visitors.iter().any(|visitor| matches!(visitor.doing, Visiting::Sweeps(..)))
+        self.commands.iter().any(|command| matches!(command.progress, CommandProgress::Sweeps(..)))
     }
 
-    /// When a visitor's wait ends, where only time can end it.
-    pub(super) fn visitors_wait_until(&self) -> Option<Duration> {
-        let waits = |number: &usize| !self.visitors[*number].is_over() && !self.can_visit(*number);
-        let ends = (0..self.visitors.len()).filter(waits).filter_map(|number| self.claims_end_at(number));
+    /// When the first claim ends that a command waits for.
+    pub(super) fn commands_wait_until(&self) -> Option<Duration> {
+        let waits = |number: &usize| !self.commands[*number].is_over() && !self.can_command_go(*number);
+        let ends = (0..self.commands.len()).filter(waits).filter_map(|number| self.claims_end_at(number));
         Some(Duration::from_secs(u64::try_from(ends.min()? - START).unwrap()))
     }
 
-    pub(super) fn is_visitor(owner: &Owner) -> bool {
+    pub(super) fn is_command(owner: &Owner) -> bool {
         owner.pid >= FIRST_IDENTIFIER
     }
 
-    pub(super) fn visitor_of(&self, owner: &Owner) -> &Visitor {
-        &self.visitors[usize::try_from(owner.pid - FIRST_IDENTIFIER).unwrap()]
+    pub(super) fn command_of(&self, owner: &Owner) -> &RunningCommand {
+        &self.commands[usize::try_from(owner.pid - FIRST_IDENTIFIER).unwrap()]
     }
 
-    fn visitor(&mut self, number: usize) -> &mut Visitor {
-        let visitor = Rc::make_mut(&mut self.visitors[number]);
-        visitor.fingerprint = 0;
-        visitor
+    fn command(&mut self, number: usize) -> &mut RunningCommand {
+        let command = Rc::make_mut(&mut self.commands[number]);
+        command.fingerprint = 0;
+        command
     }
 
-    pub(super) fn crash_visitor(&mut self, number: usize) {
-        self.visitor(number).doing = Visiting::WasKilled;
-        self.held_by.remove(&Party::Visitor(number));
+    pub(super) fn kill_command(&mut self, number: usize) {
+        if let CommandProgress::LogsOut(_, LogoutStep::Remove { .. }) = self.commands[number].progress {
+            self.excuses.insert(Excuse::KilledBetween);
+        }
+        self.command(number).progress = CommandProgress::Killed;
+        self.held_by.remove(&Party::Command(number));
     }
 
-    pub(super) fn visit(&mut self, number: usize) {
+    pub(super) fn command_goes(&mut self, number: usize) {
         let there = self.document.clone();
         let revision = there.as_ref().map(|stored| stored.revision.clone());
-        let job = self.visitors[number].visit.job;
-        let next = match self.visitors[number].doing.clone() {
-            Visiting::Enters => {
-                if self.visitors_lock() && job != Job::LogoutThere {
-                    self.held_by.insert(Party::Visitor(number));
+        let command = self.commands[number].run.command;
+        let next = match self.commands[number].progress.clone() {
+            CommandProgress::Enters => {
+                if self.commands_lock() && command != Command::LogoutAtTarget {
+                    self.held_by.insert(Party::Command(number));
                 }
-                if job == Job::Login {
+                if command == Command::Login {
                     self.server.log_in();
                 }
-                Visiting::WaitsForClaims
+                CommandProgress::WaitsForClaims
             }
-            Visiting::WaitsForClaims => match job {
-                Job::Logout | Job::LogoutThere => {
+            CommandProgress::WaitsForClaims => match command {
+                Command::Logout | Command::LogoutAtTarget => {
                     let (logout, step) = Logout::start("logged out".to_owned(), self.wall());
-                    Visiting::LogsOut(Box::new(logout), step)
+                    CommandProgress::LogsOut(Box::new(logout), step)
                 }
-                Job::Login | Job::Move => Visiting::Reads,
+                Command::Login | Command::Migrate => CommandProgress::Reads,
             },
-            Visiting::Reads if job == Job::Move => self.begin_to_move(number),
-            Visiting::Reads => Visiting::Compares(revision),
-            Visiting::Compares(expected) => match expected == revision {
+            CommandProgress::Reads if command == Command::Migrate => self.begin_migration(number),
+            CommandProgress::Reads => CommandProgress::Compares(revision),
+            CommandProgress::Compares(expected) => match expected == revision {
                 true if self.scenario.swaps => self.store_the_login(),
-                true => Visiting::Renames,
-                false => Visiting::Reads,
+                true => CommandProgress::Renames,
+                false => CommandProgress::Reads,
             },
-            Visiting::Renames => self.store_the_login(),
-            Visiting::TakesBack(moving) => {
+            CommandProgress::Renames => self.store_the_login(),
+            CommandProgress::TakesBack(moving) => {
                 let is_brought = |stored: &Rc<Stored>| stored.document.moved.as_ref() == Some(&moving.id);
-                self.there.take_if(|stored| is_brought(stored));
-                Visiting::HasLeft
+                self.target.take_if(|stored| is_brought(stored));
+                CommandProgress::Ended
             }
-            Visiting::LogsOut(logout, step) => self.log_out(number, logout, step),
-            Visiting::HasRead(logout, stored) => self.look_beside(number, logout, stored),
-            Visiting::HasClaimed(logout, claimed) => match revision == Some(claimed.revision.clone()) {
-                true => self.found(logout, claimed),
-                false => Visiting::LogsOut(logout, LogoutStep::LookHere),
-            },
-            Visiting::Sweeps(logout, listed) => {
+            CommandProgress::LogsOut(logout, step) => self.log_out(number, logout, step),
+            CommandProgress::HasRead(logout, stored) => self.look_beside(number, logout, stored),
+            CommandProgress::HasClaimed(logout, claimed) => {
+                match revision == Some(claimed.revision.clone()) {
+                    true => self.found(logout, claimed),
+                    false => CommandProgress::LogsOut(logout, LogoutStep::LookHere),
+                }
+            }
+            CommandProgress::Sweeps(logout, listed) => {
                 self.records.retain(|name, _| !listed.contains(name));
                 self.answers.retain(|name, _| !listed.contains(name));
-                self.visitor(number).claim = None;
+                self.command(number).claim = None;
                 let is_there = self.document.is_some() && !self.scenario.swaps;
                 let removal = if is_there { Removal::Again } else { Removal::Done };
                 went_on(logout, LogoutEvent::Removed(removal))
             }
-            Visiting::ReadsThere(moving) => Visiting::ReadsHere(moving, self.there.as_deref().cloned()),
-            Visiting::ReadsHere(moving, there) => {
+            CommandProgress::ReadsTarget(moving) => {
+                CommandProgress::ReadsSource(moving, self.target.as_deref().cloned())
+            }
+            CommandProgress::ReadsSource(moving, there) => {
                 let here = self.document.as_deref().cloned();
                 let document =
                     |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.document.clone());
                 match next(&moving, document(&here).as_ref(), document(&there).as_ref()) {
-                    Next::End(_) => Visiting::HasLeft,
-                    next => Visiting::Moves(moving, next, here, there),
+                    Next::End(_) => CommandProgress::Ended,
+                    next => CommandProgress::Migrates(moving, next, here, there),
                 }
             }
-            Visiting::Moves(moving, next, here, there) => {
-                self.go_on_moving(&moving, next, here, there);
-                Visiting::ReadsThere(moving)
+            CommandProgress::Migrates(moving, next, here, there) => {
+                self.continue_migration(&moving, next, here, there);
+                CommandProgress::ReadsTarget(moving)
             }
-            over @ (Visiting::HasLeft | Visiting::WasKilled) => over,
+            over @ (CommandProgress::Ended | CommandProgress::Killed) => over,
         };
-        self.visitor(number).doing = next;
-        if self.visitors[number].is_over() {
-            self.held_by.remove(&Party::Visitor(number));
-            if let Some(claim) = self.visitor(number).claim.take() {
+        self.command(number).progress = next;
+        if self.commands[number].is_over() {
+            self.held_by.remove(&Party::Command(number));
+            if let Some(claim) = self.command(number).claim.take() {
                 self.records.remove(&claim);
             }
         }
     }
 
-    fn store_the_login(&mut self) -> Visiting {
+    fn store_the_login(&mut self) -> CommandProgress {
         let before = self.document.take();
         self.newest = LOGIN;
         self.is_logged_out = false;
@@ -228,25 +235,25 @@ impl World {
         let new = document(&self.scenario, session(LOGIN, self.wall() + 3600));
         self.document = Some(at_revision(Document { login, ..new }));
         let moving = before.and_then(|stored| stored.document.moving.clone());
-        moving.map_or(Visiting::HasLeft, Visiting::TakesBack)
+        moving.map_or(CommandProgress::Ended, CommandProgress::TakesBack)
     }
 
     // ---- a logout ----
 
-    /// Which of the two documents that is.
+    /// The document of that store.
     fn at(&mut self, number: usize, side: Side) -> &mut Option<Rc<Stored>> {
-        match (side, self.visitors[number].visit.job) {
-            (Side::Here, Job::LogoutThere) | (Side::There, Job::Logout) => &mut self.there,
+        match (side, self.commands[number].run.command) {
+            (Side::Here, Command::LogoutAtTarget) | (Side::There, Command::Logout) => &mut self.target,
             _ => &mut self.document,
         }
     }
 
-    fn log_out(&mut self, number: usize, logout: Box<Logout>, step: LogoutStep) -> Visiting {
+    fn log_out(&mut self, number: usize, logout: Box<Logout>, step: LogoutStep) -> CommandProgress {
         match step {
             LogoutStep::LookHere | LogoutStep::LookThere(_) => {
                 let side = if step == LogoutStep::LookHere { Side::Here } else { Side::There };
                 let stored = self.at(number, side).as_deref().cloned();
-                Visiting::HasRead(logout, stored)
+                CommandProgress::HasRead(logout, stored)
             }
             LogoutStep::Revoke(document, _) => {
                 self.server.revoke(self.scenario.server, stored_generation(&document).unwrap());
@@ -259,13 +266,13 @@ impl World {
                 }
                 *document = None;
                 self.is_logged_out |= side == Side::Here;
-                match (side, self.visitors[number].visit.job) {
-                    (Side::Here, Job::Logout) | (Side::There, Job::LogoutThere) => {
+                match (side, self.commands[number].run.command) {
+                    (Side::Here, Command::Logout) | (Side::There, Command::LogoutAtTarget) => {
                         let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
                         if self.scenario.swaps {
                             self.records.clear();
                         }
-                        Visiting::Sweeps(logout, listed)
+                        CommandProgress::Sweeps(logout, listed)
                     }
                     _ => went_on(logout, LogoutEvent::Removed(Removal::Done)),
                 }
@@ -274,38 +281,38 @@ impl World {
             LogoutStep::Finish(outcome) => {
                 self.has_logged_out |= outcome.document.is_some() && outcome.remains.is_none();
                 self.has_left_a_login |= outcome.remains == Some(Remains::AnotherLogin);
-                Visiting::HasLeft
+                CommandProgress::Ended
             }
         }
     }
 
-    /// What waits beside the document; and without a lock a claim, where no other process has one.
-    fn look_beside(&mut self, number: usize, logout: Box<Logout>, stored: Option<Stored>) -> Visiting {
+    /// Reads the answers beside the document. Without a lock it claims the session first, unless another process has.
+    fn look_beside(&mut self, number: usize, logout: Box<Logout>, stored: Option<Stored>) -> CommandProgress {
         let Some(stored) = stored else { return went_on(logout, LogoutEvent::Looked(Ok(None))) };
-        let is_here = self.visitors[number].visit.job == Job::Logout && stored.document.moved.is_none();
-        let has_lock = self.visitors_lock_use() == LockUse::Auto && self.scenario.lock != Lock::Refuses;
+        let is_here = self.commands[number].run.command == Command::Logout && stored.document.moved.is_none();
+        let has_lock = self.commands_lock_use() == LockUse::Auto && self.scenario.lock != Lock::Refuses;
         if is_here && !has_lock {
-            if let Some(claim) = self.visitor(number).claim.take() {
+            if let Some(claim) = self.command(number).claim.take() {
                 self.records.remove(&claim);
             }
-            let is_binding = self.visitors_lock_use() != LockUse::Off;
+            let is_binding = self.commands_lock_use() != LockUse::Off;
             let has_rival = self.claims_end_at(number).is_some();
-            if is_binding && has_rival && self.visitors[number].visit.is_patient {
-                return Visiting::WaitsForClaims;
+            if is_binding && has_rival && self.commands[number].run.waits_for_claims {
+                return CommandProgress::WaitsForClaims;
             }
             if !(is_binding && has_rival) {
                 // A store that swaps creates no record for a document that has changed.
                 if self.scenario.swaps && !self.holds(&stored.revision) {
-                    return Visiting::LogsOut(logout, LogoutStep::LookHere);
+                    return CommandProgress::LogsOut(logout, LogoutStep::LookHere);
                 }
                 self.claim_for(number, &stored.document);
-                return Visiting::HasClaimed(logout, stored);
+                return CommandProgress::HasClaimed(logout, stored);
             }
         }
         self.found(logout, stored)
     }
 
-    fn found(&self, logout: Box<Logout>, stored: Stored) -> Visiting {
+    fn found(&self, logout: Box<Logout>, stored: Stored) -> CommandProgress {
         let mut answers = Vec::new();
         if stored.document.moved.is_none() {
             for key in credential_digests(&stored.document) {
@@ -323,44 +330,52 @@ impl World {
         let access_token =
             document.sessions().next().map(|session| session.access_token.sha256()).unwrap_or_default();
         let until = self.wall() + CLAIM_SECONDS;
-        let id = format!("visitor {number}");
+        let id = format!("command {number}");
         let attempt = Attempt::open(id, key.clone(), access_token, owner, self.wall(), until);
         let name = (key, last.unwrap_or(0) + 1);
         self.records.insert(name.clone(), Kept::new(attempt));
-        self.visitor(number).claim = Some(name);
+        self.command(number).claim = Some(name);
     }
 
-    // ---- a move ----
+    // ---- a migration ----
 
-    /// Takes the session from its side, or goes on with a move that was killed.
-    fn begin_to_move(&mut self, number: usize) -> Visiting {
+    /// Marks the document, or continues a migration that was killed.
+    fn begin_migration(&mut self, number: usize) -> CommandProgress {
         let stored = self.document.as_deref().cloned();
         let document = stored.map(|stored| stored.document).filter(|document| !document.has_no_grant());
-        let target_is_taken = self.there.is_some();
+        let target_is_taken = self.target.is_some();
         let next = match document {
-            Some(Document { session: None, moving: Some(moving), .. }) => Visiting::ReadsThere(moving),
+            Some(Document { session: None, moving: Some(moving), .. }) => {
+                CommandProgress::ReadsTarget(moving)
+            }
             Some(marked) if marked.moving.is_none() && marked.session.is_some() && !target_is_taken => {
                 let (session, key) = (marked.session.clone().unwrap(), marked.credential_sha256().unwrap());
-                let id = format!("move of {number}, {}", generation(&session));
+                let id = format!("migration of {number}, {}", generation(&session));
                 let to = "there".to_owned();
                 let moving =
                     Moving { id, to, from: None, has_arrived: false, session, other: serde_json::Map::new() };
                 let rejected = Some(Rejected::new(key, 0, "on its way".to_owned()));
                 let document = Document { session: None, rejected, moving: Some(moving.clone()), ..marked };
                 self.document = Some(at_revision(document));
-                Visiting::ReadsThere(moving)
+                CommandProgress::ReadsTarget(moving)
             }
-            _ => Visiting::HasLeft,
+            _ => CommandProgress::Ended,
         };
-        self.held_by.remove(&Party::Visitor(number));
+        self.held_by.remove(&Party::Command(number));
         next
     }
 
-    /// Each change is conditional on what was read.
-    fn go_on_moving(&mut self, moving: &Moving, next: Next, here: Option<Stored>, there: Option<Stored>) {
+    /// Makes one change, if the store still holds what was read.
+    fn continue_migration(
+        &mut self,
+        moving: &Moving,
+        next: Next,
+        here: Option<Stored>,
+        there: Option<Stored>,
+    ) {
         let revision = |stored: &Option<Rc<Stored>>| stored.as_ref().map(|stored| stored.revision.clone());
         let expected = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.revision.clone());
-        let is_same_there = revision(&self.there) == expected(&there);
+        let is_same_there = revision(&self.target) == expected(&there);
         let is_same_here = revision(&self.document) == expected(&here);
         match next {
             Next::Arrive if is_same_there => {
@@ -372,10 +387,10 @@ impl World {
                 let session = answers.into_iter().next().unwrap_or_else(|| moving.session.clone());
                 let reason = Rejected::new("on its way".to_owned(), 0, String::new());
                 let arrived = arriving(&marked, session, "here".to_owned(), reason).unwrap();
-                self.there = Some(at_revision(arrived));
+                self.target = Some(at_revision(arrived));
             }
-            Next::Activate(document) if is_same_there => self.there = Some(at_revision(*document)),
-            Next::TakeBack if is_same_there => self.there = None,
+            Next::Activate(document) if is_same_there => self.target = Some(at_revision(*document)),
+            Next::TakeBack if is_same_there => self.target = None,
             Next::Confirm if is_same_here => {
                 let mut document = here.unwrap().document;
                 document.moving.as_mut().unwrap().has_arrived = true;
@@ -390,32 +405,32 @@ impl World {
         }
     }
 
-    // ---- what must hold at the ends ----
+    // ---- what must hold at the end ----
 
-    /// In how many of the two stores a token can be had.
+    /// How many of the two stores hold a usable session.
     fn usable(&self) -> usize {
         let is_usable = |stored: &&Rc<Stored>| stored.document.session.is_some();
-        self.document.iter().chain(&self.there).filter(is_usable).count()
+        self.document.iter().chain(&self.target).filter(is_usable).count()
     }
 
-    /// A logout that was not killed has left nothing, wherever the move was.
-    pub(super) fn nothing_is_left_of_a_logout_in_a_move(&self) -> bool {
+    /// A logout that said that nothing is left has left nothing, in whatever step the migration was.
+    pub(super) fn nothing_is_left_of_a_logout_in_a_migration(&self) -> bool {
         !self.has_logged_out || (self.usable() == 0 && self.server.are_all_gone())
     }
 
-    /// The grant is used in one store at most, and is not lost.
+    /// The grant is usable in one store at most, and is not lost.
     pub(super) fn one_store_has_the_grant(&self) -> bool {
         let is_on_its_way = self.document.as_ref().is_some_and(|stored| stored.document.moving.is_some());
         self.usable() == 1 || (self.usable() == 0 && is_on_its_way)
     }
 
-    /// A login that replaced a document on its way is the one that can be used. One after the move is another grant.
-    pub(super) fn a_login_in_a_move_leaves_one_usable_grant(&self) -> bool {
+    /// After a login that replaced a document, one grant is usable. A login after the migration stores another grant.
+    pub(super) fn one_grant_is_usable_after_a_login(&self) -> bool {
         !self.has_replaced || self.usable() == 1
     }
 }
 
-fn went_on(mut logout: Box<Logout>, event: LogoutEvent) -> Visiting {
+fn went_on(mut logout: Box<Logout>, event: LogoutEvent) -> CommandProgress {
     let step = logout.next(event);
-    Visiting::LogsOut(logout, step)
+    CommandProgress::LogsOut(logout, step)
 }
