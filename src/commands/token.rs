@@ -1,12 +1,12 @@
 //! `onegrant token`: the command that runs 999 times of 1,000.
 
-use super::Context;
-use super::token_file::TokenFile;
+use crate::adapters::formats;
 use crate::cli::{self, Format};
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
 use crate::output;
-use crate::protocol::formats;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
 use crate::session::{Demand, Unwanted};
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! What the client proves itself with, got just before it is sent: its secret, or an assertion signed with its key.
 
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientKey, Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::protocol::Proof;
 use crate::protocol::assertion::{Algorithm, assertion, signing_input};
 use crate::system;
 use crate::system::secret::read_bounded;
+use crate::text::{describe, printable};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
 use rustls::pki_types::PrivateKeyDer;

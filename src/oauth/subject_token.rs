@@ -2,12 +2,13 @@
 //! keeps it fresh.
 
 use super::ask;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Secret, SubjectToken};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::protocol::subject_token;
 use crate::system::command::{self, Printed};
 use crate::system::secret::{SECRET_LIMIT, one_line, read_bounded};
+use crate::text::{describe, printable};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +18,11 @@ use std::time::Duration;
 ///
 /// What is not there, or is no token, is a failure of usage; a command that takes too long and an endpoint that does not answer are
 /// temporary.
-pub fn subject_token(client: &Client, source: &SubjectToken, timeout: Duration) -> Result<Secret, Failure> {
+pub fn subject_token(
+    client: &HttpClient,
+    source: &SubjectToken,
+    timeout: Duration,
+) -> Result<Secret, Failure> {
     match source {
         SubjectToken::File(path) => in_file(path),
         SubjectToken::Environment(name) => in_variable(name),
@@ -73,7 +78,7 @@ fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
-fn of_github(client: &Client, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
+fn of_github(client: &HttpClient, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (Some(url), Some(token)) = (variable(GITHUB_URL), variable(GITHUB_TOKEN)) else {
         let message = format!("cannot get the subject token: {GITHUB_URL} and {GITHUB_TOKEN} are not set");

@@ -249,7 +249,7 @@ fn the_lock_probe_is_for_internal_use_and_creates_nothing() {
     let home = Home::new();
     let path = home.state.join("x.lock");
     let ran = home.run(&["--try-lock-for-doctor", path.to_str().unwrap()]);
-    let wanted = "onegrant: --try-lock-for-doctor is for onegrant's own use\nhint: onegrant --help\n";
+    let wanted = "onegrant: --try-lock-for-doctor is for onegrant's own use: stdin has no request\nhint: onegrant --help\n";
     assert_eq!(ran, Ran::failed(2, wanted));
     assert_eq!(home.names(), [""; 0]);
 }

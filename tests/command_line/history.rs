@@ -1,7 +1,7 @@
 //! The history: "why was I logged out?" has an answer, which costs nobody anything and never fails a command.
 
 use crate::support::*;
-use onegrant::history::{self, EVENTS, Event};
+use onegrant::history::{self, ENTRIES, HistoryEntry, HistoryEvent};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,13 +14,13 @@ fn path(home: &Home) -> PathBuf {
     home.state.join("default~history")
 }
 
-fn events(home: &Home) -> Vec<Event> {
+fn events(home: &Home) -> Vec<HistoryEntry> {
     history::read(&path(home)).unwrap()
 }
 
 /// What happened, in the order in which it did.
 fn names(home: &Home) -> Vec<String> {
-    events(home).into_iter().map(|event| event.event).collect()
+    events(home).into_iter().map(|event| event.event.to_string()).collect()
 }
 
 /// The first digits of a refresh token's hash, as another program computes them.
@@ -38,7 +38,7 @@ fn a_refresh_is_recorded_with_the_program_and_both_refresh_tokens() {
     let event = &events[0];
     let before = digits(&issued.refresh_token);
     let after = digits(&home.tokens().refresh_token);
-    assert_eq!((event.event.as_str(), event.outcome.as_str()), ("refresh", "stored"));
+    assert_eq!((event.event.to_string().as_str(), event.outcome.as_str()), ("refresh", "stored"));
     assert_eq!((&event.refresh_token_sha256, &event.new_refresh_token_sha256), (&before, &after));
     assert_eq!(event.level.as_deref(), Some("locked"));
     let me = fs::read_to_string("/proc/self/comm").unwrap();
@@ -183,7 +183,7 @@ fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
     command.stdin(fs::File::open(file).unwrap());
     assert_eq!(run(&mut command).code, 0);
     let events = events(&home);
-    assert_eq!(events[2].event, "login");
+    assert_eq!(events[2].event, HistoryEvent::Login);
     assert_eq!(events[2].program, events[0].program);
     assert_eq!(server.counts().unexpected, 0);
 }
@@ -235,70 +235,69 @@ fn a_history_that_cannot_be_written_fails_no_command() {
 
 #[test]
 fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
-    in_a_process_of_its_own(
-        "history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut",
-        || {
-            const ROUNDS: u32 = 400;
-            let home = Home::new();
-            let path = path(&home);
-            let append = |pid: u32| {
-                let event =
-                    Event { pid, event: "refresh".to_owned(), outcome: "x".repeat(200), ..Event::default() };
-                history::append(&path, &event).unwrap();
-            };
-            // Fifty at once: no more is kept than is shown.
-            thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
-            assert_eq!(history::read(&path).unwrap().len(), EVENTS);
-            // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
-            let everybody = u32::try_from(EVENTS).unwrap();
-            for round in 1..=ROUNDS {
-                let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
-                thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
-                let mut told: Vec<u32> =
-                    history::read(&path).unwrap().iter().map(|event| event.pid).collect();
-                told.sort_unstable();
-                assert_eq!(told, wanted, "round {round}");
-                assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            assert!(
-                text.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()),
-                "each line is whole: {text}"
-            );
-            assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
-        },
+    if ran_alone("history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut") {
+        return;
+    }
+    const ROUNDS: u32 = 400;
+    let home = Home::new();
+    let path = path(&home);
+    let append = |pid: u32| {
+        let event = HistoryEntry {
+            pid,
+            event: HistoryEvent::Refresh,
+            outcome: "x".repeat(200),
+            ..HistoryEntry::default()
+        };
+        history::append(&path, &event).unwrap();
+    };
+    // Fifty at once: no more is kept than is shown.
+    thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
+    assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
+    // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
+    let everybody = u32::try_from(ENTRIES).unwrap();
+    for round in 1..=ROUNDS {
+        let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
+        thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
+        let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
+        told.sort_unstable();
+        assert_eq!(told, wanted, "round {round}");
+        assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<HistoryEntry>(line).is_ok()),
+        "each line is whole: {text}"
     );
+    assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
 }
 
 /// A process that was killed while it cut the file, before or after the clock was set back.
 #[test]
 fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
-    in_a_process_of_its_own(
-        "history::an_abandoned_new_file_does_not_keep_the_history_from_being_cut",
-        || {
-            for is_ahead in [false, true] {
-                let home = Home::new();
-                let path = path(&home);
-                let append = |pid: u32| {
-                    let event = Event {
-                        pid,
-                        event: "refresh".to_owned(),
-                        outcome: "x".repeat(200),
-                        ..Event::default()
-                    };
-                    history::append(&path, &event).unwrap();
-                };
-                append(0);
-                let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
-                let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
-                abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
-                (1..200).for_each(append);
-                assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
-                assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
-                assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
-            }
-        },
-    );
+    if ran_alone("history::an_abandoned_new_file_does_not_keep_the_history_from_being_cut") {
+        return;
+    }
+    for is_ahead in [false, true] {
+        let home = Home::new();
+        let path = path(&home);
+        let append = |pid: u32| {
+            let event = HistoryEntry {
+                pid,
+                event: HistoryEvent::Refresh,
+                outcome: "x".repeat(200),
+                ..HistoryEntry::default()
+            };
+            history::append(&path, &event).unwrap();
+        };
+        append(0);
+        let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
+        let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
+        abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
+        (1..200).for_each(append);
+        assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
+        assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
+        assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
+    }
 }
 
 /// A writer that was killed in the middle of its line, or that had no space left.

@@ -4,11 +4,11 @@
 //! real process and a real server.
 
 use crate::support::*;
+use onegrant::environment::NetworkSettings;
 use onegrant::grant::{Credential, Document, Secret};
-use onegrant::http::Client;
-use onegrant::oauth::token::TokenEndpoint;
+use onegrant::http::HttpClient;
+use onegrant::oauth::token::HttpTokenEndpoint;
 use onegrant::protocol::token::Answer;
-use onegrant::system::Environment;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -117,7 +117,7 @@ fn exchange(listener: &TcpListener, answer: &[u8], ending: Ending, timeout: Dura
         r#"{{"version":1,"token_endpoint":"http://127.0.0.1:{port}/token","client_id":"c","session":null}}"#
     );
     let document = Document::parse(document.as_bytes()).unwrap();
-    let client = Client::new(&Environment::default());
+    let client = HttpClient::new(&NetworkSettings::default());
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut caller = Caller::new(listener.accept().unwrap().0);
@@ -126,7 +126,7 @@ fn exchange(listener: &TcpListener, answer: &[u8], ending: Ending, timeout: Dura
             let _ = caller.stream.write_all(answer);
             caller.end(ending);
         });
-        TokenEndpoint::new(&client).refresh(
+        HttpTokenEndpoint::new(&client).refresh(
             &document,
             &Credential::RefreshToken(Secret::new("rt_old")),
             timeout,

@@ -395,7 +395,7 @@ fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
         let first = Process::start(&mut here.command(&home, "auto", &["token"]));
         server.wait_until(|counts| counts.refreshes == 1);
         let told = format!("this process holds the lock, and process {} on ", spender(&home));
-        let hint = "if locks keep nobody out here: export ONEGRANT_LOCK=claim\n";
+        let hint = "if locks do not exclude other processes here: export ONEGRANT_LOCK=claim\n";
         let second = Process::start(&mut there.command(&home, "auto", &["-v", "token"]));
         // It holds the lock, and says nothing before it has released it.
         let sleeps = || {

@@ -71,8 +71,8 @@ const FILE: &str = "src/store/file.rs";
 /// Behind each look stands another one; this leaves out the first.
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
     ENTERING,
-    "Locking::Granted => self.look(Phase::Deciding),",
-    "Locking::Granted => {
+    "LockResult::Granted => self.look(Phase::Deciding),",
+    "LockResult::Granted => {
                 let judgement = self.judgement(&View { attempts: Vec::new(), stored: self.latest.clone() }, now);
                 self.act(judgement, now)
             }",
@@ -80,8 +80,8 @@ const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
 
 const NO_LOOK_AFTER_THE_CLAIM: (&str, &str, &str) = (
     ENTERING,
-    "                self.look(Phase::Confirming)\n            }\n            Claiming::Taken",
-    "                self.spend(now)\n            }\n            Claiming::Taken",
+    "                self.look(Phase::Confirming)\n            }\n            ClaimResult::Taken",
+    "                self.spend(now)\n            }\n            ClaimResult::Taken",
 );
 
 const MUTATIONS: &[Mutation] = &[
@@ -113,8 +113,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "clear at any level",
         edits: &[(
             COMPARING,
-            "if (self.errand.level == Level::Locked || self.settings.swaps)",
-            "if (self.errand.level == Level::Locked || !self.settings.swaps)",
+            "if (self.input.level == Level::Locked || self.settings.swaps)",
+            "if (self.input.level == Level::Locked || !self.settings.swaps)",
         )],
         caught_by: (Exploration, "what_is_dead_is_cleared_and_a_new_login_is_not"),
     },
@@ -177,7 +177,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "the own record does not say looking",
         edits: &[(
             SPENDING,
-            "self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)",
+            "self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)",
             "self.look(Phase::Comparing(looks))",
         )],
         caught_by: (Story, "the_own_record_says_looking_which_claims_nothing"),
@@ -222,8 +222,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a busy lock is as good as a granted one",
         edits: &[(
             ENTERING,
-            "Locking::Busy => self.lock(Patience::Release, now),\n            Locking::Refused",
-            "Locking::Busy => self.look(Phase::Deciding),\n            Locking::Refused",
+            "LockResult::Busy => self.lock(LockMode::AwaitRelease, now),\n            LockResult::Refused",
+            "LockResult::Busy => self.look(Phase::Deciding),\n            LockResult::Refused",
         )],
         caught_by: (Story, "who_wakes_to_a_fresh_document_leaves_without_a_lock"),
     },
@@ -231,7 +231,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "failures are shared that were there before",
         edits: &[(
             ENTERING,
-            "self.errand.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();",
+            "self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();",
             "let _ = failed.count();",
         )],
         caught_by: (Exploration, "whoever_waited_for_a_failure_makes_no_request"),
@@ -247,7 +247,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "an answer to another session is adopted",
-        edits: &[(JUDGEMENT, " && sighting.attempt.concerns(&stored.document))", ")")],
+        edits: &[(JUDGEMENT, " && record.attempt.concerns(&stored.document))", ")")],
         caught_by: (Story, "a_record_about_another_session_means_nothing"),
     },
     Mutation {
@@ -277,8 +277,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a caller without its worker gives up",
         edits: &[(
             ENTERING,
-            "Delegation::NoWorker => self.look(Phase::Deciding),",
-            "Delegation::NoWorker => self.give_up(\"the worker died\"),",
+            "DelegateResult::NoWorker => self.look(Phase::Deciding),",
+            "DelegateResult::NoWorker => self.give_up(\"the worker died\"),",
         )],
         caught_by: (Exploration, "a_caller_that_is_killed_loses_nothing_because_its_worker_goes_on"),
     },

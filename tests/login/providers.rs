@@ -4,7 +4,7 @@
 
 use crate::support::authorization_server::RefreshTokens;
 use crate::support::*;
-use onegrant::protocol::providers::{Client, PROVIDERS, Provider, Redirect, Server, Tenant};
+use onegrant::protocol::providers::{ClientKind, PROVIDERS, Provider, Redirect, Server, Tenant};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::process::Command;
@@ -619,9 +619,9 @@ fn documented(provider: &Provider) -> String {
         scope => format!("`{scope}`"),
     };
     let client = match provider.client {
-        Client::Any => "",
-        Client::Post => "secret needed (post); ",
-        Client::Basic => "secret needed (basic); ",
+        ClientKind::Any => "",
+        ClientKind::Post => "secret needed (post); ",
+        ClientKind::Basic => "secret needed (basic); ",
     };
     let redirect = match provider.redirect {
         Redirect::AnyPort => "`http://127.0.0.1`, any port",

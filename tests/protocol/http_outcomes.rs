@@ -1,12 +1,12 @@
 //! What each failure of an exchange proves, against real sockets on loopback: one test per row of the table in
 //! `src/http.rs`, and the bounds on time and size.
 
+use onegrant::environment::{NetworkSettings, Setting};
 use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
-use onegrant::http::{BODY_LIMIT, Client, Outcome};
+use onegrant::http::{BODY_LIMIT, HttpClient, HttpOutcome};
 use onegrant::protocol::token::refresh_request;
 use onegrant::protocol::{Proof, Reply, Request};
-use onegrant::system::{Environment, Setting};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -72,11 +72,11 @@ fn refresh(url: &str) -> Request {
     refresh_request(&document, &Secret::new("s3cret-refresh"), &Proof::None)
 }
 
-fn client() -> Client {
-    Client::new(&Environment::default())
+fn client() -> HttpClient {
+    HttpClient::new(&NetworkSettings::default())
 }
 
-fn send(url: &str, timeout: Duration) -> Outcome {
+fn send(url: &str, timeout: Duration) -> HttpOutcome {
     let outcome = client().send(&refresh(url), timeout).unwrap();
     assert!(!format!("{outcome:?}").contains("s3cret"), "{outcome:?}");
     outcome
@@ -90,31 +90,31 @@ fn https(port: u16) -> String {
     format!("https://127.0.0.1:{port}/token")
 }
 
-fn answered(outcome: Outcome) -> Reply {
+fn answered(outcome: HttpOutcome) -> Reply {
     match outcome {
-        Outcome::Answered(reply) => reply,
+        HttpOutcome::Answered(reply) => reply,
         other => panic!("{other:?}"),
     }
 }
 
-fn not_sent(outcome: Outcome) -> String {
+fn not_sent(outcome: HttpOutcome) -> String {
     match outcome {
-        Outcome::NotSent(text) => text,
-        Outcome::NoConnection(failure) => failure.message,
+        HttpOutcome::NotSent(text) => text,
+        HttpOutcome::NoConnection(failure) => failure.message,
         other => panic!("{other:?}"),
     }
 }
 
-fn lost(outcome: Outcome) -> String {
+fn lost(outcome: HttpOutcome) -> String {
     match outcome {
-        Outcome::Lost(text) => text,
+        HttpOutcome::Lost(text) => text,
         other => panic!("{other:?}"),
     }
 }
 
-fn too_long(outcome: Outcome) -> String {
+fn too_long(outcome: HttpOutcome) -> String {
     match outcome {
-        Outcome::TooLong(text) => text,
+        HttpOutcome::TooLong(text) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -237,15 +237,15 @@ fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<bool>) {
     })
 }
 
-fn private_ca() -> Environment {
-    Environment { ssl_cert_file: Some(fixture("ca.pem")), ..Environment::default() }
+fn private_ca() -> NetworkSettings {
+    NetworkSettings { ssl_cert_file: Some(fixture("ca.pem")), ..NetworkSettings::default() }
 }
 
 #[test]
 fn a_private_ca_is_trusted_when_it_is_named() {
     for host in ["127.0.0.1", "localhost"] {
         let (port, _server) = answering_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-        let client = Client::new(&private_ca());
+        let client = HttpClient::new(&private_ca());
         let outcome = client.send(&refresh(&format!("https://{host}:{port}/token")), PATIENCE).unwrap();
         assert_eq!(answered(outcome).status, 200);
         assert_eq!(client.warnings(), [""; 0]);
@@ -255,9 +255,11 @@ fn a_private_ca_is_trusted_when_it_is_named() {
 #[test]
 fn an_unknown_ca_proves_that_nothing_was_sent_and_names_the_roots() {
     let (port, _server) = answering_tls(b"");
-    let environment =
-        Environment { ssl_cert_file: Some(PathBuf::from("/nonexistent/ca.pem")), ..Environment::default() };
-    let client = Client::new(&environment);
+    let environment = NetworkSettings {
+        ssl_cert_file: Some(PathBuf::from("/nonexistent/ca.pem")),
+        ..NetworkSettings::default()
+    };
+    let client = HttpClient::new(&environment);
     let text = not_sent(client.send(&refresh(&https(port)), PATIENCE).unwrap());
     assert!(text.contains("UnknownIssuer (CA roots in use: ") && text.ends_with(" built in)"), "{text}");
     assert!(client.warnings()[0].starts_with("cannot use SSL_CERT_FILE /nonexistent/ca.pem: "));
@@ -267,7 +269,7 @@ fn an_unknown_ca_proves_that_nothing_was_sent_and_names_the_roots() {
 fn a_tls_connection_that_ends_too_early_loses_the_answer() {
     let (port, _server) =
         answering_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"access_token\":\"a\"");
-    lost(Client::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap());
+    lost(HttpClient::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap());
 }
 
 /// Carries bytes between one client and a server, and `length` of the server's. It returns how many of these there
@@ -297,7 +299,7 @@ fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer(
     let exchange = |length| {
         let (upstream, server) = answering_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         let (port, carrier) = carrying(upstream, length);
-        let outcome = Client::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap();
+        let outcome = HttpClient::new(&private_ca()).send(&refresh(&https(port)), PATIENCE).unwrap();
         (outcome, carrier.join().unwrap(), server.join().unwrap())
     };
     let (outcome, whole, _) = exchange(usize::MAX);
@@ -305,13 +307,17 @@ fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer(
     let (mut unsent, mut lost) = (0, 0);
     for length in (0..whole).step_by(TLS_STRIDE) {
         match exchange(length) {
-            (Outcome::NotSent(text) | Outcome::NoConnection(Failure { message: text, .. }), _, has_seen) => {
+            (
+                HttpOutcome::NotSent(text) | HttpOutcome::NoConnection(Failure { message: text, .. }),
+                _,
+                has_seen,
+            ) => {
                 assert!(!has_seen, "after {length} of {whole} bytes: {text}");
                 unsent += 1;
             }
-            (Outcome::Lost(_) | Outcome::TooLong(_), ..) => lost += 1,
+            (HttpOutcome::Lost(_) | HttpOutcome::TooLong(_), ..) => lost += 1,
             // What is missing is TLS's own farewell.
-            (Outcome::Answered(reply), ..) => {
+            (HttpOutcome::Answered(reply), ..) => {
                 assert_eq!(reply.body, b"{}", "after {length} of {whole} bytes")
             }
         }
@@ -573,8 +579,8 @@ fn no_redirect_is_followed() {
 fn a_proxy_that_refuses_proves_that_nothing_was_sent() {
     let (port, server) = answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
     let setting = Setting { variable: "https_proxy", value: format!("http://user:pa55@127.0.0.1:{port}") };
-    let environment = Environment { https_proxy: Some(setting), ..Environment::default() };
-    let outcome = Client::new(&environment).send(&refresh("https://as.invalid/token"), PATIENCE).unwrap();
+    let environment = NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() };
+    let outcome = HttpClient::new(&environment).send(&refresh("https://as.invalid/token"), PATIENCE).unwrap();
     let text = not_sent(outcome);
     assert!(text.contains(&format!("as.invalid:443 through the proxy 127.0.0.1:{port}")), "{text}");
     assert!(!text.contains("pa55"), "{text}");
@@ -590,11 +596,12 @@ fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
         let head = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
         let (port, _server) = answering(head);
         let setting = Setting { variable: "HTTPS_PROXY", value: format!("http://127.0.0.1:{port}") };
-        let client = Client::new(&Environment { https_proxy: Some(setting), ..Environment::default() });
+        let client =
+            HttpClient::new(&NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() });
         let url = "https://as.invalid/token";
         let request = if post { refresh(url) } else { Request::get(url, None) };
         let outcome = client.send(&request, PATIENCE).unwrap();
-        let Outcome::NoConnection(failure) = outcome else { panic!("{outcome:?}") };
+        let HttpOutcome::NoConnection(failure) = outcome else { panic!("{outcome:?}") };
         assert!(failure.message.ends_with("the proxy demands a user name and a password"), "{failure}");
         let hint = format!("export https_proxy=http://USER:PASSWORD@127.0.0.1:{port}");
         assert_eq!(failure.hint, Some(hint));
@@ -604,7 +611,7 @@ fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
 #[test]
 fn a_proxy_that_cannot_be_used_and_a_url_that_must_not_be_fail_before_anything_happens() {
     let setting = Setting { variable: "all_proxy", value: "socks5://127.0.0.1:1".to_owned() };
-    let client = Client::new(&Environment { all_proxy: Some(setting), ..Environment::default() });
+    let client = HttpClient::new(&NetworkSettings { all_proxy: Some(setting), ..NetworkSettings::default() });
     for (url, culprit) in [("https://as.invalid/token", "all_proxy"), ("http://as.invalid/token", "https")] {
         let failure = client.send(&refresh(url), PATIENCE).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage, "{failure}");
@@ -623,13 +630,13 @@ fn a_client_certificate_that_cannot_be_used_is_reported_before_any_connection() 
         (certificate(), file("keys/rsa.pem"), "as the key of "),
     ];
     for (certificate, key, why) in cases {
-        let client = Client::new(&Environment::default()).with_certificate(&certificate, &key);
+        let client = HttpClient::new(&NetworkSettings::default()).with_certificate(&certificate, &key);
         let failure = client.err().unwrap();
         assert_eq!(failure.kind, Kind::Usage);
         assert!(failure.message.starts_with("cannot use ") && failure.message.contains(why), "{failure:?}");
     }
     assert!(
-        Client::new(&Environment::default())
+        HttpClient::new(&NetworkSettings::default())
             .with_certificate(&certificate(), &file("tls/server.key"))
             .is_ok()
     );

@@ -1,15 +1,15 @@
 //! Protocol messages against real sockets on loopback: what an exchange that failed means for the grant, and
 //! where metadata is looked for.
 
+use onegrant::environment::NetworkSettings;
 use onegrant::error::Kind;
 use onegrant::grant::{Credential, Document, Secret};
-use onegrant::http::Client;
-use onegrant::oauth::token::TokenEndpoint;
+use onegrant::http::HttpClient;
+use onegrant::oauth::token::HttpTokenEndpoint;
 use onegrant::oauth::{device, discovery, revocation, userinfo};
 use onegrant::protocol::revocation::Revocation;
 use onegrant::protocol::token::Answer;
 use onegrant::protocol::userinfo::Userinfo;
-use onegrant::system::Environment;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
@@ -66,8 +66,8 @@ fn addressed(text: &str, base: &str) -> String {
     text.replace("BASE", base).replace("HOST", base.trim_start_matches("http://"))
 }
 
-fn client() -> Client {
-    Client::new(&Environment::default())
+fn client() -> HttpClient {
+    HttpClient::new(&NetworkSettings::default())
 }
 
 /// A document whose every endpoint is at `base`.
@@ -82,7 +82,7 @@ fn document(base: &str) -> Document {
 
 fn refresh(url: &str) -> Answer {
     let credential = Credential::RefreshToken(Secret::new("rt"));
-    TokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
+    HttpTokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
 }
 
 #[test]

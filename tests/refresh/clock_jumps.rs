@@ -5,10 +5,10 @@ use crate::support::*;
 use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
 use onegrant::protocol::token::{Answer, TokenAnswer};
-use onegrant::session::attempt::{Attempt, Owner, Presence, Sighting};
+use onegrant::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use onegrant::session::{
-    Claiming, Demand, Event, LockUse, Locking, Machine, Now, Patience, Replacement, Result, Revision, Role,
-    Settings, Step, Stored, View, age,
+    ClaimResult, Demand, Event, LockMode, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role,
+    Settings, Step, Stored, TokenResult, View, age,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -102,7 +102,7 @@ struct Scenario {
 #[derive(Clone, Debug)]
 struct World {
     stored: Stored,
-    records: Vec<Sighting>,
+    records: Vec<AttemptRecord>,
     now: Now,
     sends: usize,
     /// What the wall clock said at each request.
@@ -134,7 +134,7 @@ impl World {
             let (at, until) = (BEGAN - 10, BEGAN + 40);
             let owner = Owner { host: "another".to_owned(), ..Owner::default() };
             let attempt = Attempt::open("other".to_owned(), digest("rt_0"), digest("at_0"), owner, at, until);
-            records.push(Sighting { number: 1, attempt, owner: Presence::Unknown, has_answer: false });
+            records.push(AttemptRecord { number: 1, attempt, owner: Presence::Unknown, has_answer: false });
         }
         Self {
             stored: stored(0, BEGAN, scenario.left),
@@ -154,28 +154,33 @@ impl World {
     fn perform(&mut self, step: Step, reactions: &[Reaction]) -> Event {
         match step {
             Step::Read => Event::Read(Ok(Some(self.stored.clone()))),
-            Step::Look { refresh_token_sha256 } => {
+            Step::Look { credential_sha256 } => {
                 let concerned =
-                    |sighting: &&Sighting| sighting.attempt.refresh_token_sha256 == refresh_token_sha256;
+                    |record: &&AttemptRecord| record.attempt.credential_sha256 == credential_sha256;
                 let attempts = self.records.iter().filter(concerned).cloned().collect();
                 Event::Looked(Ok(View { attempts, stored: Some(self.stored.clone()) }))
             }
-            Step::Lock(Patience::Try, _) => Event::Locking(Locking::Granted),
+            Step::Lock(LockMode::Try, _) => Event::LockAnswered(LockResult::Granted),
             Step::Pause(time) => {
                 self.pass(time);
                 Event::Paused
             }
             Step::Claim { attempt, number, .. } => {
-                self.records.push(Sighting { number, attempt, owner: Presence::Alive, has_answer: false });
-                Event::Claiming(Claiming::Mine(number))
+                self.records.push(AttemptRecord {
+                    number,
+                    attempt,
+                    owner: Presence::Alive,
+                    has_answer: false,
+                });
+                Event::Claimed(ClaimResult::Mine(number))
             }
             Step::Mark { attempt, number } => {
                 let mut records = self.records.iter_mut();
-                records.find(|sighting| sighting.number == number).unwrap().attempt = attempt;
+                records.find(|record| record.number == number).unwrap().attempt = attempt;
                 Event::Noted
             }
             Step::Withdraw { number, .. } => {
-                self.records.retain(|sighting| sighting.number != number);
+                self.records.retain(|record| record.number != number);
                 Event::Noted
             }
             Step::Spend { timeout, .. } => {
@@ -190,7 +195,7 @@ impl World {
                 assert_eq!(expected, self.stored.revision);
                 self.stored = Stored { document, revision: Revision(format!("{} again", expected.0)) };
                 self.records.clear();
-                Event::Replaced(Replacement::Done)
+                Event::Replaced(ReplaceResult::Done)
             }
             other => panic!("nothing to do about {other:?}"),
         }
@@ -221,7 +226,7 @@ impl World {
     }
 
     /// Runs one process to its end; the jumps come before the steps of these numbers. Gives the number of steps.
-    fn run(&mut self, scenario: &Scenario, jumps: &[(usize, Jump)]) -> (usize, Result) {
+    fn run(&mut self, scenario: &Scenario, jumps: &[(usize, Jump)]) -> (usize, TokenResult) {
         let (mut machine, mut step) = Machine::start(Settings {
             profile: "default".to_owned(),
             demand: Demand { min_ttl: scenario.min_ttl, ..Demand::default() },
@@ -267,7 +272,7 @@ fn scenarios() -> Vec<Scenario> {
 
 /// What must hold at the end of any run.
 #[track_caller]
-fn assert_sound(scenario: &Scenario, world: &World, result: &Result, case: &str) {
+fn assert_sound(scenario: &Scenario, world: &World, result: &TokenResult, case: &str) {
     let requests = if scenario.reactions[0] == Reaction::Grants { 1 } else { 2 };
     assert!(world.sends <= requests, "{} requests: {case}", world.sends);
     match result {
@@ -416,7 +421,7 @@ fn claim(home: &Home, ahead: i64, lasting: i64) -> Value {
     let at = now().saturating_add(ahead);
     let sha256 = digest(&home.tokens().refresh_token);
     let record = json!({
-        "id": "0", "refresh_token_sha256": sha256, "at": at, "until": at.saturating_add(lasting),
+        "id": "0", "credential_sha256": sha256, "at": at, "until": at.saturating_add(lasting),
         "by": { "host": "another", "boot": "another", "pid_namespace": "", "pid": 1, "start_time": 1 },
     });
     let path = home.state.join(format!("default~attempt.{}.1", &sha256[..16]));

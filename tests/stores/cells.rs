@@ -4,9 +4,9 @@
 use crate::support::Home;
 use onegrant::error::{Failure, Kind};
 use onegrant::lock::Locked;
-use onegrant::session::{Patience, Revision};
+use onegrant::session::{LockMode, Revision};
 use onegrant::store::cell::{Cell, CellStore, Swap, Value, Version};
-use onegrant::store::{NewRecord, RecordName, Store, Written, absent};
+use onegrant::store::{NewRecord, RecordName, Store, WriteResult, absent};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -222,7 +222,7 @@ fn document_and_records_are_one_value_and_each_keeps_its_bytes() {
     let mut shared = Shared::default();
     let store = shared.machine();
     assert_eq!(store.read().unwrap(), None);
-    assert_eq!(store.replace(&absent(), NEW, None), Written::Done);
+    assert_eq!(store.replace(&absent(), NEW, None), WriteResult::Done);
     assert_eq!(shared.value().unwrap().as_bytes(), NEW, "without records it is the document");
     let before = revision(&store);
     assert_eq!(claim(&store, 1, r#"{"id":"a"}"#), Some(1));
@@ -235,7 +235,7 @@ fn document_and_records_are_one_value_and_each_keeps_its_bytes() {
     assert_eq!(records(&store), [(1, r#"{"id":"a"}"#.to_owned())]);
     store.remove_record(name(1), br#"{"id":"a"}"#).unwrap();
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
-    assert_eq!(store.remove(&revision(&store), b""), Written::Done);
+    assert_eq!(store.remove(&revision(&store), b""), WriteResult::Done);
     assert_eq!(shared.value(), None);
 }
 
@@ -253,7 +253,7 @@ fn a_value_that_a_tool_has_put_into_another_order_is_read_all_the_same() {
         assert_eq!(store.read().unwrap().unwrap().bytes, foreign);
         let aside = store.set_aside().unwrap();
         assert_eq!(fs::read(aside).unwrap(), foreign);
-        assert_eq!(store.replace(&revision(&store), NEW, None), Written::Done);
+        assert_eq!(store.replace(&revision(&store), NEW, None), WriteResult::Done);
     }
 }
 
@@ -262,7 +262,7 @@ fn a_record_is_created_only_beside_the_document_that_it_was_decided_for() {
     let mut shared = Shared::holding(OLD);
     let (store, other) = (shared.machine(), shared.machine());
     let seen = revision(&store);
-    assert_eq!(other.replace(&seen, NEW, None), Written::Done);
+    assert_eq!(other.replace(&seen, NEW, None), WriteResult::Done);
     assert_eq!(claim_for(&store, KEY, 1, "late", &seen), None);
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
     // What is about another refresh token is older, and goes.
@@ -283,7 +283,7 @@ fn a_waiter_reads_the_document_once() {
     assert_eq!(records(&waiter), [(1, "holder".to_owned())]);
     assert_eq!((records(&waiter).len(), revision(&waiter), reads()), (1, revision(&waiter), 1));
 
-    assert_eq!(holder.replace(&revision(&holder), NEW, Some(name(1))), Written::Done);
+    assert_eq!(holder.replace(&revision(&holder), NEW, Some(name(1))), WriteResult::Done);
     reads();
     let told = shared.memory.0.borrow().value.clone();
     shared.memory.0.borrow_mut().told = told;
@@ -302,12 +302,12 @@ fn after_a_claim_the_value_is_read_again_and_a_claim_on_a_changed_value_is_lost(
     let mut shared = Shared::holding(OLD);
     let (one, other) = (shared.machine(), shared.machine());
     let seen = revision(&one);
-    assert_eq!(other.replace(&seen, NEW, None), Written::Done);
+    assert_eq!(other.replace(&seen, NEW, None), WriteResult::Done);
     assert_eq!(claim_for(&one, KEY, 1, "late", &seen), None, "it was decided on what had been read");
     let seen = revision(&one);
     assert_eq!(claim_for(&one, KEY, 1, "one", &seen), Some(1));
     assert_eq!(records(&one), [(1, "one".to_owned())]);
-    assert_eq!(other.replace(&seen, NEWER, None), Written::Done);
+    assert_eq!(other.replace(&seen, NEWER, None), WriteResult::Done);
     assert_eq!((records(&one).len(), revision(&one) == seen), (1, false), "both are new");
 }
 
@@ -318,15 +318,19 @@ fn a_late_holder_commits_over_an_open_claim_and_never_over_a_commit() {
     let seen = revision(&late);
     assert_eq!(claim(&late, 1, "late"), Some(1));
     assert_eq!(claim(&taker, 2, "taker"), Some(2));
-    assert_eq!(late.replace(&seen, NEW, Some(name(1))), Written::Done);
+    assert_eq!(late.replace(&seen, NEW, Some(name(1))), WriteResult::Done);
     assert_eq!(records(&taker), [(2, "taker".to_owned())], "a live claim stays");
-    assert!(matches!(taker.replace(&seen, NEWER, Some(name(2))), Written::Lost(Some(it)) if it.bytes == NEW));
+    assert!(
+        matches!(taker.replace(&seen, NEWER, Some(name(2))), WriteResult::Lost(Some(it)) if it.bytes == NEW)
+    );
 
     let seen = revision(&late);
     assert_eq!(claim(&late, 3, "late"), Some(3));
     assert_eq!(claim(&taker, 4, "taker"), Some(4));
-    assert_eq!(taker.replace(&seen, NEWER, Some(name(4))), Written::Done);
-    assert!(matches!(late.replace(&seen, OLD, Some(name(3))), Written::Lost(Some(it)) if it.bytes == NEWER));
+    assert_eq!(taker.replace(&seen, NEWER, Some(name(4))), WriteResult::Done);
+    assert!(
+        matches!(late.replace(&seen, OLD, Some(name(3))), WriteResult::Lost(Some(it)) if it.bytes == NEWER)
+    );
     assert_eq!(shared.value().unwrap().as_bytes(), NEWER);
     assert_eq!((shared.spilled(0), shared.spilled(1)), (vec![], vec![]));
 }
@@ -338,7 +342,7 @@ fn an_answer_that_cannot_be_stored_waits_on_this_machine_for_the_next_process() 
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     shared.cut_off_after(Some(0));
-    let Written::Failed { failure, kept: Some(kept) } = store.replace(&seen, NEW, Some(name(1))) else {
+    let WriteResult::Failed { failure, kept: Some(kept) } = store.replace(&seen, NEW, Some(name(1))) else {
         unreachable!("it was cut off");
     };
     assert_eq!((failure.kind, fs::read(&kept).unwrap().as_slice()), (Kind::Store, NEW));
@@ -359,9 +363,9 @@ fn an_old_answer_is_swept_once_another_refresh_token_is_seen_and_never_adopted_o
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     shared.cut_off_after(Some(0));
-    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), Written::Failed { .. }));
+    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), WriteResult::Failed { .. }));
     shared.cut_off_after(None);
-    assert_eq!(elsewhere.replace(&seen, NEWER, None), Written::Done);
+    assert_eq!(elsewhere.replace(&seen, NEWER, None), WriteResult::Done);
     let next = shared.process(0);
     assert!(!next.adopt(name(1), &seen).unwrap());
     assert_eq!(next.read().unwrap().unwrap().bytes, NEWER);
@@ -376,7 +380,7 @@ fn without_a_local_directory_an_answer_goes_to_the_store_alone() {
     let store =
         CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::from_secs(60));
     assert_eq!(claim(&store, 1, "mine"), Some(1));
-    assert_eq!(store.replace(&revision(&store), NEW, Some(name(1))), Written::Done);
+    assert_eq!(store.replace(&revision(&store), NEW, Some(name(1))), WriteResult::Done);
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
 }
 
@@ -384,10 +388,10 @@ fn without_a_local_directory_an_answer_goes_to_the_store_alone() {
 fn a_cell_has_no_lock_and_the_write_check_leaves_nothing() {
     let mut shared = Shared::default();
     let store = shared.machine();
-    assert!(matches!(store.lock(Patience::Try, Duration::ZERO), Locked::Refused(_)));
+    assert!(matches!(store.lock(LockMode::Try, Duration::ZERO), Locked::Refused(_)));
     store.check_writable().unwrap();
     assert_eq!(shared.value(), None);
-    assert_eq!(store.replace(&absent(), OLD, None), Written::Done);
+    assert_eq!(store.replace(&absent(), OLD, None), WriteResult::Done);
     store.check_writable().unwrap();
     assert_eq!(shared.value().unwrap().as_bytes(), OLD);
     shared.cut_off_after(Some(0));
@@ -421,14 +425,14 @@ proptest! {
         prop_assert_eq!(claims, [Some(1), None]);
         first.rewrite_record(name(1), b"first", b"looking", false).unwrap();
         prop_assert_eq!(records(second), vec![(1, "looking".to_owned())]);
-        prop_assert_eq!(first.replace(&seen, NEW, Some(name(1))), Written::Done);
-        let is_lost = matches!(second.replace(&seen, NEWER, None), Written::Lost(Some(it)) if it.bytes == NEW);
+        prop_assert_eq!(first.replace(&seen, NEW, Some(name(1))), WriteResult::Done);
+        let is_lost = matches!(second.replace(&seen, NEWER, None), WriteResult::Lost(Some(it)) if it.bytes == NEW);
         prop_assert!(is_lost);
         // Whatever was on its way has arrived.
         shared.faults(&[]);
         prop_assert_eq!(records(second), vec![]);
         prop_assert_eq!(second.read().unwrap().unwrap().bytes, NEW);
-        prop_assert_eq!(first.remove(&revision(first), b""), Written::Done);
+        prop_assert_eq!(first.remove(&revision(first), b""), WriteResult::Done);
         prop_assert_eq!(shared.value(), None);
     }
 }
@@ -442,7 +446,7 @@ fn an_unanswered_login_is_read_back_even_after_the_deadline() {
         let seen = revision(&place);
         let late = CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::ZERO);
         shared.faults(&[fault]);
-        assert_eq!(late.replace(&seen, NEW, None), Written::Done, "{fault:?}");
+        assert_eq!(late.replace(&seen, NEW, None), WriteResult::Done, "{fault:?}");
         assert_eq!(shared.value().unwrap().as_bytes(), NEW, "{fault:?}");
     }
 }
@@ -454,7 +458,7 @@ fn a_store_that_is_away_for_a_moment_gets_the_answer_when_it_is_back() {
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     shared.memory.0.borrow_mut().failing_reads = 5;
-    assert_eq!(store.replace(&seen, NEW, Some(name(1))), Written::Done);
+    assert_eq!(store.replace(&seen, NEW, Some(name(1))), WriteResult::Done);
     assert_eq!((shared.value().unwrap().as_bytes(), shared.spilled(0)), (NEW, vec![]));
 }
 
@@ -465,7 +469,7 @@ fn an_unanswered_write_is_unknown_and_no_failure() {
     let seen = revision(&store);
     shared.faults(&[Fault::Made]);
     shared.cut_off_after(Some(1));
-    assert_eq!(store.replace(&seen, NEW, None), Written::Unknown);
+    assert_eq!(store.replace(&seen, NEW, None), WriteResult::Unknown);
 }
 
 #[test]
@@ -487,7 +491,7 @@ fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "first"), Some(1));
     shared.cut_off_after(Some(0));
-    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), Written::Failed { kept: Some(_), .. }));
+    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), WriteResult::Failed { kept: Some(_), .. }));
     shared.cut_off_after(None);
     store.remove_record(name(1), b"first").unwrap();
     assert_eq!(claim(&store, 1, "second"), Some(1));

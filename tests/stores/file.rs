@@ -6,7 +6,7 @@
 use crate::support::*;
 use onegrant::grant::Secret;
 use onegrant::store::file::FileStore;
-use onegrant::store::{NewRecord, RecordName, Store, Written};
+use onegrant::store::{NewRecord, RecordName, Store, WriteResult};
 use serde_json::json;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
@@ -561,10 +561,10 @@ fn a_replacement_that_finds_another_document_or_none_changes_nothing() {
     home.write_bytes(b"a sibling's");
     let name = RecordName { key: "refresh token", number: 1 };
     let there = store.read().unwrap();
-    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(there));
+    assert_eq!(store.replace(&before, b"new", Some(name)), WriteResult::Lost(there));
     assert_eq!(home.bytes(), b"a sibling's");
     fs::remove_file(home.document_path()).unwrap();
-    assert_eq!(store.replace(&before, b"new", Some(name)), Written::Lost(None));
+    assert_eq!(store.replace(&before, b"new", Some(name)), WriteResult::Lost(None));
     assert!(!home.document_path().exists());
 }
 
@@ -586,7 +586,7 @@ fn a_commit_removes_no_claim_that_was_made_after_its_own() {
     };
     let name = claim(&first, 1);
     claim(&second, 2);
-    assert_eq!(first.replace(&before, b"new", Some(name)), Written::Done);
+    assert_eq!(first.replace(&before, b"new", Some(name)), WriteResult::Done);
     let records = second.records(name.key).unwrap();
     assert_eq!(records.iter().map(|record| record.number).collect::<Vec<_>>(), [2]);
 }
@@ -621,8 +621,10 @@ fn an_adoption_that_a_removal_crosses_leaves_no_document_that_the_removal_did_no
         });
         let there = store().read().unwrap().map(|there| there.bytes);
         match removed {
-            Written::Done => assert_eq!(there, None, "round {round}"),
-            Written::Lost(Some(_)) => assert_eq!(there.as_deref(), Some(b"new".as_slice()), "round {round}"),
+            WriteResult::Done => assert_eq!(there, None, "round {round}"),
+            WriteResult::Lost(Some(_)) => {
+                assert_eq!(there.as_deref(), Some(b"new".as_slice()), "round {round}")
+            }
             other => panic!("round {round}: {other:?}"),
         }
         for entry in fs::read_dir(&home.state).unwrap() {

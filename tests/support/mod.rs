@@ -467,18 +467,21 @@ pub fn lock_is_free(path: &Path) -> bool {
     is_free
 }
 
-/// Runs the body of the test `name` in a process that runs no other test. For tests that hold locks or listen in their own
-/// process: the programs that other tests start at this moment would keep what is locked until their `exec`.
-pub fn in_a_process_of_its_own(name: &str, body: impl FnOnce()) {
+/// Runs the test `name` in a process that runs no other test. Gives `false` in that process, where the caller goes on, and
+/// `true` in the process that waited for it. For tests that hold locks in their own process: the programs that other
+/// tests start at this moment would keep those locks until their `exec`.
+#[track_caller]
+pub fn ran_alone(name: &str) -> bool {
     const IS_ALONE: &str = "ONEGRANT_TEST_IS_ALONE";
     if std::env::var_os(IS_ALONE).is_some() {
-        return body();
+        return false;
     }
     let mut test = Command::new(std::env::current_exe().unwrap());
     test.args([name, "--exact", "--include-ignored", "--nocapture"]).env(IS_ALONE, "").stdin(Stdio::null());
     let ran = run(&mut test);
     let is_run = ran.stdout.contains("1 passed");
     assert!(ran.code == 0 && is_run, "{name}: {}{}", ran.stdout, ran.stderr);
+    true
 }
 
 /// Writes a program. Another process writes it: a program that is open for writing cannot be executed, and the programs

@@ -242,7 +242,7 @@ fn claims() {
 #[test]
 fn retry_after() {
     let date = (any::<prop::sample::Index>(), 0..253_402_300_799_i64).prop_map(|(cut, instant)| {
-        let date = onegrant::session::date(instant);
+        let date = onegrant::text::date(instant);
         let mut changed = date.clone().into_bytes();
         let position = cut.index(changed.len());
         changed[position] = b'9';

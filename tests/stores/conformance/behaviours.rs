@@ -6,8 +6,8 @@ use super::Keeper;
 use crate::support::LIMIT;
 use onegrant::error::Kind;
 use onegrant::lock::{Guard, Locked};
-use onegrant::session::{Patience, Revision};
-use onegrant::store::{NewRecord, RecordName, Snapshot, Store, Written, absent};
+use onegrant::session::{LockMode, Revision};
+use onegrant::store::{NewRecord, RecordName, Snapshot, Store, WriteResult, absent};
 use std::thread;
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ fn read(store: &dyn Store) -> Snapshot {
 
 #[track_caller]
 fn write(store: &dyn Store, expected: &Revision, word: &str) -> Revision {
-    assert_eq!(store.replace(expected, &document(word), None), Written::Done);
+    assert_eq!(store.replace(expected, &document(word), None), WriteResult::Done);
     read(store).revision
 }
 
 /// The lock, where there is one.
 #[track_caller]
 fn lock(store: &dyn Store) -> Option<Guard> {
-    match store.lock(Patience::Queue, LIMIT) {
+    match store.lock(LockMode::Queue, LIMIT) {
         Locked::Granted(guard) => Some(guard),
         Locked::Refused(_) => None,
         other => panic!("{other:?}"),
@@ -62,13 +62,13 @@ pub fn a_new_store_is_empty(keeper: &Keeper) {
     let store = keeper.store();
     assert_eq!(store.read().unwrap(), None);
     assert_eq!(store.records("key").unwrap(), []);
-    assert_eq!(store.remove(&absent(), b"{}\n"), Written::Done);
-    assert!(matches!(store.remove(&Revision("other".to_owned()), b"{}\n"), Written::Lost(None)));
+    assert_eq!(store.remove(&absent(), b"{}\n"), WriteResult::Done);
+    assert!(matches!(store.remove(&Revision("other".to_owned()), b"{}\n"), WriteResult::Lost(None)));
     assert!(!store.adopt(RecordName { key: "key", number: 1 }, &absent()).unwrap());
     assert!(!store.location().is_empty());
     assert!(matches!(
         store.replace(&Revision("other".to_owned()), &document("a"), None),
-        Written::Lost(None)
+        WriteResult::Lost(None)
     ));
     assert_eq!(store.read().unwrap(), None);
 }
@@ -78,7 +78,7 @@ pub fn a_document_is_read_as_it_was_written(keeper: &Keeper) {
     let long = document(&"x".repeat(30_000));
     for bytes in [document("one"), long, document("shorter")] {
         let expected = store.read().unwrap().map_or_else(absent, |snapshot| snapshot.revision);
-        assert_eq!(store.replace(&expected, &bytes, None), Written::Done);
+        assert_eq!(store.replace(&expected, &bytes, None), WriteResult::Done);
         let (mine, others) = (read(&*store), read(&*keeper.store()));
         assert_eq!(String::from_utf8_lossy(&mine.bytes), String::from_utf8_lossy(&bytes));
         assert_eq!(mine, others);
@@ -92,7 +92,7 @@ pub fn a_replacement_compares_the_revision(keeper: &Keeper) {
     let second = write(&*other, &first, "second");
     for stale in [absent(), first] {
         match store.replace(&stale, &document("stale"), None) {
-            Written::Lost(Some(there)) => {
+            WriteResult::Lost(Some(there)) => {
                 assert_eq!((there.bytes, &there.revision), (document("second"), &second))
             }
             other => panic!("{other:?}"),
@@ -136,9 +136,9 @@ pub fn no_update_is_lost(keeper: &Keeper) {
             let written = store.replace(&snapshot.revision, &document(&format!("{word}{letter}")), None);
             drop(guard);
             match written {
-                Written::Done => return,
-                Written::Lost(_) | Written::Unknown => continue,
-                Written::Failed { failure, .. } => panic!("{failure}"),
+                WriteResult::Done => return,
+                WriteResult::Lost(_) | WriteResult::Unknown => continue,
+                WriteResult::Failed { failure, .. } => panic!("{failure}"),
             }
         }
     };
@@ -162,30 +162,30 @@ fn sort(word: &mut String) {
 pub fn the_lock_has_one_holder(keeper: &Keeper) {
     let (store, other, stranger) = (keeper.store(), keeper.store(), (keeper.open)("stranger"));
     let Some(guard) = lock(&*store) else {
-        assert!(matches!(other.lock(Patience::Try, LIMIT), Locked::Refused(_)), "all are refused");
+        assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Refused(_)), "all are refused");
         return;
     };
-    assert!(matches!(other.lock(Patience::Try, LIMIT), Locked::Busy));
+    assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Busy));
     assert!(
-        matches!(other.lock(Patience::Queue, MOMENT), Locked::Unanswered),
+        matches!(other.lock(LockMode::Queue, MOMENT), Locked::Unanswered),
         "the wait ends by its deadline"
     );
     assert!(lock(&*stranger).is_some(), "every profile has a lock of its own");
     // Asked again in the same way, it goes on waiting.
     drop(guard);
     let guard = lock(&*other).unwrap();
-    assert!(matches!(store.lock(Patience::Try, LIMIT), Locked::Busy));
+    assert!(matches!(store.lock(LockMode::Try, LIMIT), Locked::Busy));
     drop(guard);
-    assert!(matches!(store.lock(Patience::Try, LIMIT), Locked::Granted(_)));
+    assert!(matches!(store.lock(LockMode::Try, LIMIT), Locked::Granted(_)));
 }
 
 pub fn awaiting_a_release_takes_no_lock(keeper: &Keeper) {
     let (store, other) = (keeper.store(), keeper.store());
     let Some(guard) = lock(&*store) else { return };
-    assert!(matches!(other.lock(Patience::Release, MOMENT), Locked::Unanswered));
+    assert!(matches!(other.lock(LockMode::AwaitRelease, MOMENT), Locked::Unanswered));
     drop(guard);
-    let Locked::Granted(_released) = other.lock(Patience::Release, LIMIT) else { panic!("not granted") };
-    assert!(matches!(store.lock(Patience::Try, LIMIT), Locked::Granted(_)));
+    let Locked::Granted(_released) = other.lock(LockMode::AwaitRelease, LIMIT) else { panic!("not granted") };
+    assert!(matches!(store.lock(LockMode::Try, LIMIT), Locked::Granted(_)));
 }
 
 pub fn a_record_is_created_by_one_process(keeper: &Keeper) {
@@ -230,7 +230,7 @@ pub fn a_commit_sweeps_its_record_and_those_before_it(keeper: &Keeper) {
         assert_eq!(store.create_record(&new_record("key", number, true, &revision)).unwrap(), Some(number));
     }
     let name = RecordName { key: "key", number: 2 };
-    assert_eq!(store.replace(&revision, &document("b"), Some(name)), Written::Done);
+    assert_eq!(store.replace(&revision, &document("b"), Some(name)), WriteResult::Done);
     assert_eq!(read(&*keeper.store()).bytes, document("b"));
     assert_eq!(numbers(&*keeper.store(), "key"), [3], "a higher one may be a live claim");
 }
@@ -256,7 +256,7 @@ fn leave_an_answer(keeper: &Keeper) -> Revision {
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
     (keeper.fail)(true);
     match store.replace(&revision, &document("b"), Some(name)) {
-        Written::Failed { kept: Some(kept), .. } => assert!(!kept.is_empty()),
+        WriteResult::Failed { kept: Some(kept), .. } => assert!(!kept.is_empty()),
         other => panic!("{other:?}"),
     }
     (keeper.fail)(false);
@@ -292,8 +292,8 @@ pub fn a_failing_store_is_not_an_empty_one(keeper: &Keeper) {
     assert!(matches!(failure.kind, Kind::Store | Kind::Temporary), "{failure:?}");
     for expected in [&revision, &absent()] {
         match store.replace(expected, &document("b"), None) {
-            Written::Failed { failure, kept: None } => assert_ne!(failure.message, ""),
-            Written::Unknown => {}
+            WriteResult::Failed { failure, kept: None } => assert_ne!(failure.message, ""),
+            WriteResult::Unknown => {}
             other => panic!("{other:?}"),
         }
     }
@@ -305,7 +305,7 @@ pub fn a_removal_removes_the_records(keeper: &Keeper) {
     let store = keeper.store();
     let revision = write(&*store, &absent(), "a");
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
-    assert_eq!(store.remove(&revision, b"{}\n"), Written::Done);
+    assert_eq!(store.remove(&revision, b"{}\n"), WriteResult::Done);
     assert_eq!(keeper.store().read().unwrap(), None);
     assert_eq!(numbers(&*store, "key"), [0; 0]);
     write(&*store, &absent(), "again");
@@ -318,7 +318,7 @@ pub fn a_removal_compares_the_revision(keeper: &Keeper) {
     other.create_record(&new_record("key", 1, true, &second)).unwrap();
     for stale in [absent(), first] {
         match store.remove(&stale, b"{}\n") {
-            Written::Lost(Some(there)) => {
+            WriteResult::Lost(Some(there)) => {
                 assert_eq!((there.bytes, &there.revision), (document("second"), &second))
             }
             other => panic!("{other:?}"),
@@ -326,7 +326,7 @@ pub fn a_removal_compares_the_revision(keeper: &Keeper) {
     }
     assert_eq!(read(&*keeper.store()).bytes, document("second"));
     assert_eq!(numbers(&*keeper.store(), "key"), [1]);
-    assert_eq!(store.remove(&second, b"{}\n"), Written::Done);
+    assert_eq!(store.remove(&second, b"{}\n"), WriteResult::Done);
     assert_eq!(keeper.store().read().unwrap(), None);
 }
 
@@ -338,7 +338,7 @@ pub fn profiles_are_separate(keeper: &Keeper) {
     one.create_record(&new_record("key", 1, true, &revision)).unwrap();
     assert_eq!(numbers(&*two, "key"), [0; 0]);
     two.create_record(&new_record("key", 1, true, &other)).unwrap();
-    assert_eq!(one.remove(&revision, b"{}\n"), Written::Done);
+    assert_eq!(one.remove(&revision, b"{}\n"), WriteResult::Done);
     assert_eq!(read(&*two).bytes, document("two"));
     assert_eq!(numbers(&*two, "key"), [1]);
 }

@@ -7,12 +7,12 @@ mod forwarder;
 
 use crate::support::{Home, LIMIT};
 use forwarder::Forwarder;
+use onegrant::environment::NetworkSettings;
 use onegrant::store::Store;
 use onegrant::store::cell::kubernetes::KubernetesSecret;
 use onegrant::store::cell::{self, CellStore};
 use onegrant::store::file::FileStore;
 use onegrant::store::helper::HelperStore;
-use onegrant::system::Environment;
 use servers::kubernetes::{Kubernetes, NAME, NAMESPACE, Outage};
 use std::env;
 use std::fs;
@@ -97,10 +97,11 @@ fn kubernetes() -> Keeper {
     fs::write(&token, "first").unwrap();
     let failing = server.clone();
     let fail = move |is_failing: bool| failing.world().outage = is_failing.then_some(Outage::Gone);
-    let address = cell::kubernetes::Address::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
+    let address =
+        cell::kubernetes::KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
-        let environment = Environment::from_lookup(|name| match name {
+        let environment = NetworkSettings::from_lookup(|name| match name {
             "ONEGRANT_KUBERNETES_API" => Some(server.url.clone().into()),
             "ONEGRANT_KUBERNETES_TOKEN_FILE" => Some(token.clone().into()),
             _ => None,
@@ -119,7 +120,7 @@ fn etcd() -> Keeper {
     let forwarder = Forwarder::to(&member);
     let number = KEEPERS.fetch_add(1, Ordering::Relaxed);
     let url = format!("etcd://{}/conformance-{}/{number}", forwarder.address(), std::process::id());
-    let address = cell::Address::parse(&url).unwrap().unwrap();
+    let address = cell::CellAddress::parse(&url).unwrap().unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
         Box::new(CellStore::new(address.cell(profile), beside.clone(), PATIENCE))
@@ -164,9 +165,9 @@ macro_rules! behaviour {
         $(#[$attribute])*
         fn $behaviour() {
             let name = concat!("conformance::", stringify!($store), "::", stringify!($behaviour));
-            crate::support::in_a_process_of_its_own(name, || {
+            if !crate::support::ran_alone(name) {
                 crate::conformance::behaviours::$behaviour(&crate::conformance::$store());
-            });
+            }
         }
     };
 }
