@@ -7,6 +7,7 @@ use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, 
 use crate::arguments::{Environment, Parsed, parse};
 use crate::cli::{self, Format, Protocol};
 use crate::driver::Clock;
+use crate::environment;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
@@ -125,7 +126,7 @@ fn refuse_docker(text: &str) -> anyhow::Result<()> {
 
 /// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
-    let asked = std::env::var("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE").ok();
+    let asked = environment::text("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE");
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;

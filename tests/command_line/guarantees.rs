@@ -1,4 +1,4 @@
-//! The page of guarantees names the test that proves each line; the tests are there.
+//! The pages of guarantees and of security name the test that proves each line; the tests are there.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +16,12 @@ fn texts(path: &Path, texts: &mut String) {
     }
 }
 
+/// A sentence in lower case, without spaces.
+fn is_test_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    name.bytes().all(is_allowed) && name.matches('_').count() >= 3
+}
+
 /// A test is a function, an entry of the table of searches, of which each is a test, or a script of CI.
 #[test]
 fn each_test_that_the_guarantees_name_exists() {
@@ -27,10 +33,14 @@ fn each_test_that_the_guarantees_name_exists() {
     let proofs = page.split("\n\n").filter_map(|paragraph| paragraph.split_once("Proved by"));
     let names: Vec<&str> = proofs.flat_map(|(_, proof)| proof.split('`').skip(1).step_by(2)).collect();
     assert!(names.len() >= FEWEST_NAMES, "only {names:?}");
-    for name in names {
+    let security = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let of_security = security.split('`').skip(1).step_by(2).filter(|name| is_test_name(name));
+    assert!(of_security.clone().count() >= FEWEST_NAMES);
+    for name in names.into_iter().chain(of_security) {
         // Behind `#[test]`, or behind an `#[ignore = "…"]` whose runner stands beside the name.
         let is_there = [
             format!("#[test]\nfn {name}()"),
+            format!("#[test]\n    fn {name}()"),
             format!("\"]\nfn {name}()"),
             format!("\n    {name}, at_least "),
         ];

@@ -1,6 +1,6 @@
 //! Where little is there: an empty root, a user whom no passwd file knows, no HOME, no `/proc`, `/dev`, `/tmp` and CA
 //! file, a read-only root, a document that is mounted alone. And the recipes for hooks, a CI job and an image, as they
-//! stand in the README.
+//! stand in docs/git.md and docs/containers-and-ci.md.
 
 use crate::support::{
     AuthorizationServer, EXPIRED, Home, Issued, Ran, VALID, copy_program, document, in_namespace, is_root,
@@ -14,7 +14,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-const README: &str = include_str!("../../README.md");
+/// The pages with recipes.
+const PAGES: &str =
+    concat!(include_str!("../../docs/git.md"), include_str!("../../docs/containers-and-ci.md"));
 
 /// A user and a group whom no file names.
 const USER: u32 = 12345;
@@ -224,17 +226,17 @@ fn without_a_ca_file_https_is_spoken_with_the_roots_that_are_built_in() {
     assert!(ran.stderr.starts_with("onegrant: cannot refresh"), "{ran:?}");
 }
 
-// ---- the recipes of the README ----
+// ---- the recipes of the pages ----
 
 /// The block of this kind.
 fn recipe(kind: &str) -> &'static str {
-    let mut blocks = README.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    let mut blocks = PAGES.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
     let (_, text) =
-        blocks.find(|(found, _)| *found == kind).unwrap_or_else(|| panic!("no {kind} in the README"));
+        blocks.find(|(found, _)| *found == kind).unwrap_or_else(|| panic!("no {kind} in the pages"));
     text
 }
 
-/// A repository with the hooks of the README, and another one to push to; the program is on the path.
+/// A repository with the hooks of the pages, and another one to push to; the program is on the path.
 struct Repository<'a> {
     home: &'a Home,
     server: &'a AuthorizationServer,
@@ -286,7 +288,7 @@ impl<'a> Repository<'a> {
 }
 
 #[test]
-fn a_commit_and_a_push_run_the_hooks_of_the_readme() {
+fn a_commit_and_a_push_run_the_hooks_of_the_pages() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let repository = Repository::new(&home, &server);
@@ -334,7 +336,7 @@ fn pushes_at_once_send_one_refresh() {
 
 /// The step's environment and its lines, with the state mounted where the recipe has it.
 #[test]
-fn the_job_of_the_readme_runs() {
+fn the_job_of_the_pages_runs() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let (step, environment) = recipe("yaml").split_once("  env:\n").unwrap();
@@ -360,9 +362,9 @@ fn the_job_of_the_readme_runs() {
     assert_eq!((server.counts().token_requests, server.counts().unexpected), (1, 0));
 }
 
-/// The instructions of the README's Dockerfile, done in an empty root that is read-only then.
+/// The instructions of the Dockerfile, done in an empty root that is read-only then.
 #[test]
-fn the_image_of_the_readme_runs() {
+fn the_image_of_the_pages_runs() {
     let container = Container::new(EXPIRED);
     let root = container.home.root.join("root");
     fs::remove_file(root.join("onegrant")).unwrap();
