@@ -99,9 +99,10 @@ fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
         server.script(Endpoint::Token, [Fault::StallBefore]);
-        let first = Process::start(&mut with_lock(&home, lock, &["token"]));
+        let first = Process::start(&mut with_lock(&home, lock, &["--timeout", "90", "token"]));
         server.wait_until(|counts| counts.refreshes == 1);
-        let commands = (0..20).map(|_| with_lock(&home, lock, &["-vv", "token"])).collect();
+        let commands =
+            (0..20).map(|_| with_lock(&home, lock, &["--timeout", "90", "-vv", "token"])).collect();
         let crowd = start_together(commands, "/dev/null".as_ref());
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
@@ -223,7 +224,7 @@ fn a_signal_ends_a_process_that_waits_for_another() {
         server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
         let first = Process::start(&mut with_lock(&home, lock, &["token"]));
         server.wait_until(|counts| counts.rotations == 1);
-        let second = Process::start(&mut with_lock(&home, lock, &["-vv", "token"]));
+        let second = Process::start(&mut with_lock(&home, lock, &["--timeout", "90", "-vv", "token"]));
         wait_for("a process that waits", || second.said().contains("waiting"));
         second.signal(Signal::INT);
         assert_eq!(second.finish().code, -Signal::INT.as_raw(), "{lock}");

@@ -44,9 +44,9 @@ fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
             command.env("ONEGRANT_LOCK", lock);
             command
         };
-        let first = Process::start(&mut command(&["token"]));
+        let first = Process::start(&mut command(&["--timeout", "90", "token"]));
         server.wait_until(|counts| counts.rotations == 1);
-        let commands = (0..CROWD).map(|_| command(&["-vv", "token"])).collect();
+        let commands = (0..CROWD).map(|_| command(&["--timeout", "90", "-vv", "token"])).collect();
         let crowd = start_together(commands, "/dev/null".as_ref());
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
