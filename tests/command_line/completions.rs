@@ -91,7 +91,7 @@ fn assert_offers(shell: &str, program: &str, line: &str, wanted: &str) {
     assert_eq!(offered(shell, program, line), wanted, "{shell}: {line}");
 }
 
-/// What every shell offers; how each of them takes paths and prefixes stands with its own test.
+/// What every shell offers. How a shell treats paths and prefixes is in its own test.
 const LINES: [(&str, &str); 10] = [
     ("onegrant tok", "token"),
     ("onegrant --profile work tok", "token"),
@@ -195,7 +195,7 @@ fn an_unknown_shell_ends_with_2() {
     assert_eq!(run(&mut onegrant(&["completions"])), Ran::failed(2, text));
 }
 
-/// A script that was cut off must not look whole to whoever installs it.
+/// A script that was cut off must not look complete to the person who installs it.
 #[test]
 fn a_script_that_cannot_be_written_is_a_failure() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();

@@ -110,7 +110,7 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
 #[test]
 fn help_and_version_end_with_0_with_a_closed_stdout() {
     for arguments in [["--help"], ["--version"]] {
-        // A pipe whose reader is gone.
+        // A pipe without a reader.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = onegrant(&arguments).stdout(writer).status().unwrap();

@@ -1,4 +1,4 @@
-//! The history: "why was I logged out?" has an answer, which costs nobody anything and never fails a command.
+//! The history: "why was I logged out?" has an answer. Writing it delays no command and never fails one.
 
 use crate::support::*;
 use onegrant::history::{self, ENTRIES, HistoryEntry, HistoryEvent};
@@ -81,7 +81,7 @@ fn a_dead_grant_is_recorded_as_rejected_and_cleared() {
     assert_eq!(home.run(&["token"]).code, 3);
     assert_eq!(home.run(&["token"]).code, 3);
     let events = events(&home);
-    assert_eq!(names(&home), ["rejected", "cleared"], "told once");
+    assert_eq!(names(&home), ["rejected", "cleared"], "recorded once");
     assert!(events[0].outcome.starts_with("invalid_grant"), "{events:?}");
     assert_eq!(events[0].refresh_token_sha256, digits(&issued.refresh_token));
     assert_eq!(events[1].refresh_token_sha256, digits(&issued.refresh_token));
@@ -174,7 +174,7 @@ fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
     let object: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&object["profile"], &object["history"][1]["event"]), (&"default".into(), &"logout".into()));
 
-    // An imported refresh token goes through a worker: told by the same program's name.
+    // An imported refresh token goes through a worker: the entry has the same program's name.
     let issued = server.issue_grant();
     let file = home.root.join("refresh-token");
     fs::write(&file, &issued.refresh_token).unwrap();

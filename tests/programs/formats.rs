@@ -1,10 +1,10 @@
-//! `onegrant token --format`: each text is read by whom it is for.
+//! `onegrant token --format`: each text is read by the program that it is made for.
 
 use crate::support::*;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A home whose profile names servers.
+/// A home with a profile that names servers.
 fn home_with_hosts(server: &AuthorizationServer, left: i64, hosts: &[&str]) -> (Home, Issued) {
     let home = Home::new();
     let issued = server.issue_grant();

@@ -138,7 +138,7 @@ fn cargo_gets_a_token_for_each_request_of_a_session() {
     assert_eq!(asking.helper(&["cargo", "--cargo-plugin"], "{}\n").code, 2);
 }
 
-/// What cargo shows has the command that mends it.
+/// The message that cargo shows contains the command that helps.
 #[test]
 fn cargo_learns_that_a_login_is_required() {
     let asking = Asking::new(EXPIRED);

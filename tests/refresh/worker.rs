@@ -1,4 +1,4 @@
-//! The exchange with the server outlives whoever asked for it: callers are killed, alone and with their whole process
+//! The exchange with the server outlives its caller: callers are killed, alone and with their whole process
 //! group, while a strict server has rotated the refresh token and its answer is on its way.
 
 use crate::support::*;
@@ -22,7 +22,7 @@ fn pid(raw: u32) -> Pid {
     Pid::from_raw(i32::try_from(raw).unwrap()).unwrap()
 }
 
-/// Starts a refresh whose answer the server holds back after it rotated.
+/// Starts a refresh. The server rotates, and holds the answer back.
 fn held(server: &AuthorizationServer, command: &mut Command) -> (Process, Gate) {
     held_by(Fault::HoldAnswer, server, command)
 }
@@ -86,7 +86,7 @@ fn a_process_group_that_is_killed_loses_nothing_even_with_a_strict_server() {
     }
 }
 
-/// Those who come meanwhile wait for the worker, whose caller is gone, and share its answer.
+/// Processes that come meanwhile wait for the worker without a caller, and share its answer.
 #[test]
 fn a_crowd_waits_for_the_worker_of_a_caller_that_was_killed() {
     for lock in ["auto", "claim"] {
@@ -109,7 +109,7 @@ fn a_crowd_waits_for_the_worker_of_a_caller_that_was_killed() {
     }
 }
 
-/// Whoever runs a helper reads its stdout and stderr to their end: the worker must not keep them open.
+/// Programs read the stdout and stderr of a helper to their end: the worker must not keep them open.
 #[test]
 fn the_reader_of_a_killed_caller_does_not_wait_for_its_worker() {
     let server = server(|_| {});
@@ -156,7 +156,7 @@ fn a_login_that_is_killed_while_it_imports_stores_the_grant_all_the_same() {
     }
 }
 
-/// A shell's lock, and the pipe of whoever collects what its children print, are not the worker's to hold.
+/// The worker must hold neither a lock of the shell nor a pipe that collects the output of the shell's children.
 #[test]
 fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
     let server = server(|_| {});
@@ -178,7 +178,7 @@ fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
     wait_for("the end of the worker", || !is_running(worker));
 }
 
-/// Nobody waits for the caller's worker when it is the worker that dies: the caller goes on in place.
+/// If the worker is killed, its caller does the exchange in place.
 #[test]
 fn the_caller_finishes_the_refresh_of_a_killed_worker() {
     for lock in LOCKS {

@@ -180,7 +180,7 @@ fn a_new_session_that_the_keyring_refuses_is_kept_and_adopted() {
 fn an_entry_that_a_kill_broke_is_stored_again_from_its_copy() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
-    // The program ends with its whole group while its entry is half written, and whoever reads it then cannot.
+    // The program ends with its whole group while its entry is half written. Then reading it fails.
     keyring.fault("store", "printf half >\"$entry\"; touch \"$keyring/broken\"; sleep 50\n");
     keyring.fault("get", "[ \"$(cat \"$entry\")\" != half ] || fail 'gpg: decrypt_message failed'\n");
     let process = Process::start(&mut keyring.command(&["token"]));
