@@ -1,6 +1,6 @@
 //! The shells complete the command line: what is offered behind a line, by the real shell, whole.
 //!
-//! bash is everywhere. `.ci/completions.sh` installs zsh and fish, and runs what needs them.
+//! bash is everywhere. `.ci/run` installs zsh and fish, and runs what needs them.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
 
@@ -149,7 +149,7 @@ fn bash_replaces_the_whole_word_where_it_is_not_parted() {
 }
 
 #[test]
-#[ignore = "needs fish: .ci/completions.sh"]
+#[ignore = "needs fish: .ci/run"]
 fn fish_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("fish", FISH, line, wanted);
@@ -171,7 +171,7 @@ fn fish_completes_commands_options_values_profiles_and_paths() {
 }
 
 #[test]
-#[ignore = "needs zsh: .ci/completions.sh"]
+#[ignore = "needs zsh: .ci/run"]
 fn zsh_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("zsh", ZSH, line, wanted);

@@ -34,6 +34,18 @@ const REMEMBERS: &str = "remembers";
 const TIMEOUT: &str = "3";
 const ENDED_BY: Duration = Duration::from_secs(20);
 
+/// Compiles a FUSE server of the fixtures, once for a home. Needs a C compiler and the headers of FUSE 3.
+fn compiled(home: &Home, source: &str) -> PathBuf {
+    let program = home.root.join(source).with_extension("");
+    if !program.exists() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/no_locks").join(source);
+        let command = "cc -O1 -Wall -Wextra -Werror -o \"$1\" \"$2\" $(pkg-config --cflags --libs fuse3)";
+        let ran = run(Command::new("sh").args(["-c", command, "sh"]).arg(&program).arg(source));
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    program
+}
+
 /// A home's store, shown by a FUSE server of its own. Dropping it takes it away.
 struct Mount {
     point: PathBuf,
@@ -41,15 +53,15 @@ struct Mount {
 }
 
 impl Mount {
-    /// What `answer` is stands in the server's source; [`REMEMBERS`] is the other server.
+    /// The server's source explains `answer`; [`REMEMBERS`] is the other server.
     fn show(home: &Home, answer: &str, name: &str) -> Self {
         let point = home.root.join(name);
         fs::create_dir(&point).unwrap();
-        let (variable, before, behind): (_, &[&str], &[&str]) = match answer {
-            REMEMBERS => ("ONEGRANT_INODES", &[], &[]),
-            _ => ("ONEGRANT_NO_LOCKS", &[answer], &["-f", "-o", "max_threads=100"]),
+        let (source, before, behind): (_, &[&str], &[&str]) = match answer {
+            REMEMBERS => ("inodes.c", &[], &[]),
+            _ => ("main.c", &[answer], &["-f", "-o", "max_threads=100"]),
         };
-        let mut command = Command::new(std::env::var_os(variable).expect("the path of a FUSE server"));
+        let mut command = Command::new(compiled(home, source));
         command.args(before).arg(&home.state).arg(&point).args(behind);
         let mount = Self { file_system: Some(Process::start(&mut command)), point };
         let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
@@ -111,7 +123,7 @@ fn assert_one_refresh_for_two_machines(answer: &str, lock: &str, delay: Duration
 }
 
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn two_machines_whose_locks_lie_send_one_refresh() {
     for delay in [Duration::ZERO, Duration::from_millis(100)] {
         for answer in [LIE, "local"] {
@@ -124,7 +136,7 @@ fn two_machines_whose_locks_lie_send_one_refresh() {
 
 /// Whoever has read the document here has the file of that time, until the name is looked up anew.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_name_that_is_remembered_costs_no_second_refresh() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
@@ -157,7 +169,7 @@ fn lock_check(command: &mut Command) -> (Value, i32) {
 
 /// The file system also knows no hard links, no fallocate and no sync of a directory.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_file_system_without_locks_is_no_less_than_claimed() {
     for errno in REFUSALS {
         let server = server(|_| {});
@@ -182,7 +194,7 @@ fn a_file_system_without_locks_is_no_less_than_claimed() {
 
 /// The store is broken then, and a lock that is not asked for cannot fail.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_lock_call_that_fails_for_another_reason_spends_nothing() {
     for errno in FAILURES {
         let server = server(|_| {});
@@ -222,7 +234,7 @@ fn users(mount: &Mount) -> Vec<u32> {
 /// What the server has taken holds whoever called against every signal, SIGKILL too: what is left behind is the process
 /// that made the call for another one, until the server answers or ends.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
@@ -277,7 +289,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
 
 /// Another mount, another process: what it may know of the owner is that he is gone.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn the_claim_of_an_owner_who_was_killed_is_taken_over_on_the_other_side() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
@@ -299,7 +311,7 @@ fn the_claim_of_an_owner_who_was_killed_is_taken_over_on_the_other_side() {
 
 /// The answer reaches an owner who sleeps; meanwhile his claim runs out, and another one refreshes, twice.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn an_owner_who_wakes_past_his_until_overwrites_nothing_newer() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -330,7 +342,7 @@ fn an_owner_who_wakes_past_his_until_overwrites_nothing_newer() {
 
 /// The same where the other machine's clock is ahead: for the owner there is time enough to commit.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_late_commit_is_refused_where_a_newer_session_stands() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -371,7 +383,7 @@ fn run_out(home: &Home) {
 
 /// Both of the two processes get the lock, or would on another mount.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_file_system_whose_locks_lie_is_told_by_doctor() {
     let lie = ("fail", 5, "two processes hold the lock at once: locks mean nothing on this fuse");
     let doubt =
@@ -393,7 +405,7 @@ fn a_file_system_whose_locks_lie_is_told_by_doctor() {
 
 /// Two processes hold the lock, and one of them has claimed.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run"]
 fn a_lock_that_lies_is_told_by_whoever_meets_a_claim_under_it() {
     for answer in [LIE, "local"] {
         let server = server(|_| {});
