@@ -7,6 +7,7 @@
 #   SEED=1234 KILLS=50 .ci/etcd-kills.sh    the same choices again, and fewer of them
 set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
+. "$repository/.ci/lib/cells.sh"
 . "$repository/.ci/lib/etcd.sh"
 
 seed=${SEED:-$RANDOM}

@@ -7,6 +7,7 @@
 #   MEASURE=yes .ci/etcd.sh    says how long the last of a crowd waits, too
 set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
+. "$repository/.ci/lib/cells.sh"
 . "$repository/.ci/lib/etcd.sh"
 
 crowd=100
@@ -21,19 +22,8 @@ conformance() { cd "$repository" && ONEGRANT_ETCD_MEMBER=$(client 0) cargo test 
 (conformance) >"$work/conformance" 2>&1 || give_up 'conformance' "$work/conformance"
 check 'conformance' yes "$(yes_or_no grep -q '^test result: ok. [1-9]' "$work/conformance")"
 
-token_on() { on "$1" timeout "$limit_seconds" "$ONEGRANT" "${@:2}" token; } # HOST OPTION...
-one_of_crowd() { token_on "$process"; }
-# Starts a token command on a host of its own; what it prints is in $work/HOST and $work/HOST.err.
-starts() { # HOST OPTION...
-    token_on "$@" >"$work/$1" 2>"$work/$1.err" </dev/null &
-    pid=$!
-}
 step "$crowd processes at once"
-expire
-one_token crowd $crowd one_of_crowd
-check_refreshes crowd 1
-check 'crowd: the token is the stored one' "$(stored access_token)" "$(cat "$work/together/out.1")"
-check_no_records crowd
+crowd_refreshes_once crowd $crowd
 
 if [ -n "${MEASURE:-}" ]; then
     step 'how long the last of them waits, against what no client can save'
@@ -109,19 +99,10 @@ ends_with 'token, with a quorum again' 0 onegrant token
 check_refreshes 'with a quorum again' 1
 
 step 'the quorum is lost after the refresh token is spent: the next process stores the answer'
-expire
-starts spender --timeout 12
-claimed
-kill_member 1
-kill_member 2
-waits_for 'the spender' 0 "$pid"
-check 'its answer is on its machine' 600 "$(stat -c %a "$work/hosts/spender/~etcd/"~answer.* 2>/dev/null)"
-restart 1 2
-ends_with 'the next process there' 0 token_on spender
-check 'it prints the same token' "$(cat "$work/spender")" "$(cat "$work/stdout")"
-check 'it is stored' "$(cat "$work/spender")" "$(stored access_token)"
-check_refreshes 'spender and next' 1
-check 'what is left on the machine' none "$(ls "$work/hosts/spender/~etcd/"~answer.* 2>/dev/null || echo none)"
+stop() { kill_member 1; kill_member 2; }
+resume() { restart 1 2; }
+answer_is_stored_later spender 12 '~etcd' stop resume
+check 'the spender printed its token' yes "$(yes_or_no [ -s "$work/spender" ])"
 
 step 'the owner of a claim is stopped until the claim has ended, another process takes over, and the owner goes on'
 grant_at patient --delay 2500 --replay grace --grace 60

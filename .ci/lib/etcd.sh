@@ -1,4 +1,4 @@
-# A real etcd of three members on loopback, and a grant in it; sourced after checks.sh by the scripts about etcd.
+# A real etcd of three members on loopback, and a grant in it; sourced after cells.sh by the scripts about etcd.
 #
 # shellcheck shell=bash
 
@@ -59,25 +59,8 @@ value() {
     wait_until 20 read_value >"$work/value" || return 1
     tail -n 1 "$work/value" | base64 -d
 }
-stored() { value | member "$1" || echo none; } # NAME
-# The document says that the access token has expired.
-expire() {
-    local text
-    text=$(value | jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' | base64 -w 0)
-    ask_member "${1:-0}" kv/put "{\"key\":\"$key\",\"value\":\"$text\"}" >/dev/null
-    mark
-}
-is_claimed() { value | grep -q '"attempts"'; }
-claimed() { wait_until 10 is_claimed || give_up 'no process has claimed'; }
-check_no_records() { check "$1: a record is left" no "$(yes_or_no is_claimed)"; } # WHAT
-
-# The worker of a process on a host.
-worker_on() { # REGULAR_EXPRESSION
-    local process
-    for process in $(grep -lzx -- '--exchange-for-caller' /proc/[0-9]*/cmdline 2>/dev/null); do
-        process=${process%/cmdline}
-        if grep -qzx "ONEGRANT_HOME=$work/hosts/$1" "$process/environ" 2>/dev/null; then echo "${process#/proc/}"; fi
-    done
+put_value() { # stdin
+    ask_member 0 kv/put "{\"key\":\"$key\",\"value\":\"$(base64 -w 0)\"}" >/dev/null
 }
 
 begin_with_etcd() { # PROGRAM...
@@ -88,11 +71,4 @@ begin_with_etcd() { # PROGRAM...
     healthy 0 1 2
     ONEGRANT_STORE=etcd://$(client 0),$(client 1),$(client 2)/grants
     export ONEGRANT_STORE
-}
-# A new authorization server in place of the last one, and a login at it.
-grant_at() { # NAME OPTION...
-    [ -z "${grantor:-}" ] || kill "$grantor"
-    authorization_server "$@"
-    grantor=$!
-    ends_with "login ($1)" 0 onegrant login "${login_options[@]}"
 }
