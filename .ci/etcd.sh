@@ -18,7 +18,7 @@ check 'the only profile' default "$(onegrant profiles)"
 check 'the value is the document' 1 "$(stored version)"
 
 step 'the behaviours of every store'
-conformance() { cd "$repository" && ONEGRANT_ETCD_MEMBER=$(client 0) cargo test --test store_conformance -- --ignored; }
+conformance() { cd "$repository" && ONEGRANT_ETCD_MEMBER=$(client 0) cargo test --test stores conformance -- --ignored; }
 (conformance) >"$work/conformance" 2>&1 || give_up 'conformance' "$work/conformance"
 check 'conformance' yes "$(yes_or_no grep -q '^test result: ok. [1-9]' "$work/conformance")"
 

@@ -184,6 +184,17 @@ pub struct Session {
     pub other: Map<String, Value>,
 }
 
+/// The type of a token that is not an access token, such as an ID token that was exchanged for another one (RFC 8693
+/// section 2.2.1). No resource server accepts it in a header.
+const NOT_APPLICABLE: &str = "N_A";
+
+impl Session {
+    /// Whether the token is an access token.
+    pub fn is_access_token(&self) -> bool {
+        !self.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)
+    }
+}
+
 fn bearer() -> String {
     "Bearer".to_owned()
 }
@@ -215,7 +226,8 @@ fn required_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixSe
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// Which refresh token it was.
-    pub refresh_token_sha256: String,
+    #[serde(rename = "refresh_token_sha256")]
+    pub credential_sha256: String,
     /// When it was cleared.
     pub at: UnixSeconds,
     /// What was said about it then; everybody who comes later is told the same.
@@ -230,8 +242,8 @@ pub struct Rejected {
 
 impl Rejected {
     /// The death of that refresh token, which a login mends.
-    pub fn new(refresh_token_sha256: String, at: UnixSeconds, message: String) -> Self {
-        Self { refresh_token_sha256, at, message, hint: None, other: Map::new() }
+    pub fn new(credential_sha256: String, at: UnixSeconds, message: String) -> Self {
+        Self { credential_sha256, at, message, hint: None, other: Map::new() }
     }
 
     /// The mark that a logout or a move leaves where the document itself cannot be removed. It names no refresh token, so
@@ -242,7 +254,7 @@ impl Rejected {
 }
 
 /// A session on its way from one store to another. No process uses it while it is here, in either store:
-/// see [`crate::visit::moving`].
+/// see [`crate::session::migration`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moving {
     /// Random. [`Document::moved`] has the same value where the session arrives.
@@ -501,7 +513,7 @@ impl Document {
 
     /// Whether [`Document::without_grant`] made it: for a commit, a login and a move it counts as no document.
     pub fn has_no_grant(&self) -> bool {
-        let is_farewell = |rejected: &Rejected| rejected.refresh_token_sha256.is_empty();
+        let is_farewell = |rejected: &Rejected| rejected.credential_sha256.is_empty();
         self.session.is_none() && self.moving.is_none() && self.rejected.as_ref().is_some_and(is_farewell)
     }
 

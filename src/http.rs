@@ -22,8 +22,8 @@
 //! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the answer | it was sent |
 //! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
 //!
-//! So: the reader was used → [`Outcome::Lost`]; it was not → [`Outcome::NotSent`], or [`Outcome::NoConnection`] where asking again
-//! does not help. Proved against real sockets in `tests/http_outcomes.rs`. ureq sends a request once: it repeats none on a
+//! So: the reader was used → [`HttpOutcome::Lost`]; it was not → [`HttpOutcome::NotSent`], or [`HttpOutcome::NoConnection`] where asking again
+//! does not help. Proved against real sockets in `tests/protocol/http_outcomes.rs`. ureq sends a request once: it repeats none on a
 //! new connection. Of the addresses of a name the first that answers is used (`http/connecting.rs`), for TLS and all that follows.
 
 mod coding;
@@ -37,11 +37,12 @@ mod socket;
 mod tls;
 mod trust;
 
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment::NetworkSettings;
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::protocol::metadata::{Address, endpoint_url};
+use crate::protocol::metadata::{Url, endpoint_url};
 use crate::protocol::{Method, Reply, Request};
-use crate::system::Environment;
+use crate::text::{describe, printable};
 use coding::Decoded;
 use heads::HEAD_LIMIT;
 use roots::Roots;
@@ -80,7 +81,7 @@ const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
 
 /// What became of a request. The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum HttpOutcome {
     /// A whole answer, whatever its status.
     Answered(Reply),
     /// The body of the request never left this process.
@@ -94,7 +95,7 @@ pub enum Outcome {
     TooLong(String),
 }
 
-impl Outcome {
+impl HttpOutcome {
     /// The answer; of a request that may be repeated it is a failure not to have one.
     pub fn reply(self) -> Result<Reply, Failure> {
         match self {
@@ -125,15 +126,15 @@ pub struct Message<'a> {
 }
 
 /// Sends requests. Nothing is loaded before the first one.
-pub struct Client {
-    environment: Environment,
+pub struct HttpClient {
+    environment: NetworkSettings,
     roots: OnceLock<Roots>,
     certificate: Option<ClientCertificate>,
 }
 
-impl Client {
+impl HttpClient {
     /// A client for this environment. Costs nothing.
-    pub fn new(environment: &Environment) -> Self {
+    pub fn new(environment: &NetworkSettings) -> Self {
         Self { environment: environment.clone(), roots: OnceLock::new(), certificate: None }
     }
 
@@ -169,7 +170,7 @@ impl Client {
     }
 
     /// How a request gets to this address, in words; fails as a request would where the proxy cannot be used.
-    pub fn way_to(&self, address: &Address) -> Result<String, Failure> {
+    pub fn way_to(&self, address: &Url) -> Result<String, Failure> {
         proxy::describe(address, &self.environment)
     }
 
@@ -177,7 +178,7 @@ impl Client {
     /// do not answer, with the reasons. None where all of them answer, or no address is known.
     pub fn silent_addresses(
         &self,
-        address: &Address,
+        address: &Url,
         timeout: Duration,
     ) -> (String, Vec<(SocketAddr, io::Error)>) {
         let proxy = proxy::proxy_for(address, &self.environment).ok().flatten();
@@ -190,7 +191,7 @@ impl Client {
         (printable(host), connecting::silent(&addresses, limit))
     }
 
-    fn route(&self, url: &str) -> Result<(Address, Option<ureq::Proxy>), Failure> {
+    fn route(&self, url: &str) -> Result<(Url, Option<ureq::Proxy>), Failure> {
         let address = endpoint_url(url)?;
         let proxy = proxy::proxy_for(&address, &self.environment)?;
         Ok((address, proxy))
@@ -198,7 +199,7 @@ impl Client {
 
     /// Sends one request once and waits for the whole answer, no longer than `timeout` in all. Fails where no
     /// repetition helps: a URL that no credential may be sent to, a proxy that cannot be used.
-    pub fn send(&self, request: &Request, timeout: Duration) -> Result<Outcome, Failure> {
+    pub fn send(&self, request: &Request, timeout: Duration) -> Result<HttpOutcome, Failure> {
         let form = request.parameters.encode();
         let body = (FORM, form.expose().as_bytes());
         let (method, body) = match request.method {
@@ -211,7 +212,7 @@ impl Client {
     }
 
     /// The same, for any protocol.
-    pub fn exchange(&self, message: &Message, timeout: Duration) -> Result<Outcome, Failure> {
+    pub fn exchange(&self, message: &Message, timeout: Duration) -> Result<HttpOutcome, Failure> {
         let (address, proxy) = self.route(message.url)?;
         let exchange = Exchange {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
@@ -231,7 +232,7 @@ impl Client {
 
 /// One request and what its failure texts need to know.
 struct Exchange<'a> {
-    address: Address,
+    address: Url,
     /// The scheme of the proxy, and its host and port.
     via: Option<(String, String)>,
     /// The CA roots, for TLS.
@@ -245,7 +246,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn run(&self, message: &Message, proxy: Option<ureq::Proxy>) -> Outcome {
+    fn run(&self, message: &Message, proxy: Option<ureq::Proxy>) -> HttpOutcome {
         let agent = match self.agent(proxy) {
             Ok(agent) => agent,
             Err(error) => return self.not_sent(&error),
@@ -304,7 +305,7 @@ impl Exchange<'_> {
             Some(lines) => read_lines(BufReader::new(body.reader()), lines).map_err(Error::from),
         };
         match read.map(|body| coding::decoded(body, coding.as_deref(), message.limit)) {
-            Ok(Decoded::Body(body, unreadable)) => Outcome::Answered(Reply { body, unreadable, ..reply }),
+            Ok(Decoded::Body(body, unreadable)) => HttpOutcome::Answered(Reply { body, unreadable, ..reply }),
             Ok(Decoded::TooLong) => self.lost(&Error::BodyExceedsLimit(message.limit)),
             Err(error) => self.lost(&error),
         }
@@ -336,48 +337,48 @@ impl Exchange<'_> {
         Ok(Agent::with_parts(config, connector, resolver::Resolver))
     }
 
-    fn not_sent(&self, error: &Error) -> Outcome {
+    fn not_sent(&self, error: &Error) -> HttpOutcome {
         let target = self.target();
         let seconds = self.connect.as_secs_f32();
-        Outcome::NotSent(match error {
+        HttpOutcome::NotSent(match error {
             Error::Timeout(_) => format!("no connection to {target} within {seconds:.1} s"),
             error => format!("cannot connect to {target}: {}", causes(error)),
         })
     }
 
     /// A missing private CA is the usual reason, so that the roots that were used are named.
-    fn no_tls(&self, error: &rustls::Error) -> Outcome {
+    fn no_tls(&self, error: &rustls::Error) -> HttpOutcome {
         let roots = self.roots.map_or("none", |roots| roots.origin.as_str());
         let (what, hint) = trust::explained(error, &self.address, roots);
         let message = format!("cannot connect to {}: {what}", self.target());
-        Outcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
+        HttpOutcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
     }
 
-    fn no_password(&self, (scheme, proxy): &(String, String)) -> Outcome {
+    fn no_password(&self, (scheme, proxy): &(String, String)) -> HttpOutcome {
         let message =
             format!("cannot connect to {}: the proxy demands a user name and a password", self.target());
         // Of the variables that name a proxy this one counts first.
         let hint = printable(&format!("export https_proxy={scheme}://USER:PASSWORD@{proxy}"));
-        Outcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
+        HttpOutcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
     }
 
-    fn lost(&self, error: &Error) -> Outcome {
+    fn lost(&self, error: &Error) -> HttpOutcome {
         let target = self.target();
         match error {
             Error::Timeout(_) => {
                 let seconds = self.timeout.as_secs_f32();
-                Outcome::Lost(format!("no whole answer from {target} within {seconds:.1} s"))
+                HttpOutcome::Lost(format!("no whole answer from {target} within {seconds:.1} s"))
             }
             Error::BodyExceedsLimit(limit) => {
-                Outcome::TooLong(format!("the answer from {target} is longer than {limit} bytes"))
+                HttpOutcome::TooLong(format!("the answer from {target} is longer than {limit} bytes"))
             }
-            Error::LargeResponseHeader(..) => Outcome::TooLong(format!(
+            Error::LargeResponseHeader(..) => HttpOutcome::TooLong(format!(
                 "the head of the answer from {target} is longer than {HEAD_LIMIT} bytes"
             )),
             error if is_unreachable(error) => {
-                Outcome::Lost(format!("cannot connect to {target}: {}", causes(error)))
+                HttpOutcome::Lost(format!("cannot connect to {target}: {}", causes(error)))
             }
-            error => Outcome::Lost(format!("no whole answer from {target}: {}", causes(error))),
+            error => HttpOutcome::Lost(format!("no whole answer from {target}: {}", causes(error))),
         }
     }
 

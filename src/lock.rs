@@ -1,4 +1,4 @@
-//! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
+//! The advisory lock: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
 //! FUSE), so those that wait, and all on such file systems, run in a thread of their own: whoever asked stops waiting at
@@ -6,12 +6,12 @@
 //! call: what a FUSE server has taken and does not answer holds a process against SIGKILL, and its parent, who would wait
 //! for its end.
 
-use crate::error::{Failure, describe};
+use crate::error::Failure;
 use crate::output::Undisturbed;
-use crate::session::Patience;
-use crate::store::open::give_to_owner_of;
-use crate::system::{self, lock_call};
-use fs4::FileExt;
+use crate::session::LockMode;
+use crate::subprocess::lock_call;
+use crate::system::{self, flock, ownership::give_to_owner_of};
+use crate::text::describe;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -53,7 +53,7 @@ impl Guard {
 /// What became of a lock call.
 #[derive(Debug)]
 pub enum Locked {
-    /// It is held; after [`Patience::Release`]: it was free for a moment, and is not held.
+    /// It is held; after [`LockMode::AwaitRelease`]: it was free for a moment, and is not held.
     Granted(Guard),
     /// Somebody else holds it.
     Busy,
@@ -70,9 +70,9 @@ pub enum Locked {
 #[derive(Debug)]
 pub struct Locker {
     path: PathBuf,
-    thread: Option<(Sender<Patience>, Receiver<Answer>)>,
+    thread: Option<(Sender<LockMode>, Receiver<Answer>)>,
     /// The call that has not been answered yet.
-    waiting: Option<Patience>,
+    waiting: Option<LockMode>,
 }
 
 /// The locked file; none where a release was waited for.
@@ -87,28 +87,28 @@ impl Locker {
     /// Makes the call, or goes on waiting for it. `fail` makes a failure of what the system says.
     pub fn lock(
         &mut self,
-        patience: Patience,
+        mode: LockMode,
         at_most: Duration,
         fail: impl Fn(&io::Error) -> Failure,
     ) -> Locked {
         // The answer to another call must not be taken for this one's.
-        if self.waiting.take_if(|waiting| *waiting != patience).is_some() {
+        if self.waiting.take_if(|waiting| *waiting != mode).is_some() {
             self.thread = None;
         }
         // A stop signal between the lock call and the guard would leave a stopped process with the lock.
-        let _undisturbed = (patience == Patience::Try).then(Undisturbed::begin);
-        let may_hang = patience != Patience::Try || !system::answers_lock_calls_at_once(&self.path);
+        let _undisturbed = (mode == LockMode::Try).then(Undisturbed::begin);
+        let may_hang = mode != LockMode::Try || !system::answers_lock_calls_at_once(&self.path);
         let thread = may_hang.then(|| self.thread.get_or_insert_with(|| start(&self.path)));
         let is_waiting = self.waiting.take().is_some();
-        let asked = thread.filter(|(requests, _)| is_waiting || requests.send(patience).is_ok());
+        let asked = thread.filter(|(requests, _)| is_waiting || requests.send(mode).is_ok());
         let answer = match asked.map(|(_, answers)| answers.recv_timeout(at_most)) {
             Some(Ok(answer)) => answer,
             Some(Err(RecvTimeoutError::Timeout)) => {
-                self.waiting = Some(patience);
+                self.waiting = Some(mode);
                 return Locked::Unanswered;
             }
             // Where no thread is to be had, nobody waits.
-            None | Some(Err(RecvTimeoutError::Disconnected)) => call(&self.path, Patience::Try),
+            None | Some(Err(RecvTimeoutError::Disconnected)) => call(&self.path, LockMode::Try),
         };
         match answer {
             Ok(file) => Locked::Granted(file.map_or_else(Guard::none, Guard::of)),
@@ -119,49 +119,32 @@ impl Locker {
     }
 }
 
-fn start(path: &Path) -> (Sender<Patience>, Receiver<Answer>) {
-    let (requests, asked) = channel::<Patience>();
+fn start(path: &Path) -> (Sender<LockMode>, Receiver<Answer>) {
+    let (requests, asked) = channel::<LockMode>();
     let (sender, answers) = channel();
     let path = path.to_owned();
     // After the wait the receiver is gone: the file is closed then, and the lock released.
     let work = move || {
         system::leave_signals_to_others();
-        asked.iter().try_for_each(|patience| sender.send(call(&path, patience)))
+        asked.iter().try_for_each(|mode| sender.send(call(&path, mode)))
     };
     drop(std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work));
     (requests, answers)
 }
 
 /// Opens and locks. Opened for reading and writing, because NFS turns an exclusive flock into a record lock.
-fn call(path: &Path, patience: Patience) -> Answer {
+fn call(path: &Path, mode: LockMode) -> Answer {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match system::answers_lock_calls_at_once(path) {
-        true => make(&file, patience)?,
-        false => lock_call::have_made(&file, patience)?,
+        true => flock::call(&file, mode)?,
+        false => lock_call::make(&file, mode)?,
     }
     // A process that waited for a release does not keep the lock. The file is closed here, so that a stop signal cannot come
     // first.
-    Ok((patience != Patience::Release).then_some(file))
-}
-
-/// The lock call itself; [`io::ErrorKind::WouldBlock`] if another process holds the lock. After [`Patience::Release`] the lock
-/// is not held. A call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
-pub(crate) fn make(file: &File, patience: Patience) -> io::Result<()> {
-    loop {
-        let made = match patience {
-            Patience::Try => FileExt::try_lock(file).map_err(io::Error::from),
-            // Processes that wait for a release hold the lock shared for a moment, together.
-            Patience::Release => FileExt::lock_shared(file).and_then(|()| FileExt::unlock(file)),
-            Patience::Queue => FileExt::lock(file),
-        };
-        match made {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            made => return made,
-        }
-    }
+    Ok((mode != LockMode::AwaitRelease).then_some(file))
 }
 
 /// What a place says that cannot lock: NFS without a lock manager, FUSE and 9p without the call.

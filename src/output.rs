@@ -1,7 +1,8 @@
 //! stdout carries the answer and nothing else; everything else goes to stderr.
 
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::system::SignalsHeld;
+use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};

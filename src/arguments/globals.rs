@@ -1,10 +1,12 @@
 //! What holds for every command: options over environment over defaults.
 
+use crate::adapters::keyring::PROGRAM_PREFIX;
 use crate::cli::{self, Arguments};
-use crate::error::{Failure, Kind, printable};
-use crate::protocol::helpers::keyring::PROGRAM_PREFIX;
+use crate::environment::{Environment, FromOptions, Passed};
+use crate::error::{Failure, Kind};
 use crate::session::LockUse;
 use crate::store::cell;
+use crate::text::printable;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -29,21 +31,6 @@ pub struct Globals {
     pub trusts_store: bool,
     /// What options said, so that variables did not.
     pub given: FromOptions,
-}
-
-/// Profile, store and deadline, as one process of onegrant passes them to another: in its request or its arguments, never
-/// in its environment, which is also that of every program that it runs.
-pub type Passed = [OsString; 3];
-
-/// Which of the options were given that win over a variable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FromOptions {
-    /// `--profile`
-    pub profile: bool,
-    /// `--store`
-    pub store: bool,
-    /// `--timeout`
-    pub timeout: bool,
 }
 
 /// What is before a command in the middle of a hint.
@@ -129,7 +116,7 @@ pub enum StoreAddress {
         home: PathBuf,
     },
     /// A value that can be compared and swapped, as `--store` named it, and the directory of this machine's side files.
-    Cell(cell::Address, PathBuf),
+    Cell(cell::CellAddress, PathBuf),
 }
 
 impl StoreAddress {
@@ -160,70 +147,6 @@ impl StoreAddress {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),
             Self::Helper { .. } | Self::Cell(..) => Ok(self.clone()),
         }
-    }
-}
-
-/// The environment's values, read by the caller. An empty one counts as unset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment {
-    /// `ONEGRANT_PROFILE`
-    pub profile: Option<OsString>,
-    /// `ONEGRANT_STORE`
-    pub store: Option<OsString>,
-    /// `ONEGRANT_HOME`
-    pub onegrant_home: Option<OsString>,
-    /// `XDG_STATE_HOME`
-    pub xdg_state_home: Option<OsString>,
-    /// `HOME`
-    pub home: Option<OsString>,
-    /// `ONEGRANT_TIMEOUT`
-    pub timeout: Option<OsString>,
-    /// `ONEGRANT_LOCK`
-    pub lock: Option<OsString>,
-    /// `ONEGRANT_LOG`
-    pub log: Option<OsString>,
-    /// `ONEGRANT_TRUST_STORE`
-    pub trust_store: Option<OsString>,
-}
-
-impl Environment {
-    /// Asks `look_up`, which is `std::env::var_os` but for tests, for each variable by its name.
-    pub fn from_variables(look_up: impl Fn(&str) -> Option<OsString>) -> Self {
-        let set = |name| look_up(name).filter(|value| !value.is_empty());
-        Self {
-            profile: set("ONEGRANT_PROFILE"),
-            store: set("ONEGRANT_STORE"),
-            onegrant_home: set("ONEGRANT_HOME"),
-            xdg_state_home: set("XDG_STATE_HOME"),
-            home: set("HOME"),
-            timeout: set("ONEGRANT_TIMEOUT"),
-            lock: set("ONEGRANT_LOCK"),
-            log: set("ONEGRANT_LOG"),
-            trust_store: set("ONEGRANT_TRUST_STORE"),
-        }
-    }
-}
-
-impl Environment {
-    /// The same, but with what another process has passed.
-    pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
-        let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
-        Self { profile, store, timeout, ..environment.clone() }
-    }
-
-    /// The variables that decide something, with what they say: those that are set and that no option overrides.
-    pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
-        let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
-        let variables = [
-            ("ONEGRANT_PROFILE", self.profile.as_ref().filter(|_| !given.profile)),
-            ("ONEGRANT_STORE", self.store.as_ref().filter(|_| !given.store)),
-            ("ONEGRANT_HOME", home.filter(|_| !given.store)),
-            ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),
-            ("ONEGRANT_LOCK", self.lock.as_ref()),
-            ("ONEGRANT_LOG", self.log.as_ref()),
-            ("ONEGRANT_TRUST_STORE", self.trust_store.as_ref()),
-        ];
-        variables.into_iter().filter_map(|(name, value)| Some((name, value?.as_os_str()))).collect()
     }
 }
 
@@ -366,7 +289,7 @@ pub fn named_store(name: &str, address: &OsStr, environment: &Environment) -> Re
         return helper_store(name, OsStr::from_bytes(program), environment);
     }
     let shown = printable(&address.to_string_lossy());
-    match address.to_str().and_then(cell::Address::parse) {
+    match address.to_str().and_then(cell::CellAddress::parse) {
         Some(Ok(address)) => Ok(StoreAddress::Cell(address, home(environment)?)),
         Some(Err(why)) => {
             // Of an address with user information nothing is repeated: it may hold a password.

@@ -8,16 +8,15 @@
 
 mod globals;
 
-pub use globals::{
-    Environment, FromOptions, Globals, Passed, ProfileName, StoreAddress, named_store, resolve,
-    resolve_environment,
-};
+pub use crate::environment::{Environment, FromOptions, Passed};
+pub use globals::{Globals, ProfileName, StoreAddress, named_store, resolve, resolve_environment};
 
 use crate::cli::{self, Arguments, Command};
 use crate::completions;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Flow;
 use crate::help;
+use crate::text::printable;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

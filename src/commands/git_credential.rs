@@ -1,14 +1,14 @@
 //! `onegrant git-credential`: what git asks a credential helper.
 
-use super::Context;
-use super::amend::amend;
+use crate::adapters::formats::password;
+use crate::adapters::git_credential::{CAPABILITIES, QUIT, Request, answer};
+use crate::adapters::hosts;
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::Failure;
 use crate::output;
-use crate::protocol::formats::password;
-use crate::protocol::git_credential::{CAPABILITIES, QUIT, Request, answer};
-use crate::protocol::hosts;
+use crate::profile::Context;
+use crate::profile::amend::amend;
 use crate::session::{Demand, Stored, Unwanted, expiry};
 use std::io::{IsTerminal, stdin};
 

@@ -1,14 +1,15 @@
 //! `onegrant git-setup`: has git ask onegrant for the credentials of some hosts, and shows how first.
 
-use super::Context;
-use super::amend::amend;
+use crate::adapters::hosts;
 use crate::arguments::{Environment, resolve_environment};
 use crate::cli;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
-use crate::protocol::hosts;
+use crate::profile::Context;
+use crate::profile::amend::amend;
 use crate::system::command;
+use crate::text::{describe, printable};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
@@ -115,7 +116,7 @@ fn helper(context: &Context) -> Result<OsString, Failure> {
     let program = this_program().map_err(cannot)?;
     let mut text = b"!".to_vec();
     text.extend_from_slice(&in_quotes(program.as_os_str().as_bytes()));
-    let variables = Environment::from_variables(|name| std::env::var_os(name));
+    let variables = Environment::read();
     let Environment { xdg_state_home, home, .. } = variables;
     let usual = resolve_environment(&Environment { xdg_state_home, home, ..Environment::default() });
     if usual.map(|usual| usual.store).as_ref() != Ok(&context.globals.store) {
@@ -132,7 +133,7 @@ fn helper(context: &Context) -> Result<OsString, Failure> {
 /// The path of this program that lasts: package managers put a link in `PATH` that an update leads elsewhere.
 fn this_program() -> std::io::Result<PathBuf> {
     let program = fs::canonicalize(std::env::current_exe()?)?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = crate::environment::variable("PATH").unwrap_or_default();
     let named = std::env::split_paths(&path)
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join("onegrant"))

@@ -1,18 +1,21 @@
 //! `onegrant helper`: answers other programs in their own protocols.
 
-use super::{Context, token};
+use super::token;
+use crate::adapters::cargo::{Asked, Refusal};
+use crate::adapters::hosts::{is_served, served, server};
+use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
 use crate::arguments::{Environment, Parsed, parse};
 use crate::cli::{self, Format, Protocol};
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, Told, describe};
+use crate::environment;
+use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
-use crate::protocol::helpers::cargo::{Asked, Refusal};
-use crate::protocol::helpers::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
-use crate::protocol::hosts::{is_served, served, server};
+use crate::profile::Context;
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
+use crate::text::describe;
 use std::io::{self, BufRead, Read};
 
 /// How many requests one cargo makes of its provider: far more than it has registries and operations.
@@ -66,7 +69,7 @@ fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<S
     let globals = match arguments.is_empty() {
         true => context.globals.clone(),
         false => {
-            let environment = Environment::from_variables(|name| std::env::var_os(name));
+            let environment = Environment::read();
             let words = arguments.into_iter().chain(["status".to_owned()]).map(Into::into);
             match parse(words, &environment).map_err(Refusal::Other)? {
                 Parsed::Run(globals, _) => globals,
@@ -74,7 +77,7 @@ fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<S
             }
         }
     };
-    let context = Context::new(globals, system::Clock::start());
+    let context = Context::new(globals, system::SystemClock::start());
     let refuse = |failure| Refusal::Other(context.completed(failure));
     let document = context.document().map_err(refuse)?;
     document.and_then(|document| served_at(&document, url)).ok_or(Refusal::UrlNotSupported)?;
@@ -118,12 +121,12 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
 
 fn refuse_docker(text: &str) -> anyhow::Result<()> {
     answer(text)?;
-    Err(Told(Kind::Defect.code()).into())
+    Err(AlreadyReported(Kind::Defect.code()).into())
 }
 
 /// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
-    let asked = std::env::var("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE").ok();
+    let asked = environment::text("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE");
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;

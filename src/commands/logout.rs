@@ -1,22 +1,25 @@
 //! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
-//! said. [`crate::visit::logout`] decides; this does it, and tells what happened.
+//! said. [`crate::session::logout`] decides; this does it, and tells what happened.
 
-use super::access::{self, Claim, find};
-use super::{Context, migrate};
+use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock as _};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
+use crate::history::HistoryEvent;
 use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
+use crate::profile::Context;
+use crate::profile::access::{self, Claim, find};
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
-use crate::session::{LockUse, Patience, Revision, date, expiry};
-use crate::store::{Written, absent};
+use crate::session::logout::Found;
+use crate::session::logout::{Logout, LogoutEvent, LogoutReport, LogoutStep, Remains, Removal, Side};
+use crate::session::{LockMode, LockUse, Revision, expiry};
+use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
-use crate::visit::Found;
-use crate::visit::logout::{Event, Logout, Outcome, Place, Remains, Removal, Step};
+use crate::text::{date, printable};
 use anyhow::Context as _;
 use std::time::Duration;
 
@@ -49,7 +52,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
             .as_ref()
             .map_or_else(|| nothing(context), |remains| Err(failed(remains, &outcome)));
     };
-    context.note_done("logout", noted(&outcome), document, Some(level));
+    context.note_done(HistoryEvent::Logout, noted(&outcome), document, Some(level));
     tell(arguments, &outcome, context)
 }
 
@@ -69,23 +72,25 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    fn run(mut self) -> Result<Outcome, Failure> {
+    fn run(mut self) -> Result<LogoutReport, Failure> {
         // From here to the deletion is one act: half of it would leave a dead refresh token behind.
         let _signals = SignalsHeld::hold();
         let message = format!("no access token: profile {} was logged out", self.context.globals.profile);
         let (mut logout, mut step) = Logout::start(message, self.context.now().wall);
         loop {
             let event = match step {
-                Step::Finish(outcome) => return Ok(*outcome),
-                Step::LookHere => Event::Looked(self.look_here()),
-                Step::LookThere(address) => Event::Looked(self.look_there(&address)),
-                Step::Revoke(document, pending) => Event::Revoked(self.revoke(&document, pending)),
-                Step::Remove { place, expected, mark } => {
-                    Event::Removed(self.remove(place, &expected, &mark))
+                LogoutStep::Finish(outcome) => return Ok(*outcome),
+                LogoutStep::LookHere => LogoutEvent::Looked(self.look_here()),
+                LogoutStep::LookThere(address) => LogoutEvent::Looked(self.look_there(&address)),
+                LogoutStep::Revoke(document, pending) => {
+                    LogoutEvent::Revoked(self.revoke(&document, pending))
                 }
-                Step::Pause(duration) => {
+                LogoutStep::Remove { side, expected, mark } => {
+                    LogoutEvent::Removed(self.remove(side, &expected, &mark))
+                }
+                LogoutStep::Pause(duration) => {
                     self.context.pause(duration.min(self.context.left()));
-                    Event::Paused
+                    LogoutEvent::Paused
                 }
             };
             step = logout.next(event);
@@ -157,9 +162,9 @@ impl Visit<'_> {
         revocation::revoke(self.context.client(), document, timeout, self.context.now().wall)
     }
 
-    fn remove(&mut self, place: Place, expected: &Revision, mark: &Document) -> Removal {
-        let store = match (place, &self.other) {
-            (Place::There, Some((other, _))) => &other.store,
+    fn remove(&mut self, side: Side, expected: &Revision, mark: &Document) -> Removal {
+        let store = match (side, &self.other) {
+            (Side::There, Some((other, _))) => &other.store,
             _ => &self.context.store,
         };
         let bytes = match mark.to_bytes() {
@@ -167,14 +172,14 @@ impl Visit<'_> {
             Err(failure) => return Removal::Failed(failure),
         };
         match store.remove(expected, &bytes) {
-            Written::Done => {
-                if let (Place::Here, Some(claim)) = (place, self.claim.take()) {
+            WriteResult::Done => {
+                if let (Side::Here, Some(claim)) = (side, self.claim.take()) {
                     claim.was_removed();
                 }
                 Removal::Done
             }
-            Written::Lost(_) | Written::Unknown => Removal::Again,
-            Written::Failed { failure, .. } => Removal::Failed(failure),
+            WriteResult::Lost(_) | WriteResult::Unknown => Removal::Again,
+            WriteResult::Failed { failure, .. } => Removal::Failed(failure),
         }
     }
 }
@@ -182,7 +187,7 @@ impl Visit<'_> {
 /// Logging out of nothing is done at once: a script's last step must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
     // What a logout left that was killed, or that could not remove the document. Only under the lock: a login may be storing a grant.
-    if let Locked::Granted(_guard) = context.store.lock(Patience::Try, Duration::ZERO)
+    if let Locked::Granted(_guard) = context.store.lock(LockMode::Try, Duration::ZERO)
         && let Ok(read) = driver::read_document(&*context.store, context)
         && read.as_ref().is_none_or(|(stored, _)| stored.document.has_no_grant())
     {
@@ -207,7 +212,7 @@ enum AtServer<'a> {
     NoSession,
 }
 
-fn at_server(outcome: &Outcome) -> AtServer<'_> {
+fn at_server(outcome: &LogoutReport) -> AtServer<'_> {
     let each = || outcome.revocations.iter().map(|(_, revocation)| revocation.as_ref());
     let failed = each().find_map(|revocation| match revocation {
         Some(Revocation::Failed(why)) => Some(why),
@@ -223,7 +228,7 @@ fn at_server(outcome: &Outcome) -> AtServer<'_> {
 }
 
 /// What can still be used although it is deleted here.
-fn still_usable(outcome: &Outcome, context: &Context) -> String {
+fn still_usable(outcome: &LogoutReport, context: &Context) -> String {
     let sessions = || outcome.revocations.iter().filter_map(|(document, _)| document.session.as_ref());
     let mut text = String::new();
     if sessions().any(|session| session.refresh_token.is_some()) {
@@ -237,7 +242,7 @@ fn still_usable(outcome: &Outcome, context: &Context) -> String {
 }
 
 /// For the history.
-fn noted(outcome: &Outcome) -> &'static str {
+fn noted(outcome: &LogoutReport) -> &'static str {
     match (at_server(outcome), &outcome.remains) {
         (_, Some(_)) => "not everything was deleted",
         (AtServer::Revoked, None) => "revoked at the server, and deleted here",
@@ -246,7 +251,7 @@ fn noted(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn tell(arguments: &cli::Logout, outcome: &Outcome, context: &Context) -> anyhow::Result<()> {
+fn tell(arguments: &cli::Logout, outcome: &LogoutReport, context: &Context) -> anyhow::Result<()> {
     let profile = &context.globals.profile;
     let still_usable = still_usable(outcome, context);
     if let AtServer::Failed(why) = at_server(outcome) {
@@ -274,7 +279,7 @@ fn tell(arguments: &cli::Logout, outcome: &Outcome, context: &Context) -> anyhow
 }
 
 /// The failure of a logout that left something.
-fn failed(remains: &Remains, outcome: &Outcome) -> anyhow::Error {
+fn failed(remains: &Remains, outcome: &LogoutReport) -> anyhow::Error {
     let is_revoked = matches!(at_server(outcome), AtServer::Revoked);
     let again = |message: &str| Failure::new(Kind::Temporary, message).hint("onegrant logout   # once more");
     match remains {

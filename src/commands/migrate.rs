@@ -1,22 +1,24 @@
 //! `onegrant migrate`: moves the grant to another store, without ever being usable in two.
 //!
-//! [`crate::visit::moving`] decides what comes next, and has the picture. The mark that the source keeps until the end carries
+//! [`crate::session::migration`] decides what comes next, and has the picture. The mark that the source keeps until the end carries
 //! the session, so that a kill loses nothing, and an identifier that the target keeps, so that the second call knows what
 //! the first one has done. A process that asks either store meanwhile finds no session, and the command that goes on.
 
-use super::access::{self, find};
-use super::{Context, amend::amend};
 use crate::arguments::{Environment, Globals, StoreAddress, named_store};
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
+use crate::history::HistoryEvent;
 use crate::output;
+use crate::profile::access::{self, find};
+use crate::profile::{Context, amend::amend};
 use crate::session::bounds::COMPARISON_DELAYS;
+use crate::session::migration::{End, MAX_STEPS, Next, arriving, next};
 use crate::session::{Stored, no_session};
-use crate::store::{Written, absent};
+use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
-use crate::visit::moving::{End, MAX_STEPS, Next, arriving, next};
+use crate::text::{describe, printable};
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -74,7 +76,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
 
 /// The other store, for the same profile.
 pub(super) fn open(name: &str, address: &str, context: &Context) -> Result<Context, Failure> {
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let environment = Environment::read();
     let address: StoreAddress = named_store(name, OsStr::new(address), &environment)?;
     let store = address.absolute().map_err(|error| {
         Failure::new(Kind::Usage, format!("{name}: {}", describe(&error))).hint("onegrant migrate --help")
@@ -260,16 +262,16 @@ fn change_there(
     let Some(document) = change(stored.as_ref().map(|stored| &stored.document)) else { return Ok(None) };
     let expected = stored.map_or_else(absent, |stored| stored.revision);
     match target.store.replace(&expected, &document.to_bytes()?, None) {
-        Written::Done if stays() => Ok(Some(document)),
-        Written::Done => {
+        WriteResult::Done if stays() => Ok(Some(document)),
+        WriteResult::Done => {
             if let Some((stored, _)) = driver::read_document(&*target.store, target)? {
                 removed(target, &stored, NOT_MOVED)?;
             }
             Ok(None)
         }
         // What is there is read again.
-        Written::Lost(_) | Written::Unknown => Ok(None),
-        Written::Failed { failure, .. } => Err(failure),
+        WriteResult::Lost(_) | WriteResult::Unknown => Ok(None),
+        WriteResult::Failed { failure, .. } => Err(failure),
     }
 }
 
@@ -317,7 +319,7 @@ fn activate(context: &Context, target: &Context, moving: &Moving) -> Result<(), 
         _ => None,
     };
     if let Some(document) = change_there(target, decide, is_marked_here)? {
-        target.note_done("moved", "brought here from another store", &document, None);
+        target.note_done(HistoryEvent::Moved, "brought here from another store", &document, None);
     }
     Ok(())
 }
@@ -375,7 +377,7 @@ fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fai
     let level = context.level_under(guard.as_ref());
     drop(guard);
     let document = stored.document.with_session(moving.session.clone());
-    context.note_done("moved", &format!("to {to}"), &document, Some(level));
+    context.note_done(HistoryEvent::Moved, &format!("to {to}"), &document, Some(level));
     Ok(())
 }
 
@@ -383,7 +385,7 @@ fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fai
 fn removed(context: &Context, stored: &Stored, message: &str) -> Result<(), Failure> {
     let mark = stored.document.without_grant(context.now().wall, message.to_owned());
     match context.store.remove(&stored.revision, &mark.to_bytes()?) {
-        Written::Failed { failure, .. } => Err(failure),
-        Written::Done | Written::Lost(_) | Written::Unknown => Ok(()),
+        WriteResult::Failed { failure, .. } => Err(failure),
+        WriteResult::Done | WriteResult::Lost(_) | WriteResult::Unknown => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! `onegrant refresh`: a forced refresh that coalesces.
 
-use super::{Context, token};
+use super::token;
 use crate::cli::{self, Format};
 use crate::output;
+use crate::profile::Context;
 use crate::session::{Demand, Unwanted};
 use crate::system::secret::read_secret;
 

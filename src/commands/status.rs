@@ -1,16 +1,17 @@
 //! `onegrant status`: what is stored, without the network and without secrets.
 
-use super::Context;
-use super::access::lock_level;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::history;
 use crate::output;
+use crate::profile::Context;
+use crate::profile::access::lock_level;
 use crate::protocol::time_words;
-use crate::session::{Demand, Freshness, Level, LockUse, age, date, expiry, no_session};
+use crate::session::{Demand, Freshness, Level, LockUse, age, expiry, no_session};
+use crate::text::{date, describe, printable};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 
@@ -25,7 +26,7 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
         }
         Err(failure) => return Err(failure.into()),
     };
-    let rejected = driver::find_rejected(&context.seams(), &stored)?;
+    let rejected = driver::find_rejected(&context.dependencies(), &stored)?;
     let report = Report::new(context, &stored.document, rejected);
     let text = match (arguments.history, arguments.json) {
         (true, json) => {
@@ -150,7 +151,7 @@ impl<'a> Report<'a> {
 
     /// What the environment decided.
     fn environment(&self) -> Vec<(String, Value)> {
-        let environment = Environment::from_variables(|name| std::env::var_os(name));
+        let environment = Environment::read();
         let decisive = environment.decisive(self.context.globals.given);
         let shown = |value: &OsStr| Value::from(printable(&value.to_string_lossy()));
         decisive.into_iter().map(|(name, value)| (name.to_owned(), shown(value))).collect()

@@ -1,13 +1,15 @@
 //! `onegrant token`: the command that runs 999 times of 1,000.
 
-use super::Context;
-use super::token_file::TokenFile;
+use crate::adapters::formats;
 use crate::cli::{self, Format};
+use crate::environment::variable;
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
 use crate::output;
-use crate::protocol::formats;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
 use crate::session::{Demand, Unwanted};
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// Gets a valid access token and prints it, or writes it to a file.
@@ -40,10 +42,10 @@ pub fn format(session: &Session, format: Format, context: &Context) -> Result<St
             let document = context.document()?.ok_or_else(|| context.no_grant())?;
             formats::netrc(session, &document)
         }
-        Format::ExecCredential => match std::env::var("KUBERNETES_EXEC_INFO") {
-            Ok(asked) => formats::exec_credential(session, Some(&asked)),
-            Err(std::env::VarError::NotPresent) => formats::exec_credential(session, None),
-            Err(_) => Err(Failure::new(Kind::Usage, "KUBERNETES_EXEC_INFO: it is not UTF-8")),
+        Format::ExecCredential => match variable("KUBERNETES_EXEC_INFO").map(OsString::into_string) {
+            Some(Ok(request)) => formats::exec_credential(session, Some(&request)),
+            None => formats::exec_credential(session, None),
+            Some(Err(_)) => Err(Failure::new(Kind::Usage, "KUBERNETES_EXEC_INFO: it is not UTF-8")),
         },
     }
 }

@@ -1,14 +1,15 @@
 //! `onegrant whoami`: whose grant it is, as the server says.
 
-use super::Context;
 use crate::cli;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientGrant, Document};
 use crate::oauth::userinfo::userinfo;
 use crate::output;
+use crate::profile::Context;
 use crate::protocol::userinfo::Userinfo;
 use crate::protocol::{claims, id_token};
 use crate::session::{Demand, Unwanted, no_session};
+use crate::text::printable;
 use serde_json::{Map, Value};
 
 /// How often it is asked: with the stored token, and with a new one.

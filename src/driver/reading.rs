@@ -1,11 +1,12 @@
-//! From bytes to documents and records, with the patience that a torn document needs.
+//! From bytes to documents and records, with the mode that a torn document needs.
 
-use super::{Clock, Seams};
-use crate::error::{Failure, Kind, printable};
+use super::{Clock, Dependencies};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Unreadable};
 use crate::session::Stored;
-use crate::session::attempt::{Attempt, Presence, Sighting};
+use crate::session::attempt::{Attempt, AttemptRecord, Presence};
 use crate::store::{Record, Snapshot, Store};
+use crate::text::printable;
 use std::time::Duration;
 
 /// How often a torn document is read again: a document that is a mount point is written in place.
@@ -24,7 +25,7 @@ pub enum Existing {
 }
 
 /// Reads what a login would replace. A newer format version is refused: a newer program works with it.
-pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> std::result::Result<Existing, Failure> {
+pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> Result<Existing, Failure> {
     match read_or_say_why(store, clock)? {
         None => Ok(Existing::Nothing),
         Some(Ok((stored, _))) => Ok(Existing::Document(Box::new(stored))),
@@ -34,23 +35,17 @@ pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> std::result::Resu
 }
 
 /// A document as it was read, with the warning that came with it.
-pub fn read_document(
-    store: &dyn Store,
-    clock: &dyn Clock,
-) -> std::result::Result<Option<WithWarning>, Failure> {
+pub fn read_document(store: &dyn Store, clock: &dyn Clock) -> Result<Option<WithWarning>, Failure> {
     read_or_say_why(store, clock)?.transpose().map_err(|(_, failure)| failure)
 }
 
-type Parsed<T> = std::result::Result<T, (Unreadable, Failure)>;
+type Parsed<T> = Result<T, (Unreadable, Failure)>;
 
 /// A document, and the warning that came with it.
 type WithWarning = (Stored, Option<Failure>);
 
 /// A torn document is read again: one that is a mount point is written in place.
-fn read_or_say_why(
-    store: &dyn Store,
-    clock: &dyn Clock,
-) -> std::result::Result<Option<Parsed<WithWarning>>, Failure> {
+fn read_or_say_why(store: &dyn Store, clock: &dyn Clock) -> Result<Option<Parsed<WithWarning>>, Failure> {
     let mut reads = 0;
     loop {
         let Some(snapshot) = store.read()? else {
@@ -89,31 +84,31 @@ pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
 }
 
 /// The records that concern the stored session.
-pub fn sightings(seams: &Seams, stored: &Stored) -> std::result::Result<Vec<Sighting>, Failure> {
+pub fn attempt_records(dependencies: &Dependencies, stored: &Stored) -> Result<Vec<AttemptRecord>, Failure> {
     let Some(credential) = stored.document.credential_sha256() else {
         return Ok(Vec::new());
     };
-    let records = seams.store.records(&credential)?;
-    let sightings = records.iter().map(|record| sighting(record, seams.clock));
-    Ok(sightings.filter(|sighting| sighting.attempt.concerns(&stored.document)).collect())
+    let records = dependencies.store.records(&credential)?;
+    let attempt_records = records.iter().map(|record| attempt_record(record, dependencies.clock));
+    Ok(attempt_records.filter(|record| record.attempt.concerns(&stored.document)).collect())
 }
 
 /// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes were
 /// lost after that.
-pub(super) fn sighting(record: &Record, clock: &dyn Clock) -> Sighting {
+pub(super) fn attempt_record(record: &Record, clock: &dyn Clock) -> AttemptRecord {
     let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
     let owner = match attempt.is_over() {
         true => Presence::Unknown,
         false => clock.presence(&attempt.by),
     };
     let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
-    Sighting { number: record.number, attempt, owner, has_answer }
+    AttemptRecord { number: record.number, attempt, owner, has_answer }
 }
 
 /// Who else is at it, for people.
-pub(super) fn spender(attempts: &[Sighting], clock: &dyn Clock) -> Option<String> {
+pub(super) fn spender(attempts: &[AttemptRecord], clock: &dyn Clock) -> Option<String> {
     let (now, this) = (clock.now().wall, clock.this_process());
-    let is_other = |sighting: &&Sighting| sighting.is_live(now) && sighting.attempt.by != *this;
+    let is_other = |record: &&AttemptRecord| record.is_live(now) && record.attempt.by != *this;
     let by = &attempts.iter().find(is_other)?.attempt.by;
     Some(format!("process {} on {}", by.pid, printable(&by.host)))
 }

@@ -1,18 +1,19 @@
 //! What other commands need of the attempt records, without a refresh.
 
-use super::Seams;
-use super::reading::sightings;
+use super::Dependencies;
+use super::reading::attempt_records;
 use crate::error::{Failure, Kind};
 use crate::session::Stored;
-use crate::session::attempt::Outcome;
+use crate::session::attempt::AttemptOutcome;
 
 /// The failure that was left when the stored refresh token was found dead, where it was, and nobody is at it now.
-pub fn find_rejected(seams: &Seams, stored: &Stored) -> std::result::Result<Option<Failure>, Failure> {
-    let now = seams.clock.now().wall;
-    let sightings = sightings(seams, stored)?;
-    if sightings.iter().any(|sighting| sighting.is_live(now)) {
+pub fn find_rejected(dependencies: &Dependencies, stored: &Stored) -> Result<Option<Failure>, Failure> {
+    let now = dependencies.clock.now().wall;
+    let attempt_records = attempt_records(dependencies, stored)?;
+    if attempt_records.iter().any(|record| record.is_live(now)) {
         return Ok(None);
     }
-    let rejected = sightings.iter().find(|sighting| sighting.attempt.outcome == Some(Outcome::Rejected));
-    Ok(rejected.and_then(|sighting| sighting.attempt.failure(Kind::LoginRequired)))
+    let rejected =
+        attempt_records.iter().find(|record| record.attempt.outcome == Some(AttemptOutcome::Rejected));
+    Ok(rejected.and_then(|record| record.attempt.failure(Kind::LoginRequired)))
 }

@@ -3,7 +3,7 @@
 use super::Run;
 use crate::error::Failure;
 use crate::lock::{Guard, Locked};
-use crate::session::{Locking, Patience, Stored};
+use crate::session::{LockMode, LockResult, Stored};
 use std::time::Duration;
 
 /// How often a process that waits for the lock glances at the document: the first pause, which doubles up to the last.
@@ -11,43 +11,43 @@ const FIRST_GLANCE: Duration = Duration::from_millis(50);
 const LAST_GLANCE: Duration = Duration::from_millis(400);
 
 impl Run<'_> {
-    pub(super) fn lock(&mut self, patience: Patience, at_most: Duration) -> Locking {
+    pub(super) fn lock(&mut self, mode: LockMode, at_most: Duration) -> LockResult {
         let other = self.other.as_deref().unwrap_or("another process");
-        match patience {
-            Patience::Try => {}
-            Patience::Release => self.tell(1, &format!("{other} is refreshing: waiting for it")),
-            Patience::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
+        match mode {
+            LockMode::Try => {}
+            LockMode::AwaitRelease => self.tell(1, &format!("{other} is refreshing: waiting for it")),
+            LockMode::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
         }
-        let locked = self.wait_for_lock(patience, at_most);
+        let locked = self.wait_for_lock(mode, at_most);
         if !matches!(locked, Locked::Granted(_)) {
-            self.seams.store.stop_waiting();
+            self.dependencies.store.stop_waiting();
         }
         match locked {
             Locked::Granted(guard) => {
                 // A process that waited for a release holds nothing.
-                self.guard = (patience != Patience::Release).then_some(guard);
+                self.guard = (mode != LockMode::AwaitRelease).then_some(guard);
                 self.other = None;
-                Locking::Granted
+                LockResult::Granted
             }
-            Locked::Busy => Locking::Busy,
+            Locked::Busy => LockResult::Busy,
             Locked::Refused(why) => {
                 self.tell(1, &format!("no lock here ({why}): the attempt record decides (claimed)"));
-                Locking::Refused(why)
+                LockResult::Refused(why)
             }
-            Locked::Unanswered => Locking::Unanswered,
-            Locked::Failed(failure) => Locking::Failed(failure),
+            Locked::Unanswered => LockResult::Unanswered,
+            Locked::Failed(failure) => LockResult::Failed(failure),
         }
     }
 
     /// Waits for the lock or for another document, whichever comes first: no process queues for a lock that it no
     /// longer needs. A changed document counts as a release, and the machine looks.
-    fn wait_for_lock(&mut self, patience: Patience, at_most: Duration) -> Locked {
-        let (clock, store) = (self.seams.clock, self.seams.store);
+    fn wait_for_lock(&mut self, mode: LockMode, at_most: Duration) -> Locked {
+        let (clock, store) = (self.dependencies.clock, self.dependencies.store);
         let until = clock.now().elapsed.saturating_add(at_most);
         let mut glance = FIRST_GLANCE;
         loop {
             let left = until.saturating_sub(clock.now().elapsed);
-            let locked = store.lock(patience, left.min(glance));
+            let locked = store.lock(mode, left.min(glance));
             if !matches!(locked, Locked::Unanswered) || left <= glance {
                 if matches!(locked, Locked::Granted(_)) {
                     // The holder has released the lock, and may have stored something.
@@ -55,9 +55,9 @@ impl Run<'_> {
                 }
                 return locked;
             }
-            match (patience, self.has_changed()) {
+            match (mode, self.has_changed()) {
                 (_, false) => glance = (glance * 2).min(LAST_GLANCE),
-                (Patience::Release, true) => {
+                (LockMode::AwaitRelease, true) => {
                     store.stop_waiting();
                     return Locked::Granted(Guard::none());
                 }
@@ -70,8 +70,8 @@ impl Run<'_> {
     fn has_changed(&mut self) -> bool {
         let (key, seen) = (self.key.clone(), self.seen.clone());
         let revision = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.revision.clone());
-        if !self.seams.store.is_costly() {
-            let read = self.seams.store.read();
+        if !self.dependencies.store.is_costly() {
+            let read = self.dependencies.store.read();
             return read.is_ok_and(|read| read.map(|snapshot| snapshot.revision) != seen);
         }
         if self.look_at_records(&key).unwrap_or(false) {
@@ -84,7 +84,7 @@ impl Run<'_> {
     /// Looks at the records on this refresh token. Gives whether one of those that were there has gone: each process
     /// that refreshes leaves a record first, and removes it after it has stored the new session.
     pub(super) fn look_at_records(&mut self, key: &str) -> Result<bool, Failure> {
-        let records = self.seams.store.records(key)?;
+        let records = self.dependencies.store.records(key)?;
         let is_there = |number| records.iter().any(|record| record.number == number);
         let is_other = !self.key.is_empty() && self.key != key;
         let has_gone = is_other || self.records.iter().any(|record| !is_there(record.number));

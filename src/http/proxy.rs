@@ -2,13 +2,14 @@
 //! names the host; loopback is always reached directly. ureq's own reading of the environment is not used: it
 //! takes any of the variables for any scheme, and goes around a proxy that it cannot use.
 
-use crate::error::{Failure, Kind, printable};
-use crate::protocol::metadata::{Address, address_of};
-use crate::system::{Environment, Setting};
+use crate::environment::{NetworkSettings, Setting};
+use crate::error::{Failure, Kind};
+use crate::protocol::metadata::{Url, address_of};
+use crate::text::printable;
 
 /// The proxy for this address. One that cannot be used is a failure: what is meant to be proxied is never sent
 /// directly. The failure shows the variable and not its value, which may hold a password.
-pub fn proxy_for(address: &Address, environment: &Environment) -> Result<Option<ureq::Proxy>, Failure> {
+pub fn proxy_for(address: &Url, environment: &NetworkSettings) -> Result<Option<ureq::Proxy>, Failure> {
     if address.is_loopback() || !address.is_secure || is_direct(address, environment.no_proxy.as_ref()) {
         return Ok(None);
     }
@@ -34,7 +35,7 @@ pub fn proxy_for(address: &Address, environment: &Environment) -> Result<Option<
 }
 
 /// Which proxy that is, or why there is none, in words. No password is in them.
-pub fn describe(address: &Address, environment: &Environment) -> Result<String, Failure> {
+pub fn describe(address: &Url, environment: &NetworkSettings) -> Result<String, Failure> {
     let setting = environment.https_proxy.as_ref().or(environment.all_proxy.as_ref());
     let host = address.host_and_port();
     Ok(match (proxy_for(address, environment)?, setting, &environment.no_proxy) {
@@ -50,7 +51,7 @@ pub fn describe(address: &Address, environment: &Environment) -> Result<String, 
 
 /// Whether `no_proxy` names the host: `*`, or the host itself, or a domain that it is in; entries are separated
 /// by commas or spaces, and a leading `.` or `*.` and a port are allowed.
-fn is_direct(address: &Address, no_proxy: Option<&Setting>) -> bool {
+fn is_direct(address: &Url, no_proxy: Option<&Setting>) -> bool {
     let Some(setting) = no_proxy else {
         return false;
     };
@@ -80,12 +81,12 @@ mod tests {
         (!value.is_empty()).then(|| Setting { variable, value: value.to_owned() })
     }
 
-    fn environment(https: &str, all: &str, no: &str) -> Environment {
-        Environment {
+    fn environment(https: &str, all: &str, no: &str) -> NetworkSettings {
+        NetworkSettings {
             https_proxy: setting("HTTPS_PROXY", https),
             all_proxy: setting("all_proxy", all),
             no_proxy: setting("NO_PROXY", no),
-            ..Environment::default()
+            ..NetworkSettings::default()
         }
     }
 

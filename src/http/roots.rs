@@ -1,7 +1,7 @@
 //! CA roots: the system's and the built-in ones together, so that a private CA and a container without any
 //! both work.
 
-use crate::system::Environment;
+use crate::environment::NetworkSettings;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
@@ -21,7 +21,7 @@ pub(super) struct Roots {
 impl Roots {
     /// Reads `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the places where this kind of system keeps its CA roots if
     /// neither gives any; adds the built-in ones. What cannot be read becomes a warning where it was named.
-    pub fn load(environment: &Environment) -> Self {
+    pub fn load(environment: &NetworkSettings) -> Self {
         let mut named = Named::default();
         if let Some(file) = &environment.ssl_cert_file {
             named.add("SSL_CERT_FILE", file, load_certs_from_paths(Some(file), None));
@@ -61,7 +61,7 @@ impl Named {
         if certificates.is_empty() {
             let why = why.unwrap_or_else(|| "there is no certificate in it".to_owned());
             let text = format!("cannot use {variable} {}: {why}", path.display());
-            self.warnings.push(crate::error::printable(&text));
+            self.warnings.push(crate::text::printable(&text));
         } else {
             self.origins.push(format!("{} from {variable} {}", certificates.len(), path.display()));
         }
@@ -78,7 +78,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named_and_the_built_in_roots_remain() {
         for file in ["/nonexistent/ca.pem", "/dev/null"] {
             let environment =
-                Environment { ssl_cert_file: Some(PathBuf::from(file)), ..Environment::default() };
+                NetworkSettings { ssl_cert_file: Some(PathBuf::from(file)), ..NetworkSettings::default() };
             let roots = Roots::load(&environment);
             assert!(
                 roots.warnings[0].starts_with(&format!("cannot use SSL_CERT_FILE {file}: ")),
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_private_ca_stands_beside_the_built_in_roots() {
         let file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls/ca.pem"));
-        let roots = Roots::load(&Environment { ssl_cert_file: Some(file), ..Environment::default() });
+        let roots = Roots::load(&NetworkSettings { ssl_cert_file: Some(file), ..NetworkSettings::default() });
         assert!(roots.origin.starts_with("1 from SSL_CERT_FILE "), "{}", roots.origin);
         assert_eq!(roots.warnings, [""; 0]);
     }

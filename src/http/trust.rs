@@ -1,7 +1,7 @@
 //! Why a TLS connection was not made, in words, and what a person can do about it: asking again helps in none of these cases.
 
-use crate::error::printable;
-use crate::protocol::metadata::Address;
+use crate::protocol::metadata::Url;
+use crate::text::printable;
 use rustls::{CertificateError, Error};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,7 +14,7 @@ const NAMES: usize = 5;
 
 /// Says what is wrong, in the words after `cannot connect to HOST: `, and gives the hint. `roots` is where the CA roots
 /// come from.
-pub(super) fn explained(error: &Error, address: &Address, roots: &str) -> (String, String) {
+pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, String) {
     use CertificateError::{
         ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYetContext, Other, UnknownIssuer,
     };
@@ -81,7 +81,7 @@ fn names(presented: &[String]) -> String {
 }
 
 /// The command that shows a server's certificate.
-fn s_client(address: &Address) -> String {
+fn s_client(address: &Url) -> String {
     let name = match address.host.parse::<IpAddr>() {
         Ok(_) => String::new(),
         Err(_) => format!(" -servername {}", address.host),
@@ -90,7 +90,7 @@ fn s_client(address: &Address) -> String {
 }
 
 /// The command that makes a certificate that a server can use. It is signed by itself: clients trust it as a CA root.
-fn certificate_of(address: &Address) -> String {
+fn certificate_of(address: &Url) -> String {
     let host = &address.host;
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(

@@ -4,13 +4,13 @@ use super::ask;
 use super::proof::prove;
 use crate::error::Failure;
 use crate::grant::{Document, UnixSeconds};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::protocol::authorization::{Authorization, read_pushed};
 use std::time::Duration;
 
 /// The address that a person opens. Where the server wants the request beforehand it is pushed to it (RFC 9126 section 2).
 pub fn address(
-    client: &Client,
+    client: &HttpClient,
     document: &Document,
     authorization: &Authorization,
     timeout: Duration,

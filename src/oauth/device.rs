@@ -1,16 +1,16 @@
-//! The device authorization endpoint over HTTP; polling is [`super::token::TokenEndpoint::poll`].
+//! The device authorization endpoint over HTTP; polling is [`super::token::HttpTokenEndpoint::poll`].
 
 use super::ask;
 use super::proof::prove;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::protocol::device::{self, DeviceAuthorization};
 use std::time::Duration;
 
 /// Begins a device flow at the document's device authorization endpoint (RFC 8628 section 3.1).
 pub fn authorize(
-    client: &Client,
+    client: &HttpClient,
     document: &Document,
     code_verifier: &Secret,
     timeout: Duration,

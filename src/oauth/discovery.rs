@@ -1,12 +1,13 @@
 //! Discovery: finds the metadata of an issuer (RFC 8414, OpenID Connect Discovery 1.0).
 
 use super::ask;
-use crate::error::{Failure, Kind, printable};
-use crate::http::Client;
-use crate::protocol::mending::login_at;
+use crate::error::{Failure, Kind};
+use crate::http::HttpClient;
+use crate::protocol::hints::login_at;
 use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
 use crate::protocol::{Reply, Request};
+use crate::text::printable;
 use std::time::{Duration, Instant};
 
 /// What to do without metadata.
@@ -67,7 +68,7 @@ pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Res
 /// A server that cannot be reached, or is in trouble, is a temporary failure; an issuer without metadata, or
 /// with that of another issuer, is one of usage.
 pub fn discover(
-    client: &Client,
+    client: &HttpClient,
     issuer: &str,
     document: Option<&str>,
     timeout: Duration,

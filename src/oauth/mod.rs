@@ -11,12 +11,12 @@ pub mod token;
 pub mod userinfo;
 
 use crate::error::Failure;
-use crate::http::{Client, Outcome};
+use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::{Reply, Request};
 use std::time::Duration;
 
 /// Sends a request that spends nothing: without a whole answer it is a failure, `what: why`.
-fn ask(client: &Client, request: &Request, timeout: Duration, what: &str) -> Result<Reply, Failure> {
-    let answer = client.send(request, timeout).and_then(Outcome::reply);
+fn ask(client: &HttpClient, request: &Request, timeout: Duration, what: &str) -> Result<Reply, Failure> {
+    let answer = client.send(request, timeout).and_then(HttpOutcome::reply);
     answer.map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
 }

@@ -1,11 +1,13 @@
 //! What the client proves itself with, got just before it is sent: its secret, or an assertion signed with its key.
 
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment;
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientKey, Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::protocol::Proof;
 use crate::protocol::assertion::{Algorithm, assertion, signing_input};
 use crate::system;
 use crate::system::secret::read_bounded;
+use crate::text::{describe, printable};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::{RsaSigningKey, any_ecdsa_type};
 use rustls::pki_types::PrivateKeyDer;
@@ -39,7 +41,7 @@ pub fn prove(document: &Document, now: UnixSeconds) -> Result<Proof, Failure> {
 }
 
 fn secret_in(name: &str) -> Result<Secret, Failure> {
-    let secret = std::env::var(name).ok().map(Secret::new);
+    let secret = environment::text(name).map(Secret::new);
     secret.filter(|secret| is_visible_ascii(secret.expose())).ok_or_else(|| {
         let message = format!("cannot prove the client: {} holds no client secret", printable(name));
         Failure::new(Kind::Usage, message).hint(format!("export {}=...", printable(name)))

@@ -2,14 +2,14 @@
 
 use super::proof::prove;
 use crate::grant::{Document, UnixSeconds};
-use crate::http::{Client, Outcome};
+use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::revocation::{self, Revocation};
 use std::time::{Duration, Instant};
 
 /// Revokes the session's refresh token, or its access token where it has no other (RFC 7009 section 2.1). None
 /// where there is nothing to revoke, or nowhere to do it.
 pub fn revoke(
-    client: &Client,
+    client: &HttpClient,
     document: &Document,
     timeout: Duration,
     now: UnixSeconds,
@@ -26,17 +26,19 @@ pub fn revoke(
     let began = Instant::now();
     let send = |request| client.send(request, timeout.saturating_sub(began.elapsed()));
     let mut outcome = send(&request);
-    if let Ok(Outcome::Answered(reply)) = &outcome
+    if let Ok(HttpOutcome::Answered(reply)) = &outcome
         && let Some(again) = revocation::with_empty_secret(&request, document, reply)
         // A second refusal says less than the first one.
-        && let Ok(Outcome::Answered(second)) = send(&again)
+        && let Ok(HttpOutcome::Answered(second)) = send(&again)
         && !matches!(revocation::read(&again, &second), Revocation::Failed(_))
     {
-        outcome = Ok(Outcome::Answered(second));
+        outcome = Ok(HttpOutcome::Answered(second));
     }
     Some(match outcome {
-        Ok(Outcome::Answered(reply)) => revocation::read(&request, &reply),
-        Ok(Outcome::NotSent(why) | Outcome::Lost(why) | Outcome::TooLong(why)) => Revocation::failed(why),
-        Ok(Outcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure),
+        Ok(HttpOutcome::Answered(reply)) => revocation::read(&request, &reply),
+        Ok(HttpOutcome::NotSent(why) | HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => {
+            Revocation::failed(why)
+        }
+        Ok(HttpOutcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure),
     })
 }

@@ -2,12 +2,14 @@
 //! keeps it fresh.
 
 use super::ask;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment;
+use crate::error::{Failure, Kind};
 use crate::grant::{Secret, SubjectToken};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::protocol::subject_token;
 use crate::system::command::{self, Printed};
 use crate::system::secret::{SECRET_LIMIT, one_line, read_bounded};
+use crate::text::{describe, printable};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +19,11 @@ use std::time::Duration;
 ///
 /// What is not there, or is no token, is a failure of usage; a command that takes too long and an endpoint that does not answer are
 /// temporary.
-pub fn subject_token(client: &Client, source: &SubjectToken, timeout: Duration) -> Result<Secret, Failure> {
+pub fn subject_token(
+    client: &HttpClient,
+    source: &SubjectToken,
+    timeout: Duration,
+) -> Result<Secret, Failure> {
     match source {
         SubjectToken::File(path) => in_file(path),
         SubjectToken::Environment(name) => in_variable(name),
@@ -37,7 +43,8 @@ fn in_file(path: &Path) -> Result<Secret, Failure> {
 
 fn in_variable(name: &str) -> Result<Secret, Failure> {
     let whence = format!("the subject token in the variable {}", printable(name));
-    let text = std::env::var(name).map(Secret::new).map_err(|_| {
+    let value = environment::variable(name).and_then(|value| value.into_string().ok());
+    let text = value.map(Secret::new).ok_or_else(|| {
         Failure::new(Kind::Usage, format!("cannot use {whence}: it is not set"))
             .hint(format!("export {}=...", printable(name)))
     })?;
@@ -73,9 +80,8 @@ fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
-fn of_github(client: &Client, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(url), Some(token)) = (variable(GITHUB_URL), variable(GITHUB_TOKEN)) else {
+fn of_github(client: &HttpClient, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
+    let (Some(url), Some(token)) = (environment::text(GITHUB_URL), environment::text(GITHUB_TOKEN)) else {
         let message = format!("cannot get the subject token: {GITHUB_URL} and {GITHUB_TOKEN} are not set");
         return Err(Failure::new(Kind::Usage, message)
             .hint("in the workflow file: permissions: { id-token: write }; the job then has both"));

@@ -4,7 +4,7 @@ use super::proof::prove;
 use super::subject_token::subject_token;
 use crate::error::Failure;
 use crate::grant::{ClientGrant, Credential, Document, Secret, UnixSeconds};
-use crate::http::{Client, Outcome};
+use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::authorization::Authorization;
 use crate::protocol::device::{PollAnswer, read_poll};
 use crate::protocol::token::{
@@ -15,13 +15,13 @@ use crate::protocol::{Reply, Request};
 use std::time::{Duration, Instant};
 
 /// Asks for access tokens.
-pub struct TokenEndpoint<'a> {
-    client: &'a Client,
+pub struct HttpTokenEndpoint<'a> {
+    client: &'a HttpClient,
 }
 
-impl<'a> TokenEndpoint<'a> {
+impl<'a> HttpTokenEndpoint<'a> {
     /// Sends through this client.
-    pub fn new(client: &'a Client) -> Self {
+    pub fn new(client: &'a HttpClient) -> Self {
         Self { client }
     }
 
@@ -113,11 +113,11 @@ impl<'a> TokenEndpoint<'a> {
     /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
     fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Box<Answer>> {
         Err(Box::new(match self.client.send(request, timeout) {
-            Ok(Outcome::Answered(reply)) => return Ok(reply),
-            Ok(Outcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
-            Ok(Outcome::NoConnection(failure)) => Answer::Failed(failure),
-            Ok(Outcome::Lost(what)) => Answer::Unknown { what, again: true },
-            Ok(Outcome::TooLong(what)) => Answer::Unknown { what, again: false },
+            Ok(HttpOutcome::Answered(reply)) => return Ok(reply),
+            Ok(HttpOutcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
+            Ok(HttpOutcome::NoConnection(failure)) => Answer::Failed(failure),
+            Ok(HttpOutcome::Lost(what)) => Answer::Unknown { what, again: true },
+            Ok(HttpOutcome::TooLong(what)) => Answer::Unknown { what, again: false },
             Err(failure) => Answer::Impossible(failure),
         }))
     }

@@ -3,13 +3,13 @@
 use super::ask;
 use crate::error::Failure;
 use crate::grant::{Document, Secret};
-use crate::http::Client;
+use crate::http::HttpClient;
 use crate::protocol::userinfo::{Userinfo, read, request};
 use std::time::Duration;
 
 /// Asks who the access token stands for; none where the document names no userinfo endpoint.
 pub fn userinfo(
-    client: &Client,
+    client: &HttpClient,
     document: &Document,
     access_token: &Secret,
     timeout: Duration,

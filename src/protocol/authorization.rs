@@ -1,12 +1,13 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
-use super::mending::login_hint;
+use super::hints::login_hint;
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::reply::{Content, ServerError};
 use super::token::{Answer, classify, words};
 use super::{Parameters, Proof, Reply, Request, redact};
-use crate::error::{Failure, Kind, cleaned, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
+use crate::text::{cleaned, printable};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

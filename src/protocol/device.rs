@@ -1,12 +1,13 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
-use super::mending::login_hint;
+use super::hints::login_hint;
 use super::pkce::push_challenge;
 use super::reply::{Content, ServerError};
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Parameters, Proof, Reply, Request};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
+use crate::text::printable;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -171,8 +172,8 @@ pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnsw
 
 /// What happened since the last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The device authorization has just been answered, or the time of a [`Step::Wait`] is over.
+pub enum PollEvent {
+    /// The device authorization has just been answered, or the time of a [`PollStep::Wait`] is over.
     Waited,
     /// A poll was answered.
     Answered(PollAnswer),
@@ -180,10 +181,10 @@ pub enum Event {
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Wait this long, then tell [`Event::Waited`].
+pub enum PollStep {
+    /// Wait this long, then tell [`PollEvent::Waited`].
     Wait(Duration),
-    /// Ask the token endpoint, then tell [`Event::Answered`].
+    /// Ask the token endpoint, then tell [`PollEvent::Answered`].
     Poll,
     /// The grant is there.
     Granted(TokenAnswer),
@@ -221,13 +222,13 @@ impl Polling {
     ///
     /// After an answer that could not be read the server is asked once more. If that brings no grant either, the first answer
     /// is the reason: a server gives a grant once, and then says that the code has expired.
-    pub fn next(&mut self, event: Event, elapsed: Duration) -> Step {
+    pub fn next(&mut self, event: PollEvent, elapsed: Duration) -> PollStep {
         let before = self.unreadable.clone();
         match (self.step(event, elapsed), before) {
-            (Step::Ended(_), Some(what)) => {
+            (PollStep::Ended(_), Some(what)) => {
                 let message =
                     format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
-                Step::Ended(
+                PollStep::Ended(
                     Failure::new(Kind::Temporary, message).hint("onegrant login   # gets another one"),
                 )
             }
@@ -235,15 +236,15 @@ impl Polling {
         }
     }
 
-    fn step(&mut self, event: Event, elapsed: Duration) -> Step {
+    fn step(&mut self, event: PollEvent, elapsed: Duration) -> PollStep {
         let answer = match event {
-            Event::Waited if elapsed >= self.expires_in => return expired(),
-            Event::Waited if self.is_begun => return Step::Poll,
-            Event::Waited => {
+            PollEvent::Waited if elapsed >= self.expires_in => return expired(),
+            PollEvent::Waited if self.is_begun => return PollStep::Poll,
+            PollEvent::Waited => {
                 self.is_begun = true;
                 return self.wait(self.interval, elapsed);
             }
-            Event::Answered(answer) => answer,
+            PollEvent::Answered(answer) => answer,
         };
         let wait = match answer {
             PollAnswer::Pending => self.heard(),
@@ -261,14 +262,14 @@ impl Polling {
                 self.unreadable = Some(what);
                 self.interval
             }
-            PollAnswer::Other(Answer::Refreshed(tokens)) => return Step::Granted(tokens),
+            PollAnswer::Other(Answer::Refreshed(tokens)) => return PollStep::Granted(tokens),
             PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
                 return denied(&error, description.as_deref());
             }
             PollAnswer::Other(Answer::Refused { kind, error, description }) => {
                 let why = words(&error, description.as_deref());
                 let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
-                return Step::Ended(failure.hint_of(login_hint(&error)));
+                return PollStep::Ended(failure.hint_of(login_hint(&error)));
             }
             // To ask earlier is not allowed, and later there is no code any more.
             PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
@@ -276,12 +277,12 @@ impl Polling {
             {
                 let message = format!("cannot log in now: {what}; the code expires before");
                 let failure = Failure::new(Kind::Temporary, message);
-                return Step::Ended(failure.hint_of(login_hint("temporarily_unavailable")));
+                return PollStep::Ended(failure.hint_of(login_hint("temporarily_unavailable")));
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
             PollAnswer::Other(Answer::Unknown { what, again: false }) => {
-                return Step::Ended(Failure::new(Kind::Temporary, format!("cannot log in: {what}")));
+                return PollStep::Ended(Failure::new(Kind::Temporary, format!("cannot log in: {what}")));
             }
             // The flow began over TLS: another network, or a portal in between, may let it go on.
             PollAnswer::Other(Answer::Failed(failure)) if failure.kind == Kind::Temporary => {
@@ -289,9 +290,9 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Failed(failure)) => {
                 let message = format!("cannot log in: {}", failure.message);
-                return Step::Ended(Failure { message, ..failure });
+                return PollStep::Ended(Failure { message, ..failure });
             }
-            PollAnswer::Other(Answer::Impossible(failure)) => return Step::Ended(failure),
+            PollAnswer::Other(Answer::Impossible(failure)) => return PollStep::Ended(failure),
         };
         self.wait(wait, elapsed)
     }
@@ -309,23 +310,23 @@ impl Polling {
     }
 
     /// A wait never outlasts the code.
-    fn wait(&self, wait: Duration, elapsed: Duration) -> Step {
+    fn wait(&self, wait: Duration, elapsed: Duration) -> PollStep {
         match self.expires_in.checked_sub(elapsed) {
             None | Some(Duration::ZERO) => expired(),
-            Some(left) => Step::Wait(wait.min(left)),
+            Some(left) => PollStep::Wait(wait.min(left)),
         }
     }
 }
 
-fn denied(error: &str, description: Option<&str>) -> Step {
+fn denied(error: &str, description: Option<&str>) -> PollStep {
     let why = words(error, description);
     let message = format!("cannot log in: the request was refused: {why}");
-    Step::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint(error)))
+    PollStep::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint(error)))
 }
 
-fn expired() -> Step {
+fn expired() -> PollStep {
     let message = "cannot log in: the code expired before the request was confirmed (expired_token)";
-    Step::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint("expired_token")))
+    PollStep::Ended(Failure::new(Kind::LoginRequired, message).hint_of(login_hint("expired_token")))
 }
 
 #[cfg(test)]
@@ -417,9 +418,9 @@ mod tests {
         Polling::new(&authorization(&format!("{ANSWER}}}")).unwrap())
     }
 
-    fn poll(status: u16, body: &str) -> Event {
+    fn poll(status: u16, body: &str) -> PollEvent {
         let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
-        Event::Answered(read_poll(&request, &reply(status, body), 0))
+        PollEvent::Answered(read_poll(&request, &reply(status, body), 0))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -431,8 +432,8 @@ mod tests {
     fn the_interval_follows_the_servers_words() {
         let pending = r#"{"error":"authorization_pending"}"#;
         let mut polling = polling();
-        assert_eq!(polling.next(Event::Waited, seconds(0)), Step::Wait(seconds(5)), "waits before the first poll");
-        assert_eq!(polling.next(Event::Waited, seconds(5)), Step::Poll);
+        assert_eq!(polling.next(PollEvent::Waited, seconds(0)), PollStep::Wait(seconds(5)), "waits before the first poll");
+        assert_eq!(polling.next(PollEvent::Waited, seconds(5)), PollStep::Poll);
         // (status, body, seconds to wait)
         let cases = [
             (400, pending, 5),
@@ -446,8 +447,8 @@ mod tests {
             (400, pending, 35),
         ];
         for (status, body, wait) in cases {
-            assert_eq!(polling.next(poll(status, body), seconds(20)), Step::Wait(seconds(wait)), "{status} {body}");
-            assert_eq!(polling.next(Event::Waited, seconds(20)), Step::Poll);
+            assert_eq!(polling.next(poll(status, body), seconds(20)), PollStep::Wait(seconds(wait)), "{status} {body}");
+            assert_eq!(polling.next(PollEvent::Waited, seconds(20)), PollStep::Poll);
         }
     }
 
@@ -455,20 +456,20 @@ mod tests {
     fn without_an_answer_the_wait_doubles_up_to_a_minute() {
         let mut polling = polling();
         let lost =
-            || Event::Answered(PollAnswer::Other(Answer::Unknown { what: String::new(), again: true }));
+            || PollEvent::Answered(PollAnswer::Other(Answer::Unknown { what: String::new(), again: true }));
         for wait in [10, 20, 40, 60, 60] {
-            assert_eq!(polling.next(lost(), seconds(1)), Step::Wait(seconds(wait)));
+            assert_eq!(polling.next(lost(), seconds(1)), PollStep::Wait(seconds(wait)));
         }
         let later = Answer::Temporary { what: String::new(), retry_after: Some(seconds(120)) };
-        let later = Event::Answered(PollAnswer::Other(later));
-        assert_eq!(polling.next(later, seconds(1)), Step::Wait(seconds(120)));
-        assert_eq!(polling.next(lost(), seconds(599)), Step::Wait(seconds(1)), "never outlasts the code");
+        let later = PollEvent::Answered(PollAnswer::Other(later));
+        assert_eq!(polling.next(later, seconds(1)), PollStep::Wait(seconds(120)));
+        assert_eq!(polling.next(lost(), seconds(599)), PollStep::Wait(seconds(1)), "never outlasts the code");
     }
 
     #[test]
     fn it_ends_with_tokens_or_with_a_reason() {
         let granted = polling().next(poll(200, r#"{"access_token":"a"}"#), seconds(1));
-        assert!(matches!(granted, Step::Granted(_)));
+        assert!(matches!(granted, PollStep::Granted(_)));
         let cases = [
             (400, r#"{"error":"access_denied"}"#, Kind::LoginRequired),
             (403, r#"{"error":"access_denied"}"#, Kind::LoginRequired),
@@ -478,7 +479,7 @@ mod tests {
             (301, "", Kind::Usage),
         ];
         for (status, body, kind) in cases {
-            let Step::Ended(failure) = polling().next(poll(status, body), seconds(1)) else {
+            let PollStep::Ended(failure) = polling().next(poll(status, body), seconds(1)) else {
                 panic!("{body}")
             };
             assert_eq!(failure.kind, kind, "{body}");
@@ -490,30 +491,33 @@ mod tests {
             let mut polling = polling();
             assert_eq!(
                 polling.next(poll(200, "<html>"), seconds(1)),
-                Step::Wait(seconds(5)),
+                PollStep::Wait(seconds(5)),
                 "asked once more"
             );
-            let Step::Ended(failure) = polling.next(poll(second.0, second.1), seconds(6)) else { panic!() };
+            let PollStep::Ended(failure) = polling.next(poll(second.0, second.1), seconds(6)) else {
+                panic!()
+            };
             assert!(failure.message.contains("not JSON; the server may have given the grant"), "{failure}");
             assert_eq!(failure.kind, Kind::Temporary);
         }
         let mut late = polling();
         let _ = late.next(poll(200, "<html>"), seconds(1));
-        assert!(matches!(late.next(poll(200, r#"{"access_token":"a"}"#), seconds(6)), Step::Granted(_)));
+        assert!(matches!(late.next(poll(200, r#"{"access_token":"a"}"#), seconds(6)), PollStep::Granted(_)));
         let too_long = Answer::Unknown { what: "too long".to_owned(), again: false };
-        let too_long = Event::Answered(PollAnswer::Other(too_long));
-        let Step::Ended(failure) = polling().next(too_long, seconds(1)) else { panic!() };
+        let too_long = PollEvent::Answered(PollAnswer::Other(too_long));
+        let PollStep::Ended(failure) = polling().next(too_long, seconds(1)) else { panic!() };
         assert_eq!(failure, Failure::new(Kind::Temporary, "cannot log in: too long"));
         let no_tls = Answer::Failed(Failure::new(Kind::Temporary, "another network"));
-        let no_tls = Event::Answered(PollAnswer::Other(no_tls));
-        assert!(matches!(polling().next(no_tls, seconds(1)), Step::Wait(_)));
+        let no_tls = PollEvent::Answered(PollAnswer::Other(no_tls));
+        assert!(matches!(polling().next(no_tls, seconds(1)), PollStep::Wait(_)));
         let busy = Reply { retry_after: Some("892".to_owned()), ..reply(429, "") };
         let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
-        let busy = |elapsed| polling().next(Event::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
-        let Step::Ended(late) = busy(0) else { panic!() };
+        let busy =
+            |elapsed| polling().next(PollEvent::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
+        let PollStep::Ended(late) = busy(0) else { panic!() };
         assert_eq!(late.kind, Kind::Temporary);
         assert!(late.message.contains("asks to wait 14 min 52 s, until "), "{late}");
-        let Step::Ended(late) = polling().next(Event::Waited, seconds(600)) else { panic!() };
+        let PollStep::Ended(late) = polling().next(PollEvent::Waited, seconds(600)) else { panic!() };
         assert!(late.hint.is_some());
     }
 }

@@ -2,8 +2,9 @@
 //! endpoint over TLS: the connection vouches for the signature, and everything else is looked at.
 
 use super::claims::claims;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
+use crate::text::printable;
 use serde_json::{Map, Value};
 
 /// How far this machine's clock may be ahead of the server's, in seconds.

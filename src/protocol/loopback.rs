@@ -1,7 +1,8 @@
 //! The loopback redirection (RFC 8252 section 7.3): its URI, and the HTTP requests that come to it.
 
 use super::metadata::endpoint_url;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::text::printable;
 // From `core`: addresses as values, no sockets.
 use core::net::Ipv6Addr;
 

@@ -1,9 +1,10 @@
 //! Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0), and which endpoints may be used.
 
 use super::Reply;
-use super::mending::{login_at, shell_word};
+use super::hints::{login_at, shell_word};
 use super::reply::Content;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::text::printable;
 // From `core`: addresses as values, no sockets.
 use core::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ const HOST_LIMIT: usize = 253;
 
 /// The parts of a URL that decide where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct Url {
     /// Whether the scheme is `https`; else it is `http`.
     pub is_secure: bool,
     /// The host in lower case; an IPv6 address without its brackets.
@@ -25,7 +26,7 @@ pub struct Address {
     pub port: u16,
 }
 
-impl Address {
+impl Url {
     /// Whether the host is this machine: 127.0.0.0/8, `::1` or `localhost`.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost"
@@ -45,7 +46,7 @@ impl Address {
 
 /// Checks a URL that a credential may be sent to: `https`, or `http` for a loopback host; without user
 /// information (it would be shown), without a fragment (RFC 6749 section 3.2), in visible ASCII.
-pub fn endpoint_url(url: &str) -> Result<Address, Failure> {
+pub fn endpoint_url(url: &str) -> Result<Url, Failure> {
     let refuse = |why: &str| {
         // Of a URL with user information nothing is repeated: it may hold a password.
         let shown = if url.contains('@') { "the URL".to_owned() } else { printable(url) };
@@ -90,14 +91,14 @@ pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
 }
 
 /// Where any `http` or `https` URL points, whether or not a credential may go there.
-pub(crate) fn address_of(url: &str) -> Option<Address> {
+pub(crate) fn address_of(url: &str) -> Option<Url> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     let host = authority.rsplit('@').next()?;
     authority_of(scheme.eq_ignore_ascii_case("https"), host)
 }
 
-pub(super) fn authority_of(is_secure: bool, authority: &str) -> Option<Address> {
+pub(crate) fn authority_of(is_secure: bool, authority: &str) -> Option<Url> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;
@@ -125,7 +126,7 @@ pub(super) fn authority_of(is_secure: bool, authority: &str) -> Option<Address> 
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
         Some(_) => return None,
     };
-    Some(Address { is_secure, host: host.to_ascii_lowercase(), port })
+    Some(Url { is_secure, host: host.to_ascii_lowercase(), port })
 }
 
 /// Where the metadata of an issuer may stand, in the order in which to ask: RFC 8414 section 3.1 (inserted

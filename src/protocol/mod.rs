@@ -8,13 +8,9 @@ pub mod claims;
 pub mod client;
 pub mod device;
 pub mod extra;
-pub mod formats;
-pub mod git_credential;
-pub mod helpers;
-pub mod hosts;
+pub mod hints;
 pub mod id_token;
 pub mod loopback;
-pub mod mending;
 pub mod metadata;
 pub mod pkce;
 pub mod providers;
@@ -29,8 +25,8 @@ mod reply;
 pub use client::Proof;
 pub use reply::{RETRY_AFTER_LIMIT, Reply, time_words};
 
-use crate::error::{cleaned, printable};
 use crate::grant::{Document, Secret};
+use crate::text::{cleaned, printable};
 use std::fmt;
 
 /// The parameters of a request, in order. Their values never print.

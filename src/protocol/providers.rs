@@ -19,7 +19,7 @@ pub struct Provider {
     /// The scope where nobody names one; empty: the server's own default is the best.
     pub scope: &'static str,
     /// Whether it knows clients without a secret.
-    pub client: Client,
+    pub client: ClientKind,
     /// Parameters of the authorization request (RFC 6749 section 4.1.1), and of no other one.
     pub authorization_parameters: &'static [(&'static str, &'static str)],
     /// Which redirect URIs of this machine it takes.
@@ -69,7 +69,7 @@ pub struct Endpoints {
 
 /// The clients that a provider registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientKind {
     /// With or without a secret; one with a secret sends it in the body.
     Any,
     /// All have one, and send it in the body (`client_secret_post`).
@@ -139,7 +139,7 @@ const USUAL: Provider = Provider {
     server: Server::Issuer("https://{}"),
     hosts: "",
     scope: "openid offline_access",
-    client: Client::Any,
+    client: ClientKind::Any,
     authorization_parameters: &[],
     redirect: Redirect::Registered,
     git_username: "",
@@ -184,7 +184,7 @@ pub static PROVIDERS: &[Provider] = &[
         // Products have scopes of their own, without which a token opens nothing.
         scope: "offline_access",
         // Documented with JSON; form-encoded by RFC 6749 section 4.1.3 is from clients in the field.
-        client: Client::Post,
+        client: ClientKind::Post,
         authorization_parameters: &[("audience", "api.atlassian.com"), ("prompt", "consent")],
         note: "an OAuth 2.0 (3LO) app with its secret, and --scope with offline_access and the products' own scopes; \
                there is no device flow",
@@ -222,7 +222,7 @@ pub static PROVIDERS: &[Provider] = &[
         hosts: "bitbucket.org",
         // Not verified: those of the consumer.
         scope: "",
-        client: Client::Basic,
+        client: ClientKind::Basic,
         git_username: "x-token-auth",
         note: "an OAuth consumer of a workspace, with a callback URL and its secret; there is no device flow",
         source: "https://developer.atlassian.com/cloud/bitbucket/oauth-2",
@@ -321,7 +321,7 @@ pub static PROVIDERS: &[Provider] = &[
         hosts: "accounts.google.com",
         // offline_access is none of Google's.
         scope: "openid email",
-        client: Client::Post,
+        client: ClientKind::Post,
         // An installed app gets a refresh token without these. Not verified: a web client at the first consent alone; the
         // 7 days.
         authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
@@ -378,7 +378,7 @@ pub static PROVIDERS: &[Provider] = &[
         }),
         hosts: "slack.com",
         scope: "",
-        client: Client::Post,
+        client: ClientKind::Post,
         // Not verified; nor that rotation cannot be turned off again.
         redirect: Redirect::Nowhere,
         note: "an app with token rotation, which cannot be turned off again; import the refresh token of its \
@@ -412,7 +412,7 @@ pub static PROVIDERS: &[Provider] = &[
         hosts: "zoom.us",
         // Not verified: those of the app.
         scope: "",
-        client: Client::Basic,
+        client: ClientKind::Basic,
         note: "a private app with its secret, for which Zoom's support has enabled the device flow",
         source: "https://developers.zoom.us/blog/device-authorization",
         ..USUAL

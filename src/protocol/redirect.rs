@@ -1,11 +1,12 @@
 //! Redirects (RFC 9110 section 15.4). A request that carries a credential is never sent on: the target is named instead. The
 //! one request that follows is the GET for metadata, within its own origin.
 
-use super::mending::shell_word;
-use super::metadata::{Address, URL_LIMIT, address_of, endpoint_url, with_https};
+use super::hints::shell_word;
+use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
 use super::{Reply, Request, client};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
+use crate::text::printable;
 
 /// How many redirects a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;
@@ -192,7 +193,7 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
     single.chain(resources).chain(parameters).chain(hosts).collect()
 }
 
-fn origin_of(address: &Address) -> String {
+fn origin_of(address: &Url) -> String {
     let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
     let host = address.host_and_port();
     format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host))

@@ -1,8 +1,8 @@
 //! What servers answer, read by content: servers in the field mislabel it.
 
-use crate::error::printable;
 use crate::grant::UnixSeconds;
-use crate::session::date;
+use crate::text::date;
+use crate::text::printable;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -536,7 +536,7 @@ mod tests {
             (500, "\u{200b}", None),
         ];
         for (status, body, wanted) in cases {
-            let shown = reply(status, body).first_text().map(|text| crate::error::printable(&text));
+            let shown = reply(status, body).first_text().map(|text| crate::text::printable(&text));
             assert_eq!(shown.as_deref(), wanted, "{body}");
         }
     }

@@ -3,8 +3,9 @@
 use super::redirect;
 use super::reply::{Content, ServerError};
 use super::{Parameters, Proof, Reply, Request, extra, id_token};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
+use crate::text::printable;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -415,7 +416,7 @@ pub fn words(error: &str, description: Option<&str>) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
-    use crate::error::SHOWN_CHARACTERS;
+    use crate::text::SHOWN_CHARACTERS;
 
     fn reply(status: u16, body: &str) -> Reply {
         Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }

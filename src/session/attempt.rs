@@ -1,7 +1,8 @@
 //! The attempt record: who spends which refresh token, or how the last try ended.
 
-use crate::error::{Failure, Kind, own_hint, own_text};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
+use crate::text::{own_hint, own_text};
 use serde::{Deserialize, Serialize};
 
 /// How far ahead a claim may lie whose owner cannot be seen, in seconds. A wrong time zone makes some hours; a claim
@@ -37,7 +38,7 @@ pub enum Presence {
 /// How a try ended, or how far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The server refused the refresh token; its owner compares. Claims nothing, and is no verdict yet.
     Looking,
     /// The server could not be asked, or asked to come again.
@@ -50,7 +51,7 @@ pub enum Outcome {
     Rejected,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// The outcome of an attempt that ends with this failure.
     pub fn of(failure: &Failure) -> Self {
         match failure.kind {
@@ -66,7 +67,8 @@ pub struct Attempt {
     /// Random, one for each try.
     pub id: String,
     /// Which refresh token is spent, or what stands for it ([`Document::credential_sha256`]).
-    pub refresh_token_sha256: String,
+    #[serde(rename = "refresh_token_sha256")]
+    pub credential_sha256: String,
     /// Which access token stood beside it: where a server does not rotate, this tells an old record from a new one.
     #[serde(default)]
     pub access_token_sha256: String,
@@ -78,7 +80,7 @@ pub struct Attempt {
     pub until: UnixSeconds,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<AttemptOutcome>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<UnixSeconds>,
@@ -95,7 +97,7 @@ pub struct Attempt {
 
 /// A record as it was met in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct AttemptRecord {
     /// Its number among the records of the same refresh token; a later claim has a higher one.
     pub number: u64,
     /// What it says.
@@ -110,7 +112,7 @@ impl Attempt {
     /// An open attempt: a claim.
     pub fn open(
         id: String,
-        refresh_token_sha256: String,
+        credential_sha256: String,
         access_token_sha256: String,
         by: Owner,
         at: UnixSeconds,
@@ -118,7 +120,7 @@ impl Attempt {
     ) -> Self {
         Self {
             id,
-            refresh_token_sha256,
+            credential_sha256,
             access_token_sha256,
             by,
             at,
@@ -138,7 +140,7 @@ impl Attempt {
 
     /// Whether its end is a fact, and its owner matters no more.
     pub fn is_over(&self) -> bool {
-        !matches!(self.outcome, None | Some(Outcome::Looking))
+        !matches!(self.outcome, None | Some(AttemptOutcome::Looking))
     }
 
     /// Whether the record is about the session of this document. A record for another one means nothing.
@@ -146,16 +148,16 @@ impl Attempt {
         let same = |session: &Session| {
             self.access_token_sha256.is_empty() || session.access_token.sha256() == self.access_token_sha256
         };
-        document.credential_sha256().as_deref() == Some(&self.refresh_token_sha256)
+        document.credential_sha256().as_deref() == Some(&self.credential_sha256)
             && document.session.as_ref().is_some_and(same)
     }
 
     /// The failure that all share who waited for this attempt; none while it is open, looking, or rejected.
     pub fn shared_failure(&self) -> Option<Failure> {
         let fallback = match self.outcome? {
-            Outcome::Looking | Outcome::Rejected => return None,
-            Outcome::Temporary | Outcome::Unknown => Kind::Temporary,
-            Outcome::Refused => Kind::LoginRequired,
+            AttemptOutcome::Looking | AttemptOutcome::Rejected => return None,
+            AttemptOutcome::Temporary | AttemptOutcome::Unknown => Kind::Temporary,
+            AttemptOutcome::Refused => Kind::LoginRequired,
         };
         self.failure(fallback)
     }
@@ -175,7 +177,7 @@ impl Attempt {
     }
 
     /// Ends the attempt with a failure that others may share.
-    pub fn end(&mut self, outcome: Outcome, failure: Option<&Failure>, now: UnixSeconds) {
+    pub fn end(&mut self, outcome: AttemptOutcome, failure: Option<&Failure>, now: UnixSeconds) {
         self.outcome = Some(outcome);
         self.ended_at = Some(now);
         self.exit_code = failure.map(|failure| failure.kind.code());
@@ -184,7 +186,7 @@ impl Attempt {
     }
 }
 
-impl Sighting {
+impl AttemptRecord {
     /// Whether somebody is at it and must be waited for: open, its owner not known to be gone, and not past `until`.
     pub fn is_live(&self, now: UnixSeconds) -> bool {
         self.attempt.outcome.is_none() && self.may_run(now)
@@ -198,7 +200,7 @@ impl Sighting {
 
     /// Whether a loser is comparing right now.
     pub fn is_looking(&self, now: UnixSeconds) -> bool {
-        self.attempt.outcome == Some(Outcome::Looking) && self.may_run(now)
+        self.attempt.outcome == Some(AttemptOutcome::Looking) && self.may_run(now)
     }
 
     /// Whether it was begun and never finished.

@@ -3,7 +3,6 @@
 use super::Now;
 use crate::grant::{Secret, Session, UnixSeconds};
 use crate::protocol::claims;
-use crate::protocol::formats::is_applicable;
 use serde::{Deserialize, Serialize};
 
 /// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
@@ -70,7 +69,7 @@ impl Freshness {
 pub fn expiry(session: &Session) -> Option<UnixSeconds> {
     let own_end = || claims::expires_at(session.access_token.expose());
     match session.expires_at {
-        Some(end) if is_applicable(session) => Some(end),
+        Some(end) if session.is_access_token() => Some(end),
         end => end.into_iter().chain(own_end()).min(),
     }
 }

@@ -1,8 +1,8 @@
 //! What a look at the store means for somebody who would refresh.
 
-use super::attempt::{Attempt, Outcome, Sighting};
+use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};
-use super::step::{Errand, Level, Now, Stored, View};
+use super::step::{Level, Now, RefreshInput, Stored, View};
 use crate::error::Failure;
 
 /// What to do about a view of the store.
@@ -27,12 +27,12 @@ pub(super) enum Judgement {
     /// This refresh token was found dead before.
     Rejected(Attempt),
     /// Nobody is at it: claim.
-    Claim(Opening),
+    Claim(NextClaim),
 }
 
 /// What a claim needs to know of those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Opening {
+pub(super) struct NextClaim {
     /// The next number.
     pub number: u64,
     /// The attempt that was begun and never finished.
@@ -46,48 +46,48 @@ pub(super) struct Opening {
 const RECORDS_KEPT: u64 = 8;
 
 /// The constant part of the question.
-pub(super) struct Asking<'a> {
+pub(super) struct JudgementInput<'a> {
     /// What is wanted, and what its owner knew from the beginning: attempts that had failed before he came are not
     /// his to share.
-    pub errand: &'a Errand,
+    pub input: &'a RefreshInput,
     /// The refresh token whose records the view holds.
-    pub looked_at: &'a str,
+    pub credential_sha256: &'a str,
     /// The own claim, which is not in anybody's way.
     pub own: Option<u64>,
     pub now: Now,
 }
 
 /// How fresh the session of `stored` is; [`Freshness::Ended`] where there is none.
-pub(super) fn freshness(asking: &Asking, stored: &Stored) -> Freshness {
+pub(super) fn freshness(question: &JudgementInput, stored: &Stored) -> Freshness {
     stored.document.session.as_ref().map_or(Freshness::Ended, |session| {
-        freshness::judge(session, &asking.errand.demand, asking.errand.first_seen.as_ref(), asking.now)
+        freshness::judge(session, &question.input.demand, question.input.first_seen.as_ref(), question.now)
     })
 }
 
-pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
+pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     let Some(stored) = &view.stored else {
         return Judgement::NoDocument;
     };
     if stored.document.session.is_none() {
         return Judgement::NoSession;
     }
-    let fresh = freshness(asking, stored);
+    let fresh = freshness(question, stored);
     if fresh.is_fresh() {
         return Judgement::Use(fresh);
     }
     match stored.document.credential_sha256() {
         None => return Judgement::NoRefreshToken,
-        Some(credential) if credential != asking.looked_at => return Judgement::Moved,
+        Some(credential) if credential != question.credential_sha256 => return Judgement::Moved,
         Some(_) => {}
     }
 
-    let now = asking.now.wall;
-    let others: Vec<&Sighting> = view
+    let now = question.now.wall;
+    let others: Vec<&AttemptRecord> = view
         .attempts
         .iter()
-        .filter(|sighting| Some(sighting.number) != asking.own && sighting.attempt.concerns(&stored.document))
+        .filter(|record| Some(record.number) != question.own && record.attempt.concerns(&stored.document))
         .collect();
-    let binding = asking.errand.level != Level::Compared;
+    let binding = question.input.level != Level::Compared;
     if binding && others.iter().any(|other| other.is_live(now) || other.is_looking(now)) {
         return Judgement::Wait;
     }
@@ -95,7 +95,7 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
     if let Some(finished) = others.iter().rfind(|other| other.has_answer && !other.is_live(now)) {
         return Judgement::Adopt(finished.number);
     }
-    let rejected = others.iter().find(|other| other.attempt.outcome == Some(Outcome::Rejected));
+    let rejected = others.iter().find(|other| other.attempt.outcome == Some(AttemptOutcome::Rejected));
     if let Some(rejected) = rejected {
         return match others.iter().any(|other| other.is_live(now)) {
             true => Judgement::Wait,
@@ -105,22 +105,20 @@ pub(super) fn judge(asking: &Asking, view: &View) -> Judgement {
     if binding
         && let Some(failure) = others
             .iter()
-            .filter(|other| !asking.errand.failed_before.contains(&other.attempt.id))
+            .filter(|other| !question.input.failed_before.contains(&other.attempt.id))
             .find_map(|other| other.attempt.shared_failure())
     {
         return Judgement::Share(failure);
     }
     let prior = others
         .iter()
-        .rfind(|other| other.is_abandoned(now) || other.attempt.outcome == Some(Outcome::Unknown))
+        .rfind(|other| other.is_abandoned(now) || other.attempt.outcome == Some(AttemptOutcome::Unknown))
         .map(|other| other.attempt.clone());
     // Every record counts for the number, whatever it is about: two that are there never share one.
-    let last = view.attempts.iter().map(|sighting| sighting.number).max().unwrap_or(0);
-    let is_outdated = |sighting: &&Sighting| {
-        sighting.number.saturating_add(RECORDS_KEPT) <= last
-            && !sighting.is_live(now)
-            && !sighting.is_looking(now)
+    let last = view.attempts.iter().map(|record| record.number).max().unwrap_or(0);
+    let is_outdated = |record: &&AttemptRecord| {
+        record.number.saturating_add(RECORDS_KEPT) <= last && !record.is_live(now) && !record.is_looking(now)
     };
-    let outdated = view.attempts.iter().filter(is_outdated).map(|sighting| sighting.number).collect();
-    Judgement::Claim(Opening { number: last.saturating_add(1), prior, outdated })
+    let outdated = view.attempts.iter().filter(is_outdated).map(|record| record.number).collect();
+    Judgement::Claim(NextClaim { number: last.saturating_add(1), prior, outdated })
 }

@@ -3,11 +3,11 @@
 //! Refresh tokens are called `A`, `B`, `C`; the access token beside each is `a`, `b`, `c`. A claim is `A#1`. Steps
 //! are written by [`shown`]; the end is `ok a`, `ok b refreshed`, `ok a, warned` or `exit 4`.
 
-use super::attempt::{Attempt, Outcome, Owner, Presence, Sighting};
+use super::attempt::{Attempt, AttemptOutcome, AttemptRecord, Owner, Presence};
 use super::bounds::{MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS};
 use super::{
-    Claiming, Delegation, Demand, Errand, Event, Level, LockUse, Locking, Machine, Now, Patience,
-    Replacement, Revision, Role, Settings, Step, Stored, Token, Unwanted, View,
+    ClaimResult, DelegateResult, Demand, Event, Level, LockMode, LockResult, LockUse, Machine, Now,
+    RefreshInput, ReplaceResult, Revision, Role, Settings, Step, Stored, Token, Unwanted, View,
 };
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Rejected, Secret};
@@ -81,42 +81,42 @@ fn owner() -> Owner {
 }
 
 /// An open attempt on `A`.
-fn open(number: u64, owner_is: Presence) -> Sighting {
+fn open(number: u64, owner_is: Presence) -> AttemptRecord {
     let id = format!("other-{number}");
     let attempt = Attempt::open(id, digest("A"), digest("a"), owner(), NOW - 10, NOW + 40);
-    Sighting { number, attempt, owner: owner_is, has_answer: false }
+    AttemptRecord { number, attempt, owner: owner_is, has_answer: false }
 }
 
-fn live(number: u64) -> Sighting {
+fn live(number: u64) -> AttemptRecord {
     open(number, Presence::Alive)
 }
 
-fn abandoned(number: u64) -> Sighting {
+fn abandoned(number: u64) -> AttemptRecord {
     open(number, Presence::Gone)
 }
 
-fn looking(number: u64) -> Sighting {
-    let mut sighting = live(number);
-    sighting.attempt.end(Outcome::Looking, None, NOW);
-    sighting
+fn looking(number: u64) -> AttemptRecord {
+    let mut record = live(number);
+    record.attempt.end(AttemptOutcome::Looking, None, NOW);
+    record
 }
 
-fn ended(number: u64, outcome: Outcome, kind: Kind) -> Sighting {
+fn ended(number: u64, outcome: AttemptOutcome, kind: Kind) -> AttemptRecord {
     let failure = Failure::new(kind, format!("told by other-{number}")).hint("as he said");
-    let mut sighting = open(number, Presence::Gone);
-    sighting.attempt.end(outcome, Some(&failure), NOW);
-    sighting
+    let mut record = open(number, Presence::Gone);
+    record.attempt.end(outcome, Some(&failure), NOW);
+    record
 }
 
-fn with_answer(sighting: Sighting) -> Sighting {
-    Sighting { has_answer: true, ..sighting }
+fn with_answer(record: AttemptRecord) -> AttemptRecord {
+    AttemptRecord { has_answer: true, ..record }
 }
 
 /// On another refresh token than `A`.
-fn on(name: &str, mut sighting: Sighting) -> Sighting {
-    sighting.attempt.refresh_token_sha256 = digest(name);
-    sighting.attempt.access_token_sha256 = digest(&name.to_lowercase());
-    sighting
+fn on(name: &str, mut record: AttemptRecord) -> AttemptRecord {
+    record.attempt.credential_sha256 = digest(name);
+    record.attempt.access_token_sha256 = digest(&name.to_lowercase());
+    record
 }
 
 // ---- what happens ----
@@ -125,7 +125,7 @@ fn read(stored: impl Into<Option<Stored>>) -> Event {
     Event::Read(Ok(stored.into()))
 }
 
-fn looked(stored: impl Into<Option<Stored>>, attempts: &[Sighting]) -> Event {
+fn looked(stored: impl Into<Option<Stored>>, attempts: &[AttemptRecord]) -> Event {
     Event::Looked(Ok(View { attempts: attempts.to_vec(), stored: stored.into() }))
 }
 
@@ -133,20 +133,20 @@ fn look_fails() -> Event {
     Event::Looked(Err(disk()))
 }
 
-fn locking(locking: Locking) -> Event {
-    Event::Locking(locking)
+fn locking(locking: LockResult) -> Event {
+    Event::LockAnswered(locking)
 }
 
 fn mine(number: u64) -> Event {
-    Event::Claiming(Claiming::Mine(number))
+    Event::Claimed(ClaimResult::Mine(number))
 }
 
-fn replaced(replacement: Replacement) -> Event {
+fn replaced(replacement: ReplaceResult) -> Event {
     Event::Replaced(replacement)
 }
 
 fn lost_to(stored: impl Into<Option<Stored>>) -> Event {
-    replaced(Replacement::Lost(stored.into().map(Box::new)))
+    replaced(ReplaceResult::Lost(stored.into().map(Box::new)))
 }
 
 fn disk() -> Failure {
@@ -240,17 +240,17 @@ impl Story {
         Self::in_the_role_of(Role::Caller, Demand { min_ttl: 0, unwanted }, lock_use, seconds(30))
     }
 
-    /// The worker that is sent on this errand.
-    fn working(errand: &Errand) -> Self {
-        let role = Role::Worker(errand.clone());
-        Self::in_the_role_of(role, errand.demand.clone(), LockUse::Auto, seconds(30))
+    /// The worker that is sent on this input.
+    fn working(input: &RefreshInput) -> Self {
+        let role = Role::Worker(input.clone());
+        Self::in_the_role_of(role, input.demand.clone(), LockUse::Auto, seconds(30))
     }
 
-    /// The errand that a caller gives away.
+    /// The input that a caller gives away.
     #[track_caller]
-    fn delegated(&self) -> Errand {
-        let Step::Delegate(errand) = &self.step else { panic!("no errand, but {}", shown(&self.step)) };
-        errand.clone()
+    fn delegated(&self) -> RefreshInput {
+        let Step::Delegate(input) = &self.step else { panic!("no input, but {}", shown(&self.step)) };
+        input.clone()
     }
 
     /// `onegrant refresh`.
@@ -273,7 +273,7 @@ impl Story {
 
     fn feed(&mut self, event: Event) {
         match &event {
-            Event::Claiming(Claiming::Mine(number)) => self.claimed = Some(*number),
+            Event::Claimed(ClaimResult::Mine(number)) => self.claimed = Some(*number),
             _ if matches!(self.step, Step::Withdraw { .. }) => self.claimed = None,
             _ => {}
         }
@@ -338,7 +338,7 @@ impl Story {
             let event = match &self.step {
                 Step::Read => read(with.clone()),
                 Step::Look { .. } => looked(with.clone(), own.as_slice()),
-                Step::Lock(Patience::Try, _) => locking(Locking::Granted),
+                Step::Lock(LockMode::Try, _) => locking(LockResult::Granted),
                 Step::Claim { number, .. } => mine(*number),
                 Step::Mark { .. } | Step::Withdraw { .. } => Event::Noted,
                 Step::Pause(pause) => {
@@ -409,35 +409,35 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn name_of(refresh_token_sha256: &str) -> &str {
+fn name_of(credential_sha256: &str) -> &str {
     let names = ["A", "B", "C", "D"];
-    names.into_iter().find(|name| digest(name) == refresh_token_sha256).unwrap_or("?")
+    names.into_iter().find(|name| digest(name) == credential_sha256).unwrap_or("?")
 }
 
 fn shown(step: &Step) -> String {
     match step {
         Step::Read => "read".to_owned(),
-        Step::Look { refresh_token_sha256 } => format!("look {}", name_of(refresh_token_sha256)),
-        Step::Lock(Patience::Try, at_most) => format!("try the lock for {at_most:?}"),
-        Step::Lock(Patience::Release, at_most) => format!("await the release for {at_most:?}"),
-        Step::Lock(Patience::Queue, at_most) => format!("queue for {at_most:?}"),
+        Step::Look { credential_sha256 } => format!("look {}", name_of(credential_sha256)),
+        Step::Lock(LockMode::Try, at_most) => format!("try the lock for {at_most:?}"),
+        Step::Lock(LockMode::AwaitRelease, at_most) => format!("await the release for {at_most:?}"),
+        Step::Lock(LockMode::Queue, at_most) => format!("queue for {at_most:?}"),
         Step::Pause(duration) => format!("pause {duration:?}"),
-        Step::Adopt { refresh_token_sha256, number, expected } => {
-            format!("adopt {}#{number} over {}", name_of(refresh_token_sha256), expected.0)
+        Step::Adopt { credential_sha256, number, expected } => {
+            format!("adopt {}#{number} over {}", name_of(credential_sha256), expected.0)
         }
-        Step::Delegate(errand) => format!("delegate, {}", errand.level.name()),
+        Step::Delegate(input) => format!("delegate, {}", input.level.name()),
         Step::Claim { attempt, number, exclusive, expected, .. } => {
             let verb = if *exclusive { "claim" } else { "leave" };
-            format!("{verb} {}#{number} over {}", name_of(&attempt.refresh_token_sha256), expected.0)
+            format!("{verb} {}#{number} over {}", name_of(&attempt.credential_sha256), expected.0)
         }
         Step::Mark { attempt, number } => {
             let outcome =
                 attempt.outcome.map_or("open".to_owned(), |outcome| format!("{outcome:?}").to_lowercase());
             let code = attempt.exit_code.map(|code| format!(", exit {code}")).unwrap_or_default();
-            format!("mark {}#{number} {outcome}{code}", name_of(&attempt.refresh_token_sha256))
+            format!("mark {}#{number} {outcome}{code}", name_of(&attempt.credential_sha256))
         }
-        Step::Withdraw { refresh_token_sha256, number } => {
-            format!("withdraw {}#{number}", name_of(refresh_token_sha256))
+        Step::Withdraw { credential_sha256, number } => {
+            format!("withdraw {}#{number}", name_of(credential_sha256))
         }
         Step::Spend { credential: Credential::RefreshToken(refresh_token), timeout, .. } => {
             format!("spend {} within {timeout:?}", refresh_token.expose())
@@ -523,12 +523,12 @@ fn under_a_lock_a_refresh_is_look_lock_look_claim_look_spend_store() {
     Story::token()
         .then(read(before.clone()), "look A")
         .then(looked(before.clone(), &[]), "try the lock for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(before.clone(), &[]), "claim A#1 over A")
         .then(mine(1), "look A")
         .then(looked(before, &[live(1)]), "spend A within 20s")
         .then(refreshed("B", true), "store B over A as A#1")
-        .then(replaced(Replacement::Done), "ok b refreshed")
+        .then(replaced(ReplaceResult::Done), "ok b refreshed")
         .at_level(Level::Locked);
 }
 
@@ -541,7 +541,7 @@ fn where_the_claim_decides_no_lock_is_asked_for() {
         .then(mine(1), "look A")
         .then(looked(before, &[live(1)]), "spend A within 20s")
         .then(refreshed("B", true), "store B over A as A#1")
-        .then(replaced(Replacement::Done), "ok b refreshed")
+        .then(replaced(ReplaceResult::Done), "ok b refreshed")
         .at_level(Level::Claimed);
 }
 
@@ -554,7 +554,7 @@ fn where_nothing_binds_a_claim_is_left_beside_the_others() {
         .then(mine(4), "look A")
         .then(looked(before, &[live(1), looking(2), live(3), live(4), live(5)]), "spend A within 20s")
         .then(refreshed("B", true), "store B over A as A#4")
-        .then(replaced(Replacement::Done), "ok b refreshed")
+        .then(replaced(ReplaceResult::Done), "ok b refreshed")
         .at_level(Level::Compared);
 }
 
@@ -563,7 +563,7 @@ fn the_claim_says_who_what_and_until_when() {
     let story = Story::token().claims(&expired("A"));
     let Step::Claim { attempt, .. } = &story.step else { panic!() };
     assert_eq!(attempt.id, "me-1");
-    assert_eq!(attempt.refresh_token_sha256, digest("A"));
+    assert_eq!(attempt.credential_sha256, digest("A"));
     assert_eq!(attempt.access_token_sha256, digest("a"));
     assert_eq!(attempt.by.host, "here");
     assert_eq!((attempt.at, attempt.until), (NOW, NOW + 30 + 10));
@@ -572,11 +572,11 @@ fn the_claim_says_who_what_and_until_when() {
 
 #[test]
 fn a_number_is_never_used_twice_whatever_its_record_was_about() {
-    let foreign = on("B", ended(7, Outcome::Temporary, Kind::Temporary));
+    let foreign = on("B", ended(7, AttemptOutcome::Temporary, Kind::Temporary));
     Story::token()
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "try the lock for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[foreign]), "claim A#8 over A");
 }
 
@@ -594,26 +594,26 @@ fn what_is_fresh_before_the_lock_needs_no_lock() {
 #[test]
 fn who_wakes_to_a_fresh_document_leaves_without_a_lock() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
+        .then(locking(LockResult::Busy), "await the release for 30s")
         .after(millis(300))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
 #[test]
 fn who_wakes_to_a_failure_shares_its_exit_code_and_text() {
     let cases = [
-        (Outcome::Temporary, Kind::Temporary, "exit 4"),
-        (Outcome::Unknown, Kind::Temporary, "exit 4"),
-        (Outcome::Refused, Kind::LoginRequired, "exit 3"),
-        (Outcome::Refused, Kind::Usage, "exit 2"),
-        (Outcome::Rejected, Kind::LoginRequired, "exit 3"),
-        (Outcome::Unknown, Kind::Store, "exit 5"),
+        (AttemptOutcome::Temporary, Kind::Temporary, "exit 4"),
+        (AttemptOutcome::Unknown, Kind::Temporary, "exit 4"),
+        (AttemptOutcome::Refused, Kind::LoginRequired, "exit 3"),
+        (AttemptOutcome::Refused, Kind::Usage, "exit 2"),
+        (AttemptOutcome::Rejected, Kind::LoginRequired, "exit 3"),
+        (AttemptOutcome::Unknown, Kind::Store, "exit 5"),
     ];
     for (outcome, kind, exit) in cases {
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Busy), "await the release for 30s")
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Busy), "await the release for 30s")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[ended(1, outcome, kind)]), exit)
             .saying("told by other-1")
             .saying("as he said");
@@ -623,22 +623,22 @@ fn who_wakes_to_a_failure_shares_its_exit_code_and_text() {
 #[test]
 fn who_wakes_to_nothing_queues_because_the_holder_died() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
+        .then(locking(LockResult::Busy), "await the release for 30s")
         .after(seconds(1))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 29s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A");
 }
 
 #[test]
 fn who_queued_shares_the_failure_of_the_one_before_him() {
-    let failed = ended(2, Outcome::Temporary, Kind::Temporary);
+    let failed = ended(2, AttemptOutcome::Temporary, Kind::Temporary);
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Busy), "await the release for 30s")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1), failed]), "exit 4")
         .saying("told by other-2");
 }
@@ -646,7 +646,7 @@ fn who_queued_shares_the_failure_of_the_one_before_him() {
 #[test]
 fn a_place_without_locks_is_claimed() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Refused("no locks available".to_owned())), "look A")
+        .then(locking(LockResult::Refused("no locks available".to_owned())), "look A")
         .at_level(Level::Claimed)
         .then(looked(expired("A"), &[]), "claim A#1 over A");
 }
@@ -655,9 +655,9 @@ fn a_place_without_locks_is_claimed() {
 fn a_lock_that_is_not_had_in_time_is_exit_4_after_a_last_look() {
     let waits = || {
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Busy), "await the release for 30s")
+            .then(locking(LockResult::Busy), "await the release for 30s")
             .after(seconds(30))
-            .then(locking(Locking::Unanswered), "look A")
+            .then(locking(LockResult::Unanswered), "look A")
     };
     waits().then(looked(expired("A"), &[live(1)]), "exit 4").saying("after 30 s");
     waits().then(looked(expired("A"), &[]), "exit 4");
@@ -665,13 +665,13 @@ fn a_lock_that_is_not_had_in_time_is_exit_4_after_a_last_look() {
     waits().then(looked(expired("B"), &[]), "exit 4");
     waits().then(looked(fresh("B"), &[]), "ok b");
     waits().then(looked(None, &[]), "exit 3");
-    waits().then(looked(expired("A"), &[ended(1, Outcome::Refused, Kind::Usage)]), "exit 2");
+    waits().then(looked(expired("A"), &[ended(1, AttemptOutcome::Refused, Kind::Usage)]), "exit 2");
     waits().then(look_fails(), "exit 5");
 }
 
 #[test]
 fn a_lock_that_cannot_be_waited_for_is_asked_for_now_and_then_until_the_deadline() {
-    let busy = || locking(Locking::Busy);
+    let busy = || locking(LockResult::Busy);
     at_the_lock(Story::within(millis(45)), &expired("A"))
         .then(busy(), "await the release for 45ms")
         .then(busy(), "pause 10ms")
@@ -692,21 +692,21 @@ fn a_lock_that_cannot_be_waited_for_is_asked_for_now_and_then_until_the_deadline
 fn a_token_that_ends_while_the_lock_call_hangs_is_waited_for_again() {
     at_the_lock(Story::token(), &stored("A", 1))
         .after(seconds(1))
-        .then(locking(Locking::Unanswered), "await the release for 29s");
+        .then(locking(LockResult::Unanswered), "await the release for 29s");
 }
 
 #[test]
 fn a_lock_that_fails_is_exit_5_unless_the_token_still_works() {
-    at_the_lock(Story::token(), &expired("A")).then(locking(Locking::Failed(disk())), "exit 5");
+    at_the_lock(Story::token(), &expired("A")).then(locking(LockResult::Failed(disk())), "exit 5");
     at_the_lock(Story::token(), &ageing("A"))
-        .then(locking(Locking::Failed(disk())), "ok a, warned")
+        .then(locking(LockResult::Failed(disk())), "ok a, warned")
         .saying("still valid");
 }
 
 #[test]
 fn a_token_that_still_works_is_handed_out_rather_than_waited_for() {
-    at_the_lock(Story::token(), &ageing("A")).then(locking(Locking::Busy), "ok a");
-    at_the_lock(Story::token(), &ageing("A")).then(locking(Locking::Unanswered), "ok a");
+    at_the_lock(Story::token(), &ageing("A")).then(locking(LockResult::Busy), "ok a");
+    at_the_lock(Story::token(), &ageing("A")).then(locking(LockResult::Unanswered), "ok a");
 }
 
 #[test]
@@ -719,24 +719,24 @@ fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about
     for left in [500, 40] {
         let waits = || {
             at_the_lock(Story::min_ttl(600), &stored("A", left))
-                .then(locking(Locking::Busy), "await the release for 30s")
+                .then(locking(LockResult::Busy), "await the release for 30s")
         };
-        waits().then(locking(Locking::Granted), "look A").then(looked(fresh("B"), &[]), "ok b");
+        waits().then(locking(LockResult::Granted), "look A").then(looked(fresh("B"), &[]), "ok b");
         waits()
             .after(seconds(30))
-            .then(locking(Locking::Unanswered), "look A")
+            .then(locking(LockResult::Unanswered), "look A")
             .then(looked(stored("A", left), &[]), "ok a, warned")
             .saying("still valid");
     }
     // It lasts as long as was asked for, and shorter than the usual margin.
-    at_the_lock(Story::min_ttl(5), &ageing("A")).then(locking(Locking::Busy), "ok a");
+    at_the_lock(Story::min_ttl(5), &ageing("A")).then(locking(LockResult::Busy), "ok a");
 }
 
 #[test]
 fn a_forced_refresh_waits_although_the_token_works() {
     at_the_lock(Story::forced(), &fresh("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Busy), "await the release for 30s")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
@@ -745,14 +745,14 @@ fn a_forced_refresh_waits_although_the_token_works() {
 #[test]
 fn what_is_fresh_under_the_lock_is_handed_out() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
 #[test]
 fn a_store_that_fails_under_the_lock_is_exit_5() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(look_fails(), "exit 5");
 }
 
@@ -761,7 +761,7 @@ fn a_live_claim_under_the_lock_is_waited_for_because_locks_can_lie() {
     for other in [live(1), looking(1), open(1, Presence::Unknown)] {
         let seen = || looked(expired("A"), std::slice::from_ref(&other));
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(seen(), "pause 10ms")
             .rested("look A")
             .then(seen(), "pause 20ms")
@@ -781,7 +781,7 @@ fn a_live_claim_under_the_lock_is_waited_for_because_locks_can_lie() {
 #[test]
 fn a_live_claim_is_waited_for_up_to_the_deadline() {
     at_the_lock(Story::within(millis(50)), &expired("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[live(1)]), "pause 10ms")
         .rested("look A")
         .then(looked(expired("A"), &[live(1)]), "pause 20ms")
@@ -796,7 +796,7 @@ fn a_live_claim_is_waited_for_up_to_the_deadline() {
 #[test]
 fn a_live_claim_is_not_waited_for_while_the_token_works() {
     at_the_lock(Story::token(), &ageing("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(ageing("A"), &[live(1)]), "ok a");
 }
 
@@ -808,7 +808,7 @@ fn a_claim_is_taken_over_when_its_owner_is_gone_or_past_until() {
     alive_and_late.attempt.until = NOW;
     for stale in [abandoned(3), late, alive_and_late] {
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[stale]), "claim A#4 over A");
     }
 }
@@ -819,7 +819,7 @@ fn a_record_about_another_session_means_nothing() {
     same_refresh_token.attempt.access_token_sha256 = digest("an older one");
     for foreign in [on("B", live(1)), same_refresh_token] {
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[foreign]), "claim A#2 over A");
     }
 }
@@ -828,7 +828,7 @@ fn a_record_about_another_session_means_nothing() {
 fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead() {
     let expired = || expired("A");
     at_the_lock(Story::token(), &expired())
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired(), &[abandoned(1)]), "claim A#2 over A")
         .then(mine(2), "look A")
         .then(looked(expired(), &[abandoned(1), live(2)]), "spend A within 20s")
@@ -836,7 +836,7 @@ fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead()
         .alone(&expired(), |step| matches!(step, Step::Spend { .. }))
         .then(invalid_grant(), "mark A#2 looking")
         .alone(&expired(), |step| matches!(step, Step::Replace { .. }))
-        .then(replaced(Replacement::Done), "exit 3")
+        .then(replaced(ReplaceResult::Done), "exit 3")
         .saying("(invalid_grant: Token is not active)")
         .saying(
             "a refresh was begun by process 4711 on ci-7 at Fri, 15 Jan 2027 07:59:50 GMT and never finished",
@@ -845,18 +845,18 @@ fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead()
 
 #[test]
 fn an_answer_that_was_lost_before_is_told_when_the_grant_is_dead() {
-    let unknown = ended(1, Outcome::Unknown, Kind::Temporary);
+    let unknown = ended(1, AttemptOutcome::Unknown, Kind::Temporary);
     Story::token()
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), std::slice::from_ref(&unknown)), "try the lock for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[unknown]), "claim A#2 over A")
         .spends(&expired("A"))
         .then(invalid_grant(), "mark A#2 looking")
         .alone(&expired("A"), |step| matches!(step, Step::Spend { .. }))
         .then(invalid_grant(), "mark A#2 looking")
         .alone(&expired("A"), |step| matches!(step, Step::Replace { .. }))
-        .then(replaced(Replacement::Done), "exit 3")
+        .then(replaced(ReplaceResult::Done), "exit 3")
         .saying("begun by process 4711");
 }
 
@@ -881,9 +881,9 @@ fn an_attempt_on_an_older_refresh_token_is_not_told_of_a_newer_one() {
 
 #[test]
 fn a_completed_answer_is_adopted() {
-    for finished in [abandoned(1), ended(1, Outcome::Unknown, Kind::Store)] {
+    for finished in [abandoned(1), ended(1, AttemptOutcome::Unknown, Kind::Store)] {
         at_the_lock(Story::token(), &expired("A"))
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[with_answer(finished)]), "adopt A#1 over A")
             .then(Event::Adopted(Ok(true)), "look A")
             .then(looked(fresh("B"), &[]), "ok b");
@@ -893,7 +893,7 @@ fn a_completed_answer_is_adopted() {
 #[test]
 fn the_answer_of_a_living_owner_is_his() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[with_answer(live(1))]), "pause 10ms");
     Story::using(LockUse::Off)
         .then(read(expired("A")), "look A")
@@ -903,7 +903,7 @@ fn the_answer_of_a_living_owner_is_his() {
 #[test]
 fn an_answer_that_somebody_else_adopted_first_is_looked_at_again() {
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[with_answer(abandoned(1))]), "adopt A#1 over A")
         .then(Event::Adopted(Ok(false)), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
@@ -912,7 +912,7 @@ fn an_answer_that_somebody_else_adopted_first_is_looked_at_again() {
 #[test]
 fn adopting_ends_by_its_bound_and_spends_nothing() {
     let seen = || looked(expired("A"), &[with_answer(abandoned(1))]);
-    let mut story = at_the_lock(Story::token(), &expired("A")).then(locking(Locking::Granted), "look A");
+    let mut story = at_the_lock(Story::token(), &expired("A")).then(locking(LockResult::Granted), "look A");
     for _ in 0..MAX_ADOPTIONS {
         story = story.then(seen(), "adopt A#1 over A").then(Event::Adopted(Ok(false)), "look A");
     }
@@ -923,7 +923,7 @@ fn adopting_ends_by_its_bound_and_spends_nothing() {
 fn an_adoption_that_fails_spends_nothing() {
     let adopts = |before: Stored| {
         at_the_lock(Story::token(), &before)
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(before, &[with_answer(abandoned(1))]), "adopt A#1 over A")
     };
     adopts(expired("A")).then(Event::Adopted(Err(disk())), "exit 5");
@@ -936,7 +936,7 @@ fn an_adoption_that_fails_spends_nothing() {
 fn a_claim_that_somebody_else_took_is_waited_for() {
     Story::using(LockUse::Claim)
         .claims(&expired("A"))
-        .then(Event::Claiming(Claiming::Taken), "pause 10ms")
+        .then(Event::Claimed(ClaimResult::Taken), "pause 10ms")
         .rested("look A")
         .then(looked(expired("A"), &[live(1)]), "pause 20ms")
         .rested("look A")
@@ -947,7 +947,7 @@ fn a_claim_that_somebody_else_took_is_waited_for() {
 fn claims_that_are_always_taken_end_at_the_deadline() {
     Story::of(Unwanted::None, 0, LockUse::Claim, millis(25))
         .claims(&expired("A"))
-        .then(Event::Claiming(Claiming::Taken), "pause 10ms")
+        .then(Event::Claimed(ClaimResult::Taken), "pause 10ms")
         .after(millis(15))
         .rested("look A")
         .then(looked(expired("A"), &[]), "look A")
@@ -957,7 +957,7 @@ fn claims_that_are_always_taken_end_at_the_deadline() {
 
 #[test]
 fn without_room_for_the_answer_nothing_is_spent() {
-    let fails = || Event::Claiming(Claiming::Failed(disk()));
+    let fails = || Event::Claimed(ClaimResult::Failed(disk()));
     Story::token().claims(&expired("A")).then(fails(), "exit 5").saying("disk full");
     Story::token().claims(&ageing("A")).then(fails(), "ok a, warned").saying("still valid");
 }
@@ -1135,7 +1135,7 @@ fn a_lost_answer_is_asked_for_once_more() {
         .then(no_answer(), "look A")
         .then(looked(expired("A"), &[live(1)]), "spend A within 10s")
         .then(refreshed("B", true), "store B over A as A#1")
-        .then(replaced(Replacement::Done), "ok b refreshed");
+        .then(replaced(ReplaceResult::Done), "ok b refreshed");
 }
 
 #[test]
@@ -1241,7 +1241,7 @@ fn a_lost_answer_then_a_refusal_is_a_dead_grant_that_tells_both() {
         .then(looked(expired("A"), &[live(1)]), "spend A within 30s")
         .then(invalid_grant(), "mark A#1 looking")
         .alone(&expired("A"), |step| matches!(step, Step::Replace { .. }))
-        .then(replaced(Replacement::Done), "exit 3")
+        .then(replaced(ReplaceResult::Done), "exit 3")
         .saying("invalid_grant: Token is not active, after an answer was lost: the connection broke");
 }
 
@@ -1310,10 +1310,10 @@ fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configur
         .refused_twice(&expired("A"))
         .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
     let document = story.storing();
-    assert_eq!(document.rejected.clone().unwrap().refresh_token_sha256, digest("A"));
+    assert_eq!(document.rejected.clone().unwrap().credential_sha256, digest("A"));
     assert_eq!(Document { rejected: None, ..document }, Document { session: None, ..expired("A").document });
     story
-        .then(replaced(Replacement::Done), "exit 3")
+        .then(replaced(ReplaceResult::Done), "exit 3")
         .saying("has ended (invalid_grant: Token is not active)");
 }
 
@@ -1357,7 +1357,7 @@ fn a_refusal_that_the_server_withdraws_a_moment_later_costs_nothing() {
             .then(Event::Noted, "look A")
             .then(looked(expired("A"), &[live(1)]), "spend A within 28.825s")
             .then(refreshed("B", true), "store B over A as A#1")
-            .then(replaced(Replacement::Done), "ok b refreshed");
+            .then(replaced(ReplaceResult::Done), "ok b refreshed");
     }
 }
 
@@ -1506,8 +1506,8 @@ fn another_s_attempt_that_looks_or_is_over_is_not_awaited() {
     let others = [
         looking(2),
         abandoned(2),
-        ended(2, Outcome::Temporary, Kind::Temporary),
-        ended(2, Outcome::Rejected, Kind::LoginRequired),
+        ended(2, AttemptOutcome::Temporary, Kind::Temporary),
+        ended(2, AttemptOutcome::Rejected, Kind::LoginRequired),
     ];
     for other in others {
         Story::using(LockUse::Off)
@@ -1577,7 +1577,7 @@ fn clearing_never_meets_a_newer_session() {
     clears()
         .then(lost_to(reconfigured.clone()), "look A")
         .then(looked(reconfigured, &[looking(1)]), "clear over A2 as A#1")
-        .then(replaced(Replacement::Done), "exit 3");
+        .then(replaced(ReplaceResult::Done), "exit 3");
 }
 
 #[test]
@@ -1597,7 +1597,7 @@ fn clearing_ends_by_its_bound_and_leaves_the_verdict_in_the_record() {
 
 #[test]
 fn a_clearing_that_fails_leaves_the_verdict_in_the_record() {
-    for replacement in [Replacement::Unknown, Replacement::Failed { failure: disk(), kept: None }] {
+    for replacement in [ReplaceResult::Unknown, ReplaceResult::Failed { failure: disk(), kept: None }] {
         Story::token()
             .refused_twice(&expired("A"))
             .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
@@ -1608,7 +1608,7 @@ fn a_clearing_that_fails_leaves_the_verdict_in_the_record() {
 
 #[test]
 fn a_refresh_token_that_was_rejected_is_not_sent_again() {
-    let rejected = || ended(1, Outcome::Rejected, Kind::LoginRequired);
+    let rejected = || ended(1, AttemptOutcome::Rejected, Kind::LoginRequired);
     for lock_use in [LockUse::Auto, LockUse::Claim, LockUse::Off] {
         Story::using(lock_use)
             .then(read(expired("A")), "look A")
@@ -1628,7 +1628,7 @@ fn a_refresh_token_that_was_rejected_is_not_sent_again() {
 
 #[test]
 fn beside_a_rejection_somebody_s_open_attempt_is_waited_for() {
-    let seen = || looked(expired("A"), &[ended(1, Outcome::Rejected, Kind::LoginRequired), live(2)]);
+    let seen = || looked(expired("A"), &[ended(1, AttemptOutcome::Rejected, Kind::LoginRequired), live(2)]);
     Story::token().then(read(expired("A")), "look A").then(seen(), "try the lock for 30s");
     for lock_use in [LockUse::Claim, LockUse::Off] {
         Story::using(lock_use)
@@ -1682,7 +1682,7 @@ fn the_second_request_s_lifetime_counts_from_the_second_request() {
 fn without_a_new_refresh_token_the_old_one_stays() {
     let story = Story::token().spends(&expired("A")).then(refreshed("B", false), "store A over A as A#1");
     assert_eq!(story.storing().session.unwrap().access_token.expose(), "b");
-    story.then(replaced(Replacement::Done), "ok b refreshed");
+    story.then(replaced(ReplaceResult::Done), "ok b refreshed");
 }
 
 #[test]
@@ -1691,7 +1691,7 @@ fn a_token_that_was_just_obtained_is_handed_out_whatever_its_lifetime() {
         .spends(&expired("A"))
         .then(refreshed("B", true), "store B over A as A#1")
         .after(seconds(9999))
-        .then(replaced(Replacement::Done), "ok b refreshed");
+        .then(replaced(ReplaceResult::Done), "ok b refreshed");
 }
 
 #[test]
@@ -1714,7 +1714,7 @@ fn a_late_commit_does_not_overwrite_a_newer_session_with_the_same_refresh_token(
 fn a_session_that_was_cleared_for_that_very_token_is_replaced() {
     Story::commits()
         .then(lost_to(cleared("A")), "store B over null as A#1")
-        .then(replaced(Replacement::Done), "ok b refreshed");
+        .then(replaced(ReplaceResult::Done), "ok b refreshed");
     Story::commits().then(lost_to(cleared("C")), "withdraw A#1").then(Event::Noted, "ok b refreshed");
 }
 
@@ -1733,7 +1733,7 @@ fn a_commit_that_meets_the_mark_of_a_logout_stores_nothing_and_revokes_the_new_r
     let marked = expired("A").document.without_grant(NOW, "logged out".to_owned());
     let marked = Stored { document: marked, revision: Revision("mark".to_owned()) };
     Story::commits()
-        .then(Event::Replaced(Replacement::Lost(Some(Box::new(marked)))), "revoke B")
+        .then(Event::Replaced(ReplaceResult::Lost(Some(Box::new(marked)))), "revoke B")
         .then(Event::Noted, "withdraw A#1")
         .then(Event::Noted, "exit 3")
         .saying("logged out");
@@ -1743,7 +1743,7 @@ fn a_commit_that_meets_the_mark_of_a_logout_stores_nothing_and_revokes_the_new_r
 fn a_commit_goes_on_top_of_a_new_configuration() {
     let story = Story::commits().then(lost_to(at_revision("A2", expired("A"))), "store B over A2 as A#1");
     assert_eq!(story.storing().issuer.as_deref(), Some("A2"));
-    story.then(replaced(Replacement::Done), "ok b refreshed");
+    story.then(replaced(ReplaceResult::Done), "ok b refreshed");
 }
 
 #[test]
@@ -1761,7 +1761,7 @@ fn a_configuration_that_keeps_changing_costs_the_session_and_that_is_said_loudly
 
 #[test]
 fn a_commit_that_may_have_happened_is_read_back() {
-    let unsure = || Story::commits().then(replaced(Replacement::Unknown), "read");
+    let unsure = || Story::commits().then(replaced(ReplaceResult::Unknown), "read");
     let committed = Story::commits().storing();
     let there = Stored { document: committed, revision: Revision("B".to_owned()) };
     unsure().then(read(there), "ok b refreshed");
@@ -1778,7 +1778,7 @@ fn a_commit_that_fails_prints_the_token_and_says_loudly_what_was_lost() {
     let fails = |kept: Option<&str>| {
         let kept = kept.map(str::to_owned);
         Story::commits()
-            .then(replaced(Replacement::Failed { failure: disk(), kept }), "mark A#1 unknown, exit 5")
+            .then(replaced(ReplaceResult::Failed { failure: disk(), kept }), "mark A#1 unknown, exit 5")
             .then(Event::Noted, "ok b refreshed, warned")
     };
     fails(None).saying("THE NEW SESSION IS LOST").saying("disk full");
@@ -1789,13 +1789,13 @@ fn a_commit_that_fails_prints_the_token_and_says_loudly_what_was_lost() {
 
 #[test]
 fn failures_that_were_there_before_are_not_shared() {
-    for outcome in [Outcome::Temporary, Outcome::Refused, Outcome::Unknown] {
+    for outcome in [AttemptOutcome::Temporary, AttemptOutcome::Refused, AttemptOutcome::Unknown] {
         let before = ended(1, outcome, Kind::Temporary);
         let seen = || looked(expired("A"), std::slice::from_ref(&before));
         Story::token()
             .then(read(expired("A")), "look A")
             .then(seen(), "try the lock for 30s")
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(seen(), "claim A#2 over A")
             .then(mine(2), "look A")
             .then(looked(expired("A"), &[before.clone(), live(2)]), "spend A within 20s");
@@ -1806,9 +1806,9 @@ fn failures_that_were_there_before_are_not_shared() {
 fn a_shared_failure_beside_a_working_token_is_a_warning_and_of_a_forced_refresh_the_end() {
     let ends = |story: Story, before: &Stored, end: &str| {
         at_the_lock(story, before)
-            .then(locking(Locking::Busy), "await the release for 30s")
-            .then(locking(Locking::Granted), "look A")
-            .then(looked(before.clone(), &[ended(1, Outcome::Temporary, Kind::Temporary)]), end)
+            .then(locking(LockResult::Busy), "await the release for 30s")
+            .then(locking(LockResult::Granted), "look A")
+            .then(looked(before.clone(), &[ended(1, AttemptOutcome::Temporary, Kind::Temporary)]), end)
             .saying("told by other-1");
     };
     ends(Story::min_ttl(600), &stored("A", 500), "ok a, warned");
@@ -1822,7 +1822,7 @@ fn where_claims_bind_nobody_failures_are_not_shared() {
         .then(looked(expired("A"), &[]), "leave A#1 over A")
         .then(mine(2), "look A")
         .then(
-            looked(expired("A"), &[ended(1, Outcome::Temporary, Kind::Temporary), live(2)]),
+            looked(expired("A"), &[ended(1, AttemptOutcome::Temporary, Kind::Temporary), live(2)]),
             "spend A within 20s",
         );
 }
@@ -1834,16 +1834,16 @@ fn a_forced_refresh_refreshes_what_is_fresh() {
     Story::forced()
         .spends(&fresh("A"))
         .then(refreshed("B", true), "store B over A as A#1")
-        .then(replaced(Replacement::Done), "ok b refreshed");
+        .then(replaced(ReplaceResult::Done), "ok b refreshed");
 }
 
 #[test]
 fn a_forced_refresh_takes_any_token_that_came_since_it_read_first() {
     at_the_lock(Story::forced(), &fresh("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(ageing("B"), &[]), "ok b");
     at_the_lock(Story::forced(), &fresh("A"))
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("B"), &[]), "look B");
 }
 
@@ -1852,8 +1852,8 @@ fn a_rejected_token_is_refreshed_only_if_the_store_still_holds_it() {
     Story::rejected("a").then(read(fresh("B")), "ok b");
     Story::rejected("b").then(read(expired("A")), "look A");
     at_the_lock(Story::rejected("a"), &fresh("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Busy), "await the release for 30s")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
@@ -1867,7 +1867,7 @@ fn a_rejected_token_is_never_handed_out_whatever_fails() {
     Story::rejected("a")
         .refused_twice(&fresh("A"))
         .then(looked(fresh("A"), &[looking(1)]), "clear over A as A#1")
-        .then(replaced(Replacement::Done), "exit 3");
+        .then(replaced(ReplaceResult::Done), "exit 3");
 }
 
 #[test]
@@ -1882,20 +1882,20 @@ fn a_forced_refresh_that_fails_is_a_failure_although_the_token_still_works() {
         .then(looked(fresh("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
         .then(Event::Noted, "exit 3");
     at_the_lock(Story::forced(), &fresh("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
+        .then(locking(LockResult::Busy), "await the release for 30s")
         .after(seconds(30))
-        .then(locking(Locking::Unanswered), "look A")
+        .then(locking(LockResult::Unanswered), "look A")
         .then(looked(fresh("A"), &[]), "exit 4");
     let without = without_refresh_token(fresh("A"));
     Story::forced().then(read(without), "exit 3").saying("cannot refresh");
     Story::forced()
         .then(read(fresh("A")), "look A")
-        .then(looked(fresh("A"), &[ended(1, Outcome::Rejected, Kind::LoginRequired)]), "exit 3");
+        .then(looked(fresh("A"), &[ended(1, AttemptOutcome::Rejected, Kind::LoginRequired)]), "exit 3");
 }
 
 // ---- the exchange in a worker ----
 
-fn worked(delegation: Delegation) -> Event {
+fn worked(delegation: DelegateResult) -> Event {
     Event::Delegated(delegation)
 }
 
@@ -1905,9 +1905,9 @@ fn a_caller_decides_under_the_lock_and_has_a_worker_claim_and_spend() {
     Story::calling(Unwanted::None, LockUse::Auto)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "try the lock for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[]), "delegate, locked")
-        .then(worked(Delegation::Ended(Ok(token))), "ok b refreshed");
+        .then(worked(DelegateResult::Ended(Ok(token))), "ok b refreshed");
 }
 
 #[test]
@@ -1917,7 +1917,7 @@ fn a_caller_fails_as_its_worker_does() {
         Story::calling(Unwanted::None, LockUse::Claim)
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[]), "delegate, claimed")
-            .then(worked(Delegation::Ended(Err(failure))), &format!("exit {}", kind.code()))
+            .then(worked(DelegateResult::Ended(Err(failure))), &format!("exit {}", kind.code()))
             .saying("told by the worker");
     }
 }
@@ -1933,14 +1933,14 @@ fn a_caller_without_a_worker_looks_again_and_goes_on_in_place() {
     Story::calling(Unwanted::None, LockUse::Off)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "delegate, compared")
-        .then(worked(Delegation::NoWorker), "look A")
+        .then(worked(DelegateResult::NoWorker), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "leave A#2 over A")
         .then(mine(2), "look A")
         .then(looked(expired("A"), &[abandoned(1), live(2)]), "spend A within 20s");
     Story::calling(Unwanted::None, LockUse::Claim)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "delegate, claimed")
-        .then(worked(Delegation::NoWorker), "look A")
+        .then(worked(DelegateResult::NoWorker), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
@@ -1951,14 +1951,14 @@ fn a_caller_whose_worker_died_asks_for_the_lock_again() {
         Story::calling(Unwanted::None, LockUse::Auto)
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[]), "try the lock for 30s")
-            .then(locking(Locking::Granted), "look A")
+            .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[]), "delegate, locked")
-            .then(worked(Delegation::NoWorker), "try the lock for 30s")
+            .then(worked(DelegateResult::NoWorker), "try the lock for 30s")
     };
     caller()
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A");
-    caller().then(locking(Locking::Busy), "await the release for 30s");
+    caller().then(locking(LockResult::Busy), "await the release for 30s");
 }
 
 #[test]
@@ -1968,7 +1968,7 @@ fn a_worker_that_does_not_end_costs_its_caller_the_deadline_and_no_more() {
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[]), "delegate, claimed")
             .after(seconds(30))
-            .then(worked(Delegation::Unanswered), "look A")
+            .then(worked(DelegateResult::Unanswered), "look A")
     };
     caller().then(looked(expired("A"), &[live(1)]), "exit 4").saying("had not ended after 30 s");
     caller().then(looked(fresh("B"), &[]), "ok b");
@@ -1977,11 +1977,11 @@ fn a_worker_that_does_not_end_costs_its_caller_the_deadline_and_no_more() {
 #[test]
 fn a_worker_stands_where_its_caller_stood() {
     for (lock_use, level) in [(LockUse::Claim, "claimed"), (LockUse::Off, "compared")] {
-        let errand = Story::calling(Unwanted::None, lock_use)
+        let input = Story::calling(Unwanted::None, lock_use)
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[]), &format!("delegate, {level}"))
             .delegated();
-        let worker = Story::working(&errand).then(read(expired("A")), "look A");
+        let worker = Story::working(&input).then(read(expired("A")), "look A");
         assert_eq!(worker.machine.level().name(), level);
         let claim = if level == "claimed" { "claim A#1 over A" } else { "leave A#1 over A" };
         worker.then(looked(expired("A"), &[]), claim);
@@ -1990,28 +1990,26 @@ fn a_worker_stands_where_its_caller_stood() {
 
 #[test]
 fn a_worker_knows_what_its_caller_read_first() {
-    let errand = Story::calling(Unwanted::FirstSeen, LockUse::Claim)
+    let input = Story::calling(Unwanted::FirstSeen, LockUse::Claim)
         .then(read(fresh("A")), "look A")
         .then(looked(fresh("A"), &[]), "delegate, claimed")
         .delegated();
-    Story::working(&errand).then(read(fresh("B")), "ok b");
-    Story::working(&errand)
-        .then(read(fresh("A")), "look A")
-        .then(looked(fresh("A"), &[]), "claim A#1 over A");
+    Story::working(&input).then(read(fresh("B")), "ok b");
+    Story::working(&input).then(read(fresh("A")), "look A").then(looked(fresh("A"), &[]), "claim A#1 over A");
 }
 
 #[test]
 fn a_worker_shares_the_failures_that_its_caller_would_share_and_no_others() {
-    let before = ended(1, Outcome::Temporary, Kind::Temporary);
-    let errand = Story::calling(Unwanted::None, LockUse::Claim)
+    let before = ended(1, AttemptOutcome::Temporary, Kind::Temporary);
+    let input = Story::calling(Unwanted::None, LockUse::Claim)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), std::slice::from_ref(&before)), "delegate, claimed")
         .delegated();
-    let worker = || Story::working(&errand).then(read(expired("A")), "look A");
+    let worker = || Story::working(&input).then(read(expired("A")), "look A");
     worker().then(looked(expired("A"), std::slice::from_ref(&before)), "claim A#2 over A");
     worker()
         .then(
-            looked(expired("A"), &[before.clone(), ended(2, Outcome::Temporary, Kind::Temporary)]),
+            looked(expired("A"), &[before.clone(), ended(2, AttemptOutcome::Temporary, Kind::Temporary)]),
             "exit 4",
         )
         .saying("told by other-2");
@@ -2025,12 +2023,12 @@ fn records_are_looked_for_again_when_the_refresh_token_changed() {
         .then(read(expired("A")), "look A")
         .then(looked(expired("B"), &[]), "look B")
         .then(looked(expired("B"), &[]), "try the lock for 30s")
-        .then(locking(Locking::Granted), "look B")
+        .then(locking(LockResult::Granted), "look B")
         .then(looked(expired("C"), &[]), "look C")
         .then(looked(expired("C"), &[]), "claim C#1 over C");
     at_the_lock(Story::token(), &expired("A"))
-        .then(locking(Locking::Busy), "await the release for 30s")
-        .then(locking(Locking::Granted), "look A")
+        .then(locking(LockResult::Busy), "await the release for 30s")
+        .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("B"), &[]), "look B")
         .then(looked(expired("B"), &[]), "queue for 30s");
 }

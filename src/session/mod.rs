@@ -22,16 +22,18 @@ pub mod bounds;
 mod exploration;
 pub mod freshness;
 mod judgement;
+pub mod logout;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+pub mod migration;
 mod step;
 mod texts;
 
 pub use freshness::{Demand, Freshness, Unwanted, age, expiry};
 pub use machine::{Machine, Settings};
 pub use step::{
-    Claiming, Delegation, Errand, Event, Level, LockUse, Locking, Now, Patience, Replacement, Result,
-    Revision, Role, Step, Stored, Token, View,
+    ClaimResult, DelegateResult, Event, Level, LockMode, LockResult, LockUse, Now, RefreshInput,
+    ReplaceResult, Revision, Role, Step, Stored, Token, TokenResult, View,
 };
-pub use texts::{date, no_session};
+pub use texts::no_session;

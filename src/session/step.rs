@@ -1,6 +1,6 @@
 //! What the machine is told, and what it asks for.
 
-use super::attempt::{Attempt, Sighting};
+use super::attempt::{Attempt, AttemptRecord};
 use super::freshness::Demand;
 use crate::error::Failure;
 use crate::grant::{Credential, Document, Secret, Session, UnixSeconds};
@@ -47,7 +47,7 @@ impl Stored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// The records that concern the refresh token that was asked about.
-    pub attempts: Vec<Sighting>,
+    pub attempts: Vec<AttemptRecord>,
     /// The document; none where there is none.
     pub stored: Option<Stored>,
 }
@@ -90,20 +90,20 @@ impl Level {
 }
 
 /// How to ask for the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockMode {
     /// Take it if it is free.
     Try,
     /// Wait until the holder leaves, together with all others, and take nothing.
-    Release,
+    AwaitRelease,
     /// Queue for it.
     Queue,
 }
 
 /// What became of a lock call. The guard itself stays with the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Locking {
-    /// It is held; after [`Patience::Release`]: it was free for a moment.
+pub enum LockResult {
+    /// It is held; after [`LockMode::AwaitRelease`]: it was free for a moment.
     Granted,
     /// Somebody else holds it.
     Busy,
@@ -117,7 +117,7 @@ pub enum Locking {
 
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claiming {
+pub enum ClaimResult {
     /// It stands, under this number, and the room for the answer is reserved.
     Mine(u64),
     /// Somebody else took the number.
@@ -128,7 +128,7 @@ pub enum Claiming {
 
 /// What became of a conditional replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replacement {
+pub enum ReplaceResult {
     /// It is durable.
     Done,
     /// The store held something else, and what.
@@ -153,12 +153,12 @@ pub enum Role {
     /// A worker of this process, which lives on where this one is killed.
     Caller,
     /// This process, for its caller, who waits.
-    Worker(Errand),
+    Worker(RefreshInput),
 }
 
 /// What a worker has to know to stand where its caller stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Errand {
+pub struct RefreshInput {
     /// What is wanted.
     pub demand: Demand,
     /// What stands between this process and other spenders; the lock is the worker's too.
@@ -169,7 +169,7 @@ pub struct Errand {
     pub failed_before: Vec<String>,
 }
 
-impl Errand {
+impl RefreshInput {
     /// What a process knows that has seen nothing yet.
     pub fn new(demand: Demand, lock_use: LockUse) -> Self {
         let level = match lock_use {
@@ -181,12 +181,12 @@ impl Errand {
     }
 }
 
-/// What became of an errand.
+/// What became of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a process holds one")]
-pub enum Delegation {
+pub enum DelegateResult {
     /// The worker's end is the caller's.
-    Ended(Result),
+    Ended(TokenResult),
     /// None could be started, or it died.
     NoWorker,
     /// It had not ended by the deadline.
@@ -205,7 +205,7 @@ pub struct Token {
 }
 
 /// How it all ends.
-pub type Result = std::result::Result<Token, Failure>;
+pub type TokenResult = Result<Token, Failure>;
 
 /// What the driver has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,23 +215,23 @@ pub enum Step {
     /// Read the attempt records on this refresh token, then the document.
     Look {
         /// SHA-256 of the refresh token.
-        refresh_token_sha256: String,
+        credential_sha256: String,
     },
     /// Ask for the lock, for at most that long.
-    Lock(Patience, Duration),
+    Lock(LockMode, Duration),
     /// Wait: nothing but time will help.
     Pause(Duration),
     /// Make the completed answer beside that record the document.
     Adopt {
         /// SHA-256 of the refresh token that it follows.
-        refresh_token_sha256: String,
+        credential_sha256: String,
         /// The record's number.
         number: u64,
         /// What the store must still hold.
         expected: Revision,
     },
     /// Have a worker do the rest.
-    Delegate(Errand),
+    Delegate(RefreshInput),
     /// Create the attempt record, exclusively, and reserve room for the answer.
     Claim {
         /// The record.
@@ -255,7 +255,7 @@ pub enum Step {
     /// Remove the own record: nothing was spent, or nothing is left to tell.
     Withdraw {
         /// SHA-256 of the refresh token.
-        refresh_token_sha256: String,
+        credential_sha256: String,
         /// The record's number.
         number: u64,
     },
@@ -283,30 +283,30 @@ pub enum Step {
         document: Document,
     },
     /// Stop.
-    Finish(Result),
+    Finish(TokenResult),
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Answers [`Step::Read`].
-    Read(std::result::Result<Option<Stored>, Failure>),
+    Read(Result<Option<Stored>, Failure>),
     /// Answers [`Step::Look`].
-    Looked(std::result::Result<View, Failure>),
+    Looked(Result<View, Failure>),
     /// Answers [`Step::Lock`].
-    Locking(Locking),
+    LockAnswered(LockResult),
     /// Answers [`Step::Pause`].
     Paused,
     /// Answers [`Step::Adopt`]: false where somebody else was first.
-    Adopted(std::result::Result<bool, Failure>),
+    Adopted(Result<bool, Failure>),
     /// Answers [`Step::Delegate`].
-    Delegated(Delegation),
+    Delegated(DelegateResult),
     /// Answers [`Step::Claim`].
-    Claiming(Claiming),
+    Claimed(ClaimResult),
     /// Answers [`Step::Mark`], [`Step::Withdraw`] and [`Step::Revoke`]: whether it went well changes nothing.
     Noted,
     /// Answers [`Step::Spend`].
     Answered(Answer),
     /// Answers [`Step::Replace`].
-    Replaced(Replacement),
+    Replaced(ReplaceResult),
 }

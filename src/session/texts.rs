@@ -1,17 +1,10 @@
 //! What a person reads when a token cannot be had.
 
 use super::attempt::Attempt;
-use crate::error::{Failure, Kind, own_hint, own_text, printable};
-use crate::grant::{Rejected, UnixSeconds};
-use std::time::{Duration, UNIX_EPOCH};
-
-/// An instant for people (RFC 9110 section 5.6.7).
-pub fn date(instant: UnixSeconds) -> String {
-    // 9999-12-31: the last instant that the format can write.
-    const LAST: u64 = 253_402_300_799;
-    let seconds = u64::try_from(instant).unwrap_or(0).min(LAST);
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
-}
+use crate::error::{Failure, Kind};
+use crate::grant::Rejected;
+use crate::text::{date, own_hint, own_text, printable};
+use std::time::Duration;
 
 /// The command that mends a missing session.
 pub(super) fn login(profile: &str) -> String {

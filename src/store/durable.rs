@@ -1,9 +1,10 @@
 //! Writing so that neither a kill nor a power cut leaves half a file: create beside, sync, then give it its name.
 
-use super::open::{create_new, give_to_owner_of, keep_owner_and_mode};
-use super::place::{Place, failure};
+use super::files::{ProfileFiles, failure};
+use super::open::{create_new, keep_owner_and_mode};
 use crate::error::Failure;
 use crate::system;
+use crate::system::ownership::give_to_owner_of;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
@@ -12,12 +13,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-pub(super) fn nonce(place: &Place) -> Result<String, Failure> {
+pub(super) fn nonce(place: &ProfileFiles) -> Result<String, Failure> {
     system::nonce().map_err(|error| failure("name a file in", &place.directory, &error))
 }
 
 /// Syncs the directory; where a file system has no such call, its names are as safe as they get.
-pub(super) fn sync_directory(place: &Place) -> io::Result<()> {
+pub(super) fn sync_directory(place: &ProfileFiles) -> io::Result<()> {
     match File::open(&place.directory)?.sync_all() {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
@@ -34,7 +35,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts a whole new file in the place of the one at `path`, by a rename.
-pub(super) fn write_over(place: &Place, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_over(place: &ProfileFiles, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = place.temporary(&system::nonce()?);
     let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
@@ -45,7 +46,7 @@ pub(super) fn write_over(place: &Place, path: &Path, bytes: &[u8]) -> io::Result
 
 /// Creates an empty file beside the document, which has the document's owner and mode before anything stands in
 /// it. What lies there already is a leftover: the name is ours alone while its record is.
-pub(super) fn create_beside(place: &Place, path: &Path) -> io::Result<File> {
+pub(super) fn create_beside(place: &ProfileFiles, path: &Path) -> io::Result<File> {
     remove(path)?;
     let file = create_new(path)?;
     keep_owner_and_mode(&file, &place.document)?;

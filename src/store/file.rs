@@ -16,13 +16,14 @@ use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place, write_new,
     write_over,
 };
+use super::files::{ProfileFiles, TEMPORARY, answer_prefix, failure, record_prefix};
 use super::open::{self, Links};
-use super::place::{Place, TEMPORARY, answer_prefix, failure, record_prefix};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
-use crate::error::{Failure, printable};
+use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
+use crate::error::Failure;
 use crate::lock::{Locked, Locker};
-use crate::session::{Patience, Revision};
+use crate::session::{LockMode, Revision};
 use crate::system::{shared, trust};
+use crate::text::printable;
 use std::cell::{OnceCell, RefCell};
 use std::fs::{self, File};
 use std::io;
@@ -42,7 +43,7 @@ pub struct FileStore {
     pub(super) directory: PathBuf,
     document: PathBuf,
     /// The real place, found once: nothing is looked up between the server's answer and the write.
-    place: OnceCell<Place>,
+    place: OnceCell<ProfileFiles>,
     /// The answer's file, open since its room was reserved.
     reserved: RefCell<Option<(PathBuf, File)>>,
     /// What makes the lock calls, from the first one on.
@@ -61,16 +62,17 @@ impl FileStore {
         }
     }
 
-    pub(crate) fn place(&self) -> Result<&Place, Failure> {
+    pub(crate) fn place(&self) -> Result<&ProfileFiles, Failure> {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
-        let place = Place::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
+        let place =
+            ProfileFiles::of(&self.document).map_err(|error| failure("find", &self.document, &error))?;
         Ok(self.place.get_or_init(|| place))
     }
 
     /// Writes a complete document at `path`, into the reserved room where there is some; to be synced.
-    pub(super) fn write_beside(&self, place: &Place, path: &Path, bytes: &[u8]) -> io::Result<File> {
+    pub(super) fn write_beside(&self, place: &ProfileFiles, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let file = match self.reserved.take() {
             Some((reserved, file)) if reserved == path => file,
             _ => create_beside(place, path)?,
@@ -87,7 +89,7 @@ impl FileStore {
         bytes: &[u8],
         attempt: Option<RecordName>,
         complete: &mut Option<PathBuf>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<WriteResult, Failure> {
         let place = self.place()?;
         let beside = match attempt {
             Some(name) => place.answer(name.key, name.number),
@@ -103,25 +105,27 @@ impl FileStore {
         written.sync_all().map_err(|error| failure("sync", &beside, &error))?;
         if let Err(current) = self.holds(expected)? {
             let _ = fs::remove_file(&beside);
-            return Ok(Written::Lost(current));
+            return Ok(WriteResult::Lost(current));
         }
         match self.put_in_place(place, &beside) {
             Ok(()) => {}
             // Somebody who stored a newer session has swept our answer: he came first.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.read().map(Written::Lost),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.read().map(WriteResult::Lost);
+            }
             Err(error) => return Err(failure("replace", &place.document, &error)),
         }
         if sync_directory(place).is_err() {
-            return Ok(Written::Unknown);
+            return Ok(WriteResult::Unknown);
         }
         if let Some(name) = attempt {
             self.sweep(place, name);
         }
-        Ok(Written::Done)
+        Ok(WriteResult::Done)
     }
 
     /// Makes the synced file at `path` the document.
-    fn put_in_place(&self, place: &Place, path: &Path) -> io::Result<()> {
+    fn put_in_place(&self, place: &ProfileFiles, path: &Path) -> io::Result<()> {
         if !place.is_mount_point {
             match fs::rename(path, &place.document) {
                 // A mount that an old kernel does not show as one.
@@ -145,7 +149,7 @@ impl FileStore {
     ///
     /// A record with a higher number may be a live claim: where refresh tokens stay as they are, somebody may want
     /// the next access token already.
-    pub(super) fn sweep(&self, place: &Place, name: RecordName) {
+    pub(super) fn sweep(&self, place: &ProfileFiles, name: RecordName) {
         let own = [record_prefix(name.key), answer_prefix(name.key)];
         for (suffix, path) in place.sidecars().unwrap_or_default() {
             let number = own.iter().find_map(|prefix| suffix.strip_prefix(prefix.as_str()));
@@ -174,7 +178,7 @@ impl FileStore {
 }
 
 /// Numbers come back after a sweep: a process that was paused may meet a stranger's record under its own number.
-fn is_ours(place: &Place, name: RecordName, ours: &[u8]) -> bool {
+fn is_ours(place: &ProfileFiles, name: RecordName, ours: &[u8]) -> bool {
     match open::read(&place.record(name.key, name.number), Links::Refuse) {
         Ok((bytes, _)) => bytes == ours,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -202,29 +206,29 @@ impl Store for FileStore {
         Ok(Some(Snapshot { revision: revision(&bytes), bytes, warning, distrust }))
     }
 
-    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
         let mut complete = None;
         self.try_replace(expected, bytes, attempt, &mut complete).unwrap_or_else(|failure| {
             if let (None, Some(path)) = (attempt, &complete) {
                 let _ = fs::remove_file(path); // without an attempt it is nobody's
             }
             let kept = complete.filter(|_| attempt.is_some());
-            Written::Failed { failure, kept: kept.map(|path| printable(&path.display().to_string())) }
+            WriteResult::Failed { failure, kept: kept.map(|path| printable(&path.display().to_string())) }
         })
     }
 
-    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
-        self.try_remove(expected, mark).unwrap_or_else(|failure| Written::Failed { failure, kept: None })
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult {
+        self.try_remove(expected, mark).unwrap_or_else(|failure| WriteResult::Failed { failure, kept: None })
     }
 
-    fn lock(&self, patience: Patience, at_most: Duration) -> Locked {
+    fn lock(&self, mode: LockMode, at_most: Duration) -> Locked {
         let place = match self.place() {
             Ok(place) => place,
             Err(failure) => return Locked::Failed(failure),
         };
         let mut locker = self.locker.borrow_mut();
         let locker = locker.get_or_insert_with(|| Locker::new(place.lock()));
-        locker.lock(patience, at_most, |error| failure("lock", &place.lock(), error))
+        locker.lock(mode, at_most, |error| failure("lock", &place.lock(), error))
     }
 
     fn stop_waiting(&self) {

@@ -13,14 +13,15 @@
 
 use super::durable::{nonce, sync_directory, write_new};
 use super::file::FileStore;
+use super::files::{ProfileFiles, answer_prefix, failure};
 use super::open::{self, Links};
-use super::place::{Place, answer_prefix, failure};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, Written, absent, revision};
-use crate::error::{Failure, Kind, describe, printable};
+use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
+use crate::adapters::keyring::{self, ANSWER_LIMIT, Got, PROGRAM_PREFIX};
+use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
-use crate::protocol::helpers::keyring::{self, ANSWER_LIMIT, Got, PROGRAM_PREFIX};
-use crate::session::{Level, Patience, Revision};
+use crate::session::{Level, LockMode, Revision};
 use crate::system::{self, command};
+use crate::text::{describe, printable};
 use std::cell::OnceCell;
 use std::fs;
 use std::io::ErrorKind;
@@ -46,7 +47,7 @@ const GET_PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
 ];
 
-/// How long is waited for another process that may be mending a broken entry.
+/// How long is waited for another process that may be hints a broken entry.
 const MENDING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often a document is stored that cannot be got afterwards.
@@ -105,7 +106,7 @@ impl HelperStore {
     }
 
     /// Where the lock is.
-    pub(crate) fn place(&self) -> Result<&Place, Failure> {
+    pub(crate) fn place(&self) -> Result<&ProfileFiles, Failure> {
         self.local()?.place()
     }
 
@@ -143,9 +144,9 @@ impl HelperStore {
         trial.local()?.check_access()?;
         let document = format!("{{\"trial\":\"{}\"}}\n", nonce(self.place()?)?);
         match trial.put(None, document.as_bytes()) {
-            Written::Done => trial.erase(),
-            Written::Failed { failure, .. } => Err(failure),
-            Written::Lost(_) | Written::Unknown => {
+            WriteResult::Done => trial.erase(),
+            WriteResult::Failed { failure, .. } => Err(failure),
+            WriteResult::Lost(_) | WriteResult::Unknown => {
                 Err(self.broken("store", "it does not keep what it is told"))
             }
         }
@@ -212,10 +213,10 @@ impl HelperStore {
     }
 
     /// Stores the document, and gets it again. What is there instead of `expected` is somebody else's, and stays.
-    fn put(&self, expected: Option<&Revision>, bytes: &[u8]) -> Written {
+    fn put(&self, expected: Option<&Revision>, bytes: &[u8]) -> WriteResult {
         let line = match keyring::line(&self.profile, bytes) {
             Ok(line) => line,
-            Err(failure) => return Written::Failed { failure, kept: None },
+            Err(failure) => return WriteResult::Failed { failure, kept: None },
         };
         let wanted = revision(bytes);
         let mut failure = self.broken("store", "it does not keep what it is told");
@@ -228,16 +229,16 @@ impl HelperStore {
                 Err(told) => failure = told,
             }
             match self.get_within(self.limit) {
-                Ok(Some(found)) if found.revision == wanted => return Written::Done,
+                Ok(Some(found)) if found.revision == wanted => return WriteResult::Done,
                 Ok(found) => {
                     let there = found.as_ref().map_or_else(absent, |found| found.revision.clone());
                     if expected.is_some_and(|expected| *expected != there) {
-                        return Written::Lost(found);
+                        return WriteResult::Lost(found);
                     }
                 }
                 // It is asked no more often than it answers.
                 Err(told) if told.kind == Kind::Temporary => {
-                    return Written::Failed { failure: told, kept: None };
+                    return WriteResult::Failed { failure: told, kept: None };
                 }
                 // A program that was killed while it wrote leaves half an entry: the whole one goes over it.
                 Err(told) => failure = told,
@@ -247,7 +248,7 @@ impl HelperStore {
                 break;
             }
         }
-        Written::Failed { failure, kept: None }
+        WriteResult::Failed { failure, kept: None }
     }
 
     /// Some programs fail for what is not there: what counts is that it is gone.
@@ -273,7 +274,7 @@ impl HelperStore {
         let mut locker = Locker::new(lock.clone());
         let _guard = match system::holds_lock(&lock) {
             true => None,
-            false => match locker.lock(Patience::Queue, MENDING_LIMIT, |_| failure.clone()) {
+            false => match locker.lock(LockMode::Queue, MENDING_LIMIT, |_| failure.clone()) {
                 Locked::Granted(guard) => Some(guard),
                 _ => return Err(failure),
             },
@@ -284,12 +285,12 @@ impl HelperStore {
         }
         let Some(bytes) = self.newest_on_its_way(place) else { return Err(failure) };
         match self.put(None, &bytes) {
-            Written::Done => self.get(),
+            WriteResult::Done => self.get(),
             _ => Err(failure),
         }
     }
 
-    fn newest_on_its_way(&self, place: &Place) -> Option<Vec<u8>> {
+    fn newest_on_its_way(&self, place: &ProfileFiles) -> Option<Vec<u8>> {
         let of_any = answer_prefix("");
         let of_any = of_any.trim_end_matches('.');
         let answers = place.sidecars().ok()?.into_iter().filter(|(suffix, _)| suffix.starts_with(of_any));
@@ -379,7 +380,7 @@ impl Store for HelperStore {
         }
     }
 
-    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
         let name = attempt.unwrap_or(WITHOUT_ATTEMPT);
         // The keyring may take what the disk does not: the answer is nowhere else.
         let kept = self.keep(name, bytes).ok();
@@ -387,14 +388,14 @@ impl Store for HelperStore {
         // So it is not given up at the deadline.
         let written = match self.holds_within(expected, self.limit) {
             Ok(Ok(())) => self.put(Some(expected), bytes),
-            Ok(Err(current)) => Written::Lost(current),
-            Err(failure) => Written::Failed { failure, kept: None },
+            Ok(Err(current)) => WriteResult::Lost(current),
+            Err(failure) => WriteResult::Failed { failure, kept: None },
         };
         match (written, kept) {
-            (Written::Failed { failure, .. }, _) if attempt.is_some() => {
-                Written::Failed { failure, kept: shown }
+            (WriteResult::Failed { failure, .. }, _) if attempt.is_some() => {
+                WriteResult::Failed { failure, kept: shown }
             }
-            (written @ Written::Done, _) if attempt.is_some() => {
+            (written @ WriteResult::Done, _) if attempt.is_some() => {
                 if let Ok(place) = self.place() {
                     self.local.sweep(place, name);
                 }
@@ -402,7 +403,7 @@ impl Store for HelperStore {
             }
             (written, Some(path)) => {
                 // It is nobody's, unless it is all that is left.
-                if !matches!(written, Written::Failed { .. }) || self.get().is_ok() {
+                if !matches!(written, WriteResult::Failed { .. }) || self.get().is_ok() {
                     let _ = fs::remove_file(path);
                 }
                 written
@@ -411,26 +412,26 @@ impl Store for HelperStore {
         }
     }
 
-    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written {
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult {
         let removed = match self.holds(expected) {
             Ok(Ok(())) => self.erase().and_then(|()| self.local()),
-            Ok(Err(current)) => return Written::Lost(current),
+            Ok(Err(current)) => return WriteResult::Lost(current),
             Err(failure) => Err(failure),
         };
         match removed {
             Ok(local) => local.remove(&absent(), mark),
             Err(failure) if failure.kind == Kind::Store => match self.holds(expected) {
                 // It was erased, and another document was stored.
-                Ok(Err(Some(current))) => Written::Lost(Some(current)),
-                _ => Written::Failed { failure, kept: None },
+                Ok(Err(Some(current))) => WriteResult::Lost(Some(current)),
+                _ => WriteResult::Failed { failure, kept: None },
             },
-            Err(failure) => Written::Failed { failure, kept: None },
+            Err(failure) => WriteResult::Failed { failure, kept: None },
         }
     }
 
-    fn lock(&self, patience: Patience, at_most: Duration) -> Locked {
+    fn lock(&self, mode: LockMode, at_most: Duration) -> Locked {
         match self.check_required().and_then(|()| self.local()) {
-            Ok(local) => local.lock(patience, at_most),
+            Ok(local) => local.lock(mode, at_most),
             Err(failure) => Locked::Failed(failure),
         }
     }
@@ -483,12 +484,12 @@ impl Store for HelperStore {
             return Ok(false);
         }
         match self.put(Some(expected), &answer) {
-            Written::Done => {
+            WriteResult::Done => {
                 local.sweep(local.place()?, name);
                 Ok(true)
             }
-            Written::Lost(_) | Written::Unknown => Ok(false),
-            Written::Failed { failure, .. } => Err(failure),
+            WriteResult::Lost(_) | WriteResult::Unknown => Ok(false),
+            WriteResult::Failed { failure, .. } => Err(failure),
         }
     }
 

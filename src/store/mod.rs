@@ -3,14 +3,14 @@
 pub mod cell;
 mod durable;
 pub mod file;
+pub(crate) mod files;
 pub mod helper;
 pub(crate) mod open;
-pub(crate) mod place;
 pub mod setup;
 
 use crate::error::Failure;
 use crate::lock::Locked;
-use crate::session::{Level, Patience, Revision};
+use crate::session::{Level, LockMode, Revision};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub struct Record {
 
 /// What became of a replacement or of a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteResult {
     /// It is durable.
     Done,
     /// The store held something else, and what; nothing was written.
@@ -105,15 +105,15 @@ pub trait Store {
 
     /// Replaces the document if the store still holds `expected`, durably, and then removes the attempt's record and
     /// those of the same key before it. `attempt` names the record whose reserved room is used.
-    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written;
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult;
 
     /// Removes the document and all records if the store still holds `expected`; the lock stays. A document that cannot be
     /// removed, because it is a mount point, is overwritten with `mark`.
-    fn remove(&self, expected: &Revision, mark: &[u8]) -> Written;
+    fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult;
 
     /// Asks for the lock, for at most that long. Asked again in the same way after [`Locked::Unanswered`], it goes
     /// on waiting.
-    fn lock(&self, patience: Patience, at_most: Duration) -> Locked;
+    fn lock(&self, mode: LockMode, at_most: Duration) -> Locked;
 
     /// Ends a wait that [`Store::lock`] left behind: a lock that is granted later is released at once.
     fn stop_waiting(&self) {}

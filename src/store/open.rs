@@ -1,16 +1,18 @@
 //! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
 //! than a bound, and with the owner that the document has.
 
-use super::place::Place;
-use crate::error::{Failure, Kind, printable, shell_word};
+use super::files::ProfileFiles;
+use crate::error::{Failure, Kind};
 use crate::grant::DOCUMENT_LIMIT;
+use crate::system::ownership::give;
+use crate::text::{printable, shell_word};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Whether the last component of a path may be a symbolic link: the document may, our own files never are.
@@ -30,13 +32,13 @@ pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
     })
 }
 
-/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. A link is followed by [`Place::of`], which refuses the link of
+/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. A link is followed by [`ProfileFiles::of`], which refuses the link of
 /// another user.
 pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed(); // a FIFO must not block
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if links == Links::Follow && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return read(&Place::of(path)?.document, Links::Refuse);
+            return read(&ProfileFiles::of(path)?.document, Links::Refuse);
         }
         opened => opened?,
     };
@@ -92,25 +94,6 @@ pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
         mode if mode == new.mode() & 0o777 => Ok(()),
         mode => file.set_permissions(Permissions::from_mode(mode)),
     }
-}
-
-/// Gives `file` to the owner of `directory` where root created it: `sudo` must not lock the owner out.
-pub(crate) fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
-    match rustix::process::geteuid().is_root() {
-        true => give(file, &fs::metadata(directory)?),
-        false => Ok(()),
-    }
-}
-
-/// Only root can give a file away, others can give it to a group of theirs; what cannot be done stays undone.
-fn give(file: &File, like: &Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) != (like.uid(), like.gid())
-        && fchown(file, Some(like.uid()), Some(like.gid())).is_err()
-    {
-        let _ = fchown(file, None, Some(like.gid()));
-    }
-    Ok(())
 }
 
 /// The hint `COMMAND PATH`, where the path can be shown.

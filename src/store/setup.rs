@@ -4,9 +4,9 @@ use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
 };
 use super::file::FileStore;
+use super::files::{failure, parent};
 use super::open::{self, Links};
-use super::place::{failure, parent};
-use super::{Snapshot, Written, absent, revision};
+use super::{Snapshot, WriteResult, absent, revision};
 use crate::error::Failure;
 use crate::session::Revision;
 use crate::system::trust;
@@ -72,12 +72,12 @@ impl FileStore {
     /// compared under that name: what is not `expected` gets its name back, or where a newer one has that name, is reported.
     /// Another process may also have compared before the removal, and put its answer in the place of the document after it.
     /// So the place is read once more when the answers are gone: what is there then is reported.
-    pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<Written, Failure> {
+    pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<WriteResult, Failure> {
         let place = self.place()?;
         // A record that is created after this belongs to a later document.
         let listed = place.sidecars().unwrap_or_default();
         if let Err(current) = self.holds(expected)? {
-            return Ok(Written::Lost(current));
+            return Ok(WriteResult::Lost(current));
         }
         let mut left = absent();
         let taken = place.temporary(&nonce(place)?);
@@ -99,7 +99,7 @@ impl FileStore {
             Ok((bytes, metadata)) if revision(&bytes) != *expected => {
                 put_back();
                 let (revision, distrust) = (revision(&bytes), trust::distrust(&metadata, &place.document));
-                return Ok(Written::Lost(Some(Snapshot { bytes, revision, warning: None, distrust })));
+                return Ok(WriteResult::Lost(Some(Snapshot { bytes, revision, warning: None, distrust })));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 put_back();
@@ -111,7 +111,7 @@ impl FileStore {
             let _ = fs::remove_file(path);
         }
         sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
-        Ok(self.holds(&left)?.map_or_else(Written::Lost, |()| Written::Done))
+        Ok(self.holds(&left)?.map_or_else(WriteResult::Lost, |()| WriteResult::Done))
     }
 
     /// Finds out before anything is asked of a person whether a document of that many bytes can be written.

@@ -1,18 +1,17 @@
-//! Clock, random bytes, processes and signals: read at the edge, passed down as values.
+//! SystemClock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
+pub mod flock;
 mod given;
-pub mod lock_call;
-mod network;
-mod place;
+mod names;
+pub mod ownership;
 pub mod secret;
 pub mod shared;
 pub mod trust;
 mod watch;
 
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
-pub use network::{Environment, EtcdUser, Kubernetes, Setting, resolve_names_without_modules};
-pub use place::Place;
+pub use names::resolve_names_without_modules;
 pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
@@ -38,11 +37,11 @@ const WATCH_STACK: usize = 64 << 10;
 
 /// The clocks. `elapsed` counts from the creation of this value.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct SystemClock {
     started: Instant,
 }
 
-impl Clock {
+impl SystemClock {
     /// A clock whose `elapsed` is zero now.
     pub fn start() -> Self {
         Self { started: Instant::now() }
@@ -156,7 +155,7 @@ pub fn caller_program() -> Option<String> {
 }
 
 /// Whether a signal has stopped the parent of this process.
-fn parent_is_stopped() -> bool {
+pub(crate) fn parent_is_stopped() -> bool {
     process_status(std::os::unix::process::parent_id()).is_some_and(|status| status.is_stopped)
 }
 

@@ -1,7 +1,8 @@
 //! Secrets that come from outside: bounded, checked, and wiped when they are dropped.
 
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::grant::{Secret, is_visible_ascii};
+use crate::text::describe;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;

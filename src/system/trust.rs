@@ -1,6 +1,7 @@
 //! Owners and modes: what another user may have put where this process looks.
 
-use crate::error::{Failure, Kind, printable, shell_word};
+use crate::error::{Failure, Kind};
+use crate::text::{printable, shell_word};
 use rustix::process::geteuid;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

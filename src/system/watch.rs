@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_caller_began_before_this_process_and_not_long_ago() {
-        let now = super::super::Clock::start().now().wall;
+        let now = super::super::SystemClock::start().now().wall;
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let began = caller_began(now).unwrap();
         drop(child.stdin.take());

@@ -13,15 +13,13 @@
     reason = "a test may stop at a surprise"
 )]
 
-#[path = "../../fixtures/authorization_server/mod.rs"]
-pub mod authorization_server;
 pub mod keyring;
 
-pub use authorization_server::{
-    AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
+pub use servers::authorization_server::{
+    self, AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
 };
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FlockOperation, MemfdFlags, flock, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, File};
@@ -456,6 +454,45 @@ pub fn assert_all(ran: &[Ran], wanted: &Ran) {
     others.sort();
     others.dedup();
     assert!(others.is_empty(), "{count} of {} are not {wanted:?}: {others:?}", ran.len());
+}
+
+/// Whether the lock of this file is free. It is taken and released at once: closing the file would not release it while
+/// another thread of the test starts a program, because that program has the open file until its `exec`.
+pub fn lock_is_free(path: &Path) -> bool {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if is_free {
+        flock(&file, FlockOperation::Unlock).unwrap();
+    }
+    is_free
+}
+
+/// Runs the body of the test `name` in a process that runs no other test. For tests that hold locks or listen in their own
+/// process: the programs that other tests start at this moment would keep what is locked until their `exec`.
+pub fn in_a_process_of_its_own(name: &str, body: impl FnOnce()) {
+    const IS_ALONE: &str = "ONEGRANT_TEST_IS_ALONE";
+    if std::env::var_os(IS_ALONE).is_some() {
+        return body();
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args([name, "--exact", "--include-ignored", "--nocapture"]).env(IS_ALONE, "").stdin(Stdio::null());
+    let ran = run(&mut test);
+    let is_run = ran.stdout.contains("1 passed");
+    assert!(ran.code == 0 && is_run, "{name}: {}{}", ran.stdout, ran.stderr);
+}
+
+/// Writes a program. Another process writes it: a program that is open for writing cannot be executed, and the programs
+/// that other threads start at this moment have every file of this process open until their `exec`.
+pub fn write_program(path: &Path, script: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(path).arg(script);
+    assert_eq!(run(&mut shell).code, 0, "cannot write {}", path.display());
+}
+
+/// Copies the program under test. Another process does so, for the reason that [`write_program`] gives.
+pub fn copy_program(to: &Path) {
+    let ran = run(Command::new("/bin/cp").arg(env!("CARGO_BIN_EXE_onegrant")).arg(to));
+    assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 /// Root sees through permissions, and may mount.

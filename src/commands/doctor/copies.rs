@@ -1,9 +1,9 @@
 //! The same refresh token in two places: whichever is refreshed second loses the grant, and at many servers both do.
 
-use super::super::Context;
 use super::{Check, path_hint};
 use crate::arguments::{Environment, ProfileName, StoreAddress, resolve_environment};
 use crate::grant::Document;
+use crate::profile::Context;
 use crate::store::Store;
 use crate::store::file::FileStore;
 use std::fs;
@@ -60,8 +60,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// This store, and what each of the variables that name one would name alone.
 fn places(context: &Context) -> Vec<PathBuf> {
-    let Environment { store, onegrant_home, xdg_state_home, home, .. } =
-        Environment::from_variables(|name| std::env::var_os(name));
+    let Environment { store, onegrant_home, xdg_state_home, home, .. } = Environment::read();
     let alone = [
         Environment { store, ..Environment::default() },
         Environment { onegrant_home, ..Environment::default() },

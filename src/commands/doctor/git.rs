@@ -1,12 +1,12 @@
 //! Whom git asks for the hosts of this profile, and in which order.
 
-use super::super::Context;
 use super::Check;
-use crate::error::{describe, printable};
+use crate::adapters::hosts::server;
 use crate::grant::Document;
-use crate::protocol::hosts::server;
-use crate::protocol::metadata::Address;
+use crate::profile::Context;
+use crate::protocol::metadata::Url;
 use crate::system::command;
+use crate::text::{describe, printable};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -90,7 +90,7 @@ fn uses_http_path(entries: &[Entry]) -> bool {
 }
 
 /// Whether the entry is for this host (gitcredentials(7)): one with a path is for a part of it, and counts as not.
-fn applies(entry: &Entry, host: &Address) -> bool {
+fn applies(entry: &Entry, host: &Url) -> bool {
     let Some(address) = entry.address else {
         return true;
     };
@@ -154,7 +154,7 @@ fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
 }
 
 fn is_in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = crate::environment::variable("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory: std::path::PathBuf| is_file(&directory.join(program)))
 }
 

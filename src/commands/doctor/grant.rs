@@ -1,12 +1,12 @@
 //! The grant: whether the next token can be had, and how old the refresh token is.
 
-use super::super::Context;
 use super::Check;
 use crate::driver::{self, Clock};
-use crate::error::{own_hint, own_text, printable};
 use crate::grant::Document;
-use crate::session::attempt::{Attempt, Outcome, Presence};
-use crate::session::{Demand, Freshness, Stored, age, date, no_session};
+use crate::profile::Context;
+use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
+use crate::session::{Demand, Freshness, Stored, age, no_session};
+use crate::text::{date, own_hint, own_text, printable};
 
 /// Without a session only a login helps.
 pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
@@ -18,7 +18,7 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
     if let Err(failure) = document.check_trust() {
         return Check::fail(NAME, failure);
     }
-    let rejected = match driver::find_rejected(&context.seams(), stored) {
+    let rejected = match driver::find_rejected(&context.dependencies(), stored) {
         Err(failure) => return Check::fail(NAME, failure),
         Ok(rejected) => rejected,
     };
@@ -59,7 +59,7 @@ fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
     let mut attempts =
         records.iter().filter_map(|record| serde_json::from_slice::<Attempt>(&record.bytes).ok());
     let attempt = attempts.rfind(|attempt| attempt.concerns(document))?;
-    if attempt.outcome == Some(Outcome::Refused) {
+    if attempt.outcome == Some(AttemptOutcome::Refused) {
         let why = attempt.message.as_deref().map(own_text).unwrap_or_default();
         let what = format!(
             "the last refresh was refused at {}: {why}",

@@ -1,26 +1,15 @@
 //! The lock, as two processes see it: this one takes it, and another one, which is this program once more, tries to.
 
-use super::super::Context;
 use super::Check;
 use super::store::file_system;
-use crate::error::{Failure, Kind, describe};
-use crate::lock::{Locked, Locker};
-use crate::output;
-use crate::session::{Level, LockUse, Patience};
-use crate::system::command;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use crate::error::{Failure, Kind};
+use crate::lock::Locked;
+use crate::profile::Context;
+use crate::session::{Level, LockMode, LockUse};
+use crate::subprocess::lock_probe::{self, LIMIT, Probe, try_lock};
+use crate::text::describe;
+use std::path::Path;
 use std::time::Duration;
-
-/// The first argument of the other process; the second is the path. It is for this program's own use.
-pub const ARGUMENT: &str = "--try-lock-for-doctor";
-
-/// How long a lock call may take that does not wait.
-const LIMIT: Duration = Duration::from_secs(2);
-
-/// How much the other process says, in bytes.
-const WORD_LIMIT: usize = 64;
 
 /// What the two processes met.
 #[derive(Debug)]
@@ -51,7 +40,7 @@ pub(super) fn check(context: &Context) -> Check {
         LockUse::Claim => Check::ok("lock", CLAIMED),
         LockUse::Auto | LockUse::Require => {
             if context.store.file().is_none()
-                && let Locked::Refused(why) = context.store.lock(Patience::Try, Duration::ZERO)
+                && let Locked::Refused(why) = context.store.lock(LockMode::Try, Duration::ZERO)
             {
                 return Check::ok("lock", format!("claimed: {why}"));
             }
@@ -111,24 +100,16 @@ fn meet(context: &Context) -> Met {
         return Met::Nothing;
     };
     let limit = LIMIT.min(context.left());
-    let guard = match take(&path, limit) {
+    let guard = match try_lock(&path, limit) {
         Locked::Granted(guard) => guard,
         Locked::Busy => return Met::Busy,
         Locked::Refused(why) => return Met::Refused(why),
         Locked::Failed(failure) => return Met::Failed(failure),
         Locked::Unanswered => return Met::Failed(unanswered()),
     };
-    let met = other(&path, limit.saturating_mul(2));
+    let met = in_second_process(&path, limit.saturating_mul(2));
     drop(guard);
     met
-}
-
-fn take(path: &Path, limit: Duration) -> Locked {
-    let fail = |error: &std::io::Error| {
-        let message = format!("cannot lock {}: {}", path.display(), describe(error));
-        Failure::new(Kind::Store, message)
-    };
-    Locker::new(path.to_owned()).lock(Patience::Try, limit, fail)
 }
 
 fn unanswered() -> Failure {
@@ -136,30 +117,13 @@ fn unanswered() -> Failure {
         .hint("export ONEGRANT_LOCK=claim   # for everybody who shares this store")
 }
 
-fn other(path: &Path, limit: Duration) -> Met {
-    let mut program = Command::new("/proc/self/exe");
-    let said = command::run(program.arg(ARGUMENT).arg(path), limit, WORD_LIMIT);
-    match said {
-        Ok(said) if said.stdout.starts_with(b"busy") => Met::Excluded,
-        Ok(said) if said.stdout.starts_with(b"granted") => Met::Both,
-        Ok(said) => Met::Alone(String::from_utf8_lossy(&said.stdout).trim().to_owned()),
+fn in_second_process(path: &Path, limit: Duration) -> Met {
+    match lock_probe::try_in_second_process(path, limit) {
+        Ok(Probe::Busy) => Met::Excluded,
+        Ok(Probe::Granted) => Met::Both,
+        Ok(probe) => Met::Alone(format!("{probe:?}").to_lowercase()),
         Err(error) => Met::Alone(describe(&error)),
     }
-}
-
-/// What the other process does: tries, tells, and ends.
-pub fn try_once(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
-    let path = arguments.next().map(PathBuf::from).filter(|path| path.exists()).ok_or_else(|| {
-        Failure::new(Kind::Usage, format!("{ARGUMENT} is for onegrant's own use")).hint("onegrant --help")
-    })?;
-    let word = match take(&path, LIMIT) {
-        Locked::Granted(_) => "granted",
-        Locked::Busy => "busy",
-        Locked::Refused(_) => "refused",
-        Locked::Unanswered => "unanswered",
-        Locked::Failed(_) => "failed",
-    };
-    output::answer(format!("{word}\n").as_bytes())
 }
 
 #[cfg(test)]

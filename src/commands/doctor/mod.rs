@@ -7,13 +7,14 @@ pub mod lock;
 mod server;
 mod store;
 
-use super::Context;
 use crate::arguments::Environment;
 use crate::cli;
 use crate::driver;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
+use crate::profile::Context;
+use crate::text::printable;
 use serde_json::json;
 
 /// How a check ended.
@@ -106,7 +107,7 @@ fn summary(checks: &[Check], kind: Kind, worst: &Check) -> Failure {
 }
 
 fn completed(check: &Check, context: &Context) -> Option<String> {
-    let environment = Environment::from_variables(|name| std::env::var_os(name));
+    let environment = Environment::read();
     check.hint.as_ref().map(|hint| context.globals.complete(hint, &environment))
 }
 
@@ -151,10 +152,10 @@ fn json(checks: &[Check], worst: Option<&Check>, context: &Context) -> String {
 
 /// The hint `COMMAND PATH`, where a terminal can show the path.
 fn path_hint(command: &str, path: &std::path::Path) -> Option<String> {
-    crate::error::shell_word(path).map(|path| format!("{command} {path}"))
+    crate::text::shell_word(path).map(|path| format!("{command} {path}"))
 }
 
 /// The host and port that a token request of this profile goes to.
-fn token_host(document: &Document) -> Result<crate::protocol::metadata::Address, Failure> {
+fn token_host(document: &Document) -> Result<crate::protocol::metadata::Url, Failure> {
     crate::protocol::metadata::endpoint_url(&document.token_endpoint)
 }

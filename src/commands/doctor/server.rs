@@ -1,15 +1,16 @@
 //! The server, asked for its metadata alone: no credential is sent.
 
-use super::super::Context;
 use super::{Check, token_host};
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
-use crate::http::{Client, Outcome};
+use crate::http::{HttpClient, HttpOutcome};
 use crate::oauth::discovery::fetch;
-use crate::protocol::metadata::{Address, Discovered, Metadata, address_of, candidates, read};
+use crate::profile::Context;
+use crate::protocol::metadata::{Discovered, Metadata, Url, address_of, candidates, read};
 use crate::protocol::{Reply, Request};
 use crate::system;
+use crate::text::{describe, printable};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,7 @@ const COST: &str = "a quarter of a second";
 
 /// Proxy, addresses, TLS, discovery, clock.
 pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
-    let client = Client::new(&system::Environment::read());
+    let client = HttpClient::new(&crate::environment::NetworkSettings::read());
     let Some(document) = document else {
         return vec![roots(&client, "no server is known yet")];
     };
@@ -76,7 +77,7 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
 
 /// The addresses of the server, or of the proxy before it, that do not answer, a line each: where another one answers, nothing
 /// else shows them.
-fn addresses(client: &Client, address: &Address, context: &Context) -> Vec<Check> {
+fn addresses(client: &HttpClient, address: &Url, context: &Context) -> Vec<Check> {
     const NAME: &str = "addresses";
     if address.is_loopback() {
         return Vec::new();
@@ -100,7 +101,7 @@ fn addresses(client: &Client, address: &Address, context: &Context) -> Vec<Check
     silent.into_iter().map(check).collect()
 }
 
-fn roots(client: &Client, what: &str) -> Check {
+fn roots(client: &HttpClient, what: &str) -> Check {
     let (origin, warnings) = client.ca_roots();
     match warnings.first() {
         Some(warning) => Check::warn("tls", warning).hint("unset SSL_CERT_FILE SSL_CERT_DIR"),
@@ -117,7 +118,7 @@ enum Found {
 }
 
 struct Visit<'a> {
-    client: &'a Client,
+    client: &'a HttpClient,
     context: &'a Context,
     /// By how much the server's clock is ahead, as its first answer told.
     skew: Option<UnixSeconds>,
@@ -127,7 +128,8 @@ impl Visit<'_> {
     /// The answer, or why there was none.
     fn ask(&mut self, url: &str) -> Result<Reply, Failure> {
         let before = self.context.now().wall;
-        let reply = self.client.send(&Request::get(url, None), self.context.left()).and_then(Outcome::reply);
+        let reply =
+            self.client.send(&Request::get(url, None), self.context.left()).and_then(HttpOutcome::reply);
         let after = self.context.now().wall;
         match reply {
             Ok(reply) => {

@@ -1,9 +1,10 @@
 //! The place of the document: what it is, whether a refresh could be stored there, and who can read it.
 
-use super::super::Context;
 use super::{Check, path_hint};
-use crate::error::{Failure, Kind, describe, printable};
-use crate::store::place::Place;
+use crate::error::{Failure, Kind};
+use crate::profile::Context;
+use crate::store::files::ProfileFiles;
+use crate::text::{describe, printable};
 use rustix::fs::{Access, access, statfs, statvfs};
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -76,7 +77,7 @@ pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
     }
 }
 
-fn place_check(context: &Context, place: &Place, unreadable: Option<&Failure>) -> Check {
+fn place_check(context: &Context, place: &ProfileFiles, unreadable: Option<&Failure>) -> Check {
     let directory = &place.directory;
     if let Some(failure) = unreadable {
         return Check::fail("store", failure.clone());
@@ -107,7 +108,7 @@ fn place_check(context: &Context, place: &Place, unreadable: Option<&Failure>) -
     Check::ok("store", format!("{what}, {} MiB free", free >> 20))
 }
 
-fn permissions(place: &Place, directory: &Metadata) -> Check {
+fn permissions(place: &ProfileFiles, directory: &Metadata) -> Check {
     const NAME: &str = "permissions";
     let lock = place.lock();
     if lock.exists() && access(&lock, Access::READ_OK | Access::WRITE_OK).is_err() {
@@ -144,7 +145,7 @@ fn permissions(place: &Place, directory: &Metadata) -> Check {
 }
 
 /// Documents that a login kept aside: nobody else looks at them again, and they hold tokens.
-fn leftovers(place: &Place) -> Option<Check> {
+fn leftovers(place: &ProfileFiles) -> Option<Check> {
     let prefix = place.sidecar("~unreadable.");
     let prefix = prefix.file_name()?.to_str()?;
     let names = crate::store::open::names_in(&place.directory).ok()?;

@@ -4,7 +4,7 @@ use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
 use crate::protocol::client;
-use crate::protocol::mending::shell_word;
+use crate::protocol::hints::shell_word;
 use std::fmt::Display;
 
 /// What every hint of a login begins with.

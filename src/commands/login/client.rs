@@ -1,10 +1,10 @@
 //! `--client-credentials` and `--subject-token`: a grant of the client's own, without a person.
 
-use super::super::Context;
 use super::{Gained, refused};
 use crate::driver::{Clock, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document};
+use crate::profile::Context;
 use crate::protocol::token::Answer;
 use crate::system::SignalsHeld;
 

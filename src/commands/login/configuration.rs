@@ -1,16 +1,17 @@
 //! What a login needs to know: from the options, from discovery, and from what is stored.
 
-use super::super::Context;
 use super::flow;
 use super::provider::{self, Target};
 use crate::cli::{self, Input};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, SubjectToken, VERSION};
 use crate::oauth::discovery;
+use crate::profile::Context;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
-use crate::protocol::providers::{Client, Provider};
+use crate::protocol::providers::{ClientKind, Provider};
 use crate::system::secret::{read_secret, read_secret_if_any};
+use crate::text::{describe, printable};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -282,7 +283,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// RFC 8414 section 2: a server that does not tell its methods takes `client_secret_basic`, where its row knows no better.
 fn announced(metadata: Option<&Metadata>, provider: Option<&Provider>) -> ClientAuthentication {
     let methods = metadata.map_or(&[][..], |metadata| &metadata.token_endpoint_auth_methods_supported);
-    if methods.is_empty() && provider.is_some_and(|provider| provider.client == Client::Post) {
+    if methods.is_empty() && provider.is_some_and(|provider| provider.client == ClientKind::Post) {
         return ClientAuthentication::Post;
     }
     let has = |method: &str| methods.iter().any(|announced| announced == method);

@@ -1,17 +1,18 @@
 //! `--device`: a person confirms on any other device (RFC 8628).
 
-use super::super::Context;
 use super::Gained;
 use crate::cli;
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, describe, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::oauth;
-use crate::oauth::token::TokenEndpoint;
+use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
-use crate::protocol::device::{DeviceAuthorization, Event, Polling, Step};
+use crate::profile::Context;
+use crate::protocol::device::{DeviceAuthorization, PollEvent, PollStep, Polling};
 use crate::protocol::pkce::random_text;
 use crate::system::{SignalsHeld, random};
+use crate::text::{describe, printable};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
@@ -30,29 +31,29 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
         oauth::device::authorize(context.client(), document, &code_verifier, timeout, context.now().wall)?;
     show(arguments, &authorization)?;
     let mut polling = Polling::new(&authorization);
-    let mut event = Event::Waited;
+    let mut event = PollEvent::Waited;
     let mut sent_at = context.now().wall;
     let mut signals = None;
     loop {
         match polling.next(event, context.now().elapsed.saturating_sub(began)) {
-            Step::Wait(duration) => {
+            PollStep::Wait(duration) => {
                 // Ctrl-C between two polls loses nothing.
                 signals = None;
                 context.pause(duration);
-                event = Event::Waited;
+                event = PollEvent::Waited;
             }
-            Step::Poll => {
+            PollStep::Poll => {
                 signals = signals.or_else(SignalsHeld::hold);
                 sent_at = context.now().wall;
-                let endpoint = TokenEndpoint::new(context.client());
+                let endpoint = HttpTokenEndpoint::new(context.client());
                 let code = &authorization.device_code;
                 let answer = endpoint.poll(document, code, &code_verifier, timeout, sent_at);
-                event = Event::Answered(answer);
+                event = PollEvent::Answered(answer);
             }
-            Step::Granted(answer) => {
+            PollStep::Granted(answer) => {
                 return Ok(Gained { answer, sent_at, nonce: None, signals });
             }
-            Step::Ended(failure) => return Err(failure.into()),
+            PollStep::Ended(failure) => return Err(failure.into()),
         }
     }
 }

@@ -3,14 +3,14 @@
 use super::provider;
 use crate::arguments::login_flow;
 use crate::cli;
+use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow};
 use crate::protocol::providers::{self, Redirect};
-use crate::system::Place;
 
 /// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
 /// the code for another device, else an address to be opened somewhere and its answer to be pasted.
-pub fn choose(arguments: &cli::Login, document: &Document, place: Place) -> Result<Flow, Failure> {
+pub fn choose(arguments: &cli::Login, document: &Document, place: Desktop) -> Result<Flow, Failure> {
     let asked_for = login_flow(arguments)?;
     let has_device = document.device_authorization_endpoint.is_some();
     let comes_back = providers::of(document).is_none_or(|provider| provider.redirect != Redirect::Nowhere);
@@ -90,7 +90,7 @@ mod tests {
             document.authorization_endpoint = has_browser.then(|| "https://as.example/authorize".to_owned());
             document.device_authorization_endpoint = has_device.then(|| "https://as.example/device".to_owned());
             document.grant = has_grant.then_some(ClientGrant::ClientCredentials);
-            let place = Place { has_browser: place_has_browser, ..Place::default() };
+            let place = Desktop { has_browser: place_has_browser, ..Desktop::default() };
             let chosen = format!("{:?}", choose(&arguments, &document, place));
             assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {place:?}: {chosen}");
         }

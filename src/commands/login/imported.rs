@@ -1,27 +1,27 @@
 //! `--refresh-token-stdin`: a refresh token that was got elsewhere, spent once to prove it, then stored.
 
-use super::super::{Context, access};
 use super::{NOT_STORED, Over, Unstored, store};
 use crate::driver::{self, TokenEndpoint};
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Secret};
 use crate::output;
-use crate::protocol::mending::login_hint;
+use crate::profile::{Context, access};
+use crate::protocol::hints::login_hint;
 use crate::protocol::token::{Answer, words};
+use crate::subprocess::worker::{Message, Task, TaskResult};
 use crate::system::SignalsHeld;
 use crate::system::secret::read_secret;
-use crate::worker::{Ended, Task, Word};
 
 /// Reads the refresh token, and has a worker do the rest: whoever is killed now may hold the only copy of it.
 pub fn run(document: Document, context: &Context) -> Result<Document, Failure> {
     let refresh_token = read_secret(&mut std::io::stdin().lock(), "the refresh token on stdin")?;
     let task = Task::Import { document: Box::new(document.clone()), refresh_token: refresh_token.clone() };
-    match context.send(task, None, context.seams().tell) {
-        Ended::Saying(Word::Stored(document)) => Ok(*document),
-        Ended::Saying(Word::Failed(failure)) => Err(failure),
-        Ended::NotStarted => exchange(document, refresh_token, context, &|| {}),
+    match context.run_worker(task, None, context.dependencies().tell) {
+        TaskResult::Ended(Message::Imported(document)) => Ok(*document),
+        TaskResult::Ended(Message::Failed(failure)) => Err(failure),
+        TaskResult::NotStarted => exchange(document, refresh_token, context, &|| {}),
         // Nothing tells whether it was stored: spending it here could be a replay.
-        Ended::Saying(_) | Ended::WithoutAWord | Ended::Late => Err(Failure::new(
+        TaskResult::Ended(_) | TaskResult::Died | TaskResult::Late => Err(Failure::new(
             Kind::Temporary,
             "cannot log in: the exchange with the server was cut short; the refresh token may have been spent",
         )

@@ -11,19 +11,23 @@ mod provider;
 
 pub use imported::exchange as import;
 
-use super::{Context, access, migrate};
+use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
-use crate::error::{Failure, Kind, printable};
+use crate::environment::Desktop;
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
+use crate::history::HistoryEvent;
 use crate::lock::Guard;
 use crate::output;
+use crate::profile::{Context, access};
+use crate::protocol::hints::login_hint;
 use crate::protocol::id_token;
-use crate::protocol::mending::login_hint;
 use crate::protocol::token::{Answer, TokenAnswer, words};
-use crate::session::{date, expiry};
-use crate::store::{Written, absent};
-use crate::system::{Place, SignalsHeld};
+use crate::session::expiry;
+use crate::store::{WriteResult, absent};
+use crate::system::SignalsHeld;
+use crate::text::{date, printable};
 use again::Again;
 use anyhow::Context as _;
 use flow::choose;
@@ -75,7 +79,7 @@ fn log_in(
     over: Over,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let flow = choose(arguments, &document, Place::here())?;
+    let flow = choose(arguments, &document, Desktop::here())?;
     document.login = Some(this_login(flow, context)?);
     let gained = match flow {
         Flow::Device => device::run(arguments, &document, context)?,
@@ -185,7 +189,7 @@ fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Contex
     if let Some(replaced) = replaced {
         migrate::give_up(context, &replaced);
     }
-    context.note_done("login", "stored", document, Some(level));
+    context.note_done(HistoryEvent::Login, "stored", document, Some(level));
     Ok(())
 }
 
@@ -216,10 +220,10 @@ fn replace(document: &Document, over: Over, context: &Context) -> Result<Option<
             return Err(failure.hint("onegrant status   # shows the one that is kept").into());
         }
         match context.store.replace(&expected, &bytes, None) {
-            Written::Done => return Ok(replaced),
-            Written::Lost(_) => {}
-            Written::Unknown => may_be_there = true,
-            Written::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
+            WriteResult::Done => return Ok(replaced),
+            WriteResult::Lost(_) => {}
+            WriteResult::Unknown => may_be_there = true,
+            WriteResult::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
         }
     }
     let failure = Failure::new(Kind::Store, "the document keeps changing under the login");

@@ -2,12 +2,13 @@
 
 use crate::arguments::nearest;
 use crate::cli;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document};
 use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
 use crate::protocol::providers::{
-    Client, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
+    ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of, of_issuer,
 };
+use crate::text::printable;
 
 /// Whom a login is with, as far as the command line tells.
 #[derive(Debug, Default)]
@@ -113,8 +114,8 @@ fn documented(
     let address = |address: &str| (!address.is_empty()).then(|| expand(address, tenant));
     let token_endpoint = arguments.token_endpoint.clone().unwrap_or_else(|| expand(endpoints.token, tenant));
     let method = match provider.client {
-        Client::Any | Client::Post => "client_secret_post",
-        Client::Basic => "client_secret_basic",
+        ClientKind::Any | ClientKind::Post => "client_secret_post",
+        ClientKind::Basic => "client_secret_basic",
     };
     Ok(Metadata {
         issuer: origin(&token_endpoint)?,
@@ -156,7 +157,7 @@ pub fn fill(document: &mut Document, target: &Target, is_settled: bool) -> Resul
         document.git_username = text(provider.git_username);
     }
     let is_without_secret = document.client_auth == ClientAuthentication::None;
-    if provider.client != Client::Any && is_without_secret && !is_settled {
+    if provider.client != ClientKind::Any && is_without_secret && !is_settled {
         let message = format!("cannot log in: {} knows no clients without a secret", provider.name);
         return Err(Failure::new(Kind::Usage, message).hint(
             "add --client-secret-file FILE   # or --client-auth none, where this one has none after all",

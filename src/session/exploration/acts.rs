@@ -7,9 +7,10 @@ use super::scenario::Lock;
 use super::world::{Doing, Name, Party, Process, World};
 use crate::error::{Failure, Kind};
 use crate::protocol::token::Answer;
-use crate::session::attempt::{Attempt, Outcome};
+use crate::session::attempt::{Attempt, AttemptOutcome};
 use crate::session::{
-    Claiming, Delegation, Errand, Event, Locking, Replacement, Revision, Role, Step, Stored, View,
+    ClaimResult, DelegateResult, Event, LockResult, RefreshInput, ReplaceResult, Revision, Role, Step,
+    Stored, View,
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,13 +27,13 @@ impl World {
                 self.tell(number, Event::Looked(Ok(View { attempts, stored })));
             }
             Doing::Claims { attempt, number: wanted, exclusive, expected, outdated, listed } => {
-                let key = attempt.refresh_token_sha256.clone();
+                let key = attempt.credential_sha256.clone();
                 match self.create_record(attempt, wanted, exclusive) {
                     Some(record) => self.change(number, |process| {
                         process.doing =
                             Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed };
                     }),
-                    None => self.tell(number, Event::Claiming(Claiming::Taken)),
+                    None => self.tell(number, Event::Claimed(ClaimResult::Taken)),
                 }
             }
             Doing::SweepsTheOutdated { number: record, key, expected, outdated, listed } => {
@@ -43,7 +44,7 @@ impl World {
                         self.answers.remove(name);
                     }
                 }
-                self.tell(number, Event::Claiming(Claiming::Mine(record)));
+                self.tell(number, Event::Claimed(ClaimResult::Mine(record)));
             }
             Doing::Receives(answer) => self.tell(number, Event::Answered(answer)),
             Doing::Compares { beside, expected, then } => match self.holds(&expected) {
@@ -70,15 +71,15 @@ impl World {
             Doing::WaitsForTheLock { queues, .. } => {
                 let has_changed = self.has_changed_for(&self.processes[number]);
                 let locking = match (self.held_by.is_empty(), queues) {
-                    (true, _) => Locking::Granted,
-                    (false, true) if has_changed => Locking::Busy,
-                    (false, false) if has_changed => Locking::Granted,
-                    _ => Locking::Unanswered,
+                    (true, _) => LockResult::Granted,
+                    (false, true) if has_changed => LockResult::Busy,
+                    (false, false) if has_changed => LockResult::Granted,
+                    _ => LockResult::Unanswered,
                 };
-                if queues && locking == Locking::Granted {
+                if queues && locking == LockResult::Granted {
                     self.held_by.insert(Party::Process(number));
                 }
-                self.tell(number, Event::Locking(locking));
+                self.tell(number, Event::LockAnswered(locking));
             }
             Doing::WaitsForItsWorker { worker, .. } => self.hear_from(worker, number),
             Doing::Rests => self.tell(number, Event::Paused),
@@ -94,23 +95,23 @@ impl World {
                 self.change(number, |process| process.first_read = process.first_read.or(first_read));
                 self.tell(number, Event::Read(Ok(stored)));
             }
-            Step::Look { refresh_token_sha256 } => {
-                let attempts = self.sightings(&refresh_token_sha256);
+            Step::Look { credential_sha256 } => {
+                let attempts = self.attempt_records(&credential_sha256);
                 self.change(number, |process| process.doing = Doing::HasReadTheRecords(attempts));
             }
             Step::Lock(..) => {
                 let locking = match (self.scenario.lock, self.held_by.is_empty()) {
-                    (Lock::Refuses, _) => Locking::Refused("no locks".to_owned()),
-                    (Lock::Excludes, false) => Locking::Busy,
+                    (Lock::Refuses, _) => LockResult::Refused("no locks".to_owned()),
+                    (Lock::Excludes, false) => LockResult::Busy,
                     (Lock::Excludes, true) => {
                         self.held_by.insert(Party::Process(number));
-                        Locking::Granted
+                        LockResult::Granted
                     }
-                    (Lock::Lies, _) => Locking::Granted,
+                    (Lock::Lies, _) => LockResult::Granted,
                 };
-                self.tell(number, Event::Locking(locking));
+                self.tell(number, Event::LockAnswered(locking));
             }
-            Step::Adopt { refresh_token_sha256: key, number: record, expected } => {
+            Step::Adopt { credential_sha256: key, number: record, expected } => {
                 let beside = (key, record);
                 match self.answers.contains_key(&beside) {
                     true => self.change(number, |process| {
@@ -120,7 +121,7 @@ impl World {
                     false => self.tell(number, Event::Adopted(Ok(false))),
                 }
             }
-            Step::Delegate(errand) => self.delegate(number, errand),
+            Step::Delegate(job) => self.delegate(number, job),
             Step::Claim { attempt, number: wanted, exclusive, expected, outdated } => {
                 let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
                 self.change(number, |process| {
@@ -132,7 +133,7 @@ impl World {
             }
             Step::Mark { attempt, number: record } => {
                 self.check_mark(number, &attempt);
-                let name = (attempt.refresh_token_sha256.clone(), record);
+                let name = (attempt.credential_sha256.clone(), record);
                 if self.is_ours(&name, &attempt.id) {
                     if attempt.is_over() && self.complete(&name).is_none() {
                         self.answers.remove(&name);
@@ -142,8 +143,8 @@ impl World {
                 }
                 self.tell(number, Event::Noted);
             }
-            Step::Withdraw { refresh_token_sha256, number: record } => {
-                let name = (refresh_token_sha256, record);
+            Step::Withdraw { credential_sha256, number: record } => {
+                let name = (credential_sha256, record);
                 self.change(number, |process| process.has_room = false);
                 if self.records.get(&name).is_none_or(|record| self.is_by(number, &record.what)) {
                     self.records.remove(&name);
@@ -177,7 +178,7 @@ impl World {
                     self.answers.insert(beside.clone(), file);
                 }
                 self.change(number, |process| process.has_room = false);
-                let then = Box::new(Event::Replaced(Replacement::Done));
+                let then = Box::new(Event::Replaced(ReplaceResult::Done));
                 let doing = Doing::Compares { beside, expected, then };
                 self.change(number, |process| process.doing = doing);
             }
@@ -214,7 +215,7 @@ impl World {
     }
 
     fn create_record(&mut self, attempt: Attempt, wanted: u64, exclusive: bool) -> Option<u64> {
-        let key = attempt.refresh_token_sha256.clone();
+        let key = attempt.credential_sha256.clone();
         let is_free = |number: &u64| !self.records.contains_key(&(key.clone(), *number));
         let numbers = if exclusive { wanted..=wanted } else { wanted..=u64::MAX };
         let number = numbers.into_iter().find(is_free)?;
@@ -242,7 +243,7 @@ impl World {
         }
         self.answers.remove(beside);
         let there = self.read(number).map(Box::new);
-        self.tell(number, Event::Replaced(Replacement::Lost(there)));
+        self.tell(number, Event::Replaced(ReplaceResult::Lost(there)));
     }
 
     pub(super) fn fail_to_replace(&mut self, number: usize) {
@@ -252,7 +253,7 @@ impl World {
             number,
             match *then {
                 Event::Adopted(_) => Event::Adopted(Err(failure)),
-                _ => Event::Replaced(Replacement::Failed { failure, kept: Some("beside".to_owned()) }),
+                _ => Event::Replaced(ReplaceResult::Failed { failure, kept: Some("beside".to_owned()) }),
             },
         );
     }
@@ -288,14 +289,14 @@ impl World {
     // ---- workers ----
 
     /// A worker begins, with its caller's deadline. Where the caller holds the lock, the worker holds it from now on, alone.
-    fn delegate(&mut self, number: usize, errand: Errand) {
+    fn delegate(&mut self, number: usize, input: RefreshInput) {
         let caller = &self.processes[number];
         let (started_at, late) = (caller.started_at, caller.late);
         let scenario = Rc::clone(&self.scenario);
         let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
         let worker = self.processes.len();
-        let demand = errand.demand.clone();
-        let process = Process::asking(demand, lock_use, Role::Worker(errand), deadline, worker);
+        let demand = input.demand.clone();
+        let process = Process::asking(demand, lock_use, Role::Worker(input), deadline, worker);
         self.processes.push(Rc::new(Process { started_at, late, ..process }));
         if self.held_by.remove(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));
@@ -308,11 +309,11 @@ impl World {
     fn hear_from(&mut self, worker: usize, number: usize) {
         let worker = Rc::clone(&self.processes[worker]);
         let delegation = match &worker.doing {
-            Doing::HasEnded(result) => Delegation::Ended(result.clone()),
-            Doing::WasKilled => Delegation::NoWorker,
-            _ => Delegation::Unanswered,
+            Doing::HasEnded(result) => DelegateResult::Ended(result.clone()),
+            Doing::WasKilled => DelegateResult::NoWorker,
+            _ => DelegateResult::Unanswered,
         };
-        if let Delegation::Ended(_) = delegation {
+        if let DelegateResult::Ended(_) = delegation {
             self.change(number, |process| {
                 process.given = worker.given;
                 process.newest_when_read = worker.newest_when_read;
@@ -323,6 +324,6 @@ impl World {
 
     /// Whether it marks a failure that all share who wait for it.
     pub(super) fn is_shared(attempt: &Attempt) -> bool {
-        matches!(attempt.outcome, Some(Outcome::Temporary))
+        matches!(attempt.outcome, Some(AttemptOutcome::Temporary))
     }
 }

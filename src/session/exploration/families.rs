@@ -2,11 +2,11 @@
 
 use super::invariants::{Excuse, Invariant};
 use super::parts::generation;
-use super::scenario::{AN_AGE, Budget, Errand, Lock, PATIENT, Presences, Protection, Scenario, Server};
+use super::scenario::{AN_AGE, Budget, Job, Lock, PATIENT, Presences, Protection, Scenario, Server};
 use super::search::{Counts, Promise, explore};
 use super::world::{LOGIN, World};
 use crate::error::Kind;
-use crate::session::{LockUse, Result, Unwanted};
+use crate::session::{LockUse, TokenResult, Unwanted};
 use std::sync::OnceLock;
 
 /// The fewest transitions that all families have together: with fewer, somebody has thinned the proof out.
@@ -73,12 +73,12 @@ fn binding(
 
 /// A move, and what comes in between, where the lock or a claim keeps them apart. The stored token lasts `left` seconds:
 /// a process that finds it expired refreshes.
-fn moves(left: i64, errand: Errand, killed_visitors: u8, promise: Promise) -> Vec<(Scenario, Promise)> {
+fn moves(left: i64, job: Job, killed_visitors: u8, promise: Promise) -> Vec<(Scenario, Promise)> {
     let levels =
         [(LockUse::Auto, Lock::Excludes), (LockUse::Auto, Lock::Refuses), (LockUse::Claim, Lock::Excludes)];
     let scenario = |(lock_use, lock)| {
         let scenario = Scenario { lock, left, ..Scenario::of(&[lock_use], Server::Rejects) };
-        let scenario = scenario.visited(Errand::Move, true).visited(errand, true);
+        let scenario = scenario.visited(Job::Move, true).visited(job, true);
         (scenario.with(|budget| (budget.killed_visitors, budget.hastes) = (killed_visitors, 0)), promise)
     };
     levels.into_iter().map(scenario).collect()
@@ -116,7 +116,7 @@ families! { FAMILIES:
             own(scenario).with(|budget| (budget.crashes, budget.hastes) = (1, 2))
         }));
         all.extend(binding(1, &servers, World::nothing_more, |scenario| {
-            own(scenario).visited(Errand::Login, true).with(|budget| budget.hastes = 2)
+            own(scenario).visited(Job::Login, true).with(|budget| budget.hastes = 2)
         }));
         all
     };
@@ -215,7 +215,7 @@ families! { FAMILIES:
         let mut all = Vec::new();
         for is_patient in [true, false] {
             all.extend(binding(2, &ROTATING, World::the_login_is_kept, |scenario| {
-                scenario.visited(Errand::Login, is_patient).with(|budget| budget.hastes = 1)
+                scenario.visited(Job::Login, is_patient).with(|budget| budget.hastes = 1)
             }));
         }
         all
@@ -225,7 +225,7 @@ families! { FAMILIES:
         let mut all = Vec::new();
         for is_patient in [true, false] {
             all.extend(binding(2, &ROTATING, World::nothing_is_left_of_a_logout, |scenario| {
-                scenario.visited(Errand::Logout, is_patient).with(|budget| budget.hastes = 1)
+                scenario.visited(Job::Logout, is_patient).with(|budget| budget.hastes = 1)
             }));
         }
         all
@@ -233,23 +233,23 @@ families! { FAMILIES:
 
     a_logout_in_a_move_leaves_nothing_in_either_store, at_least 80_000, {
         let mut all = Vec::new();
-        for (errand, kills) in [(Errand::Logout, 0), (Errand::Logout, 1), (Errand::LogoutThere, 0)] {
-            all.extend(moves(3600, errand, kills, World::nothing_is_left_of_a_logout_in_a_move));
+        for (job, kills) in [(Job::Logout, 0), (Job::Logout, 1), (Job::LogoutThere, 0)] {
+            all.extend(moves(3600, job, kills, World::nothing_is_left_of_a_logout_in_a_move));
         }
         all
     };
 
     a_move_that_is_killed_is_completed_by_the_next_one, at_least 27_000,
-        moves(3600, Errand::Move, 1, World::one_store_has_the_grant);
+        moves(3600, Job::Move, 1, World::one_store_has_the_grant);
 
     a_login_in_a_move_leaves_one_usable_grant, at_least 3_600,
-        moves(3600, Errand::Login, 0, World::a_login_in_a_move_leaves_one_usable_grant);
+        moves(3600, Job::Login, 0, World::a_login_in_a_move_leaves_one_usable_grant);
 
     a_refresh_in_a_move_costs_no_session, at_least 90_000,
-        moves(0, Errand::Move, 0, World::one_store_has_the_grant);
+        moves(0, Job::Move, 0, World::one_store_has_the_grant);
 
     a_logout_in_a_move_and_a_refresh_leaves_nothing_in_either_store, at_least 150_000,
-        moves(0, Errand::Logout, 0, World::nothing_is_left_of_a_logout_in_a_move);
+        moves(0, Job::Logout, 0, World::nothing_is_left_of_a_logout_in_a_move);
 
     whoever_waited_for_a_failure_makes_no_request, at_least 12_000,
         binding(2, &[Server::Down, Server::AsksToComeAgain], World::nothing_more, |scenario| {
@@ -290,7 +290,7 @@ families! { FAMILIES:
         // Not where a lock lies: there who clears believes that nobody can come between.
         let promise: Promise = World::the_login_is_kept;
         let each = [LockUse::Auto, LockUse::Claim, LockUse::Off].iter().map(|lock_use| {
-            let scenario = Scenario::of(&[*lock_use], Server::HasRevoked).visited(Errand::Login, false);
+            let scenario = Scenario::of(&[*lock_use], Server::HasRevoked).visited(Job::Login, false);
             (scenario.with(|budget| budget.hastes = 4), promise)
         });
         each.collect()
@@ -338,7 +338,7 @@ families! { LONGER_FAMILIES:
     #[ignore = "too many transitions for every run of the tests: .ci/run"]
     one_is_killed_while_somebody_logs_out, at_least 52_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
-            scenario.visited(Errand::Logout, true).with(|budget| (budget.crashes, budget.hastes) = (1, 0))
+            scenario.visited(Job::Logout, true).with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
     #[ignore = "too many transitions for every run of the tests: .ci/run"]
@@ -387,13 +387,15 @@ impl World {
 
     /// With one refresh.
     fn everyone_has_the_same_token(&self) -> bool {
-        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        let has_it =
+            |result: &TokenResult| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
         self.sends.len() == 1 && self.results().all(has_it)
     }
 
     /// With one request that was refused, and a second one by the same process.
     fn everyone_has_the_same_token_after_a_refusal(&self) -> bool {
-        let has_it = |result: &Result| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
+        let has_it =
+            |result: &TokenResult| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
         self.sends.len() == 2 && self.sends[0] == self.sends[1] && self.results().all(has_it)
     }
 
@@ -411,7 +413,7 @@ impl World {
 
     fn one_was_refused_twice_and_all_were_told(&self) -> bool {
         let needs_a_login =
-            |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         let is_one = self.sends.iter().all(|(_, by)| *by == self.sends[0].1);
         self.sends.len() == 2 && is_one && self.results().all(needs_a_login)
     }

@@ -2,14 +2,14 @@
 
 use super::acts::LAST_WORD_LIMIT;
 use super::parts::{generation, stored_generation};
-use super::scenario::{Errand, Lock, PATIENT, Presences, Protection, Server, Visit};
+use super::scenario::{Job, Lock, PATIENT, Presences, Protection, Server, Visit};
 use super::world::{Doing, Process, World};
 use crate::error::Kind;
 use crate::grant::Document;
 use crate::protocol::token::Answer;
-use crate::session::attempt::{Attempt, Outcome, Presence};
+use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
 use crate::session::bounds::{COMPARISON_DELAYS, MAX_SENDS};
-use crate::session::{Demand, Result, Revision, Role, Step, Unwanted};
+use crate::session::{Demand, Revision, Role, Step, TokenResult, Unwanted};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ impl World {
         }
         let is_own =
             |attempt: &Attempt| usize::try_from(attempt.by.pid) == Ok(number) && attempt.outcome.is_none();
-        let is_swept = self.has_visit(Errand::Logout)
+        let is_swept = self.has_visit(Job::Logout)
             || self.processes[number].has_overslept
             || self.protection() == Protection::Compared;
         if !is_swept && !self.records.values().any(|record| is_own(&record.what)) {
@@ -213,8 +213,7 @@ impl World {
             // one's claim.
             Protection::Claimed => {
                 let has_lock = self.scenario.lock == Lock::Lies;
-                let makes_a_claim =
-                    |visit: &Visit| visit.errand != Errand::Login && visit.is_patient && !has_lock;
+                let makes_a_claim = |visit: &Visit| visit.job != Job::Login && visit.is_patient && !has_lock;
                 self.processes.iter().any(|process| process.has_overslept)
                     || !self.scenario.visits.iter().all(makes_a_claim)
             }
@@ -277,8 +276,8 @@ impl World {
     }
 
     pub(super) fn check_mark(&mut self, number: usize, attempt: &Attempt) {
-        if attempt.outcome == Some(Outcome::Rejected) {
-            self.check_verdict(number, &attempt.refresh_token_sha256);
+        if attempt.outcome == Some(AttemptOutcome::Rejected) {
+            self.check_verdict(number, &attempt.credential_sha256);
         }
         if self.protection() != Protection::Compared && Self::is_shared(attempt) {
             let is_waiting = |other: &Process| !other.is_over() && other.started_at.is_some();
@@ -344,7 +343,7 @@ impl World {
         }
     }
 
-    pub(super) fn check_result(&mut self, number: usize, result: &Result) {
+    pub(super) fn check_result(&mut self, number: usize, result: &TokenResult) {
         let wall = self.wall();
         let process = Rc::clone(&self.processes[number]);
         match result {
@@ -382,7 +381,7 @@ impl World {
     /// Where nothing can happen any more, one comes later, and has to get a token by a refresh of its own; where
     /// he cannot, the session is lost.
     pub(super) fn check_next(&mut self) {
-        if self.broken.is_some() || self.is_logged_out || self.has_visit(Errand::Move) {
+        if self.broken.is_some() || self.is_logged_out || self.has_visit(Job::Move) {
             return;
         }
         let (result, broken) = self.next_process();
@@ -427,10 +426,10 @@ impl World {
             && self.scenario.presences == Presences::StartTimes
             && (is_grace || self.excuses.is_empty())
             && !self.has_lost_by_design();
-        let may_be_gone = [Errand::Logout, Errand::Move].into_iter().any(|errand| self.has_visit(errand));
+        let may_be_gone = [Job::Logout, Job::Move].into_iter().any(|job| self.has_visit(job));
         let is_alive = self.excuses.is_empty() && !self.has_lost_by_design() && !may_be_gone;
         let needs_a_login =
-            |result: &Result| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         if is_alive && self.results().any(needs_a_login) {
             self.break_with(Invariant::NoFalseVerdict, "somebody is told to log in".to_owned());
         }
@@ -444,7 +443,7 @@ impl World {
     }
 
     /// What one ends with who comes after all others, and refreshes whatever is stored.
-    fn next_process(&self) -> (std::result::Result<u8, Kind>, Option<Broken>) {
+    fn next_process(&self) -> (Result<u8, Kind>, Option<Broken>) {
         /// More moves than one process makes alone.
         const MOST_MOVES: u32 = 5000;
         let mut world = self.clone();

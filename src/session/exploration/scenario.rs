@@ -51,7 +51,7 @@ pub(super) enum Presences {
 
 /// Who may end a session or begin one, besides those who refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
+pub(super) enum Job {
     Login,
     Logout,
     /// A logout in the other store of a move.
@@ -63,7 +63,7 @@ pub(super) enum Errand {
 /// A person at a keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Visit {
-    pub errand: Errand,
+    pub job: Job,
     /// Whether his deadline lets him wait as long as another one's claim lasts.
     pub is_patient: bool,
 }
@@ -153,8 +153,8 @@ impl Scenario {
         self
     }
 
-    pub(super) fn visited(mut self, errand: Errand, is_patient: bool) -> Self {
-        self.visits.push(Visit { errand, is_patient });
+    pub(super) fn visited(mut self, job: Job, is_patient: bool) -> Self {
+        self.visits.push(Visit { job, is_patient });
         self
     }
 

@@ -3,14 +3,14 @@
 //! functions.
 
 use super::parts::{Kept, at_revision, document, generation, session, stored_generation};
-use super::scenario::{Errand, Lock, Visit};
+use super::scenario::{Job, Lock, Visit};
 use super::world::{LOGIN, Name, Party, START, World};
 use crate::grant::{Document, Login, Moving, Rejected};
 use crate::session::attempt::{Attempt, Owner};
+use crate::session::logout::{Found, credential_digests};
+use crate::session::logout::{Logout, LogoutEvent, LogoutStep, Remains, Removal, Side};
+use crate::session::migration::{Next, arriving, next};
 use crate::session::{LockUse, Revision, Stored};
-use crate::visit::logout::{Event, Logout, Place, Remains, Removal, Step};
-use crate::visit::moving::{Next, arriving, next};
-use crate::visit::{Found, record_keys};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) enum Visiting {
     /// A login has replaced a document that was on its way.
     TakesBack(Moving),
     /// A logout.
-    LogsOut(Box<Logout>, Step),
+    LogsOut(Box<Logout>, LogoutStep),
     /// It has read the document, and reads what waits beside it.
     HasRead(Box<Logout>, Option<Stored>),
     /// It has claimed the session of that document, and reads again.
@@ -81,11 +81,11 @@ impl World {
     fn claims_end_at(&self, number: usize) -> Option<i64> {
         let stored = self.document.as_ref()?;
         let own = self.visitors[number].claim.as_ref();
-        let key = record_keys(&stored.document).into_iter().next()?;
-        let sightings = self.sightings(&key).into_iter();
-        let others = sightings.filter(|sighting| own != Some(&(key.clone(), sighting.number)));
-        let live = others.filter(|sighting| sighting.is_live(self.wall()));
-        live.map(|sighting| sighting.attempt.until).max()
+        let key = credential_digests(&stored.document).into_iter().next()?;
+        let attempt_records = self.attempt_records(&key).into_iter();
+        let others = attempt_records.filter(|record| own != Some(&(key.clone(), record.number)));
+        let live = others.filter(|record| record.is_live(self.wall()));
+        live.map(|record| record.attempt.until).max()
     }
 
     pub(super) fn can_visit(&self, number: usize) -> bool {
@@ -93,10 +93,10 @@ impl World {
         let is_free = !self.visitors_lock() || self.held_by.is_empty();
         match &visitor.doing {
             Visiting::HasLeft | Visiting::WasKilled => false,
-            Visiting::Enters => is_free || visitor.visit.errand == Errand::LogoutThere,
+            Visiting::Enters => is_free || visitor.visit.job == Job::LogoutThere,
             Visiting::WaitsForClaims => {
                 self.visitors_lock_use() == LockUse::Off
-                    || visitor.visit.errand == Errand::LogoutThere
+                    || visitor.visit.job == Job::LogoutThere
                     || !visitor.visit.is_patient
                     || self.claims_end_at(number).is_none()
             }
@@ -136,25 +136,25 @@ impl World {
     pub(super) fn visit(&mut self, number: usize) {
         let there = self.document.clone();
         let revision = there.as_ref().map(|stored| stored.revision.clone());
-        let errand = self.visitors[number].visit.errand;
+        let job = self.visitors[number].visit.job;
         let next = match self.visitors[number].doing.clone() {
             Visiting::Enters => {
-                if self.visitors_lock() && errand != Errand::LogoutThere {
+                if self.visitors_lock() && job != Job::LogoutThere {
                     self.held_by.insert(Party::Visitor(number));
                 }
-                if errand == Errand::Login {
+                if job == Job::Login {
                     self.server.log_in();
                 }
                 Visiting::WaitsForClaims
             }
-            Visiting::WaitsForClaims => match errand {
-                Errand::Logout | Errand::LogoutThere => {
+            Visiting::WaitsForClaims => match job {
+                Job::Logout | Job::LogoutThere => {
                     let (logout, step) = Logout::start("logged out".to_owned(), self.wall());
                     Visiting::LogsOut(Box::new(logout), step)
                 }
-                Errand::Login | Errand::Move => Visiting::Reads,
+                Job::Login | Job::Move => Visiting::Reads,
             },
-            Visiting::Reads if errand == Errand::Move => self.begin_to_move(number),
+            Visiting::Reads if job == Job::Move => self.begin_to_move(number),
             Visiting::Reads => Visiting::Compares(revision),
             Visiting::Compares(expected) => match expected == revision {
                 true => Visiting::Renames,
@@ -184,14 +184,14 @@ impl World {
             Visiting::HasRead(logout, stored) => self.look_beside(number, logout, stored),
             Visiting::HasClaimed(logout, claimed) => match revision == Some(claimed.revision.clone()) {
                 true => self.found(logout, claimed),
-                false => Visiting::LogsOut(logout, Step::LookHere),
+                false => Visiting::LogsOut(logout, LogoutStep::LookHere),
             },
             Visiting::Sweeps(logout, listed) => {
                 self.records.retain(|name, _| !listed.contains(name));
                 self.answers.retain(|name, _| !listed.contains(name));
                 self.visitors[number].claim = None;
                 let removal = if self.document.is_some() { Removal::Again } else { Removal::Done };
-                went_on(logout, Event::Removed(removal))
+                went_on(logout, LogoutEvent::Removed(removal))
             }
             Visiting::ReadsThere(moving) => Visiting::ReadsHere(moving, self.there.as_deref().cloned()),
             Visiting::ReadsHere(moving, there) => {
@@ -221,41 +221,41 @@ impl World {
     // ---- a logout ----
 
     /// Which of the two documents that is.
-    fn at(&mut self, number: usize, place: Place) -> &mut Option<Rc<Stored>> {
-        match (place, self.visitors[number].visit.errand) {
-            (Place::Here, Errand::LogoutThere) | (Place::There, Errand::Logout) => &mut self.there,
+    fn at(&mut self, number: usize, side: Side) -> &mut Option<Rc<Stored>> {
+        match (side, self.visitors[number].visit.job) {
+            (Side::Here, Job::LogoutThere) | (Side::There, Job::Logout) => &mut self.there,
             _ => &mut self.document,
         }
     }
 
-    fn log_out(&mut self, number: usize, logout: Box<Logout>, step: Step) -> Visiting {
+    fn log_out(&mut self, number: usize, logout: Box<Logout>, step: LogoutStep) -> Visiting {
         match step {
-            Step::LookHere | Step::LookThere(_) => {
-                let place = if step == Step::LookHere { Place::Here } else { Place::There };
-                let stored = self.at(number, place).as_deref().cloned();
+            LogoutStep::LookHere | LogoutStep::LookThere(_) => {
+                let side = if step == LogoutStep::LookHere { Side::Here } else { Side::There };
+                let stored = self.at(number, side).as_deref().cloned();
                 Visiting::HasRead(logout, stored)
             }
-            Step::Revoke(document, _) => {
+            LogoutStep::Revoke(document, _) => {
                 self.server.revoke(self.scenario.server, stored_generation(&document).unwrap());
-                went_on(logout, Event::Revoked(None))
+                went_on(logout, LogoutEvent::Revoked(None))
             }
-            Step::Remove { place, expected, .. } => {
-                let document = self.at(number, place);
+            LogoutStep::Remove { side, expected, .. } => {
+                let document = self.at(number, side);
                 if document.as_ref().is_none_or(|stored| stored.revision != expected) {
-                    return went_on(logout, Event::Removed(Removal::Again));
+                    return went_on(logout, LogoutEvent::Removed(Removal::Again));
                 }
                 *document = None;
-                self.is_logged_out |= place == Place::Here;
-                match (place, self.visitors[number].visit.errand) {
-                    (Place::Here, Errand::Logout) | (Place::There, Errand::LogoutThere) => {
+                self.is_logged_out |= side == Side::Here;
+                match (side, self.visitors[number].visit.job) {
+                    (Side::Here, Job::Logout) | (Side::There, Job::LogoutThere) => {
                         let listed = self.records.keys().chain(self.answers.keys()).cloned().collect();
                         Visiting::Sweeps(logout, listed)
                     }
-                    _ => went_on(logout, Event::Removed(Removal::Done)),
+                    _ => went_on(logout, LogoutEvent::Removed(Removal::Done)),
                 }
             }
-            Step::Pause(_) => went_on(logout, Event::Paused),
-            Step::Finish(outcome) => {
+            LogoutStep::Pause(_) => went_on(logout, LogoutEvent::Paused),
+            LogoutStep::Finish(outcome) => {
                 self.has_logged_out |= outcome.document.is_some() && outcome.remains.is_none();
                 self.has_left_a_login |= outcome.remains == Some(Remains::AnotherLogin);
                 Visiting::HasLeft
@@ -265,8 +265,8 @@ impl World {
 
     /// What waits beside the document; and without a lock a claim, where no other process has one.
     fn look_beside(&mut self, number: usize, logout: Box<Logout>, stored: Option<Stored>) -> Visiting {
-        let Some(stored) = stored else { return went_on(logout, Event::Looked(Ok(None))) };
-        let is_here = self.visitors[number].visit.errand == Errand::Logout && stored.document.moved.is_none();
+        let Some(stored) = stored else { return went_on(logout, LogoutEvent::Looked(Ok(None))) };
+        let is_here = self.visitors[number].visit.job == Job::Logout && stored.document.moved.is_none();
         let has_lock = self.visitors_lock_use() == LockUse::Auto && self.scenario.lock != Lock::Refuses;
         if is_here && !has_lock {
             if let Some(claim) = self.visitors[number].claim.take() {
@@ -288,16 +288,16 @@ impl World {
     fn found(&self, logout: Box<Logout>, stored: Stored) -> Visiting {
         let mut answers = Vec::new();
         if stored.document.moved.is_none() {
-            for key in record_keys(&stored.document) {
+            for key in credential_digests(&stored.document) {
                 let beside = self.answers.iter().rev().filter(|((about, _), _)| *about == key);
                 answers.extend(beside.filter_map(|(_, file)| file.what.document.clone()));
             }
         }
-        went_on(logout, Event::Looked(Ok(Some(Found { stored, answers }))))
+        went_on(logout, LogoutEvent::Looked(Ok(Some(Found { stored, answers }))))
     }
 
     fn claim_for(&mut self, number: usize, document: &Document) {
-        let Some(key) = record_keys(document).into_iter().next() else { return };
+        let Some(key) = credential_digests(document).into_iter().next() else { return };
         let last = self.records.keys().filter(|(about, _)| *about == key).map(|(_, number)| *number).max();
         let owner = Owner { pid: FIRST_IDENTIFIER + u32::try_from(number).unwrap(), ..Owner::default() };
         let access_token =
@@ -312,7 +312,7 @@ impl World {
 
     // ---- a move ----
 
-    /// Takes the session from its place, or goes on with a move that was killed.
+    /// Takes the session from its side, or goes on with a move that was killed.
     fn begin_to_move(&mut self, number: usize) -> Visiting {
         let stored = self.document.as_deref().cloned();
         let document = stored.map(|stored| stored.document).filter(|document| !document.has_no_grant());
@@ -345,7 +345,7 @@ impl World {
         match next {
             Next::Arrive if is_same_there => {
                 let marked = here.unwrap().document;
-                let answers = record_keys(&marked).into_iter().flat_map(|key| {
+                let answers = credential_digests(&marked).into_iter().flat_map(|key| {
                     let beside = self.answers.iter().rev().filter(move |((about, _), _)| *about == key);
                     beside.filter_map(|(_, file)| file.what.document.as_ref()?.session.clone())
                 });
@@ -395,7 +395,7 @@ impl World {
     }
 }
 
-fn went_on(mut logout: Box<Logout>, event: Event) -> Visiting {
+fn went_on(mut logout: Box<Logout>, event: LogoutEvent) -> Visiting {
     let step = logout.next(event);
     Visiting::LogsOut(logout, step)
 }

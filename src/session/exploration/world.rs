@@ -2,14 +2,14 @@
 
 use super::invariants::{Broken, Excuse};
 use super::parts::{Beside, Kept, at_revision, digest, digest_of, document, session, stored_generation};
-use super::scenario::{AN_AGE, Budget, Errand, Lock, Presences, Protection, Scenario, Visit};
+use super::scenario::{AN_AGE, Budget, Job, Lock, Presences, Protection, Scenario, Visit};
 use super::server::Authorizations;
 use super::visitor::{Visiting, Visitor};
 use crate::grant::Document;
 use crate::protocol::token::Answer;
-use crate::session::attempt::{Attempt, Owner, Presence, Sighting};
+use crate::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use crate::session::{
-    Demand, Event, LockUse, Machine, Now, Patience, Result, Revision, Role, Settings, Step, Stored,
+    Demand, Event, LockMode, LockUse, Machine, Now, Revision, Role, Settings, Step, Stored, TokenResult,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write};
@@ -44,7 +44,7 @@ pub(super) type Name = (String, u64);
 #[derive(Clone, Debug)]
 pub(super) enum Doing {
     Begins(Step),
-    HasReadTheRecords(Vec<Sighting>),
+    HasReadTheRecords(Vec<AttemptRecord>),
     /// It has listed what lies beside the document, and is about to create its record.
     Claims {
         attempt: Attempt,
@@ -91,7 +91,7 @@ pub(super) enum Doing {
         until: Duration,
     },
     Rests,
-    HasEnded(Result),
+    HasEnded(TokenResult),
     WasKilled,
 }
 
@@ -452,8 +452,8 @@ impl World {
                     process.wakes_at = clock + pause;
                     Doing::Rests
                 }
-                Step::Lock(patience @ (Patience::Release | Patience::Queue), at_most) => {
-                    Doing::WaitsForTheLock { queues: patience == Patience::Queue, until: clock + at_most }
+                Step::Lock(mode @ (LockMode::AwaitRelease | LockMode::Queue), at_most) => {
+                    Doing::WaitsForTheLock { queues: mode == LockMode::Queue, until: clock + at_most }
                 }
                 step => Doing::Begins(step),
             };
@@ -493,18 +493,18 @@ impl World {
         }
     }
 
-    pub(super) fn sightings(&self, key: &str) -> Vec<Sighting> {
+    pub(super) fn attempt_records(&self, key: &str) -> Vec<AttemptRecord> {
         let records = self.records.iter().filter(|((about, _), _)| about == key);
-        let sighting = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
+        let record = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
             let attempt = record.what.clone();
             let owner = match attempt.is_over() {
                 true => Presence::Unknown,
                 false => self.presence(&attempt.by),
             };
             let has_answer = self.complete(name).is_some_and(|document| document.session.is_some());
-            Sighting { number: name.1, attempt, owner, has_answer }
+            AttemptRecord { number: name.1, attempt, owner, has_answer }
         };
-        records.map(sighting).collect()
+        records.map(record).collect()
     }
 
     /// The complete document beside a record.
@@ -516,7 +516,7 @@ impl World {
         self.document.as_ref().and_then(|stored| stored_generation(&stored.document))
     }
 
-    pub(super) fn results(&self) -> impl Iterator<Item = &Result> {
+    pub(super) fn results(&self) -> impl Iterator<Item = &TokenResult> {
         self.processes.iter().filter_map(|process| match &process.doing {
             Doing::HasEnded(result) => Some(result),
             _ => None,
@@ -527,8 +527,8 @@ impl World {
         self.processes.iter().all(|process| process.is_over()) && self.visitors.iter().all(Visitor::is_over)
     }
 
-    pub(super) fn has_visit(&self, errand: Errand) -> bool {
-        self.scenario.visits.iter().any(|visit: &Visit| visit.errand == errand)
+    pub(super) fn has_visit(&self, job: Job) -> bool {
+        self.scenario.visits.iter().any(|visit: &Visit| visit.job == job)
     }
 }
 

@@ -3,10 +3,10 @@
 use super::{Earlier, Machine, Phase};
 use crate::error::Failure;
 use crate::grant::{Document, Rejected};
-use crate::session::attempt::Outcome;
+use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::{COMPARISON_DELAYS, LAST_WAIT, MAX_REBASES, REFUSAL_SETTLE, SHORTEST_EXCHANGE};
 use crate::session::judgement::Judgement;
-use crate::session::step::{Level, Now, Replacement, Step, View};
+use crate::session::step::{Level, Now, ReplaceResult, Step, View};
 use crate::session::texts;
 use std::time::Duration;
 
@@ -39,13 +39,13 @@ impl Machine {
             return Step::Pause(*delay);
         }
         let own = self.claim.as_ref().map(|claim| claim.number);
-        let mut others = view.attempts.iter().filter(|sighting| Some(sighting.number) != own);
+        let mut others = view.attempts.iter().filter(|record| Some(record.number) != own);
         if others.any(|other| other.may_answer(now.wall)) {
             return match self.left(now) {
                 Duration::ZERO => {
                     let whom = "the server refused, and another process's refresh had not ended";
                     let failure = texts::deadline(self.settings.deadline, whom);
-                    self.settle(Outcome::Temporary, failure, now)
+                    self.settle(AttemptOutcome::Temporary, failure, now)
                 }
                 left => {
                     self.phase = Phase::Comparing(looks);
@@ -55,7 +55,7 @@ impl Machine {
         }
         let has_time = self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE;
         if self.earlier.is_none()
-            && self.errand.level != Level::Compared
+            && self.input.level != Level::Compared
             && has_time
             && self.holds_claim(&view, now)
         {
@@ -71,10 +71,10 @@ impl Machine {
         let dead = self.dead();
         match (&self.latest, &self.claim) {
             (Some(stored), Some(claim))
-                if (self.errand.level == Level::Locked || self.settings.swaps)
+                if (self.input.level == Level::Locked || self.settings.swaps)
                     && !self.latest_freshness(now).is_valid() =>
             {
-                let key = claim.attempt.refresh_token_sha256.clone();
+                let key = claim.attempt.credential_sha256.clone();
                 let document = Document {
                     session: None,
                     rejected: Some(Rejected::new(key, now.wall, dead.message.clone())),
@@ -84,22 +84,22 @@ impl Machine {
                 self.phase = Phase::Clearing(dead, looks);
                 Step::Replace { expected, document, attempt }
             }
-            _ => self.tell(Outcome::Rejected, dead, now),
+            _ => self.tell(AttemptOutcome::Rejected, dead, now),
         }
     }
 
-    pub(super) fn cleared(&mut self, dead: Failure, looks: usize, replaced: Replacement, now: Now) -> Step {
+    pub(super) fn cleared(&mut self, dead: Failure, looks: usize, replaced: ReplaceResult, now: Now) -> Step {
         match replaced {
-            Replacement::Done => {
+            ReplaceResult::Done => {
                 self.claim = None;
                 Step::Finish(Err(dead))
             }
-            Replacement::Lost(_) if self.rebases < MAX_REBASES => {
+            ReplaceResult::Lost(_) if self.rebases < MAX_REBASES => {
                 self.rebases += 1;
                 self.look(Phase::Comparing(looks))
             }
-            Replacement::Lost(_) | Replacement::Unknown | Replacement::Failed { .. } => {
-                self.tell(Outcome::Rejected, dead, now)
+            ReplaceResult::Lost(_) | ReplaceResult::Unknown | ReplaceResult::Failed { .. } => {
+                self.tell(AttemptOutcome::Rejected, dead, now)
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
-use crate::session::attempt::Outcome;
+use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::FAILURE_SETTLE;
 use crate::session::judgement::Judgement;
-use crate::session::step::{Now, Result, Step, Token, View};
+use crate::session::step::{Now, Step, Token, TokenResult, View};
 use crate::session::texts;
 
 impl Machine {
@@ -40,13 +40,13 @@ impl Machine {
     }
 
     /// Holds a failure back for those who arrive just now, then tells it.
-    pub(super) fn settle(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
+    pub(super) fn settle(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
         self.phase = Phase::Settling(outcome, failure);
         Step::Pause(FAILURE_SETTLE.min(self.left(now)))
     }
 
     /// Leaves the failure in the record, for all who waited for it, and ends with it.
-    pub(super) fn tell(&mut self, outcome: Outcome, failure: Failure, now: Now) -> Step {
+    pub(super) fn tell(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
         let result = match self.session().cloned() {
             Some(session) if self.latest_freshness(now).is_usable() => {
                 let warnings = vec![texts::still_valid(&failure)];
@@ -67,15 +67,15 @@ impl Machine {
     ) -> Step {
         let result = Ok(Token { warnings: vec![texts::not_stored(failure, kept)], ..token });
         let shared = Failure::new(Kind::Store, "the answer came and could not be stored");
-        self.mark(Outcome::Unknown, Some(&shared), Phase::Ending(Box::new(result)), now)
+        self.mark(AttemptOutcome::Unknown, Some(&shared), Phase::Ending(Box::new(result)), now)
     }
 
     /// Ends an attempt after which the refresh token may be spent.
     pub(super) fn give_up_unknown(&mut self, what: &str, again: bool, now: Now) -> Step {
-        self.settle(Outcome::Unknown, texts::unknown(&self.settings.profile, what, again), now)
+        self.settle(AttemptOutcome::Unknown, texts::unknown(&self.settings.profile, what, again), now)
     }
 
-    pub(super) fn withdraw_and_end(&mut self, result: Result) -> Step {
+    pub(super) fn withdraw_and_end(&mut self, result: TokenResult) -> Step {
         match self.claim {
             Some(_) => self.withdraw(Phase::Ending(Box::new(result))),
             None => Step::Finish(result),

@@ -2,13 +2,15 @@
 
 use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
 use crate::error::Kind;
-use crate::session::attempt::{Attempt, Sighting};
+use crate::session::attempt::{Attempt, AttemptRecord};
 use crate::session::bounds::{
     LAST_WAIT, MAX_ADOPTIONS, MAX_GENERATIONS, SHORTEST_EXCHANGE, UNTIL_MARGIN_SECONDS,
 };
 use crate::session::freshness::{Freshness, Unwanted};
-use crate::session::judgement::{Judgement, Opening};
-use crate::session::step::{Claiming, Delegation, Level, Locking, Now, Patience, Role, Step, Stored, View};
+use crate::session::judgement::{Judgement, NextClaim};
+use crate::session::step::{
+    ClaimResult, DelegateResult, Level, LockMode, LockResult, Now, Role, Step, Stored, View,
+};
 use crate::session::texts;
 
 impl Machine {
@@ -16,8 +18,8 @@ impl Machine {
         self.latest = stored.clone();
         let view = View { attempts: Vec::new(), stored };
         let is_worker = matches!(self.settings.role, Role::Worker(_));
-        if self.errand.demand.unwanted == Unwanted::FirstSeen && !is_worker {
-            self.errand.first_seen = self.session().map(|session| session.access_token.clone());
+        if self.input.demand.unwanted == Unwanted::FirstSeen && !is_worker {
+            self.input.first_seen = self.session().map(|session| session.access_token.clone());
         }
         match self.judgement(&view, now) {
             // Whatever lies between two spenders is his caller's already.
@@ -28,54 +30,54 @@ impl Machine {
     }
 
     pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
-        let failed = view.attempts.iter().filter(|sighting| sighting.attempt.shared_failure().is_some());
-        self.errand.failed_before = failed.map(|sighting| sighting.attempt.id.clone()).collect();
-        self.lock_if_needed(view, Phase::Arriving, Patience::Try, now)
+        let failed = view.attempts.iter().filter(|record| record.attempt.shared_failure().is_some());
+        self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();
+        self.lock_if_needed(view, Phase::Arriving, LockMode::Try, now)
     }
 
     /// Asks for the lock if what was seen from `phase` needs it.
-    fn lock_if_needed(&mut self, view: View, phase: Phase, patience: Patience, now: Now) -> Step {
-        let is_locked = self.errand.level == Level::Locked;
+    fn lock_if_needed(&mut self, view: View, phase: Phase, mode: LockMode, now: Now) -> Step {
+        let is_locked = self.input.level == Level::Locked;
         match self.judgement(&view, now) {
             Judgement::Moved => self.follow(phase, now),
-            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => {
-                self.lock(patience, now)
-            }
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => self.lock(mode, now),
             judgement => self.act(judgement, now),
         }
     }
 
-    pub(super) fn lock(&mut self, patience: Patience, now: Now) -> Step {
+    pub(super) fn lock(&mut self, mode: LockMode, now: Now) -> Step {
         let left = self.left(now);
         // A lock call that hangs must not cost those their deadline who could do without it.
         let at_most = if self.need_not_wait(now) { left.min(LAST_WAIT) } else { left };
-        self.phase = Phase::Locking(patience);
-        Step::Lock(patience, at_most)
+        self.phase = Phase::Locking(mode);
+        Step::Lock(mode, at_most)
     }
 
-    pub(super) fn locking(&mut self, patience: Patience, locking: Locking, now: Now) -> Step {
+    pub(super) fn locking(&mut self, mode: LockMode, locking: LockResult, now: Now) -> Step {
         match locking {
-            Locking::Granted if patience == Patience::Release => self.look(Phase::Woken),
-            Locking::Granted => self.look(Phase::Deciding),
-            Locking::Busy if patience == Patience::Release => self.rest(LOCK_HELD, Phase::Knocking, now),
-            Locking::Busy | Locking::Unanswered if self.need_not_wait(now) => self.hand_out_latest(vec![]),
-            Locking::Busy => self.lock(Patience::Release, now),
-            Locking::Refused(_) => {
-                self.errand.level = Level::Claimed;
+            LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::Woken),
+            LockResult::Granted => self.look(Phase::Deciding),
+            LockResult::Busy if mode == LockMode::AwaitRelease => self.rest(LOCK_HELD, Phase::Knocking, now),
+            LockResult::Busy | LockResult::Unanswered if self.need_not_wait(now) => {
+                self.hand_out_latest(vec![])
+            }
+            LockResult::Busy => self.lock(LockMode::AwaitRelease, now),
+            LockResult::Refused(_) => {
+                self.input.level = Level::Claimed;
                 self.look(Phase::Deciding)
             }
             // The token ended while this short call was made for its sake.
-            Locking::Unanswered if !self.left(now).is_zero() => self.lock(Patience::Release, now),
+            LockResult::Unanswered if !self.left(now).is_zero() => self.lock(LockMode::AwaitRelease, now),
             // A lock that is held is no reason not to answer those who do not wait for it.
-            Locking::Unanswered if patience == Patience::Try => self.give_up(texts::NO_ANSWER),
-            Locking::Unanswered => self.give_up(LOCK_HELD),
-            Locking::Failed(failure) => self.fail(failure, now),
+            LockResult::Unanswered if mode == LockMode::Try => self.give_up(texts::NO_ANSWER),
+            LockResult::Unanswered => self.give_up(LOCK_HELD),
+            LockResult::Failed(failure) => self.fail(failure, now),
         }
     }
 
     /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died.
     pub(super) fn woken(&mut self, view: View, now: Now) -> Step {
-        self.lock_if_needed(view, Phase::Woken, Patience::Queue, now)
+        self.lock_if_needed(view, Phase::Woken, LockMode::Queue, now)
     }
 
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {
@@ -85,7 +87,7 @@ impl Machine {
                 let short = (fresh == Freshness::FreshButShort).then(texts::less_than_asked);
                 self.hand_out_latest(short.into_iter().collect())
             }
-            Judgement::NoDocument if self.generations == 0 && self.looked_at.is_empty() => {
+            Judgement::NoDocument if self.generations == 0 && self.credential_sha256.is_empty() => {
                 self.withdraw_and_end(Err(texts::no_document(&profile)))
             }
             Judgement::NoDocument => self.withdraw_and_end(Err(texts::logged_out(&profile))),
@@ -104,7 +106,7 @@ impl Machine {
                 let friendly = texts::dead(&profile, "its refresh token was refused before", None);
                 self.fail(attempt.failure(Kind::LoginRequired).unwrap_or(friendly), now)
             }
-            Judgement::Claim(opening) => self.claim(opening, now),
+            Judgement::Claim(next_claim) => self.claim(next_claim, now),
         }
     }
 
@@ -115,11 +117,11 @@ impl Machine {
         let expected = stored.revision.clone();
         self.adoptions += 1;
         self.phase = Phase::Adopting;
-        Step::Adopt { refresh_token_sha256: self.looked_at.clone(), number, expected }
+        Step::Adopt { credential_sha256: self.credential_sha256.clone(), number, expected }
     }
 
-    pub(super) fn claim(&mut self, opening: Opening, now: Now) -> Step {
-        let Opening { number, prior, outdated } = opening;
+    pub(super) fn claim(&mut self, next_claim: NextClaim, now: Now) -> Step {
+        let NextClaim { number, prior, outdated } = next_claim;
         if self.generations >= MAX_GENERATIONS {
             return self.fail(texts::too_many_generations(), now);
         }
@@ -132,18 +134,19 @@ impl Machine {
         }
         let access_token_sha256 =
             self.session().map(|session| session.access_token.sha256()).unwrap_or_default();
-        let known = self.prior.take().filter(|prior| prior.refresh_token_sha256 == self.looked_at);
+        let known = self.prior.take().filter(|prior| prior.credential_sha256 == self.credential_sha256);
         self.prior = prior.or(known);
         self.claims_made += 1;
         let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);
         let owner = self.settings.owner.clone();
-        let attempt = Attempt::open(id, self.looked_at.clone(), access_token_sha256, owner, now.wall, until);
+        let attempt =
+            Attempt::open(id, self.credential_sha256.clone(), access_token_sha256, owner, now.wall, until);
         self.sends = 0;
         self.earlier = None;
         self.phase = Phase::Claiming(Claim { attempt: attempt.clone(), number });
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
-        let exclusive = self.errand.level != Level::Compared;
+        let exclusive = self.input.level != Level::Compared;
         Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
     }
 
@@ -151,27 +154,27 @@ impl Machine {
     fn delegate(&mut self) -> Step {
         self.settings.role = Role::InPlace;
         self.phase = Phase::Delegating;
-        Step::Delegate(self.errand.clone())
+        Step::Delegate(self.input.clone())
     }
 
-    pub(super) fn delegated(&mut self, delegation: Delegation, now: Now) -> Step {
+    pub(super) fn delegated(&mut self, delegation: DelegateResult, now: Now) -> Step {
         match delegation {
-            Delegation::Ended(result) => Step::Finish(result),
+            DelegateResult::Ended(result) => Step::Finish(result),
             // A worker that died may have spent the refresh token: its record says so. Its death released the lock.
-            Delegation::NoWorker if self.errand.level == Level::Locked => self.lock(Patience::Try, now),
-            Delegation::NoWorker => self.look(Phase::Deciding),
-            Delegation::Unanswered => self.give_up("the exchange with the server had not ended"),
+            DelegateResult::NoWorker if self.input.level == Level::Locked => self.lock(LockMode::Try, now),
+            DelegateResult::NoWorker => self.look(Phase::Deciding),
+            DelegateResult::Unanswered => self.give_up("the exchange with the server had not ended"),
         }
     }
 
-    pub(super) fn claiming(&mut self, claim: Claim, claiming: Claiming, now: Now) -> Step {
+    pub(super) fn claiming(&mut self, claim: Claim, claiming: ClaimResult, now: Now) -> Step {
         match claiming {
-            Claiming::Mine(number) => {
+            ClaimResult::Mine(number) => {
                 self.claim = Some(Claim { number, ..claim });
                 self.look(Phase::Confirming)
             }
-            Claiming::Taken => self.rest("other processes kept claiming the refresh", Phase::Resting, now),
-            Claiming::Failed(failure) => self.fail(failure, now),
+            ClaimResult::Taken => self.rest("other processes kept claiming the refresh", Phase::Resting, now),
+            ClaimResult::Failed(failure) => self.fail(failure, now),
         }
     }
 
@@ -194,8 +197,8 @@ impl Machine {
     pub(super) fn holds_claim(&self, view: &View, now: Now) -> bool {
         let left = self.left(now);
         self.claim.as_ref().is_some_and(|claim| {
-            let is_later = |sighting: &Sighting| sighting.number > claim.number;
-            let is_overtaken = self.errand.level != Level::Compared && view.attempts.iter().any(is_later);
+            let is_later = |record: &AttemptRecord| record.number > claim.number;
+            let is_overtaken = self.input.level != Level::Compared && view.attempts.iter().any(is_later);
             let until = now.wall.saturating_add(seconds(left));
             !is_overtaken && until <= claim.attempt.until && left >= SHORTEST_EXCHANGE
         })

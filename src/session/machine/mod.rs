@@ -5,11 +5,13 @@ mod ending;
 mod entering;
 mod spending;
 
-use super::attempt::{Attempt, Outcome, Owner};
+use super::attempt::{Attempt, AttemptOutcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
 use super::freshness::{Demand, Freshness, expiry};
-use super::judgement::{Asking, Judgement, freshness, judge};
-use super::step::{Errand, Event, Level, LockUse, Now, Patience, Result, Role, Step, Stored, Token, View};
+use super::judgement::{Judgement, JudgementInput, freshness, judge};
+use super::step::{
+    Event, Level, LockMode, LockUse, Now, RefreshInput, Role, Step, Stored, Token, TokenResult, View,
+};
 use super::texts;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
@@ -46,7 +48,7 @@ enum Phase {
     /// The look before the lock: which failures were there before us.
     Arriving,
     /// The lock was asked for, or the holder's leaving.
-    Locking(Patience),
+    Locking(LockMode),
     /// The lock is busy and cannot be waited for: ask again after a pause.
     Knocking,
     Woken,
@@ -70,12 +72,12 @@ enum Phase {
     Verifying(Box<Commit>),
     Clearing(Failure, usize),
     /// A failure is held back, then told with this outcome.
-    Settling(Outcome, Failure),
+    Settling(AttemptOutcome, Failure),
     /// The refresh token that nobody will use is being revoked.
     Revoking(Failure),
     /// The deadline passed: one last look.
     LastLook(String),
-    Ending(Box<Result>),
+    Ending(Box<TokenResult>),
     Over,
 }
 
@@ -106,7 +108,7 @@ enum Earlier {
 
 impl Claim {
     fn name(&self) -> (String, u64) {
-        (self.attempt.refresh_token_sha256.clone(), self.number)
+        (self.attempt.credential_sha256.clone(), self.number)
     }
 }
 
@@ -115,12 +117,12 @@ impl Claim {
 pub struct Machine {
     settings: Settings,
     /// What it wants and knows from its beginning, or has from its caller.
-    errand: Errand,
+    input: RefreshInput,
     phase: Phase,
     /// The document as it was read last.
     latest: Option<Stored>,
     /// Whose records were asked for last.
-    looked_at: String,
+    credential_sha256: String,
     claim: Option<Claim>,
     claims_made: u32,
     /// An earlier attempt on the same refresh token that was begun and never finished.
@@ -142,11 +144,11 @@ pub struct Machine {
 impl Machine {
     /// A machine and its first step.
     pub fn start(settings: Settings) -> (Self, Step) {
-        let errand = match settings.role.clone() {
-            Role::Worker(errand) => errand,
-            Role::InPlace | Role::Caller => Errand::new(settings.demand.clone(), settings.lock_use),
+        let input = match settings.role.clone() {
+            Role::Worker(input) => input,
+            Role::InPlace | Role::Caller => RefreshInput::new(settings.demand.clone(), settings.lock_use),
         };
-        let machine = Self { settings, errand, ..Self::default() };
+        let machine = Self { settings, input, ..Self::default() };
         (machine, Step::Read)
     }
 
@@ -163,7 +165,7 @@ impl Machine {
 
     /// What stands between this process and other spenders.
     pub fn level(&self) -> Level {
-        self.errand.level
+        self.input.level
     }
 
     /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
@@ -172,17 +174,17 @@ impl Machine {
             (Phase::Reading, Event::Read(Ok(stored))) => self.first_read(stored, now),
             (Phase::Reading, Event::Read(Err(failure))) => self.fail(failure, now),
             (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
-            (Phase::Locking(patience), Event::Locking(locking)) => self.locking(patience, locking, now),
+            (Phase::Locking(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
             (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => {
                 let judgement = self.judgement(&view, now);
                 self.act(judgement, now)
             }
             (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
-            (Phase::Knocking, Event::Paused) => self.lock(Patience::Try, now),
+            (Phase::Knocking, Event::Paused) => self.lock(LockMode::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
             (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation, now),
-            (Phase::Claiming(claim), Event::Claiming(claiming)) => self.claiming(claim, claiming, now),
+            (Phase::Claiming(claim), Event::Claimed(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
             (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
@@ -229,13 +231,13 @@ impl Machine {
     fn look(&mut self, phase: Phase) -> Step {
         // The comparison loop and the confirmation look at the refresh token that was claimed, all others at the
         // one that is stored.
-        let claimed = self.claim.as_ref().map(|claim| claim.attempt.refresh_token_sha256.clone());
+        let claimed = self.claim.as_ref().map(|claim| claim.attempt.credential_sha256.clone());
         let stored = self.latest.as_ref().and_then(|stored| stored.document.credential_sha256());
-        if let Some(looked_at) = claimed.or(stored) {
-            self.looked_at = looked_at;
+        if let Some(credential_sha256) = claimed.or(stored) {
+            self.credential_sha256 = credential_sha256;
         }
         self.phase = phase;
-        Step::Look { refresh_token_sha256: self.looked_at.clone() }
+        Step::Look { credential_sha256: self.credential_sha256.clone() }
     }
 
     /// The refresh token changed between two looks: look at the records of the new one.
@@ -260,14 +262,14 @@ impl Machine {
     fn withdraw(&mut self, then: Phase) -> Step {
         self.phase = then;
         match self.claim.take() {
-            Some(Claim { attempt: Attempt { refresh_token_sha256, .. }, number }) => {
-                Step::Withdraw { refresh_token_sha256, number }
+            Some(Claim { attempt: Attempt { credential_sha256, .. }, number }) => {
+                Step::Withdraw { credential_sha256, number }
             }
             None => self.look(Phase::Deciding),
         }
     }
 
-    fn mark(&mut self, outcome: Outcome, failure: Option<&Failure>, then: Phase, now: Now) -> Step {
+    fn mark(&mut self, outcome: AttemptOutcome, failure: Option<&Failure>, then: Phase, now: Now) -> Step {
         self.phase = then;
         match &mut self.claim {
             Some(claim) => {
@@ -279,19 +281,19 @@ impl Machine {
     }
 
     fn judgement(&mut self, view: &View, now: Now) -> Judgement {
-        let judgement = judge(&self.asking(now), view);
+        let judgement = judge(&self.question(now), view);
         self.latest = view.stored.clone();
         judgement
     }
 
-    fn asking(&self, now: Now) -> Asking<'_> {
+    fn question(&self, now: Now) -> JudgementInput<'_> {
         let own = self.claim.as_ref().map(|claim| claim.number);
-        Asking { errand: &self.errand, looked_at: &self.looked_at, own, now }
+        JudgementInput { input: &self.input, credential_sha256: &self.credential_sha256, own, now }
     }
 
     fn latest_freshness(&self, now: Now) -> Freshness {
-        let asking = self.asking(now);
-        self.latest.as_ref().map_or(Freshness::Ended, |stored| freshness(&asking, stored))
+        let question = self.question(now);
+        self.latest.as_ref().map_or(Freshness::Ended, |stored| freshness(&question, stored))
     }
 
     fn earlier_words(&self) -> Option<String> {
@@ -306,7 +308,7 @@ impl Machine {
     fn need_not_wait(&self, now: Now) -> bool {
         let freshness = self.latest_freshness(now);
         let left = self.session().and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
-        freshness.is_usable() && left >= self.errand.demand.min_ttl
+        freshness.is_usable() && left >= self.input.demand.min_ttl
     }
 
     /// The session that was read last.

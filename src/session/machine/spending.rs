@@ -4,11 +4,11 @@ use super::{Claim, Commit, Earlier, Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
-use crate::session::attempt::Outcome;
+use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::{
     COMPARISON_DELAYS, FAILURE_SETTLE, MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE,
 };
-use crate::session::step::{Now, Replacement, Step, Stored, Token};
+use crate::session::step::{Now, ReplaceResult, Step, Stored, Token};
 use crate::session::texts;
 use std::time::Duration;
 
@@ -44,12 +44,12 @@ impl Machine {
                 let is_second = self.earlier == Some(Earlier::Refused);
                 self.generations += u32::from(!is_second);
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
-                self.mark(Outcome::Looking, None, Phase::Comparing(looks), now)
+                self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)
             }
             (Answer::Refused { kind, error, description }, earlier) => {
                 let words = words(&error, description.as_deref());
                 let failure = texts::refused(&self.settings.profile, kind, &words, earlier.as_deref());
-                self.settle(Outcome::Refused, failure, now)
+                self.settle(AttemptOutcome::Refused, failure, now)
             }
             // An answer to the second request does not say what became of the first one.
             (answer, Some(earlier)) => {
@@ -57,14 +57,14 @@ impl Machine {
             }
             (Answer::Impossible(failure), None) => self.fail(failure, now),
             (Answer::Failed(failure), None) => {
-                self.settle(Outcome::of(&failure), texts::failed(failure), now)
+                self.settle(AttemptOutcome::of(&failure), texts::failed(failure), now)
             }
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_come_again(delay, now) => {
                     self.phase = Phase::ComingAgain;
                     Step::Pause(delay.max(FAILURE_SETTLE))
                 }
-                _ => self.settle(Outcome::Temporary, texts::temporary(&what), now),
+                _ => self.settle(AttemptOutcome::Temporary, texts::temporary(&what), now),
             },
             (Answer::Unknown { what, again: true }, None) if self.left(now) >= SHORTEST_EXCHANGE => {
                 self.earlier = Some(Earlier::Lost(what));
@@ -100,19 +100,21 @@ impl Machine {
     }
 
     /// I2 and I3: what a commit does that meets a changed store.
-    pub(super) fn committed(&mut self, commit: Box<Commit>, replacement: Replacement, now: Now) -> Step {
+    pub(super) fn committed(&mut self, commit: Box<Commit>, replacement: ReplaceResult, now: Now) -> Step {
         let Commit { document, token } = *commit;
         match replacement {
-            Replacement::Done => {
+            ReplaceResult::Done => {
                 self.claim = None;
                 Step::Finish(Ok(token))
             }
-            Replacement::Unknown => {
+            ReplaceResult::Unknown => {
                 self.phase = Phase::Verifying(Box::new(Commit { document, token }));
                 Step::Read
             }
-            Replacement::Failed { failure, kept } => self.end_unstored(token, &failure, kept.as_deref(), now),
-            Replacement::Lost(there) => match there {
+            ReplaceResult::Failed { failure, kept } => {
+                self.end_unstored(token, &failure, kept.as_deref(), now)
+            }
+            ReplaceResult::Lost(there) => match there {
                 Some(stored) if stored.document.has_no_grant() => self.revoke(document),
                 None => self.revoke(document),
                 Some(stored) if !self.may_follow(&stored) => self.withdraw_and_end(Ok(token)),
@@ -142,7 +144,7 @@ impl Machine {
         self.claim.as_ref().is_some_and(|Claim { attempt, .. }| {
             match (&document.session, &document.rejected) {
                 (Some(_), _) => attempt.concerns(document),
-                (None, Some(rejected)) => rejected.refresh_token_sha256 == attempt.refresh_token_sha256,
+                (None, Some(rejected)) => rejected.credential_sha256 == attempt.credential_sha256,
                 (None, None) => true,
             }
         })
@@ -151,8 +153,8 @@ impl Machine {
     /// The store could not say whether it replaced: read back and decide.
     pub(super) fn verified(&mut self, commit: Box<Commit>, stored: Option<Stored>, now: Now) -> Step {
         let replacement = match stored {
-            Some(stored) if stored.document == commit.document => Replacement::Done,
-            stored => Replacement::Lost(stored.map(Box::new)),
+            Some(stored) if stored.document == commit.document => ReplaceResult::Done,
+            stored => ReplaceResult::Lost(stored.map(Box::new)),
         };
         self.committed(commit, replacement, now)
     }

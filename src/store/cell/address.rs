@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Where a cell is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct CellAddress {
     kind: Kind,
     /// As it was given.
     text: String,
@@ -16,16 +16,16 @@ pub struct Address {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Etcd(etcd::Address),
-    Kubernetes(kubernetes::Address),
+    Etcd(etcd::EtcdAddress),
+    Kubernetes(kubernetes::KubernetesAddress),
 }
 
-impl Address {
+impl CellAddress {
     /// None where it is the address of another kind of store; else itself, or what is wrong with it.
     pub fn parse(text: &str) -> Option<Result<Self, String>> {
         let kind = match text.split_once(':')?.0 {
-            "etcd" | "etcds" => etcd::Address::parse(text).map(Kind::Etcd),
-            "kubernetes" => kubernetes::Address::parse(text).map(Kind::Kubernetes),
+            "etcd" | "etcds" => etcd::EtcdAddress::parse(text).map(Kind::Etcd),
+            "kubernetes" => kubernetes::KubernetesAddress::parse(text).map(Kind::Kubernetes),
             _ => return None,
         };
         Some(kind.map(|kind| Self { kind, text: text.to_owned() }))

@@ -7,12 +7,13 @@
 //! process; else its outcome is unknown, and whoever asked reads back.
 
 use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
-use crate::error::{Failure, Kind, printable};
+use crate::environment::{EtcdUser, NetworkSettings};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::http::{Client, Message, Outcome};
+use crate::http::{HttpClient, HttpOutcome, Message};
 use crate::protocol::Reply;
 use crate::protocol::metadata::endpoint_url;
-use crate::system::{Environment, EtcdUser};
+use crate::text::printable;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
@@ -36,14 +37,14 @@ const UNAUTHENTICATED: u64 = 16;
 
 /// What follows `etcd://` or `etcds://`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct EtcdAddress {
     /// The members, as the beginnings of URLs.
     endpoints: Vec<String>,
     /// What stands before a profile's name in its key, with the slash between them.
     prefix: String,
 }
 
-impl Address {
+impl EtcdAddress {
     /// Reads `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`: plain for loopback addresses, TLS for all others; and `etcds://…`,
     /// TLS for all. Else says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -69,10 +70,10 @@ impl Address {
 
 /// The key of one profile.
 pub struct Etcd {
-    address: Address,
+    address: EtcdAddress,
     key: String,
-    client: OnceCell<Client>,
-    environment: OnceCell<Environment>,
+    client: OnceCell<HttpClient>,
+    environment: OnceCell<NetworkSettings>,
     token: RefCell<Option<Secret>>,
     /// The member that answered last.
     current: Slot<usize>,
@@ -84,7 +85,7 @@ pub struct Etcd {
 
 impl Etcd {
     /// The key of this profile. Costs nothing.
-    pub fn new(address: &Address, profile: &str) -> Self {
+    pub fn new(address: &EtcdAddress, profile: &str) -> Self {
         Self {
             key: format!("{}{profile}", address.prefix),
             address: address.clone(),
@@ -148,30 +149,30 @@ impl Etcd {
             let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
             match self.send(client, path, &body, token.as_ref(), None, limit) {
                 Err(failure) => return Asked::Failed(failure),
-                Ok(Outcome::Answered(reply)) if reply.status == 200 => {
+                Ok(HttpOutcome::Answered(reply)) if reply.status == 200 => {
                     match serde_json::from_slice(&reply.body) {
                         Ok(answer) => return Asked::Answer(answer),
                         Err(_) => last = "its answer is not JSON".to_owned(),
                     }
                 }
-                Ok(Outcome::Answered(reply)) if is_expired(&reply) && token.is_some() && !was_refused => {
+                Ok(HttpOutcome::Answered(reply)) if is_expired(&reply) && token.is_some() && !was_refused => {
                     self.token.take();
                     was_refused = true;
                     continue;
                 }
-                Ok(Outcome::Answered(reply)) if is_refusal(&reply) => {
+                Ok(HttpOutcome::Answered(reply)) if is_refusal(&reply) => {
                     return Asked::Failed(self.refusal(path, &reply));
                 }
-                Ok(Outcome::Answered(reply)) => {
+                Ok(HttpOutcome::Answered(reply)) => {
                     last = format!("HTTP status {}: {}", reply.status, words(&reply));
                     is_reached = true;
                 }
-                Ok(Outcome::NotSent(why) | Outcome::NoConnection(Failure { message: why, .. })) => {
+                Ok(HttpOutcome::NotSent(why) | HttpOutcome::NoConnection(Failure { message: why, .. })) => {
                     last = why;
                     self.turn();
                     continue;
                 }
-                Ok(Outcome::Lost(why) | Outcome::TooLong(why)) => (last, is_reached) = (why, true),
+                Ok(HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => (last, is_reached) = (why, true),
             }
             self.turn();
             if !is_repeatable {
@@ -187,13 +188,13 @@ impl Etcd {
 
     fn send(
         &self,
-        client: &Client,
+        client: &HttpClient,
         path: &str,
         body: &str,
         token: Option<&Secret>,
         lines: Option<usize>,
         limit: Duration,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<HttpOutcome, Failure> {
         let endpoint = self.address.endpoints.get(self.current.get()).map(String::as_str).unwrap_or_default();
         let message = Message {
             method: "POST",
@@ -204,22 +205,22 @@ impl Etcd {
             lines,
         };
         let outcome = client.exchange(&message, limit);
-        if let Ok(Outcome::Answered(reply)) = &outcome {
+        if let Ok(HttpOutcome::Answered(reply)) = &outcome {
             self.ahead.set(ahead_of(reply).unwrap_or_default());
         }
         outcome
     }
 
-    fn environment(&self) -> &Environment {
-        self.environment.get_or_init(Environment::read)
+    fn environment(&self) -> &NetworkSettings {
+        self.environment.get_or_init(NetworkSettings::read)
     }
 
-    fn client(&self) -> Result<&Client, Failure> {
+    fn client(&self) -> Result<&HttpClient, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
         let environment = self.environment();
-        let client = Client::new(environment);
+        let client = HttpClient::new(environment);
         let client = match (&environment.etcd_certificate, &environment.etcd_key) {
             (Some(certificate), key) => {
                 client.with_certificate(certificate, key.as_ref().unwrap_or(certificate))?
@@ -313,8 +314,8 @@ impl Cell for Etcd {
             .client()
             .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
         let told = match &sent {
-            Ok(Outcome::Answered(reply)) => last_event(&reply.body),
-            Ok(Outcome::Lost(_)) if began.elapsed() >= at_most => return None,
+            Ok(HttpOutcome::Answered(reply)) => last_event(&reply.body),
+            Ok(HttpOutcome::Lost(_)) if began.elapsed() >= at_most => return None,
             _ => None,
         };
         if let Some((revision, value)) = told {
@@ -439,13 +440,13 @@ mod tests {
             ("etcd://127.0.0.1:2379?x/g",              Err(())),
         ];
         for (text, endpoints) in cases {
-            let parsed = Address::parse(text).map_err(drop).map(|address| address.endpoints);
+            let parsed = EtcdAddress::parse(text).map_err(drop).map(|address| address.endpoints);
             assert_eq!(
                 parsed,
                 endpoints.map(|texts| texts.into_iter().map(str::to_owned).collect()),
                 "{text}"
             );
         }
-        assert_eq!(Address::parse("etcd://localhost:1//a/b/").unwrap().prefix, "/a/b/");
+        assert_eq!(EtcdAddress::parse("etcd://localhost:1//a/b/").unwrap().prefix, "/a/b/");
     }
 }

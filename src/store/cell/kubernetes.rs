@@ -5,11 +5,12 @@
 //! asked as, and needs `get`, `patch` and `watch` on this one name.
 
 use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
-use crate::error::{Failure, Kind, describe, printable};
+use crate::environment::{Kubernetes, NetworkSettings};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::http::{Client, Message, Outcome};
+use crate::http::{HttpClient, HttpOutcome, Message};
 use crate::protocol::Reply;
-use crate::system::{Environment, Kubernetes};
+use crate::text::{describe, printable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
@@ -31,12 +32,12 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The namespace and the name of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct KubernetesAddress {
     namespace: String,
     name: String,
 }
 
-impl Address {
+impl KubernetesAddress {
     /// Reads `kubernetes://NAMESPACE/NAME`; else says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         // DNS labels and names (RFC 1123): nothing in them has to be encoded in a URL.
@@ -65,9 +66,9 @@ struct Seen {
 
 /// The member of one profile.
 pub struct KubernetesSecret {
-    address: Address,
+    address: KubernetesAddress,
     member: String,
-    place: OnceCell<(Kubernetes, Client)>,
+    place: OnceCell<(Kubernetes, HttpClient)>,
     seen: RefCell<Seen>,
     /// How many seconds this machine's clock was ahead of the server's.
     ahead: Slot<i64>,
@@ -84,13 +85,13 @@ struct Question<'a> {
 
 impl KubernetesSecret {
     /// The member of this profile. Costs nothing.
-    pub fn new(address: &Address, profile: &str) -> Self {
+    pub fn new(address: &KubernetesAddress, profile: &str) -> Self {
         let (place, seen, ahead) = (OnceCell::new(), RefCell::default(), Slot::new(0));
         Self { address: address.clone(), member: profile.to_owned(), place, seen, ahead }
     }
 
     /// The same, where the environment is another one than this process's own.
-    pub fn in_environment(self, environment: Environment) -> Result<Self, Failure> {
+    pub fn in_environment(self, environment: NetworkSettings) -> Result<Self, Failure> {
         Ok(Self { place: OnceCell::from(Self::place_in(environment)?), ..self })
     }
 
@@ -132,14 +133,14 @@ impl KubernetesSecret {
             let left = until.saturating_duration_since(Instant::now());
             let (last, was_sent) = match self.send(question, TRY.min(left)) {
                 Err(failure) => return Asked::Failed(failure),
-                Ok(Outcome::Answered(reply)) if reply.status < 500 && reply.status != 429 => {
+                Ok(HttpOutcome::Answered(reply)) if reply.status < 500 && reply.status != 429 => {
                     return Asked::Answer(reply);
                 }
-                Ok(Outcome::Answered(reply)) => {
+                Ok(HttpOutcome::Answered(reply)) => {
                     (format!("HTTP status {}: {}", reply.status, words(&reply)), true)
                 }
-                Ok(Outcome::Lost(why) | Outcome::TooLong(why)) => (why, true),
-                Ok(Outcome::NotSent(why) | Outcome::NoConnection(Failure { message: why, .. })) => {
+                Ok(HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => (why, true),
+                Ok(HttpOutcome::NotSent(why) | HttpOutcome::NoConnection(Failure { message: why, .. })) => {
                     (why, false)
                 }
             };
@@ -155,7 +156,7 @@ impl KubernetesSecret {
         }
     }
 
-    fn send(&self, question: &Question, limit: Duration) -> Result<Outcome, Failure> {
+    fn send(&self, question: &Question, limit: Duration) -> Result<HttpOutcome, Failure> {
         let (place, client) = self.place()?;
         // It changes about every hour.
         let token = match &place.token_file {
@@ -173,21 +174,21 @@ impl KubernetesSecret {
         let authorization = token.as_ref();
         let message = Message { method, url: &url, authorization, body, limit: ANSWER_LIMIT, lines };
         let outcome = client.exchange(&message, limit);
-        if let Ok(Outcome::Answered(reply)) = &outcome {
+        if let Ok(HttpOutcome::Answered(reply)) = &outcome {
             self.ahead.set(ahead_of(reply).unwrap_or_default());
         }
         outcome
     }
 
-    fn place(&self) -> Result<&(Kubernetes, Client), Failure> {
+    fn place(&self) -> Result<&(Kubernetes, HttpClient), Failure> {
         if let Some(place) = self.place.get() {
             return Ok(place);
         }
-        let place = Self::place_in(Environment::read())?;
+        let place = Self::place_in(NetworkSettings::read())?;
         Ok(self.place.get_or_init(|| place))
     }
 
-    fn place_in(mut environment: Environment) -> Result<(Kubernetes, Client), Failure> {
+    fn place_in(mut environment: NetworkSettings) -> Result<(Kubernetes, HttpClient), Failure> {
         let kubernetes = environment.kubernetes.take().ok_or_else(|| {
             let message = "not in a pod: KUBERNETES_SERVICE_HOST is not set";
             Failure::new(Kind::Usage, message)
@@ -196,18 +197,18 @@ impl KubernetesSecret {
         if let Some(roots) = &kubernetes.ca_file {
             environment.ssl_cert_file = Some(roots.clone());
         }
-        let client = Client::new(&environment);
+        let client = HttpClient::new(&environment);
         Ok((kubernetes, client))
     }
 
     fn silent(&self, last: &str) -> Failure {
-        let Address { namespace, name } = &self.address;
+        let KubernetesAddress { namespace, name } = &self.address;
         Failure::new(Kind::Temporary, format!("cannot reach {}: {last}", self.location()))
             .hint(format!("kubectl -n {namespace} get secret {name}"))
     }
 
     fn refusal(&self, reply: &Reply) -> Failure {
-        let Address { namespace, name } = &self.address;
+        let KubernetesAddress { namespace, name } = &self.address;
         let what = format!("{} was refused, HTTP status {}: {}", self.location(), reply.status, words(reply));
         let failure = Failure::new(Kind::Store, what);
         match reply.status {
@@ -233,7 +234,7 @@ impl Cell for KubernetesSecret {
     }
 
     fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
-        let Address { name, .. } = &self.address;
+        let KubernetesAddress { name, .. } = &self.address;
         let data = json!({&self.member: bytes.map(|bytes| STANDARD.encode(bytes))});
         // A Secret without our member has a version, too.
         let seen = self.seen.borrow();
@@ -278,7 +279,7 @@ impl Cell for KubernetesSecret {
         );
         let question = Question { method: "GET", rest: &rest, body: None, lines: Some(1) };
         match self.send(&question, at_most) {
-            Ok(Outcome::Answered(reply)) if reply.status == 200 && is_change(&reply.body) => {}
+            Ok(HttpOutcome::Answered(reply)) if reply.status == 200 && is_change(&reply.body) => {}
             _ if began.elapsed() >= at_most => {}
             // No watch can be had here and now: the reads that follow find out more.
             _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
@@ -291,7 +292,7 @@ impl Cell for KubernetesSecret {
     }
 
     fn location(&self) -> String {
-        let Address { namespace, name } = &self.address;
+        let KubernetesAddress { namespace, name } = &self.address;
         format!("{} in the Secret {namespace}/{name}", self.member)
     }
 }
@@ -315,7 +316,7 @@ mod tests {
     #[test]
     fn an_address_is_a_namespace_and_a_name() {
         for good in ["kubernetes://default/onegrant", "kubernetes://team-1/a.b-c"] {
-            assert!(Address::parse(good).is_ok(), "{good}");
+            assert!(KubernetesAddress::parse(good).is_ok(), "{good}");
         }
         for bad in [
             "kubernetes://default",
@@ -325,7 +326,7 @@ mod tests {
             "kubernetes://A/b",
             "kubernetes://a/../b",
         ] {
-            assert!(Address::parse(bad).is_err(), "{bad}");
+            assert!(KubernetesAddress::parse(bad).is_err(), "{bad}");
         }
     }
 }

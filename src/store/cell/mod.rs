@@ -19,17 +19,18 @@ pub mod etcd;
 pub mod kubernetes;
 mod value;
 
-pub use address::Address;
+pub use address::CellAddress;
 
-use crate::error::{self, Failure, describe, printable};
+use crate::error::{self, Failure};
 use crate::grant::Secret;
 use crate::lock::Locked;
 use crate::protocol::Reply;
-use crate::session::{Patience, Revision};
+use crate::session::{LockMode, Revision};
 use crate::store::durable::{remove, write_new};
 use crate::store::open::{self, Links};
-use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, Written, revision};
+use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
 use crate::system;
+use crate::text::{describe, printable};
 use std::cell::{Cell as Slot, RefCell};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
@@ -411,7 +412,7 @@ impl Store for CellStore {
     }
 
     /// Over an open claim, too: whoever got an answer has the newest refresh token. Never over another document.
-    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> Written {
+    fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
         // Where this machine keeps nothing (a container that is read-only), the store alone must do.
         let spilled = attempt.and_then(|name| {
             let spill = self.spill(name);
@@ -421,16 +422,16 @@ impl Store for CellStore {
         let changed = self.change(Effort::Insist, None, &|parts, _| {
             let current = parts.revision();
             if current == new && *expected != new {
-                return Ok(Found::Settled(Written::Done));
+                return Ok(Found::Settled(WriteResult::Done));
             }
             if current != *expected {
-                return Ok(Found::Settled(Written::Lost(self.snapshot(parts))));
+                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));
             }
             parts.document = Some(bytes.to_vec());
             if let Some(name) = attempt {
                 parts.end(name);
             }
-            Ok(Found::Changed(Written::Done))
+            Ok(Found::Changed(WriteResult::Done))
         });
         let shown = spilled.as_ref().map(|path| printable(&path.display().to_string()));
         match (changed, spilled) {
@@ -438,38 +439,38 @@ impl Store for CellStore {
                 spilled.iter().for_each(|path| drop(remove(path)));
                 written
             }
-            (Err(Undone { may_be_done: true, .. }), None) => Written::Unknown,
-            (Err(undone), _) => Written::Failed { failure: undone.failure, kept: shown },
+            (Err(Undone { may_be_done: true, .. }), None) => WriteResult::Unknown,
+            (Err(undone), _) => WriteResult::Failed { failure: undone.failure, kept: shown },
         }
     }
 
-    fn remove(&self, expected: &Revision, _mark: &[u8]) -> Written {
+    fn remove(&self, expected: &Revision, _mark: &[u8]) -> WriteResult {
         let removed = self.change(Effort::Try, None, &|parts, may_be_done| {
             let current = parts.revision();
             if current != *expected {
                 let is_done = may_be_done && parts.document.is_none();
                 return Ok(Found::Settled(if is_done {
-                    Written::Done
+                    WriteResult::Done
                 } else {
-                    Written::Lost(self.snapshot(parts))
+                    WriteResult::Lost(self.snapshot(parts))
                 }));
             }
             *parts = Parts::default();
-            Ok(Found::Changed(Written::Done))
+            Ok(Found::Changed(WriteResult::Done))
         });
         match removed {
             Ok(written) => {
-                if written == Written::Done {
+                if written == WriteResult::Done {
                     self.sweep(&open::names_in(&self.directory).unwrap_or_default(), "");
                 }
                 written
             }
-            Err(Undone { may_be_done: true, .. }) => Written::Unknown,
-            Err(undone) => Written::Failed { failure: undone.failure, kept: None },
+            Err(Undone { may_be_done: true, .. }) => WriteResult::Unknown,
+            Err(undone) => WriteResult::Failed { failure: undone.failure, kept: None },
         }
     }
 
-    fn lock(&self, _patience: Patience, _at_most: Duration) -> Locked {
+    fn lock(&self, _patience: LockMode, _at_most: Duration) -> Locked {
         Locked::Refused("this store has no locks; its claims decide".to_owned())
     }
 

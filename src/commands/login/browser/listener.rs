@@ -2,10 +2,11 @@
 
 use super::page::{Page, answer, status_alone};
 use super::terminal::Terminal;
-use crate::error::{Failure, Kind, describe};
+use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::protocol::authorization::{Authorization, Response};
 use crate::protocol::loopback::{HEAD_LIMIT, Host, Received, RedirectUri, read};
+use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -35,7 +36,7 @@ pub struct Listener {
 }
 
 /// What came next.
-pub enum Event {
+pub enum ListenerEvent {
     /// The answer of the server: its code, or why there will be none.
     Answered(Result<Secret, Failure>),
     /// Something was typed at the terminal.
@@ -82,7 +83,7 @@ impl Listener {
         terminal: Option<&Terminal>,
         authorization: &Authorization,
         limit: Duration,
-    ) -> Event {
+    ) -> ListenerEvent {
         let now = Instant::now();
         self.connections.retain(|connection| connection.left(now).is_some());
         let first_end = self.connections.iter().filter_map(|connection| connection.left(now)).min();
@@ -96,7 +97,7 @@ impl Listener {
                 self.connections.remove(number);
             }
             if let Some(answer) = answer {
-                return Event::Answered(answer);
+                return ListenerEvent::Answered(answer);
             }
         }
         for number in ready.sockets {
@@ -105,7 +106,7 @@ impl Listener {
                 std::thread::sleep(EXHAUSTED_PAUSE);
             }
         }
-        if ready.is_typed { Event::Typed } else { Event::Nothing }
+        if ready.is_typed { ListenerEvent::Typed } else { ListenerEvent::Nothing }
     }
 
     fn wait(&self, terminal: Option<&Terminal>, limit: Duration) -> Ready {

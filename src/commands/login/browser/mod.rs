@@ -5,23 +5,25 @@ mod opener;
 mod page;
 mod terminal;
 
-use super::super::Context;
 use super::{Gained, refused};
 use crate::cli;
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, describe};
+use crate::environment::Desktop;
+use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::oauth;
-use crate::oauth::token::TokenEndpoint;
+use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
+use crate::profile::Context;
 use crate::protocol::authorization::{Authorization, Response, pasted_query};
 use crate::protocol::device::DEFAULT_LIFETIME;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::{self, Redirect};
 use crate::protocol::token::Answer;
-use crate::system::{Place, SignalsHeld, random};
-use listener::{Event, Listener};
+use crate::system::{SignalsHeld, random};
+use crate::text::describe;
+use listener::{Listener, ListenerEvent};
 use opener::Browser;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -56,7 +58,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
 
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
-    let endpoint = TokenEndpoint::new(context.client());
+    let endpoint = HttpTokenEndpoint::new(context.client());
     match endpoint.exchange(&authorization, document, &code, timeout, sent_at) {
         Answer::Refreshed(answer) => {
             Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
@@ -114,7 +116,7 @@ struct Race {
 impl Race {
     /// Opens the address, where it is to be opened, and says where else its answer is taken.
     fn begin(listener: Listener, arguments: &cli::Login, address: &str) -> Self {
-        let place = Place::here();
+        let place = Desktop::here();
         let is_opened = place.has_browser && !arguments.no_open;
         let race = Self {
             listener,
@@ -148,9 +150,9 @@ impl Race {
             }
             let pause = self.browser.as_ref().and_then(Browser::pause).map_or(left, |pause| pause.min(left));
             match self.listener.next(self.terminal.as_ref(), authorization, pause) {
-                Event::Answered(answer) => return answer,
-                Event::Nothing => {}
-                Event::Typed => {
+                ListenerEvent::Answered(answer) => return answer,
+                ListenerEvent::Nothing => {}
+                ListenerEvent::Typed => {
                     if let Some(code) = self.typed(authorization)? {
                         return Ok(code);
                     }

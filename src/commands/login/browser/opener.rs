@@ -1,7 +1,8 @@
 //! Opens an address in a browser, and is not held up by it.
 
-use crate::error::{describe, printable};
-use crate::system::{Place, as_given};
+use crate::environment::Desktop;
+use crate::system::as_given;
+use crate::text::{describe, printable};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -31,8 +32,8 @@ pub struct Browser {
 impl Browser {
     /// Has the address opened by what `BROWSER` names, else by what this system has for it.
     pub fn open(address: &str) -> Self {
-        let variable = std::env::var_os("BROWSER").unwrap_or_default();
-        let system = if Place::is_windows_subsystem() { WINDOWS_SUBSYSTEM } else { SYSTEM };
+        let variable = crate::environment::variable("BROWSER").unwrap_or_default();
+        let system = if Desktop::is_windows_subsystem() { WINDOWS_SUBSYSTEM } else { SYSTEM };
         let is_file = |path: &str| Path::new(path).is_file();
         let commands = commands(&variable.to_string_lossy(), system, address, is_file);
         let mut browser = Self { commands, running: None, why: None };

@@ -1,0 +1,65 @@
+//! What other programs ask for and read. One file for each protocol in which a program asks for a credential; the
+//! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the one protocol in which this
+//! program asks another one.
+
+pub mod bazel;
+pub mod cargo;
+pub mod docker;
+pub mod formats;
+pub mod gcloud;
+pub mod git_credential;
+pub mod go;
+pub mod hosts;
+pub mod keyring;
+pub mod terraform;
+
+use crate::error::{Failure, Kind};
+use crate::grant::Document;
+use crate::protocol::metadata::{Url, endpoint_url};
+use crate::text::printable;
+use hosts::is_served;
+
+/// The longest that another program may say, in bytes: the head of an HTTP response is far shorter.
+pub const ASKED_LIMIT: usize = 64 << 10;
+
+/// The server that a URL points to, where the profile names it.
+pub fn served_at(document: &Document, url: &str) -> Option<Url> {
+    endpoint_url(url).ok().filter(|server| is_served(document, server))
+}
+
+/// Something that is not in the protocol.
+fn unknown(program: &str, what: &str) -> Failure {
+    let message = format!("cannot answer {program}: {}", printable(what));
+    Failure::new(Kind::Usage, message).hint("onegrant helper --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::document;
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_url_is_served_where_the_profile_names_its_server() {
+        let mut document = document();
+        document.git_hosts = ["a.example", "127.0.0.1:3000"].map(str::to_owned).to_vec();
+        let cases = [
+            ("https://a.example", true),
+            ("https://a.example/path?query", true),
+            ("HTTPS://A.example:443/", true),
+            ("https://a.example:444/", false),
+            ("https://b.example/a.example", false),
+            ("https://a.example@b.example/", false),
+            ("https://b.example@a.example/", false),
+            ("https://a.example\\@b.example/", false),
+            ("http://a.example/", false),
+            ("http://127.0.0.1:3000/x", true),
+            ("ssh://a.example/", false),
+            ("a.example", false),
+            ("", false),
+        ];
+        for (url, wanted) in cases {
+            assert_eq!(served_at(&document, url).is_some(), wanted, "{url}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `onegrant exec`: a command with a token in its environment, which takes this process's place.
+
+use super::token;
+use crate::arguments::Environment;
+use crate::cli;
+use crate::error::{AlreadyReported, Failure, Kind};
+use crate::output;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
+use crate::subprocess::file_keeper;
+use crate::system::as_given;
+use crate::text::{describe, printable, shell_word};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The variable for the token where none is named.
+const VARIABLE: &str = "ACCESS_TOKEN";
+
+/// The variable for the path of a file that holds the token.
+const FILE_VARIABLE: &str = "ACCESS_TOKEN_FILE";
+
+/// The longest string that Linux passes to a program, with its name and its end: 32 pages of 4 KiB (execve(2)).
+const STRING_LIMIT: usize = 128 << 10;
+
+/// A shell's exit codes for a command that cannot be run, and for one that is not there (POSIX, XCU 2.8.2).
+const CANNOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// Gets a token and becomes the command. What it returns is why it did not.
+pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
+    let Some((program, words)) = arguments.command.split_first() else {
+        return Err(Failure::new(Kind::Usage, "exec needs a command to run").into());
+    };
+    let path = arguments.file.as_deref().map(absolute).transpose()?;
+    // What cannot be kept fresh is refused before anything is requested.
+    let file = path.as_deref().map(TokenFile::find).transpose()?;
+    let token = context.obtain(token::lasting(arguments.min_ttl))?;
+    context.network_warnings().for_each(|warning| output::warning(&warning));
+
+    let mut command = Command::new(program);
+    command.args(words);
+    let default = arguments.env.is_empty().then_some(VARIABLE);
+    let names: Vec<&str> = arguments.env.iter().map(String::as_str).chain(default).collect();
+    for name in &names {
+        command.env(name, token.session.access_token.expose());
+    }
+    if let (Some(path), Some(file)) = (path, file) {
+        let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
+        file.write(text.as_bytes(), context.left())?;
+        file_keeper::start(&path, arguments, context)?;
+        command.env(FILE_VARIABLE, path);
+    }
+    let mut error = as_given(&mut command).exec();
+    let length = token.session.access_token.expose().len();
+    let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
+    let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
+    // The file has the token, too.
+    if let Some(name) = default.filter(|_| is_too_long && arguments.file.is_some()) {
+        error = command.env_remove(name).exec();
+        is_too_long = false;
+    }
+    let environment = Environment::read();
+    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
+    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
+    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
+    let options = [lasting, format].map(Option::unwrap_or_default).concat();
+    let instead = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
+    let (why, hint) = match is_too_long {
+        true => (
+            format!("the token has {length} bytes, and a variable of Linux has {STRING_LIMIT} at most"),
+            Some(context.globals.complete(&instead, &environment)),
+        ),
+        false => (describe(&error), None),
+    };
+    output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
+    let is_missing = error.kind() == ErrorKind::NotFound;
+    Err(AlreadyReported(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+}
+
+fn absolute(file: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(file).map_err(|error| {
+        let message = format!("cannot find {}: {}", shown(file.as_os_str()), describe(&error));
+        Failure::new(Kind::Usage, message).hint("onegrant exec --help")
+    })
+}
+
+/// A command as a shell takes it, or a word for it where a terminal would show another one.
+fn quoted(command: &[OsString]) -> String {
+    let words: Option<Vec<String>> = command.iter().map(|word| shell_word(Path::new(word))).collect();
+    words.map_or("CMD".to_owned(), |words| words.join(" "))
+}
+
+fn shown(name: &OsStr) -> String {
+    printable(&name.to_string_lossy())
+}

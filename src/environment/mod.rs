@@ -1,0 +1,101 @@
+//! The environment variables that this program reads. No other module reads the environment.
+
+pub mod desktop;
+pub mod network;
+
+pub use desktop::Desktop;
+pub use network::{EtcdUser, Kubernetes, NetworkSettings, Setting};
+
+use std::ffi::{OsStr, OsString};
+
+/// The value of one variable; none if it is unset. An empty value is returned as it is.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Like [`variable`], as text; none if it is unset, empty, or no Unicode.
+pub fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
+/// Profile, store and deadline, as one process of onegrant passes them to another: in its request or its arguments, never
+/// in its environment, which is also that of every program that it runs.
+pub type Passed = [OsString; 3];
+
+/// Which of the options were given that win over a variable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FromOptions {
+    /// `--profile`
+    pub profile: bool,
+    /// `--store`
+    pub store: bool,
+    /// `--timeout`
+    pub timeout: bool,
+}
+
+/// The variables that decide about every command. An empty one counts as unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `ONEGRANT_PROFILE`
+    pub profile: Option<OsString>,
+    /// `ONEGRANT_STORE`
+    pub store: Option<OsString>,
+    /// `ONEGRANT_HOME`
+    pub onegrant_home: Option<OsString>,
+    /// `XDG_STATE_HOME`
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`
+    pub home: Option<OsString>,
+    /// `ONEGRANT_TIMEOUT`
+    pub timeout: Option<OsString>,
+    /// `ONEGRANT_LOCK`
+    pub lock: Option<OsString>,
+    /// `ONEGRANT_LOG`
+    pub log: Option<OsString>,
+    /// `ONEGRANT_TRUST_STORE`
+    pub trust_store: Option<OsString>,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub fn read() -> Self {
+        Self::from_variables(variable)
+    }
+
+    /// Asks `look_up` ([`variable`], except in tests) for each variable.
+    pub fn from_variables(look_up: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name| look_up(name).filter(|value| !value.is_empty());
+        Self {
+            profile: set("ONEGRANT_PROFILE"),
+            store: set("ONEGRANT_STORE"),
+            onegrant_home: set("ONEGRANT_HOME"),
+            xdg_state_home: set("XDG_STATE_HOME"),
+            home: set("HOME"),
+            timeout: set("ONEGRANT_TIMEOUT"),
+            lock: set("ONEGRANT_LOCK"),
+            log: set("ONEGRANT_LOG"),
+            trust_store: set("ONEGRANT_TRUST_STORE"),
+        }
+    }
+
+    /// The same, but with what another process has passed.
+    pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
+        let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
+        Self { profile, store, timeout, ..environment.clone() }
+    }
+
+    /// The variables that decide something, with what they say: those that are set and that no option overrides.
+    pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
+        let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
+        let variables = [
+            ("ONEGRANT_PROFILE", self.profile.as_ref().filter(|_| !given.profile)),
+            ("ONEGRANT_STORE", self.store.as_ref().filter(|_| !given.store)),
+            ("ONEGRANT_HOME", home.filter(|_| !given.store)),
+            ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),
+            ("ONEGRANT_LOCK", self.lock.as_ref()),
+            ("ONEGRANT_LOG", self.log.as_ref()),
+            ("ONEGRANT_TRUST_STORE", self.trust_store.as_ref()),
+        ];
+        variables.into_iter().filter_map(|(name, value)| Some((name, value?.as_os_str()))).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! Exclusive access to the place where a session changes, for a command that is no refresh: the lock, and where none can be
+//! had, a claim like that of a refresh.
+
+use super::Context;
+use crate::driver::{self, Clock};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, UnixSeconds, json_bytes};
+use crate::lock::{Guard, Locked};
+use crate::session::attempt::{Attempt, AttemptRecord};
+use crate::session::logout::{Found, credential_digests};
+use crate::session::{Level, LockMode, LockUse, Stored};
+use crate::store::{NewRecord, RecordName, Store};
+use std::time::Duration;
+
+/// How long a lock call may take that only finds out whether there are locks.
+const LOCK_PROBE: Duration = Duration::from_secs(2);
+
+/// How often a claim is looked at that a command waits for.
+const CLAIM_WAIT: Duration = Duration::from_millis(50);
+
+/// Takes the lock, and where none can be had waits until no process spends the stored refresh token. Other processes are
+/// waited for until `until`, since the start of this one. A claim that outlasts that is not waited for: its late answer
+/// meets a changed store, and gives way.
+pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failure> {
+    let (dependencies, left) = (context.dependencies(), || until.saturating_sub(context.now().elapsed));
+    let guard = match context.globals.lock {
+        LockUse::Auto | LockUse::Require => match dependencies.store.lock(LockMode::Queue, left()) {
+            Locked::Granted(guard) => Some(guard),
+            Locked::Refused(_) => None,
+            Locked::Failed(failure) => return Err(failure),
+            Locked::Busy | Locked::Unanswered => {
+                dependencies.store.stop_waiting();
+                let message =
+                    format!("another process still held the lock after {} s", until.as_secs_f32().ceil());
+                return Err(Failure::new(Kind::Temporary, message)
+                    .hint("try again, or wait longer: --timeout SECONDS"));
+            }
+        },
+        LockUse::Claim => None,
+        LockUse::Off => return Ok(None),
+    };
+    while !left().is_zero() {
+        let Ok(Some((stored, _))) = driver::read_document(dependencies.store, context) else {
+            break;
+        };
+        let is_claimed = || -> Result<bool, Failure> {
+            let now = context.now().wall;
+            Ok(driver::attempt_records(&dependencies, &stored)?.iter().any(|record| record.is_live(now)))
+        };
+        if !is_claimed()? {
+            break;
+        }
+        context.pause(CLAIM_WAIT.min(left()));
+        // A store whose reads are costly is not read while the claim is there.
+        while dependencies.store.is_costly() && !left().is_zero() && is_claimed()? {
+            context.pause(CLAIM_WAIT.min(left()));
+        }
+    }
+    Ok(guard)
+}
+
+/// A claim on the session of one document. While it is open, a refresh waits for it as for another refresh. Dropping it
+/// removes its record.
+pub struct Claim<'a> {
+    context: &'a Context,
+    /// The key and the number of the record, and its bytes; none for a session that nothing can refresh.
+    record: Option<(String, u64, Vec<u8>)>,
+}
+
+impl<'a> Claim<'a> {
+    /// Claims the session of `stored` for at most `lasts` seconds. None where another process holds a claim: try again.
+    ///
+    /// Unless it `is_exclusive` it is made beside the claims of others.
+    pub fn make(
+        context: &'a Context,
+        stored: &Stored,
+        lasts: UnixSeconds,
+        is_exclusive: bool,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(key) = credential_digests(&stored.document).into_iter().next() else {
+            return Ok(Some(Self { context, record: None }));
+        };
+        let now = Clock::now(context).wall;
+        let mut last = 0;
+        for record in context.store.records(&key)? {
+            last = record.number;
+            let attempt: Attempt =
+                serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
+            let owner = context.presence(&attempt.by);
+            let is_live = AttemptRecord { number: last, attempt, owner, has_answer: false }.is_live(now);
+            if is_exclusive && is_live {
+                return Ok(None);
+            }
+        }
+        let session = stored.document.sessions().next();
+        let access_token_sha256 = session.map(|session| session.access_token.sha256()).unwrap_or_default();
+        let (owner, until) = (context.this_process().clone(), now.saturating_add(lasts));
+        let claim = Attempt::open(context.nonce()?, key.clone(), access_token_sha256, owner, now, until);
+        let (name, bytes) = (RecordName { key: &key, number: last.saturating_add(1) }, json_bytes(&claim)?);
+        let number = context.store.create_record(&NewRecord {
+            name,
+            bytes: &bytes,
+            reserve: 0,
+            exclusive: is_exclusive,
+            expected: &stored.revision,
+            outdated: &[],
+        })?;
+        Ok(number.map(|number| Self { context, record: Some((key, number, bytes)) }))
+    }
+
+    /// The record was removed together with the document.
+    pub fn was_removed(mut self) {
+        self.record = None;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some((key, number, bytes)) = &self.record {
+            // A record that stays is stale as soon as this process is gone.
+            let _ = self.context.store.remove_record(RecordName { key, number: *number }, bytes);
+        }
+    }
+}
+
+/// The document, and the answers that wait beside it.
+pub fn find(context: &Context) -> Result<Option<Found>, Failure> {
+    let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(None) };
+    let mut answers = Vec::new();
+    for key in credential_digests(&stored.document) {
+        let records = context.store.records(&key)?;
+        answers.extend(records.iter().rev().filter_map(|record| Document::parse(&record.answer).ok()));
+    }
+    Ok(Some(Found { stored, answers }))
+}
+
+/// How concurrent refreshes exclude each other here: asks for the lock and gives it back.
+pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> Result<Level, Failure> {
+    match lock_use {
+        LockUse::Claim => Ok(Level::Claimed),
+        LockUse::Off => Ok(Level::Compared),
+        LockUse::Auto | LockUse::Require => match store.lock(LockMode::Try, LOCK_PROBE) {
+            Locked::Granted(_) | Locked::Busy => Ok(Level::Locked),
+            Locked::Refused(_) => Ok(Level::Claimed),
+            Locked::Failed(failure) => Err(failure),
+            Locked::Unanswered => {
+                store.stop_waiting();
+                Err(Failure::new(Kind::Temporary, "the lock call does not answer")
+                    .hint("ONEGRANT_LOCK=claim onegrant status"))
+            }
+        },
+    }
+}

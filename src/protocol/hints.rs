@@ -1,0 +1,100 @@
+//! What mends a login that the server refused, by its error code.
+
+use crate::text::cleaned;
+
+/// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707
+/// section 2, and OpenID Connect Core section 3.1.2.6. Who and with whom is filled in where nothing is stored yet.
+const HINTS: [(&str, &str); 16] = [
+    (
+        "invalid_request",
+        "onegrant login --param KEY=VALUE   # or --redirect-uri, or --pushed: what this server wants, by its documentation",
+    ),
+    (
+        "invalid_client",
+        "onegrant login --client-secret-file FILE   # and --client-auth basic or post, as this server wants it",
+    ),
+    ("invalid_grant", "onegrant login"),
+    (
+        "unauthorized_client",
+        "onegrant login --device   # or --browser: whichever the server lets this client do",
+    ),
+    ("unsupported_grant_type", "onegrant login --browser   # or --device: whichever this server knows"),
+    (
+        "unsupported_response_type",
+        "onegrant login --device   # this server gives this client no codes by a browser",
+    ),
+    ("invalid_scope", "onegrant login --scope \"A B\"   # what this server lets this client ask for"),
+    ("invalid_target", "onegrant login --resource URI   # or --audience: an API that this server knows"),
+    ("access_denied", "onegrant login   # and agree this time"),
+    ("expired_token", "onegrant login"),
+    ("server_error", "onegrant login   # once more, a little later"),
+    ("temporarily_unavailable", "onegrant login   # once more, a little later"),
+    ("login_required", LOOK),
+    ("interaction_required", LOOK),
+    ("consent_required", LOOK),
+    ("account_selection_required", LOOK),
+];
+
+/// For errors after which a person has to be asked again.
+const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
+
+/// A word of a command as a shell reads it. What steers a terminal is left out: no such word is needed.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    let shown = match cleaned(word) == word.split_whitespace().collect::<Vec<_>>().join(" ") {
+        true if !word.contains(char::is_control) => word.to_owned(),
+        _ => cleaned(word),
+    };
+    match !shown.is_empty() && shown.bytes().all(is_plain) {
+        true => shown,
+        false => format!("'{}'", shown.replace('\'', r"'\''")),
+    }
+}
+
+/// The command that logs in at this issuer.
+pub fn login_at(issuer: &str) -> String {
+    format!("onegrant login {}", shell_word(issuer))
+}
+
+/// The command that mends a login refused with this error code; none for one that no RFC knows.
+pub fn login_hint(error: &str) -> Option<&'static str> {
+    HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_change_it() {
+        let cases = [
+            ("https://as.example/a", "https://as.example/a"),
+            ("read write", "'read write'"),
+            ("two  spaces", "'two  spaces'"),
+            ("it's", r"'it'\''s'"),
+            ("$(date);*?&|<>~`!#\"\\", "'$(date);*?&|<>~`!#\"\\'"),
+            ("", "''"),
+            ("a\u{1b}[2Jb\nc", "'a [2Jb c'"),
+            ("a\u{202e}b", "ab"),
+            ("ü", "'ü'"),
+        ];
+        for (word, wanted) in cases {
+            assert_eq!(shell_word(word), wanted);
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_standards_has_a_hint_of_its_own() {
+        let of_codes =
+            ["invalid_request", "unauthorized_client", "access_denied", "unsupported_response_type"];
+        let of_codes =
+            of_codes.into_iter().chain(["invalid_scope", "server_error", "temporarily_unavailable"]);
+        let of_tokens = ["invalid_client", "invalid_grant", "unsupported_grant_type"];
+        let of_devices = ["access_denied", "expired_token"];
+        for error in of_codes.chain(of_tokens).chain(of_devices).chain(["invalid_target", "login_required"]) {
+            assert_ne!(login_hint(error), None, "{error}");
+        }
+        assert_eq!(login_hint("INVALID_GRANT"), Some("onegrant login"));
+        assert_eq!(login_hint("device_flow_disabled"), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! The file keeper: replaces the file of `exec --file` before its token expires, for as long as the command runs.
+//!
+//! The command takes the place of the process that started it, so that signals and exit status are its own. The keeper runs
+//! beside it. It is not a child of the command (a command that counts its children finds none that it does not know), it
+//! has a session of its own, and it holds none of the command's files: a process that reads the command's output does not
+//! wait for the keeper.
+//!
+//! The keeper ends when the command has ended. A refresh that is on its way then is finished first, within the deadline of
+//! any other. The keeper also ends when a login is required; the file stays as it is.
+
+use super::{Mode, command, request};
+use crate::arguments::resolve_environment;
+use crate::cli::{self, FORMATS, Format};
+use crate::commands::token;
+use crate::driver::Clock;
+use crate::environment::{Environment, Passed};
+use crate::error::{Failure, Kind};
+use crate::grant::Session;
+use crate::profile::Context;
+use crate::profile::token_file::TokenFile;
+use crate::session::{Demand, Unwanted, expiry};
+use crate::system::{self, Watched};
+use crate::text::describe;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+/// How long before its end a token is replaced, in seconds: time for a program that has just read it. A shorter lifetime
+/// leaves a fifth of it. If `--min-ttl` asks for more, it is at most half of the lifetime.
+const MARGIN_SECONDS: i64 = 60;
+
+/// The longest sleep. The clocks of sleeps may stand still while the machine is suspended. And a token that another process
+/// has replaced early gets into the file within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// The shortest sleep: if no token lasts longer, and after the first failure. After each further failure it doubles.
+const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// How long the process may run that starts the keeper.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a keeper is started with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Request {
+    /// Whether this process is the keeper. Before that it is a child of the command's process, which starts the keeper
+    /// and ends.
+    is_keeper: bool,
+    /// The process of the command.
+    pid: u32,
+    /// The start time of that process, in clock ticks since boot.
+    start_time: u64,
+    /// In seconds.
+    min_ttl: i64,
+    /// The name of the format ([`FORMATS`]).
+    format: String,
+    file: PathBuf,
+    passed: Passed,
+}
+
+/// Starts the keeper of a file for this process and the command that takes its place.
+pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
+    let start = || -> io::Result<bool> {
+        let this_process = context.this_process();
+        let request = Request {
+            is_keeper: false,
+            pid: this_process.pid,
+            start_time: this_process.start_time,
+            min_ttl: token::lasting(arguments.min_ttl).min_ttl,
+            format: name_of(arguments.format.unwrap_or_default()).to_owned(),
+            file: file.to_owned(),
+            passed: context.globals.passed()?,
+        };
+        Ok(spawn(&request)?.wait()?.success())
+    };
+    let failed = |why: &str| {
+        Failure::new(Kind::Temporary, format!("cannot keep the token in its file: {why}")).hint("try again")
+    };
+    match start() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed("its keeper did not start")),
+        Err(error) => Err(failed(&describe(&error))),
+    }
+}
+
+/// Runs this program once more, with none of the files of this process.
+fn spawn(request: &Request) -> io::Result<Child> {
+    let mut command = command(Mode::FileKeeper, request)?;
+    // The argument is for a person who lists processes.
+    command.arg(&request.file).stdout(Stdio::null()).stderr(Stdio::null());
+    system::as_given(&mut command).spawn()
+}
+
+/// The name of a format, as `--format` takes it.
+pub fn name_of(format: Format) -> &'static str {
+    let found = FORMATS.iter().find(|(_, named)| *named == format);
+    found.map_or("raw", |(name, _)| name)
+}
+
+/// Starts the keeper, or is the keeper.
+pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
+    system::close_inherited();
+    let request: Request = request(Mode::FileKeeper)?;
+    if !request.is_keeper {
+        system::end_after(START_LIMIT);
+        // From here on no signal that is meant for the command's group reaches the keeper.
+        let _ = rustix::process::setsid();
+        let started = spawn(&Request { is_keeper: true, ..request });
+        return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
+    }
+    let globals = resolve_environment(&Environment::with(request.passed.clone(), environment))?;
+    if let Some(command) = Watched::new(request.pid, request.start_time) {
+        keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
+    }
+    Ok(())
+}
+
+/// Each round has a context, and with it a deadline, of its own. The first round finds the token that was written before the
+/// command began.
+fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
+    let mut written = None;
+    let mut sleep = Duration::ZERO;
+    let mut after_failure = SHORTEST_SLEEP;
+    while command.runs_for(sleep) {
+        let is_wanted = || command.runs_for(Duration::ZERO);
+        let due = match renew(request, &context(), &mut written, is_wanted) {
+            Ok(due) => due,
+            Err(Kind::LoginRequired | Kind::Usage) => return,
+            Err(_) => Duration::ZERO,
+        };
+        if due.is_zero() {
+            sleep = after_failure;
+            after_failure = (after_failure * 2).min(LONGEST_SLEEP);
+        } else {
+            (sleep, after_failure) = (due.clamp(SHORTEST_SLEEP, LONGEST_SLEEP), SHORTEST_SLEEP);
+        }
+    }
+}
+
+/// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
+/// server was asked and issued none that lasts longer.
+fn renew(
+    request: &Request,
+    context: &Context,
+    written: &mut Option<String>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Duration, Kind> {
+    let kind = |failure: Failure| failure.kind;
+    let stored = context.document().map_err(kind)?.and_then(|document| document.session);
+    let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
+    let demand = Demand { min_ttl, unwanted: Unwanted::None };
+    let session = context.obtain(demand).map_err(kind)?.session;
+    let text = token::format(&session, format_named(&request.format), context).map_err(kind)?;
+    if written.as_ref() != Some(&text) && is_wanted() {
+        let file =
+            TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));
+        // The obstacle may be removed later: try again.
+        file.map_err(|_| Kind::Store)?;
+        *written = Some(text);
+    }
+    let Some(end) = expiry(&session) else { return Ok(LONGEST_SLEEP) };
+    let due = end.saturating_sub(margin(&session, request.min_ttl)).saturating_sub(context.now().wall);
+    Ok(Duration::from_secs(u64::try_from(due).unwrap_or(0)))
+}
+
+/// How long before its end a token is replaced, in seconds.
+fn margin(session: &Session, min_ttl: i64) -> i64 {
+    let lifetime = expiry(session).unwrap_or_default().saturating_sub(session.obtained_at);
+    MARGIN_SECONDS.min(lifetime / 5).max(min_ttl.min(lifetime / 2))
+}
+
+fn format_named(name: &str) -> Format {
+    FORMATS.iter().find(|(known, _)| *known == name).map_or(Format::default(), |(_, format)| *format)
+}
