@@ -145,7 +145,7 @@ fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
 }
 
 #[test]
-#[ignore = "needs fish: .ci/run"]
+#[ignore = "needs fish: .ci/run completions"]
 fn fish_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("fish", FISH, line, wanted);
@@ -167,7 +167,7 @@ fn fish_completes_commands_options_values_profiles_and_paths() {
 }
 
 #[test]
-#[ignore = "needs zsh: .ci/run"]
+#[ignore = "needs zsh: .ci/run completions"]
 fn zsh_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("zsh", ZSH, line, wanted);

@@ -456,7 +456,7 @@ fn each_mutation_has_its_place() {
 }
 
 #[test]
-#[ignore = "builds the crate once for each mutation: .ci/run"]
+#[ignore = "builds the crate once for each mutation: .ci/run mutations"]
 fn each_mutation_is_caught() {
     let began = Instant::now();
     let words = std::env::var("ONEGRANT_MUTATION").unwrap_or_default();

@@ -310,38 +310,38 @@ families! { FAMILIES:
 
 // More of the same, half a million transitions together: `.ci/run exploration`.
 families! { LONGER_FAMILIES:
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     two_take_over_the_claim_of_one_who_wakes_again, at_least 180_000, {
         let scenario = Scenario::of(&[LockUse::Claim; 3], Server::EndsTheFamily).with_takers();
         let scenario = scenario.with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 0));
         vec![(scenario, World::nothing_more)]
     };
 
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_of_three_is_killed, at_least 170_000,
         binding(3, &[Server::EndsTheFamily], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_is_killed_and_another_one_loses_an_answer, at_least 61_000,
         binding(2, &[Server::Rejects, Server::Grace], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.lost_answers, budget.hastes) = (1, 1, 1))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_wakes_past_his_until_and_another_one_is_killed, at_least 69_000,
         binding(2, &[Server::DoesNotRotate], World::nothing_more, |scenario| {
             scenario.with_one_impatient().with(|budget| (budget.ages, budget.crashes, budget.hastes) = (1, 1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_is_killed_while_somebody_logs_out, at_least 52_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
             scenario.visited(Job::Logout, true).with(|budget| (budget.crashes, budget.hastes) = (1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/run"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     two_of_two_callers_and_their_workers_are_killed, at_least 16_000, {
         let scenario = Scenario::of(&[LockUse::Auto; 2], Server::Rejects).with_workers();
         let scenario = scenario.with(|budget| (budget.crashes, budget.hastes) = (2, 0));
