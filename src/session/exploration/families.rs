@@ -388,40 +388,40 @@ families! { FAMILIES:
         });
 }
 
-// Searches of half a million transitions: `.ci/exploration.sh`.
+// Searches of half a million transitions: `.ci/run exploration`.
 families! { LONGER_FAMILIES:
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     two_processes_take_over_the_claim_of_a_suspended_one, at_least 180_000, {
         let scenario = Scenario::of(&[LockUse::Claim; 3], Server::EndsTheFamily).with_late_starters();
         let scenario = scenario.with_one_short_deadline().with(|budget| (budget.suspensions, budget.delays) = (1, 0));
         vec![(scenario, World::nothing_more)]
     };
 
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_of_three_processes_is_killed, at_least 170_000,
         binding(3, &[Server::EndsTheFamily], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.delays) = (1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_process_is_killed_and_another_one_loses_an_answer, at_least 61_000,
         binding(2, &[Server::Rejects, Server::Grace], World::nothing_more, |scenario| {
             scenario.with(|budget| (budget.crashes, budget.lost_answers, budget.delays) = (1, 1, 1))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     one_process_wakes_after_its_claim_ended_and_another_one_is_killed, at_least 69_000,
         binding(2, &[Server::DoesNotRotate], World::nothing_more, |scenario| {
             scenario.with_one_short_deadline().with(|budget| (budget.suspensions, budget.crashes, budget.delays) = (1, 1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     a_process_is_killed_during_a_logout, at_least 52_000,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
             scenario.with_command(Command::Logout, true).with(|budget| (budget.crashes, budget.delays) = (1, 0))
         });
 
-    #[ignore = "too many transitions for every run of the tests: .ci/exploration.sh"]
+    #[ignore = "too many transitions for every run of the tests: .ci/run exploration"]
     two_of_two_callers_and_two_workers_are_killed, at_least 16_000, {
         let scenario = Scenario::of(&[LockUse::Auto; 2], Server::Rejects).with_workers();
         let scenario = scenario.with(|budget| (budget.crashes, budget.delays) = (2, 0));
