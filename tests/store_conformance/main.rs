@@ -27,7 +27,7 @@ use onegrant::store::cell::kubernetes::KubernetesSecret;
 use onegrant::store::cell::{self, CellStore};
 use onegrant::store::file::FileStore;
 use onegrant::store::helper::HelperStore;
-use onegrant::store_address::CellAddress;
+use onegrant::store_address::{CellAddress, KubernetesAddress};
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -112,8 +112,7 @@ fn kubernetes() -> Keeper {
     fs::write(&token, "first").unwrap();
     let failing = server.clone();
     let fail = move |is_failing: bool| failing.world().outage = is_failing.then_some(Outage::Gone);
-    let address =
-        cell::kubernetes::KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
+    let address = KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
         let environment = NetworkSettings::from_lookup(|name| match name {
