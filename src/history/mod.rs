@@ -24,7 +24,7 @@ pub enum HistoryEvent {
     /// The answer that an interrupted process left was stored.
     #[serde(rename = "adopted")]
     Adopted,
-    /// The server answered `invalid_grant` or a word of its own for it.
+    /// The server answered `invalid_grant` or another word for a dead refresh token.
     #[serde(rename = "rejected")]
     Rejected,
     /// The server refused for another reason.
@@ -45,7 +45,7 @@ pub enum HistoryEvent {
     /// A logout.
     #[serde(rename = "logout")]
     Logout,
-    /// An event of a later version.
+    /// An event that a later version of onegrant wrote.
     #[serde(untagged)]
     Other(String),
 }
@@ -111,7 +111,7 @@ impl HistoryEntry {
         };
         let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
         let date = date(self.at);
-        let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
-        format!("{date}  {}", own_text(&told))
+        let text = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
+        format!("{date}  {}", own_text(&text))
     }
 }

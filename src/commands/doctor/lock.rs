@@ -49,7 +49,8 @@ pub(super) fn check(context: &Context) -> Check {
             let mut check = verdict(test(context), &file_system.name, is_shared);
             // A store that can lock only on this machine has another name for that level.
             for level in [Level::Locked, Level::Claimed] {
-                let (word, here) = (format!("{}:", level.name()), format!("{}:", context.store.names(level)));
+                let (word, here) =
+                    (format!("{}:", level.name()), format!("{}:", context.store.level_name(level)));
                 check.what = check.what.replacen(&word, &here, 1);
             }
             check
@@ -95,7 +96,7 @@ fn verdict(test: LockTest, file_system: &str, is_shared: bool) -> Check {
 }
 
 fn test(context: &Context) -> LockTest {
-    let Some(Ok(place)) = context.store.lock_place() else { return LockTest::NoFile };
+    let Some(Ok(place)) = context.store.profile_files() else { return LockTest::NoFile };
     let file = [place.lock(), place.document.clone()].into_iter().find(|path| path.exists());
     let Some(path) = file else {
         return LockTest::NoFile;

@@ -1,12 +1,12 @@
-//! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later): one key a profile.
+//! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later): one key for each profile.
 //!
-//! Every write is a transaction that compares the key's `mod_revision`, never a bare put: a request that hung in a paused
-//! member and is applied later finds another revision, and changes nothing. No lease: see [`super`].
+//! Every write is a transaction that compares the `mod_revision` of the key. So a request that a paused member applies later
+//! finds another revision, and changes nothing.
 //!
-//! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
-//! process; else its outcome is unknown, and whoever asked reads back.
+//! The members are tried in turn. A transaction is sent to another member only if none of it can have left this process.
+//! Otherwise its result is unknown, and the caller reads the key.
 
-use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
+use super::{ANSWER_LIMIT, Cell, RawValue, RequestResult, SwapResult, Version, ahead_of};
 use crate::environment::{EtcdUser, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -20,19 +20,18 @@ use serde_json::{Value as Json, json};
 use std::cell::{Cell as Slot, OnceCell, RefCell};
 use std::time::{Duration, Instant};
 
-/// How long one member may take in the first round: a paused one accepts and never answers, and one that waits for a
-/// dead leader hangs for seven seconds. Each further round gives it as much more, up to [`LONGEST_TRY`]: a machine may be
-/// slow.
+/// The time for one member in the first round: a paused member never answers, and one that waits for a dead leader hangs
+/// for seven seconds. Each round adds the same time, up to [`LONGEST_TRY`], for a slow machine.
 const TRY: Duration = Duration::from_secs(1);
 const LONGEST_TRY: Duration = Duration::from_secs(4);
 
 /// The pause after a round in which no member answered.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long members are tried that cannot be connected to, none of them: a cluster that starts takes a second or two.
+/// How long members are tried if none of them can be connected to. A cluster starts in a second or two.
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
-/// What gRPC calls a request without a valid token.
+/// The gRPC code of a request without a valid token.
 const UNAUTHENTICATED: u64 = 16;
 
 /// The key of one profile.
@@ -40,39 +39,39 @@ pub struct Etcd {
     address: EtcdAddress,
     key: String,
     client: OnceCell<HttpClient>,
-    environment: OnceCell<NetworkSettings>,
+    settings: OnceCell<NetworkSettings>,
     token: RefCell<Option<Secret>>,
-    /// The member that answered last.
-    current: Slot<usize>,
-    /// The revision of the whole store at the last read: a watch begins behind it.
+    /// The member that is asked next.
+    member: Slot<usize>,
+    /// The revision of the whole store at the last read. A watch begins after it.
     revision: Slot<u64>,
-    /// How many seconds this machine's clock was ahead of that member's.
+    /// How many seconds this machine's clock was ahead of the clock of the member that answered last.
     ahead: Slot<i64>,
 }
 
 impl Etcd {
-    /// The key of this profile. Costs nothing.
+    /// The key of this profile. Does no I/O.
     pub fn new(address: &EtcdAddress, profile: &str) -> Self {
         Self {
             key: format!("{}{profile}", address.prefix),
             address: address.clone(),
             client: OnceCell::new(),
-            environment: OnceCell::new(),
+            settings: OnceCell::new(),
             token: RefCell::default(),
-            current: Slot::new(0),
+            member: Slot::new(0),
             revision: Slot::new(0),
             ahead: Slot::new(0),
         }
     }
 
-    /// What stands behind the prefix in the keys that are there.
+    /// The profiles that have a key.
     pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
         let prefix = &self.address.prefix;
         let mut end = prefix.clone();
         end.pop();
-        end.push('0'); // the character behind the slash
+        end.push('0'); // the character after the slash
         let range = json!({"key": encoded(prefix), "range_end": encoded(&end), "keys_only": true});
-        let answer = self.certain("/v3/kv/range", &range, at_most)?;
+        let answer = self.query_repeatedly("/v3/kv/range", &range, at_most)?;
         let kvs = answer.get("kvs").and_then(Json::as_array);
         let name = |kv: &Json| {
             let key = String::from_utf8(decoded(kv.get("key"))?).ok()?;
@@ -81,21 +80,21 @@ impl Etcd {
         Ok(kvs.into_iter().flatten().filter_map(name).collect())
     }
 
-    /// Asks what may be asked again.
-    fn certain(&self, path: &str, question: &Json, at_most: Duration) -> Result<Json, Failure> {
-        match self.ask(path, question, Instant::now() + at_most, true) {
-            Asked::Answer(answer) => Ok(answer),
-            Asked::Failed(failure) => Err(failure),
-            Asked::Unknown(why) => Err(self.silent(&why)),
+    /// Sends a request that may be sent more than once.
+    fn query_repeatedly(&self, path: &str, query: &Json, at_most: Duration) -> Result<Json, Failure> {
+        match self.query(path, query, Instant::now() + at_most, true) {
+            RequestResult::Answered(answer) => Ok(answer),
+            RequestResult::Failed(failure) => Err(failure),
+            RequestResult::Unknown(why) => Err(self.unreachable(&why)),
         }
     }
 
-    fn ask(&self, path: &str, question: &Json, until: Instant, is_repeatable: bool) -> Asked<Json> {
+    fn query(&self, path: &str, query: &Json, until: Instant, is_repeatable: bool) -> RequestResult<Json> {
         let client = match self.client() {
             Ok(client) => client,
-            Err(failure) => return Asked::Failed(failure),
+            Err(failure) => return RequestResult::Failed(failure),
         };
-        let body = question.to_string();
+        let body = query.to_string();
         let members = self.address.endpoints.len();
         let began = Instant::now();
         let (mut last, mut is_reached, mut was_refused) = (String::new(), false, false);
@@ -111,14 +110,14 @@ impl Etcd {
             }
             let token = match self.token(path, until) {
                 Ok(token) => token,
-                Err(failure) => return Asked::Failed(failure),
+                Err(failure) => return RequestResult::Failed(failure),
             };
             let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
             match self.send(client, path, &body, token.as_ref(), None, limit) {
-                Err(failure) => return Asked::Failed(failure),
+                Err(failure) => return RequestResult::Failed(failure),
                 Ok(HttpOutcome::Answered(response)) if response.status == 200 => {
                     match serde_json::from_slice(&response.body) {
-                        Ok(answer) => return Asked::Answer(answer),
+                        Ok(answer) => return RequestResult::Answered(answer),
                         Err(_) => last = "its answer is not JSON".to_owned(),
                     }
                 }
@@ -130,29 +129,29 @@ impl Etcd {
                     continue;
                 }
                 Ok(HttpOutcome::Answered(response)) if is_refusal(&response) => {
-                    return Asked::Failed(self.refusal(path, &response));
+                    return RequestResult::Failed(self.refusal(path, &response));
                 }
                 Ok(HttpOutcome::Answered(response)) => {
-                    last = format!("HTTP status {}: {}", response.status, words(&response));
+                    last = format!("HTTP status {}: {}", response.status, error_text(&response));
                     is_reached = true;
                 }
                 Ok(HttpOutcome::NotSent(why) | HttpOutcome::NoConnection(Failure { message: why, .. })) => {
                     last = why;
-                    self.turn();
+                    self.use_next_member();
                     continue;
                 }
                 Ok(HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => (last, is_reached) = (why, true),
             }
-            self.turn();
+            self.use_next_member();
             if !is_repeatable {
-                return Asked::Unknown(last);
+                return RequestResult::Unknown(last);
             }
         }
-        Asked::Failed(self.silent(&last))
+        RequestResult::Failed(self.unreachable(&last))
     }
 
-    fn turn(&self) {
-        self.current.set((self.current.get() + 1) % self.address.endpoints.len());
+    fn use_next_member(&self) {
+        self.member.set((self.member.get() + 1) % self.address.endpoints.len());
     }
 
     fn send(
@@ -164,7 +163,7 @@ impl Etcd {
         lines: Option<usize>,
         limit: Duration,
     ) -> Result<HttpOutcome, Failure> {
-        let endpoint = self.address.endpoints.get(self.current.get()).map(String::as_str).unwrap_or_default();
+        let endpoint = self.address.endpoints.get(self.member.get()).map(String::as_str).unwrap_or_default();
         let body = Body::Text { content_type: JSON, text: Secret::new(body) };
         let request = Request::new(Method::Post, &format!("{endpoint}{path}"), body)
             .authorized(token)
@@ -176,17 +175,17 @@ impl Etcd {
         outcome
     }
 
-    fn environment(&self) -> &NetworkSettings {
-        self.environment.get_or_init(NetworkSettings::read)
+    fn settings(&self) -> &NetworkSettings {
+        self.settings.get_or_init(NetworkSettings::read)
     }
 
     fn client(&self) -> Result<&HttpClient, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let environment = self.environment();
-        let client = HttpClient::new(environment);
-        let client = match (&environment.etcd_certificate, &environment.etcd_key) {
+        let settings = self.settings();
+        let client = HttpClient::new(settings);
+        let client = match (&settings.etcd_certificate, &settings.etcd_key) {
             (Some(certificate), key) => {
                 client.with_certificate(certificate, key.as_ref().unwrap_or(certificate))?
             }
@@ -199,10 +198,10 @@ impl Etcd {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// The token of the user that the environment names, got once.
+    /// The token of the user that the environment names. It is requested once.
     fn token(&self, path: &str, until: Instant) -> Result<Option<Secret>, Failure> {
         const AUTHENTICATE: &str = "/v3/auth/authenticate";
-        let Some(EtcdUser { name, password }) = self.environment().etcd_user.as_ref() else {
+        let Some(EtcdUser { name, password }) = self.settings().etcd_user.as_ref() else {
             return Ok(None);
         };
         if path == AUTHENTICATE {
@@ -211,27 +210,27 @@ impl Etcd {
         if let Some(token) = self.token.borrow().as_ref() {
             return Ok(Some(token.clone()));
         }
-        let question = json!({"name": name, "password": password.expose()});
+        let query = json!({"name": name, "password": password.expose()});
         let left = until.saturating_duration_since(Instant::now());
-        let answer = self.certain(AUTHENTICATE, &question, left)?;
+        let answer = self.query_repeatedly(AUTHENTICATE, &query, left)?;
         let token = answer
             .get("token")
             .and_then(Json::as_str)
             .filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
-        let token = token.map(Secret::new).ok_or_else(|| self.silent("its answer has no token"))?;
+        let token = token.map(Secret::new).ok_or_else(|| self.unreachable("its answer has no token"))?;
         self.token.replace(Some(token.clone()));
         Ok(Some(token))
     }
 
-    fn silent(&self, last: &str) -> Failure {
+    fn unreachable(&self, last: &str) -> Failure {
         let what = format!("cannot reach {}: {last}", self.location());
         let endpoints = self.address.endpoints.join(",");
         Failure::new(Kind::Temporary, what).hint(format!("etcdctl --endpoints {endpoints} endpoint status"))
     }
 
     fn refusal(&self, path: &str, response: &Response) -> Failure {
-        let what = format!("{} refused {path}: {}", self.location(), words(response));
-        let hint = match self.environment().etcd_user {
+        let what = format!("{} refused {path}: {}", self.location(), error_text(response));
+        let hint = match self.settings().etcd_user {
             Some(_) => "etcdctl user get USER --detail   # it needs readwrite on this key",
             None => "export ONEGRANT_ETCD_USER=NAME ONEGRANT_ETCD_PASSWORD=…",
         };
@@ -240,14 +239,14 @@ impl Etcd {
 }
 
 impl Cell for Etcd {
-    fn read(&self, at_most: Duration) -> Result<Value, Failure> {
-        let answer = self.certain("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
+    fn read(&self, at_most: Duration) -> Result<RawValue, Failure> {
+        let answer = self.query_repeatedly("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
         let unreadable = || Failure::new(Kind::Store, format!("{} gave no value", self.location()));
         self.revision.set(number(answer.pointer("/header/revision")).ok_or_else(unreadable)?);
-        answer.pointer("/kvs/0").map(|kv| value(kv).ok_or_else(unreadable)).transpose()
+        answer.pointer("/kvs/0").map(|kv| parse_key_value(kv).ok_or_else(unreadable)).transpose()
     }
 
-    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
+    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> SwapResult {
         let key = encoded(&self.key);
         let compare = match expected {
             Some(Version(revision)) => {
@@ -260,35 +259,37 @@ impl Cell for Etcd {
             None => json!({"requestDeleteRange": {"key": key}}),
         };
         let transaction = json!({"compare": [compare], "success": [change]});
-        match self.ask("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
-            Asked::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => Swap::Done,
-            Asked::Answer(_) => Swap::Lost,
-            Asked::Unknown(why) => Swap::Unknown(why),
-            Asked::Failed(failure) => Swap::Failed(failure),
+        match self.query("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
+            RequestResult::Answered(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => {
+                SwapResult::Done
+            }
+            RequestResult::Answered(_) => SwapResult::Lost,
+            RequestResult::Unknown(why) => SwapResult::Unknown(why),
+            RequestResult::Failed(failure) => SwapResult::Failed(failure),
         }
     }
 
-    fn wait(&self, at_most: Duration) -> Option<Value> {
+    fn wait(&self, at_most: Duration) -> Option<RawValue> {
         let began = Instant::now();
         let from = self.revision.get().saturating_add(1).to_string();
         let watch =
             json!({"create_request": {"key": encoded(&self.key), "start_revision": from}}).to_string();
         let token = self.token("", began + at_most).ok().flatten();
-        // The first line says that the watch was made, the second one what has changed.
+        // The first line says that the watch was created, the second one what has changed.
         let sent = self
             .client()
             .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
-        let told = match &sent {
+        let change = match &sent {
             Ok(HttpOutcome::Answered(response)) => last_event(&response.body),
             Ok(HttpOutcome::Lost(_)) if began.elapsed() >= at_most => return None,
             _ => None,
         };
-        if let Some((revision, value)) = told {
+        if let Some((revision, value)) = change {
             self.revision.set(revision);
             return Some(value);
         }
-        // No watch can be had here and now: the reads that follow find out more.
-        self.turn();
+        // This member gives no watch now. The reads that follow report why.
+        self.use_next_member();
         std::thread::sleep(ROUND_PAUSE.min(at_most.saturating_sub(began.elapsed())));
         None
     }
@@ -300,7 +301,7 @@ impl Cell for Etcd {
     fn location(&self) -> String {
         let host = |endpoint: &String| endpoint.split_once("://").map(|(_, host)| host.to_owned());
         let mut hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
-        // In whatever order they were given, it is one place.
+        // The order of the members in the address does not matter.
         hosts.sort_unstable();
         format!("the key {} of etcd at {}", self.key, hosts.join(", "))
     }
@@ -318,30 +319,30 @@ fn number(text: Option<&Json>) -> Option<u64> {
     text?.as_str()?.parse().ok()
 }
 
-/// A key that is there. What is empty is left out.
-fn value(kv: &Json) -> Option<(Vec<u8>, Version)> {
+/// Parses a key with its value. The gateway leaves out an empty value.
+fn parse_key_value(kv: &Json) -> Option<(Vec<u8>, Version)> {
     let bytes = kv.get("value").map_or_else(|| Some(Vec::new()), |value| decoded(Some(value)))?;
     Some((bytes, Version(kv.get("mod_revision")?.as_str()?.to_owned())))
 }
 
-/// What the second line of a watch says of its key: since which revision it is so, and what it holds.
-fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
+/// The last change in the second line of a watch: its revision, and the new value of the key.
+fn last_event(lines: &[u8]) -> Option<(u64, RawValue)> {
     let line = lines.split(|byte| *byte == b'\n').nth(1)?;
-    let told: Json = serde_json::from_slice(line).ok()?;
-    let event = told.pointer("/result/events")?.as_array()?.last()?;
+    let message: Json = serde_json::from_slice(line).ok()?;
+    let event = message.pointer("/result/events")?.as_array()?.last()?;
     let kv = event.get("kv")?;
-    // Not the revision in the head, which may be that of a change which the next line tells.
+    // The revision in the header may belong to a later change, which is in the next line.
     let revision = number(kv.get("mod_revision"))?;
     match event.get("type") {
-        None => Some((revision, Some(value(kv)?))),
+        None => Some((revision, Some(parse_key_value(kv)?))),
         Some(_) => Some((revision, None)),
     }
 }
 
-/// Whether asking again is of no use: it is not the cluster's load that it complains of, but itself.
+/// Whether another try is useless: the request itself is refused, not because of the load of the cluster.
 fn is_refusal(response: &Response) -> bool {
     match response.status {
-        429 => words(response).contains("database space exceeded"),
+        429 => error_text(response).contains("database space exceeded"),
         status => (400..500).contains(&status),
     }
 }
@@ -352,8 +353,8 @@ fn is_expired(response: &Response) -> bool {
     response.status == 401 && code.is_none_or(|code| code == UNAUTHENTICATED)
 }
 
-/// etcd's own words for a failure.
-fn words(response: &Response) -> String {
+/// The error text in etcd's answer.
+fn error_text(response: &Response) -> String {
     let answer: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     let message = answer.get("message").or_else(|| answer.pointer("/error/message")).and_then(Json::as_str);
     match message {
@@ -367,22 +368,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_tells_what_the_key_holds() {
+    fn the_last_event_of_a_watch_has_the_new_value_of_the_key() {
         let put = r#"{"kv":{"key":"aw==","create_revision":"12","mod_revision":"13","version":"2","value":"dg=="}}"#;
         let empty = r#"{"kv":{"key":"aw==","mod_revision":"14"}}"#;
         let delete = r#"{"type":"DELETE","kv":{"key":"aw==","mod_revision":"15"}}"#;
-        let held = |text: &[u8], version: &str| Some((text.to_vec(), Version(version.to_owned())));
+        let value = |text: &[u8], version: &str| Some((text.to_vec(), Version(version.to_owned())));
         let cases = [
-            (format!("[{put}]"), Some((13, held(b"v", "13")))),
-            (format!("[{put},{empty}]"), Some((14, held(b"", "14")))),
+            (format!("[{put}]"), Some((13, value(b"v", "13")))),
+            (format!("[{put},{empty}]"), Some((14, value(b"", "14")))),
             (format!("[{put},{delete}]"), Some((15, None))),
             ("[]".to_owned(), None),
         ];
-        for (events, told) in cases {
+        for (events, expected) in cases {
             let lines = format!(
                 "{{\"result\":{{\"created\":true}}}}\n{{\"result\":{{\"header\":{{\"revision\":\"99\"}},\"events\":{events}}}}}\n"
             );
-            assert_eq!(last_event(lines.as_bytes()), told, "{events}");
+            assert_eq!(last_event(lines.as_bytes()), expected, "{events}");
         }
         let canceled = br#"{"result":{"created":true,"canceled":true}}"#;
         assert_eq!(last_event(canceled), None);

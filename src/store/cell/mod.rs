@@ -1,18 +1,19 @@
-//! A store of one value that can be compared and swapped: etcd, a Kubernetes Secret.
+//! A store in a cell: one value of a server that is replaced by compare-and-swap. This is a key of etcd or a member of a
+//! Kubernetes Secret. See "Cell stores" in `docs/design.md`.
 //!
 //! ```text
-//! {"attempts":[{"number":N,"key":HEX,"record":JSON}, …], …the members of the document}
+//! {"attempts":[{"number":N,"key":DIGEST,"record":TEXT}, …], …the members of the document}
 //! ```
 //!
-//! Document and records are one value, and each change is a swap that is conditional on what was read: nobody ever
-//! overwrites what he has not seen, however late he comes. No lock and no lease: a claim that ended by itself would take
-//! the evidence with it that a refresh token may be spent.
+//! The document and its records are one value. Each change is a swap against the version that was read, so no process
+//! overwrites what it has not read. There is no lock and no lease: a claim that ended by itself would take with it the
+//! evidence that a refresh token may be spent.
 //!
-//! A swap that nobody answered may have happened, now or later. So every change says what must be there in the end, and
-//! after each swap that was not plainly won the value is read again: what is there already is done.
+//! A swap without an answer may have happened, or may happen later. So after each swap that was not plainly won the value is
+//! read again. If what was wanted is there, the change is made.
 //!
-//! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
-//! cannot be reached just then, the next process here finds it beside its record, and adopts it.
+//! The server's answer is written to a file of this machine before the swap, and removed after it. If the store cannot be
+//! reached then, the next process on this machine finds the file beside the record and adopts it.
 
 mod at_address;
 pub mod etcd;
@@ -26,8 +27,8 @@ use crate::grant::Secret;
 use crate::lock::Locked;
 use crate::protocol::Response;
 use crate::session::{LockMode, Revision};
-use crate::store::durable::{remove, write_new};
-use crate::store::open::{self, Links};
+use crate::store::durable::{is_abandoned, remove, write_new};
+use crate::store::open::{self, Symlink};
 use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
 use crate::system;
 use crate::text::{describe, printable};
@@ -38,171 +39,167 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
-use value::{Entry, Loaded, OPENING, Parts, loaded};
+use value::{CellRecord, CellValue, NOTHING, VersionedValue};
 
-/// How long a read takes at least before it is given up, whatever is left of the deadline: one try.
+/// The shortest time for a read, even after the deadline: one try.
 const LEAST_READ: Duration = Duration::from_secs(1);
 
-/// How long the storing of a server's answer takes at least before it is given up: a cluster that has lost its leader
-/// has another one after two seconds or three, and the refresh token is spent already.
+/// The shortest time to store a server's answer, even after the deadline: the refresh token is spent, and a cluster that has
+/// lost its leader has another one after two or three seconds.
 const LEAST_COMMIT: Duration = Duration::from_secs(8);
 
-/// The pause before a swap is tried again that was not won: the first, which doubles up to the last.
+/// The pause after a swap that was not won. It doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a wait for a change lasts at most, before is looked whether its maker still lives.
-const WATCH: Duration = Duration::from_secs(1);
+/// The longest wait for a change. Then the caller looks whether the owner of the claim still runs.
+const WATCH_LIMIT: Duration = Duration::from_secs(1);
 
-/// The most that an answer may have, in bytes: Kubernetes takes 1 MiB in a Secret, etcd 1.5 MiB in a request, and base64 adds
+/// The longest answer of a server, in bytes. Kubernetes takes 1 MiB in a Secret, etcd 1.5 MiB in a request, and base64 adds
 /// a third.
 const ANSWER_LIMIT: u64 = 4 << 20;
 
-/// How old what was read may be to stand for another read: document and records are one value, and who comes to it looks
-/// at each of them before he decides. As long as a busy machine may keep him from going on; whatever he decides is
-/// conditional on what he read.
-const ONE_LOOK: Duration = Duration::from_millis(200);
+/// How long a value that was read replaces the next read: a look reads the records and the document, which are one value. It
+/// covers a pause of this process on a busy machine. Each change still compares the version.
+const LAST_READ_AGE: Duration = Duration::from_millis(200);
 
-/// The age at which a file on its way is held to be abandoned. It lives for milliseconds.
-const ABANDONED_AFTER: Duration = Duration::from_secs(600);
-
-/// How many hexadecimal digits of a hash stand in the name of a spilled answer.
+/// How many hexadecimal digits of a hash are in the name of an answer file.
 const DIGITS: usize = 16;
 
-/// Which state of a cell was read. Opaque: the cell made it.
+/// The version of a value. Only the cell knows its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
 
-/// What a cell holds; none where there is none.
-pub type Value = Option<(Vec<u8>, Version)>;
+/// The bytes in a cell, with their version. `None`: the cell is empty.
+pub type RawValue = Option<(Vec<u8>, Version)>;
 
-/// What became of a question to a store.
-enum Asked<T> {
-    Answer(T),
-    /// It was sent, and no whole answer came; what was heard instead.
+/// How a request to a server ended.
+enum RequestResult<T> {
+    Answered(T),
+    /// It was sent, and no whole answer came. The text says what happened instead.
     Unknown(String),
     Failed(Failure),
 }
 
-/// What became of a swap.
+/// How a swap ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Swap {
+pub enum SwapResult {
     /// It is durable.
     Done,
     /// The cell held another version; nothing was written.
     Lost,
-    /// It may have happened, or may happen yet; and what was heard instead of an answer.
+    /// It may have happened, or may happen later. The text says what came instead of an answer.
     Unknown(String),
-    /// It did not happen, and will not.
+    /// It did not happen, and will not happen.
     Failed(Failure),
 }
 
-/// One value in a place that compares and swaps.
+/// One value on a server that compares and swaps.
 pub trait Cell {
-    /// Reads the value, as all who wrote before left it; none where there is none. Ends within `at_most`.
-    fn read(&self, at_most: Duration) -> Result<Value, Failure>;
+    /// Reads the newest value. Ends within `at_most`.
+    fn read(&self, at_most: Duration) -> Result<RawValue, Failure>;
 
-    /// Writes the value, or removes it, if the cell still is at `expected`: none where it had no value. Never without that
-    /// condition. Ends within `at_most`.
-    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap;
+    /// Writes the value, or removes it if `bytes` is `None`. The server does so only if the cell still has the version
+    /// `expected`, or is empty if that is `None`. Ends within `at_most`.
+    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> SwapResult;
 
-    /// Waits until the value is another one than was read last, or for `at_most`; gives it where the change itself told it,
-    /// as a read then would have.
-    fn wait(&self, at_most: Duration) -> Option<Value>;
+    /// Waits for a change of the value that was read last, at most `at_most`. Returns the new value if the server sent it with
+    /// the change.
+    fn wait(&self, at_most: Duration) -> Option<RawValue>;
 
-    /// How many seconds this machine's clock was ahead of the store's, when the store was heard last.
+    /// How many seconds this machine's clock was ahead of the server's clock at its last answer.
     fn ahead(&self) -> i64;
 
-    /// Where it is, for people, without a secret.
+    /// The location, for people. It shows no secret.
     fn location(&self) -> String;
 }
 
-/// How many seconds this machine's clock is ahead of that of whoever replied just now.
+/// How many seconds this machine's clock is ahead of the server's, which sent this response just now.
 fn ahead_of(response: &Response) -> Option<i64> {
     Some(system::unix_seconds(SystemTime::now()).saturating_sub(response.date()?))
 }
 
-/// What a change finds.
-enum Found<T> {
-    /// Nothing is left to write.
-    Settled(T),
-    /// The parts are to be written as they are now; without any, the value is to be removed.
+/// What an edit leaves to do. Each has the result of the change.
+enum EditResult<T> {
+    /// Nothing has to be written.
+    Unchanged(T),
+    /// The edited value has to be written. If it is empty, the cell has to be empty.
     Changed(T),
-    /// The same, but without any part a value is to be there all the same.
+    /// The value has to be written, even if it is empty or the same.
     Rewritten(T),
 }
 
-/// What a change does to the parts that are there; it is told whether an earlier swap may have done it.
-type Edit<'a, T> = &'a dyn Fn(&mut Parts, bool) -> Result<Found<T>, Failure>;
+/// Edits the value that was read. The second argument says whether an earlier swap of the same change may have happened.
+type Edit<'a, T> = &'a dyn Fn(&mut CellValue, bool) -> Result<EditResult<T>, Failure>;
 
-/// How long a change is tried for, whatever is left of the deadline.
+/// How long a change is tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effort {
-    /// Until it is known that it cannot be made.
-    Try,
-    /// What is written is nowhere else: also where the store fails, for [`LEAST_COMMIT`].
-    Insist,
+enum Retry {
+    /// Until the store fails; at least for [`LEAST_READ`].
+    UntilFailure,
+    /// This is the only copy of the answer. Failures are retried, too, for at least [`LEAST_COMMIT`].
+    OnlyCopy,
 }
 
-impl Effort {
+impl Retry {
     fn least(self) -> Duration {
         match self {
-            Self::Try => LEAST_READ,
-            Self::Insist => LEAST_COMMIT,
+            Self::UntilFailure => LEAST_READ,
+            Self::OnlyCopy => LEAST_COMMIT,
         }
     }
 }
 
-/// A change that was not made, or of which that is not known.
-struct Undone {
+/// Why a change was not made, and whether it may have been made all the same.
+struct ChangeError {
     failure: Failure,
     may_be_done: bool,
 }
 
-impl From<Undone> for Failure {
-    fn from(undone: Undone) -> Self {
-        undone.failure
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        error.failure
     }
 }
 
 /// A store in a cell.
 pub struct CellStore {
     cell: Box<dyn Cell>,
-    /// Where answers are spilled.
+    /// The directory of the answer files.
     directory: PathBuf,
-    /// The end of everything that the command waits for.
+    /// The deadline of the command.
     deadline: Instant,
-    /// What was read last, and when: until something is waited for, or written.
-    looked: RefCell<Option<(Instant, Loaded)>>,
-    /// What a document here names may be run and read.
+    /// The value that was read last, and when. A wait or a write empties it.
+    last_read: RefCell<Option<(Instant, VersionedValue)>>,
+    /// Whether programs and files that a document names may be run and read.
     is_trusted: bool,
-    /// A record here is this process's own.
+    /// This process has a claim.
     has_claimed: Slot<bool>,
-    /// The last look met records of others alone: whatever is waited for, is theirs to change.
+    /// The last look found records, and all of them belong to other processes.
     waits_for_others: Slot<bool>,
 }
 
 impl CellStore {
-    /// The store in this cell, for a command with that much left of its deadline; answers are spilled in `directory`,
-    /// which need not exist.
+    /// The store in this cell for a command that has `left` until its deadline. Answer files are in `directory`, which need not
+    /// exist yet.
     pub fn new(cell: Box<dyn Cell>, directory: PathBuf, left: Duration) -> Self {
         Self {
             cell,
             directory,
             deadline: Instant::now() + left,
-            looked: RefCell::default(),
+            last_read: RefCell::default(),
             is_trusted: false,
             has_claimed: Slot::new(false),
             waits_for_others: Slot::new(false),
         }
     }
 
-    /// The same, where the caller trusts all who may write the value.
+    /// The same store; `is_trusted` says whether the caller trusts every process that may write the value.
     pub fn trusted(self, is_trusted: bool) -> Self {
         Self { is_trusted, ..self }
     }
 
-    /// Why nothing is run or read that a document here names.
+    /// Why nothing is run or read that a document of this store names.
     pub fn distrust(&self) -> Option<Failure> {
         let message = || format!("cannot run or read what {} names: others may write there", self.location());
         (!self.is_trusted).then(|| {
@@ -211,29 +208,30 @@ impl CellStore {
         })
     }
 
-    fn snapshot(&self, parts: &Parts) -> Option<Snapshot> {
-        Some(Snapshot { distrust: self.distrust(), ..parts.snapshot()? })
+    fn snapshot(&self, value: &CellValue) -> Option<Snapshot> {
+        Some(Snapshot { distrust: self.distrust(), ..value.snapshot()? })
     }
 
-    /// Pauses for that long; where the last look met a claim of others, until the value changes instead: for a second at
-    /// most, and within the deadline.
+    /// Pauses for `duration`. If the last look found claims of other processes, waits for a change of the value instead: for a
+    /// second at most, and until the deadline.
     pub fn pause(&self, duration: Duration) {
-        self.looked.take();
+        self.last_read.take();
         if !self.waits_for_others.take() {
             return std::thread::sleep(duration);
         }
-        let told = self.cell.wait(self.left(Duration::ZERO).min(WATCH).max(duration));
-        self.looked.replace(told.map(|value| (Instant::now(), loaded(value))));
+        let changed = self.cell.wait(self.left(Duration::ZERO).min(WATCH_LIMIT).max(duration));
+        self.last_read.replace(changed.map(|raw| (Instant::now(), VersionedValue::parse(raw))));
     }
 
-    /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
+    /// Whether the value can be written: writes it as it is. A login checks this before it asks a person for anything.
     pub fn check_writable(&self) -> Result<(), Failure> {
-        let was_there =
-            self.change(Effort::Try, None, &|parts, _| Ok(Found::Rewritten(*parts != Parts::default())))?;
-        if !was_there {
-            self.change(Effort::Try, None, &|parts, _| {
-                let is_empty = *parts == Parts::default();
-                Ok(if is_empty { Found::Changed(()) } else { Found::Settled(()) })
+        let was_empty = self.change(Retry::UntilFailure, None, &|value, _| {
+            Ok(EditResult::Rewritten(*value == CellValue::default()))
+        })?;
+        if was_empty {
+            self.change(Retry::UntilFailure, None, &|value, _| {
+                let is_empty = *value == CellValue::default();
+                Ok(if is_empty { EditResult::Changed(()) } else { EditResult::Unchanged(()) })
             })?;
         }
         Ok(())
@@ -244,93 +242,101 @@ impl CellStore {
         self.load(self.left(LEAST_READ)).map(|_| ())
     }
 
-    /// Keeps unreadable bytes on this machine, so that a login can write a new document. Gives the place.
+    /// Copies an unreadable document to a file of this machine, so that a login can replace it. Returns the path of the copy.
     pub fn set_aside(&self) -> Result<PathBuf, Failure> {
-        let (parts, _) = self.load(self.left(LEAST_READ))?;
+        let document = self.load(self.left(LEAST_READ))?.value.document;
         let nonce = system::nonce().map_err(|error| self.failure("name a file", &error))?;
         let aside = self.directory.join(format!("~unreadable.{}.{nonce}", self.digits()));
-        self.write_beside(&aside, &parts.document.unwrap_or_default())
+        self.write_beside(&aside, &document.unwrap_or_default())
             .map_err(|error| self.failure("keep the old document", &error))?;
         Ok(aside)
     }
 
+    /// The time until the deadline, at least `least`.
     fn left(&self, least: Duration) -> Duration {
         self.deadline.saturating_duration_since(Instant::now()).max(least)
     }
 
-    fn load(&self, at_most: Duration) -> Result<Loaded, Failure> {
-        self.cell.read(at_most).map(loaded)
+    fn load(&self, at_most: Duration) -> Result<VersionedValue, Failure> {
+        self.cell.read(at_most).map(VersionedValue::parse)
     }
 
-    /// What was read a moment ago, once; else reads.
-    fn look(&self) -> Result<(Instant, Loaded), Failure> {
-        match self.looked.take().filter(|(when, _)| when.elapsed() < ONE_LOOK) {
-            Some(looked) => Ok(looked),
-            None => self.load(self.left(LEAST_READ)).map(|loaded| (Instant::now(), loaded)),
+    /// The value that was read a moment ago, once. Otherwise reads it.
+    fn recent(&self) -> Result<(Instant, VersionedValue), Failure> {
+        match self.last_read.take().filter(|(when, _)| when.elapsed() < LAST_READ_AGE) {
+            Some(recent) => Ok(recent),
+            None => self.load(self.left(LEAST_READ)).map(|read| (Instant::now(), read)),
         }
     }
 
-    /// Changes the value: `edit` is asked again for whatever is there by then, until there is nothing left to write or a
-    /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
-    /// what became of an earlier swap. Begins with what was `seen`, if that is given. After each swap that was not won the
-    /// value is read once more, even where no time is left.
-    fn change<T>(&self, effort: Effort, mut seen: Option<Loaded>, edit: Edit<T>) -> Result<T, Undone> {
-        self.looked.take();
+    /// Changes the value. Reads it, edits it and swaps it, until nothing has to be written or a swap is won. Begins with the
+    /// value `seen`, if it is given. After each swap that was not won the value is read once more, even after the deadline: an
+    /// edit that finds its own work done is [`EditResult::Unchanged`].
+    fn change<T>(
+        &self,
+        retry: Retry,
+        mut seen: Option<VersionedValue>,
+        edit: Edit<T>,
+    ) -> Result<T, ChangeError> {
+        self.last_read.take();
         let began = Instant::now();
-        let until = began + self.left(effort.least());
+        let until = began + self.left(retry.least());
         let left = || until.saturating_duration_since(Instant::now());
-        let go_on = |failure: Failure, may_be_done| {
-            let is_worth_it = effort == Effort::Insist && failure.kind == error::Kind::Temporary;
-            match is_worth_it && began.elapsed() < LEAST_COMMIT {
+        let retried = |failure: Failure, may_be_done| {
+            let is_retried = retry == Retry::OnlyCopy && failure.kind == error::Kind::Temporary;
+            match is_retried && began.elapsed() < LEAST_COMMIT {
                 true => Ok(failure.message),
-                false => Err(Undone { failure, may_be_done }),
+                false => Err(ChangeError { failure, may_be_done }),
             }
         };
-        let (mut pause, mut may_be_done, mut heard) = (FIRST_PAUSE, false, None);
+        let (mut pause, mut may_be_done, mut last_problem) = (FIRST_PAUSE, false, None);
         loop {
-            if heard.is_some() {
+            if last_problem.is_some() {
                 std::thread::sleep(pause.min(left()));
                 pause = (pause * 2).min(LAST_PAUSE);
             }
-            let is_last = heard.is_some() && left().is_zero();
-            let (mut parts, version) = match seen.take().map_or_else(|| self.load(left().max(LEAST_READ)), Ok)
-            {
-                Ok(loaded) => loaded,
+            let is_last = last_problem.is_some() && left().is_zero();
+            let read = seen.take().map_or_else(|| self.load(left().max(LEAST_READ)), Ok);
+            let VersionedValue { mut value, version } = match read {
+                Ok(read) => read,
                 Err(failure) => {
-                    heard = Some(go_on(failure, may_be_done)?);
+                    last_problem = Some(retried(failure, may_be_done)?);
                     continue;
                 }
             };
-            let undone = |failure| Undone { failure, may_be_done };
-            let found = edit(&mut parts, may_be_done).map_err(undone)?;
-            let (outcome, bytes) = match (found, parts.to_bytes().map_err(undone)?, &version) {
-                (Found::Settled(outcome), ..) | (Found::Changed(outcome), None, None) => return Ok(outcome),
-                (Found::Rewritten(outcome), None, _) => (outcome, Some([OPENING, b"[]}"].concat())),
-                (Found::Changed(outcome) | Found::Rewritten(outcome), bytes, _) => (outcome, bytes),
+            let failed = |failure| ChangeError { failure, may_be_done };
+            let edited = edit(&mut value, may_be_done).map_err(failed)?;
+            let (result, bytes) = match (edited, value.to_bytes().map_err(failed)?, &version) {
+                (EditResult::Unchanged(result), ..) | (EditResult::Changed(result), None, None) => {
+                    return Ok(result);
+                }
+                (EditResult::Rewritten(result), None, _) => (result, Some(NOTHING.to_vec())),
+                (EditResult::Changed(result) | EditResult::Rewritten(result), bytes, _) => (result, bytes),
             };
             if is_last {
-                let message = format!("cannot write {}: {}", self.location(), heard.unwrap_or_default());
-                return Err(undone(Failure::new(error::Kind::Temporary, message).hint("try again")));
+                let problem = last_problem.unwrap_or_default();
+                let message = format!("cannot write {}: {problem}", self.location());
+                return Err(failed(Failure::new(error::Kind::Temporary, message).hint("try again")));
             }
-            heard = Some(match self.cell.swap(version.as_ref(), bytes.as_deref(), left()) {
-                Swap::Done => return Ok(outcome),
-                Swap::Lost => "it kept changing".to_owned(),
-                Swap::Unknown(why) => {
+            last_problem = Some(match self.cell.swap(version.as_ref(), bytes.as_deref(), left()) {
+                SwapResult::Done => return Ok(result),
+                SwapResult::Lost => "it kept changing".to_owned(),
+                SwapResult::Unknown(why) => {
                     may_be_done = true;
                     why
                 }
-                Swap::Failed(failure) => go_on(failure, may_be_done)?,
+                SwapResult::Failed(failure) => retried(failure, may_be_done)?,
             });
         }
     }
 
-    /// Removes these records.
-    fn withdraw(&self, is_meant: &dyn Fn(&Entry) -> bool) -> Result<(), Failure> {
-        self.change(Effort::Try, None, &|parts, _| {
-            let before = parts.attempts.len();
-            parts.attempts.retain(|entry| !is_meant(entry));
-            let is_removed = parts.attempts.len() < before;
-            Ok(if is_removed { Found::Changed(()) } else { Found::Settled(()) })
+    /// Removes the records that `is_meant` selects.
+    fn remove_records(&self, is_meant: &dyn Fn(&CellRecord) -> bool) -> Result<(), Failure> {
+        self.change(Retry::UntilFailure, None, &|value, _| {
+            let before = value.records.len();
+            value.records.retain(|record| !is_meant(record));
+            let is_removed = value.records.len() < before;
+            Ok(if is_removed { EditResult::Changed(()) } else { EditResult::Unchanged(()) })
         })?;
         Ok(())
     }
@@ -343,31 +349,31 @@ impl CellStore {
         )
     }
 
-    // ---- the answers on this machine ----
+    // ---- the answer files of this machine ----
 
-    /// Stands for this cell in a file's name.
+    /// Identifies this cell in the names of files.
     fn digits(&self) -> String {
         let mut digits = Secret::new(self.cell.location()).sha256();
         digits.truncate(DIGITS);
         digits
     }
 
-    /// How the name of a file begins that is being written.
+    /// How the names of this cell's temporary files begin.
     fn temporary(&self) -> String {
         format!("~temporary.{}.", self.digits())
     }
 
-    fn spill(&self, name: RecordName) -> PathBuf {
+    fn answer_path(&self, name: RecordName) -> PathBuf {
         let key = name.key.get(..DIGITS).unwrap_or(name.key);
-        // A tilde cannot stand in a profile name.
+        // A profile name has no tilde.
         self.directory.join(format!("~answer.{}.{key}.{}", self.digits(), name.number))
     }
 
-    fn spilled(&self, name: RecordName) -> Option<Vec<u8>> {
-        open::read(&self.spill(name), Links::Refuse).ok().map(|(bytes, _)| bytes)
+    fn read_answer(&self, name: RecordName) -> Option<Vec<u8>> {
+        open::read(&self.answer_path(name), Symlink::Refuse).ok().map(|(bytes, _)| bytes)
     }
 
-    /// Writes a whole new file, durably, that only its owner can read.
+    /// Writes a file durably. Only its owner can read it.
     fn write_beside(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = self.directory.join(format!("{}{}", self.temporary(), system::nonce()?));
@@ -379,83 +385,84 @@ impl CellStore {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Removes the files of this cell here that nobody needs once `key` is claimed, from the list that was made before
-    /// that: answers about other refresh tokens, which are older and do not come back, and what a kill left half written.
+    /// Removes files of this cell that no process needs after `key` is claimed: answers to other keys, and temporary files that
+    /// a kill left. `names` were listed before the claim, so the other keys belong to older refresh tokens, which do not come
+    /// back. An empty `key` means that all of them go.
     fn sweep(&self, names: &[OsString], key: &str) {
         let own = key.get(..DIGITS).unwrap_or(key).to_owned() + ".";
         let (answers, temporary) = (format!("~answer.{}.", self.digits()), self.temporary());
         for name in names {
             let path = self.directory.join(name);
             let text = name.to_str().unwrap_or_default();
-            let is_answer =
+            let is_outdated =
                 text.strip_prefix(&answers).is_some_and(|rest| key.is_empty() || !rest.starts_with(&own));
-            let age =
-                || fs::metadata(&path).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            let is_abandoned = || key.is_empty() || matches!(age(), Ok(Ok(age)) if age > ABANDONED_AFTER);
-            if is_answer || (text.starts_with(&temporary) && is_abandoned()) {
+            let is_leftover = || text.starts_with(&temporary) && (key.is_empty() || is_abandoned(&path));
+            if is_outdated || is_leftover() {
                 let _ = remove(&path);
             }
         }
     }
 }
 
+fn record_text(bytes: &[u8]) -> Result<String, Failure> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))
+}
+
 impl Store for CellStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        let (when, loaded) = self.look()?;
-        let snapshot = self.snapshot(&loaded.0);
-        // Who has claimed looks once, and then anew: at what his claim, or the server, has changed.
+        let (when, read) = self.recent()?;
+        let snapshot = self.snapshot(&read.value);
+        // After its claim a process reads each time: its own change or another process may have changed the value.
         if !self.has_claimed.get() {
-            self.looked.replace(Some((when, loaded)));
+            self.last_read.replace(Some((when, read)));
         }
         Ok(snapshot)
     }
 
-    /// Over an open claim, too: whoever got an answer has the newest refresh token. Never over another document.
+    /// Also over an open claim: a process with an answer has the newest refresh token. Never over another document.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
-        // Where this machine keeps nothing (a container that is read-only), the store alone must do.
-        let spilled = attempt.and_then(|name| {
-            let spill = self.spill(name);
-            self.write_beside(&spill, bytes).is_ok().then_some(spill)
+        // If this machine can keep no file (a read-only container), the answer goes to the store alone.
+        let kept = attempt.and_then(|name| {
+            let path = self.answer_path(name);
+            self.write_beside(&path, bytes).is_ok().then_some(path)
         });
         let new = revision(bytes);
-        let changed = self.change(Effort::Insist, None, &|parts, _| {
-            let current = parts.revision();
+        let changed = self.change(Retry::OnlyCopy, None, &|value, _| {
+            let current = value.revision();
             if current == new && *expected != new {
-                return Ok(Found::Settled(WriteResult::Done));
+                return Ok(EditResult::Unchanged(WriteResult::Done));
             }
             if current != *expected {
-                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));
+                return Ok(EditResult::Unchanged(WriteResult::Lost(self.snapshot(value))));
             }
-            parts.document = Some(bytes.to_vec());
+            value.document = Some(bytes.to_vec());
             if let Some(name) = attempt {
-                parts.end(name);
+                value.remove_through(name);
             }
-            Ok(Found::Changed(WriteResult::Done))
+            Ok(EditResult::Changed(WriteResult::Done))
         });
-        let shown = spilled.as_ref().map(|path| printable(&path.display().to_string()));
-        match (changed, spilled) {
-            (Ok(written), spilled) => {
-                spilled.iter().for_each(|path| drop(remove(path)));
+        match (changed, kept) {
+            (Ok(written), kept) => {
+                kept.iter().for_each(|path| drop(remove(path)));
                 written
             }
-            (Err(Undone { may_be_done: true, .. }), None) => WriteResult::Unknown,
-            (Err(undone), _) => WriteResult::Failed { failure: undone.failure, kept: shown },
+            (Err(ChangeError { may_be_done: true, .. }), None) => WriteResult::Unknown,
+            (Err(error), kept) => {
+                let kept = kept.map(|path| printable(&path.display().to_string()));
+                WriteResult::Failed { failure: error.failure, kept }
+            }
         }
     }
 
     fn remove(&self, expected: &Revision, _mark: &[u8]) -> WriteResult {
-        let removed = self.change(Effort::Try, None, &|parts, may_be_done| {
-            let current = parts.revision();
-            if current != *expected {
-                let is_done = may_be_done && parts.document.is_none();
-                return Ok(Found::Settled(if is_done {
-                    WriteResult::Done
-                } else {
-                    WriteResult::Lost(self.snapshot(parts))
-                }));
+        let removed = self.change(Retry::UntilFailure, None, &|value, may_be_done| {
+            if value.revision() != *expected {
+                let is_done = may_be_done && value.document.is_none();
+                let lost = || WriteResult::Lost(self.snapshot(value));
+                return Ok(EditResult::Unchanged(if is_done { WriteResult::Done } else { lost() }));
             }
-            *parts = Parts::default();
-            Ok(Found::Changed(WriteResult::Done))
+            *value = CellValue::default();
+            Ok(EditResult::Changed(WriteResult::Done))
         });
         match removed {
             Ok(written) => {
@@ -464,123 +471,116 @@ impl Store for CellStore {
                 }
                 written
             }
-            Err(Undone { may_be_done: true, .. }) => WriteResult::Unknown,
-            Err(undone) => WriteResult::Failed { failure: undone.failure, kept: None },
+            Err(ChangeError { may_be_done: true, .. }) => WriteResult::Unknown,
+            Err(error) => WriteResult::Failed { failure: error.failure, kept: None },
         }
     }
 
-    fn lock(&self, _patience: LockMode, _at_most: Duration) -> Locked {
+    fn lock(&self, _mode: LockMode, _at_most: Duration) -> Locked {
         Locked::Refused("this store has no locks; its claims decide".to_owned())
     }
 
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure> {
         if self.has_claimed.get() {
-            self.looked.take();
+            self.last_read.take();
         }
-        let (when, loaded) = self.look()?;
-        let entries = loaded.0.attempts.iter().filter(|entry| entry.key == key);
-        let mut records: Vec<Record> = entries
-            .map(|entry| Record {
-                number: entry.number,
-                bytes: entry.record_for(self.cell.ahead()),
-                answer: self.spilled(RecordName { key, number: entry.number }).unwrap_or_default(),
+        let (when, read) = self.recent()?;
+        let of_key = read.value.records.iter().filter(|record| record.key == key);
+        let mut records: Vec<Record> = of_key
+            .map(|record| Record {
+                number: record.number,
+                bytes: record.bytes(self.cell.ahead()),
+                answer: self.read_answer(RecordName { key, number: record.number }).unwrap_or_default(),
             })
             .collect();
         records.sort_by_key(|record| record.number);
         self.waits_for_others.set(!records.is_empty() && !self.has_claimed.get());
-        self.looked.replace(Some((when, loaded)));
+        self.last_read.replace(Some((when, read)));
         Ok(records)
     }
 
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure> {
         let NewRecord { name, exclusive, .. } = *record;
-        let bytes = String::from_utf8(record.bytes.to_vec())
-            .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
+        let text = record_text(record.bytes)?;
         let names = open::names_in(&self.directory).unwrap_or_default();
-        let seen = self.looked.take().map(|(_, loaded)| loaded);
-        let created = self.change(Effort::Try, seen, &|parts, may_be_done| {
-            let own = |entry: &&Entry| may_be_done && entry.key == name.key && entry.record == bytes;
-            if let Some(entry) = parts.attempts.iter().find(own) {
-                return Ok(Found::Settled(Some(entry.number)));
+        let seen = self.last_read.take().map(|(_, read)| read);
+        let is_own = |other: &CellRecord| other.key == name.key && other.text == text;
+        let created = self.change(Retry::UntilFailure, seen, &|value, may_be_done| {
+            if let Some(own) = value.records.iter().find(|other| may_be_done && is_own(other)) {
+                return Ok(EditResult::Unchanged(Some(own.number)));
             }
-            if parts.revision() != *record.expected {
-                return Ok(Found::Settled(None));
+            if value.revision() != *record.expected {
+                return Ok(EditResult::Unchanged(None));
             }
             let is_taken =
-                |number: u64| parts.attempts.iter().any(|entry| entry.is(RecordName { number, ..name }));
+                |number: u64| value.records.iter().any(|other| other.has_name(RecordName { number, ..name }));
             let mut number = name.number;
             while is_taken(number) {
                 if exclusive {
-                    return Ok(Found::Settled(None));
+                    return Ok(EditResult::Unchanged(None));
                 }
                 number = number.saturating_add(1);
             }
-            // The document is as it was when this was decided: what is about another key is older.
-            parts.attempts.retain(|entry| entry.key == name.key && !record.outdated.contains(&entry.number));
-            let (key, record, ahead) = (name.key.to_owned(), bytes.clone(), self.cell.ahead());
-            parts.attempts.push(Entry { number, key, record, ahead });
-            Ok(Found::Changed(Some(number)))
+            // The document is still the expected one. So records of other keys belong to older refresh tokens.
+            value.records.retain(|other| other.key == name.key && !record.outdated.contains(&other.number));
+            let (key, text, ahead) = (name.key.to_owned(), text.clone(), self.cell.ahead());
+            value.records.push(CellRecord { number, key, text, ahead });
+            Ok(EditResult::Changed(Some(number)))
         });
         match created {
             Ok(number) => {
                 if let Some(number) = number {
                     self.has_claimed.set(true);
-                    // Where refresh tokens do not rotate, the answer to an earlier attempt of this number may be left.
-                    let _ = remove(&self.spill(RecordName { number, ..name }));
+                    // If refresh tokens do not rotate, an earlier attempt may have left an answer with this number.
+                    let _ = remove(&self.answer_path(RecordName { number, ..name }));
                     self.sweep(&names, name.key);
                 }
                 Ok(number)
             }
-            // Nobody is to wait for a claim whose maker has given up.
-            Err(undone) => {
-                if undone.may_be_done {
-                    let _ = self.withdraw(&|entry| entry.key == name.key && entry.record == bytes);
+            // This process gives up: other processes must not wait for its claim.
+            Err(error) => {
+                if error.may_be_done {
+                    let _ = self.remove_records(&is_own);
                 }
-                Err(undone.failure)
+                Err(error.failure)
             }
         }
     }
 
-    fn rewrite_record(
-        &self,
-        name: RecordName,
-        ours: &[u8],
-        bytes: &[u8],
-        _is_over: bool,
-    ) -> Result<(), Failure> {
-        let text = String::from_utf8(bytes.to_vec())
-            .map_err(|_| Failure::new(error::Kind::Defect, "a record is text"))?;
-        self.change(Effort::Try, None, &|parts, _| {
-            let own = parts
-                .attempts
-                .iter_mut()
-                .find(|entry| entry.is(name) && entry.record.as_bytes() == ours && ours != bytes);
-            let Some(own) = own else { return Ok(Found::Settled(())) };
-            own.record.clone_from(&text);
-            Ok(Found::Changed(()))
+    fn rewrite_record(&self, name: RecordName, old: &[u8], new: &[u8], _: bool) -> Result<(), Failure> {
+        let text = record_text(new)?;
+        self.change(Retry::UntilFailure, None, &|value, _| {
+            let is_own = |record: &&mut CellRecord| {
+                record.has_name(name) && record.text.as_bytes() == old && old != new
+            };
+            let Some(own) = value.records.iter_mut().find(is_own) else {
+                return Ok(EditResult::Unchanged(()));
+            };
+            own.text.clone_from(&text);
+            Ok(EditResult::Changed(()))
         })?;
         Ok(())
     }
 
-    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
+    fn remove_record(&self, name: RecordName, old: &[u8]) -> Result<(), Failure> {
         self.has_claimed.set(false);
-        self.withdraw(&|entry| entry.is(name) && entry.record.as_bytes() == ours)
+        self.remove_records(&|record| record.has_name(name) && record.text.as_bytes() == old)
     }
 
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
-        let Some(bytes) = self.spilled(name) else { return Ok(false) };
+        let Some(bytes) = self.read_answer(name) else { return Ok(false) };
         let new = revision(&bytes);
-        let is_adopted = self.change(Effort::Insist, None, &|parts, _| {
-            let current = parts.revision();
+        let is_adopted = self.change(Retry::OnlyCopy, None, &|value, _| {
+            let current = value.revision();
             if current == new || current != *expected {
-                return Ok(Found::Settled(current == new));
+                return Ok(EditResult::Unchanged(current == new));
             }
-            parts.document = Some(bytes.clone());
-            parts.end(name);
-            Ok(Found::Changed(true))
+            value.document = Some(bytes.clone());
+            value.remove_through(name);
+            Ok(EditResult::Changed(true))
         })?;
         if is_adopted {
-            let _ = remove(&self.spill(name));
+            let _ = remove(&self.answer_path(name));
         }
         Ok(is_adopted)
     }
