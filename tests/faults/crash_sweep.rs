@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Which process the kill ends.
@@ -183,33 +184,37 @@ fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept 
     };
     let (_server, home) = expired();
     let points = points(&home, victim, reach, &with_lock(&home, lock, &["token"]));
-    let mut dead = Vec::new();
-    for point in &points {
-        let (server, home) = expired();
-        let command = with_lock(&home, lock, &["token"]);
-        let ran = kill_at(&home, victim, &command, point);
-        let (name, number) = point;
-        let point = format!("{victim:?}, {lock}: {name} {number}");
-        assert!([0, 3, -9].contains(&ran.code), "{point}: {ran:?}");
-        assert!(victim == Victim::Either || ran.code != 3, "{point}: {ran:?}");
-        if lock == "off" {
-            wait_for_the_worker(&home);
-        }
-        let next = run(&mut with_lock(&home, lock, &["token"]));
-        if next.code == 3 {
-            assert_eq!(server.counts().rotations, 1, "{point}: {next:?}");
-            assert!(next.stderr.contains(" and never finished; "), "{point}: {next:?}");
-            dead.push(name.clone());
-            continue;
-        }
-        let stored = home.tokens();
-        assert_eq!(next, Ran::printed(&stored.access_token), "{point}");
-        assert!(server.is_alive(&stored.refresh_token), "{point}");
-        if victim == Victim::Caller {
-            assert_eq!(server.counts().token_requests, 1, "{point}");
-        }
-        assert_that_leftovers_are_swept(&home, &server, &point);
-    }
+    let dead = Mutex::new(Vec::new());
+    side_by_side(
+        &points,
+        || (),
+        |(), (name, number)| {
+            let (server, home) = expired();
+            let command = with_lock(&home, lock, &["token"]);
+            let ran = kill_at(&home, victim, &command, &(name.clone(), *number));
+            let point = format!("{victim:?}, {lock}: {name} {number}");
+            assert!([0, 3, -9].contains(&ran.code), "{point}: {ran:?}");
+            assert!(victim == Victim::Either || ran.code != 3, "{point}: {ran:?}");
+            if lock == "off" {
+                wait_for_the_worker(&home);
+            }
+            let next = run(&mut with_lock(&home, lock, &["token"]));
+            if next.code == 3 {
+                assert_eq!(server.counts().rotations, 1, "{point}: {next:?}");
+                assert!(next.stderr.contains(" and never finished; "), "{point}: {next:?}");
+                dead.lock().unwrap().push(name.clone());
+                return;
+            }
+            let stored = home.tokens();
+            assert_eq!(next, Ran::printed(&stored.access_token), "{point}");
+            assert!(server.is_alive(&stored.refresh_token), "{point}");
+            if victim == Victim::Caller {
+                assert_eq!(server.counts().token_requests, 1, "{point}");
+            }
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
+    let dead = dead.into_inner().unwrap();
     println!(
         "{victim:?}, {lock}, {replay:?}: {} kills, {} cost the grant: {dead:?}",
         points.len(),
@@ -220,7 +225,7 @@ fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept 
 }
 
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server() {
     for lock in ["auto", "claim", "off"] {
         let swept = refreshes(Victim::Caller, Reach::Every, lock, Replay::EndFamily);
@@ -229,7 +234,7 @@ fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server()
 }
 
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -241,7 +246,7 @@ fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
 
 /// What no client can help: between the server's rotation and the write of its answer.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -257,7 +262,7 @@ fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
 /// The grant is dead. A process that is killed while it finds that out leaves a whole document, and the next one says the
 /// same.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict_to_the_next() {
     let dead = || {
         let server = server(|_| {});
@@ -294,7 +299,7 @@ fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict
 
 /// A login replaces the grant of an earlier one as a whole, or not at all.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
     let began = || {
         let server = server(|settings| settings.auto_approve = true);
@@ -308,17 +313,21 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
         };
         let (server, home, _) = began();
         let points = points(&home, Victim::InPlace, Reach::Every, &login(&server, &home));
-        for point in &points {
-            let (server, home, old) = began();
-            let ran = kill_at(&home, Victim::InPlace, &login(&server, &home), point);
-            let point = format!("{flow}: {} {}", point.0, point.1);
-            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
-            let stored = home.tokens();
-            assert!(server.is_alive(&stored.refresh_token), "{point}");
-            assert!(ran.code != 0 || stored.refresh_token != old.refresh_token, "{point}");
-            assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{point}");
-            assert_that_leftovers_are_swept(&home, &server, &point);
-        }
+        side_by_side(
+            &points,
+            || (),
+            |(), point| {
+                let (server, home, old) = began();
+                let ran = kill_at(&home, Victim::InPlace, &login(&server, &home), point);
+                let point = format!("{flow}: {} {}", point.0, point.1);
+                assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+                let stored = home.tokens();
+                assert!(server.is_alive(&stored.refresh_token), "{point}");
+                assert!(ran.code != 0 || stored.refresh_token != old.refresh_token, "{point}");
+                assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{point}");
+                assert_that_leftovers_are_swept(&home, &server, &point);
+            },
+        );
         println!("{flow}: {} kills of a login", points.len());
         assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
     }
@@ -326,7 +335,7 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
 
 /// A logout that was killed is done by the next one, whatever the server knows of it already.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     let began = || {
         let server = server(|_| {});
@@ -335,20 +344,24 @@ fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     };
     let (_server, home, _) = began();
     let points = points(&home, Victim::InPlace, Reach::Every, &home.command(&["logout"]));
-    for point in &points {
-        let (server, home, old) = began();
-        let ran = kill_at(&home, Victim::InPlace, &home.command(&["logout"]), point);
-        let point = format!("{} {}", point.0, point.1);
-        assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
-        let is_there = home.document_path().exists();
-        assert!(is_there || !server.is_alive(&old.refresh_token), "{point}: deleted, but not revoked");
-        if is_there {
-            assert_eq!(home.tokens().refresh_token, old.refresh_token, "{point}");
-        }
-        assert_eq!(home.run(&["logout"]).code, 0, "{point}");
-        assert!(!home.document_path().exists() && !server.is_alive(&old.refresh_token), "{point}");
-        assert_that_leftovers_are_swept(&home, &server, &point);
-    }
+    side_by_side(
+        &points,
+        || (),
+        |(), point| {
+            let (server, home, old) = began();
+            let ran = kill_at(&home, Victim::InPlace, &home.command(&["logout"]), point);
+            let point = format!("{} {}", point.0, point.1);
+            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+            let is_there = home.document_path().exists();
+            assert!(is_there || !server.is_alive(&old.refresh_token), "{point}: deleted, but not revoked");
+            if is_there {
+                assert_eq!(home.tokens().refresh_token, old.refresh_token, "{point}");
+            }
+            assert_eq!(home.run(&["logout"]).code, 0, "{point}");
+            assert!(!home.document_path().exists() && !server.is_alive(&old.refresh_token), "{point}");
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
     println!("{} kills of a logout", points.len());
     assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
 }

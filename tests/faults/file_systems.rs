@@ -25,6 +25,18 @@ const REMEMBERS: &str = "remembers";
 const TIMEOUT: &str = "3";
 const ENDED_BY: Duration = Duration::from_secs(20);
 
+/// Compiles a FUSE server of the fixtures, once for a home. Needs a C compiler and the headers of FUSE 3.
+fn compiled(home: &Home, source: &str) -> PathBuf {
+    let program = home.root.join(source).with_extension("");
+    if !program.exists() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/no_locks").join(source);
+        let command = "cc -O1 -Wall -Wextra -Werror -o \"$1\" \"$2\" $(pkg-config --cflags --libs fuse3)";
+        let ran = run(Command::new("sh").args(["-c", command, "sh"]).arg(&program).arg(source));
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    program
+}
+
 /// A home's store, shown by a FUSE server of its own. Dropping it takes it away.
 struct Mount {
     point: PathBuf,
@@ -36,11 +48,11 @@ impl Mount {
     fn show(home: &Home, answer: &str, name: &str) -> Self {
         let point = home.root.join(name);
         fs::create_dir(&point).unwrap();
-        let (variable, before, behind): (_, &[&str], &[&str]) = match answer {
-            REMEMBERS => ("ONEGRANT_INODES", &[], &[]),
-            _ => ("ONEGRANT_NO_LOCKS", &[answer], &["-f", "-o", "max_threads=100"]),
+        let (source, before, behind): (_, &[&str], &[&str]) = match answer {
+            REMEMBERS => ("inodes.c", &[], &[]),
+            _ => ("main.c", &[answer], &["-f", "-o", "max_threads=100"]),
         };
-        let mut command = Command::new(std::env::var_os(variable).expect("the path of a FUSE server"));
+        let mut command = Command::new(compiled(home, source));
         command.args(before).arg(&home.state).arg(&point).args(behind);
         let mount = Self { file_system: Some(Process::start(&mut command)), point };
         let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
@@ -102,7 +114,7 @@ fn assert_one_refresh_for_two_machines(answer: &str, lock: &str, delay: Duration
 }
 
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn two_machines_with_locks_that_do_not_exclude_send_one_refresh() {
     for delay in [Duration::ZERO, Duration::from_millis(100)] {
         for answer in [LIE, "local"] {
@@ -115,7 +127,7 @@ fn two_machines_with_locks_that_do_not_exclude_send_one_refresh() {
 
 /// A machine that has read the document sees that file until it looks the name up again.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_cached_file_name_costs_no_second_refresh() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
@@ -148,7 +160,7 @@ fn lock_check(command: &mut Command) -> (Value, i32) {
 
 /// The file system also knows no hard links, no fallocate and no sync of a directory.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_file_system_without_locks_has_the_level_claimed() {
     for errno in REFUSALS {
         let server = server(|_| {});
@@ -173,7 +185,7 @@ fn a_file_system_without_locks_has_the_level_claimed() {
 
 /// The store is broken then, and a lock that is not asked for cannot fail.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_lock_call_that_fails_for_another_reason_spends_nothing() {
     for errno in FAILURES {
         let server = server(|_| {});
@@ -213,7 +225,7 @@ fn users(mount: &Mount) -> Vec<u32> {
 /// A call that the server has taken ignores every signal, SIGKILL too: what is left behind is the process
 /// that made the call for another one, until the server answers or ends.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
@@ -268,7 +280,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
 
 /// Another mount, another process: all it may know of the owner is that it is gone.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn the_claim_of_a_killed_owner_is_taken_over_on_the_other_machine() {
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
@@ -290,7 +302,7 @@ fn the_claim_of_a_killed_owner_is_taken_over_on_the_other_machine() {
 
 /// The answer reaches an owner that sleeps. Meanwhile its claim runs out, and another process refreshes, twice.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -321,7 +333,7 @@ fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
 
 /// The same where the other machine's clock is ahead: for the owner there is time enough to commit.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_late_commit_does_not_replace_a_newer_session() {
     let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(60)));
     let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -362,7 +374,7 @@ fn run_out(home: &Home) {
 
 /// Both of the two processes get the lock, or would on another mount.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn doctor_reports_locks_that_do_not_exclude() {
     let lie = ("fail", 5, "two processes hold the lock at once: locks have no effect on this fuse");
     let doubt =
@@ -384,7 +396,7 @@ fn doctor_reports_locks_that_do_not_exclude() {
 
 /// Two processes hold the lock, and one of them has claimed.
 #[test]
-#[ignore = "needs a FUSE server: .ci/no-locks.sh"]
+#[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
     for answer in [LIE, "local"] {
         let server = server(|_| {});
