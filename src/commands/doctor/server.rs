@@ -1,4 +1,4 @@
-//! The server, asked for its metadata alone: no credential is sent.
+//! The server: proxy, addresses, TLS, metadata and clock. It is asked only for metadata, without a credential.
 
 use super::{Check, token_host};
 use crate::driver::Clock;
@@ -13,16 +13,17 @@ use crate::text::{describe, printable};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh.
+/// The difference between the clocks that is warned about, in seconds: a session that was obtained later than that in the
+/// future is not fresh.
 const SKEW_WARN_SECONDS: UnixSeconds = 60;
 
-/// From here on, in seconds, servers refuse assertions and ID tokens, and fresh access tokens look expired.
+/// The difference that fails, in seconds: servers refuse assertions and ID tokens, and fresh access tokens look expired.
 const SKEW_FAIL_SECONDS: UnixSeconds = 300;
 
-/// The longest time that an answer of a cache is corrected by, in seconds: a year.
+/// The largest `Age` that is believed, in seconds: a year.
 const LONGEST_AGE_SECONDS: u64 = 31_536_000;
 
-/// What an address that does not answer costs, in words: the delay after which the next one is tried beside it.
+/// The delay that a silent address causes, in words: after it the next address is tried as well (RFC 8305).
 const COST: &str = "a quarter of a second";
 
 /// Proxy, addresses, TLS, discovery, clock.
@@ -46,7 +47,7 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     let scheme = if address.is_secure { "https" } else { "http" };
     let origin = format!("{scheme}://{}", address.host_and_port());
     let known = document.issuer.as_deref().filter(|_| !document.issuer_is_assumed);
-    // Another host than the token endpoint's tells nothing of that one's TLS and clock.
+    // The host of the issuer says nothing about TLS and clock of another host, the one of the token endpoint.
     let is_elsewhere = |issuer: &&str| address_of(issuer).as_ref() != Some(&address);
     let mut visit = Visit { client: &client, context, skew: None };
     let reached = match known.filter(is_elsewhere) {
@@ -73,8 +74,8 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     [proxy].into_iter().chain(addresses).chain(checks).collect()
 }
 
-/// The addresses of the server, or of the proxy before it, that do not answer, a line each: where another one answers, nothing
-/// else shows them.
+/// The addresses of the server, or of its proxy, that do not answer, one line each. If another address answers, nothing else
+/// shows them.
 fn addresses(client: &HttpClient, address: &Url, context: &Context) -> Vec<Check> {
     const NAME: &str = "addresses";
     if address.is_loopback() {
@@ -82,7 +83,7 @@ fn addresses(client: &HttpClient, address: &Url, context: &Context) -> Vec<Check
     }
     let (host, silent) = client.silent_addresses(address, context.left());
     let check = |(silent, error): (SocketAddr, io::Error)| match error.kind() {
-        // As IPv6 on many networks: the attempt fails at once.
+        // Usual for IPv6 on many networks: the attempt fails at once.
         ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Check::ok(
             NAME,
             format!("{silent} of {host} cannot be reached from this machine, which costs nothing"),
@@ -185,7 +186,7 @@ fn discovery(issuer: Option<&str>, document: &Document, found: Found) -> Check {
     }
 }
 
-/// The first endpoint that is announced elsewhere now.
+/// The first endpoint that the server announces at another address than the profile uses.
 fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static str, &'a str)> {
     let stored = [
         ("token_endpoint", Some(&document.token_endpoint), Some(&metadata.token_endpoint)),
@@ -211,12 +212,12 @@ fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static 
 fn clock(skew: Option<UnixSeconds>) -> Check {
     const NAME: &str = "clock";
     let Some(skew) = skew else {
-        return Check::ok(NAME, "not checked: the server tells no time");
+        return Check::ok(NAME, "not checked: the answer has no date");
     };
     let seconds = skew.saturating_abs();
     let side = if skew > 0 { "behind" } else { "ahead of" };
     let what = format!("this machine's clock is {seconds} s {side} the server's");
-    let hint = "sudo timedatectl set-ntp true   # or whatever sets this machine's clock";
+    let hint = "sudo timedatectl set-ntp true   # or another way to set this machine's clock";
     match seconds {
         SKEW_FAIL_SECONDS.. => Check::fail(NAME, Failure::new(Kind::Usage, what).hint(hint)),
         SKEW_WARN_SECONDS.. => Check::warn(NAME, what).hint(hint),
