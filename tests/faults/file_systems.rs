@@ -363,7 +363,7 @@ fn run_out(home: &Home) {
 /// Both of the two processes get the lock, or would on another mount.
 #[test]
 #[ignore = "needs a FUSE server: .ci/no-locks.sh"]
-fn a_file_system_whose_locks_lie_is_told_by_doctor() {
+fn doctor_reports_locks_that_do_not_exclude() {
     let lie = ("fail", 5, "two processes hold the lock at once: locks have no effect on this fuse");
     let doubt =
         "locked: processes exclude each other here, but on fuse another machine or mount may not see it";
