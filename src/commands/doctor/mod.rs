@@ -3,7 +3,7 @@
 mod copies;
 mod git;
 mod grant;
-pub mod lock;
+mod lock;
 mod server;
 mod store;
 
