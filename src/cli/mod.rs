@@ -8,8 +8,8 @@
 //!          └ values     the values of options, their words and parsers
 //! ```
 
-pub mod completions;
-pub mod definition;
+mod completions;
+mod definition;
 pub mod help;
 mod names;
 mod reader;

@@ -6,15 +6,15 @@ use super::values::reason_in;
 use crate::error::{Failure, Kind};
 use argh::FromArgs;
 
-/// The words in the one order that argh accepts, each with what a person calls it.
+/// Words in the one order that argh accepts.
 #[derive(Default)]
-struct Words<'a> {
+struct OrderedWords<'a> {
     words: Vec<&'a str>,
     /// For each word: the option or the command that it belongs to.
     owners: Vec<&'a str>,
 }
 
-impl<'a> Words<'a> {
+impl<'a> OrderedWords<'a> {
     fn push(&mut self, word: &'a str, owner: &'a str) {
         self.words.push(word);
         self.owners.push(owner);
@@ -25,10 +25,14 @@ impl<'a> Words<'a> {
 pub(super) fn fill(line: &CommandLine<'_>) -> Result<Arguments, Failure> {
     line.check_required()?;
     let words = in_order(line);
-    parse(&words.words).map_err(|early_exit| match reason_in(&early_exit.output).zip(refused_word(&words)) {
-        Some((reason, option)) if option.starts_with('-') => line.usage(format!("option {option}: {reason}")),
-        Some((reason, command)) => line.usage(format!("{command}: {reason}")),
-        None => defect(),
+    parse(&words.words).map_err(|early_exit| {
+        match reason_in(&early_exit.output).zip(owner_of_refused_value(&words)) {
+            Some((reason, option)) if option.starts_with('-') => {
+                line.usage(format!("option {option}: {reason}"))
+            }
+            Some((reason, command)) => line.usage(format!("{command}: {reason}")),
+            None => defect(),
+        }
     })
 }
 
@@ -37,9 +41,9 @@ fn parse(words: &[&str]) -> Result<Arguments, argh::EarlyExit> {
 }
 
 /// Global options, command, its options, `--`, arguments.
-fn in_order<'a>(line: &'a CommandLine<'_>) -> Words<'a> {
-    let mut words = Words::default();
-    let add_options = |words: &mut Words<'a>, is_global: bool| {
+fn in_order<'a>(line: &'a CommandLine<'_>) -> OrderedWords<'a> {
+    let mut words = OrderedWords::default();
+    let add_options = |words: &mut OrderedWords<'a>, is_global: bool| {
         for given in line.options.iter().filter(|given| line.is_global(given.option) == is_global) {
             let name = given.option.long;
             words.push(name, name);
@@ -56,15 +60,15 @@ fn in_order<'a>(line: &'a CommandLine<'_>) -> Words<'a> {
     words
 }
 
-/// The owner of the value that is refused. argh stops at the first such word, so the shortest beginning of the
-/// words that is refused for the same cause ends with it.
-fn refused_word<'a>(words: &Words<'a>) -> Option<&'a str> {
-    let is_refused = |length: &usize| {
-        let beginning = words.words.get(..*length).unwrap_or_default();
-        parse(beginning).is_err_and(|early_exit| reason_in(&early_exit.output).is_some())
+/// The owner of the value that is refused. argh stops at the first such value. So every beginning of the words that
+/// contains it is refused for the same cause, and no shorter one is.
+fn owner_of_refused_value<'a>(words: &OrderedWords<'a>) -> Option<&'a str> {
+    let is_accepted = |end: &usize| {
+        let beginning = words.words.get(..=*end).unwrap_or_default();
+        !parse(beginning).is_err_and(|early_exit| reason_in(&early_exit.output).is_some())
     };
-    let length = (1..=words.words.len()).find(is_refused)?;
-    words.owners.get(length.checked_sub(1)?).copied()
+    let ends: Vec<usize> = (0..words.words.len()).collect();
+    words.owners.get(ends.partition_point(is_accepted)).copied()
 }
 
 /// argh refuses words that [`super::reader`] found correct. Its message may contain a secret, so it is not shown.

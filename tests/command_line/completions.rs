@@ -1,6 +1,6 @@
 //! The shells complete the command line: everything that the real shell offers after a line.
 //!
-//! bash is everywhere. `.ci/completions.sh` installs zsh and fish, and runs the tests that need them.
+//! bash is everywhere. `.ci/run completions` installs zsh and fish, and runs the tests that need them.
 
 use crate::support::{Home, Ran, onegrant, run};
 use std::fs;
@@ -145,7 +145,7 @@ fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
 }
 
 #[test]
-#[ignore = "needs fish: .ci/completions.sh"]
+#[ignore = "needs fish: .ci/run completions"]
 fn fish_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("fish", FISH, line, wanted);
@@ -167,7 +167,7 @@ fn fish_completes_commands_options_values_profiles_and_paths() {
 }
 
 #[test]
-#[ignore = "needs zsh: .ci/completions.sh"]
+#[ignore = "needs zsh: .ci/run completions"]
 fn zsh_completes_commands_options_values_profiles_and_paths() {
     for (line, wanted) in LINES {
         assert_offers("zsh", ZSH, line, wanted);

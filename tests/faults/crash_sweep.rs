@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// Whom the kill meets.
+/// Which process the kill ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     /// The process that was called, while its worker does the exchange.
@@ -27,7 +28,7 @@ type Point = (String, u32);
 /// The calls by which a process can be started. Where these fail the exchange runs in place.
 const STARTS: &str = "clone,clone3,vfork,fork";
 
-/// What the kernel does not count as the process's own: it is told of it before its first instruction, or not at all.
+/// What the kernel does not count as the process's own: it gets this before its first instruction, or not at all.
 const NOT_OURS: [&str; 3] = ["execve", "restart_syscall", "rt_sigreturn"];
 
 /// The fewest points that a sweep has: with fewer it has shown nothing.
@@ -85,7 +86,7 @@ fn strace(options: &[String], victim: Victim, command: &Command) -> Command {
     wrapped("strace", &all.iter().map(String::as_str).collect::<Vec<_>>(), command)
 }
 
-/// Every call that the command makes when nobody disturbs it.
+/// Every call that the command makes in a run without faults.
 fn points(home: &Home, victim: Victim, reach: Reach, command: &Command) -> Vec<Point> {
     let path = home.root.join("calls");
     let ran = run(strace(&[format!("-o{}", path.display())], victim, command).stdin(input(home)));
@@ -136,7 +137,7 @@ fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The worker of a caller that was killed goes on; where nothing binds, nobody waits for it of himself.
+/// The worker of a caller that was killed goes on; if nothing binds other processes, they do not wait for it.
 fn wait_for_the_worker(home: &Home) {
     wait_for("the end of the worker", || !has_worker(home));
 }
@@ -173,8 +174,8 @@ struct Swept {
     dead: Vec<String>,
 }
 
-/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told that
-/// a refresh was begun and never finished.
+/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told
+/// that a refresh was begun and never finished.
 fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept {
     let expired = || {
         let server = server(|settings| settings.replay = replay);
@@ -183,33 +184,37 @@ fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept 
     };
     let (_server, home) = expired();
     let points = points(&home, victim, reach, &with_lock(&home, lock, &["token"]));
-    let mut dead = Vec::new();
-    for point in &points {
-        let (server, home) = expired();
-        let command = with_lock(&home, lock, &["token"]);
-        let ran = kill_at(&home, victim, &command, point);
-        let (name, number) = point;
-        let point = format!("{victim:?}, {lock}: {name} {number}");
-        assert!([0, 3, -9].contains(&ran.code), "{point}: {ran:?}");
-        assert!(victim == Victim::Either || ran.code != 3, "{point}: {ran:?}");
-        if lock == "off" {
-            wait_for_the_worker(&home);
-        }
-        let next = run(&mut with_lock(&home, lock, &["token"]));
-        if next.code == 3 {
-            assert_eq!(server.counts().rotations, 1, "{point}: {next:?}");
-            assert!(next.stderr.contains(" and never finished; "), "{point}: {next:?}");
-            dead.push(name.clone());
-            continue;
-        }
-        let stored = home.tokens();
-        assert_eq!(next, Ran::printed(&stored.access_token), "{point}");
-        assert!(server.is_alive(&stored.refresh_token), "{point}");
-        if victim == Victim::Caller {
-            assert_eq!(server.counts().token_requests, 1, "{point}");
-        }
-        assert_that_leftovers_are_swept(&home, &server, &point);
-    }
+    let dead = Mutex::new(Vec::new());
+    side_by_side(
+        &points,
+        || (),
+        |(), (name, number)| {
+            let (server, home) = expired();
+            let command = with_lock(&home, lock, &["token"]);
+            let ran = kill_at(&home, victim, &command, &(name.clone(), *number));
+            let point = format!("{victim:?}, {lock}: {name} {number}");
+            assert!([0, 3, -9].contains(&ran.code), "{point}: {ran:?}");
+            assert!(victim == Victim::Either || ran.code != 3, "{point}: {ran:?}");
+            if lock == "off" {
+                wait_for_the_worker(&home);
+            }
+            let next = run(&mut with_lock(&home, lock, &["token"]));
+            if next.code == 3 {
+                assert_eq!(server.counts().rotations, 1, "{point}: {next:?}");
+                assert!(next.stderr.contains(" and never finished; "), "{point}: {next:?}");
+                dead.lock().unwrap().push(name.clone());
+                return;
+            }
+            let stored = home.tokens();
+            assert_eq!(next, Ran::printed(&stored.access_token), "{point}");
+            assert!(server.is_alive(&stored.refresh_token), "{point}");
+            if victim == Victim::Caller {
+                assert_eq!(server.counts().token_requests, 1, "{point}");
+            }
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
+    let dead = dead.into_inner().unwrap();
     println!(
         "{victim:?}, {lock}, {replay:?}: {} kills, {} cost the grant: {dead:?}",
         points.len(),
@@ -220,7 +225,7 @@ fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept 
 }
 
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server() {
     for lock in ["auto", "claim", "off"] {
         let swept = refreshes(Victim::Caller, Reach::Every, lock, Replay::EndFamily);
@@ -229,7 +234,7 @@ fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server()
 }
 
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -241,7 +246,7 @@ fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
 
 /// What no client can help: between the server's rotation and the write of its answer.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -254,9 +259,10 @@ fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
     }
 }
 
-/// The grant is dead. Whoever is killed while he finds that out leaves a whole document, and the next one says the same.
+/// The grant is dead. A process that is killed while it finds that out leaves a whole document, and the next one says the
+/// same.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict_to_the_next() {
     let dead = || {
         let server = server(|_| {});
@@ -293,7 +299,7 @@ fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict
 
 /// A login replaces the grant of an earlier one as a whole, or not at all.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
     let began = || {
         let server = server(|settings| settings.auto_approve = true);
@@ -307,17 +313,21 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
         };
         let (server, home, _) = began();
         let points = points(&home, Victim::InPlace, Reach::Every, &login(&server, &home));
-        for point in &points {
-            let (server, home, old) = began();
-            let ran = kill_at(&home, Victim::InPlace, &login(&server, &home), point);
-            let point = format!("{flow}: {} {}", point.0, point.1);
-            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
-            let stored = home.tokens();
-            assert!(server.is_alive(&stored.refresh_token), "{point}");
-            assert!(ran.code != 0 || stored.refresh_token != old.refresh_token, "{point}");
-            assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{point}");
-            assert_that_leftovers_are_swept(&home, &server, &point);
-        }
+        side_by_side(
+            &points,
+            || (),
+            |(), point| {
+                let (server, home, old) = began();
+                let ran = kill_at(&home, Victim::InPlace, &login(&server, &home), point);
+                let point = format!("{flow}: {} {}", point.0, point.1);
+                assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+                let stored = home.tokens();
+                assert!(server.is_alive(&stored.refresh_token), "{point}");
+                assert!(ran.code != 0 || stored.refresh_token != old.refresh_token, "{point}");
+                assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{point}");
+                assert_that_leftovers_are_swept(&home, &server, &point);
+            },
+        );
         println!("{flow}: {} kills of a login", points.len());
         assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
     }
@@ -325,7 +335,7 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
 
 /// A logout that was killed is done by the next one, whatever the server knows of it already.
 #[test]
-#[ignore = "needs strace: .ci/crash-sweep.sh"]
+#[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     let began = || {
         let server = server(|_| {});
@@ -334,20 +344,24 @@ fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     };
     let (_server, home, _) = began();
     let points = points(&home, Victim::InPlace, Reach::Every, &home.command(&["logout"]));
-    for point in &points {
-        let (server, home, old) = began();
-        let ran = kill_at(&home, Victim::InPlace, &home.command(&["logout"]), point);
-        let point = format!("{} {}", point.0, point.1);
-        assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
-        let is_there = home.document_path().exists();
-        assert!(is_there || !server.is_alive(&old.refresh_token), "{point}: deleted, but not revoked");
-        if is_there {
-            assert_eq!(home.tokens().refresh_token, old.refresh_token, "{point}");
-        }
-        assert_eq!(home.run(&["logout"]).code, 0, "{point}");
-        assert!(!home.document_path().exists() && !server.is_alive(&old.refresh_token), "{point}");
-        assert_that_leftovers_are_swept(&home, &server, &point);
-    }
+    side_by_side(
+        &points,
+        || (),
+        |(), point| {
+            let (server, home, old) = began();
+            let ran = kill_at(&home, Victim::InPlace, &home.command(&["logout"]), point);
+            let point = format!("{} {}", point.0, point.1);
+            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+            let is_there = home.document_path().exists();
+            assert!(is_there || !server.is_alive(&old.refresh_token), "{point}: deleted, but not revoked");
+            if is_there {
+                assert_eq!(home.tokens().refresh_token, old.refresh_token, "{point}");
+            }
+            assert_eq!(home.run(&["logout"]).code, 0, "{point}");
+            assert!(!home.document_path().exists() && !server.is_alive(&old.refresh_token), "{point}");
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
     println!("{} kills of a logout", points.len());
     assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
 }

@@ -1,27 +1,21 @@
 #!/usr/bin/env bash
-# The binary against a real, independent OpenID provider (npm oidc-provider), which ends the whole grant when a refresh
-# token is replayed: each flow, crowds on an expired session, each refusal with its exit code, and every request against
-# the RFCs' parameter lists.
+# Proves that onegrant works with a real OpenID provider (npm oidc-provider), which ends the grant when a refresh token is
+# replayed: each flow, crowds on an expired session, each refusal with its exit code, and every request against the RFCs'
+# parameter lists.
 #
-#   ONEGRANT=path/to/onegrant .ci/real-server.sh
-#
-# Needs bash, node and npm. Writes into a temporary directory alone, and removes it.
+#   .ci/oidc-provider.sh
 set -euo pipefail
-repository=$(cd "$(dirname "$0")/.." && pwd)
-. "$repository/.ci/lib/real-servers.sh"
+. "$(dirname "$0")/lib/checks.sh"
+. "$repository/.ci/lib/logins.sh"
 
-crowd=50          # processes on a person's session
-small_crowd=20    # processes on a client's own
-lifetime_seconds=6 # a refresh and the crowd fit into it, also on a busy machine
-secret='sec:ret/+%&' # stays itself only where it is form-encoded before it is base64 (RFC 6749 section 2.3.1)
+large_crowd=50 # processes on a person's session
 
-begin npm
+begin curl node npm
 
 step 'install oidc-provider'
 install_oidc_provider
 mkdir "$work/keys"
-printf '%s' "$secret" >"$work/secret"
-printf 'wrong' >"$work/wrong-secret"
+make_secrets
 
 step "start it twice: access tokens live $lifetime_seconds s; everything is short, and requests must be pushed (RFC 9126)"
 serve short env ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=7 PUSHED=required node "$work/server/server.mjs"
@@ -32,60 +26,55 @@ serve provider env ACCESS_TOKEN_SECONDS=$lifetime_seconds CLIENT_SECRET="$secret
 person=("$issuer" --client-id onegrant --scope 'openid offline_access')
 
 step 'device flow'
-by_device 'device' 0 approve "${person[@]}"
-ends_with 'status' 0 onegrant status --json
+by_device device 0 approve "${person[@]}"
+ends_with status 0 onegrant status --json
 
-step "wait for the expiry, then start $crowd processes at once"
+step "wait for the expiry, then start $large_crowd processes at once"
 expire
-round 'first round' $crowd refresh_token '1 ok'
+round 'first round' $large_crowd refresh_token '1 ok'
 alive 'first round'
 
-step 'is the session alive? the next expiry, the next refresh'
+step 'the session is alive at the next expiry, without any lock'
 expire
-round 'second round' $crowd refresh_token "$(($(answered_ok refresh_token) + 1)) ok"
-alive 'second round'
-
-step 'the same by claims alone, without any lock'
-expire
-ONEGRANT_LOCK=claim round 'claims alone' $crowd refresh_token "$(($(answered_ok refresh_token) + 1)) ok"
+ONEGRANT_LOCK=claim round 'claims alone' $large_crowd refresh_token "$(($(answered_ok refresh_token) + 1)) ok"
 alive 'claims alone'
 
 step 'log out'
 logs_out "$issuer/token" "$issuer/me" onegrant
 
-step 'a confidential client, whose secret holds what forms and Basic treat specially'
+step 'a confidential client, whose secret holds characters that forms and Basic treat specially'
 profile=confidential
 confidential=("$issuer" --client-id confidential --client-secret-file "$work/secret" --scope 'openid offline_access')
-by_device 'confidential' 0 approve "${confidential[@]}"
+by_device confidential 0 approve "${confidential[@]}"
 ends_with 'confidential: refresh' 0 onegrant refresh
-alive 'confidential'
+alive confidential
 revokes
 
 step 'browser'
 profile=browser
-by_browser 'browser' 0 approve "${person[@]}"
-alive 'browser'
+by_browser browser 0 approve "${person[@]}"
+alive browser
 ends_with 'browser: refresh' 0 onegrant refresh
 revokes
 profile=confidential-browser
 by_browser 'confidential browser' 0 approve "${confidential[@]}"
 revokes
 
-step "clients on their own: $small_crowd processes, one request"
+step "clients on their own: $crowd processes, one request"
 service() { # NAME CLIENT_ID OPTION...
     profile=$1
-    shift
-    ends_with "$profile: login" 0 onegrant login "$issuer" --client-credentials --scope api --client-id "$@"
+    ends_with "$1: login" 0 onegrant login "$issuer" --client-credentials --scope api --client-id "${@:2}"
 }
 service basic service-basic --client-secret-file "$work/secret"
 expire
-round 'basic' $small_crowd client_credentials '2 ok'
+round basic "$crowd" client_credentials '2 ok'
 service post service-post --client-secret-file "$work/secret" --client-auth post
 ends_with 'post: refresh' 0 onegrant refresh
-service es256 signs-es256 --client-auth private_key_jwt --client-key-file "$work/keys/ES256.pem" --client-key-id key-ES256
-ends_with 'es256: refresh' 0 onegrant refresh
-service rs256 signs-rs256 --client-auth private_key_jwt --client-key-file "$work/keys/RS256.pem" --client-key-id key-RS256
-ends_with 'rs256: refresh' 0 onegrant refresh
+for algorithm in ES256 RS256; do
+    service "$algorithm" "signs-${algorithm,,}" --client-auth private_key_jwt --client-key-file "$work/keys/$algorithm.pem" \
+        --client-key-id "key-$algorithm"
+    ends_with "$algorithm: refresh" 0 onegrant refresh
+done
 revokes
 check 'client_credentials requests at the server so far' '8 ok' "$(answered client_credentials)"
 
@@ -97,20 +86,21 @@ profile=refused
 refuses invalid_scope by_device 'device, scope refused' 2 nobody "$issuer" --client-id narrow --scope 'openid api'
 refuses invalid_scope by_browser 'browser, scope refused' 2 approve "$issuer" --client-id narrow --scope 'openid api'
 refuses invalid_client by_device 'device, unknown client' 2 nobody "$issuer" --client-id stranger
+basic=("$issuer" --client-credentials --client-id service-basic)
 refused 'client credentials, scope refused' 2 invalid_scope \
-    onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/secret" --scope openid
+    onegrant login "${basic[@]}" --client-secret-file "$work/secret" --scope openid
 refused 'client credentials, wrong secret' 2 invalid_client \
-    onegrant login "$issuer" --client-credentials --client-id service-basic --client-secret-file "$work/wrong-secret"
+    onegrant login "${basic[@]}" --client-secret-file "$work/wrong-secret"
 refuses_imports
 
 step 'expiry'
 issuer=$short
-forgotten_ends_with 'nobody confirms the code' 3 expired_token
+forgotten_ends_with 'a code that no person confirms' 3 expired_token
 refuses_an_expired_refresh_token "${of_short[@]}"
 
 step 'pushed authorization requests'
 profile=pushed
-by_browser 'pushed' 0 approve "${of_short[@]}"
+by_browser pushed 0 approve "${of_short[@]}"
 refuses access_denied by_browser 'pushed, denied' 3 deny "${of_short[@]}"
 
 step 'every request'

@@ -1,31 +1,18 @@
 #!/usr/bin/env bash
-# The binary against a second real server, of another make and language (Django OAuth Toolkit), which differs where it
-# matters: a refresh answers with the same refresh token and ends the access token before it, `slow_down` is enforced, an
-# expired device code is answered with `expired_token`, and its metadata name neither a device nor a userinfo endpoint.
+# Proves that onegrant works with a second real server (Django OAuth Toolkit), which differs from the first one: a refresh
+# answers with the same refresh token and ends the access token before it, it enforces `slow_down`, it answers an expired
+# device code with `expired_token`, and its metadata name neither a device nor a userinfo endpoint.
 #
-#   ONEGRANT=path/to/onegrant .ci/second-server.sh
-#
-# Needs bash and node; Python is installed where apt-get can be used. Writes into a temporary directory alone, and removes it.
+#   .ci/django-oauth-toolkit.sh
 set -euo pipefail
-repository=$(cd "$(dirname "$0")/.." && pwd)
-. "$repository/.ci/lib/real-servers.sh"
+. "$(dirname "$0")/lib/checks.sh"
+. "$repository/.ci/lib/logins.sh"
 
-crowd=20
-lifetime_seconds=6 # a refresh and the crowd fit into it, also on a busy machine
-secret='sec:ret/+%&' # stays itself only where it is form-encoded before it is base64 (RFC 6749 section 2.3.1)
-
-begin
+begin curl node
 
 step 'install Django OAuth Toolkit'
-need python3 python3 --version
-need python3-venv python3 -c 'import ensurepip, venv'
-{
-    python3 -m venv "$work/venv" &&
-        timeout 300 "$work/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-            --no-cache-dir -r "$fixtures/django_oauth_toolkit/requirements.txt"
-} >"$work/pip" 2>&1 </dev/null || give_up 'pip install' "$work/pip"
-printf '%s' "$secret" >"$work/secret"
-printf 'wrong' >"$work/wrong-secret"
+python_packages --require-hashes -r "$fixtures/django_oauth_toolkit/requirements.txt"
+make_secrets
 django() { # NAME SETTING...
     mkdir "$work/$1.database"
     serve "$1" env PYTHONDONTWRITEBYTECODE=1 "${@:2}" \
@@ -43,9 +30,9 @@ endpoints=(--device-authorization-endpoint "$issuer/device-authorization/" --use
 device=("$issuer" "${endpoints[@]}" --client-id device --scope openid)
 browser=("$issuer" "${endpoints[@]}" --client-id browser --scope openid)
 
-step 'device flow: a poll that comes too early is told to slow down, and the next ones do'
+step 'device flow: a poll that comes too early is answered with slow_down, and the next ones come later'
 by_device 'device' 0 approve "${device[@]}"
-check 'device: polls' '1 slow_down, 1 ok' "$(answered device_code)"
+check 'device: polls' '1 ok, 1 slow_down' "$(answered device_code)"
 alive 'device'
 
 step "wait for the expiry, then start $crowd processes at once"
@@ -58,7 +45,7 @@ check 'the refresh token is the same' yes "$(yes_or_no [ "$(stored refresh_token
 step 'a refresh ends the access token before it'
 old_access_token=$(stored access_token)
 ends_with 'refresh' 0 onegrant refresh
-check 'userinfo with the token before it' 401 "$(BEARER=$old_access_token http "$issuer/userinfo/" | cut -c 1-3)"
+check 'userinfo with the token before it' 401 "$(bearer "$old_access_token" "$issuer/userinfo/")"
 alive 'refresh'
 
 step 'log out'
@@ -100,7 +87,7 @@ refuses_imports
 step 'expiry'
 issuer=$short
 forgotten_ends_with 'the server ends the code' 3 expired_token
-check 'polls that were told so' '1 expired_token' "$(answered device_code | grep -o '[0-9]* expired_token' || true)"
+check 'polls that were answered so' '1 expired_token' "$(answered device_code | grep -o '[0-9]* expired_token' || true)"
 refuses_an_expired_refresh_token "${of_short[@]}"
 
 step 'every request'
