@@ -49,12 +49,12 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     let known = document.issuer.as_deref().filter(|_| !document.issuer_is_assumed);
     // The host of the issuer says nothing about TLS and clock of another host, the one of the token endpoint.
     let is_elsewhere = |issuer: &&str| address_of(issuer).as_ref() != Some(&address);
-    let mut visit = Visit { client: &client, context, skew: None };
+    let mut questions = Questions { client: &client, context, skew: None };
     let reached = match known.filter(is_elsewhere) {
-        Some(_) => visit.ask(&format!("{origin}/.well-known/oauth-authorization-server")).map(drop),
+        Some(_) => questions.ask(&format!("{origin}/.well-known/oauth-authorization-server")).map(drop),
         None => Ok(()),
     };
-    let discovered = reached.and_then(|()| visit.discover(known.unwrap_or(&origin)));
+    let discovered = reached.and_then(|()| questions.discover(known.unwrap_or(&origin)));
     let found = match discovered {
         Ok(found) => found,
         Err(failed) => {
@@ -68,7 +68,7 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
         true => roots(&client, &format!("{host} answers over TLS")),
         false => Check::ok("tls", format!("{host} answers over plain http, on this machine")),
     };
-    let clock = clock(visit.skew);
+    let clock = clock(questions.skew);
     let addresses = addresses(&client, &address, context);
     let checks = [tls, discovery(known, document, found), clock];
     [proxy].into_iter().chain(addresses).chain(checks).collect()
@@ -108,23 +108,26 @@ fn roots(client: &HttpClient, what: &str) -> Check {
     }
 }
 
-/// What was found instead of metadata.
-enum Found {
-    Metadata(Box<Metadata>),
+/// The result of the discovery.
+enum MetadataResult {
+    Found(Box<Metadata>),
+    /// Metadata that must not be used.
     Refused(Failure),
-    Trouble(String),
+    /// The server may have metadata, and does not give it now.
+    Unavailable(String),
     Nothing(String),
 }
 
-struct Visit<'a> {
+/// The requests of one check, and what their answers show about the clock.
+struct Questions<'a> {
     client: &'a HttpClient,
     context: &'a Context,
-    /// By how much the server's clock is ahead, as its first answer told.
+    /// By how many seconds the clock of the server is ahead, by its first answer with a date.
     skew: Option<UnixSeconds>,
 }
 
-impl Visit<'_> {
-    /// The answer, or why there was none.
+impl Questions<'_> {
+    /// Sends a request, and compares the clocks.
     fn ask(&mut self, url: &str) -> Result<Response, Failure> {
         let before = self.context.now().wall;
         let response =
@@ -132,10 +135,10 @@ impl Visit<'_> {
         let after = self.context.now().wall;
         match response {
             Ok(response) => {
-                // A cache repeats the date of the answer that it keeps, and tells its age.
+                // A cache repeats the date of the stored answer, and adds its age.
                 let age = response.age().unwrap_or(0).min(LONGEST_AGE_SECONDS);
                 let date = response.date().map(|date| date.saturating_add_unsigned(age));
-                // Made some time between the two, and cut to whole seconds.
+                // The server made the answer between the two times. Its date has whole seconds.
                 let ahead =
                     |date: UnixSeconds| date.saturating_sub(date.clamp(before.saturating_sub(1), after));
                 self.skew = self.skew.or(date.map(ahead));
@@ -145,42 +148,42 @@ impl Visit<'_> {
         }
     }
 
-    fn discover(&mut self, issuer: &str) -> Result<Found, Failure> {
+    fn discover(&mut self, issuer: &str) -> Result<MetadataResult, Failure> {
         let mut found = None;
         let mut places = Vec::new();
         for step in Discovery::new(issuer, None, |url| self.ask(url))? {
             let Step { url, found: at_url } = step?;
             match at_url {
-                discovery::Found::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
-                discovery::Found::Refused(failure) => found = Some(Found::Refused(failure)),
+                discovery::Found::Metadata(metadata) => return Ok(MetadataResult::Found(metadata)),
+                discovery::Found::Refused(failure) => found = Some(MetadataResult::Refused(failure)),
                 discovery::Found::Nothing { why, is_temporary: true, .. } => {
-                    found = Some(Found::Trouble(format!("{url} answers with {why}")));
+                    found = Some(MetadataResult::Unavailable(format!("{url} answers with {why}")));
                 }
                 discovery::Found::Nothing { why, .. } => places.push(format!("{url} ({why})")),
             }
         }
-        Ok(found.unwrap_or_else(|| Found::Nothing(format!("no metadata at {}", places.join(", ")))))
+        Ok(found.unwrap_or_else(|| MetadataResult::Nothing(format!("no metadata at {}", places.join(", ")))))
     }
 }
 
-fn discovery(issuer: Option<&str>, document: &Document, found: Found) -> Check {
+fn discovery(issuer: Option<&str>, document: &Document, found: MetadataResult) -> Check {
     const NAME: &str = "discovery";
     let Some(issuer) = issuer else {
         return Check::ok(NAME, "not checked: the endpoints were named at the login, and no issuer is known");
     };
     match found {
-        Found::Metadata(metadata) => match changed(document, &metadata) {
+        MetadataResult::Found(metadata) => match changed(document, &metadata) {
             Some((name, url)) => {
                 let what = format!("the server announces another {name} than the profile uses: {url}");
                 Check::warn(NAME, what).hint("onegrant login")
             }
             None => Check::ok(NAME, format!("{issuer} announces the endpoints that the profile uses")),
         },
-        Found::Refused(failure) => Check::fail(NAME, failure).hint("onegrant login"),
-        Found::Trouble(what) => {
+        MetadataResult::Refused(failure) => Check::fail(NAME, failure).hint("onegrant login"),
+        MetadataResult::Unavailable(what) => {
             Check::fail(NAME, Failure::new(Kind::Temporary, what).hint("onegrant doctor"))
         }
-        Found::Nothing(what) => {
+        MetadataResult::Nothing(what) => {
             Check::warn(NAME, what).hint("onegrant status   # shows the endpoints in use")
         }
     }
