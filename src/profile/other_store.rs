@@ -5,7 +5,7 @@ use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::globals::Globals;
 use crate::store_address::StoreAddress;
-use crate::text::{describe, printable};
+use crate::text::{describe, in_single_quotes, printable};
 use std::ffi::OsStr;
 use std::time::Duration;
 
@@ -49,5 +49,5 @@ pub fn migrate_command_at(from: &str, to: &str) -> String {
 
 /// The address of a store as a word for the shell.
 fn quoted(store: &str) -> String {
-    format!("'{}'", printable(store).replace('\'', r"'\''"))
+    in_single_quotes(&printable(store))
 }

@@ -22,7 +22,7 @@ fn is_test_name(name: &str) -> bool {
     name.bytes().all(is_allowed) && name.matches('_').count() >= 3
 }
 
-/// A test is a function, an entry of the table of searches, of which each is a test, a script of CI, or a step of it.
+/// A test is a function, an entry of the table of searches, of which each is a test, or a script of CI.
 #[test]
 fn each_test_that_the_guarantees_name_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -36,11 +36,6 @@ fn each_test_that_the_guarantees_name_exists() {
     let security = fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let of_security = security.split('`').skip(1).step_by(2).filter(|name| is_test_name(name));
     assert!(of_security.clone().count() >= FEWEST_NAMES);
-    let table = fs::read_to_string(root.join(".ci/run")).unwrap();
-    // A line of the table: `alone` or `beside`, the name of the step, its command.
-    let is_step = |line: &&str| line.starts_with("alone ") || line.starts_with("beside ");
-    let steps: Vec<&str> =
-        table.lines().filter(is_step).filter_map(|line| line.split_whitespace().nth(1)).collect();
     for name in names.into_iter().chain(of_security) {
         // Behind `#[test]`, or behind an `#[ignore = "…"]` with the name of its runner.
         let is_there = [
@@ -49,10 +44,12 @@ fn each_test_that_the_guarantees_name_exists() {
             format!("\"]\nfn {name}()"),
             format!("\n    {name}, at_least "),
         ];
-        let is_script = match name.strip_prefix(".ci/run ") {
-            Some(step) => steps.contains(&step),
-            None => name.starts_with(".ci/") && root.join(name).exists(),
+        let (script, step) = name.split_once(' ').unwrap_or((name, ""));
+        let has_step = |commands: String| {
+            let mut lines = commands.lines().map(|line| line.split_whitespace().skip(1));
+            step.is_empty() || lines.any(|mut words| words.next() == Some(step))
         };
+        let is_script = name.starts_with(".ci/") && fs::read_to_string(root.join(script)).is_ok_and(has_step);
         assert!(is_script || is_there.iter().any(|text| sources.contains(text)), "there is no test {name}");
     }
 }
