@@ -106,11 +106,11 @@ pub(super) fn too_many_generations() -> Failure {
 /// A lock call that should not wait did.
 pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
 
-/// The deadline passed while waiting for `waiting_for`.
-pub(super) fn deadline(waited: Duration, waiting_for: &str) -> Failure {
+/// The deadline passed while waiting for `reason`.
+pub(super) fn deadline(waited: Duration, reason: &str) -> Failure {
     let waited = waited.as_secs_f32().ceil();
-    let message = format!("cannot refresh: {waiting_for} after {waited} s; the session is kept");
-    Failure::new(Kind::Temporary, message).hint(match waiting_for {
+    let message = format!("cannot refresh: {reason} after {waited} s; the session is kept");
+    Failure::new(Kind::Temporary, message).hint(match reason {
         NO_ANSWER => "export ONEGRANT_LOCK=claim   # for everybody who shares this store",
         _ => "try again, or wait longer: --timeout SECONDS",
     })
