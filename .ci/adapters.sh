@@ -235,9 +235,9 @@ check 'go: a login that is required is told with -x' yes \
 
 optional() { # PROGRAM...: whether it is here and runs
     local code=0
-    command -v "$1" >/dev/null || { skip "$1: not installed; its transcripts in tests/helpers.rs alone"; return 1; }
+    command -v "$1" >/dev/null || { skip "$1: not installed; its transcripts in tests/programs/helpers.rs alone"; return 1; }
     timeout 20 "$@" >/dev/null 2>&1 </dev/null || code=$?
-    [ "$code" -eq 0 ] || { skip "$1: $* ends with $code; its transcripts in tests/helpers.rs alone"; return 1; }
+    [ "$code" -eq 0 ] || { skip "$1: $* ends with $code; its transcripts in tests/programs/helpers.rs alone"; return 1; }
 }
 
 step 'docker'

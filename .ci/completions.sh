@@ -14,7 +14,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive timeout 600 \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-cargo test --test completions -- --ignored --nocapture | sed -n 's/^test result: .* \([0-9]* passed\); \([0-9]* failed\).*/\1, \2/p'
+cargo test --test command_line completions -- --ignored --nocapture | sed -n 's/^test result: .* \([0-9]* passed\); \([0-9]* failed\).*/\1, \2/p'
 # A page that is made from the command line has no date of its own.
 if { mandoc -T lint -W warning docs/man/*.1 || true; } | grep -v 'missing date'; then
     exit 1

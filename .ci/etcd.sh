@@ -22,7 +22,7 @@ check 'the value is the document' 1 "$(stored version)"
 
 step 'the behaviours of every store'
 code=0
-(cd "$repository" && ONEGRANT_ETCD_MEMBER=$(client 0) cargo test --test store_conformance -- --ignored) >"$work/conformance" 2>&1 || code=$?
+(cd "$repository" && ONEGRANT_ETCD_MEMBER=$(client 0) cargo test --test stores conformance -- --ignored) >"$work/conformance" 2>&1 || code=$?
 sed -n '/^test /p' "$work/conformance"
 check 'conformance ends with' 0 "$code"
 [ "$code" = 0 ] || tail -n 40 "$work/conformance"

@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 strace -o /dev/null true || { echo 'mutations: strace cannot be used here' >&2; exit 2; }
-cargo test --test mutations -- --ignored --nocapture
+cargo test --test faults mutations -- --ignored --nocapture

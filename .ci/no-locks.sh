@@ -20,5 +20,5 @@ for source in main inodes; do
     # shellcheck disable=SC2046 # flags are words
     cc -O1 -Wall -Wextra -Werror -o "$scratch/$source" fixtures/no_locks/$source.c $(pkg-config --cflags --libs fuse3)
 done
-ONEGRANT_NO_LOCKS=$scratch/main ONEGRANT_INODES=$scratch/inodes cargo test --test file_systems -- --ignored --nocapture | tee >(cat >&2) |
+ONEGRANT_NO_LOCKS=$scratch/main ONEGRANT_INODES=$scratch/inodes cargo test --test faults file_systems -- --ignored --nocapture | tee >(cat >&2) |
     sed -n 's/^test result: .* \([0-9]* passed\); \([0-9]* failed\).*/\1, \2/p'
