@@ -90,6 +90,8 @@ enum Reaction {
 #[derive(Clone, Debug)]
 struct Scenario {
     lock_use: LockUse,
+    /// Whether the store compares and swaps in one step. Such a store has no locks.
+    swaps: bool,
     /// Seconds left of the stored access token.
     left: i64,
     min_ttl: i64,
@@ -151,7 +153,8 @@ impl World {
         self.now.wall = self.now.wall.saturating_add(i64::try_from(time.as_secs()).unwrap());
     }
 
-    fn perform(&mut self, step: Step, reactions: &[Reaction]) -> Event {
+    fn perform(&mut self, step: Step, scenario: &Scenario) -> Event {
+        let reactions = scenario.reactions;
         match step {
             Step::Read => Event::Read(Ok(Some(self.stored.clone()))),
             Step::Look { credential_sha256 } => {
@@ -160,7 +163,10 @@ impl World {
                 let attempts = self.records.iter().filter(concerned).cloned().collect();
                 Event::Looked(Ok(View { attempts, stored: Some(self.stored.clone()) }))
             }
-            Step::Lock(LockMode::Try, _) => Event::LockAnswered(LockResult::Granted),
+            Step::Lock(LockMode::Try, _) => Event::LockAnswered(match scenario.swaps {
+                true => LockResult::Refused("no locks".to_owned()),
+                false => LockResult::Granted,
+            }),
             Step::Pause(time) => {
                 self.pass(time);
                 Event::Paused
@@ -225,13 +231,13 @@ impl World {
         }
     }
 
-    /// Runs one process to its end; the jumps come before the steps of these numbers. Gives the number of steps.
+    /// Runs one process to its end, and makes each jump before the step with its number. Returns the number of steps.
     fn run(&mut self, scenario: &Scenario, jumps: &[(usize, Jump)]) -> (usize, TokenResult) {
         let (mut machine, mut step) = Machine::start(Settings {
             profile: "default".to_owned(),
             demand: Demand { min_ttl: scenario.min_ttl, ..Demand::default() },
             lock_use: scenario.lock_use,
-            swaps: false,
+            swaps: scenario.swaps,
             role: Role::InPlace,
             deadline: DEADLINE,
             owner: Owner { host: "here".to_owned(), pid: 1, ..Owner::default() },
@@ -239,7 +245,7 @@ impl World {
         });
         self.now.elapsed = Duration::ZERO;
         for number in 0..MOST_STEPS {
-            let event = self.perform(step, scenario.reactions);
+            let event = self.perform(step, scenario);
             let jump = jumps.iter().filter(|(at, _)| *at == number);
             jump.for_each(|(_, jump)| self.now.wall = jump.apply(self.now.wall));
             self.walls.push(self.now.wall);
@@ -258,11 +264,18 @@ fn scenarios() -> Vec<Scenario> {
     let servers: [&'static [Reaction]; 5] =
         [&[Grants], &[LosesItsAnswer, Grants], &[IsBusy, Grants], &[LosesItsAnswer], &[RefusesTheGrant]];
     let mut all = Vec::new();
-    for lock_use in [LockUse::Auto, LockUse::Claim, LockUse::Off] {
+    let places = [
+        (LockUse::Auto, false),
+        (LockUse::Claim, false),
+        (LockUse::Off, false),
+        (LockUse::Auto, true),
+        (LockUse::Off, true),
+    ];
+    for (lock_use, swaps) in places {
         for (left, min_ttl) in [(LIFETIME, 0), (20, 0), (0, 0), (VALID, 900)] {
             for reactions in servers {
                 for is_claimed in [false, true] {
-                    all.push(Scenario { lock_use, left, min_ttl, reactions, is_claimed });
+                    all.push(Scenario { lock_use, swaps, left, min_ttl, reactions, is_claimed });
                 }
             }
         }
@@ -277,7 +290,7 @@ fn assert_sound(scenario: &Scenario, world: &World, result: &TokenResult, case: 
     assert!(world.sends <= requests, "{} requests: {case}", world.sends);
     match result {
         Ok(token) if token.refreshed => {}
-        // What is handed out without a refresh still worked when that was decided: nothing is read but the clock since.
+        // A token that is handed out without a refresh worked when that was decided. Only the clock is read after that.
         Ok(token) => {
             let decided = world.walls.iter().rev().take(LAST_STEPS);
             let mut then = decided.map(|wall| Now { wall: *wall, ..world.now });
@@ -286,15 +299,18 @@ fn assert_sound(scenario: &Scenario, world: &World, result: &TokenResult, case: 
         Err(Failure { kind: Kind::LoginRequired, .. }) => {
             assert_eq!(scenario.reactions, [Reaction::RefusesTheGrant], "{case}: {result:?}");
             assert!(world.sends > 0, "{case}");
+            // Only a lock, and a store that swaps, make looking and clearing one step.
+            let may_clear = scenario.swaps || scenario.lock_use == LockUse::Auto;
+            assert!(may_clear || world.stored.document.session.is_some(), "cleared: {case}");
         }
         Err(Failure { kind: Kind::Temporary, .. }) => {
-            // A failure that was met is told, although the clock that made it a small one has moved.
+            // A failure stays a failure, although the clock that made it a small one has moved.
             let has_failed = scenario.reactions[0] != Reaction::Grants;
             assert!(scenario.is_claimed || has_failed, "a token could be had: {case}: {result:?}");
         }
         Err(failure) => panic!("{case}: {failure:?}"),
     }
-    // Who claims, binds: nobody spends beside him but where he is past his end, or was made by an absurd clock.
+    // The claim of another process binds until it ends, unless an absurd clock made it.
     if scenario.is_claimed && scenario.lock_use != LockUse::Off {
         for wall in &world.sent_at {
             let is_free = *wall >= BEGAN + 40 || (BEGAN - 10).saturating_sub(*wall) > DAY;
@@ -303,11 +319,11 @@ fn assert_sound(scenario: &Scenario, world: &World, result: &TokenResult, case: 
     }
 }
 
-/// Without another jump, a second process may have to refresh what the jump made old, and a third has nothing to do.
+/// Checks that, without another jump, a second process may refresh once, and a third finds a fresh token.
 #[track_caller]
 fn assert_settles(scenario: &Scenario, mut world: World, case: &str) {
     let calm = Scenario { reactions: &[Reaction::Grants], is_claimed: false, ..scenario.clone() };
-    // Where no instant comes after this one, a new token has no future.
+    // At the end of time no new token can be fresh.
     if world.now.wall > i64::MAX - 2 * LIFETIME || world.stored.document.session.is_none() {
         return;
     }
