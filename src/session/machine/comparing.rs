@@ -48,10 +48,9 @@ impl Machine {
                 }
             };
         }
-        let has_time = self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE;
         if self.first_request.is_none()
             && self.input.level != Level::Compared
-            && has_time
+            && self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE
             && self.holds_claim(&view, now)
         {
             self.first_request = Some(FirstRequest::Refused);

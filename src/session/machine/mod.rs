@@ -238,9 +238,8 @@ impl Machine {
         // With a claim the records of the claimed refresh token count, without one those of the stored refresh token.
         let claimed = self.claim.as_ref().map(|claim| claim.attempt.credential_sha256.clone());
         let stored = self.latest.as_ref().and_then(|stored| stored.document.credential_sha256());
-        if let Some(credential_sha256) = claimed.or(stored) {
-            self.credential_sha256 = credential_sha256;
-        }
+        let known = std::mem::take(&mut self.credential_sha256);
+        self.credential_sha256 = claimed.or(stored).unwrap_or(known);
         self.phase = phase;
         Step::Look { credential_sha256: self.credential_sha256.clone() }
     }
@@ -295,9 +294,8 @@ impl Machine {
     fn judge_change(&mut self, view: &View, now: Now) -> (Judgement, bool) {
         let before = self.latest.clone();
         let judgement = self.judgement(view, now);
-        let is_same =
-            matches!((&before, &self.latest), (Some(before), Some(latest)) if latest.has_session_of(before));
-        (judgement, !is_same)
+        let both = before.zip(self.latest.as_ref());
+        (judgement, !both.is_some_and(|(before, latest)| latest.has_session_of(&before)))
     }
 
     fn question(&self, now: Now) -> JudgementInput<'_> {
