@@ -1,4 +1,4 @@
-//! The proof can fail: each decision that keeps a session is broken once, in a copy of the tree, and has to be seen.
+//! The tests can fail: this breaks each decision that keeps a session once, in a copy of the tree, and a test has to fail.
 //!
 //! `cargo test --test faults mutations -- --ignored --nocapture`, or with `ONEGRANT_MUTATION=WORDS` those alone whose name has
 //! the words. A mutation that does not build is not caught, and neither is one that another test sees than the one
@@ -53,7 +53,7 @@ impl Place {
 
 struct Mutation {
     name: &'static str,
-    /// In which file; the text that occurs exactly once, and what stands there instead.
+    /// The file, the text in it that occurs exactly once, and its replacement.
     edits: &'static [(&'static str, &'static str, &'static str)],
     /// The test that has to fail.
     caught_by: (Place, &'static str),
@@ -73,7 +73,7 @@ const FRESHNESS: &str = "src/session/freshness.rs";
 const FILE: &str = "src/store/file.rs";
 const CELL: &str = "src/store/cell/mod.rs";
 
-/// Behind each look stands another one; this leaves out the first.
+/// Leaves out the first of two looks. The second one still protects the session.
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
     ENTERING,
     "LockResult::Granted => self.look(Phase::Judging),",
@@ -106,7 +106,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "two_processes_refresh_once_and_have_the_same_token"),
     },
     Mutation {
-        name: "a verdict over a sibling's newer session",
+        name: "a verdict over a newer session of another process",
         edits: &[(
             COMPARING,
             "        if changed {",
@@ -257,7 +257,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
     Mutation {
-        name: "a paused owner who lives is not awaited for the verdict",
+        name: "a suspended owner that runs is not awaited before the verdict",
         edits: &[(
             ATTEMPT,
             "&& (self.owner == Presence::Alive || self.may_run(now))",
@@ -307,7 +307,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "a_killed_process_loses_no_session_that_was_written"),
     },
     Mutation {
-        name: "who waits for a claim never stops",
+        name: "a wait for a claim never ends",
         edits: &[(MACHINE, "        if left.is_zero() {", "        if left == Duration::MAX {")],
         caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
@@ -474,14 +474,14 @@ impl Copy {
     }
 }
 
-/// Whoever changes the code sees at once which mutation has lost its place.
+/// A change of the code shows at once which mutation does not apply any more.
 #[test]
 fn each_mutation_has_its_place() {
     let source = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     for mutation in MUTATIONS {
         for (file, old, _) in mutation.edits {
             let occurs = source(file).matches(old).count();
-            assert_eq!(occurs, 1, "{}: {file} has it {occurs} times: {old}", mutation.name);
+            assert_eq!(occurs, 1, "{}: {file} contains this text {occurs} times: {old}", mutation.name);
         }
     }
 }

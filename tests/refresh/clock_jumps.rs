@@ -23,21 +23,20 @@ const YEARS: i64 = 3650 * DAY;
 /// More steps than any run takes: a loop shows as a run that reaches it.
 const MOST_STEPS: usize = 1000;
 
-/// What may pass beyond the deadline: a failure is held back for those who arrive, and a dead grant is compared to the
-/// end.
+/// What may pass beyond the deadline: the time for which a failure is held back, and the end of the comparison loop.
 const BEYOND_THE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The steps from a decision to its end: the decision, and the record that tells it.
+/// The steps from a decision to the end: the decision, and the record of it.
 const LAST_STEPS: usize = 2;
 
 /// How long the server takes.
 const EXCHANGE: Duration = Duration::from_secs(1);
 
-/// A run that waits for another process's claim has hundreds of steps that are alike: of each run so many are jumped
-/// in at the beginning, and at the end.
+/// A run that waits for the claim of another process has many equal steps: jumps are made in so many of the first steps and
+/// of the last steps.
 const FIRST_STEPS: usize = 10;
 
-/// Two jumps are made in the beginning alone: pairs are many.
+/// Two jumps are made in the first steps only, because there are many pairs.
 const PAIRED_STEPS: usize = 6;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -68,7 +67,7 @@ const JUMPS: [Jump; 13] = [
     Jump::To(i64::MIN),
 ];
 
-/// Those of which every two are tried: back, and into the future, by little and by much.
+/// The jumps of which all pairs are tried: back and forward, small and large.
 const PAIRED: [Jump; 4] = [Jump::By(-HOUR), Jump::By(HOUR), Jump::By(-YEARS), Jump::To(1 << 33)];
 
 impl Jump {
@@ -99,7 +98,7 @@ struct Scenario {
     left: i64,
     min_ttl: i64,
     reactions: &'static [Reaction],
-    /// Somebody else's claim, made ten seconds ago by a process that cannot be seen.
+    /// Whether a process on another machine made a claim ten seconds ago.
     is_claimed: bool,
 }
 
@@ -393,7 +392,7 @@ fn two_jumps_before_any_two_steps_neither() {
     assert!(runs > 10_000, "{runs} runs show nothing");
 }
 
-/// How far the clock of whoever wrote was ahead of ours, in seconds.
+/// How far the clock of the writer was ahead, in seconds.
 const AHEAD: [i64; 9] = [-YEARS, -DAY, -HOUR, HOUR, 12 * HOUR, 2 * DAY, YEARS, 1 << 33, i64::MAX / 2];
 
 /// A session that another clock dated is refreshed once, and then is as fresh as any.
@@ -441,7 +440,7 @@ fn absurd_instants_are_no_defect() {
     }
 }
 
-/// Writes somebody else's claim of `lasting` seconds on the stored refresh token, made by a clock that is `ahead`.
+/// Writes the claim of another process on the stored refresh token. It lasts `lasting` seconds by a clock that is `ahead`.
 fn claim(home: &Home, ahead: i64, lasting: i64) -> Value {
     let at = now().saturating_add(ahead);
     let sha256 = digest(&home.tokens().refresh_token);
@@ -454,8 +453,8 @@ fn claim(home: &Home, ahead: i64, lasting: i64) -> Value {
     record
 }
 
-/// A claim binds for some seconds, or for some hours where a time zone was wrong; a clock that was years ahead when it
-/// was made locks nobody out for years.
+/// A claim binds for some seconds, or for some hours if a time zone was wrong. The claim of a clock that was years ahead does
+/// not bind for years.
 #[test]
 fn the_claim_of_another_clock_binds_for_a_day_at_most() {
     for lock in ["auto", "claim"] {
