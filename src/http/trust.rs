@@ -2,7 +2,7 @@
 
 use crate::protocol::metadata::Url;
 use crate::text::printable;
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, Error, OtherError};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,7 +48,7 @@ pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, S
             "its certificate is not for this host".to_owned(),
             look(" | openssl x509 -noout -ext subjectAltName   # shows the names to log in with"),
         ),
-        Error::InvalidCertificate(Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity") => (
+        Error::InvalidCertificate(Other(other)) if is_ca(other) => (
             "its certificate is that of a CA (basicConstraints CA:TRUE): even where this CA is trusted, a server needs a \
              certificate that is no CA"
                 .to_owned(),
@@ -60,6 +60,11 @@ pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, S
         error => (format!("no TLS connection: {error}"), look("   # shows what the server says")),
     };
     (printable(&what), hint)
+}
+
+/// Whether the certificate is refused because it is that of a CA.
+fn is_ca(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 fn date(seconds: u64) -> String {

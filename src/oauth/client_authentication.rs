@@ -1,5 +1,6 @@
 //! The authentication of the client, made just before a request is sent: its secret, or an assertion signed with its key.
 
+use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientKey, Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::protocol::Authentication;
@@ -40,7 +41,7 @@ pub fn authentication(document: &Document, now: UnixSeconds) -> Result<Authentic
 }
 
 fn secret_in(name: &str) -> Result<Secret, Failure> {
-    let secret = std::env::var(name).ok().map(Secret::new);
+    let secret = environment::text(name).map(Secret::new);
     secret.filter(|secret| is_visible_ascii(secret.expose())).ok_or_else(|| {
         let message = format!("cannot prove the client: {} holds no client secret", printable(name));
         Failure::new(Kind::Usage, message).hint(format!("export {}=...", printable(name)))

@@ -2,6 +2,7 @@
 //! keeps it fresh.
 
 use super::ask;
+use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, SubjectToken};
 use crate::http::HttpClient;
@@ -42,7 +43,8 @@ fn in_file(path: &Path) -> Result<Secret, Failure> {
 
 fn in_variable(name: &str) -> Result<Secret, Failure> {
     let whence = format!("the subject token in the variable {}", printable(name));
-    let text = std::env::var(name).map(Secret::new).map_err(|_| {
+    let text = environment::variable(name).and_then(|value| value.into_string().ok());
+    let text = text.map(Secret::new).ok_or_else(|| {
         Failure::new(Kind::Usage, format!("cannot use {whence}: it is not set"))
             .hint(format!("export {}=...", printable(name)))
     })?;
@@ -79,8 +81,7 @@ const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
 fn of_github(client: &HttpClient, audience: Option<&str>, timeout: Duration) -> Result<Secret, Failure> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(url), Some(token)) = (variable(GITHUB_URL), variable(GITHUB_TOKEN)) else {
+    let (Some(url), Some(token)) = (environment::text(GITHUB_URL), environment::text(GITHUB_TOKEN)) else {
         let message = format!("cannot get the subject token: {GITHUB_URL} and {GITHUB_TOKEN} are not set");
         return Err(Failure::new(Kind::Usage, message)
             .hint("in the workflow file: permissions: { id-token: write }; the job then has both"));
