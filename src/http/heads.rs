@@ -9,19 +9,21 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 pub(super) const HEAD_LIMIT: usize = 64 << 10;
 
 /// The fields that ureq or onegrant reads, in lower case.
-const USED: [&[u8]; 8] = [
+const USED: [&[u8]; 10] = [
     b"age",
     b"connection",
     b"content-encoding",
     b"content-length",
+    b"content-type",
     b"date",
     b"location",
     b"retry-after",
     b"transfer-encoding",
+    b"www-authenticate",
 ];
 
 /// Of the fields that are lists every line counts, of all others the first.
-const LISTS: [&[u8]; 2] = [b"content-encoding", b"transfer-encoding"];
+const LISTS: [&[u8]; 3] = [b"content-encoding", b"transfer-encoding", b"www-authenticate"];
 
 /// The most lines that are kept of one list: nothing is encoded that often.
 const LIST_LINES: usize = 8;
