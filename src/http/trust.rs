@@ -1,4 +1,5 @@
-//! Why a TLS connection was not made, in words, and what a person can do about it: asking again helps in none of these cases.
+//! Why there is no TLS connection, in words, and what a person can do about it. A repetition helps in none of these
+//! cases.
 
 use crate::protocol::metadata::Url;
 use crate::text::printable;
@@ -6,14 +7,13 @@ use rustls::{CertificateError, Error, OtherError};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What to do about a CA that is not trusted.
+/// The hint about a CA that is not trusted.
 const TRUST: &str = "export SSL_CERT_FILE=/path/to/ca.pem   # the CA of this server, or of a proxy before it";
 
 /// The most names of a certificate that are shown.
 const NAMES: usize = 5;
 
-/// Says what is wrong, in the words after `cannot connect to HOST: `, and gives the hint. `roots` is where the CA roots
-/// come from.
+/// The reason, to follow `cannot connect to HOST: `, and the hint. `roots` is where the CA roots come from.
 pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, String) {
     use CertificateError::{
         ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYetContext, Other, UnknownIssuer,
@@ -73,7 +73,7 @@ fn date(seconds: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
 }
 
-/// rustls names them as it prints its own types: `DnsName("localhost")`.
+/// The names without the type that rustls prints around them: `DnsName("localhost")`.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
         let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'));
@@ -94,7 +94,7 @@ fn s_client(address: &Url) -> String {
     format!("openssl s_client -connect {}{name} </dev/null", address.host_and_port())
 }
 
-/// The command that makes a certificate that a server can use. It is signed by itself: clients trust it as a CA root.
+/// The command that makes a certificate for a server. It is self-signed, so clients trust it as a CA root.
 fn certificate_of(address: &Url) -> String {
     let host = &address.host;
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn prompt_and_nonce_stand_where_the_scope_wants_them_and_the_persons_prompt_wins() {
+    fn the_scope_adds_prompt_and_nonce_and_a_given_prompt_wins() {
         let cases = [
             (None, None, None, false),
             (Some("openid"), None, None, true),
@@ -433,7 +433,7 @@ mod tests {
 
     /// RFC 9207 sections 2.3 and 2.4.
     #[test]
-    fn the_issuer_is_compared_and_missed_where_it_was_promised() {
+    fn the_issuer_must_match_and_must_be_there_if_it_was_promised() {
         let right = "&iss=https%3A%2F%2Fas.example";
         let cases = [
             (false, false, "", true),

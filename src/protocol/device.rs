@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_with_tokens_or_with_a_reason() {
+    fn polling_ends_with_tokens_or_with_a_reason() {
         let granted = polling().next(poll(200, r#"{"access_token":"a"}"#), seconds(1));
         assert!(matches!(granted, PollStep::Granted(_)));
         let cases = [

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_keeps_what_its_answer_is_silent_about_but_no_lifetime() {
+    fn a_refresh_keeps_what_the_response_leaves_out_but_no_lifetime() {
         let mut session = document().session.unwrap();
         let of = |value: Value| value.as_object().unwrap().clone();
         let first = of(json!({ "instance_url": "https://a", "refresh_expires_in": 60, "n": 1 }));

@@ -100,7 +100,7 @@ mod tests {
 
     /// The numbers are those of OpenID Connect Core section 3.1.3.7.
     #[test]
-    fn each_claim_is_looked_at() {
+    fn each_claim_is_checked() {
         let mut document = Document::new("https://as.example", "https://as.example/token");
         document.client_id = "c".to_owned();
         let judged = |id_token: &Secret, document: &Document| {

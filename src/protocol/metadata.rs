@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_looked_for_where_the_standards_put_it() {
+    fn the_candidates_are_the_addresses_of_the_standards() {
         let root = [
             "https://as.example/.well-known/oauth-authorization-server",
             "https://as.example/.well-known/openid-configuration",

@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_handed_on() {
+    fn retry_after_is_part_of_the_answer() {
         let response = response(503, "").with_header("Retry-After", "7");
         let Answer::Temporary { retry_after, .. } = classify(&refresh(), &response, 0) else { panic!() };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
@@ -672,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_keeps_what_the_answer_is_silent_about() {
+    fn a_session_keeps_what_the_response_leaves_out() {
         let mut profile = document();
         let previous = profile.session.as_mut().unwrap();
         previous.id_token = Some(Secret::new("id"));
