@@ -137,7 +137,7 @@ impl<'a> Authorization<'a> {
         for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
             // No parameter may be repeated (RFC 6749 section 3.1).
             if parameters.insert(name, value).is_some() {
-                return AuthorizationResponse::Foreign("a parameter stands in it twice");
+                return AuthorizationResponse::Foreign("a parameter occurs twice");
             }
         }
         // A parameter without a value counts as none (RFC 6749 section 3.1).
@@ -276,7 +276,7 @@ mod tests {
     fn get<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
         let mut found = parameters.iter().filter(|(key, _)| key == name);
         let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} stands twice");
+        assert!(found.next().is_none(), "{name} occurs twice");
         value
     }
 
@@ -413,8 +413,8 @@ mod tests {
             ("code=c&state=".to_owned(), "Foreign(\"it has no state\")"),
             ("code=c&state=other".to_owned(), "Foreign(\"it answers another login"),
             (format!("code=c&state={STATE}x"), "Foreign(\"it answers another login"),
-            (format!("code=c&code=d&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
-            (format!("code=c&state={STATE}&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
+            (format!("code=c&code=d&state={STATE}"), "Foreign(\"a parameter occurs twice\")"),
+            (format!("code=c&state={STATE}&state={STATE}"), "Foreign(\"a parameter occurs twice\")"),
             (format!("state={STATE}"), "Foreign(\"it holds neither"),
             (format!("code=&error=&state={STATE}"), "Foreign(\"it holds neither"),
             (format!("code=a%0ab&state={STATE}"), "Foreign(\"its code holds"),
@@ -458,8 +458,12 @@ mod tests {
             );
             let refused = authorization.read(&format!("error=server_error&state={STATE}{issuer}"));
             let AuthorizationResponse::Refused(failure) = refused else { panic!("{refused:?}") };
-            let names_nobody = matches!(issuer, "" | "&iss=");
-            assert_eq!(failure.kind == Kind::Temporary, is_good || names_nobody, "errors too: {failure:?}");
+            let names_no_issuer = matches!(issuer, "" | "&iss=");
+            assert_eq!(
+                failure.kind == Kind::Temporary,
+                is_good || names_no_issuer,
+                "errors too: {failure:?}"
+            );
         }
     }
 

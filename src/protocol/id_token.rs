@@ -29,7 +29,7 @@ pub fn check(
         return Err(refuse(format!("it is of the issuer {}, not of {}", shown("iss"), printable(issuer))));
     }
     if text("sub").is_empty() {
-        return Err(refuse("it names nobody (sub)".to_owned()));
+        return Err(refuse("it names no person (sub)".to_owned()));
     }
     // Numbers 3 to 5. Another audience besides this client is one that the server trusts, too, if the token names the
     // party that asked.
@@ -114,7 +114,7 @@ mod tests {
             (json!({ "exp": 701 }), "good"),
             (json!({ "iss": "https://as.example/" }), "2: it is of the issuer https://as.example/"),
             (json!({ "iss": null }), "2: it is of the issuer"),
-            (json!({ "sub": "" }), "it names nobody"),
+            (json!({ "sub": "" }), "it names no person"),
             (json!({ "aud": "other" }), "3: it is for other, not for this client"),
             (json!({ "aud": null }), "3: not for this client"),
             (json!({ "aud": ["c"], "azp": "other" }), "5: it was given to the client other"),

@@ -6,7 +6,7 @@ use super::kubernetes::{self, KubernetesSecret};
 use crate::error::Failure;
 use std::time::Duration;
 
-/// Where a cell is.
+/// The location of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellAddress {
     kind: Kind,
@@ -21,7 +21,7 @@ enum Kind {
 }
 
 impl CellAddress {
-    /// None where it is the address of another kind of store; else itself, or what is wrong with it.
+    /// `None` if it is the address of another kind of store. Otherwise the address, or what is wrong with it.
     pub fn parse(text: &str) -> Option<Result<Self, String>> {
         let kind = match text.split_once(':')?.0 {
             "etcd" | "etcds" => etcd::EtcdAddress::parse(text).map(Kind::Etcd),
@@ -36,7 +36,7 @@ impl CellAddress {
         &self.text
     }
 
-    /// What keeps it, in one word.
+    /// The kind of store, in one word.
     pub fn kind(&self) -> &'static str {
         match &self.kind {
             Kind::Etcd(_) => "etcd",
@@ -44,7 +44,7 @@ impl CellAddress {
         }
     }
 
-    /// The cell of a profile there. Costs nothing.
+    /// The cell of a profile. Making it costs nothing.
     pub fn cell(&self, profile: &str) -> Box<dyn Cell> {
         match &self.kind {
             Kind::Etcd(address) => Box::new(Etcd::new(address, profile)),
@@ -52,7 +52,7 @@ impl CellAddress {
         }
     }
 
-    /// The profiles that have a cell there, sorted; names that none can have may be among them.
+    /// The profiles with a cell there, sorted. The list may contain names that no profile can have.
     pub fn profiles(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
         match &self.kind {
             Kind::Etcd(address) => Etcd::new(address, "").names(at_most),
