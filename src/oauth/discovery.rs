@@ -145,7 +145,7 @@ pub fn discover(
     let mut elsewhere = None;
     for step in Discovery::new(issuer, document, get)? {
         let Step { url, found } = match step {
-            // It is enough, if not complete.
+            // The metadata is usable, even if it is not complete.
             Err(_) if metadata.is_some() => break,
             step => step?,
         };

@@ -1,12 +1,12 @@
-//! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later): one key a profile.
+//! etcd through its JSON gateway (`/v3/…`, etcd 3.4 and later). Each profile is one key.
 //!
-//! Every write is a transaction that compares the key's `mod_revision`, never a bare put: a request that hung in a paused
-//! member and is applied later finds another revision, and changes nothing. No lease: see [`super`].
+//! Every write is a transaction that compares the `mod_revision` of the key. So a request that hangs in a paused member
+//! and is applied later finds another revision and changes nothing. There is no lease: see [`super`].
 //!
-//! The members are tried in turn. A transaction is repeated at another one only where nothing of it can have left this
-//! process; else its outcome is unknown, and whoever asked reads back.
+//! The members are tried in turn. A transaction is repeated with another member only if no part of it can have left this
+//! process. Otherwise its outcome is unknown, and the caller reads the value again.
 
-use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
+use super::{ANSWER_LIMIT, Cell, ExchangeResult, Swap, Value, Version, ahead_of};
 use crate::environment::{EtcdUser, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -20,19 +20,20 @@ use serde_json::{Value as Json, json};
 use std::cell::{Cell as Slot, OnceCell, RefCell};
 use std::time::{Duration, Instant};
 
-/// How long one member may take in the first round: a paused one accepts and never answers, and one that waits for a
-/// dead leader hangs for seven seconds. Each further round gives it as much more, up to [`LONGEST_TRY`]: a machine may be
-/// slow.
+/// The longest time for one member in the first round: a paused member accepts a connection and never responds, and one
+/// that waits for a dead leader hangs for seven seconds. Each further round adds as much, up to [`LONGEST_TRY`], because
+/// a machine may be slow.
 const TRY: Duration = Duration::from_secs(1);
 const LONGEST_TRY: Duration = Duration::from_secs(4);
 
-/// The pause after a round in which no member answered.
+/// The pause after a round without a response.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long members are tried that cannot be connected to, none of them: a cluster that starts takes a second or two.
+/// How long the members are tried if no connection to any of them can be made. A cluster that starts takes a second or
+/// two.
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
-/// What gRPC calls a request without a valid token.
+/// gRPC's code for a request without a valid token.
 const UNAUTHENTICATED: u64 = 16;
 
 /// The key of one profile.
@@ -42,16 +43,16 @@ pub struct Etcd {
     client: OnceCell<HttpClient>,
     environment: OnceCell<NetworkSettings>,
     token: RefCell<Option<Secret>>,
-    /// The member that answered last.
+    /// The member that responded last.
     current: Slot<usize>,
-    /// The revision of the whole store at the last read: a watch begins behind it.
+    /// The revision of the whole store at the last read. A watch starts after it.
     revision: Slot<u64>,
-    /// How many seconds this machine's clock was ahead of that member's.
+    /// How many seconds this machine's clock was ahead of the clock of that member.
     ahead: Slot<i64>,
 }
 
 impl Etcd {
-    /// The key of this profile. Costs nothing.
+    /// The key of this profile. Making it costs nothing.
     pub fn new(address: &EtcdAddress, profile: &str) -> Self {
         Self {
             key: format!("{}{profile}", address.prefix),
@@ -65,14 +66,14 @@ impl Etcd {
         }
     }
 
-    /// What stands behind the prefix in the keys that are there.
+    /// The names after the prefix of the keys that exist.
     pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
         let prefix = &self.address.prefix;
         let mut end = prefix.clone();
         end.pop();
         end.push('0'); // the character behind the slash
         let range = json!({"key": encoded(prefix), "range_end": encoded(&end), "keys_only": true});
-        let answer = self.certain("/v3/kv/range", &range, at_most)?;
+        let answer = self.ask_repeatedly("/v3/kv/range", &range, at_most)?;
         let kvs = answer.get("kvs").and_then(Json::as_array);
         let name = |kv: &Json| {
             let key = String::from_utf8(decoded(kv.get("key"))?).ok()?;
@@ -81,21 +82,21 @@ impl Etcd {
         Ok(kvs.into_iter().flatten().filter_map(name).collect())
     }
 
-    /// Asks what may be asked again.
-    fn certain(&self, path: &str, question: &Json, at_most: Duration) -> Result<Json, Failure> {
-        match self.ask(path, question, Instant::now() + at_most, true) {
-            Asked::Answer(answer) => Ok(answer),
-            Asked::Failed(failure) => Err(failure),
-            Asked::Unknown(why) => Err(self.silent(&why)),
+    /// Sends a request that may be repeated.
+    fn ask_repeatedly(&self, path: &str, request: &Json, at_most: Duration) -> Result<Json, Failure> {
+        match self.ask(path, request, Instant::now() + at_most, true) {
+            ExchangeResult::Answer(answer) => Ok(answer),
+            ExchangeResult::Failed(failure) => Err(failure),
+            ExchangeResult::Unknown(why) => Err(self.unreachable(&why)),
         }
     }
 
-    fn ask(&self, path: &str, question: &Json, until: Instant, is_repeatable: bool) -> Asked<Json> {
+    fn ask(&self, path: &str, request: &Json, until: Instant, is_repeatable: bool) -> ExchangeResult<Json> {
         let client = match self.client() {
             Ok(client) => client,
-            Err(failure) => return Asked::Failed(failure),
+            Err(failure) => return ExchangeResult::Failed(failure),
         };
-        let body = question.to_string();
+        let body = request.to_string();
         let members = self.address.endpoints.len();
         let began = Instant::now();
         let (mut last, mut is_reached, mut was_refused) = (String::new(), false, false);
@@ -111,14 +112,14 @@ impl Etcd {
             }
             let token = match self.token(path, until) {
                 Ok(token) => token,
-                Err(failure) => return Asked::Failed(failure),
+                Err(failure) => return ExchangeResult::Failed(failure),
             };
             let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
             match self.send(client, path, &body, token.as_ref(), None, limit) {
-                Err(failure) => return Asked::Failed(failure),
+                Err(failure) => return ExchangeResult::Failed(failure),
                 Ok(HttpOutcome::Answered(response)) if response.status == 200 => {
                     match serde_json::from_slice(&response.body) {
-                        Ok(answer) => return Asked::Answer(answer),
+                        Ok(answer) => return ExchangeResult::Answer(answer),
                         Err(_) => last = "its answer is not JSON".to_owned(),
                     }
                 }
@@ -130,7 +131,7 @@ impl Etcd {
                     continue;
                 }
                 Ok(HttpOutcome::Answered(response)) if is_refusal(&response) => {
-                    return Asked::Failed(self.refusal(path, &response));
+                    return ExchangeResult::Failed(self.refusal(path, &response));
                 }
                 Ok(HttpOutcome::Answered(response)) => {
                     last = format!("HTTP status {}: {}", response.status, words(&response));
@@ -145,10 +146,10 @@ impl Etcd {
             }
             self.turn();
             if !is_repeatable {
-                return Asked::Unknown(last);
+                return ExchangeResult::Unknown(last);
             }
         }
-        Asked::Failed(self.silent(&last))
+        ExchangeResult::Failed(self.unreachable(&last))
     }
 
     fn turn(&self) {
@@ -199,7 +200,7 @@ impl Etcd {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// The token of the user that the environment names, got once.
+    /// The token of the user that the environment names. It is requested once.
     fn token(&self, path: &str, until: Instant) -> Result<Option<Secret>, Failure> {
         const AUTHENTICATE: &str = "/v3/auth/authenticate";
         let Some(EtcdUser { name, password }) = self.environment().etcd_user.as_ref() else {
@@ -211,19 +212,19 @@ impl Etcd {
         if let Some(token) = self.token.borrow().as_ref() {
             return Ok(Some(token.clone()));
         }
-        let question = json!({"name": name, "password": password.expose()});
+        let request = json!({"name": name, "password": password.expose()});
         let left = until.saturating_duration_since(Instant::now());
-        let answer = self.certain(AUTHENTICATE, &question, left)?;
+        let answer = self.ask_repeatedly(AUTHENTICATE, &request, left)?;
         let token = answer
             .get("token")
             .and_then(Json::as_str)
             .filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
-        let token = token.map(Secret::new).ok_or_else(|| self.silent("its answer has no token"))?;
+        let token = token.map(Secret::new).ok_or_else(|| self.unreachable("its answer has no token"))?;
         self.token.replace(Some(token.clone()));
         Ok(Some(token))
     }
 
-    fn silent(&self, last: &str) -> Failure {
+    fn unreachable(&self, last: &str) -> Failure {
         let what = format!("cannot reach {}: {last}", self.location());
         let endpoints = self.address.endpoints.join(",");
         Failure::new(Kind::Temporary, what).hint(format!("etcdctl --endpoints {endpoints} endpoint status"))
@@ -241,7 +242,7 @@ impl Etcd {
 
 impl Cell for Etcd {
     fn read(&self, at_most: Duration) -> Result<Value, Failure> {
-        let answer = self.certain("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
+        let answer = self.ask_repeatedly("/v3/kv/range", &json!({"key": encoded(&self.key)}), at_most)?;
         let unreadable = || Failure::new(Kind::Store, format!("{} gave no value", self.location()));
         self.revision.set(number(answer.pointer("/header/revision")).ok_or_else(unreadable)?);
         answer.pointer("/kvs/0").map(|kv| value(kv).ok_or_else(unreadable)).transpose()
@@ -261,10 +262,12 @@ impl Cell for Etcd {
         };
         let transaction = json!({"compare": [compare], "success": [change]});
         match self.ask("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
-            Asked::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => Swap::Done,
-            Asked::Answer(_) => Swap::Lost,
-            Asked::Unknown(why) => Swap::Unknown(why),
-            Asked::Failed(failure) => Swap::Failed(failure),
+            ExchangeResult::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => {
+                Swap::Done
+            }
+            ExchangeResult::Answer(_) => Swap::Lost,
+            ExchangeResult::Unknown(why) => Swap::Unknown(why),
+            ExchangeResult::Failed(failure) => Swap::Failed(failure),
         }
     }
 
@@ -274,7 +277,7 @@ impl Cell for Etcd {
         let watch =
             json!({"create_request": {"key": encoded(&self.key), "start_revision": from}}).to_string();
         let token = self.token("", began + at_most).ok().flatten();
-        // The first line says that the watch was made, the second one what has changed.
+        // The first line confirms the watch, the second one tells the change.
         let sent = self
             .client()
             .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
@@ -287,7 +290,7 @@ impl Cell for Etcd {
             self.revision.set(revision);
             return Some(value);
         }
-        // No watch can be had here and now: the reads that follow find out more.
+        // The watch failed. The reads that follow find out more.
         self.turn();
         std::thread::sleep(ROUND_PAUSE.min(at_most.saturating_sub(began.elapsed())));
         None
@@ -300,7 +303,7 @@ impl Cell for Etcd {
     fn location(&self) -> String {
         let host = |endpoint: &String| endpoint.split_once("://").map(|(_, host)| host.to_owned());
         let mut hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
-        // In whatever order they were given, it is one place.
+        // The order of the members does not change the location.
         hosts.sort_unstable();
         format!("the key {} of etcd at {}", self.key, hosts.join(", "))
     }
@@ -318,19 +321,19 @@ fn number(text: Option<&Json>) -> Option<u64> {
     text?.as_str()?.parse().ok()
 }
 
-/// A key that is there. What is empty is left out.
+/// The value of an existing key. An empty value is left out of the JSON.
 fn value(kv: &Json) -> Option<(Vec<u8>, Version)> {
     let bytes = kv.get("value").map_or_else(|| Some(Vec::new()), |value| decoded(Some(value)))?;
     Some((bytes, Version(kv.get("mod_revision")?.as_str()?.to_owned())))
 }
 
-/// What the second line of a watch says of its key: since which revision it is so, and what it holds.
+/// The change that the second line of a watch tells: the revision, and the value since then.
 fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
     let line = lines.split(|byte| *byte == b'\n').nth(1)?;
     let told: Json = serde_json::from_slice(line).ok()?;
     let event = told.pointer("/result/events")?.as_array()?.last()?;
     let kv = event.get("kv")?;
-    // Not the revision in the head, which may be that of a change which the next line tells.
+    // The revision in the header may be that of a change in the next line.
     let revision = number(kv.get("mod_revision"))?;
     match event.get("type") {
         None => Some((revision, Some(value(kv)?))),
@@ -338,7 +341,8 @@ fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
     }
 }
 
-/// Whether asking again is of no use: it is not the cluster's load that it complains of, but itself.
+/// Whether a repetition is useless. 429 is either overload, which passes, or a full database. gRPC has one code for both,
+/// so the message decides.
 fn is_refusal(response: &Response) -> bool {
     match response.status {
         429 => words(response).contains("database space exceeded"),
@@ -352,7 +356,7 @@ fn is_expired(response: &Response) -> bool {
     response.status == 401 && code.is_none_or(|code| code == UNAUTHENTICATED)
 }
 
-/// etcd's own words for a failure.
+/// The message of etcd about a failure.
 fn words(response: &Response) -> String {
     let answer: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     let message = answer.get("message").or_else(|| answer.pointer("/error/message")).and_then(Json::as_str);

@@ -1,10 +1,10 @@
-//! A Kubernetes Secret: one member of its `data` a profile, swapped by `resourceVersion`.
+//! A Kubernetes Secret. Each profile is one member of its `data`, swapped by `resourceVersion`.
 //!
-//! Every write is a merge patch (RFC 7386) with the `resourceVersion` that was read, which leaves labels, annotations and
-//! other members alone; never one without, which the server would make unconditionally. The pod's service account is
-//! asked as, and needs `get`, `patch` and `watch` on this one name.
+//! Every write is a merge patch (RFC 7386) with the `resourceVersion` that was read. It leaves labels, annotations and
+//! other members unchanged. Without a `resourceVersion` the server would write unconditionally, so there is always one.
+//! Requests use the service account of the pod, which needs `get`, `patch` and `watch` on this one name.
 
-use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
+use super::{ANSWER_LIMIT, Cell, ExchangeResult, Swap, Value, Version, ahead_of};
 use crate::environment::{Kubernetes, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -19,21 +19,21 @@ use std::cell::{Cell as Slot, OnceCell, RefCell};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long one request may take: the server itself hangs for a minute where its etcd is gone.
+/// The longest time for one request: the server itself hangs for a minute if its etcd is gone.
 const TRY: Duration = Duration::from_secs(5);
 
-/// The pause before the server is asked again that could not answer.
+/// The pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a server is tried that cannot be connected to.
+/// How long the server is tried if no connection can be made.
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// What was read last.
+/// The Secret as it was read last.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    /// The Secret's `resourceVersion`; none where there is no Secret.
+    /// The `resourceVersion` of the Secret. `None` if there is no Secret.
     version: Option<String>,
     data: Map<String, Json>,
 }
@@ -44,12 +44,12 @@ pub struct KubernetesSecret {
     member: String,
     place: OnceCell<(Kubernetes, HttpClient)>,
     seen: RefCell<Seen>,
-    /// How many seconds this machine's clock was ahead of the server's.
+    /// How many seconds this machine's clock was ahead of the clock of the server.
     ahead: Slot<i64>,
 }
 
 /// A request to the address of the Secrets of the namespace.
-struct Question {
+struct SecretRequest {
     method: Method,
     /// What follows that address.
     rest: String,
@@ -58,42 +58,42 @@ struct Question {
     lines: Option<usize>,
 }
 
-impl Question {
+impl SecretRequest {
     fn get(rest: String) -> Self {
         Self { method: Method::Get, rest, body: Body::None, lines: None }
     }
 }
 
 impl KubernetesSecret {
-    /// The member of this profile. Costs nothing.
+    /// The member of this profile. Making it costs nothing.
     pub fn new(address: &KubernetesAddress, profile: &str) -> Self {
         let (place, seen, ahead) = (OnceCell::new(), RefCell::default(), Slot::new(0));
         Self { address: address.clone(), member: profile.to_owned(), place, seen, ahead }
     }
 
-    /// The same, where the environment is another one than this process's own.
+    /// The member, with these settings instead of those of this process.
     pub fn in_environment(self, environment: NetworkSettings) -> Result<Self, Failure> {
         Ok(Self { place: OnceCell::from(Self::place_in(environment)?), ..self })
     }
 
-    /// The members that are there.
+    /// The names of the members that exist.
     pub fn names(&self, at_most: Duration) -> Result<Vec<String>, Failure> {
         self.look(at_most)?;
         Ok(self.seen.borrow().data.keys().cloned().collect())
     }
 
     fn look(&self, at_most: Duration) -> Result<(), Failure> {
-        let question = Question::get(format!("/{}", self.address.name));
-        let response = match self.ask(&question, Instant::now() + at_most) {
-            Asked::Answer(response) => response,
-            Asked::Unknown(why) => return Err(self.silent(&why)),
-            Asked::Failed(failure) => return Err(failure),
+        let secret_request = SecretRequest::get(format!("/{}", self.address.name));
+        let response = match self.ask(&secret_request, Instant::now() + at_most) {
+            ExchangeResult::Answer(response) => response,
+            ExchangeResult::Unknown(why) => return Err(self.unreachable(&why)),
+            ExchangeResult::Failed(failure) => return Err(failure),
         };
         let seen = match response.status {
             200 => {
                 let mut secret: Json = serde_json::from_slice(&response.body).unwrap_or_default();
                 let version = secret.pointer("/metadata/resourceVersion").and_then(Json::as_str);
-                let version = version.ok_or_else(|| self.silent("its answer is no Secret"))?.to_owned();
+                let version = version.ok_or_else(|| self.unreachable("its answer is no Secret"))?.to_owned();
                 let data = secret.get_mut("data").and_then(Json::as_object_mut).map(std::mem::take);
                 Seen { version: Some(version), data: data.unwrap_or_default() }
             }
@@ -104,17 +104,17 @@ impl KubernetesSecret {
         Ok(())
     }
 
-    /// Asks until there is an answer that is not the server's own trouble; what has a body is sent once, and then there
-    /// may be none.
-    fn ask(&self, question: &Question, until: Instant) -> Asked<Response> {
+    /// Sends a request until the server responds with something else than 429 or 5xx. A request with a body is sent only
+    /// once, so its outcome may be unknown.
+    fn ask(&self, secret_request: &SecretRequest, until: Instant) -> ExchangeResult<Response> {
         let began = Instant::now();
         let mut is_reached = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let (last, was_sent) = match self.send(question, TRY.min(left)) {
-                Err(failure) => return Asked::Failed(failure),
+            let (last, was_sent) = match self.send(secret_request, TRY.min(left)) {
+                Err(failure) => return ExchangeResult::Failed(failure),
                 Ok(HttpOutcome::Answered(response)) if response.status < 500 && response.status != 429 => {
-                    return Asked::Answer(response);
+                    return ExchangeResult::Answer(response);
                 }
                 Ok(HttpOutcome::Answered(response)) => {
                     (format!("HTTP status {}: {}", response.status, words(&response)), true)
@@ -124,21 +124,21 @@ impl KubernetesSecret {
                     (why, false)
                 }
             };
-            if was_sent && question.body != Body::None {
-                return Asked::Unknown(last);
+            if was_sent && secret_request.body != Body::None {
+                return ExchangeResult::Unknown(last);
             }
             is_reached |= was_sent;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || (!is_reached && began.elapsed() > UNREACHABLE) {
-                return Asked::Failed(self.silent(&last));
+                return ExchangeResult::Failed(self.unreachable(&last));
             }
             std::thread::sleep(PAUSE.min(left));
         }
     }
 
-    fn send(&self, question: &Question, limit: Duration) -> Result<HttpOutcome, Failure> {
+    fn send(&self, secret_request: &SecretRequest, limit: Duration) -> Result<HttpOutcome, Failure> {
         let (place, client) = self.place()?;
-        // It changes about every hour.
+        // The token changes about every hour.
         let token = match &place.token_file {
             Some(path) => {
                 let token = fs::read_to_string(path).map_err(|error| {
@@ -149,7 +149,7 @@ impl KubernetesSecret {
             }
             None => None,
         };
-        let Question { method, rest, body, lines } = question;
+        let SecretRequest { method, rest, body, lines } = secret_request;
         let url = format!("{}/api/v1/namespaces/{}/secrets{rest}", place.server, self.address.namespace);
         let request = Request::new(*method, &url, body.clone())
             .authorized(token.as_ref())
@@ -182,7 +182,7 @@ impl KubernetesSecret {
         Ok((kubernetes, client))
     }
 
-    fn silent(&self, last: &str) -> Failure {
+    fn unreachable(&self, last: &str) -> Failure {
         let KubernetesAddress { namespace, name } = &self.address;
         Failure::new(Kind::Temporary, format!("cannot reach {}: {last}", self.location()))
             .hint(format!("kubectl -n {namespace} get secret {name}"))
@@ -218,7 +218,7 @@ impl Cell for KubernetesSecret {
     fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap {
         let KubernetesAddress { name, .. } = &self.address;
         let data = json!({&self.member: bytes.map(|bytes| STANDARD.encode(bytes))});
-        // A Secret without our member has a version, too.
+        // A Secret without this member has a version, too.
         let seen = self.seen.borrow();
         if expected.is_none() && seen.data.contains_key(&self.member) {
             return Swap::Lost;
@@ -237,32 +237,32 @@ impl Cell for KubernetesSecret {
             }
         };
         let body = Body::Text { content_type, text: Secret::new(body.to_string()) };
-        let question = Question { method, rest, body, lines: None };
-        match self.ask(&question, Instant::now() + at_most) {
-            Asked::Answer(Response { status: 200 | 201, .. }) => Swap::Done,
-            // Another version, another one's creation, or a removal.
-            Asked::Answer(Response { status: 409, .. }) => Swap::Lost,
-            Asked::Answer(Response { status: 404, .. }) if method == Method::Patch => Swap::Lost,
-            Asked::Answer(response) => Swap::Failed(self.refusal(&response)),
-            Asked::Unknown(why) => Swap::Unknown(why),
-            Asked::Failed(failure) => Swap::Failed(failure),
+        let secret_request = SecretRequest { method, rest, body, lines: None };
+        match self.ask(&secret_request, Instant::now() + at_most) {
+            ExchangeResult::Answer(Response { status: 200 | 201, .. }) => Swap::Done,
+            // The Secret has another version, another process created it, or it was removed.
+            ExchangeResult::Answer(Response { status: 409, .. }) => Swap::Lost,
+            ExchangeResult::Answer(Response { status: 404, .. }) if method == Method::Patch => Swap::Lost,
+            ExchangeResult::Answer(response) => Swap::Failed(self.refusal(&response)),
+            ExchangeResult::Unknown(why) => Swap::Unknown(why),
+            ExchangeResult::Failed(failure) => Swap::Failed(failure),
         }
     }
 
     fn wait(&self, at_most: Duration) -> Option<Value> {
         let began = Instant::now();
         let version = self.seen.borrow().version.clone().unwrap_or_default();
-        // A right to one name is enough for a watch that selects it.
+        // The right to one name is enough for a watch that selects this name.
         let rest = format!(
             "?watch=1&fieldSelector=metadata.name%3D{}&resourceVersion={version}&timeoutSeconds={}",
             self.address.name,
             at_most.as_secs().max(1)
         );
-        let question = Question { lines: Some(1), ..Question::get(rest) };
-        match self.send(&question, at_most) {
+        let secret_request = SecretRequest { lines: Some(1), ..SecretRequest::get(rest) };
+        match self.send(&secret_request, at_most) {
             Ok(HttpOutcome::Answered(response)) if response.status == 200 && is_change(&response.body) => {}
             _ if began.elapsed() >= at_most => {}
-            // No watch can be had here and now: the reads that follow find out more.
+            // The watch failed. The reads that follow find out more.
             _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
         }
         None
@@ -278,13 +278,13 @@ impl Cell for KubernetesSecret {
     }
 }
 
-/// Whether the first line of a watch tells a change, and not that none can be told.
+/// Whether the first line of a watch tells a change, and not an error.
 fn is_change(line: &[u8]) -> bool {
     let event: Json = serde_json::from_slice(line).unwrap_or_default();
     event.get("type").is_some_and(|kind| kind != "ERROR")
 }
 
-/// The server's own words for a failure.
+/// The message of the server about a failure.
 fn words(response: &Response) -> String {
     let status: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     printable(status.get("message").and_then(Json::as_str).unwrap_or("it says no more"))

@@ -4,15 +4,15 @@
 //! {"attempts":[{"number":N,"key":HEX,"record":JSON}, …], …the members of the document}
 //! ```
 //!
-//! Document and records are one value, and each change is a swap that is conditional on what was read: nobody ever
-//! overwrites what he has not seen, however late he comes. No lock and no lease: a claim that ended by itself would take
-//! the evidence with it that a refresh token may be spent.
+//! Document and records are one value, and each change is a swap that is conditional on what was read. So no process
+//! overwrites what it has not read, however late it is. There is no lock and no lease: a claim that ended by itself would
+//! remove the evidence that a refresh token may be spent.
 //!
-//! A swap that nobody answered may have happened, now or later. So every change says what must be there in the end, and
-//! after each swap that was not plainly won the value is read again: what is there already is done.
+//! A swap without a response may have happened, or may happen later. So every change says what must be there in the end.
+//! After each swap that did not succeed the value is read again: what is there already needs no other swap.
 //!
-//! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
-//! cannot be reached just then, the next process here finds it beside its record, and adopts it.
+//! The answer of the token endpoint is spilled to a file on this machine before it is swapped in, and removed after. If the
+//! store cannot be reached just then, the next process on this machine finds the file and adopts the answer.
 
 mod at_address;
 pub mod etcd;
@@ -40,107 +40,107 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use value::{Entry, Loaded, OPENING, Parts, loaded};
 
-/// How long a read takes at least before it is given up, whatever is left of the deadline: one try.
+/// The shortest time that a read is given, whatever is left of the deadline: one try.
 const LEAST_READ: Duration = Duration::from_secs(1);
 
-/// How long the storing of a server's answer takes at least before it is given up: a cluster that has lost its leader
-/// has another one after two seconds or three, and the refresh token is spent already.
+/// The shortest time that a commit is given, whatever is left of the deadline. A cluster that has lost its leader elects
+/// another one within two or three seconds, and the refresh token is spent already.
 const LEAST_COMMIT: Duration = Duration::from_secs(8);
 
-/// The pause before a swap is tried again that was not won: the first, which doubles up to the last.
+/// The first pause before a swap is repeated. It doubles up to the last one.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a wait for a change lasts at most, before is looked whether its maker still lives.
+/// The longest wait for a change. After it the reader checks whether the owner of the claim still runs.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// The most that an answer may have, in bytes: Kubernetes takes 1 MiB in a Secret, etcd 1.5 MiB in a request, and base64 adds
-/// a third.
+/// The longest response, in bytes: Kubernetes accepts 1 MiB in a Secret, etcd 1.5 MiB in a request, and base64 adds a
+/// third.
 const ANSWER_LIMIT: u64 = 4 << 20;
 
-/// How old what was read may be to stand for another read: document and records are one value, and who comes to it looks
-/// at each of them before he decides. As long as a busy machine may keep him from going on; whatever he decides is
-/// conditional on what he read.
+/// How long one read serves for several looks: document and records are one value, and the machine looks at each of them
+/// before it decides. A busy machine may take this long between the looks. Every decision is a swap that is conditional
+/// on the value that was read.
 const ONE_LOOK: Duration = Duration::from_millis(200);
 
-/// The age at which a file on its way is held to be abandoned. It lives for milliseconds.
+/// The age from which a temporary file counts as abandoned. It normally exists for milliseconds.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
-/// How many hexadecimal digits of a hash stand in the name of a spilled answer.
+/// The number of hexadecimal digits of a hash in the name of a spilled answer.
 const DIGITS: usize = 16;
 
-/// Which state of a cell was read. Opaque: the cell made it.
+/// The version of a cell that was read. Only the cell understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
 
-/// What a cell holds; none where there is none.
+/// The value of a cell with its version. `None` if there is no value.
 pub type Value = Option<(Vec<u8>, Version)>;
 
-/// What became of a question to a store.
-enum Asked<T> {
+/// What happened to one request to the store.
+enum ExchangeResult<T> {
     Answer(T),
-    /// It was sent, and no whole answer came; what was heard instead.
+    /// It was sent, and no whole response came. The text says what happened instead.
     Unknown(String),
     Failed(Failure),
 }
 
-/// What became of a swap.
+/// What happened to a swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Swap {
     /// It is durable.
     Done,
     /// The cell held another version; nothing was written.
     Lost,
-    /// It may have happened, or may happen yet; and what was heard instead of an answer.
+    /// It may have happened, or may happen later. The text says what came instead of a response.
     Unknown(String),
     /// It did not happen, and will not.
     Failed(Failure),
 }
 
-/// One value in a place that compares and swaps.
+/// One value that can be compared and swapped.
 pub trait Cell {
-    /// Reads the value, as all who wrote before left it; none where there is none. Ends within `at_most`.
+    /// Reads the value after all earlier writes. `None` if there is none. Ends within `at_most`.
     fn read(&self, at_most: Duration) -> Result<Value, Failure>;
 
-    /// Writes the value, or removes it, if the cell still is at `expected`: none where it had no value. Never without that
-    /// condition. Ends within `at_most`.
+    /// Writes the value, or removes it, only if the cell still has the version `expected` (`None`: it had no value). Ends
+    /// within `at_most`.
     fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, at_most: Duration) -> Swap;
 
-    /// Waits until the value is another one than was read last, or for `at_most`; gives it where the change itself told it,
-    /// as a read then would have.
+    /// Waits until the value differs from the one that was read last, at most for `at_most`. Returns the new value if the
+    /// change itself tells it.
     fn wait(&self, at_most: Duration) -> Option<Value>;
 
-    /// How many seconds this machine's clock was ahead of the store's, when the store was heard last.
+    /// How many seconds this machine's clock was ahead of the clock of the store at the last response.
     fn ahead(&self) -> i64;
 
-    /// Where it is, for people, without a secret.
+    /// The location, for people. It holds no secret.
     fn location(&self) -> String;
 }
 
-/// How many seconds this machine's clock is ahead of that of whoever replied just now.
+/// How many seconds this machine's clock is ahead of the clock of the server that sent this response just now.
 fn ahead_of(response: &Response) -> Option<i64> {
     Some(system::unix_seconds(SystemTime::now()).saturating_sub(response.date()?))
 }
 
-/// What a change finds.
+/// What an edit finds.
 enum Found<T> {
-    /// Nothing is left to write.
+    /// Nothing to write.
     Settled(T),
-    /// The parts are to be written as they are now; without any, the value is to be removed.
+    /// The parts must be written. Without any parts the value is removed.
     Changed(T),
-    /// The same, but without any part a value is to be there all the same.
+    /// The parts must be written, even if there are none.
     Rewritten(T),
 }
 
-/// What a change does to the parts that are there; it is told whether an earlier swap may have done it.
+/// An edit of the parts. The flag says whether an earlier swap may have made this edit.
 type Edit<'a, T> = &'a dyn Fn(&mut Parts, bool) -> Result<Found<T>, Failure>;
 
-/// How long a change is tried for, whatever is left of the deadline.
+/// How long a change is tried, whatever is left of the deadline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effort {
-    /// Until it is known that it cannot be made.
+    /// Until it certainly cannot be made.
     Try,
-    /// What is written is nowhere else: also where the store fails, for [`LEAST_COMMIT`].
+    /// This is the only copy of the answer: at least for [`LEAST_COMMIT`], even if the store fails.
     Insist,
 }
 
@@ -153,7 +153,7 @@ impl Effort {
     }
 }
 
-/// A change that was not made, or of which that is not known.
+/// A change that was not made, or whose outcome is unknown.
 struct Undone {
     failure: Failure,
     may_be_done: bool,
@@ -168,23 +168,23 @@ impl From<Undone> for Failure {
 /// A store in a cell.
 pub struct CellStore {
     cell: Box<dyn Cell>,
-    /// Where answers are spilled.
+    /// The directory of the spilled answers.
     directory: PathBuf,
-    /// The end of everything that the command waits for.
+    /// The deadline of the command.
     deadline: Instant,
-    /// What was read last, and when: until something is waited for, or written.
+    /// The last read and its time. A wait or a write clears it.
     looked: RefCell<Option<(Instant, Loaded)>>,
-    /// What a document here names may be run and read.
+    /// What a document in this store names may be run and read.
     is_trusted: bool,
-    /// A record here is this process's own.
+    /// This process has a record here.
     has_claimed: Slot<bool>,
-    /// The last look met records of others alone: whatever is waited for, is theirs to change.
+    /// The last look found only records of other processes. So a wait waits for their changes.
     waits_for_others: Slot<bool>,
 }
 
 impl CellStore {
-    /// The store in this cell, for a command with that much left of its deadline; answers are spilled in `directory`,
-    /// which need not exist.
+    /// The store in this cell, for a command with so much time left. Answers are spilled in `directory`, which need not
+    /// exist.
     pub fn new(cell: Box<dyn Cell>, directory: PathBuf, left: Duration) -> Self {
         Self {
             cell,
@@ -197,12 +197,12 @@ impl CellStore {
         }
     }
 
-    /// The same, where the caller trusts all who may write the value.
+    /// The store, if the caller trusts all writers of the value.
     pub fn trusted(self, is_trusted: bool) -> Self {
         Self { is_trusted, ..self }
     }
 
-    /// Why nothing is run or read that a document here names.
+    /// The reason why a document here may not name anything to run or read.
     pub fn distrust(&self) -> Option<Failure> {
         let message = || format!("cannot run or read what {} names: others may write there", self.location());
         (!self.is_trusted).then(|| {
@@ -215,8 +215,8 @@ impl CellStore {
         Some(Snapshot { distrust: self.distrust(), ..parts.snapshot()? })
     }
 
-    /// Pauses for that long; where the last look met a claim of others, until the value changes instead: for a second at
-    /// most, and within the deadline.
+    /// Pauses for this time. If the last look found a claim of another process, it waits for a change of the value
+    /// instead, at most for a second and within the deadline.
     pub fn pause(&self, duration: Duration) {
         self.looked.take();
         if !self.waits_for_others.take() {
@@ -226,7 +226,8 @@ impl CellStore {
         self.looked.replace(told.map(|value| (Instant::now(), loaded(value))));
     }
 
-    /// Finds out before anything is asked of a person whether the value can be written, by writing it as it is.
+    /// Checks that the value can be written, by writing it unchanged. So a login fails before it asks a person for
+    /// anything.
     pub fn check_writable(&self) -> Result<(), Failure> {
         let was_there =
             self.change(Effort::Try, None, &|parts, _| Ok(Found::Rewritten(*parts != Parts::default())))?;
@@ -239,12 +240,12 @@ impl CellStore {
         Ok(())
     }
 
-    /// Whether the value can be read. Changes nothing.
+    /// Checks that the value can be read. Changes nothing.
     pub fn check_access(&self) -> Result<(), Failure> {
         self.load(self.left(LEAST_READ)).map(|_| ())
     }
 
-    /// Keeps unreadable bytes on this machine, so that a login can write a new document. Gives the place.
+    /// Keeps unreadable bytes on this machine, so that a login can write a new document. Returns the path.
     pub fn set_aside(&self) -> Result<PathBuf, Failure> {
         let (parts, _) = self.load(self.left(LEAST_READ))?;
         let nonce = system::nonce().map_err(|error| self.failure("name a file", &error))?;
@@ -262,7 +263,7 @@ impl CellStore {
         self.cell.read(at_most).map(loaded)
     }
 
-    /// What was read a moment ago, once; else reads.
+    /// The value that was read a moment ago, once. Otherwise reads it.
     fn look(&self) -> Result<(Instant, Loaded), Failure> {
         match self.looked.take().filter(|(when, _)| when.elapsed() < ONE_LOOK) {
             Some(looked) => Ok(looked),
@@ -270,10 +271,10 @@ impl CellStore {
         }
     }
 
-    /// Changes the value: `edit` is asked again for whatever is there by then, until there is nothing left to write or a
-    /// swap is won. A change that finds its own work done is settled; it is told whether that can be, because nobody said
-    /// what became of an earlier swap. Begins with what was `seen`, if that is given. After each swap that was not won the
-    /// value is read once more, even where no time is left.
+    /// Changes the value. `edit` is called for each value that is read, until it finds nothing to write or a swap
+    /// succeeds. Its flag is set if the outcome of an earlier swap is unknown: then an edit that finds its own work is
+    /// settled. The first value is `seen`, if given. After each swap that did not succeed the value is read again, even
+    /// if no time is left.
     fn change<T>(&self, effort: Effort, mut seen: Option<Loaded>, edit: Edit<T>) -> Result<T, Undone> {
         self.looked.take();
         let began = Instant::now();
@@ -345,21 +346,21 @@ impl CellStore {
 
     // ---- the answers on this machine ----
 
-    /// Stands for this cell in a file's name.
+    /// Identifies this cell in the name of a file.
     fn digits(&self) -> String {
         let mut digits = Secret::new(self.cell.location()).sha256();
         digits.truncate(DIGITS);
         digits
     }
 
-    /// How the name of a file begins that is being written.
+    /// The beginning of the name of a temporary file.
     fn temporary(&self) -> String {
         format!("~temporary.{}.", self.digits())
     }
 
     fn spill(&self, name: RecordName) -> PathBuf {
         let key = name.key.get(..DIGITS).unwrap_or(name.key);
-        // A tilde cannot stand in a profile name.
+        // No profile name has a tilde.
         self.directory.join(format!("~answer.{}.{key}.{}", self.digits(), name.number))
     }
 
@@ -367,7 +368,7 @@ impl CellStore {
         open::read(&self.spill(name), Links::Refuse).ok().map(|(bytes, _)| bytes)
     }
 
-    /// Writes a whole new file, durably, that only its owner can read.
+    /// Writes a new file durably. Only its owner can read it.
     fn write_beside(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = self.directory.join(format!("{}{}", self.temporary(), system::nonce()?));
@@ -379,8 +380,8 @@ impl CellStore {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Removes the files of this cell here that nobody needs once `key` is claimed, from the list that was made before
-    /// that: answers about other refresh tokens, which are older and do not come back, and what a kill left half written.
+    /// Removes the files of this cell that are obsolete once `key` is claimed: answers about other refresh tokens, which
+    /// are older and do not return, and files that a kill left incomplete. The list was made before the claim.
     fn sweep(&self, names: &[OsString], key: &str) {
         let own = key.get(..DIGITS).unwrap_or(key).to_owned() + ".";
         let (answers, temporary) = (format!("~answer.{}.", self.digits()), self.temporary());
@@ -403,16 +404,18 @@ impl Store for CellStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         let (when, loaded) = self.look()?;
         let snapshot = self.snapshot(&loaded.0);
-        // Who has claimed looks once, and then anew: at what his claim, or the server, has changed.
+        // After the claim the first look may use an earlier read. Later looks must see what the claim or the server has
+        // changed.
         if !self.has_claimed.get() {
             self.looked.replace(Some((when, loaded)));
         }
         Ok(snapshot)
     }
 
-    /// Over an open claim, too: whoever got an answer has the newest refresh token. Never over another document.
+    /// Replaces the document despite an open claim: the process with an answer has the newest refresh token. It never
+    /// replaces another document.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
-        // Where this machine keeps nothing (a container that is read-only), the store alone must do.
+        // If this machine keeps no files (a read-only container), the store alone must do.
         let spilled = attempt.and_then(|name| {
             let spill = self.spill(name);
             self.write_beside(&spill, bytes).is_ok().then_some(spill)
@@ -515,7 +518,7 @@ impl Store for CellStore {
                 }
                 number = number.saturating_add(1);
             }
-            // The document is as it was when this was decided: what is about another key is older.
+            // The document has not changed since the decision, so records about another digest are older.
             parts.attempts.retain(|entry| entry.key == name.key && !record.outdated.contains(&entry.number));
             let (key, record, ahead) = (name.key.to_owned(), bytes.clone(), self.cell.ahead());
             parts.attempts.push(Entry { number, key, record, ahead });
@@ -525,13 +528,13 @@ impl Store for CellStore {
             Ok(number) => {
                 if let Some(number) = number {
                     self.has_claimed.set(true);
-                    // Where refresh tokens do not rotate, the answer to an earlier attempt of this number may be left.
+                    // If refresh tokens do not rotate, the answer to an earlier attempt of this number may be left.
                     let _ = remove(&self.spill(RecordName { number, ..name }));
                     self.sweep(&names, name.key);
                 }
                 Ok(number)
             }
-            // Nobody is to wait for a claim whose maker has given up.
+            // No process should wait for a claim whose owner has given up.
             Err(undone) => {
                 if undone.may_be_done {
                     let _ = self.withdraw(&|entry| entry.key == name.key && entry.record == bytes);

@@ -7,7 +7,7 @@ use crate::store::{RecordName, Snapshot, absent, revision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-/// What two clocks may seem to differ by that go alike, in seconds: a server tells its own in whole ones.
+/// The largest difference, in seconds, that two equal clocks may show: a server tells its time in whole seconds.
 const CLOCK_NOISE: u64 = 2;
 
 /// A record in the value.
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub number: u64,
     pub key: String,
     pub record: String,
-    /// How many seconds the clock of whoever wrote it was ahead of the store's.
+    /// How many seconds the clock of the writer was ahead of the clock of the store.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ahead: i64,
 }
@@ -26,7 +26,7 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// The times of a record (contract, section 3).
+/// The times of an attempt record.
 const TIMES: [&str; 3] = ["at", "until", "ended_at"];
 
 impl Entry {
@@ -34,7 +34,7 @@ impl Entry {
         self.number == name.number && self.key == name.key
     }
 
-    /// The record, its times by a clock that is that much `ahead` of the store's.
+    /// The record with its times by a clock that is `ahead` of the clock of the store.
     pub fn record_for(&self, ahead: i64) -> Vec<u8> {
         let shift = ahead.saturating_sub(self.ahead);
         let shifted = || {
@@ -53,18 +53,18 @@ impl Entry {
     }
 }
 
-/// The parts of a value. None of either: there is no value.
+/// The parts of a value. If both are missing, there is no value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
     pub document: Option<Vec<u8>>,
     pub attempts: Vec<Entry>,
 }
 
-/// How a value with records begins: with their member, so that the document's own bytes stay as they are.
+/// The beginning of a value with records. Their member comes first, so the bytes of the document stay unchanged.
 pub(super) const OPENING: &[u8] = b"{\"attempts\":";
 
 impl Parts {
-    /// Whatever is no value of ours is a document with no records, and the document's reader says what is wrong.
+    /// Any other value is a document without records. The reader of the document says what is wrong with it.
     pub fn of(bytes: &[u8]) -> Self {
         Self::as_written(bytes)
             .or_else(|| Self::as_rewritten(bytes))
@@ -82,7 +82,7 @@ impl Parts {
         }
     }
 
-    /// A person's editor, or jq, has put the members into another order.
+    /// An editor or jq has changed the order of the members.
     fn as_rewritten(bytes: &[u8]) -> Option<Self> {
         let mut members: Map<String, Json> = serde_json::from_slice(bytes).ok()?;
         let attempts = serde_json::from_value(members.remove("attempts")?).unwrap_or_default();
@@ -115,7 +115,7 @@ impl Parts {
         Some(Snapshot { revision: revision(&bytes), bytes, warning: None, distrust: None })
     }
 
-    /// Removes the record of an attempt that is over, and those before it. A later one may be a live claim.
+    /// Removes the record of an attempt that has ended, and earlier ones. A later one may be a live claim.
     pub fn end(&mut self, name: RecordName) {
         self.attempts.retain(|entry| entry.key != name.key || entry.number > name.number);
     }
