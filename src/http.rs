@@ -39,9 +39,8 @@ mod trust;
 
 use crate::environment::NetworkSettings;
 use crate::error::{Failure, Kind};
-use crate::grant::Secret;
 use crate::protocol::metadata::{Url, endpoint_url};
-use crate::protocol::{Method, Reply, Request};
+use crate::protocol::{Body, Headers, JSON, Request, Response};
 use crate::text::{describe, printable};
 use coding::Decoded;
 use heads::HEAD_LIMIT;
@@ -61,9 +60,6 @@ use ureq::{Agent, Error, SendBody};
 /// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The longest body of an answer, in bytes. Tokens with many claims take some tens of KiB.
-pub const BODY_LIMIT: u64 = 1 << 20;
-
 /// How long an address may take to answer `doctor`.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -73,9 +69,6 @@ const BUFFER: usize = 16 << 10;
 /// How ureq words a proxy's answer that a user name and a password are needed (RFC 9110 section 15.5.8).
 const PASSWORD_DEMANDED: &str = " 407";
 
-/// The type of a form.
-const FORM: &str = "application/x-www-form-urlencoded";
-
 /// Who asks.
 const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
 
@@ -83,7 +76,7 @@ const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpOutcome {
     /// A whole answer, whatever its status.
-    Answered(Reply),
+    Answered(Response),
     /// The body of the request never left this process.
     NotSent(String),
     /// The same, and asking again does not help: the server and this process cannot agree on TLS, or a proxy demands a
@@ -97,32 +90,15 @@ pub enum HttpOutcome {
 
 impl HttpOutcome {
     /// The answer; of a request that may be repeated it is a failure not to have one.
-    pub fn reply(self) -> Result<Reply, Failure> {
+    pub fn response(self) -> Result<Response, Failure> {
         match self {
-            Self::Answered(reply) => Ok(reply),
+            Self::Answered(response) => Ok(response),
             Self::NoConnection(failure) => Err(failure),
             Self::NotSent(why) | Self::Lost(why) | Self::TooLong(why) => {
                 Err(Failure::new(Kind::Temporary, why))
             }
         }
     }
-}
-
-/// A request as it goes out, of whatever protocol.
-#[derive(Clone, Copy)]
-pub struct Message<'a> {
-    /// The method; one without a body may be repeated.
-    pub method: &'static str,
-    /// Where it is sent.
-    pub url: &'a str,
-    /// The `Authorization` header.
-    pub authorization: Option<&'a Secret>,
-    /// The type of the body, and the body.
-    pub body: Option<(&'static str, &'a [u8])>,
-    /// The most that the answer may have, in bytes.
-    pub limit: u64,
-    /// How many lines of the answer are waited for, where its end is not: of a watch, which has none.
-    pub lines: Option<usize>,
 }
 
 /// Sends requests. Nothing is loaded before the first one.
@@ -200,20 +176,7 @@ impl HttpClient {
     /// Sends one request once and waits for the whole answer, no longer than `timeout` in all. Fails where no
     /// repetition helps: a URL that no credential may be sent to, a proxy that cannot be used.
     pub fn send(&self, request: &Request, timeout: Duration) -> Result<HttpOutcome, Failure> {
-        let form = request.parameters.encode();
-        let body = (FORM, form.expose().as_bytes());
-        let (method, body) = match request.method {
-            Method::Get => ("GET", None),
-            Method::Post => ("POST", Some(body)),
-        };
-        let authorization = request.authorization.as_ref();
-        let (url, limit) = (request.url.as_str(), BODY_LIMIT);
-        self.exchange(&Message { method, url, authorization, body, limit, lines: None }, timeout)
-    }
-
-    /// The same, for any protocol.
-    pub fn exchange(&self, message: &Message, timeout: Duration) -> Result<HttpOutcome, Failure> {
-        let (address, proxy) = self.route(message.url)?;
+        let (address, proxy) = self.route(&request.url)?;
         let exchange = Exchange {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
             via: proxy.as_ref().map(|proxy| {
@@ -226,7 +189,7 @@ impl HttpClient {
             address,
             certificate: self.certificate.as_ref(),
         };
-        Ok(exchange.run(message, proxy))
+        Ok(exchange.run(request, proxy))
     }
 }
 
@@ -246,30 +209,31 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn run(&self, message: &Message, proxy: Option<ureq::Proxy>) -> HttpOutcome {
+    fn run(&self, request: &Request, proxy: Option<ureq::Proxy>) -> HttpOutcome {
         let agent = match self.agent(proxy) {
             Ok(agent) => agent,
             Err(error) => return self.not_sent(&error),
         };
-        let (content_type, bytes) = message.body.unwrap_or_default();
+        let encoded = request.body.encoded();
+        let bytes = encoded.as_ref().map_or(&[][..], |(_, text)| text.expose().as_bytes());
         let mut body = Watched { rest: bytes, is_read: false };
-        let mut head = ureq::http::Request::builder().method(message.method).uri(message.url);
-        // Without it any coding would be welcome (RFC 9110 section 12.5.3).
+        let mut head = ureq::http::Request::builder().method(request.method.as_str()).uri(&request.url);
+        // Without this field any content coding is allowed (RFC 9110 section 12.5.3).
         head = head.header("accept-encoding", "identity");
-        if let Some(authorization) = message.authorization {
-            head = head.header("authorization", authorization.expose());
+        for (name, value) in request.headers.iter() {
+            head = head.header(name, value);
         }
-        let answer = match message.body {
+        let answer = match &encoded {
             None => head.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
-            // With its length given the body is not sent in chunks, which some servers do not read.
-            Some(_) => head
-                .header("content-type", content_type)
+            // A body of known length is not sent in chunks, which some servers do not read.
+            Some((content_type, _)) => head
+                .header("content-type", *content_type)
                 .header("content-length", bytes.len().to_string())
                 .body(SendBody::from_reader(&mut body))
                 .map_err(Error::from)
                 .and_then(|request| agent.run(request)),
         };
-        let is_sent = body.is_read || message.body.is_none();
+        let is_sent = body.is_read || request.body == Body::None;
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -285,28 +249,19 @@ impl Exchange<'_> {
                 };
             }
         };
-        let header = |name| text(response.headers(), name);
-        let coding = codings(response.headers());
-        let reply = Reply {
-            status: response.status().as_u16(),
-            retry_after: header("retry-after"),
-            date: header("date"),
-            age: header("age"),
-            location: header("location"),
-            ends_with_connection: ["content-length", "transfer-encoding"]
-                .iter()
-                .all(|name| response.headers().get(*name).is_none()),
-            unreadable: None,
-            body: Vec::new(),
-        };
-        let body = response.body_mut().with_config().limit(message.limit);
-        let read = match message.lines {
+        let (status, headers) = (response.status().as_u16(), headers(response.headers()));
+        let coding = codings(&headers);
+        let limit = request.extent.limit;
+        let body = response.body_mut().with_config().limit(limit);
+        let read = match request.extent.lines {
             None => body.read_to_vec(),
             Some(lines) => read_lines(BufReader::new(body.reader()), lines).map_err(Error::from),
         };
-        match read.map(|body| coding::decoded(body, coding.as_deref(), message.limit)) {
-            Ok(Decoded::Body(body, unreadable)) => HttpOutcome::Answered(Reply { body, unreadable, ..reply }),
-            Ok(Decoded::TooLong) => self.lost(&Error::BodyExceedsLimit(message.limit)),
+        match read.map(|body| coding::decoded(body, coding.as_deref(), limit)) {
+            Ok(Decoded::Body(body, unreadable)) => {
+                HttpOutcome::Answered(Response { status, headers, body, unreadable })
+            }
+            Ok(Decoded::TooLong) => self.lost(&Error::BodyExceedsLimit(limit)),
             Err(error) => self.lost(&error),
         }
     }
@@ -325,7 +280,7 @@ impl Exchange<'_> {
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
             .user_agent(USER_AGENT)
-            .accept("application/json")
+            .accept(JSON)
             .timeout_resolve(Some(self.connect))
             .timeout_connect(Some(self.connect))
             .build();
@@ -399,14 +354,20 @@ fn read_lines(mut reader: impl BufRead, lines: usize) -> io::Result<Vec<u8>> {
     Ok(read)
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+/// The fields that are text, in order.
+fn headers(fields: &HeaderMap) -> Headers {
+    let mut headers = Headers::default();
+    for (name, value) in fields {
+        if let Ok(value) = value.to_str() {
+            headers.push(name.as_str(), value);
+        }
+    }
+    headers
 }
 
 /// All content codings, in the order in which they were applied (RFC 9110 section 8.4).
-fn codings(headers: &HeaderMap) -> Option<String> {
-    let lines = headers.get_all("content-encoding").iter().filter_map(|value| value.to_str().ok());
-    let lines: Vec<&str> = lines.collect();
+fn codings(headers: &Headers) -> Option<String> {
+    let lines: Vec<&str> = headers.all("content-encoding").collect();
     Some(lines.join(", ")).filter(|codings| !codings.is_empty())
 }
 

@@ -3,8 +3,7 @@
 //! What to do next is decided by pure functions; doing it is one dull loop.
 //!
 //! ```text
-//! main ─ lib ─ arguments, cli              words to a command
-//!          ├── help, completions         what cli says, for people and for shells
+//! main ─ lib ─ cli                        arguments to a command; help, completions
 //!          └── commands                   gather, call, print
 //!               ├── driver                the loop: does what session says, through
 //!               │    ├── worker           the exchange in a process that outlives its caller
@@ -28,15 +27,13 @@
 //! practice); OpenID Connect Core and Discovery.
 
 pub mod adapters;
-pub mod arguments;
 pub mod cli;
 pub mod commands;
-mod completions;
 pub mod driver;
 pub mod environment;
 pub mod error;
+pub mod globals;
 pub mod grant;
-pub mod help;
 pub mod history;
 pub mod http;
 pub mod lock;
@@ -46,12 +43,12 @@ pub mod profile;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod store_address;
 pub mod subprocess;
 pub mod system;
 pub mod text;
 
-use arguments::Parsed;
-use cli::Command;
+use cli::{Command, Parsed};
 use environment::Environment;
 use error::{AlreadyReported, Failure, Kind, SUCCESS};
 use profile::Context;
@@ -66,11 +63,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
-    let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
+    let mut arguments = cli::words_of_name(&called).chain(arguments).peekable();
     if let Some(mode) = arguments.peek().and_then(|first| Mode::named(first)) {
         return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, str::to_owned));
     }
-    match arguments::parse(arguments, &environment) {
+    match cli::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
             let result = dispatch(&command, &context);
@@ -124,7 +121,7 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
         Command::Exec(arguments) => commands::exec::run(arguments, context),
         Command::Helper(arguments) => commands::helper::run(arguments, context),
-        // `arguments::parse` has answered: it needs neither a profile nor a store.
+        // `cli::parse` has answered: it needs neither a profile nor a store.
         Command::Completions(_) => Ok(()),
     }
 }

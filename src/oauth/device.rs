@@ -1,7 +1,7 @@
 //! The device authorization endpoint over HTTP; polling is [`super::token::HttpTokenEndpoint::poll`].
 
 use super::ask;
-use super::proof::prove;
+use super::client_authentication::authentication;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::http::HttpClient;
@@ -16,12 +16,12 @@ pub fn authorize(
     timeout: Duration,
     now: UnixSeconds,
 ) -> Result<DeviceAuthorization, Failure> {
-    let Some(request) = device::request(document, code_verifier, &prove(document, now)?) else {
+    let Some(request) = device::request(document, code_verifier, &authentication(document, now)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
         return Err(
             Failure::new(Kind::Usage, message).hint("onegrant login --device-authorization-endpoint URL")
         );
     };
-    let reply = ask(client, &request, timeout, "cannot start the device flow")?;
-    device::read(&request, &reply, now)
+    let response = ask(client, &request, timeout, "cannot start the device flow")?;
+    device::read(&request, &response, now)
 }

@@ -6,43 +6,106 @@ use crate::http::HttpClient;
 use crate::protocol::hints::login_at;
 use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Request, Response};
 use crate::text::printable;
 use std::time::{Duration, Instant};
+use std::vec;
 
-/// What to do without metadata.
+/// The beginning of the hint for a server without metadata.
 const HINT: &str =
     "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
 
-/// What a place of metadata answered, and where it points instead.
-pub struct Fetched {
-    /// The answer, behind the redirects that were followed.
-    pub reply: Reply,
-    /// Set where it is a redirect that is not followed.
-    pub stray: Option<Stray>,
+/// One address where metadata may be, and what the server answered there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The address.
+    pub url: String,
+    /// What is there.
+    pub found: Found,
+}
+
+/// What is at an address where metadata may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The metadata of this issuer.
+    Metadata(Box<Metadata>),
+    /// Metadata that must not be used.
+    Refused(Failure),
+    /// No metadata.
+    Nothing {
+        /// The reason, in words.
+        why: String,
+        /// Whether the server may answer otherwise later: status 429 or 5xx.
+        is_temporary: bool,
+        /// Where a redirect points that is not followed, if that is an address.
+        target: Option<String>,
+    },
+}
+
+/// The steps of one discovery, in order. The next request is sent when the next step is asked for, so the caller decides
+/// when it knows enough. A step fails if its server gives no answer.
+pub struct Discovery<'a, Ask> {
+    issuer: &'a str,
+    urls: vec::IntoIter<String>,
+    ask: Ask,
+}
+
+impl<'a, Ask: FnMut(&str) -> Result<Response, Failure>> Discovery<'a, Ask> {
+    /// The discovery of `issuer`. `document` is the address of its metadata, if that is known: it comes first. `ask` sends a
+    /// GET request without a credential.
+    pub fn new(issuer: &'a str, document: Option<&str>, ask: Ask) -> Result<Self, Failure> {
+        let others = candidates(issuer)?.into_iter().filter(|url| Some(url.as_str()) != document);
+        let urls: Vec<String> = document.map(str::to_owned).into_iter().chain(others).collect();
+        Ok(Self { issuer, urls: urls.into_iter(), ask })
+    }
+
+    fn step(&mut self, url: String) -> Result<Step, Failure> {
+        let (response, stray) = fetch(&url, &mut self.ask)?;
+        let found = match read(self.issuer, &response) {
+            Discovered::Metadata(metadata) => Found::Metadata(metadata),
+            Discovered::Refused(failure) => Found::Refused(failure),
+            Discovered::Nothing(why) => {
+                let is_temporary = matches!(response.status, 429 | 500..);
+                let (why, target) = stray.map_or((why, None), |stray| (stray.what, stray.target));
+                Found::Nothing { why, is_temporary, target }
+            }
+        };
+        Ok(Step { url, found })
+    }
+}
+
+impl<Ask: FnMut(&str) -> Result<Response, Failure>> Iterator for Discovery<'_, Ask> {
+    type Item = Result<Step, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let url = self.urls.next()?;
+        Some(self.step(url))
+    }
 }
 
 /// A redirect that is not followed.
-pub struct Stray {
-    /// In words.
-    pub what: String,
+struct Stray {
+    what: String,
     /// Where it points, if that is an address.
-    pub target: Option<String>,
+    target: Option<String>,
 }
 
 /// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most [`MOST_REDIRECTS`] of them: the
-/// request carries no credential, and what it brings is checked by its issuer.
-pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Result<Fetched, E> {
+/// request carries no credential, and the issuer in the metadata is checked.
+fn fetch(
+    url: &str,
+    mut ask: impl FnMut(&str) -> Result<Response, Failure>,
+) -> Result<(Response, Option<Stray>), Failure> {
     let mut url = url.to_owned();
-    let mut reply = ask(&url)?;
+    let mut response = ask(&url)?;
     let mut followed = 0;
     loop {
-        let status = reply.status;
-        let (what, target) = match redirect::next(&url, &reply) {
-            Next::Done => return Ok(Fetched { reply, stray: None }),
+        let status = response.status;
+        let (what, target) = match redirect::next(&url, &response) {
+            Next::Done => return Ok((response, None)),
             Next::Follow(target) if followed < MOST_REDIRECTS => {
                 followed += 1;
-                reply = ask(&target)?;
+                response = ask(&target)?;
                 url = target;
                 continue;
             }
@@ -57,16 +120,15 @@ pub fn fetch<E>(url: &str, mut ask: impl FnMut(&str) -> Result<Reply, E>) -> Res
                 (what, Some(target))
             }
         };
-        return Ok(Fetched { reply, stray: Some(Stray { what, target }) });
+        return Ok((response, Some(Stray { what, target })));
     }
 }
 
-/// Asks for the metadata of `issuer` in each of the places where it may be, and returns the first that is of
-/// this issuer, with what it lacks and another place tells. `document` is the address of its metadata, if that was given: it
-/// is asked for first. `timeout` bounds all requests together.
+/// Discovers the metadata of `issuer`: the first that is of this issuer, with the endpoints that only another document of the
+/// same server names. `document` is the address of the metadata, if that is known. `timeout` bounds all requests together.
 ///
-/// A server that cannot be reached, or is in trouble, is a temporary failure; an issuer without metadata, or
-/// with that of another issuer, is one of usage.
+/// It is a temporary failure if the server cannot be reached or answers with 429 or 5xx, and a failure of usage if the issuer
+/// has no metadata or only that of another issuer.
 pub fn discover(
     client: &HttpClient,
     issuer: &str,
@@ -75,39 +137,39 @@ pub fn discover(
 ) -> Result<Metadata, Failure> {
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
+    let get = |url: &str| ask(client, &Request::get(url), timeout.saturating_sub(began.elapsed()), &what);
+    let mut metadata: Option<Metadata> = None;
     let mut refused = None;
-    let mut found: Option<Metadata> = None;
     let mut is_troubled = false;
     let mut places = Vec::new();
     let mut elsewhere = None;
-    let others = candidates(issuer)?.into_iter().filter(|url| Some(url.as_str()) != document);
-    for url in document.map(str::to_owned).into_iter().chain(others) {
-        if found.as_ref().is_some_and(Metadata::is_complete) {
-            break;
-        }
-        let get =
-            |url: &str| ask(client, &Request::get(url, None), timeout.saturating_sub(began.elapsed()), &what);
-        let Fetched { reply, stray } = match fetch(&url, get) {
-            Err(_) if found.is_some() => break,
-            fetched => fetched?,
+    for step in Discovery::new(issuer, document, get)? {
+        let Step { url, found } = match step {
+            // It is enough, if not complete.
+            Err(_) if metadata.is_some() => break,
+            step => step?,
         };
-        is_troubled |= matches!(reply.status, 429 | 500..);
-        match read(issuer, &reply) {
-            Discovered::Metadata(metadata) => {
-                found = Some(match found {
-                    Some(found) => found.completed_by(*metadata),
-                    None => *metadata,
-                });
+        match found {
+            Found::Metadata(found) => {
+                let known = match metadata {
+                    Some(known) => known.completed_by(*found),
+                    None => *found,
+                };
+                let is_complete = known.is_complete();
+                metadata = Some(known);
+                if is_complete {
+                    break;
+                }
             }
-            Discovered::Refused(failure) => refused = refused.or(Some(failure)),
-            Discovered::Nothing(why) => {
-                let why = stray.as_ref().map_or(why, |stray| stray.what.clone());
+            Found::Refused(failure) => refused = refused.or(Some(failure)),
+            Found::Nothing { why, is_temporary, target } => {
+                is_troubled |= is_temporary;
                 places.push(format!("{url} ({why})"));
-                elsewhere = elsewhere.or(stray.and_then(|stray| stray.target));
+                elsewhere = elsewhere.or(target);
             }
         }
     }
-    if let Some(metadata) = found {
+    if let Some(metadata) = metadata {
         return Ok(metadata);
     }
     if let Some(failure) = refused {
@@ -115,11 +177,15 @@ pub fn discover(
     }
     let kind = if is_troubled { Kind::Temporary } else { Kind::Usage };
     let failure = Failure::new(kind, format!("{what}: no metadata at {}", places.join(", ")));
+    Err(if is_troubled { failure } else { failure.hint(hint(elsewhere)) })
+}
+
+/// The login for a server without metadata; `elsewhere` is where a redirect pointed.
+fn hint(elsewhere: Option<String>) -> String {
     let issuer = elsewhere.as_deref().and_then(issuer_of_document);
-    let hint = match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
+    match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
         (Some(issuer), _) => login_at(&issuer),
         (None, Some(target)) => format!("{HINT}endpoints that {target} tells"),
         (None, None) => format!("{HINT}endpoints instead"),
-    };
-    Err(if is_troubled { failure } else { failure.hint(hint) })
+    }
 }

@@ -1,6 +1,6 @@
 //! The revocation endpoint over HTTP.
 
-use super::proof::prove;
+use super::client_authentication::authentication;
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::revocation::{self, Revocation};
@@ -15,30 +15,27 @@ pub fn revoke(
     now: UnixSeconds,
 ) -> Option<Revocation> {
     let session = document.session.as_ref()?;
-    let proof = match prove(document, now) {
-        Ok(proof) => proof,
+    let authentication = match authentication(document, now) {
+        Ok(authentication) => authentication,
         Err(failure) => return Some(Revocation::Failed(failure)),
     };
     let request = match &session.refresh_token {
-        Some(refresh_token) => revocation::request(document, refresh_token, &proof)?,
-        None => revocation::access_token_request(document, &session.access_token, &proof)?,
+        Some(refresh_token) => revocation::request(document, refresh_token, &authentication)?,
+        None => revocation::access_token_request(document, &session.access_token, &authentication)?,
     };
     let began = Instant::now();
     let send = |request| client.send(request, timeout.saturating_sub(began.elapsed()));
     let mut outcome = send(&request);
-    if let Ok(HttpOutcome::Answered(reply)) = &outcome
-        && let Some(again) = revocation::with_empty_secret(&request, document, reply)
+    if let Ok(HttpOutcome::Answered(response)) = &outcome
+        && let Some(again) = revocation::with_empty_secret(&request, document, response)
         // A second refusal says less than the first one.
         && let Ok(HttpOutcome::Answered(second)) = send(&again)
         && !matches!(revocation::read(&again, &second), Revocation::Failed(_))
     {
         outcome = Ok(HttpOutcome::Answered(second));
     }
-    Some(match outcome {
-        Ok(HttpOutcome::Answered(reply)) => revocation::read(&request, &reply),
-        Ok(HttpOutcome::NotSent(why) | HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => {
-            Revocation::failed(why)
-        }
-        Ok(HttpOutcome::NoConnection(failure)) | Err(failure) => Revocation::Failed(failure),
+    Some(match outcome.and_then(HttpOutcome::response) {
+        Ok(response) => revocation::read(&request, &response),
+        Err(failure) => Revocation::Failed(failure),
     })
 }

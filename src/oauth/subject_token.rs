@@ -88,7 +88,7 @@ fn of_github(client: &HttpClient, audience: Option<&str>, timeout: Duration) -> 
     };
     let request = subject_token::github_request(&url, &Secret::new(token), audience);
     let what = "cannot get the subject token of this GitHub Actions job";
-    let reply = ask(client, &request, timeout, what)?;
-    subject_token::read_github(&request, &reply)
+    let response = ask(client, &request, timeout, what)?;
+    subject_token::read_github(&request, &response)
         .map_err(|failure| Failure { message: format!("{what}: {}", failure.message), ..failure })
 }

@@ -1,6 +1,6 @@
 //! The token endpoint over HTTP.
 
-use super::proof::prove;
+use super::client_authentication::authentication;
 use super::subject_token::subject_token;
 use crate::error::Failure;
 use crate::grant::{ClientGrant, Credential, Document, Secret, UnixSeconds};
@@ -11,7 +11,7 @@ use crate::protocol::token::{
     Answer, classify, client_credentials_request, code_token_request, device_token_request, refresh_request,
     token_exchange_request,
 };
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Request, Response};
 use std::time::{Duration, Instant};
 
 /// Asks for access tokens.
@@ -41,8 +41,8 @@ impl<'a> HttpTokenEndpoint<'a> {
             Ok(request) => request,
             Err(failure) => return Answer::Impossible(failure),
         };
-        let answer = match self.reply(&request, timeout.saturating_sub(began.elapsed())) {
-            Ok(reply) => classify(&request, &reply, now),
+        let answer = match self.response(&request, timeout.saturating_sub(began.elapsed())) {
+            Ok(response) => classify(&request, &response, now),
             Err(answer) => *answer,
         };
         match credential {
@@ -58,15 +58,17 @@ impl<'a> HttpTokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> Result<Request, Failure> {
-        let proof = prove(document, now)?;
+        let authentication = authentication(document, now)?;
         Ok(match credential {
-            Credential::RefreshToken(refresh_token) => refresh_request(document, refresh_token, &proof),
+            Credential::RefreshToken(refresh_token) => {
+                refresh_request(document, refresh_token, &authentication)
+            }
             Credential::Client(ClientGrant::ClientCredentials) => {
-                client_credentials_request(document, &proof)
+                client_credentials_request(document, &authentication)
             }
             Credential::Client(ClientGrant::TokenExchange { subject_token: source, subject_token_type }) => {
                 let subject_token = subject_token(self.client, source, timeout)?;
-                token_exchange_request(document, &subject_token, subject_token_type, &proof)
+                token_exchange_request(document, &subject_token, subject_token_type, &authentication)
             }
         })
     }
@@ -80,12 +82,12 @@ impl<'a> HttpTokenEndpoint<'a> {
         timeout: Duration,
         now: UnixSeconds,
     ) -> PollAnswer {
-        let request = match prove(document, now) {
-            Ok(proof) => device_token_request(document, device_code, code_verifier, &proof),
+        let request = match authentication(document, now) {
+            Ok(authentication) => device_token_request(document, device_code, code_verifier, &authentication),
             Err(failure) => return PollAnswer::Other(Answer::Impossible(failure)),
         };
-        match self.reply(&request, timeout) {
-            Ok(reply) => read_poll(&request, &reply, now),
+        match self.response(&request, timeout) {
+            Ok(response) => read_poll(&request, &response, now),
             Err(answer) => PollAnswer::Other(*answer),
         }
     }
@@ -100,20 +102,22 @@ impl<'a> HttpTokenEndpoint<'a> {
         now: UnixSeconds,
     ) -> Answer {
         let (redirect_uri, code_verifier) = (authorization.redirect_uri(), authorization.code_verifier());
-        let request = match prove(document, now) {
-            Ok(proof) => code_token_request(document, code, redirect_uri, code_verifier, &proof),
+        let request = match authentication(document, now) {
+            Ok(authentication) => {
+                code_token_request(document, code, redirect_uri, code_verifier, &authentication)
+            }
             Err(failure) => return Answer::Impossible(failure),
         };
-        match self.reply(&request, timeout) {
-            Ok(reply) => classify(&request, &reply, now),
+        match self.response(&request, timeout) {
+            Ok(response) => classify(&request, &response, now),
             Err(answer) => *answer,
         }
     }
 
     /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
-    fn reply(&self, request: &Request, timeout: Duration) -> Result<Reply, Box<Answer>> {
+    fn response(&self, request: &Request, timeout: Duration) -> Result<Response, Box<Answer>> {
         Err(Box::new(match self.client.send(request, timeout) {
-            Ok(HttpOutcome::Answered(reply)) => return Ok(reply),
+            Ok(HttpOutcome::Answered(response)) => return Ok(response),
             Ok(HttpOutcome::NotSent(what)) => Answer::Temporary { what, retry_after: None },
             Ok(HttpOutcome::NoConnection(failure)) => Answer::Failed(failure),
             Ok(HttpOutcome::Lost(what)) => Answer::Unknown { what, again: true },

@@ -15,6 +15,6 @@ pub fn userinfo(
     timeout: Duration,
 ) -> Option<Result<Userinfo, Failure>> {
     let request = request(document, access_token)?;
-    let reply = ask(client, &request, timeout, "cannot ask the userinfo endpoint");
-    Some(reply.and_then(|reply| read(&request, &reply)))
+    let response = ask(client, &request, timeout, "cannot ask the userinfo endpoint");
+    Some(response.and_then(|response| read(&request, &response)))
 }

@@ -2,20 +2,26 @@
 
 pub mod access;
 pub mod amend;
+pub mod import;
+pub mod migration;
+pub mod new_grant;
+pub mod other_store;
 pub(crate) mod recording;
 pub mod store;
 pub mod token_file;
+pub mod token_text;
 
-use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Dependencies};
-use crate::environment::NetworkSettings;
+use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
+use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
@@ -171,10 +177,7 @@ impl Context {
 
     /// The command that logs in to this profile.
     pub fn login_command(&self) -> String {
-        match self.globals.profile.as_str() {
-            "default" => "onegrant login".to_owned(),
-            profile => format!("onegrant --profile {profile} login"),
-        }
+        login_command(self.globals.profile.as_str())
     }
 
     /// Fails with exit 3: this profile has no grant.

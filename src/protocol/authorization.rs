@@ -1,10 +1,13 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
 
+use super::client_authentication::authenticate;
+use super::failure::START_BROWSER_FLOW;
 use super::hints::login_hint;
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
-use super::reply::{Content, ServerError};
-use super::token::{Answer, classify, words};
-use super::{Parameters, Proof, Reply, Request, redact};
+use super::response::Content;
+use super::server_error::ServerError;
+use super::token::{classify, words};
+use super::{Authentication, Parameters, Request, Response, providers, redact};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::text::{cleaned, printable};
@@ -27,7 +30,7 @@ pub struct Authorization<'a> {
 
 /// What came to the redirect URI, or was pasted in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
+pub enum AuthorizationResponse {
     /// No answer to this request, and why: anybody can have sent it, and the login goes on.
     Foreign(&'static str),
     /// The authorization code (RFC 6749 section 4.1.2).
@@ -75,14 +78,16 @@ impl<'a> Authorization<'a> {
     }
 
     /// The request that goes to the server beforehand (RFC 9126 section 2.1), where it wants one.
-    pub fn pushed(&self, proof: &Proof) -> Option<Request> {
+    pub fn pushed(&self, authentication: &Authentication) -> Option<Request> {
         let url = self.document.pushed_authorization_request_endpoint.as_deref()?;
-        let mut request = Request::post(url, Parameters::default(), self.document, proof);
-        if request.parameters.get("client_id").is_none() {
-            request.parameters.push("client_id", &self.document.client_id);
+        let mut parameters = Parameters::default();
+        let authorization = authenticate(self.document, authentication, &mut parameters);
+        if parameters.get("client_id").is_none() {
+            parameters.push("client_id", &self.document.client_id);
         }
-        self.push_to(&mut request.parameters);
-        Some(request)
+        self.push_to(&mut parameters);
+        let request = Request::form(url, parameters).authorized(authorization.as_ref());
+        Some(request.hiding(self.document))
     }
 
     /// The address that a person opens once the request was pushed (RFC 9126 section 4).
@@ -107,7 +112,7 @@ impl<'a> Authorization<'a> {
         if has_scope(self.document, "offline_access") && !is_told && !self.endpoint_has("prompt") {
             parameters.push("prompt", "consent");
         }
-        parameters.push_authorization(self.document);
+        push_configured(parameters, self.document);
     }
 
     /// The endpoint may have a query of its own, which is kept (RFC 6749 section 3.1).
@@ -127,32 +132,32 @@ impl<'a> Authorization<'a> {
     }
 
     /// Reads what came to the redirect URI: `query` is what stands in it behind the question mark.
-    pub fn read(&self, query: &str) -> Response {
+    pub fn read(&self, query: &str) -> AuthorizationResponse {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
             // RFC 6749 section 3.1
             if parameters.insert(name, value).is_some() {
-                return Response::Foreign("a parameter stands in it twice");
+                return AuthorizationResponse::Foreign("a parameter stands in it twice");
             }
         }
         // A parameter without a value counts as none (RFC 6749 section 3.1).
         let get = |name: &str| parameters.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let Some(state) = get("state") else {
-            return Response::Foreign("it has no state");
+            return AuthorizationResponse::Foreign("it has no state");
         };
         // How long it takes to compare digests tells nothing about what they are of.
         if Secret::new(state).sha256() != self.state.sha256() {
-            return Response::Foreign("it answers another login (its state is not this one's)");
+            return AuthorizationResponse::Foreign("it answers another login (its state is not this one's)");
         }
         let response = match (get("error"), get("code")) {
-            (Some(error), _) => Response::Refused(self.refusal(error, get("error_description"))),
-            (None, Some(code)) if is_visible_ascii(code) => Response::Granted(Secret::new(code)),
-            (None, Some(_)) => return Response::Foreign("its code holds control characters"),
-            (None, None) => return Response::Foreign("it holds neither a code nor an error"),
+            (Some(error), _) => AuthorizationResponse::Refused(self.refusal(error, get("error_description"))),
+            (None, Some(code)) if is_visible_ascii(code) => AuthorizationResponse::Granted(Secret::new(code)),
+            (None, Some(_)) => return AuthorizationResponse::Foreign("its code holds control characters"),
+            (None, None) => return AuthorizationResponse::Foreign("it holds neither a code nor an error"),
         };
-        match self.check_issuer(get("iss"), matches!(response, Response::Refused(_))) {
+        match self.check_issuer(get("iss"), matches!(response, AuthorizationResponse::Refused(_))) {
             Ok(()) => response,
-            Err(failure) => Response::Refused(failure),
+            Err(failure) => AuthorizationResponse::Refused(failure),
         }
     }
 
@@ -200,37 +205,37 @@ impl<'a> Authorization<'a> {
     }
 }
 
+/// Adds what the authorization request carries besides its own parameters: what every request of this document carries, and
+/// what its provider needs there.
+fn push_configured(parameters: &mut Parameters, document: &Document) {
+    parameters.push_configured(document);
+    let wanted = providers::of(document).map_or(&[][..], |provider| provider.authorization_parameters);
+    for (name, value) in wanted {
+        if parameters.get(name).is_none() {
+            parameters.push(name, value);
+        }
+    }
+}
+
 fn has_scope(document: &Document, scope: &str) -> bool {
     document.scope.as_deref().unwrap_or_default().split_ascii_whitespace().any(|name| name == scope)
 }
 
 /// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
-pub fn read_pushed(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<String, Failure> {
-    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the browser flow: {why}"));
-    let content = reply.content();
+pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> Result<String, Failure> {
+    let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     match content {
-        Content::Members(members) if reply.is_success() && !is_error => {
+        Content::Members(members) if response.is_success() && !is_error => {
             let request_uri = members.get("request_uri").and_then(Value::as_str).unwrap_or_default();
             let is_usable = is_visible_ascii(request_uri) && request_uri.len() <= REQUEST_URI_LIMIT;
-            let unusable =
-                || failed(Kind::Temporary, "the answer to the pushed request has no usable request_uri");
+            let unusable = || {
+                let why = "the answer to the pushed request has no usable request_uri";
+                Failure::new(Kind::Temporary, format!("cannot start the browser flow: {why}"))
+            };
             is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
         }
-        _ => Err(match classify(request, reply, now) {
-            Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
-            // Nobody was asked yet: what the server refuses here is how it was asked.
-            Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-                failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
-            }
-            Answer::Refreshed(_) => {
-                failed(Kind::Temporary, "the server answered a pushed request with a token")
-            }
-            Answer::Failed(failure) => {
-                Failure { message: failed(failure.kind, &failure.message).message, ..failure }
-            }
-            Answer::Impossible(failure) => failure,
-        }),
+        _ => Err(classify(request, response, now).failure(&START_BROWSER_FLOW)),
     }
 }
 
@@ -244,7 +249,7 @@ pub fn pasted_query(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::*;
     use crate::grant::ClientAuthentication;
 
@@ -272,6 +277,22 @@ mod tests {
         let value = found.next().map(|(_, value)| value.as_str());
         assert!(found.next().is_none(), "{name} stands twice");
         value
+    }
+
+    #[test]
+    fn an_authorization_request_carries_what_its_provider_wants_and_no_other_request_does() {
+        let mut document = document();
+        document.provider = Some("google".to_owned());
+        document.parameters.insert("prompt".to_owned(), "select_account".to_owned());
+        let (mut authorization, mut other) = (Parameters::default(), Parameters::default());
+        push_configured(&mut authorization, &document);
+        other.push_configured(&document);
+        assert_eq!(authorization.encode().expose(), "prompt=select_account&access_type=offline");
+        assert_eq!(other.encode().expose(), "prompt=select_account");
+        document.provider = Some("a later one".to_owned());
+        let mut unknown = Parameters::default();
+        push_configured(&mut unknown, &document);
+        assert_eq!(unknown, other);
     }
 
     /// RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707 section 2.
@@ -341,15 +362,15 @@ mod tests {
     #[test]
     fn a_pushed_request_holds_everything_and_the_address_two_parameters() {
         let mut document = with_endpoint("https://as.example/authorize");
-        assert_eq!(authorization(&document).pushed(&Proof::None), None);
+        assert_eq!(authorization(&document).pushed(&Authentication::None), None);
         document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
         for way in [ClientAuthentication::None, ClientAuthentication::Basic, ClientAuthentication::Post] {
             document.client_auth = way;
             document.client_secret = Some(Secret::new("s3cret"));
             let authorization = authorization(&document);
-            let request = authorization.pushed(&Proof::stored(&document)).unwrap();
-            assert_eq!(request.authorization.is_some(), way == ClientAuthentication::Basic);
-            let sent = parameters(&format!("?{}", request.parameters.encode().expose()));
+            let request = authorization.pushed(&Authentication::stored(&document)).unwrap();
+            assert_eq!(request.headers.get("authorization").is_some(), way == ClientAuthentication::Basic);
+            let sent = parameters(&format!("?{}", form(&request).encode().expose()));
             assert_eq!(get(&sent, "client_id"), Some("client 1"), "{way:?}");
             assert_eq!(get(&sent, "state"), Some(STATE));
             assert_eq!(request.shown(&format!("no {STATE}")), "no [secret]");
@@ -364,7 +385,7 @@ mod tests {
     fn the_answer_to_a_pushed_request_is_a_request_uri_or_a_failure() {
         let mut document = with_endpoint("https://as.example/authorize");
         document.pushed_authorization_request_endpoint = Some("https://as.example/par".to_owned());
-        let request = authorization(&document).pushed(&Proof::None).unwrap();
+        let request = authorization(&document).pushed(&Authentication::None).unwrap();
         let cases = [
             (201, r#"{"request_uri":"urn:x","expires_in":60}"#, "Ok(\"urn:x\")"),
             (201, r#"{"request_uri":"a\nb"}"#, "Err(Failure { kind: Temporary"),
@@ -374,8 +395,8 @@ mod tests {
             (503, "", "Err(Failure { kind: Temporary"),
         ];
         for (status, body, wanted) in cases {
-            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
-            let found = format!("{:?}", read_pushed(&request, &reply, 0));
+            let response = Response::new(status, body);
+            let found = format!("{:?}", read_pushed(&request, &response, 0));
             assert!(found.starts_with(wanted), "{status} {body}: {found}");
         }
     }
@@ -405,7 +426,7 @@ mod tests {
         }
         assert_eq!(
             authorization.read(&format!("code=c%2B1&state={STATE}")),
-            Response::Granted(Secret::new("c+1"))
+            AuthorizationResponse::Granted(Secret::new("c+1"))
         );
     }
 
@@ -430,12 +451,12 @@ mod tests {
             let authorization = authorization(&document);
             let granted = authorization.read(&format!("code=c&state={STATE}{issuer}"));
             assert_eq!(
-                matches!(granted, Response::Granted(_)),
+                matches!(granted, AuthorizationResponse::Granted(_)),
                 is_good,
                 "{is_promised} {issuer}: {granted:?}"
             );
             let refused = authorization.read(&format!("error=server_error&state={STATE}{issuer}"));
-            let Response::Refused(failure) = refused else { panic!("{refused:?}") };
+            let AuthorizationResponse::Refused(failure) = refused else { panic!("{refused:?}") };
             let names_nobody = matches!(issuer, "" | "&iss=");
             assert_eq!(failure.kind == Kind::Temporary, is_good || names_nobody, "errors too: {failure:?}");
         }
@@ -448,7 +469,7 @@ mod tests {
         let verifier = authorization.code_verifier().expose();
         let query =
             format!("error=x&error_description=%1b%5b2J+{STATE}+{verifier}+old-refresh&state={STATE}");
-        let Response::Refused(failure) = authorization.read(&query) else { panic!() };
+        let AuthorizationResponse::Refused(failure) = authorization.read(&query) else { panic!() };
         assert_eq!(
             failure.message,
             "cannot log in: the request was refused: x: [2J [secret] [secret] [secret]"

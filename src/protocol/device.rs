@@ -1,10 +1,14 @@
 //! The device flow (RFC 8628): its request, its answer, and when to poll.
 
+use super::client_authentication::authenticate;
+use super::dialects::with_words_of_dialects;
+use super::failure::{POLL, START_DEVICE_FLOW};
 use super::hints::login_hint;
 use super::pkce::push_challenge;
-use super::reply::{Content, ServerError};
+use super::response::Content;
+use super::server_error::ServerError;
 use super::token::{Answer, TokenAnswer, classify, lifetime, words};
-use super::{Parameters, Proof, Reply, Request};
+use super::{Authentication, Parameters, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::text::printable;
@@ -34,18 +38,22 @@ pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none. It carries
 /// the challenge that `code_verifier` answers with every poll (RFC 7636): some servers demand it, and RFC 6749 section 3.1
 /// has the others ignore it.
-pub fn request(document: &Document, code_verifier: &Secret, proof: &Proof) -> Option<Request> {
+pub fn request(
+    document: &Document,
+    code_verifier: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
     let url = document.device_authorization_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
     push_challenge(&mut parameters, code_verifier);
-    let mut request = Request::post(url, parameters, document, proof);
-    // Required of clients that do not authenticate alone (RFC 8628 section 3.1), but Zoom wants it of all.
-    if request.parameters.get("client_id").is_none() {
-        request.parameters.push("client_id", &document.client_id);
+    let authorization = authenticate(document, authentication, &mut parameters);
+    // RFC 8628 section 3.1 requires it only of clients that do not authenticate, but Zoom requires it of all clients.
+    if parameters.get("client_id").is_none() {
+        parameters.push("client_id", &document.client_id);
     }
-    request.parameters.push_configured(document);
-    Some(request)
+    parameters.push_configured(document);
+    Some(Request::form(url, parameters).authorized(authorization.as_ref()).hiding(document))
 }
 
 /// What a person and the poll loop need to know (RFC 8628 section 3.2). The texts are fit to be shown.
@@ -66,14 +74,18 @@ pub struct DeviceAuthorization {
 }
 
 /// Reads the answer to `request`.
-pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<DeviceAuthorization, Failure> {
+pub fn read(
+    request: &Request,
+    response: &Response,
+    now: UnixSeconds,
+) -> Result<DeviceAuthorization, Failure> {
     let unusable =
         |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
-    let content = reply.content();
+    let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     let members = match content {
-        Content::Members(members) if reply.is_success() && !is_error => members,
-        _ => return Err(refusal(request, reply, now)),
+        Content::Members(members) if response.is_success() && !is_error => members,
+        _ => return Err(classify(request, response, now).failure(&START_DEVICE_FLOW)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
@@ -89,9 +101,9 @@ pub fn read(request: &Request, reply: &Reply, now: UnixSeconds) -> Result<Device
             .map(printable)
             .filter(|code| !code.is_empty())
             .ok_or_else(|| unusable("has no user_code"))?,
-        // `verification_url` is Google's name for it.
-        verification_uri: address("verification_uri")
-            .or_else(|| address("verification_url"))
+        verification_uri: with_words_of_dialects(&["verification_uri"], |dialect| dialect.verification_uri)
+            .into_iter()
+            .find_map(address)
             .ok_or_else(|| unusable("has no verification_uri that begins with https://"))?,
         verification_uri_complete: address("verification_uri_complete"),
         expires_in: members
@@ -109,22 +121,6 @@ fn interval(value: &Value) -> Option<Duration> {
         value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
     let seconds = lifetime(value).map(Duration::from_secs);
     is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
-}
-
-fn refusal(request: &Request, reply: &Reply, now: UnixSeconds) -> Failure {
-    let failed = |kind, why: &str| Failure::new(kind, format!("cannot start the device flow: {why}"));
-    match classify(request, reply, now) {
-        Answer::Temporary { what, .. } | Answer::Unknown { what, .. } => failed(Kind::Temporary, &what),
-        // Nobody was asked yet: what the server refuses here is how it was asked.
-        Answer::Refused { error, description, .. } | Answer::InvalidGrant { error, description } => {
-            failed(Kind::Usage, &words(&error, description.as_deref())).hint_of(login_hint(&error))
-        }
-        Answer::Refreshed(_) => failed(Kind::Temporary, "the server answered with a token"),
-        Answer::Failed(failure) => {
-            Failure { message: failed(failure.kind, &failure.message).message, ..failure }
-        }
-        Answer::Impossible(failure) => failure,
-    }
 }
 
 /// What a poll was answered (RFC 8628 section 3.5).
@@ -145,10 +141,10 @@ pub enum PollAnswer {
 }
 
 /// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
-pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnswer {
-    let answer = classify(request, reply, now);
+pub fn read_poll(request: &Request, response: &Response, now: UnixSeconds) -> PollAnswer {
+    let answer = classify(request, response, now);
     if !matches!(answer, Answer::Refreshed(_)) {
-        let content = reply.content();
+        let content = response.content();
         let error = ServerError::read(&content);
         if error.is_any_of(&["authorization_pending"]) {
             return PollAnswer::Pending;
@@ -157,10 +153,10 @@ pub fn read_poll(request: &Request, reply: &Reply, now: UnixSeconds) -> PollAnsw
             let Content::Members(members) = content else { return PollAnswer::SlowDown(None) };
             return PollAnswer::SlowDown(members.get("interval").and_then(interval));
         }
-        if error.is_any_of(&["access_denied", "authorization_declined"]) {
+        if error.is_any_of(&with_words_of_dialects(&["access_denied"], |dialect| dialect.denied)) {
             return PollAnswer::Denied(error.description.map(|text| request.shown(&text)));
         }
-        if error.is_any_of(&["expired_token", "code_expired"]) {
+        if error.is_any_of(&with_words_of_dialects(&["expired_token"], |dialect| dialect.expired)) {
             return PollAnswer::Expired;
         }
     }
@@ -266,11 +262,6 @@ impl Polling {
             PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
                 return denied(&error, description.as_deref());
             }
-            PollAnswer::Other(Answer::Refused { kind, error, description }) => {
-                let why = words(&error, description.as_deref());
-                let failure = Failure::new(kind, format!("cannot log in: the server refused: {why}"));
-                return PollStep::Ended(failure.hint_of(login_hint(&error)));
-            }
             // To ask earlier is not allowed, and later there is no code any more.
             PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
                 if self.expires_in.checked_sub(elapsed).is_some_and(|left| wait >= left) =>
@@ -281,18 +272,11 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
-            PollAnswer::Other(Answer::Unknown { what, again: false }) => {
-                return PollStep::Ended(Failure::new(Kind::Temporary, format!("cannot log in: {what}")));
-            }
             // The flow began over TLS: another network, or a portal in between, may let it go on.
             PollAnswer::Other(Answer::Failed(failure)) if failure.kind == Kind::Temporary => {
                 self.unheard(None)
             }
-            PollAnswer::Other(Answer::Failed(failure)) => {
-                let message = format!("cannot log in: {}", failure.message);
-                return PollStep::Ended(Failure { message, ..failure });
-            }
-            PollAnswer::Other(Answer::Impossible(failure)) => return PollStep::Ended(failure),
+            PollAnswer::Other(answer) => return PollStep::Ended(answer.failure(&POLL)),
         };
         self.wait(wait, elapsed)
     }
@@ -331,12 +315,12 @@ fn expired() -> PollStep {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::super::token::device_token_request;
     use super::*;
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    fn response(status: u16, body: &str) -> Response {
+        Response::new(status, body)
     }
 
     fn verifier() -> Secret {
@@ -346,7 +330,7 @@ mod tests {
     fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
-        read(&request(&document, &verifier(), &Proof::None).unwrap(), &reply(200, body), 0)
+        read(&request(&document, &verifier(), &Authentication::None).unwrap(), &response(200, body), 0)
     }
 
     const ANSWER: &str = r#"{"device_code":"dc","user_code":"AB-CD","verification_uri":"https://as.example/d","expires_in":600"#;
@@ -354,16 +338,16 @@ mod tests {
     #[test]
     fn the_request_names_the_client_the_scope_and_a_challenge() {
         let mut document = document();
-        assert_eq!(request(&document, &verifier(), &Proof::None), None);
+        assert_eq!(request(&document, &verifier(), &Authentication::None), None);
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         document.scope = Some("a b".to_owned());
         document.client_auth = crate::grant::ClientAuthentication::Basic;
-        let request = request(&document, &verifier(), &Proof::None).unwrap();
+        let request = request(&document, &verifier(), &Authentication::None).unwrap();
         assert_eq!(
-            request.parameters.encode().expose(),
+            form(&request).encode().expose(),
             "scope=a+b&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&client_id=client+1"
         );
-        assert!(request.authorization.is_some());
+        assert!(request.headers.get("authorization").is_some());
     }
 
     #[test]
@@ -419,8 +403,9 @@ mod tests {
     }
 
     fn poll(status: u16, body: &str) -> PollEvent {
-        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
-        PollEvent::Answered(read_poll(&request, &reply(status, body), 0))
+        let request =
+            device_token_request(&document(), &Secret::new("dc"), &verifier(), &Authentication::None);
+        PollEvent::Answered(read_poll(&request, &response(status, body), 0))
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -510,8 +495,9 @@ mod tests {
         let no_tls = Answer::Failed(Failure::new(Kind::Temporary, "another network"));
         let no_tls = PollEvent::Answered(PollAnswer::Other(no_tls));
         assert!(matches!(polling().next(no_tls, seconds(1)), PollStep::Wait(_)));
-        let busy = Reply { retry_after: Some("892".to_owned()), ..reply(429, "") };
-        let request = device_token_request(&document(), &Secret::new("dc"), &verifier(), &Proof::None);
+        let busy = response(429, "").with_header("Retry-After", "892");
+        let request =
+            device_token_request(&document(), &Secret::new("dc"), &verifier(), &Authentication::None);
         let busy =
             |elapsed| polling().next(PollEvent::Answered(read_poll(&request, &busy, 0)), seconds(elapsed));
         let PollStep::Ended(late) = busy(0) else { panic!() };

@@ -2,8 +2,8 @@
 //! A client MUST ignore those that it does not know (RFC 6749 section 5.1). The program that uses the token may need them.
 
 use super::claims::claims;
+use super::redaction::{SHORTEST_SECRET, secret_name};
 use super::token::lifetime;
-use super::{SHORTEST_SECRET, secret_name};
 use crate::grant::{Session, UnixSeconds};
 use serde_json::{Map, Value};
 

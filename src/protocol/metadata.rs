@@ -1,8 +1,8 @@
 //! Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0), and which endpoints may be used.
 
-use super::Reply;
+use super::Response;
 use super::hints::{login_at, shell_word};
-use super::reply::Content;
+use super::response::Content;
 use crate::error::{Failure, Kind};
 use crate::text::printable;
 // From `core`: addresses as values, no sockets.
@@ -235,13 +235,13 @@ pub enum Discovered {
 /// Reads an answer to a metadata request. The issuer in it must be the one asked for, letter for letter
 /// (RFC 8414 section 3.3). An issuer that differs in nothing but a closing slash has its metadata at the same
 /// place (section 3.1), so that it is taken as the one meant; the server's spelling is what is stored.
-pub fn read(issuer: &str, reply: &Reply) -> Discovered {
-    let members = match (reply.status, reply.content()) {
+pub fn read(issuer: &str, response: &Response) -> Discovered {
+    let members = match (response.status, response.content()) {
         (200..300, Content::Members(members)) => members,
-        (200..300, _) if reply.unreadable.is_none() => {
+        (200..300, _) if response.unreadable.is_none() => {
             return Discovered::Nothing("no JSON object".to_owned());
         }
-        _ => return Discovered::Nothing(reply.status_words(None)),
+        _ => return Discovered::Nothing(response.status_words(None)),
     };
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
         return Discovered::Nothing("no issuer in it".to_owned());
@@ -458,7 +458,7 @@ mod tests {
     }
 
     fn discover(issuer: &str, status: u16, body: &str) -> Discovered {
-        read(issuer, &Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() })
+        read(issuer, &Response::new(status, body))
     }
 
     #[test]

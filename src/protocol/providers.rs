@@ -3,6 +3,7 @@
 //!
 //! `docs/providers.md` is this table for people, and a test compares the two.
 
+use super::dialects::{Dialect, STANDARD};
 use crate::grant::Document;
 
 /// One provider.
@@ -26,6 +27,8 @@ pub struct Provider {
     pub redirect: Redirect,
     /// The user name that its git servers want beside a token; empty: any, or there are none.
     pub git_username: &'static str,
+    /// How its answers differ from the RFCs.
+    pub dialect: Dialect,
     /// What has to be set up there, for people.
     pub note: &'static str,
     /// The documentation.
@@ -143,6 +146,7 @@ const USUAL: Provider = Provider {
     authorization_parameters: &[],
     redirect: Redirect::Registered,
     git_username: "",
+    dialect: STANDARD,
     note: "",
     source: "",
 };
@@ -158,6 +162,7 @@ const ENTRA: Provider = Provider {
         ..NO_ENDPOINTS
     }),
     redirect: Redirect::LocalhostAnyPort,
+    dialect: Dialect { denied: &["authorization_declined"], expired: &["code_expired"], ..STANDARD },
     ..USUAL
 };
 
@@ -167,6 +172,14 @@ const GITEA: Provider = Provider {
     redirect: Redirect::AnyPort,
     // As git-credential-oauth does. Not verified: the name of the switch in the note.
     git_username: "oauth2",
+    // For a refresh token that is spent, and for one that has expired.
+    dialect: Dialect {
+        dead_grant_texts: &[
+            ("unauthorized_client", "token was already used"),
+            ("unauthorized_client", "unable to parse refresh token"),
+        ],
+        ..STANDARD
+    },
     ..USUAL
 };
 
@@ -289,6 +302,7 @@ pub static PROVIDERS: &[Provider] = &[
         // Not verified.
         redirect: Redirect::AnyPort,
         git_username: "x-access-token",
+        dialect: Dialect { dead_grant: &["bad_refresh_token"], ..STANDARD },
         note: "a GitHub App (an OAuth App gives no refresh token) with \"Enable Device Flow\" and, under Optional \
                Features, \"User-to-server token expiration\"",
         source: "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens",
@@ -326,6 +340,7 @@ pub static PROVIDERS: &[Provider] = &[
         // 7 days.
         authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
         redirect: Redirect::AnyPort,
+        dialect: Dialect { verification_uri: &["verification_url"], ..STANDARD },
         note: "a client of the type Desktop app, or TVs and Limited Input devices for --device (few scopes), with its \
                secret; while the app is in testing its refresh tokens live for 7 days",
         source: "https://developers.google.com/identity/protocols/oauth2/limited-input-device",
@@ -345,6 +360,13 @@ pub static PROVIDERS: &[Provider] = &[
         name: "okta",
         tenant: Tenant::Required("dev-1.okta.com"),
         hosts: "okta.com",
+        dialect: Dialect {
+            errors: &["errorCauses"],
+            codes: &["errorCode"],
+            descriptions: &["errorSummary"],
+            signs: &["errorCode", "errorSummary"],
+            ..STANDARD
+        },
         note: "a Native app with the grant types Device Authorization and Refresh Token",
         source: "https://developer.okta.com/docs/guides/refresh-tokens/refresh-token-rotation/",
         ..USUAL
@@ -361,6 +383,7 @@ pub static PROVIDERS: &[Provider] = &[
             ..NO_ENDPOINTS
         }),
         hosts: "salesforce.com",
+        dialect: Dialect { codes: &["errorCode"], signs: &["errorCode"], ..STANDARD },
         scope: "api refresh_token",
         note: "a connected app or external client app with the scopes api and refresh_token; its device flow is not \
                that of RFC 8628",
@@ -381,6 +404,7 @@ pub static PROVIDERS: &[Provider] = &[
         client: ClientKind::Post,
         // Not verified; nor that rotation cannot be turned off again.
         redirect: Redirect::Nowhere,
+        dialect: Dialect { dead_grant: &["invalid_refresh_token"], denials: &["ok"], ..STANDARD },
         note: "an app with token rotation, which cannot be turned off again; import the refresh token of its \
                installation: --refresh-token-stdin",
         source: "https://docs.slack.dev/authentication/using-token-rotation",
@@ -393,6 +417,13 @@ pub static PROVIDERS: &[Provider] = &[
         hosts: "supabase.co",
         // Not verified: a refresh token comes with every grant.
         scope: "",
+        dialect: Dialect {
+            dead_grant: &["refresh_token_already_used", "refresh_token_not_found"],
+            codes: &["error_code"],
+            descriptions: &["msg"],
+            signs: &["error_code"],
+            ..STANDARD
+        },
         note: "the OAuth 2.1 server of the project (Authentication, OAuth Server) and a client there; there is no \
                device flow",
         source: "https://supabase.com/docs/guides/auth/oauth-server/oauth-flows",
@@ -413,6 +444,7 @@ pub static PROVIDERS: &[Provider] = &[
         // Not verified: those of the app.
         scope: "",
         client: ClientKind::Basic,
+        dialect: Dialect { descriptions: &["reason"], ..STANDARD },
         note: "a private app with its secret, for which Zoom's support has enabled the device flow",
         source: "https://developers.zoom.us/blog/device-authorization",
         ..USUAL

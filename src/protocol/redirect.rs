@@ -3,7 +3,7 @@
 
 use super::hints::shell_word;
 use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
-use super::{Reply, Request, client};
+use super::{Request, Response, client_authentication};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
 use crate::text::printable;
@@ -26,11 +26,11 @@ pub enum Next {
 }
 
 /// Decides about an answer to a GET for metadata at `url`.
-pub fn next(url: &str, reply: &Reply) -> Next {
-    if !is_redirect(reply.status) {
+pub fn next(url: &str, response: &Response) -> Next {
+    if !is_redirect(response.status) {
         return Next::Done;
     }
-    let Some(target) = reply.location.as_deref().and_then(|location| resolved(url, location)) else {
+    let Some(target) = response.headers.get("location").and_then(|location| resolved(url, location)) else {
         return Next::Elsewhere { target: None };
     };
     match (endpoint_url(url), endpoint_url(&target)) {
@@ -45,8 +45,8 @@ fn is_redirect(status: u16) -> bool {
 
 /// The target of a redirect, fit to be shown: nothing in it repeats a secret of the request. Its query, which could hold
 /// anything, is left out unless it is the one that was sent.
-pub fn target(request: &Request, reply: &Reply) -> Option<String> {
-    let target = resolved(&request.url, reply.location.as_deref()?)?;
+pub fn target(request: &Request, response: &Response) -> Option<String> {
+    let target = resolved(&request.url, response.headers.get("location")?)?;
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
     let same = query(&target).filter(|_| query(&target) == query(&request.url));
     let shown = without_query(&target) + &same.map(|query| format!("?{query}")).unwrap_or_default();
@@ -57,23 +57,23 @@ pub fn target(request: &Request, reply: &Reply) -> Option<String> {
 }
 
 /// The words for a redirect that is not followed; `None` for any other answer.
-pub fn unfollowed(request: &Request, reply: &Reply) -> Option<String> {
-    let target = target(request, reply).map(|target| format!(" to {target}")).unwrap_or_default();
-    (300..400).contains(&reply.status).then(|| {
-        let status = reply.status_words(None);
+pub fn unfollowed(request: &Request, response: &Response) -> Option<String> {
+    let target = target(request, response).map(|target| format!(" to {target}")).unwrap_or_default();
+    (300..400).contains(&response.status).then(|| {
+        let status = response.status_words(None);
         format!("the server answered with {status}, a redirect{target}, which is not followed")
     })
 }
 
 /// The failure that a permanent redirect of an endpoint is (301, 308); `None` for any other answer. The hint is the login
 /// that uses the target.
-pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
-    if !matches!(reply.status, 301 | 308) {
+pub fn moved(request: &Request, response: &Response) -> Option<Failure> {
+    if !matches!(response.status, 301 | 308) {
         return None;
     }
-    let status = format!("the server answered with status {}", reply.status);
+    let status = format!("the server answered with status {}", response.status);
     let unfollowed = "which is not followed with a credential";
-    let Some(target) = target(request, reply) else {
+    let Some(target) = target(request, response) else {
         return Some(Failure::new(
             Kind::Usage,
             format!(
@@ -89,11 +89,11 @@ pub fn moved(request: &Request, reply: &Reply) -> Option<Failure> {
 
 /// The failure that another redirect of an endpoint is; `None` if no login could use its target. It may go away by itself, or
 /// never: many servers that have moved for good answer like this.
-pub fn elsewhere(request: &Request, reply: &Reply) -> Option<Failure> {
-    let target = target(request, reply).filter(|_| is_redirect(reply.status))?;
+pub fn elsewhere(request: &Request, response: &Response) -> Option<Failure> {
+    let target = target(request, response).filter(|_| is_redirect(response.status))?;
     let for_good = Some("the endpoint has moved there for good");
     let hint = request.relogin.as_ref()?.command(&request.url, &target, for_good)?;
-    Some(Failure::new(Kind::Temporary, unfollowed(request, reply)?).hint(hint))
+    Some(Failure::new(Kind::Temporary, unfollowed(request, response)?).hint(hint))
 }
 
 /// The login that gives an endpoint of a document another address.
@@ -180,7 +180,10 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
         ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
         ("--client-key-id", key.and_then(|key| key.id.clone())),
         ("--client-key-audience", key.and_then(|key| key.audience.clone())),
-        ("--client-auth", Some(client::name(document.client_auth).to_owned()).filter(|_| !is_public)),
+        (
+            "--client-auth",
+            Some(client_authentication::name(document.client_auth).to_owned()).filter(|_| !is_public),
+        ),
         ("--scope", text(&document.scope)),
         ("--audience", text(&document.audience)),
         ("--redirect-uri", text(&document.redirect_uri)),
@@ -284,12 +287,14 @@ mod tests {
     use super::super::tests::document;
     use super::*;
     use crate::grant::{Login, Secret};
-    use crate::protocol::Proof;
+    use crate::protocol::Authentication;
     use crate::protocol::token::refresh_request;
 
-    fn reply(status: u16, location: &str) -> Reply {
-        let location = Some(location.to_owned()).filter(|location| !location.is_empty());
-        Reply { status, location, ..Reply::default() }
+    fn response(status: u16, location: &str) -> Response {
+        match location {
+            "" => Response::new(status, ""),
+            location => Response::new(status, "").with_header("Location", location),
+        }
     }
 
     #[test]
@@ -335,7 +340,7 @@ mod tests {
             (200, "/x", Next::Done),
         ];
         for (status, location, wanted) in cases {
-            assert_eq!(next(url, &reply(status, location)), wanted, "{status} {location}");
+            assert_eq!(next(url, &response(status, location)), wanted, "{status} {location}");
         }
     }
 
@@ -343,7 +348,7 @@ mod tests {
     fn the_target_of_a_redirect_is_named_without_what_could_hold_a_secret() {
         let mut document = document();
         document.token_endpoint = "https://as.example/token?tenant=1".to_owned();
-        let request = refresh_request(&document, &Secret::new("old-refresh"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("old-refresh"), &Authentication::None);
         let cases = [
             ("/token/", Some("https://as.example/token/")),
             ("/token/?tenant=1", Some("https://as.example/token/?tenant=1")),
@@ -357,7 +362,7 @@ mod tests {
             ("", None),
         ];
         for (location, wanted) in cases {
-            assert_eq!(target(&request, &reply(301, location)).as_deref(), wanted, "{location}");
+            assert_eq!(target(&request, &response(301, location)).as_deref(), wanted, "{location}");
         }
     }
 
@@ -368,8 +373,8 @@ mod tests {
         document.issuer_is_assumed = true;
         document.token_endpoint = "https://as.example/token".to_owned();
         let hint = |document: &Document, location: &str| {
-            let request = refresh_request(document, &Secret::new("old-refresh"), &Proof::None);
-            let failure = moved(&request, &reply(308, location)).unwrap();
+            let request = refresh_request(document, &Secret::new("old-refresh"), &Authentication::None);
+            let failure = moved(&request, &response(308, location)).unwrap();
             assert_eq!(failure.kind, Kind::Usage);
             failure.hint
         };
@@ -423,9 +428,9 @@ mod tests {
         for location in ["", "https://as.example/old-refresh", "http://as.example"] {
             assert_eq!(hint(&document, location), None, "{location}");
         }
-        let request = refresh_request(&document, &Secret::new("old-refresh"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("old-refresh"), &Authentication::None);
         for status in [302, 303, 307, 200] {
-            assert_eq!(moved(&request, &reply(status, "/token/")), None, "{status}");
+            assert_eq!(moved(&request, &response(status, "/token/")), None, "{status}");
         }
     }
 }

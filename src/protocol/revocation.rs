@@ -1,61 +1,74 @@
 //! Token revocation (RFC 7009).
 
-use super::reply::ServerError;
-use super::{Parameters, Proof, Reply, Request, redirect};
+use super::client_authentication::authenticate;
+use super::dialects::with_words_of_dialects;
+use super::failure::answered;
+use super::server_error::ServerError;
+use super::{Authentication, Parameters, Request, Response, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document, Secret};
 
 /// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
 /// where it has none.
-pub fn request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Option<Request> {
-    request_of(document, refresh_token, "refresh_token", proof)
+pub fn request(
+    document: &Document,
+    refresh_token: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
+    request_of(document, refresh_token, "refresh_token", authentication)
 }
 
 /// A request to revoke an access token, for a grant without a refresh token.
-pub fn access_token_request(document: &Document, access_token: &Secret, proof: &Proof) -> Option<Request> {
-    request_of(document, access_token, "access_token", proof)
+pub fn access_token_request(
+    document: &Document,
+    access_token: &Secret,
+    authentication: &Authentication,
+) -> Option<Request> {
+    request_of(document, access_token, "access_token", authentication)
 }
 
-fn request_of(document: &Document, token: &Secret, hint: &str, proof: &Proof) -> Option<Request> {
+fn request_of(
+    document: &Document,
+    token: &Secret,
+    hint: &str,
+    authentication: &Authentication,
+) -> Option<Request> {
     let url = document.revocation_endpoint.as_deref()?;
     let mut parameters = Parameters::default();
     parameters.push_secret("token", token);
     parameters.push("token_type_hint", hint);
-    Some(Request::post(url, parameters, document, proof))
+    let authorization = authenticate(document, authentication, &mut parameters);
+    Some(Request::form(url, parameters).authorized(authorization.as_ref()).hiding(document))
 }
 
 /// The same request once more, with an empty client secret: servers made with the Python MCP SDK take no other one from a
 /// public client. None where the answer complains of something else, or the client is not a public one.
-pub fn with_empty_secret(request: &Request, document: &Document, reply: &Reply) -> Option<Request> {
-    let error = ServerError::read(&reply.content());
+pub fn with_empty_secret(request: &Request, document: &Document, response: &Response) -> Option<Request> {
+    let error = ServerError::read(&response.content());
     let is_public = document.client_auth == ClientAuthentication::None;
     // As the place of a validation error, or in words.
-    let names_it = || String::from_utf8_lossy(&reply.body).contains("client_secret");
+    let names_it = || String::from_utf8_lossy(&response.body).contains("client_secret");
     let is_about_the_client =
-        reply.status == 401 || error.is_any_of(&["invalid_client", "unauthorized_client"]);
+        response.status == 401 || error.is_any_of(&["invalid_client", "unauthorized_client"]);
     let is_refused =
-        (400..500).contains(&reply.status) && !is_dead(&error) && (is_about_the_client || names_it());
+        (400..500).contains(&response.status) && !is_dead(&error) && (is_about_the_client || names_it());
     (is_public && is_refused).then(|| request.with_empty("client_secret"))
 }
 
-/// The words of servers for a token that is dead already. RFC 7009 section 2.2 wants 200 for it.
-const DEAD: [&str; 12] = [
+/// Error codes for a token that is dead already. RFC 7009 section 2.2 demands status 200 for it.
+const DEAD: [&str; 7] = [
     "invalid_grant",
     "invalid_token",
     "expired_token",
     "expired_access_token",
-    "invalid_refresh_token",
-    "bad_refresh_token",
-    "refresh_token_reused",
-    "refresh_token_already_used",
-    "token_inactive",
     "token_revoked",
     "token_expired",
     "token_not_found",
 ];
 
 fn is_dead(error: &ServerError) -> bool {
-    error.is_any_of(&DEAD) || error.description.as_deref().is_some_and(says_dead)
+    error.is_any_of(&with_words_of_dialects(&DEAD, |dialect| dialect.dead_grant))
+        || error.description.as_deref().is_some_and(says_dead)
 }
 
 /// Some servers say it in words alone: `Invalid token`, `The token has already been revoked.` A text that says more than this
@@ -93,43 +106,38 @@ impl Revocation {
 }
 
 /// Reads the answer to `request`.
-pub fn read(request: &Request, reply: &Reply) -> Revocation {
-    let error = ServerError::read(&reply.content());
+pub fn read(request: &Request, response: &Response) -> Revocation {
+    let error = ServerError::read(&response.content());
     if error.is_any_of(&["unsupported_token_type"]) {
         return Revocation::Unsupported;
     }
-    // Slack says 200 and `ok: false`.
-    if reply.is_success() && !error.is_error {
+    if response.is_success() && !error.is_error {
         return Revocation::Revoked;
     }
     // A dead token is what was wanted. A server that fails, or that was not understood, proves nothing.
-    if reply.status < 500 && is_dead(&error) {
+    if response.status < 500 && is_dead(&error) {
         return Revocation::Revoked;
     }
-    if let Some(what) = redirect::unfollowed(request, reply) {
+    if let Some(what) = redirect::unfollowed(request, response) {
         return Revocation::failed(what);
     }
-    let status = format!("the server answered with {}", reply.status_words(None));
-    Revocation::failed(match error.words().or_else(|| reply.first_text()) {
-        Some(said) => format!("{status}: {}", request.shown(&said)),
-        None => status,
-    })
+    Revocation::failed(format!("the server answered with {}", answered(request, response)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::*;
 
     #[test]
     fn the_answer_tells_three_outcomes_apart() {
         let mut document = document();
-        assert_eq!(request(&document, &Secret::new("rt-1"), &Proof::None), None);
+        assert_eq!(request(&document, &Secret::new("rt-1"), &Authentication::None), None);
         document.revocation_endpoint = Some("https://as.example/revoke".to_owned());
-        let request = request(&document, &Secret::new("rt-1"), &Proof::None).unwrap();
+        let request = request(&document, &Secret::new("rt-1"), &Authentication::None).unwrap();
         assert_eq!(request.url, "https://as.example/revoke");
         assert_eq!(
-            request.parameters.encode().expose(),
+            form(&request).encode().expose(),
             "token=rt-1&token_type_hint=refresh_token&client_id=client+1"
         );
         let failed = |text: &str| Revocation::failed(format!("the server answered with status {text}"));
@@ -148,8 +156,8 @@ mod tests {
             (200, r#"{"ok":false,"error":"nope"}"#, failed("200: nope")),
         ];
         for (status, body, wanted) in cases {
-            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
-            assert_eq!(read(&request, &reply), wanted, "{status} {body}");
+            let response = Response::new(status, body);
+            assert_eq!(read(&request, &response), wanted, "{status} {body}");
         }
     }
 }

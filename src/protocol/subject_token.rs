@@ -1,8 +1,9 @@
 //! The identity that a GitHub Actions job can ask for (OpenID Connect in GitHub Actions), as the subject token of a token
 //! exchange.
 
-use super::reply::{Content, ServerError};
-use super::{Reply, Request};
+use super::failure::answered;
+use super::response::Content;
+use super::{Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, is_visible_ascii};
 use serde_json::Value;
@@ -17,22 +18,19 @@ pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Requ
         }
         None => url.to_owned(),
     };
-    Request::get(&url, Some(Secret::new(format!("Bearer {}", token.expose()))))
+    Request::get(&url).authorized(Some(&Secret::new(format!("Bearer {}", token.expose()))))
 }
 
 /// Reads the answer: an object whose `value` is the token.
-pub fn read_github(request: &Request, reply: &Reply) -> Result<Secret, Failure> {
-    let content = reply.content();
-    if let Content::Members(members) = &content {
+pub fn read_github(request: &Request, response: &Response) -> Result<Secret, Failure> {
+    if let Content::Members(members) = response.content() {
         let token = members.get("value").and_then(Value::as_str).filter(|token| is_visible_ascii(token));
-        if let (Some(token), true) = (token, reply.is_success()) {
+        if let (Some(token), true) = (token, response.is_success()) {
             return Ok(Secret::new(token));
         }
     }
-    let said = ServerError::read(&content).words().or_else(|| reply.first_text());
-    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
-    let kind = if matches!(reply.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
-    Err(Failure::new(kind, format!("its endpoint answered with {}{said}", reply.status_words(None))))
+    let kind = if matches!(response.status, 429 | 500..) { Kind::Temporary } else { Kind::Usage };
+    Err(Failure::new(kind, format!("its endpoint answered with {}", answered(request, response))))
 }
 
 #[cfg(test)]
@@ -62,8 +60,8 @@ mod tests {
             (503, "", "Temporary"),
         ];
         for (status, body, wanted) in cases {
-            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
-            let found = format!("{:?}", read_github(&request, &reply));
+            let response = Response::new(status, body);
+            let found = format!("{:?}", read_github(&request, &response));
             assert!(found.contains(wanted) && !found.contains("s3cret"), "{status} {body}: {found}");
         }
     }

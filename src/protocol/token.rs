@@ -1,8 +1,10 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
 
+use super::client_authentication::authenticate;
 use super::redirect;
-use super::reply::{Content, ServerError};
-use super::{Parameters, Proof, Reply, Request, extra, id_token};
+use super::response::Content;
+use super::server_error::ServerError;
+use super::{Authentication, Parameters, Request, Response, dialects, extra, id_token};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
 use crate::text::printable;
@@ -12,25 +14,6 @@ use std::time::Duration;
 /// The longest lifetime that is believed, in seconds: ten years. Keeps `expires_at` away from overflow.
 pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
 
-/// The words by which servers say that a refresh token is spent or dead. `invalid_grant` is the standard's
-/// (RFC 6749 section 5.2); the others are GitHub's and HubSpot's, Slack's, OpenAI's, Supabase's and Ory Hydra's.
-const DEAD: [&str; 10] = [
-    "invalid_grant",
-    "bad_refresh_token",
-    "invalid_refresh_token",
-    "refresh_token_reused",
-    "refresh_token_already_used",
-    "refresh_token_expired",
-    "refresh_token_invalidated",
-    "refresh_token_revoked",
-    "refresh_token_not_found",
-    "token_inactive",
-];
-
-/// What Gitea and Forgejo say about a spent refresh token and about one that has expired, with the error
-/// `unauthorized_client`, which is not about the client then.
-const DEAD_OF_GITEA: [&str; 2] = ["token was already used", "unable to parse refresh token"];
-
 /// The errors for which the configuration must be changed, and no login helps (RFC 6749 section 5.2, RFC 8707 section 2).
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
@@ -39,22 +22,26 @@ const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A refresh (RFC 6749 section 6). No `scope`: the grant's own is meant. No secret but this token and the
 /// client's leaves with it.
-pub fn refresh_request(document: &Document, refresh_token: &Secret, proof: &Proof) -> Request {
+pub fn refresh_request(
+    document: &Document,
+    refresh_token: &Secret,
+    authentication: &Authentication,
+) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "refresh_token");
     parameters.push_secret("refresh_token", refresh_token);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// The grant type of RFC 8693 section 2.1.
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// A request in the client's own name (RFC 6749 section 4.4.2). The scope is asked for every time: no grant remembers it.
-pub fn client_credentials_request(document: &Document, proof: &Proof) -> Request {
+pub fn client_credentials_request(document: &Document, authentication: &Authentication) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "client_credentials");
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// A request with a token that somebody else gave the client (RFC 8693 section 2.1).
@@ -62,14 +49,14 @@ pub fn token_exchange_request(
     document: &Document,
     subject_token: &Secret,
     subject_token_type: &str,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", TOKEN_EXCHANGE);
     parameters.push_secret("subject_token", subject_token);
     parameters.push("subject_token_type", subject_token_type);
     parameters.push("scope", document.scope.as_deref().unwrap_or_default());
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// A poll for the device grant (RFC 8628 section 3.4), with what proves that this client asked (RFC 7636 section 4.5).
@@ -77,13 +64,13 @@ pub fn device_token_request(
     document: &Document,
     device_code: &Secret,
     code_verifier: &Secret,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", DEVICE_CODE);
     parameters.push_secret("device_code", device_code);
     parameters.push_secret("code_verifier", code_verifier);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
 /// An authorization code with what proves that this client asked for it (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
@@ -92,20 +79,24 @@ pub fn code_token_request(
     code: &Secret,
     redirect_uri: &str,
     code_verifier: &Secret,
-    proof: &Proof,
+    authentication: &Authentication,
 ) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "authorization_code");
     parameters.push_secret("code", code);
     parameters.push("redirect_uri", redirect_uri);
     parameters.push_secret("code_verifier", code_verifier);
-    token_request(document, parameters, proof)
+    token_request(document, parameters, authentication)
 }
 
-fn token_request(document: &Document, parameters: Parameters, proof: &Proof) -> Request {
-    let mut request = Request::post(&document.token_endpoint, parameters, document, proof);
-    request.parameters.push_configured(document);
-    request
+fn token_request(
+    document: &Document,
+    mut parameters: Parameters,
+    authentication: &Authentication,
+) -> Request {
+    let authorization = authenticate(document, authentication, &mut parameters);
+    parameters.push_configured(document);
+    Request::form(&document.token_endpoint, parameters).authorized(authorization.as_ref()).hiding(document)
 }
 
 /// A successful answer (RFC 6749 section 5.1).
@@ -134,9 +125,9 @@ impl TokenAnswer {
         Self {
             access_token: Secret::new(access_token),
             token_type: token_type(members.get("token_type")),
-            // Zoho: `expires_in` in milliseconds, and beside it what RFC 6749 means by it.
-            expires_in: ["expires_in_sec", "expires_in"]
-                .iter()
+            expires_in: dialects::all()
+                .flat_map(|dialect| dialect.expires_in)
+                .chain(&["expires_in"])
                 .find_map(|name| members.get(*name).and_then(lifetime)),
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
@@ -317,49 +308,49 @@ impl Answer {
 ///
 /// A 2xx answer that brings a usable access token is a success whatever else is in it: to drop it would lose the
 /// refresh token that it brings. Any other 2xx answer without an error is unknown: the server may have rotated.
-pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
-    let content = reply.content();
+pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Answer {
+    let content = response.content();
     let mut has_token = false;
     if let Content::Members(members) = &content {
         match members.get("access_token") {
-            Some(Value::String(token)) if reply.is_success() && is_visible_ascii(token) => {
+            Some(Value::String(token)) if response.is_success() && is_visible_ascii(token) => {
                 return Answer::Refreshed(TokenAnswer::read(token, members));
             }
             token => has_token = token.is_some_and(|token| !token.is_null()),
         }
     }
     let error = ServerError::read(&content);
-    if let Some(code) = error.find_dead(&DEAD).or_else(|| dead_at_gitea(&error)) {
+    if let Some(code) = error.dead_grant() {
         let description = error.description_after(&code).map(|text| request.shown(text));
         return Answer::InvalidGrant { error: request.shown(&code), description };
     }
     let description = error.description.as_deref().map(|text| request.shown(text));
 
-    let status = request.shown(&reply.status_words(Some(now)));
+    let status = request.shown(&response.status_words(Some(now)));
     let status = format!("the server answered with {status}");
-    let retry_after = reply.wait(now);
+    let retry_after = response.wait(now);
     let temporary = |why: &str| Answer::Temporary {
-        what: with_text(format!("{status}{why}"), request, reply, &error),
+        what: with_text(format!("{status}{why}"), request, response, &error),
         retry_after,
     };
-    match (reply.status, &content) {
+    match (response.status, &content) {
         (429 | 500.., _) => temporary(""),
         // Where it points says more than its body.
-        (300..400, _) => match redirect::moved(request, reply)
-            .or_else(|| redirect::elsewhere(request, reply).filter(|_| retry_after.is_none()))
+        (300..400, _) => match redirect::moved(request, response)
+            .or_else(|| redirect::elsewhere(request, response).filter(|_| retry_after.is_none()))
         {
             Some(failure) => Answer::Failed(failure),
             None => Answer::Temporary {
-                what: redirect::unfollowed(request, reply).unwrap_or(status),
+                what: redirect::unfollowed(request, response).unwrap_or(status),
                 retry_after,
             },
         },
-        (200..300, Content::Members(_)) if error.is_error => refused(request, reply, &error, description),
+        (200..300, Content::Members(_)) if error.is_error => refused(request, response, &error, description),
         (200..300, content) => {
             let why = match content {
-                _ if reply.unreadable.is_some() => String::new(),
+                _ if response.unreadable.is_some() => String::new(),
                 Content::CutShort => " and JSON that ends too early".to_owned(),
-                Content::Foreign if reply.is_blank() => " and no body".to_owned(),
+                Content::Foreign if response.is_blank() => " and no body".to_owned(),
                 Content::Foreign => " and a body that is not JSON".to_owned(),
                 Content::OtherJson(_) => " and no JSON object".to_owned(),
                 Content::Members(_) if has_token => {
@@ -367,37 +358,41 @@ pub fn classify(request: &Request, reply: &Reply, now: UnixSeconds) -> Answer {
                 }
                 Content::Members(_) => " and neither an access token nor an error".to_owned(),
             };
-            let what = with_text(format!("{status}{why}"), request, reply, &error);
+            let what = with_text(format!("{status}{why}"), request, response, &error);
             Answer::Unknown { what, again: true }
         }
         (400..500, Content::Members(_) | Content::OtherJson(_)) => {
-            refused(request, reply, &error, description)
+            refused(request, response, &error, description)
         }
         // Glewlwyd answers like this to every refresh token that it does not know.
-        (400 | 401, Content::Foreign) if reply.is_blank() => {
+        (400 | 401, Content::Foreign) if response.is_blank() => {
             let words = Some("no reason was given".to_owned());
-            refused(request, reply, &error, words)
+            refused(request, response, &error, words)
         }
-        _ if reply.unreadable.is_some() => temporary(""),
+        _ if response.unreadable.is_some() => temporary(""),
         _ => temporary(" and no JSON object"),
     }
 }
 
-fn dead_at_gitea(error: &ServerError) -> Option<String> {
-    let is_said = error.description.as_deref().is_some_and(|text| DEAD_OF_GITEA.contains(&text));
-    error.codes.first().filter(|_| is_said && error.is_any_of(&["unauthorized_client"])).cloned()
-}
-
-fn refused(request: &Request, reply: &Reply, error: &ServerError, description: Option<String>) -> Answer {
+fn refused(
+    request: &Request,
+    response: &Response,
+    error: &ServerError,
+    description: Option<String>,
+) -> Answer {
     let kind = if error.is_any_of(&USAGE) { Kind::Usage } else { Kind::LoginRequired };
     let code = error.codes.first().map(|code| request.shown(code));
-    Answer::Refused { kind, error: code.unwrap_or_else(|| format!("status {}", reply.status)), description }
+    Answer::Refused {
+        kind,
+        error: code.unwrap_or_else(|| format!("status {}", response.status)),
+        description,
+    }
 }
 
 /// Adds the words of the server, or the first text of a body that is not JSON.
-fn with_text(mut what: String, request: &Request, reply: &Reply, error: &ServerError) -> String {
-    let is_foreign = matches!(reply.content(), Content::Foreign);
-    if let Some(words) = error.words().or_else(|| reply.first_text().filter(|_| is_foreign)) {
+fn with_text(mut what: String, request: &Request, response: &Response, error: &ServerError) -> String {
+    let is_foreign = matches!(response.content(), Content::Foreign);
+    if let Some(words) = error.words().or_else(|| response.first_text().filter(|_| is_foreign)) {
         what.push_str(": ");
         what.push_str(&request.shown(&words));
     }
@@ -414,20 +409,20 @@ pub fn words(error: &str, description: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::document;
+    use super::super::tests::{document, form};
     use super::*;
     use crate::text::SHOWN_CHARACTERS;
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() }
+    fn response(status: u16, body: &str) -> Response {
+        Response::new(status, body)
     }
 
     fn refresh() -> Request {
-        refresh_request(&document(), &Secret::new("old-refresh"), &Proof::None)
+        refresh_request(&document(), &Secret::new("old-refresh"), &Authentication::None)
     }
 
     fn answer(status: u16, body: &str) -> Answer {
-        classify(&refresh(), &reply(status, body), 0)
+        classify(&refresh(), &response(status, body), 0)
     }
 
     fn tokens(body: &str) -> TokenAnswer {
@@ -446,28 +441,28 @@ mod tests {
         for (name, value) in [("grant_type", "password"), ("refresh_token", "x"), ("tenant", "t 1")] {
             document.parameters.insert(name.to_owned(), value.to_owned());
         }
-        let request = refresh_request(&document, &Secret::new("r+t"), &Proof::None);
+        let request = refresh_request(&document, &Secret::new("r+t"), &Authentication::None);
         assert_eq!(request.url, "https://as.example/token");
         assert_eq!(
-            request.parameters.encode().expose(),
+            form(&request).encode().expose(),
             "grant_type=refresh_token&refresh_token=r%2Bt&client_id=client+1&resource=https%3A%2F%2Fr1\
              &resource=https%3A%2F%2Fr2&audience=aud&tenant=t+1"
         );
         let verifier = Secret::new("verifier");
         let redirect_uri = "http://127.0.0.1:7/callback";
         let exchange =
-            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Proof::None);
+            code_token_request(&document, &Secret::new("c"), redirect_uri, &verifier, &Authentication::None);
         assert_eq!(
-            exchange.parameters.encode().expose(),
+            form(&exchange).encode().expose(),
             "grant_type=authorization_code&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier=verifier\
              &client_id=client+1&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&audience=aud\
              &refresh_token=x&tenant=t+1"
         );
         assert_eq!(exchange.shown("no verifier"), "no [secret]");
-        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Proof::None);
-        assert_eq!(poll.parameters.get("grant_type"), Some(DEVICE_CODE));
-        assert_eq!(poll.parameters.get("device_code"), Some("dc"));
-        assert_eq!(poll.parameters.get("code_verifier"), Some("verifier"));
+        let poll = device_token_request(&document, &Secret::new("dc"), &verifier, &Authentication::None);
+        assert_eq!(form(&poll).get("grant_type"), Some(DEVICE_CODE));
+        assert_eq!(form(&poll).get("device_code"), Some("dc"));
+        assert_eq!(form(&poll).get("code_verifier"), Some("verifier"));
     }
 
     /// Each kind of answer, and what it means for the refresh token.
@@ -550,16 +545,14 @@ mod tests {
 
     #[test]
     fn a_redirect_names_its_target_without_its_query() {
-        let reply = Reply {
-            location: Some("https://evil.example/cb?refresh_token=old-refresh".to_owned()),
-            ..reply(302, "")
-        };
+        let response =
+            response(302, "").with_header("Location", "https://evil.example/cb?refresh_token=old-refresh");
         let wanted = "the server answered with status 302, a redirect to https://evil.example/cb, which is not followed";
-        let Answer::Failed(failure) = classify(&refresh(), &reply, 0) else { panic!() };
+        let Answer::Failed(failure) = classify(&refresh(), &response, 0) else { panic!() };
         let hint = failure.hint.unwrap_or_default();
         assert_eq!((failure.kind, failure.message.as_str()), (Kind::Temporary, wanted));
         assert!(hint.contains(" --token-endpoint https://evil.example/cb   # if "), "{hint}");
-        let later = classify(&refresh(), &Reply { retry_after: Some("7".to_owned()), ..reply }, 0);
+        let later = classify(&refresh(), &response.with_header("Retry-After", "7"), 0);
         let retry_after = Some(Duration::from_secs(7));
         let what = wanted.replace("302,", "302 and asks to wait 7 s,");
         assert_eq!(later, Answer::Temporary { what, retry_after });
@@ -577,15 +570,15 @@ mod tests {
             };
             assert_eq!(words(&error, description.as_deref()).len(), SHOWN_CHARACTERS);
         }
-        let reply = Reply { location: Some(format!("https://{long}/")), ..reply(302, &long) };
-        let shown = format!("{:?}", classify(&refresh(), &reply, 0));
+        let response = response(302, &long).with_header("Location", &format!("https://{long}/"));
+        let shown = format!("{:?}", classify(&refresh(), &response, 0));
         assert!(!shown.contains('x'), "{shown}");
     }
 
     #[test]
     fn retry_after_is_handed_on() {
-        let reply = Reply { retry_after: Some("7".to_owned()), ..reply(503, "") };
-        let Answer::Temporary { retry_after, .. } = classify(&refresh(), &reply, 0) else { panic!() };
+        let response = response(503, "").with_header("Retry-After", "7");
+        let Answer::Temporary { retry_after, .. } = classify(&refresh(), &response, 0) else { panic!() };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
 
@@ -621,7 +614,7 @@ mod tests {
                 let _ = answer(status, body);
             }
         }
-        let _ = classify(&refresh(), &Reply { body: vec![0xff, 0xfe, b'{'], ..Reply::default() }, i64::MIN);
+        let _ = classify(&refresh(), &Response::new(0, vec![0xff, 0xfe, b'{']), i64::MIN);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The userinfo endpoint (OpenID Connect Core section 5.3).
 
-use super::reply::{Content, ServerError};
-use super::{Reply, Request, claims, redirect};
+use super::failure::answered;
+use super::response::Content;
+use super::server_error::ServerError;
+use super::{Request, Response, claims, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use serde_json::{Map, Value};
@@ -20,42 +22,40 @@ pub enum Userinfo {
 pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
     let url = document.userinfo_endpoint.as_deref()?;
     let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
-    Some(Request::get(url, Some(authorization)).hiding(document))
+    Some(Request::get(url).authorized(Some(&authorization)).hiding(document))
 }
 
 /// Reads the answer to `request`: JSON, or a signed token with the claims in it (OpenID Connect Core section
 /// 5.3.2), whose signature is not checked: TLS vouches for it.
-pub fn read(request: &Request, reply: &Reply) -> Result<Userinfo, Failure> {
-    let content = reply.content();
+pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure> {
+    let content = response.content();
     let error = ServerError::read(&content);
-    if reply.status == 401 || error.is_any_of(&["invalid_token"]) {
+    if response.status == 401 || error.is_any_of(&["invalid_token"]) {
         return Ok(Userinfo::Rejected);
     }
-    if reply.is_success() && !error.is_error {
+    if response.is_success() && !error.is_error {
         if let Content::Members(members) = content {
             return Ok(Userinfo::Claims(members));
         }
-        if let Some(claims) = claims::claims(String::from_utf8_lossy(&reply.body).trim()) {
+        if let Some(claims) = claims::claims(String::from_utf8_lossy(&response.body).trim()) {
             return Ok(Userinfo::Claims(claims));
         }
     }
-    if let Some(failure) = redirect::moved(request, reply) {
+    if let Some(failure) = redirect::moved(request, response) {
         let message = format!("cannot ask the userinfo endpoint: {}", failure.message);
         return Err(Failure { message, ..failure });
     }
-    let kind = match reply.status {
+    let kind = match response.status {
         // It is no userinfo endpoint, and will not be one later.
         300..400 | 501 => Kind::Usage,
-        200..300 if reply.is_blank() => Kind::Usage,
+        200..300 if response.is_blank() => Kind::Usage,
         200..300 if error.is_error => Kind::LoginRequired,
         429 | 500.. | ..300 => Kind::Temporary,
         _ => Kind::LoginRequired,
     };
-    let said = error.words().or_else(|| reply.first_text());
-    let said = said.map(|said| format!(": {}", request.shown(&said))).unwrap_or_default();
-    let message = match redirect::unfollowed(request, reply) {
+    let message = match redirect::unfollowed(request, response) {
         Some(what) => format!("cannot ask the userinfo endpoint: {what}"),
-        None => format!("the userinfo endpoint answered with {}{said}", reply.status_words(None)),
+        None => format!("the userinfo endpoint answered with {}", answered(request, response)),
     };
     Err(Failure::new(kind, message))
 }
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(request(&document, &Secret::new("at")), None);
         document.userinfo_endpoint = Some("https://as.example/me".to_owned());
         let request = request(&document, &Secret::new("t0ken")).unwrap();
-        assert_eq!(request.authorization.as_ref().map(Secret::expose), Some("Bearer t0ken"));
+        assert_eq!(request.headers.get("authorization"), Some("Bearer t0ken"));
         assert_eq!(request.shown("old-refresh, t0ken"), "[secret], [secret]");
         let cases = [
             (200, r#"{"sub":"me"}"#, "Ok(Claims("),
@@ -98,8 +98,8 @@ mod tests {
             ),
         ];
         for (status, body, wanted) in cases {
-            let reply = Reply { status, body: body.as_bytes().to_vec(), ..Reply::default() };
-            let outcome = format!("{:?}", read(&request, &reply));
+            let response = Response::new(status, body);
+            let outcome = format!("{:?}", read(&request, &response));
             assert!(outcome.starts_with(wanted) && !outcome.contains("t0ken"), "{status} {body}: {outcome}");
         }
     }

@@ -9,15 +9,16 @@
 //! any other. The keeper also ends when a login is required; the file stays as it is.
 
 use super::{Mode, command, request};
-use crate::arguments::resolve_environment;
-use crate::cli::{self, FORMATS, Format};
-use crate::commands::token;
+use crate::adapters::formats::{FORMATS, Format};
+use crate::cli;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
 use crate::session::{Demand, Unwanted, expiry};
 use crate::system::{self, Watched};
 use crate::text::describe;
@@ -67,7 +68,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
             is_keeper: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
-            min_ttl: token::lasting(arguments.min_ttl).min_ttl,
+            min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
             format: name_of(arguments.format.unwrap_or_default()).to_owned(),
             file: file.to_owned(),
             passed: context.globals.passed()?,
@@ -109,7 +110,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         let started = spawn(&Request { is_keeper: true, ..request });
         return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
     }
-    let globals = resolve_environment(&Environment::with(request.passed.clone(), environment))?;
+    let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
     if let Some(command) = Watched::new(request.pid, request.start_time) {
         keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
     }
@@ -151,7 +152,7 @@ fn renew(
     let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
     let demand = Demand { min_ttl, unwanted: Unwanted::None };
     let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token::format(&session, format_named(&request.format), context).map_err(kind)?;
+    let text = token_text::text(&session, format_named(&request.format), context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file =
             TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));

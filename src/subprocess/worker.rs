@@ -15,9 +15,9 @@
 //! keeps neither stdout nor stderr of its caller, so a process that reads those does not wait for the worker.
 
 use super::{Mode, command};
-use crate::arguments::Globals;
 use crate::environment::Passed;
 use crate::error::Failure;
+use crate::globals::Globals;
 use crate::grant::{Document, Secret};
 use crate::lock::Guard;
 use crate::output::{self, NeverWaits};

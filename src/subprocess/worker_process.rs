@@ -2,14 +2,13 @@
 
 use super::worker::{Message, Request, Task};
 use super::{Mode, request};
-use crate::arguments::resolve_environment;
-use crate::commands::login;
 use crate::driver::{Dependencies, Peer};
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::globals::Globals;
 use crate::lock::Guard;
 use crate::output;
-use crate::profile::{Context, recording};
+use crate::profile::{Context, import, recording};
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::{DelegateResult, RefreshInput, Role, Token};
 use crate::system::{self, SignalsHeld};
@@ -33,7 +32,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
     let _signals = SignalsHeld::hold();
     let request: Request = request(Mode::Worker)?;
     let caller = Caller::of_this_process()?;
-    let globals = resolve_environment(&Environment::with(request.passed, environment))?;
+    let globals = Globals::from_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(BEYOND_DEADLINE));
 
     let context = Context::new(globals, system::SystemClock::begun(request.elapsed));
@@ -45,7 +44,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
         Task::Import { document, refresh_token } => {
             caller.rests(true);
             let begins = || caller.rests(false);
-            login::import(*document, refresh_token, &context, &begins)
+            import::exchange(&document, refresh_token, &context, &begins)
                 .map(|document| Message::Imported(Box::new(document)))
         }
     };

@@ -1,6 +1,6 @@
-//! The shells complete the command line: what is offered behind a line, by the real shell, whole.
+//! The shells complete the command line: everything that the real shell offers after a line.
 //!
-//! bash is everywhere. `.ci/run` installs zsh and fish, and runs what needs them.
+//! bash is everywhere. `.ci/run completions` installs zsh and fish, and runs the tests that need them.
 
 use crate::support::{Home, Ran, onegrant, run};
 use std::fs;
@@ -37,7 +37,7 @@ fn offered(shell: &str, program: &str, line: &str) -> Vec<String> {
     words
 }
 
-/// Splits as readline does, where `=` and `:` are words of their own.
+/// Splits the line like readline, where `=` and `:` are separate words.
 const BASH: &str = r#"
 source ./script
 rest=$1 COMP_WORDS=('')
@@ -56,7 +56,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 const FISH: &str = "source ./script; complete -C $argv[1] | string replace -r '\\t.*' ''; true";
 
-/// zsh completes in a terminal alone: `zpty` is one. What `compadd` would offer for the word is written to a file.
+/// zsh completes only in a terminal; `zpty` is one. What `compadd` offers for the word is written to a file.
 const ZSH: &str = r#"
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -91,7 +91,7 @@ fn assert_offers(shell: &str, program: &str, line: &str, wanted: &str) {
     assert_eq!(offered(shell, program, line), wanted, "{shell}: {line}");
 }
 
-/// What every shell offers; how each of them takes paths and prefixes stands with its own test.
+/// What every shell offers. The test of each shell has its paths and prefixes.
 const LINES: [(&str, &str); 10] = [
     ("onegrant tok", "token"),
     ("onegrant --profile work tok", "token"),
@@ -135,7 +135,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
     }
 }
 
-/// Without `:` and `=` among the marks that part words, as some set it, the whole word is replaced.
+/// If `COMP_WORDBREAKS` is set without `:` and `=`, the whole word is replaced.
 #[test]
 fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
     let whole =
@@ -195,7 +195,7 @@ fn an_unknown_shell_ends_with_2() {
     assert_eq!(run(&mut onegrant(&["completions"])), Ran::failed(2, text));
 }
 
-/// A script that was cut off must not look whole to whoever installs it.
+/// An incomplete script must not look complete.
 #[test]
 fn a_script_that_cannot_be_written_is_a_failure() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();

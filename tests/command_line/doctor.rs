@@ -152,7 +152,7 @@ fn a_store_that_cannot_take_an_answer_fails() {
         &mut in_namespace(full, &home, &doctor(&home)),
         "store",
         "fail",
-        "no room for an answer",
+        "no space for an answer",
     );
     assert!(check["hint"].as_str().unwrap().starts_with("df -h "), "{check}");
 

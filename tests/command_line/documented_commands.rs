@@ -6,7 +6,8 @@
 //! stands for what differs. Other blocks are not run, but their `onegrant` commands must parse.
 
 use crate::support::write_program;
-use onegrant::arguments::{Environment, Parsed, parse};
+use onegrant::cli::{Parsed, parse};
+use onegrant::environment::Environment;
 use servers::authorization_server::{AuthorizationServer, Settings};
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What `--help`, `--version` and wrong usage print is part of the interface: whole texts, stream and exit code.
+//! What `--help`, `--version` and usage errors print: whole text, stream and exit code. All of it is part of the interface.
 //!
 //! `BLESS=1 cargo test --test command_line help_text` writes the fixtures anew.
 
@@ -52,7 +52,7 @@ fn assert_is_fixture(text: &str, name: &str) {
 }
 
 #[test]
-fn help_is_the_fixture_however_it_is_asked_for() {
+fn every_way_to_ask_for_help_prints_the_fixture() {
     let (code, text, stderr) = whole(&output(&["--help"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     assert_is_fixture(&text, "onegrant");
@@ -97,7 +97,7 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
         ),
         (
             &["token"],
-            "onegrant: no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
+            "onegrant: no directory for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
              path\nhint: export ONEGRANT_HOME=/a/directory\n",
         ),
     ];
@@ -110,7 +110,7 @@ fn a_usage_error_has_a_message_a_hint_and_exit_code_2() {
 #[test]
 fn help_and_version_end_with_0_with_a_closed_stdout() {
     for arguments in [["--help"], ["--version"]] {
-        // A pipe whose reader is gone.
+        // A pipe without a reader.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = onegrant(&arguments).stdout(writer).status().unwrap();
@@ -122,7 +122,7 @@ fn help_and_version_end_with_0_with_a_closed_stdout() {
 }
 
 #[test]
-fn the_version_is_the_packages() {
+fn the_version_is_that_of_the_package() {
     for spelling in ["--version", "-V"] {
         let wanted = (Some(0), format!("onegrant {}\n", env!("CARGO_PKG_VERSION")), String::new());
         assert_eq!(whole(&output(&[spelling])), wanted);

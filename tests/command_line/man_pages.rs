@@ -1,25 +1,21 @@
-//! The pages of the manual in `docs/man` are what the command line says of itself.
+//! The manual pages in `docs/man` match the command line.
 //!
 //! `BLESS=1 cargo test --test command_line man_pages` writes them anew.
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo};
-use onegrant::cli::Arguments;
-use onegrant::help;
+use onegrant::cli::{Arguments, help};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The environment, which no option describes.
+/// The environment variables. No option describes them.
 const ENVIRONMENT: [(&str, &str); 17] = [
-    ("ONEGRANT_PROFILE", "the profile, where --profile names none"),
-    (
-        "ONEGRANT_STORE",
-        "the store, where --store names none; file:DIR with an absolute DIR, or helper:PROGRAM",
-    ),
+    ("ONEGRANT_PROFILE", "the profile, without --profile"),
+    ("ONEGRANT_STORE", "the store, without --store; DIR of file:DIR must be absolute"),
     ("ONEGRANT_HOME", "the directory of the file store"),
-    ("XDG_STATE_HOME", "the directory of the file store is onegrant in it"),
-    ("HOME", "without the two above it is .local/state/onegrant in it"),
-    ("ONEGRANT_TIMEOUT", "the deadline in seconds, where --timeout names none"),
+    ("XDG_STATE_HOME", "the directory of the file store is its subdirectory onegrant"),
+    ("HOME", "without the two above, the directory is .local/state/onegrant in it"),
+    ("ONEGRANT_TIMEOUT", "the deadline in seconds, without --timeout"),
     (
         "ONEGRANT_LOCK",
         "auto (the lock, else the claim), require (the same or exit code 5), claim (no lock call) or off",
@@ -29,28 +25,28 @@ const ENVIRONMENT: [(&str, &str); 17] = [
         "SSL_CERT_FILE, SSL_CERT_DIR",
         "further certification authorities, beside the system's or the built-in ones",
     ),
-    ("ONEGRANT_ETCD_USER", "who etcd is asked as"),
+    ("ONEGRANT_ETCD_USER", "the user name for etcd"),
     ("ONEGRANT_ETCD_PASSWORD", "the password of that user"),
-    ("ONEGRANT_ETCD_CERT", "the client certificate that etcd is shown: a file of PEM"),
-    ("ONEGRANT_ETCD_KEY", "its private key, where that is in another file"),
+    ("ONEGRANT_ETCD_CERT", "the client certificate for etcd: a PEM file"),
+    ("ONEGRANT_ETCD_KEY", "its private key, if that is in another file"),
     ("ONEGRANT_KUBERNETES_API", "the URL of the Kubernetes server, outside of a pod"),
-    ("ONEGRANT_KUBERNETES_TOKEN_FILE", "a file with the token for it; in a pod that of the service account"),
+    (
+        "ONEGRANT_KUBERNETES_TOKEN_FILE",
+        "a file with the token for that server; in a pod, the token of the service account is used",
+    ),
     (
         "ONEGRANT_TRUST_STORE",
-        "1: what a grant in etcd or Kubernetes names (a command, a key file, a variable) is run and read",
+        "1: a grant in etcd or Kubernetes may name a command to run, and files and variables to read",
     ),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "the proxies"),
 ];
 
 const FILES: [(&str, &str); 2] = [
-    (
-        "PROFILE.json",
-        "a profile's document, mode 0600: where its server is, who the client is, and the session",
-    ),
-    ("PROFILE.lock", "its lock, which is never removed"),
+    ("PROFILE.json", "the document of a profile, mode 0600: the server, the client and the session"),
+    ("PROFILE.lock", "the lock of the profile; it is never removed"),
 ];
 
-/// Text for roff: no line of it is a request, and what is a hyphen on a command line stays one.
+/// Text for roff. No line becomes a request, and a hyphen stays a hyphen.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
     let text = text.replace('~', "\\(ti").replace('^', "\\(ha").replace('…', "...");
@@ -96,7 +92,7 @@ fn page(command: &CommandInfoWithArgs, program: Option<&CommandInfoWithArgs>) ->
     section(&mut page, "OPTIONS");
     options(&mut page, command.flags);
     if program.is_some() {
-        writeln!(page, ".P\nThe options of every command stand in onegrant(1).").unwrap();
+        writeln!(page, ".P\nThe options of every command are in onegrant(1).").unwrap();
     }
     let notes: Vec<&&str> = command.notes.iter().filter(|note| !note.starts_with("Environment: ")).collect();
     if !notes.is_empty() {
@@ -127,7 +123,7 @@ fn page(command: &CommandInfoWithArgs, program: Option<&CommandInfoWithArgs>) ->
         None => command.commands.iter().map(|other| format!("onegrant-{}(1)", other.name)).collect(),
     };
     writeln!(page, "{}", escaped(&others.join(", "))).unwrap();
-    // A section's first paragraph needs no request of its own.
+    // The first paragraph of a section needs no request.
     let sections = ["NOTES", "EXAMPLES"].map(|name| format!(".SH {name}\n"));
     sections.iter().fold(page, |page, section| page.replace(&format!("{section}.P\n"), section))
 }
@@ -137,7 +133,7 @@ fn directory() -> PathBuf {
 }
 
 #[test]
-fn the_pages_of_the_manual_are_what_the_command_line_says() {
+fn the_manual_pages_match_the_command_line() {
     let program = Arguments::get_args_info();
     let mut wanted = vec![("onegrant.1".to_owned(), page(&program, None))];
     for command in &program.commands {
@@ -163,7 +159,7 @@ fn the_pages_of_the_manual_are_what_the_command_line_says() {
     }
 }
 
-/// Each variable that the help of the program names is explained.
+/// The manual explains each variable that the help of the program names.
 #[test]
 fn every_variable_is_in_the_manual() {
     let program = Arguments::get_args_info();
@@ -176,5 +172,5 @@ fn every_variable_is_in_the_manual() {
         assert!(ENVIRONMENT.iter().any(|(name, _)| *name == variable), "{variable}");
         count += 1;
     }
-    assert!(count >= 6, "the help names {count} variables, or this test finds them no more");
+    assert!(count >= 6, "this test finds only {count} variables in the help");
 }

@@ -376,7 +376,7 @@ fn run_out(home: &Home) {
 #[test]
 #[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn doctor_reports_locks_that_do_not_exclude() {
-    let lie = ("fail", 5, "two processes hold the lock at once: locks mean nothing on this fuse");
+    let lie = ("fail", 5, "two processes hold the lock at once: locks have no effect on this fuse");
     let doubt =
         "locked: processes exclude each other here, but on fuse another machine or mount may not see it";
     for (answer, (verdict, code, what)) in [(LIE, lie), ("local", ("warn", 0, doubt))] {

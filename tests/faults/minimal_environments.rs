@@ -130,7 +130,7 @@ fn an_empty_root_is_enough_also_if_it_is_read_only() {
 fn without_a_directory_for_its_files_the_variable_that_names_one_is_reported() {
     let container = Container::new(EXPIRED);
     let ran = run(&mut container.command(MOUNTED, &[], &["token"]));
-    let text = "onegrant: no place for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
+    let text = "onegrant: no directory for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute \
                 path\nhint: export ONEGRANT_HOME=/a/directory\n";
     assert_eq!(ran, Ran::failed(2, text));
     // As a container's runtime sets it for a user without a passwd entry.

@@ -71,7 +71,7 @@ const FILE: &str = "src/store/file.rs";
 /// Behind each look stands another one; this leaves out the first.
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
     ENTERING,
-    "LockResult::Granted => self.look(Phase::Deciding),",
+    "LockResult::Granted => self.look(Phase::Judging),",
     "LockResult::Granted => {
                 let judgement = self.judgement(&View { attempts: Vec::new(), stored: self.latest.clone() }, now);
                 self.act(judgement, now)
@@ -107,7 +107,7 @@ const MUTATIONS: &[Mutation] = &[
             "        if changed {",
             "        if changed && looks > COMPARISON_DELAYS.len() {",
         )],
-        caught_by: (Exploration, "a_sibling_s_session_that_has_expired_meanwhile_is_spent"),
+        caught_by: (Exploration, "a_newer_session_that_has_expired_is_refreshed"),
     },
     Mutation {
         name: "clear at any level",
@@ -116,7 +116,7 @@ const MUTATIONS: &[Mutation] = &[
             "if (self.input.level == Level::Locked || self.settings.swaps)",
             "if (self.input.level == Level::Locked || !self.settings.swaps)",
         )],
-        caught_by: (Exploration, "what_is_dead_is_cleared_and_a_new_login_is_not"),
+        caught_by: (Exploration, "a_dead_session_is_cleared_and_a_new_login_is_not"),
     },
     Mutation {
         name: "a verdict while another's claim is open",
@@ -125,7 +125,7 @@ const MUTATIONS: &[Mutation] = &[
             "if others.any(|other| other.may_answer(now.wall)) {",
             "if others.any(|other| other.may_answer(now.wall) && false) {",
         )],
-        caught_by: (Exploration, "without_lock_and_claim_nobody_overwrites_what_he_could_see"),
+        caught_by: (Exploration, "without_lock_and_claim_no_visible_newer_session_is_overwritten"),
     },
     Mutation {
         name: "no delays in the comparison loop",
@@ -143,17 +143,17 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a third time after lost answers",
-        edits: &[(SPENDING, "self.earlier = Some(Earlier::Lost(what));", "drop(what);")],
-        caught_by: (Exploration, "two_answers_are_lost_and_none_is_asked_for_a_third_time"),
+        edits: &[(SPENDING, "self.first_request = Some(FirstRequest::Lost(what));", "drop(what);")],
+        caught_by: (Exploration, "after_two_lost_answers_there_is_no_third_request"),
     },
     Mutation {
         name: "the first refusal is final",
-        edits: &[(COMPARING, "if self.earlier.is_none()\n", "if self.earlier.is_some()\n")],
+        edits: &[(COMPARING, "if self.first_request.is_none()\n", "if self.first_request.is_some()\n")],
         caught_by: (Exploration, "a_refusal_that_the_server_withdraws_costs_no_session"),
     },
     Mutation {
         name: "a third time after refusals",
-        edits: &[(COMPARING, "self.earlier = Some(Earlier::Refused);", "")],
+        edits: &[(COMPARING, "self.first_request = Some(FirstRequest::Refused);", "")],
         caught_by: (
             Story,
             "unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration",
@@ -207,7 +207,7 @@ const MUTATIONS: &[Mutation] = &[
             "Presence::Unknown => now < self.attempt.until && ahead",
             "Presence::Unknown => ahead",
         )],
-        caught_by: (Exploration, "whoever_was_killed_on_another_machine_is_waited_for_until_his_claim_ends"),
+        caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
     Mutation {
         name: "a paused owner who lives is not awaited for the verdict",
@@ -216,14 +216,14 @@ const MUTATIONS: &[Mutation] = &[
             "&& (self.owner == Presence::Alive || self.may_run(now))",
             "&& self.may_run(now)",
         )],
-        caught_by: (Exploration, "an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict"),
+        caught_by: (Exploration, "a_suspended_process_with_the_answer_is_awaited_before_the_verdict"),
     },
     Mutation {
         name: "a busy lock is as good as a granted one",
         edits: &[(
             ENTERING,
             "LockResult::Busy => self.lock(LockMode::AwaitRelease, now),\n            LockResult::Refused",
-            "LockResult::Busy => self.look(Phase::Deciding),\n            LockResult::Refused",
+            "LockResult::Busy => self.look(Phase::Judging),\n            LockResult::Refused",
         )],
         caught_by: (Story, "who_wakes_to_a_fresh_document_leaves_without_a_lock"),
     },
@@ -234,7 +234,7 @@ const MUTATIONS: &[Mutation] = &[
             "self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();",
             "let _ = failed.count();",
         )],
-        caught_by: (Exploration, "whoever_waited_for_a_failure_makes_no_request"),
+        caught_by: (Exploration, "a_process_that_waited_for_a_failed_attempt_sends_no_request"),
     },
     Mutation {
         name: "no failure is shared",
@@ -243,7 +243,7 @@ const MUTATIONS: &[Mutation] = &[
             "    if binding\n        && let Some(failure)",
             "    if !binding\n        && let Some(failure)",
         )],
-        caught_by: (Exploration, "whoever_waited_for_a_failure_makes_no_request"),
+        caught_by: (Exploration, "a_process_that_waited_for_a_failed_attempt_sends_no_request"),
     },
     Mutation {
         name: "an answer to another session is adopted",
@@ -257,12 +257,12 @@ const MUTATIONS: &[Mutation] = &[
             "rfind(|other| other.has_answer && !other.is_live(now))",
             "rfind(|other| other.has_answer && other.number == u64::MAX)",
         )],
-        caught_by: (Exploration, "whoever_is_killed_takes_no_session_along_that_was_written_down"),
+        caught_by: (Exploration, "a_killed_process_loses_no_session_that_was_written"),
     },
     Mutation {
         name: "who waits for a claim never stops",
         edits: &[(MACHINE, "        if left.is_zero() {", "        if left == Duration::MAX {")],
-        caught_by: (Exploration, "whoever_was_killed_on_another_machine_is_waited_for_until_his_claim_ends"),
+        caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
     Mutation {
         name: "any number of generations is spent",
@@ -277,10 +277,10 @@ const MUTATIONS: &[Mutation] = &[
         name: "a caller without its worker gives up",
         edits: &[(
             ENTERING,
-            "DelegateResult::NoWorker => self.look(Phase::Deciding),",
+            "DelegateResult::NoWorker => self.look(Phase::Judging),",
             "DelegateResult::NoWorker => self.give_up(\"the worker died\"),",
         )],
-        caught_by: (Exploration, "a_caller_that_is_killed_loses_nothing_because_its_worker_goes_on"),
+        caught_by: (Exploration, "a_killed_caller_loses_nothing_because_its_worker_continues"),
     },
     Mutation {
         name: "a commit does not compare",

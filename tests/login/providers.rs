@@ -4,6 +4,7 @@
 
 use crate::support::authorization_server::RefreshTokens;
 use crate::support::*;
+use onegrant::protocol::dialects::{self, Dialect, STANDARD};
 use onegrant::protocol::providers::{ClientKind, PROVIDERS, Provider, Redirect, Server, Tenant};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -580,9 +581,9 @@ fn an_unknown_provider_and_a_missing_part_are_reported_with_a_command() {
         (&["\u{1b}[31mx:y"], format!("unknown provider '[31mx'\nhint: onegrant login https://ISSUER --client-id ID   # or one of {names}")),
         (&["okta"], "cannot log in: okta is many servers, and none is named\nhint: onegrant login okta:dev-1.okta.com --client-id ID".to_owned()),
         (&["github:a@b"], "cannot log in: 'a@b' is no host or tenant of github\nhint: onegrant login github:github.com --client-id ID".to_owned()),
-        (&["google:x"], "cannot log in: google is one server, and nothing stands behind its name\nhint: onegrant login google --client-id ID".to_owned()),
+        (&["google:x"], "cannot log in: google is one server: nothing may follow its name\nhint: onegrant login google --client-id ID".to_owned()),
         (&["bitbucket"], format!("cannot log in: --client-id is missing\nhint: onegrant login bitbucket --client-id ID   # the identifier that bitbucket gave you for {note}")),
-        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE   # or --client-auth none, where this one has none after all".to_owned()),
+        (&["https://bitbucket.org", client, "x"], "cannot log in: bitbucket knows no clients without a secret\nhint: add --client-secret-file FILE   # or --client-auth none, if this client has none after all".to_owned()),
         (&["bitbucket", client, "x", "--client-auth", "none", "--device"], format!("cannot log in: the server announces no device authorization endpoint\nhint: bitbucket needs {note} ({source})")),
     ];
     for (arguments, text) in cases {
@@ -630,6 +631,39 @@ fn documented(provider: &Provider) -> String {
         Redirect::Nowhere => "none on this machine",
     };
     format!("| {call} | {flows} | {sent} | {redirect} | {client}{note} | [documentation]({source}) |\n")
+}
+
+/// The second table of `docs/providers.md`.
+#[test]
+fn the_documentation_lists_the_dialects() {
+    let named = PROVIDERS.iter().map(|provider| (provider.name, &provider.dialect));
+    let others = dialects::OTHERS.iter().map(|(name, dialect)| (*name, dialect));
+    let wanted: String =
+        named.chain(others).filter(|(_, dialect)| **dialect != STANDARD).map(understood).collect();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md")).unwrap();
+    let (_, table) = text.split_once("\n|---|---|---|---|\n").unwrap();
+    let table = table.split_once("\n\n").map_or(table.trim_end(), |(table, _)| table);
+    assert_eq!(table, wanted.trim_end(), "the table of docs/providers.md should be:\n{wanted}");
+}
+
+fn understood((name, dialect): (&str, &Dialect)) -> String {
+    let list = |lists: &[&[&str]]| {
+        let mut words: Vec<String> = Vec::new();
+        for word in lists.concat() {
+            let word = format!("`{word}`");
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        words.join(", ")
+    };
+    let texts: Vec<&str> = dialect.dead_grant_texts.iter().map(|(_, text)| *text).collect();
+    let dead = list(&[dialect.dead_grant, &texts]);
+    let denials: Vec<String> = dialect.denials.iter().map(|name| format!("{name}: false")).collect();
+    let denials: Vec<&str> = denials.iter().map(String::as_str).collect();
+    let error = list(&[dialect.errors, dialect.codes, dialect.descriptions, dialect.signs, &denials]);
+    let other = list(&[dialect.denied, dialect.expired, dialect.expires_in, dialect.verification_uri]);
+    format!("| {name} | {dead} | {error} | {other} |\n")
 }
 
 fn named(name: &str) -> &'static Provider {

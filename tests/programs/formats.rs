@@ -1,10 +1,10 @@
-//! `onegrant token --format`: each text is read by whom it is for.
+//! `onegrant token --format`: each format as its program reads it.
 
 use crate::support::*;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A home whose profile names servers.
+/// A home with a profile that names servers.
 fn home_with_hosts(server: &AuthorizationServer, left: i64, hosts: &[&str]) -> (Home, Issued) {
     let home = Home::new();
     let issued = server.issue_grant();
@@ -15,7 +15,7 @@ fn home_with_hosts(server: &AuthorizationServer, left: i64, hosts: &[&str]) -> (
 }
 
 #[test]
-fn each_format_holds_the_token_in_its_own_way() {
+fn each_format_contains_the_token() {
     let server = server(|_| {});
     let (home, issued) = home_with_hosts(&server, LIFETIME, &["git.example", "other.example:8443"]);
     let token = issued.access_token;
@@ -33,14 +33,14 @@ fn each_format_holds_the_token_in_its_own_way() {
     ] {
         let ran = home.run(&["token", "--format", format]);
         assert_eq!(ran, Ran { code: 0, stdout: wanted.clone(), stderr: String::new() }, "{format}");
-        // A file holds the very same.
+        // A file gets the same text.
         assert_eq!(home.run(&["token", "--format", format, "--write", "file"]).code, 0);
         assert_eq!(fs::read_to_string(home.root.join("file")).unwrap(), wanted);
     }
     assert_eq!(server.counts(), Default::default());
 }
 
-/// RFC 8693 section 2.2.1: a token that is no access token, such as an exchanged ID token.
+/// RFC 8693 section 2.2.1: a token that is not an access token, such as an exchanged ID token.
 #[test]
 fn a_token_of_type_n_a_gives_no_header_and_no_password_but_kubectl_gets_it() {
     let server = server(|_| {});
@@ -96,7 +96,7 @@ fn an_exchanged_id_token_past_its_exp_is_not_handed_out() {
 }
 
 #[test]
-fn an_exec_credential_ends_when_the_token_does_and_is_of_kubectls_version() {
+fn an_exec_credential_expires_with_the_token_and_has_the_version_of_kubectl() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     let mut document = home.document();

@@ -138,7 +138,7 @@ fn cargo_gets_a_token_for_each_request_of_a_session() {
     assert_eq!(asking.helper(&["cargo", "--cargo-plugin"], "{}\n").code, 2);
 }
 
-/// What cargo shows has the command that mends it.
+/// What cargo shows includes the hint.
 #[test]
 fn cargo_learns_that_a_login_is_required() {
     let asking = Asking::new(EXPIRED);
@@ -190,7 +190,7 @@ fn docker_gets_a_password_or_the_exact_message_that_it_recognizes() {
 }
 
 #[test]
-fn docker_shows_why_there_is_no_token() {
+fn docker_gets_the_reason_if_there_is_no_token() {
     let asking = Asking::new(EXPIRED);
     asking.server.end_grant(&asking.home.tokens().refresh_token);
     let ran = asking.helper(&["docker", "get"], "registry.example");
@@ -334,7 +334,7 @@ fn terraform_gets_a_token_or_none_and_stores_nothing() {
         assert_eq!(terraform(&["get", host], ""), answered("{}\n"), "{host}");
     }
     let stored = terraform(&["store", "registry.example"], r#"{"token":"s3cret"}"#);
-    let said = "onegrant: cannot store what terraform logged in to\nhint: onegrant login --git-host HOST\n";
+    let said = "onegrant: cannot store the token of terraform login\nhint: onegrant login --git-host HOST\n";
     assert_eq!(stored, Ran::failed(2, said));
     assert_eq!(terraform(&["forget", "registry.example"], "").code, 2);
     assert_eq!(terraform(&["frobnicate", "x"], "").code, 2);

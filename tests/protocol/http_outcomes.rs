@@ -4,9 +4,9 @@
 use onegrant::environment::{NetworkSettings, Setting};
 use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
-use onegrant::http::{BODY_LIMIT, HttpClient, HttpOutcome};
+use onegrant::http::{HttpClient, HttpOutcome};
 use onegrant::protocol::token::refresh_request;
-use onegrant::protocol::{Proof, Reply, Request};
+use onegrant::protocol::{Authentication, BODY_LIMIT, Request, Response};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -69,7 +69,7 @@ fn answering(bytes: impl Into<Vec<u8>>) -> (u16, JoinHandle<String>) {
 fn refresh(url: &str) -> Request {
     let document = format!(r#"{{"version":1,"token_endpoint":"{url}","client_id":"c","session":null}}"#);
     let document = Document::parse(document.as_bytes()).unwrap();
-    refresh_request(&document, &Secret::new("s3cret-refresh"), &Proof::None)
+    refresh_request(&document, &Secret::new("s3cret-refresh"), &Authentication::None)
 }
 
 fn client() -> HttpClient {
@@ -90,9 +90,9 @@ fn https(port: u16) -> String {
     format!("https://127.0.0.1:{port}/token")
 }
 
-fn answered(outcome: HttpOutcome) -> Reply {
+fn answered(outcome: HttpOutcome) -> Response {
     match outcome {
-        HttpOutcome::Answered(reply) => reply,
+        HttpOutcome::Answered(response) => response,
         other => panic!("{other:?}"),
     }
 }
@@ -129,10 +129,10 @@ fn a_request_is_one_plain_form_and_its_answer_comes_whole() {
         "HTTP/1.1 400 Bad Request\r\nRetry-After: 7\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Content-Length: 2\r\n\r\n{}",
     );
-    let reply = answered(send(&format!("{}?tenant=a", http(port)), PATIENCE));
-    assert_eq!((reply.status, reply.body.as_slice()), (400, &b"{}"[..]));
-    assert_eq!(reply.retry_after.as_deref(), Some("7"));
-    assert_eq!(reply.date.as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let response = answered(send(&format!("{}?tenant=a", http(port)), PATIENCE));
+    assert_eq!((response.status, response.body.as_slice()), (400, &b"{}"[..]));
+    assert_eq!(response.headers.get("retry-after"), Some("7"));
+    assert_eq!(response.headers.get("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
     let request = server.join().unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /token?tenant=a HTTP/1.1\r\n"), "{head}");
@@ -152,9 +152,9 @@ fn a_request_is_one_plain_form_and_its_answer_comes_whole() {
 #[test]
 fn a_get_carries_its_authorization_and_no_body() {
     let (port, server) = answering("HTTP/1.0 200 OK\r\n\r\n{\"sub\":\"me\"}");
-    let request = Request::get(&http(port), Some(Secret::new("Bearer at")));
-    let reply = answered(client().send(&request, PATIENCE).unwrap());
-    assert_eq!(reply.body, b"{\"sub\":\"me\"}", "an answer that ends with the connection");
+    let request = Request::get(&http(port)).authorized(Some(&Secret::new("Bearer at")));
+    let response = answered(client().send(&request, PATIENCE).unwrap());
+    assert_eq!(response.body, b"{\"sub\":\"me\"}", "an answer that ends with the connection");
     let sent = server.join().unwrap().to_ascii_lowercase();
     assert!(sent.starts_with("get /token ") && sent.contains("\r\nauthorization: bearer at\r\n"), "{sent}");
 }
@@ -317,8 +317,8 @@ fn tls_that_is_cut_at_any_byte_proves_that_nothing_was_sent_or_loses_the_answer(
             }
             (HttpOutcome::Lost(_) | HttpOutcome::TooLong(_), ..) => lost += 1,
             // What is missing is TLS's own farewell.
-            (HttpOutcome::Answered(reply), ..) => {
-                assert_eq!(reply.body, b"{}", "after {length} of {whole} bytes")
+            (HttpOutcome::Answered(response), ..) => {
+                assert_eq!(response.body, b"{}", "after {length} of {whole} bytes")
             }
         }
     }
@@ -426,8 +426,8 @@ fn long(beginning: String, length: u64) -> u16 {
 #[test]
 fn an_answer_is_read_up_to_its_limit_and_no_further() {
     let whole = long(format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_LIMIT}\r\n\r\n"), BODY_LIMIT);
-    let reply = answered(send(&http(whole), PATIENCE));
-    assert_eq!(u64::try_from(reply.body.len()).unwrap(), BODY_LIMIT);
+    let response = answered(send(&http(whole), PATIENCE));
+    assert_eq!(u64::try_from(response.body.len()).unwrap(), BODY_LIMIT);
 
     let more = BODY_LIMIT + 1;
     for head in [
@@ -466,8 +466,8 @@ fn a_head_of_64_kib_is_read_whatever_is_in_it() {
         ["X: y\r\n", "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "a:\r\n", &cookie, &"x".repeat(HEAD_LIMIT)]
     {
         let (port, _server) = answering(head_of(HEAD_LIMIT, field));
-        let reply = answered(send(&http(port), PATIENCE));
-        assert_eq!((reply.status, reply.body.as_slice()), (200, &b"{}"[..]), "{} bytes", field.len());
+        let response = answered(send(&http(port), PATIENCE));
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"{}"[..]), "{} bytes", field.len());
     }
 }
 
@@ -521,15 +521,15 @@ fn every_request_asks_for_no_content_coding_and_gzip_is_decoded_all_the_same() {
     for framing in 0..3 {
         for fields in ["", "Content-Encoding: gzip\r\n", "content-encoding: x-gzip\r\n"] {
             let port = answering_body(framing, fields, &gzip(b"{\"a\":1}"));
-            let reply = answered(send(&http(port), PATIENCE));
+            let response = answered(send(&http(port), PATIENCE));
             assert_eq!(
-                (reply.body.as_slice(), reply.unreadable),
+                (response.body.as_slice(), response.unreadable),
                 (&b"{\"a\":1}"[..], None),
                 "{framing} {fields}"
             );
         }
     }
-    for request in [refresh, |url: &str| Request::get(url, None)] {
+    for request in [refresh, |url: &str| Request::get(url)] {
         let (port, server) = answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         answered(client().send(&request(&http(port)), PATIENCE).unwrap());
         let sent = server.join().unwrap().to_ascii_lowercase();
@@ -548,8 +548,8 @@ fn an_answer_in_an_unknown_coding_keeps_its_status_and_says_which() {
         ),
         ("Content-Encoding: gzip\r\n", &gzip(b"{}")[..12], "it is gzip that is cut short or damaged"),
     ] {
-        let reply = answered(send(&http(answering_body(0, fields, body)), PATIENCE));
-        assert_eq!((reply.status, reply.unreadable.as_deref()), (200, Some(why)), "{fields}");
+        let response = answered(send(&http(answering_body(0, fields, body)), PATIENCE));
+        assert_eq!((response.status, response.unreadable.as_deref()), (200, Some(why)), "{fields}");
     }
 }
 
@@ -569,8 +569,8 @@ fn no_redirect_is_followed() {
         let (port, _server) = answering(format!(
             "HTTP/1.1 {status} Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
         ));
-        let reply = answered(send(&http(port), PATIENCE));
-        assert_eq!((reply.status, reply.location.as_deref()), (status, Some(target.as_str())));
+        let response = answered(send(&http(port), PATIENCE));
+        assert_eq!((response.status, response.headers.get("location")), (status, Some(target.as_str())));
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{status} was followed");
     }
 }
@@ -599,7 +599,7 @@ fn a_proxy_that_demands_a_password_gets_a_hint_of_its_own() {
         let client =
             HttpClient::new(&NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() });
         let url = "https://as.invalid/token";
-        let request = if post { refresh(url) } else { Request::get(url, None) };
+        let request = if post { refresh(url) } else { Request::get(url) };
         let outcome = client.send(&request, PATIENCE).unwrap();
         let HttpOutcome::NoConnection(failure) = outcome else { panic!("{outcome:?}") };
         assert!(failure.message.ends_with("the proxy demands a user name and a password"), "{failure}");

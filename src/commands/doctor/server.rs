@@ -5,15 +5,13 @@ use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::oauth::discovery::fetch;
+use crate::oauth::discovery::{self, Discovery, Step};
 use crate::profile::Context;
-use crate::protocol::metadata::{Discovered, Metadata, Url, address_of, candidates, read};
-use crate::protocol::{Reply, Request};
-use crate::system;
+use crate::protocol::metadata::{Metadata, Url, address_of};
+use crate::protocol::{Request, Response};
 use crate::text::{describe, printable};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh.
 const SKEW_WARN_SECONDS: UnixSeconds = 60;
@@ -126,47 +124,41 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     /// The answer, or why there was none.
-    fn ask(&mut self, url: &str) -> Result<Reply, Failure> {
+    fn ask(&mut self, url: &str) -> Result<Response, Failure> {
         let before = self.context.now().wall;
-        let reply =
-            self.client.send(&Request::get(url, None), self.context.left()).and_then(HttpOutcome::reply);
+        let response =
+            self.client.send(&Request::get(url), self.context.left()).and_then(HttpOutcome::response);
         let after = self.context.now().wall;
-        match reply {
-            Ok(reply) => {
+        match response {
+            Ok(response) => {
                 // A cache repeats the date of the answer that it keeps, and tells its age.
-                let age = reply.age.as_deref().and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
-                let age = Duration::from_secs(age.min(LONGEST_AGE_SECONDS));
-                let date = reply.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
-                let date = date.and_then(|date| date.checked_add(age));
+                let age = response.age().unwrap_or(0).min(LONGEST_AGE_SECONDS);
+                let date = response.date().map(|date| date.saturating_add_unsigned(age));
                 // Made some time between the two, and cut to whole seconds.
                 let ahead =
                     |date: UnixSeconds| date.saturating_sub(date.clamp(before.saturating_sub(1), after));
-                self.skew = self.skew.or(date.map(system::unix_seconds).map(ahead));
-                Ok(reply)
+                self.skew = self.skew.or(date.map(ahead));
+                Ok(response)
             }
             Err(failure) => Err(failure),
         }
     }
 
     fn discover(&mut self, issuer: &str) -> Result<Found, Failure> {
-        let mut found = Found::Nothing(format!("no metadata at {}", printable(issuer)));
-        for url in candidates(issuer)? {
-            let fetched = fetch(&url, |url| self.ask(url))?;
-            let reply = fetched.reply;
-            match read(issuer, &reply) {
-                Discovered::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
-                Discovered::Refused(failure) => found = Found::Refused(failure),
-                Discovered::Nothing(_) if matches!(reply.status, 429 | 500..) => {
-                    found = Found::Trouble(format!("{url} answers with status {}", reply.status));
+        let mut found = None;
+        let mut places = Vec::new();
+        for step in Discovery::new(issuer, None, |url| self.ask(url))? {
+            let Step { url, found: at_url } = step?;
+            match at_url {
+                discovery::Found::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
+                discovery::Found::Refused(failure) => found = Some(Found::Refused(failure)),
+                discovery::Found::Nothing { why, is_temporary: true, .. } => {
+                    found = Some(Found::Trouble(format!("{url} answers with {why}")));
                 }
-                Discovered::Nothing(_) => {
-                    if let (Some(stray), Found::Nothing(_)) = (fetched.stray, &found) {
-                        found = Found::Nothing(format!("no metadata at {url}: {}", stray.what));
-                    }
-                }
+                discovery::Found::Nothing { why, .. } => places.push(format!("{url} ({why})")),
             }
         }
-        Ok(found)
+        Ok(found.unwrap_or_else(|| Found::Nothing(format!("no metadata at {}", places.join(", ")))))
     }
 }
 

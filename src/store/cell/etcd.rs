@@ -10,9 +10,9 @@ use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
 use crate::environment::{EtcdUser, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::http::{HttpClient, HttpOutcome, Message};
-use crate::protocol::Reply;
-use crate::protocol::metadata::endpoint_url;
+use crate::http::{HttpClient, HttpOutcome};
+use crate::protocol::{Body, Extent, JSON, Method, Request, Response};
+use crate::store_address::EtcdAddress;
 use crate::text::printable;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,39 +34,6 @@ const UNREACHABLE: Duration = Duration::from_secs(3);
 
 /// What gRPC calls a request without a valid token.
 const UNAUTHENTICATED: u64 = 16;
-
-/// What follows `etcd://` or `etcds://`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdAddress {
-    /// The members, as the beginnings of URLs.
-    endpoints: Vec<String>,
-    /// What stands before a profile's name in its key, with the slash between them.
-    prefix: String,
-}
-
-impl EtcdAddress {
-    /// Reads `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`: plain for loopback addresses, TLS for all others; and `etcds://…`,
-    /// TLS for all. Else says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("it is no URL")?;
-        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_matches('/');
-        if path.is_empty() || rest.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("write etcd://HOST:PORT[,HOST:PORT]/PREFIX".to_owned());
-        }
-        let endpoints = hosts.split(',').map(|host| {
-            let plain = format!("http://{host}");
-            match endpoint_url(&plain) {
-                Ok(_) if scheme == "etcd" => Ok(plain),
-                _ => {
-                    let secure = format!("https://{host}");
-                    endpoint_url(&secure).map(|_| secure).map_err(|failure| failure.message)
-                }
-            }
-        });
-        Ok(Self { endpoints: endpoints.collect::<Result<_, _>>()?, prefix: format!("/{path}/") })
-    }
-}
 
 /// The key of one profile.
 pub struct Etcd {
@@ -149,22 +116,24 @@ impl Etcd {
             let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
             match self.send(client, path, &body, token.as_ref(), None, limit) {
                 Err(failure) => return Asked::Failed(failure),
-                Ok(HttpOutcome::Answered(reply)) if reply.status == 200 => {
-                    match serde_json::from_slice(&reply.body) {
+                Ok(HttpOutcome::Answered(response)) if response.status == 200 => {
+                    match serde_json::from_slice(&response.body) {
                         Ok(answer) => return Asked::Answer(answer),
                         Err(_) => last = "its answer is not JSON".to_owned(),
                     }
                 }
-                Ok(HttpOutcome::Answered(reply)) if is_expired(&reply) && token.is_some() && !was_refused => {
+                Ok(HttpOutcome::Answered(response))
+                    if is_expired(&response) && token.is_some() && !was_refused =>
+                {
                     self.token.take();
                     was_refused = true;
                     continue;
                 }
-                Ok(HttpOutcome::Answered(reply)) if is_refusal(&reply) => {
-                    return Asked::Failed(self.refusal(path, &reply));
+                Ok(HttpOutcome::Answered(response)) if is_refusal(&response) => {
+                    return Asked::Failed(self.refusal(path, &response));
                 }
-                Ok(HttpOutcome::Answered(reply)) => {
-                    last = format!("HTTP status {}: {}", reply.status, words(&reply));
+                Ok(HttpOutcome::Answered(response)) => {
+                    last = format!("HTTP status {}: {}", response.status, words(&response));
                     is_reached = true;
                 }
                 Ok(HttpOutcome::NotSent(why) | HttpOutcome::NoConnection(Failure { message: why, .. })) => {
@@ -196,17 +165,13 @@ impl Etcd {
         limit: Duration,
     ) -> Result<HttpOutcome, Failure> {
         let endpoint = self.address.endpoints.get(self.current.get()).map(String::as_str).unwrap_or_default();
-        let message = Message {
-            method: "POST",
-            url: &format!("{endpoint}{path}"),
-            authorization: token,
-            body: Some(("application/json", body.as_bytes())),
-            limit: ANSWER_LIMIT,
-            lines,
-        };
-        let outcome = client.exchange(&message, limit);
-        if let Ok(HttpOutcome::Answered(reply)) = &outcome {
-            self.ahead.set(ahead_of(reply).unwrap_or_default());
+        let body = Body::Text { content_type: JSON, text: Secret::new(body) };
+        let request = Request::new(Method::Post, &format!("{endpoint}{path}"), body)
+            .authorized(token)
+            .reading(Extent { limit: ANSWER_LIMIT, lines });
+        let outcome = client.send(&request, limit);
+        if let Ok(HttpOutcome::Answered(response)) = &outcome {
+            self.ahead.set(ahead_of(response).unwrap_or_default());
         }
         outcome
     }
@@ -264,8 +229,8 @@ impl Etcd {
         Failure::new(Kind::Temporary, what).hint(format!("etcdctl --endpoints {endpoints} endpoint status"))
     }
 
-    fn refusal(&self, path: &str, reply: &Reply) -> Failure {
-        let what = format!("{} refused {path}: {}", self.location(), words(reply));
+    fn refusal(&self, path: &str, response: &Response) -> Failure {
+        let what = format!("{} refused {path}: {}", self.location(), words(response));
         let hint = match self.environment().etcd_user {
             Some(_) => "etcdctl user get USER --detail   # it needs readwrite on this key",
             None => "export ONEGRANT_ETCD_USER=NAME ONEGRANT_ETCD_PASSWORD=…",
@@ -314,7 +279,7 @@ impl Cell for Etcd {
             .client()
             .and_then(|client| self.send(client, "/v3/watch", &watch, token.as_ref(), Some(2), at_most));
         let told = match &sent {
-            Ok(HttpOutcome::Answered(reply)) => last_event(&reply.body),
+            Ok(HttpOutcome::Answered(response)) => last_event(&response.body),
             Ok(HttpOutcome::Lost(_)) if began.elapsed() >= at_most => return None,
             _ => None,
         };
@@ -374,26 +339,26 @@ fn last_event(lines: &[u8]) -> Option<(u64, Value)> {
 }
 
 /// Whether asking again is of no use: it is not the cluster's load that it complains of, but itself.
-fn is_refusal(reply: &Reply) -> bool {
-    match reply.status {
-        429 => words(reply).contains("database space exceeded"),
+fn is_refusal(response: &Response) -> bool {
+    match response.status {
+        429 => words(response).contains("database space exceeded"),
         status => (400..500).contains(&status),
     }
 }
 
-fn is_expired(reply: &Reply) -> bool {
+fn is_expired(response: &Response) -> bool {
     let code =
-        serde_json::from_slice::<Json>(&reply.body).ok().and_then(|answer| answer.get("code")?.as_u64());
-    reply.status == 401 && code.is_none_or(|code| code == UNAUTHENTICATED)
+        serde_json::from_slice::<Json>(&response.body).ok().and_then(|answer| answer.get("code")?.as_u64());
+    response.status == 401 && code.is_none_or(|code| code == UNAUTHENTICATED)
 }
 
 /// etcd's own words for a failure.
-fn words(reply: &Reply) -> String {
-    let answer: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+fn words(response: &Response) -> String {
+    let answer: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     let message = answer.get("message").or_else(|| answer.pointer("/error/message")).and_then(Json::as_str);
     match message {
         Some(message) => printable(message),
-        None => printable(&String::from_utf8_lossy(&reply.body)),
+        None => printable(&String::from_utf8_lossy(&response.body)),
     }
 }
 
@@ -421,32 +386,5 @@ mod tests {
         }
         let canceled = br#"{"result":{"created":true,"canceled":true}}"#;
         assert_eq!(last_event(canceled), None);
-    }
-
-    #[test]
-    fn loopback_is_plain_and_everything_else_is_tls() {
-        #[rustfmt::skip]
-        let cases = [
-            ("etcd://127.0.0.1:2379/grants",           Ok(vec!["http://127.0.0.1:2379"])),
-            ("etcd://[::1]:2379,localhost:1/a/b/",     Ok(vec!["http://[::1]:2379", "http://localhost:1"])),
-            ("etcd://a.example:2379,b.example:2379/g", Ok(vec!["https://a.example:2379", "https://b.example:2379"])),
-            ("etcds://127.0.0.1:2379/g",               Ok(vec!["https://127.0.0.1:2379"])),
-            ("etcd://a.example:2379",                  Err(())),
-            ("etcd://a.example:2379/",                 Err(())),
-            ("etcd:///g",                              Err(())),
-            ("etcd://a.example,,b.example/g",          Err(())),
-            ("etcd://user:password@a.example/g",       Err(())),
-            ("etcd://a.example/g?x",                   Err(())),
-            ("etcd://127.0.0.1:2379?x/g",              Err(())),
-        ];
-        for (text, endpoints) in cases {
-            let parsed = EtcdAddress::parse(text).map_err(drop).map(|address| address.endpoints);
-            assert_eq!(
-                parsed,
-                endpoints.map(|texts| texts.into_iter().map(str::to_owned).collect()),
-                "{text}"
-            );
-        }
-        assert_eq!(EtcdAddress::parse("etcd://localhost:1//a/b/").unwrap().prefix, "/a/b/");
     }
 }

@@ -8,8 +8,9 @@ use super::{ANSWER_LIMIT, Asked, Cell, Swap, Value, Version, ahead_of};
 use crate::environment::{Kubernetes, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
-use crate::http::{HttpClient, HttpOutcome, Message};
-use crate::protocol::Reply;
+use crate::http::{HttpClient, HttpOutcome};
+use crate::protocol::{Body, Extent, JSON, Method, Request, Response};
+use crate::store_address::KubernetesAddress;
 use crate::text::{describe, printable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,34 +28,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a server is tried that cannot be connected to.
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
-const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
-
-/// The namespace and the name of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubernetesAddress {
-    namespace: String,
-    name: String,
-}
-
-impl KubernetesAddress {
-    /// Reads `kubernetes://NAMESPACE/NAME`; else says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        // DNS labels and names (RFC 1123): nothing in them has to be encoded in a URL.
-        let is_name = |text: &str| {
-            let is_allowed =
-                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-            (1..=253).contains(&text.len()) && text.bytes().all(is_allowed) && !text.starts_with(['.', '-'])
-        };
-        let parts = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        match parts {
-            Some((namespace, name)) if is_name(namespace) && !namespace.contains('.') && is_name(name) => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err("write kubernetes://NAMESPACE/NAME, as they are in Kubernetes".to_owned()),
-        }
-    }
-}
 
 /// What was read last.
 #[derive(Clone, Debug, Default)]
@@ -74,13 +48,20 @@ pub struct KubernetesSecret {
     ahead: Slot<i64>,
 }
 
-/// A request: the rest of its URL, and its body.
-#[derive(Clone, Copy)]
-struct Question<'a> {
-    method: &'static str,
-    rest: &'a str,
-    body: Option<(&'static str, &'a [u8])>,
+/// A request to the address of the Secrets of the namespace.
+struct Question {
+    method: Method,
+    /// What follows that address.
+    rest: String,
+    body: Body,
+    /// How many lines of the response are read; `None`: all.
     lines: Option<usize>,
+}
+
+impl Question {
+    fn get(rest: String) -> Self {
+        Self { method: Method::Get, rest, body: Body::None, lines: None }
+    }
 }
 
 impl KubernetesSecret {
@@ -102,23 +83,22 @@ impl KubernetesSecret {
     }
 
     fn look(&self, at_most: Duration) -> Result<(), Failure> {
-        let name = format!("/{}", self.address.name);
-        let question = Question { method: "GET", rest: &name, body: None, lines: None };
-        let reply = match self.ask(&question, Instant::now() + at_most) {
-            Asked::Answer(reply) => reply,
+        let question = Question::get(format!("/{}", self.address.name));
+        let response = match self.ask(&question, Instant::now() + at_most) {
+            Asked::Answer(response) => response,
             Asked::Unknown(why) => return Err(self.silent(&why)),
             Asked::Failed(failure) => return Err(failure),
         };
-        let seen = match reply.status {
+        let seen = match response.status {
             200 => {
-                let mut secret: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+                let mut secret: Json = serde_json::from_slice(&response.body).unwrap_or_default();
                 let version = secret.pointer("/metadata/resourceVersion").and_then(Json::as_str);
                 let version = version.ok_or_else(|| self.silent("its answer is no Secret"))?.to_owned();
                 let data = secret.get_mut("data").and_then(Json::as_object_mut).map(std::mem::take);
                 Seen { version: Some(version), data: data.unwrap_or_default() }
             }
             404 => Seen::default(),
-            _ => return Err(self.refusal(&reply)),
+            _ => return Err(self.refusal(&response)),
         };
         self.seen.replace(seen);
         Ok(())
@@ -126,25 +106,25 @@ impl KubernetesSecret {
 
     /// Asks until there is an answer that is not the server's own trouble; what has a body is sent once, and then there
     /// may be none.
-    fn ask(&self, question: &Question, until: Instant) -> Asked<Reply> {
+    fn ask(&self, question: &Question, until: Instant) -> Asked<Response> {
         let began = Instant::now();
         let mut is_reached = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let (last, was_sent) = match self.send(question, TRY.min(left)) {
                 Err(failure) => return Asked::Failed(failure),
-                Ok(HttpOutcome::Answered(reply)) if reply.status < 500 && reply.status != 429 => {
-                    return Asked::Answer(reply);
+                Ok(HttpOutcome::Answered(response)) if response.status < 500 && response.status != 429 => {
+                    return Asked::Answer(response);
                 }
-                Ok(HttpOutcome::Answered(reply)) => {
-                    (format!("HTTP status {}: {}", reply.status, words(&reply)), true)
+                Ok(HttpOutcome::Answered(response)) => {
+                    (format!("HTTP status {}: {}", response.status, words(&response)), true)
                 }
                 Ok(HttpOutcome::Lost(why) | HttpOutcome::TooLong(why)) => (why, true),
                 Ok(HttpOutcome::NotSent(why) | HttpOutcome::NoConnection(Failure { message: why, .. })) => {
                     (why, false)
                 }
             };
-            if was_sent && question.body.is_some() {
+            if was_sent && question.body != Body::None {
                 return Asked::Unknown(last);
             }
             is_reached |= was_sent;
@@ -169,13 +149,14 @@ impl KubernetesSecret {
             }
             None => None,
         };
-        let Question { method, rest, body, lines } = *question;
+        let Question { method, rest, body, lines } = question;
         let url = format!("{}/api/v1/namespaces/{}/secrets{rest}", place.server, self.address.namespace);
-        let authorization = token.as_ref();
-        let message = Message { method, url: &url, authorization, body, limit: ANSWER_LIMIT, lines };
-        let outcome = client.exchange(&message, limit);
-        if let Ok(HttpOutcome::Answered(reply)) = &outcome {
-            self.ahead.set(ahead_of(reply).unwrap_or_default());
+        let request = Request::new(*method, &url, body.clone())
+            .authorized(token.as_ref())
+            .reading(Extent { limit: ANSWER_LIMIT, lines: *lines });
+        let outcome = client.send(&request, limit);
+        if let Ok(HttpOutcome::Answered(response)) = &outcome {
+            self.ahead.set(ahead_of(response).unwrap_or_default());
         }
         outcome
     }
@@ -207,11 +188,12 @@ impl KubernetesSecret {
             .hint(format!("kubectl -n {namespace} get secret {name}"))
     }
 
-    fn refusal(&self, reply: &Reply) -> Failure {
+    fn refusal(&self, response: &Response) -> Failure {
         let KubernetesAddress { namespace, name } = &self.address;
-        let what = format!("{} was refused, HTTP status {}: {}", self.location(), reply.status, words(reply));
+        let what =
+            format!("{} was refused, HTTP status {}: {}", self.location(), response.status, words(response));
         let failure = Failure::new(Kind::Store, what);
-        match reply.status {
+        match response.status {
             403 | 404 => failure.hint(format!(
                 "kubectl -n {namespace} create secret generic {name}   # and a Role with get, patch and watch on it"
             )),
@@ -246,23 +228,22 @@ impl Cell for KubernetesSecret {
         let (method, rest, content_type, body) = match version {
             Some(version) => {
                 let patch = json!({"metadata": {"resourceVersion": version}, "data": data});
-                ("PATCH", format!("/{name}"), MERGE_PATCH, patch)
+                (Method::Patch, format!("/{name}"), MERGE_PATCH, patch)
             }
             None => {
                 let metadata = json!({"name": name});
                 let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data});
-                ("POST", String::new(), JSON, secret)
+                (Method::Post, String::new(), JSON, secret)
             }
         };
-        let body = body.to_string();
-        let question =
-            Question { method, rest: &rest, body: Some((content_type, body.as_bytes())), lines: None };
+        let body = Body::Text { content_type, text: Secret::new(body.to_string()) };
+        let question = Question { method, rest, body, lines: None };
         match self.ask(&question, Instant::now() + at_most) {
-            Asked::Answer(Reply { status: 200 | 201, .. }) => Swap::Done,
+            Asked::Answer(Response { status: 200 | 201, .. }) => Swap::Done,
             // Another version, another one's creation, or a removal.
-            Asked::Answer(Reply { status: 409, .. }) => Swap::Lost,
-            Asked::Answer(Reply { status: 404, .. }) if method == "PATCH" => Swap::Lost,
-            Asked::Answer(reply) => Swap::Failed(self.refusal(&reply)),
+            Asked::Answer(Response { status: 409, .. }) => Swap::Lost,
+            Asked::Answer(Response { status: 404, .. }) if method == Method::Patch => Swap::Lost,
+            Asked::Answer(response) => Swap::Failed(self.refusal(&response)),
             Asked::Unknown(why) => Swap::Unknown(why),
             Asked::Failed(failure) => Swap::Failed(failure),
         }
@@ -277,9 +258,9 @@ impl Cell for KubernetesSecret {
             self.address.name,
             at_most.as_secs().max(1)
         );
-        let question = Question { method: "GET", rest: &rest, body: None, lines: Some(1) };
+        let question = Question { lines: Some(1), ..Question::get(rest) };
         match self.send(&question, at_most) {
-            Ok(HttpOutcome::Answered(reply)) if reply.status == 200 && is_change(&reply.body) => {}
+            Ok(HttpOutcome::Answered(response)) if response.status == 200 && is_change(&response.body) => {}
             _ if began.elapsed() >= at_most => {}
             // No watch can be had here and now: the reads that follow find out more.
             _ => std::thread::sleep(PAUSE.min(at_most.saturating_sub(began.elapsed()))),
@@ -304,29 +285,7 @@ fn is_change(line: &[u8]) -> bool {
 }
 
 /// The server's own words for a failure.
-fn words(reply: &Reply) -> String {
-    let status: Json = serde_json::from_slice(&reply.body).unwrap_or_default();
+fn words(response: &Response) -> String {
+    let status: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     printable(status.get("message").and_then(Json::as_str).unwrap_or("it says no more"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_namespace_and_a_name() {
-        for good in ["kubernetes://default/onegrant", "kubernetes://team-1/a.b-c"] {
-            assert!(KubernetesAddress::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "kubernetes://default",
-            "kubernetes:///a",
-            "kubernetes://a.b/c",
-            "kubernetes://a/b/c",
-            "kubernetes://A/b",
-            "kubernetes://a/../b",
-        ] {
-            assert!(KubernetesAddress::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

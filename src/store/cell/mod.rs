@@ -14,17 +14,17 @@
 //! The server's answer is spilled to a file on this machine before it is swapped in, and removed after: where the store
 //! cannot be reached just then, the next process here finds it beside its record, and adopts it.
 
-mod address;
+mod at_address;
 pub mod etcd;
 pub mod kubernetes;
 mod value;
 
-pub use address::CellAddress;
+pub use at_address::{cell_at, profiles_at};
 
 use crate::error::{self, Failure};
 use crate::grant::Secret;
 use crate::lock::Locked;
-use crate::protocol::Reply;
+use crate::protocol::Response;
 use crate::session::{LockMode, Revision};
 use crate::store::durable::{remove, write_new};
 use crate::store::open::{self, Links};
@@ -118,9 +118,8 @@ pub trait Cell {
 }
 
 /// How many seconds this machine's clock is ahead of that of whoever replied just now.
-fn ahead_of(reply: &Reply) -> Option<i64> {
-    let date = httpdate::parse_http_date(reply.date.as_deref()?).ok()?;
-    Some(system::unix_seconds(SystemTime::now()) - system::unix_seconds(date))
+fn ahead_of(response: &Response) -> Option<i64> {
+    Some(system::unix_seconds(SystemTime::now()).saturating_sub(response.date()?))
 }
 
 /// What a change finds.

@@ -13,6 +13,7 @@ use onegrant::store::cell::kubernetes::KubernetesSecret;
 use onegrant::store::cell::{self, CellStore};
 use onegrant::store::file::FileStore;
 use onegrant::store::helper::HelperStore;
+use onegrant::store_address::{CellAddress, KubernetesAddress};
 use servers::kubernetes::{Kubernetes, NAME, NAMESPACE, Outage};
 use std::env;
 use std::fs;
@@ -97,8 +98,7 @@ fn kubernetes() -> Keeper {
     fs::write(&token, "first").unwrap();
     let failing = server.clone();
     let fail = move |is_failing: bool| failing.world().outage = is_failing.then_some(Outage::Gone);
-    let address =
-        cell::kubernetes::KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
+    let address = KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
         let environment = NetworkSettings::from_lookup(|name| match name {
@@ -120,10 +120,10 @@ fn etcd() -> Keeper {
     let forwarder = Forwarder::to(&member);
     let number = KEEPERS.fetch_add(1, Ordering::Relaxed);
     let url = format!("etcd://{}/conformance-{}/{number}", forwarder.address(), std::process::id());
-    let address = cell::CellAddress::parse(&url).unwrap().unwrap();
+    let address = CellAddress::parse(&url).unwrap().unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
-        Box::new(CellStore::new(address.cell(profile), beside.clone(), PATIENCE))
+        Box::new(CellStore::new(cell::cell_at(&address, profile), beside.clone(), PATIENCE))
     };
     Keeper { open: Box::new(open), fail: Box::new(move |is_failing| forwarder.cut(is_failing)), _home: home }
 }

@@ -1,116 +1,20 @@
-//! The document: what a store keeps for a profile (format version 1), and the secrets in it.
+//! The document: one profile as a store keeps it.
 
-mod secret;
-
-pub use secret::Secret;
-
-use crate::error::{Failure, Kind};
-use serde::{Deserialize, Deserializer, Serialize};
+use super::client::{ClientAuthentication, ClientGrant, ClientKey};
+use super::{Secret, Session, UnixSeconds, is_visible_ascii, json_bytes, non_empty};
+use crate::error::Failure;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 /// The format version that this program writes.
 pub const VERSION: u64 = 1;
 
-/// The largest document that is read or written, in bytes: an answer of 1 MiB fits in, with every character escaped.
+/// The largest document that is read or written, in bytes: an answer of 1 MiB fits, even if every character is escaped.
 pub const DOCUMENT_LIMIT: usize = 8 << 20;
 
-/// An instant in seconds since the Unix epoch.
-pub type UnixSeconds = i64;
-
-/// Lower-case hexadecimal digits of `bytes`.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// The JSON of what is stored. A failure is a defect of ours: nothing that is stored can have no JSON.
-pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec(value)
-        .map_err(|error| Failure::new(Kind::Defect, format!("cannot write what is to be stored: {error}")))
-}
-
-/// How the client proves itself at the token endpoint (RFC 6749 section 2.3). Fixed at login: a refresh
-/// token is never spent to find it out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientAuthentication {
-    /// A public client: `client_id` in the body.
-    #[default]
-    None,
-    /// `client_secret_basic`: both parts form-encoded, then HTTP Basic (RFC 6749 section 2.3.1).
-    Basic,
-    /// `client_secret_post`: both parts in the body.
-    Post,
-    /// `private_key_jwt`: a signed assertion in the body (RFC 7523 section 2.2).
-    #[serde(rename = "private_key_jwt")]
-    PrivateKeyJwt,
-}
-
-/// The key of `private_key_jwt`. It stays in its file, which is read for every assertion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientKey {
-    /// The private key, in PEM.
-    pub file: PathBuf,
-    /// The key's name at the server, the `kid` of the assertion's header (RFC 7515 section 4.1.4).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// What the server wants to be called in assertions; none: its issuer identifier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
-    /// Members that this version does not know.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-/// How a profile without a refresh token gets its next access token: the client asks for it in its own name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ClientGrant {
-    /// With its own credentials (RFC 6749 section 4.4).
-    ClientCredentials,
-    /// With a token that somebody else gave it (RFC 8693).
-    TokenExchange {
-        /// Where that token is read anew for every request.
-        subject_token: SubjectToken,
-        /// What kind of token it is (RFC 8693 section 3), as an URI.
-        subject_token_type: String,
-    },
-}
-
-/// Where a subject token comes from. It is read for every request, and never stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SubjectToken {
-    /// A file that somebody keeps fresh, such as a Kubernetes projected token.
-    File(PathBuf),
-    /// The first line that a shell command prints.
-    Command(String),
-    /// An environment variable of the process that asks for the token, such as those of GitLab's `id_tokens`.
-    Environment(String),
-    /// The identity endpoint of a GitHub Actions job, asked for this audience.
-    GithubActions {
-        /// Whom the token is for; none: whom the job's endpoint takes by itself.
-        audience: Option<String>,
-    },
-}
-
-impl fmt::Display for SubjectToken {
-    /// As `--subject-token` takes it.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(formatter, "file:{}", path.display()),
-            Self::Command(command) => write!(formatter, "command:{command}"),
-            Self::Environment(name) => write!(formatter, "env:{name}"),
-            Self::GithubActions { audience: None } => formatter.write_str("github"),
-            Self::GithubActions { audience: Some(audience) } => write!(formatter, "github:{audience}"),
-        }
-    }
-}
-
-/// The flow that got a grant; the next `onegrant login` takes the same.
+/// The flow of a login. The next `onegrant login` uses the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flow {
@@ -118,121 +22,47 @@ pub enum Flow {
     Device,
     /// RFC 8252.
     Browser,
-    /// A refresh token that was got elsewhere.
+    /// A refresh token from another program.
     Imported,
     /// [`ClientGrant`].
     Client,
 }
 
-/// A login, told apart from every other one.
+/// One login. Its identifier distinguishes it from every other login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// Random.
     pub id: String,
     /// When it was stored.
     pub at: UnixSeconds,
-    /// How it went.
+    /// Its flow.
     pub flow: Flow,
     /// Members that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// What the next access token is asked for with.
+/// What the next access token is requested with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A refresh token (RFC 6749 section 6).
     RefreshToken(Secret),
-    /// What the client has itself. No answer spends it.
+    /// The client's own credentials. No request spends them.
     Client(ClientGrant),
 }
 
-/// The session: the part of the document that a refresh replaces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The access token (RFC 6749 section 1.4).
-    pub access_token: Secret,
-    /// As the server wrote it; `Bearer` where it was silent.
-    #[serde(default = "bearer")]
-    pub token_type: String,
-    /// The refresh token (RFC 6749 section 1.5), where one was granted.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
-    pub refresh_token: Option<Secret>,
-    /// When the access token ends, by this machine's clock; none where the server did not say.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
-    pub expires_at: Option<UnixSeconds>,
-    /// When the request was sent that brought it; 0 where that is unknown.
-    #[serde(default, deserialize_with = "required_seconds")]
-    pub obtained_at: UnixSeconds,
-    /// The ID token (OpenID Connect Core section 2), where one was granted.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
-    pub id_token: Option<Secret>,
-    /// The granted scope, where it differs from the one asked for or the server repeats it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// When the refresh token itself ends, by this machine's clock; none where the server did not say.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
-    pub refresh_token_expires_at: Option<UnixSeconds>,
-    /// The further members of token answers ([`crate::protocol::extra`]), as an object; null where there were none.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub extra: Value,
-    /// Whether a resource server refused the access token before its time. Goes with the session.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub access_token_rejected: bool,
-    /// Members that this version does not know.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
-}
-
-/// The type of a token that is not an access token, such as an ID token that was exchanged for another one (RFC 8693
-/// section 2.2.1). No resource server accepts it in a header.
-const NOT_APPLICABLE: &str = "N_A";
-
-impl Session {
-    /// Whether the token is an access token.
-    pub fn is_access_token(&self) -> bool {
-        !self.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)
-    }
-}
-
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
-/// An empty string counts as absent: an empty token is never stored or sent.
-fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.filter(|text| !text.is_empty()).map(Secret::new))
-}
-
-/// Whole or fractional seconds: other programs write documents too, and some clocks give fractions.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixSeconds>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    match number.as_i64() {
-        Some(whole) => Ok(Some(whole)),
-        // A float-to-integer cast saturates, which is what an absurd instant should do.
-        #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
-        None => Ok(number.as_f64().map(|fraction| fraction as UnixSeconds)),
-    }
-}
-
-fn required_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixSeconds, D::Error> {
-    Ok(seconds(deserializer)?.unwrap_or(0))
-}
-
-/// The refresh token whose death cleared the session: a late answer to that very token may replace `null`.
+/// Why the session was cleared: the server rejected this refresh token. A late answer to exactly this refresh token may
+/// still replace the cleared session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Which refresh token it was.
+    /// The digest of the credential.
     #[serde(rename = "refresh_token_sha256")]
     pub credential_sha256: String,
     /// When it was cleared.
     pub at: UnixSeconds,
-    /// What was said about it then; everybody who comes later is told the same.
+    /// The message of the failure. Every later call ends with the same message.
     pub message: String,
-    /// What mends it, where a login does not.
+    /// The hint. `None`: a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Members that this version does not know.
@@ -241,47 +71,47 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// The death of that refresh token, which a login mends.
+    /// This refresh token was rejected; a login is required.
     pub fn new(credential_sha256: String, at: UnixSeconds, message: String) -> Self {
         Self { credential_sha256, at, message, hint: None, other: Map::new() }
     }
 
-    /// The mark that a logout or a move leaves where the document itself cannot be removed. It names no refresh token, so
-    /// no answer may follow it, from an older version of this program either.
-    pub fn farewell(at: UnixSeconds, message: String) -> Self {
+    /// The mark of a logout or a migration in a document that cannot be removed. It names no credential, so no late answer
+    /// may replace it. Older versions of this program respect it, too.
+    pub fn tombstone(at: UnixSeconds, message: String) -> Self {
         Self::new(String::new(), at, message)
     }
 }
 
-/// A session on its way from one store to another. No process uses it while it is here, in either store:
-/// see [`crate::session::migration`].
+/// A session on its way from one store to another. No process uses it in this place, in either store: see
+/// [`crate::session::migration`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moving {
-    /// Random. [`Document::moved`] has the same value where the session arrives.
+    /// Random. [`Document::moved`] gets the same value in the store where the session arrives.
     pub id: String,
-    /// The address of the store that it goes to.
+    /// The address of the target store.
     pub to: String,
-    /// The address of the store that it comes from, where it has arrived and cannot be used yet.
+    /// The address of the source store. Only in the target store, before the session can be used there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Whether the other store has it, where it comes from.
+    /// Whether the target store has the session. Only in the source store.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_arrived: bool,
-    /// What is moved.
+    /// The session that is moved.
     pub session: Session,
     /// Members that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Who refreshed last; for people (`onegrant status`).
+/// Which process refreshed last; for people (`onegrant status`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRefresh {
     /// When the request was sent.
     pub at: UnixSeconds,
     /// Host name.
     pub host: String,
-    /// Process identifier there.
+    /// Process identifier on that host.
     pub pid: u32,
     /// Members that this version does not know.
     #[serde(flatten)]
@@ -296,7 +126,7 @@ pub struct Document {
     /// The authorization server's issuer identifier (RFC 8414 section 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Whether `issuer` stands for an identifier that nobody told: the origin of the token endpoint.
+    /// Whether `issuer` is only assumed: it is the origin of the token endpoint, because no issuer is known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub issuer_is_assumed: bool,
     /// Where refresh tokens are spent (RFC 6749 section 3.2).
@@ -307,8 +137,8 @@ pub struct Document {
     /// The device authorization endpoint (RFC 8628 section 3.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_authorization_endpoint: Option<String>,
-    /// The pushed authorization request endpoint (RFC 9126 section 2), where the server wants every authorization
-    /// request to go there first.
+    /// The pushed authorization request endpoint (RFC 9126 section 2), if every authorization request must be sent there
+    /// first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_authorization_request_endpoint: Option<String>,
     /// Whether every authorization response names its issuer (RFC 9207 section 3).
@@ -325,7 +155,7 @@ pub struct Document {
     /// The client secret, for a confidential client.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "non_empty")]
     pub client_secret: Option<Secret>,
-    /// The environment variable that holds the client secret, where it is not to be stored.
+    /// The environment variable that holds the client secret, if it is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_env: Option<String>,
     /// The key that signs the client's assertions.
@@ -334,70 +164,70 @@ pub struct Document {
     /// How the client authenticates.
     #[serde(default)]
     pub client_auth: ClientAuthentication,
-    /// The scope that the login asks for.
+    /// The scope that the login requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// Resource indicators (RFC 8707), sent with every token request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
-    /// The audience, for the servers that want one.
+    /// The audience, for servers that need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
     /// Further parameters of every request, as given by `--param`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// The one loopback port that the server lets an authorization response go to; none: any (RFC 8252 section 7.3).
+    /// The only loopback port that the server accepts in a redirect. `None`: any port (RFC 8252 section 7.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_port: Option<u16>,
-    /// The loopback redirect URI as the server has registered it; none: `http://127.0.0.1/callback` with any port.
+    /// The loopback redirect URI that is registered at the server. `None`: `http://127.0.0.1/callback` with any port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_uri: Option<String>,
-    /// How the client asks for the next access token in its own name; none where a refresh token does.
+    /// How the client requests the next access token on its own behalf. `None`: with a refresh token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<ClientGrant>,
     /// The git servers that may be given this grant's tokens: `HOST` or `HOST:PORT`, exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git_hosts: Vec<String>,
-    /// The user name that those servers want beside a token; none: any.
+    /// The user name that those servers need beside a token. `None`: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_username: Option<String>,
-    /// The row of [`crate::protocol::providers`] that the server is of.
+    /// The provider of the server: a row of [`crate::protocol::providers`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The login that this grant is of.
+    /// The login that obtained this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
-    /// What the last login or refresh left; none after a dead grant was cleared.
+    /// The session of the last login or refresh. `None` after a dead grant was cleared.
     pub session: Option<Session>,
-    /// Why the session was cleared; none while there is one.
+    /// Why the session was cleared. `None` while there is a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
-    /// The session while it is moved away; [`Document::session`] is none then.
+    /// The session during a migration; [`Document::session`] is `None` then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<Moving>,
-    /// Which move brought this document.
+    /// The identifier of the migration that brought this document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
-    /// Who refreshed last; none since the login.
+    /// The last refresh. `None`: none since the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refresh: Option<LastRefresh>,
-    /// Why the program, the files and the variables that this document names are refused: another user may have named them.
-    /// Not stored; none where the store is trusted, or where nothing is named.
+    /// Why the program, the files and the variables that this document names must not be used: another user may have named
+    /// them. Not stored. `None`: the store is trusted, or the document names nothing.
     #[serde(skip)]
     pub distrust: Option<Box<Failure>>,
-    /// Members that this version does not know: kept through a rewrite.
+    /// Members that this version does not know. A rewrite keeps them.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Why bytes are not a document of ours. The bytes stay as they are.
+/// Why bytes are not a document. They are never overwritten, except by a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// No bytes at all.
     Empty,
-    /// JSON that ends too early: a torn write, by another program or in place.
+    /// JSON that ends too early: the write was interrupted.
     Torn,
-    /// Something else than a document, and what is wrong with it.
+    /// Not a document; the text says what is wrong.
     Foreign(String),
     /// A later format version than [`VERSION`].
     Newer(u64),
@@ -417,7 +247,7 @@ impl fmt::Display for Unreadable {
 }
 
 impl Document {
-    /// A document that knows a server and nothing else yet.
+    /// A document that has only a server.
     pub fn new(issuer: &str, token_endpoint: &str) -> Self {
         Self {
             version: VERSION,
@@ -456,7 +286,7 @@ impl Document {
         }
     }
 
-    /// Reads a document. Depth is bounded by serde_json (128), length by the caller ([`DOCUMENT_LIMIT`]).
+    /// Parses a document. serde_json bounds the depth (128), the caller bounds the length ([`DOCUMENT_LIMIT`]).
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(Unreadable::Empty);
@@ -480,7 +310,8 @@ impl Document {
         }
     }
 
-    /// Whether it names anything that onegrant runs or reads for it: a source, a key, a variable, the program of a store.
+    /// Whether the document names anything that onegrant would run or read: a source of subject tokens, a key, a variable,
+    /// the program of a store.
     pub fn names_sources(&self) -> bool {
         let is_exchange = matches!(self.grant, Some(ClientGrant::TokenExchange { .. }));
         let mut stores = self.moving.iter().flat_map(|moving| moving.from.iter().chain([&moving.to]));
@@ -488,46 +319,47 @@ impl Document {
         is_exchange || self.client_key.is_some() || self.client_secret_env.is_some() || has_program
     }
 
-    /// Fails if what it names must not be run or read. Checked before each use, and before a rewrite makes it the caller's.
+    /// Fails if what the document names must not be run or read. Call it before each use, and before a rewrite, which makes
+    /// the caller the owner of the file.
     pub fn check_trust(&self) -> Result<(), Failure> {
         self.distrust.as_deref().cloned().map_or(Ok(()), Err)
     }
 
-    /// The bytes of the document, ending in a newline. A failure is a defect of ours.
+    /// The bytes of the document, with a newline at the end. A failure is a defect.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
         let mut bytes = json_bytes(self)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 
-    /// This configuration with that session, and with nothing that belongs to another one.
+    /// This configuration with that session. What belongs to another session is removed.
     pub fn with_session(&self, session: Session) -> Self {
         Self { session: Some(session), rejected: None, moving: None, ..self.clone() }
     }
 
-    /// This configuration without any session, where the document itself cannot be removed: no answer may follow it.
+    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it.
     pub fn without_grant(&self, at: UnixSeconds, message: String) -> Self {
-        let rejected = Some(Rejected::farewell(at, message));
+        let rejected = Some(Rejected::tombstone(at, message));
         Self { session: None, rejected, moving: None, moved: None, ..self.clone() }
     }
 
-    /// Whether [`Document::without_grant`] made it: for a commit, a login and a move it counts as no document.
+    /// Whether this is the result of [`Document::without_grant`]. A commit, a login and a migration treat it as no document.
     pub fn has_no_grant(&self) -> bool {
-        let is_farewell = |rejected: &Rejected| rejected.credential_sha256.is_empty();
-        self.session.is_none() && self.moving.is_none() && self.rejected.as_ref().is_some_and(is_farewell)
+        let is_tombstone = |rejected: &Rejected| rejected.credential_sha256.is_empty();
+        self.session.is_none() && self.moving.is_none() && self.rejected.as_ref().is_some_and(is_tombstone)
     }
 
-    /// The sessions in it, wherever they are: the one that is used, and the one that is on its way.
+    /// All sessions in the document: the one in use, and the one that is moved.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.session.iter().chain(self.moving.iter().map(|moving| &moving.session))
     }
 
-    /// Whether it holds the grant of the same login as `other`: a refresh and a move leave that as it is.
+    /// Whether this and `other` hold the grant of the same login. A refresh and a migration do not change the login.
     pub fn is_same_grant(&self, other: &Self) -> bool {
         self.login == other.login
     }
 
-    /// Every secret in it.
+    /// Every secret in the document.
     pub fn secrets(&self) -> Vec<&Secret> {
         let session = self.sessions().flat_map(|session| {
             let others = session.refresh_token.iter().chain(&session.id_token);
@@ -536,17 +368,17 @@ impl Document {
         session.chain(&self.client_secret).collect()
     }
 
-    /// The issuer identifier, where it is one.
+    /// The issuer identifier, unless it is only assumed.
     pub fn known_issuer(&self) -> Option<&str> {
         self.issuer.as_deref().filter(|_| !self.issuer_is_assumed)
     }
 
-    /// The refresh token of the session, where there is one.
+    /// The refresh token of the session, if there is one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.session.as_ref()?.refresh_token.as_ref()
     }
 
-    /// What the access token after the stored one is asked for with; none where only a login brings another.
+    /// What the next access token is requested with. `None`: only a login brings another one.
     pub fn credential(&self) -> Option<Credential> {
         let session = self.session.as_ref()?;
         match &self.grant {
@@ -555,8 +387,8 @@ impl Document {
         }
     }
 
-    /// The name of [`Document::credential`] in attempt records: the refresh token's SHA-256. A client's own grant is named
-    /// by whom the client is to whom.
+    /// The digest of [`Document::credential`], which names it in attempt records: SHA-256 of the refresh token, or of
+    /// `TOKEN_ENDPOINT CLIENT_ID` for the client's own credentials.
     pub fn credential_sha256(&self) -> Option<String> {
         Some(match self.credential()? {
             Credential::RefreshToken(refresh_token) => refresh_token.sha256(),
@@ -567,8 +399,8 @@ impl Document {
     }
 }
 
-/// A later version may have changed any member, so its number is looked for before the complaint is made.
-/// serde_json's own messages quote values, which may be secrets: only the position is told.
+/// What is wrong with bytes that do not parse. A later version may have changed any member, so look for its number first.
+/// serde_json's messages quote values, which may be secrets: use only the position.
 fn foreign(bytes: &[u8], error: &serde_json::Error) -> Unreadable {
     #[derive(Deserialize)]
     struct Versioned {
@@ -582,15 +414,10 @@ fn foreign(bytes: &[u8], error: &serde_json::Error) -> Unreadable {
             error.column()
         )),
         Err(_) if error.is_syntax() => {
-            Unreadable::Foreign(format!("no JSON at line {} column {}", error.line(), error.column()))
+            Unreadable::Foreign(format!("not JSON at line {} column {}", error.line(), error.column()))
         }
         Err(_) => Unreadable::Foreign("it has no format version".to_owned()),
     }
-}
-
-/// Whether `token` may stand in a header or on a terminal: not empty, `VSCHAR` alone (RFC 6749 appendix A.12).
-pub fn is_visible_ascii(token: &str) -> bool {
-    !token.is_empty() && token.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
 }
 
 #[cfg(test)]
@@ -628,9 +455,9 @@ mod tests {
         }
     }
 
-    /// JSON allows the escape of half a character; serde_json checks it only in text that it keeps.
+    /// JSON can escape half a character. serde_json checks that only in text that it keeps.
     #[test]
-    fn text_that_is_no_unicode_is_refused_in_inner_objects_too() {
+    fn text_that_is_not_unicode_is_refused_in_inner_objects_too() {
         let with = r#""login":{"id":"l","at":1,"flow":"device","later":"\ud800"},"session""#;
         let Err(Unreadable::Foreign(_)) = Document::parse(DOCUMENT.replace("\"session\"", with).as_bytes())
         else {
@@ -650,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_unreadable_file_is_told_apart() {
+    fn each_kind_of_unreadable_file_is_distinguished() {
         let newer = r#"{"version":2,"session":"moved elsewhere"}"#;
         let cases: [(&str, Unreadable); 5] = [
             ("", Unreadable::Empty),
@@ -673,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_about_foreign_files_quote_nothing_of_them() {
+    fn messages_about_foreign_files_do_not_quote_them() {
         let error =
             Document::parse(br#"{"version":1,"session":"s3cret","client_id":"c","token_endpoint":"t"}"#)
                 .unwrap_err();
@@ -681,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_refresh_token_is_none() {
+    fn an_empty_refresh_token_counts_as_absent() {
         let document = Document::parse(DOCUMENT.replace("\"rt\"", "\"\"").as_bytes()).unwrap();
         assert_eq!(document.refresh_token(), None);
     }

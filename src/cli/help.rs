@@ -1,13 +1,13 @@
 //! The text of `--help`, from argh's own description of the command line.
 //!
-//! argh's rendering leaves out what a value is called and puts all options into one usage line.
+//! argh's own rendering leaves out the names of values and puts all options into one usage line.
 
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 /// Columns of a line.
 const WIDTH: usize = 80;
 
-/// Where descriptions begin. A longer option stands on a line of its own.
+/// The column of the descriptions. A longer option has a line of its own.
 const COLUMN: usize = 25;
 
 /// The help of the program.
@@ -19,7 +19,7 @@ pub fn of_program(program: &CommandInfoWithArgs) -> String {
     for command in &program.commands {
         entry(&mut text, command.name, command.command.description);
     }
-    text.push_str("\nOptions, before or behind the command:\n");
+    text.push_str("\nOptions, before or after the command:\n");
     options(program.flags).for_each(|(name, description)| entry(&mut text, &name, description));
     ending(&mut text, program);
     text
@@ -35,7 +35,7 @@ pub fn of_command(command: &CommandInfoWithArgs) -> String {
             entry(&mut text, positional.name, positional.description);
         }
     }
-    text.push_str("\nOptions (and those of every command: onegrant --help):\n");
+    text.push_str("\nOptions (for those of every command: onegrant --help):\n");
     options(command.flags).for_each(|(name, description)| entry(&mut text, &name, description));
     text.push_str(if command.examples.len() == 1 { "\nExample:\n" } else { "\nExamples:\n" });
     lines(&mut text, command.examples);
@@ -57,14 +57,14 @@ fn ending(text: &mut String, command: &CommandInfoWithArgs) {
     }
 }
 
-/// What can be pasted; it may go over several lines.
+/// Examples; each may have several lines.
 fn lines(text: &mut String, examples: &[&str]) {
     for line in examples.iter().flat_map(|example| example.lines()) {
         text.extend(["  ", line, "\n"]);
     }
 }
 
-/// How a command is called.
+/// The usage line of a command.
 pub fn usage(command: &CommandInfoWithArgs) -> String {
     let mut text = format!("onegrant {}", command.name);
     // Every command has at least `--help`.
@@ -81,8 +81,8 @@ pub fn usage(command: &CommandInfoWithArgs) -> String {
     text
 }
 
-/// Each option with its letter and its value, and what it is. `--help` last: argh describes it first, and without its
-/// letter.
+/// Each option (its letter, name and value) with its description. `--help` is last: argh describes it first, and without
+/// its letter.
 pub fn options<'a>(flags: &'a [FlagInfo<'a>]) -> impl Iterator<Item = (String, &'a str)> {
     let is_help = |flag: &&FlagInfo<'_>| flag.long == "--help";
     let shown = move |flag: &&FlagInfo<'_>| !is_help(flag) && !flag.hidden;
@@ -98,7 +98,7 @@ pub fn options<'a>(flags: &'a [FlagInfo<'a>]) -> impl Iterator<Item = (String, &
     others.chain(help)
 }
 
-/// A name and what it is.
+/// A name and its description.
 fn entry(text: &mut String, name: &str, description: &str) {
     let width = 2 + name.chars().count();
     text.extend(["  ", name]);
@@ -111,7 +111,7 @@ fn entry(text: &mut String, name: &str, description: &str) {
     wrap(text, description, COLUMN);
 }
 
-/// Appends words; the first line goes on where the text ends, which is at `indent`.
+/// Appends words. The first line continues the text, which ends at column `indent`.
 fn wrap(text: &mut String, words: &str, indent: usize) {
     let mut column = indent;
     for (number, word) in words.split_whitespace().enumerate() {

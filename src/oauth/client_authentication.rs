@@ -1,9 +1,9 @@
-//! What the client proves itself with, got just before it is sent: its secret, or an assertion signed with its key.
+//! The authentication of the client, made just before a request is sent: its secret, or an assertion signed with its key.
 
 use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientKey, Document, Secret, UnixSeconds, is_visible_ascii};
-use crate::protocol::Proof;
+use crate::protocol::Authentication;
 use crate::protocol::assertion::{Algorithm, assertion, signing_input};
 use crate::system;
 use crate::system::secret::read_bounded;
@@ -18,24 +18,24 @@ use std::path::Path;
 /// The longest key file, in bytes: an RSA key of 16,384 bits takes 13 KiB.
 const KEY_LIMIT: usize = 64 << 10;
 
-/// The proof for one request, by the clock's `now`. Fails where the configuration lacks what it takes: a variable that is not
-/// set, a key that cannot be read or used.
+/// The authentication for one request that is sent at `now`. Fails if the configuration is incomplete: a variable that is not set,
+/// a key that cannot be read or used.
 ///
-/// Every request for a token or a revocation begins here, so a document that is not trusted fails here.
-pub fn prove(document: &Document, now: UnixSeconds) -> Result<Proof, Failure> {
+/// Every request for a token or a revocation begins here, so this fails for a document that is not trusted.
+pub fn authentication(document: &Document, now: UnixSeconds) -> Result<Authentication, Failure> {
     document.check_trust()?;
     match document.client_auth {
-        ClientAuthentication::None => Ok(Proof::None),
+        ClientAuthentication::None => Ok(Authentication::None),
         ClientAuthentication::Basic | ClientAuthentication::Post => match &document.client_secret_env {
-            Some(name) => Ok(Proof::Secret(secret_in(name)?)),
-            None => Ok(Proof::stored(document)),
+            Some(name) => Ok(Authentication::Secret(secret_in(name)?)),
+            None => Ok(Authentication::stored(document)),
         },
         ClientAuthentication::PrivateKeyJwt => {
             let key = document.client_key.as_ref().ok_or_else(|| {
                 Failure::new(Kind::Usage, "cannot prove the client: the profile names no private key")
                     .hint("onegrant login --client-key-file FILE")
             })?;
-            Ok(Proof::Assertion(signed(document, key, now)?))
+            Ok(Authentication::Assertion(signed(document, key, now)?))
         }
     }
 }
@@ -61,7 +61,7 @@ fn signer(file: &Path) -> Result<(Algorithm, Box<dyn Signer>), Failure> {
     let pem = read_bounded(file, KEY_LIMIT).map_err(|error| unusable(file, &describe(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
         .map_err(|_| unusable(file, "it holds no private key in PEM"))?;
-    // Each by itself: what signs with any kind of key would bring the code of them all.
+    // One kind of key at a time: the function that signs with any kind would add the code for all of them to the program.
     let rsa = || RsaSigningKey::new(&key).ok()?.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]);
     let ecdsa = || any_ecdsa_type(&key).ok()?.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
     let es256 = ecdsa().map(|signer| (Algorithm::Es256, signer));

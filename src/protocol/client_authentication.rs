@@ -8,25 +8,25 @@ use base64::prelude::BASE64_STANDARD;
 /// The value of `client_assertion_type` (RFC 7523 section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What a client proves itself with in one request; got or made just before that is sent.
+/// What authenticates the client in one request. It is read or made just before the request is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Proof {
+pub enum Authentication {
     /// Nothing: a public client.
     #[default]
     None,
-    /// Its secret.
+    /// The client secret.
     Secret(Secret),
     /// A signed assertion (RFC 7523 section 2.2).
     Assertion(Secret),
 }
 
-impl Proof {
-    /// What the document itself holds.
+impl Authentication {
+    /// The authentication that the document itself holds.
     pub fn stored(document: &Document) -> Self {
         document.client_secret.clone().map_or(Self::None, Self::Secret)
     }
 
-    /// The secret of it; a confidential client without one has an empty one.
+    /// The client secret. Without one a confidential client sends an empty one.
     fn secret(&self) -> Secret {
         match self {
             Self::Secret(secret) => secret.clone(),
@@ -35,9 +35,9 @@ impl Proof {
     }
 }
 
-/// A way of client authentication as `--client-auth` takes it.
-pub fn name(way: ClientAuthentication) -> &'static str {
-    match way {
+/// The method of client authentication as `--client-auth` takes it.
+pub fn name(method: ClientAuthentication) -> &'static str {
+    match method {
         ClientAuthentication::None => "none",
         ClientAuthentication::Basic => "basic",
         ClientAuthentication::Post => "post",
@@ -45,19 +45,25 @@ pub fn name(way: ClientAuthentication) -> &'static str {
     }
 }
 
-/// Adds what the document's way of client authentication puts into the body, and returns what it puts into
-/// the `Authorization` header. Never both (RFC 6749 section 2.3).
-pub fn authenticate(document: &Document, proof: &Proof, parameters: &mut Parameters) -> Option<Secret> {
+/// Adds the parameters of the document's method of client authentication, or returns its `Authorization` header. Never both
+/// (RFC 6749 section 2.3).
+pub fn authenticate(
+    document: &Document,
+    authentication: &Authentication,
+    parameters: &mut Parameters,
+) -> Option<Secret> {
     match document.client_auth {
         ClientAuthentication::None => parameters.push("client_id", &document.client_id),
         ClientAuthentication::Post => {
             parameters.push("client_id", &document.client_id);
-            parameters.push_secret("client_secret", &proof.secret());
+            parameters.push_secret("client_secret", &authentication.secret());
         }
-        ClientAuthentication::Basic => return Some(basic(&document.client_id, proof.secret().expose())),
+        ClientAuthentication::Basic => {
+            return Some(basic(&document.client_id, authentication.secret().expose()));
+        }
         ClientAuthentication::PrivateKeyJwt => {
             parameters.push("client_id", &document.client_id);
-            if let Proof::Assertion(assertion) = proof {
+            if let Authentication::Assertion(assertion) = authentication {
                 parameters.push("client_assertion_type", JWT_BEARER);
                 parameters.push_secret("client_assertion", assertion);
             }
@@ -81,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_way_of_authentication_says_its_part_in_one_place() {
+    fn each_method_uses_the_body_or_the_header() {
         // "client 1" and "p:ä%" form-encoded are "client+1" and "p%3A%C3%A4%25".
         let header = format!("Basic {}", BASE64_STANDARD.encode("client+1:p%3A%C3%A4%25"));
         let cases = [
@@ -89,14 +95,14 @@ mod tests {
             (ClientAuthentication::Post, "client_id=client+1&client_secret=p%3A%C3%A4%25", None),
             (ClientAuthentication::Basic, "", Some(header.as_str())),
         ];
-        for (way, body, header) in cases {
+        for (method, body, header) in cases {
             let mut document = document();
-            document.client_auth = way;
+            document.client_auth = method;
             document.client_secret = Some(Secret::new("p:ä%"));
             let mut parameters = Parameters::default();
-            let authorization = authenticate(&document, &Proof::stored(&document), &mut parameters);
-            assert_eq!(parameters.encode().expose(), body, "{way:?}");
-            assert_eq!(authorization.as_ref().map(Secret::expose), header, "{way:?}");
+            let authorization = authenticate(&document, &Authentication::stored(&document), &mut parameters);
+            assert_eq!(parameters.encode().expose(), body, "{method:?}");
+            assert_eq!(authorization.as_ref().map(Secret::expose), header, "{method:?}");
         }
     }
 }
