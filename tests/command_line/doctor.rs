@@ -40,7 +40,7 @@ fn assert_check(command: &mut Command, name: &str, verdict: &str, what: &str) ->
     check.clone()
 }
 
-/// Everything of the home that anybody could see change.
+/// Everything in the home that a change would show in.
 fn state(home: &Home) -> Vec<(String, u64, u32, i64, i64, Vec<u8>)> {
     let mut files = Vec::new();
     for path in [home.state.clone()]
@@ -273,7 +273,7 @@ fn a_copy_of_the_grant_is_found_in_the_store_and_in_other_likely_places() {
             home.state.display()
         ))
     );
-    // The hint can be pasted, and mends it.
+    // The hint can be pasted, and fixes the problem.
     let bin = Path::new(env!("CARGO_BIN_EXE_onegrant")).parent().unwrap().to_str().unwrap();
     let pasted =
         Command::new("/bin/sh").args(["-c", &hint]).env("PATH", format!("{bin}:/usr/bin:/bin")).status();

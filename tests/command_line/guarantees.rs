@@ -37,7 +37,7 @@ fn each_test_that_the_guarantees_name_exists() {
     let of_security = security.split('`').skip(1).step_by(2).filter(|name| is_test_name(name));
     assert!(of_security.clone().count() >= FEWEST_NAMES);
     for name in names.into_iter().chain(of_security) {
-        // Behind `#[test]`, or behind an `#[ignore = "…"]` whose runner stands beside the name.
+        // Behind `#[test]`, or behind an `#[ignore = "…"]` with the name of its runner.
         let is_there = [
             format!("#[test]\nfn {name}()"),
             format!("#[test]\n    fn {name}()"),

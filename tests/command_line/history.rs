@@ -1,4 +1,4 @@
-//! The history: "why was I logged out?" has an answer, which costs nobody anything and never fails a command.
+//! The history: "why was I logged out?" has an answer. Writing it delays no command and never fails one.
 
 use crate::support::*;
 use onegrant::history::{self, ENTRIES, HistoryEntry, HistoryEvent};
@@ -81,7 +81,7 @@ fn a_dead_grant_is_recorded_as_rejected_and_cleared() {
     assert_eq!(home.run(&["token"]).code, 3);
     assert_eq!(home.run(&["token"]).code, 3);
     let events = events(&home);
-    assert_eq!(names(&home), ["rejected", "cleared"], "told once");
+    assert_eq!(names(&home), ["rejected", "cleared"], "recorded once");
     assert!(events[0].outcome.starts_with("invalid_grant"), "{events:?}");
     assert_eq!(events[0].refresh_token_sha256, digits(&issued.refresh_token));
     assert_eq!(events[1].refresh_token_sha256, digits(&issued.refresh_token));
@@ -174,7 +174,7 @@ fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
     let object: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&object["profile"], &object["history"][1]["event"]), (&"default".into(), &"logout".into()));
 
-    // An imported refresh token goes through a worker: told by the same program's name.
+    // An imported refresh token goes through a worker: the entry has the same program's name.
     let issued = server.issue_grant();
     let file = home.root.join("refresh-token");
     fs::write(&file, &issued.refresh_token).unwrap();
@@ -235,74 +235,69 @@ fn a_history_that_cannot_be_written_fails_no_command() {
 
 #[test]
 fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
-    in_a_process_of_its_own(
-        "history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut",
-        || {
-            const ROUNDS: u32 = 400;
-            let home = Home::new();
-            let path = path(&home);
-            let append = |pid: u32| {
-                let event = HistoryEntry {
-                    pid,
-                    event: HistoryEvent::Refresh,
-                    outcome: "x".repeat(200),
-                    ..HistoryEntry::default()
-                };
-                history::append(&path, &event).unwrap();
-            };
-            // Fifty at once: no more is kept than is shown.
-            thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
-            assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
-            // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
-            let everybody = u32::try_from(ENTRIES).unwrap();
-            for round in 1..=ROUNDS {
-                let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
-                thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
-                let mut told: Vec<u32> =
-                    history::read(&path).unwrap().iter().map(|event| event.pid).collect();
-                told.sort_unstable();
-                assert_eq!(told, wanted, "round {round}");
-                assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            assert!(
-                text.lines().all(|line| serde_json::from_str::<HistoryEntry>(line).is_ok()),
-                "each line is whole: {text}"
-            );
-            assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
-        },
+    if ran_alone("history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut") {
+        return;
+    }
+    const ROUNDS: u32 = 400;
+    let home = Home::new();
+    let path = path(&home);
+    let append = |pid: u32| {
+        let event = HistoryEntry {
+            pid,
+            event: HistoryEvent::Refresh,
+            outcome: "x".repeat(200),
+            ..HistoryEntry::default()
+        };
+        history::append(&path, &event).unwrap();
+    };
+    // Fifty at once: no more is kept than is shown.
+    thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
+    assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
+    // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
+    let everybody = u32::try_from(ENTRIES).unwrap();
+    for round in 1..=ROUNDS {
+        let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
+        thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
+        let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
+        told.sort_unstable();
+        assert_eq!(told, wanted, "round {round}");
+        assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<HistoryEntry>(line).is_ok()),
+        "each line is whole: {text}"
     );
+    assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "nothing is left beside it");
 }
 
 /// A process that was killed while it cut the file, before or after the clock was set back.
 #[test]
 fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
-    in_a_process_of_its_own(
-        "history::an_abandoned_new_file_does_not_keep_the_history_from_being_cut",
-        || {
-            for is_ahead in [false, true] {
-                let home = Home::new();
-                let path = path(&home);
-                let append = |pid: u32| {
-                    let event = HistoryEntry {
-                        pid,
-                        event: HistoryEvent::Refresh,
-                        outcome: "x".repeat(200),
-                        ..HistoryEntry::default()
-                    };
-                    history::append(&path, &event).unwrap();
-                };
-                append(0);
-                let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
-                let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
-                abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
-                (1..200).for_each(append);
-                assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
-                assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
-                assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
-            }
-        },
-    );
+    if ran_alone("history::an_abandoned_new_file_does_not_keep_the_history_from_being_cut") {
+        return;
+    }
+    for is_ahead in [false, true] {
+        let home = Home::new();
+        let path = path(&home);
+        let append = |pid: u32| {
+            let event = HistoryEntry {
+                pid,
+                event: HistoryEvent::Refresh,
+                outcome: "x".repeat(200),
+                ..HistoryEntry::default()
+            };
+            history::append(&path, &event).unwrap();
+        };
+        append(0);
+        let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
+        let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
+        abandoned.set_modified(if is_ahead { now + hour } else { now - hour }).unwrap();
+        (1..200).for_each(append);
+        assert!(fs::metadata(&path).unwrap().len() <= 17 << 10, "{is_ahead}");
+        assert_eq!(history::read(&path).unwrap().last().map(|event| event.pid), Some(199));
+        assert_eq!(fs::read_dir(&home.state).unwrap().count(), 1, "{is_ahead}");
+    }
 }
 
 /// A writer that was killed in the middle of its line, or that had no space left.

@@ -154,7 +154,7 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     assert!(ran.stdout.ends_with("\nname           A B\nsub            me [31m\n"), "{ran:?}");
 
-    // OpenID Connect Core section 3.1.3.7: of another server, for another client, or of nobody.
+    // OpenID Connect Core section 3.1.3.7: of another server, for another client, or without a subject.
     for (name, value, why) in [
         ("iss", json!("https://other.example"), "it is of the issuer https://other.example, not of "),
         ("aud", json!("other"), "it is for other, not for this client"),

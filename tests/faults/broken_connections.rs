@@ -91,7 +91,7 @@ impl Caller {
     }
 }
 
-/// The bytes of an answer in one of the three ways in which HTTP/1.1 tells where a body ends (RFC 9112 section 6.3).
+/// The bytes of an answer in one of the three ways in which HTTP/1.1 marks the end of a body (RFC 9112 section 6.3).
 fn answers() -> [(&'static str, Vec<u8>); 3] {
     let body = "{\"access_token\":\"at_new\",\"token_type\":\"Bearer\",\"expires_in\":3600,\"refresh_token\":\"rt_new\"}";
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n";
@@ -155,7 +155,7 @@ fn an_answer_that_is_cut_at_any_byte_is_unknown_until_it_is_whole() {
     let listener = listener();
     let mut exchanges = 0;
     for (name, whole) in answers() {
-        // The line of the last chunk ends the body; behind it stands an empty trailer.
+        // The line of the last chunk ends the body; an empty trailer follows.
         let needed = if name == "in chunks" { whole.len() - 2 } else { whole.len() };
         for length in 0..=whole.len() {
             for ending in [Ending::Close, Ending::Reset] {
@@ -196,7 +196,7 @@ fn an_answer_that_stops_at_any_byte_costs_the_timeout_and_is_unknown() {
     });
 }
 
-/// A wire between clients and a real server: the first connections are cut as told, all later ones are not.
+/// A wire between clients and a real server: the first connections are cut as the test says, later ones are not.
 struct Wire {
     port: u16,
     cuts: Arc<Mutex<VecDeque<(Cut, Ending)>>>,
@@ -234,7 +234,7 @@ impl Wire {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// A home whose document leads through this wire.
+    /// A home with a document that leads through this wire.
     fn home(&self, server: &AuthorizationServer) -> Home {
         let home = Home::new();
         let mut document = document(server, &server.issue_grant(), EXPIRED);
@@ -333,7 +333,7 @@ fn a_process_asks_once_more_where_the_request_was_cut_anywhere() {
             let home = wire.home(&server);
             wire.cut(Cut::Request(length), ending);
             let ran = home.run(&["token"]);
-            // A request whose body never left is not known to be lost, and is not sent again by itself.
+            // If the body of a request never left, the request is not known to be lost, and is not repeated.
             let ran = if ran.code == 4 {
                 assert_eq!(server.counts().token_requests, 0, "{case}: {ran:?}");
                 home.run(&["token"])

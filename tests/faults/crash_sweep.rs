@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Whom the kill meets.
+/// Which process the kill ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     /// The process that was called, while its worker does the exchange.
@@ -28,7 +28,7 @@ type Point = (String, u32);
 /// The calls by which a process can be started. Where these fail the exchange runs in place.
 const STARTS: &str = "clone,clone3,vfork,fork";
 
-/// What the kernel does not count as the process's own: it is told of it before its first instruction, or not at all.
+/// What the kernel does not count as the process's own: it gets this before its first instruction, or not at all.
 const NOT_OURS: [&str; 3] = ["execve", "restart_syscall", "rt_sigreturn"];
 
 /// The fewest points that a sweep has: with fewer it has shown nothing.
@@ -86,7 +86,7 @@ fn strace(options: &[String], victim: Victim, command: &Command) -> Command {
     wrapped("strace", &all.iter().map(String::as_str).collect::<Vec<_>>(), command)
 }
 
-/// Every call that the command makes when nobody disturbs it.
+/// Every call that the command makes in a run without faults.
 fn points(home: &Home, victim: Victim, reach: Reach, command: &Command) -> Vec<Point> {
     let path = home.root.join("calls");
     let ran = run(strace(&[format!("-o{}", path.display())], victim, command).stdin(input(home)));
@@ -137,7 +137,7 @@ fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The worker of a caller that was killed goes on; where nothing binds, nobody waits for it of himself.
+/// The worker of a caller that was killed goes on; if nothing binds other processes, they do not wait for it.
 fn wait_for_the_worker(home: &Home) {
     wait_for("the end of the worker", || !has_worker(home));
 }
@@ -174,8 +174,8 @@ struct Swept {
     dead: Vec<String>,
 }
 
-/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told that
-/// a refresh was begun and never finished.
+/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told
+/// that a refresh was begun and never finished.
 fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept {
     let expired = || {
         let server = server(|settings| settings.replay = replay);
@@ -259,7 +259,8 @@ fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
     }
 }
 
-/// The grant is dead. Whoever is killed while he finds that out leaves a whole document, and the next one says the same.
+/// The grant is dead. A process that is killed while it finds that out leaves a whole document, and the next one says the
+/// same.
 #[test]
 #[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict_to_the_next() {

@@ -1,6 +1,6 @@
 //! Each call by which a command meets its store fails once, with each error that it can have.
 //!
-//! A clean run under strace tells the calls; then each of them is made to fail in a run of its own, and a process that
+//! A clean run under strace lists the calls. Then each of them is made to fail in a run of its own, and a process that
 //! meets no fault has to go on from there. The server ends the family at a replay: nothing is forgiven.
 //!
 //! `cargo test --test faults fault_sweep -- --ignored --nocapture`, where strace is installed and may trace.
@@ -19,7 +19,7 @@ use std::time::Instant;
 /// Left out everywhere: what only a caller's mistake brings (`EBADF`, `EFAULT`, `EINVAL`, `ENAMETOOLONG`), and what a
 /// test with a real file system shows (`ENOENT`, `EEXIST`, `ELOOP`, `EISDIR`).
 const ERRORS: [(&str, &[&str]); 24] = [
-    // Without a name to create, no space, quota or read-only mount stands in the way; see `creating`.
+    // Without a name to create, no space, quota or read-only mount can fail the call; see `creating`.
     ("openat", &["EACCES", "EIO", "EMFILE", "EINTR", "ESTALE"]),
     ("read", &["EIO", "EINTR", "ESTALE"]),
     ("pread64", &["EIO", "EINTR", "ESTALE"]),
@@ -61,7 +61,7 @@ const INFALLIBLE: [&str; 6] = ["dup2", "fcntl", "lseek", "execve", "chdir", "get
 /// Fewer injections than this have shown nothing.
 const FEWEST: usize = 100;
 
-/// What stands for the digits of the refresh token in a file name.
+/// What replaces the digits of the refresh token in a file name.
 const DIGITS: &str = "DIGITS";
 
 /// One call of a clean run.
@@ -245,7 +245,7 @@ fn assert_decent(stage: &Stage, ran: &Ran, point: &str) {
     let mut secrets = vec![stage.issued.refresh_token.clone(), stage.issued.access_token.clone(), newest];
     secrets.extend(stored.into_iter().flat_map(|stored| [stored.refresh_token, stored.access_token]));
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        assert!(!ran.stderr.contains(secret), "{point}: a secret is told: {ran:?}");
+        assert!(!ran.stderr.contains(secret), "{point}: a secret is printed: {ran:?}");
     }
     // A refresh token that is refused is sent once more before the verdict.
     let most = if ran.code == 3 { 2 } else { 1 };
@@ -290,7 +290,7 @@ fn sweep(name: &str, setup: Setup, check: Check) {
             *ends.lock().unwrap().entry(ran.code).or_default() += 1;
             let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 assert_decent(&stage, &ran, &shown);
-                // A signal is no fault of the store: whoever was interrupted asks again.
+                // A signal is no fault of the store: an interrupted process asks again.
                 assert!(*error != "EINTR" || ran.code == clean, "{shown}: {ran:?}");
                 check(&mut stage, &ran, &shown);
             }));
@@ -344,7 +344,7 @@ fn no_fault_during_a_refresh_without_locks_costs_the_grant() {
     sweep("refresh by claim", refresh_by_claim, check_refresh);
 }
 
-/// A grant that is dead stays dead, and is told so: by the process that meets the fault where it got that far, and by
+/// A grant that is dead stays dead, and is reported dead: by the process that meets the fault if it got that far, and by
 /// the next in any case.
 #[test]
 #[ignore = "needs strace: .ci/run faults"]
@@ -353,7 +353,7 @@ fn no_fault_while_a_dead_session_is_cleared_hides_that_it_is_dead() {
         assert!(ran.code == 3 || ran.code == 5, "{point}: {ran:?}");
         assert!(
             ran.code == 3 || stage.server.counts().token_requests == 0,
-            "it was told dead: {point}: {ran:?}"
+            "it was reported dead: {point}: {ran:?}"
         );
         let next = stage.home.run(&["token"]);
         assert_eq!((next.code, next.stdout.as_str()), (3, ""), "{point}: {next:?}");
@@ -362,7 +362,7 @@ fn no_fault_while_a_dead_session_is_cleared_hides_that_it_is_dead() {
     });
 }
 
-/// What the login was given lives on in the store, or is told lost; what was stored before stays until then.
+/// What the login was given is in the store, or is reported lost. What was stored before stays until then.
 #[test]
 #[ignore = "needs strace: .ci/run faults"]
 fn no_fault_during_a_login_costs_the_grant() {

@@ -1,5 +1,5 @@
-//! File systems whose locks are refused, lie or hang. Two FUSE mounts of one directory are two machines that share it: each
-//! has its own server and its own caches, and neither sees the other's locks.
+//! File systems with locks that are refused, do not exclude, or hang. Two FUSE mounts of one directory are two machines
+//! that share it: each has its own server and its own caches, and neither sees the other's locks.
 
 use crate::support::*;
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How many processes meet on each of two mounts.
 const SIDE: usize = 25;
 
-/// What a lock call gets that is granted to everybody.
+/// The answer to a lock call that is granted to every process.
 const LIE: &str = "0";
 
 /// The same, and the kernel remembers which file a name led to.
@@ -44,7 +44,7 @@ struct Mount {
 }
 
 impl Mount {
-    /// The server's source explains `answer`; [`REMEMBERS`] is the other server.
+    /// The source of the server explains `answer`; [`REMEMBERS`] is the other server.
     fn show(home: &Home, answer: &str, name: &str) -> Self {
         let point = home.root.join(name);
         fs::create_dir(&point).unwrap();
@@ -72,7 +72,7 @@ impl Mount {
         command
     }
 
-    /// Nobody uses it any more.
+    /// No process uses it any more.
     fn hide(mut self) {
         assert_eq!(run(Command::new("umount").arg(&self.point)).code, 0);
         assert_eq!(self.file_system.take().unwrap().finish().code, 0);
@@ -125,7 +125,7 @@ fn two_machines_with_locks_that_do_not_exclude_send_one_refresh() {
     }
 }
 
-/// Whoever has read the document here has the file of that time, until the name is looked up anew.
+/// A machine that has read the document sees that file until it looks the name up again.
 #[test]
 #[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn a_cached_file_name_costs_no_second_refresh() {
@@ -222,7 +222,7 @@ fn users(mount: &Mount) -> Vec<u32> {
     processes.filter(uses).collect()
 }
 
-/// What the server has taken holds whoever called against every signal, SIGKILL too: what is left behind is the process
+/// A call that the server has taken ignores every signal, SIGKILL too: what is left behind is the process
 /// that made the call for another one, until the server answers or ends.
 #[test]
 #[ignore = "needs a FUSE server: .ci/run file-systems"]
@@ -245,7 +245,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     let began = Instant::now();
     let mut waiting: Vec<Process> =
         (0..5).map(|_| Process::start(&mut token("auto", &["--timeout", TIMEOUT, "token"]))).collect();
-    // A signal ends whoever has spent nothing.
+    // A signal ends a process that has spent nothing.
     let ended = waiting.pop().unwrap();
     wait_for("a lock call", || !users(&mounts[0]).is_empty());
     ended.signal(Signal::TERM);
@@ -278,7 +278,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     mounts.into_iter().for_each(Mount::hide);
 }
 
-/// Another mount, another process: what it may know of the owner is that he is gone.
+/// Another mount, another process: all it may know of the owner is that it is gone.
 #[test]
 #[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn the_claim_of_a_killed_owner_is_taken_over_on_the_other_machine() {
@@ -300,7 +300,7 @@ fn the_claim_of_a_killed_owner_is_taken_over_on_the_other_machine() {
     }
 }
 
-/// The answer reaches an owner who sleeps; meanwhile his claim runs out, and another one refreshes, twice.
+/// The answer reaches an owner that sleeps. Meanwhile its claim runs out, and another process refreshes, twice.
 #[test]
 #[ignore = "needs a FUSE server: .ci/run file-systems"]
 fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
@@ -315,7 +315,7 @@ fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
     signal(worker, Signal::STOP);
     gate.open();
     server.wait_until(|counts| counts.released == 1);
-    // Nothing of his is awaited here but the end of his claim.
+    // Only the end of its claim is awaited here.
     let taken = run(&mut there.command(&home, "claim", &["--timeout", "50", "token"]));
     assert_eq!(taken, Ran::printed(&home.tokens().access_token));
     assert_eq!(server.counts().token_requests, 2, "the owner's and the taker's");
@@ -352,7 +352,7 @@ fn a_late_commit_does_not_replace_a_newer_session() {
     server.wait_until(|counts| counts.released == 1);
     signal(worker, Signal::CONT);
     let owner = owner.finish();
-    assert_eq!(owner.code, 0, "his token works, too: {owner:?}");
+    assert_eq!(owner.code, 0, "its token works, too: {owner:?}");
     assert_eq!(home.bytes(), newest);
     assert_eq!(server.counts().token_requests, 3);
     assert!(server.is_alive(&home.tokens().refresh_token));
@@ -363,7 +363,7 @@ fn signal(process: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal).unwrap();
 }
 
-/// Has the only claim run out by the clock of whoever reads it.
+/// Lets the only claim run out by the clock of its reader.
 fn run_out(home: &Home) {
     let name = home.names().into_iter().find(|name| name.contains("~attempt.")).unwrap();
     let path = home.state.join(name);
@@ -389,7 +389,7 @@ fn doctor_reports_locks_that_do_not_exclude() {
         assert_eq!(told["what"], what);
         assert!(told["hint"].as_str().unwrap().starts_with("export ONEGRANT_LOCK=claim"), "{told}");
         let (told, ended) = check("claim");
-        assert_eq!((&told["verdict"], ended), (&"ok".into(), 0), "the hint mends it: {told}");
+        assert_eq!((&told["verdict"], ended), (&"ok".into(), 0), "the hint fixes it: {told}");
         mount.hide();
     }
 }
@@ -421,7 +421,7 @@ fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
         assert!(second.stderr.contains(&told), "{}", second.stderr);
         assert_eq!(first, Ran::printed(&token), "{answer}");
         assert_eq!((second.code, second.stdout), (0, format!("{token}\n")), "{answer}");
-        assert_eq!(second.stderr.matches(hint).count(), 1, "told once: {}", second.stderr);
+        assert_eq!(second.stderr.matches(hint).count(), 1, "reported once: {}", second.stderr);
         assert_one_refresh(&server, &home, answer);
         [here, there].into_iter().for_each(Mount::hide);
     }

@@ -89,7 +89,7 @@ fn a_limit_on_descriptors_costs_no_grant() {
 }
 
 /// Where no thread can be started the lock is taken without one. The limit counts all of a user's processes and does not
-/// bind root: as root a user is borrowed that has none, and the home is shown where he may go.
+/// bind root: as root the test uses a user without processes, and mounts the home where that user may read it.
 #[test]
 fn a_limit_on_processes_costs_no_grant() {
     const USER: u32 = 64_999;

@@ -1,6 +1,6 @@
-//! Where little is there: an empty root, a user whom no passwd file knows, no HOME, no `/proc`, `/dev`, `/tmp` and CA
+//! Where little is there: an empty root, a user in no passwd file, no HOME, no `/proc`, `/dev`, `/tmp` and CA
 //! file, a read-only root, a document that is mounted alone. And the recipes for hooks, a CI job and an image, as they
-//! stand in docs/git.md and docs/containers-and-ci.md.
+//! are in docs/git.md and docs/containers-and-ci.md.
 
 use crate::support::{
     AuthorizationServer, EXPIRED, Home, Issued, Ran, VALID, copy_program, document, in_namespace, is_root,
@@ -18,7 +18,7 @@ use std::thread;
 const PAGES: &str =
     concat!(include_str!("../../docs/git.md"), include_str!("../../docs/containers-and-ci.md"));
 
-/// A user and a group whom no file names.
+/// A user and a group that no file names.
 const USER: u32 = 12345;
 
 /// Where the state is mounted.
@@ -204,7 +204,7 @@ fn closed_standard_descriptors_cost_nothing() {
     }
 }
 
-/// The built-in roots are there: the handshake begins, and ends because nobody answers it.
+/// The built-in roots are there: the handshake begins, and ends without an answer.
 #[test]
 fn without_a_ca_file_https_is_spoken_with_the_roots_that_are_built_in() {
     const CLIENT_HANDSHAKE: u8 = 22; // RFC 8446 section 5.1

@@ -64,7 +64,7 @@ impl Server {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// A home whose session has ended, and whose token endpoint is this server under that name.
+    /// A home with a session that has ended. Its token endpoint is this server under that name.
     fn home(&self, host: &str) -> Home {
         let home = Home::new();
         let origin = format!("https://{host}:{}", self.port);

@@ -175,7 +175,7 @@ fn slow_down_slows_down() {
     assert_eq!(server.counts().hasty_polls, 0);
 }
 
-/// A server that names no interval means five seconds, and says `slow_down` to everybody else.
+/// A server that names no interval means five seconds, and answers `slow_down` to faster polls.
 #[test]
 fn no_interval_means_five_seconds() {
     let server = server(|settings| {
@@ -224,7 +224,7 @@ fn a_denied_or_expired_device_login_stores_nothing() {
         assert!(ran.stderr.ends_with(&format!("\ncode  {code}\n{text}")), "{}", ran.stderr);
         assert_eq!(home.names(), Vec::<String>::new());
     }
-    // Nobody decides at all: it ends with the code.
+    // Without a decision the login ends with the code.
     let server = server(|settings| settings.device_lifetime = Duration::from_secs(2));
     let home = Home::new();
     let ran = run(&mut login(&home, &server, &[]));
@@ -280,14 +280,14 @@ fn a_second_login_needs_no_options() {
     }
     assert_eq!(second, first, "the configuration is the same, and the verdict on the old grant is gone");
     assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
-    // Nor does a first login know whom to ask.
+    // A first login without an issuer has no server to ask.
     let empty = Home::new();
     let text = "onegrant: cannot log in: profile default knows no server yet\nhint: onegrant login https://ISSUER \
                 --client-id ID --device\n";
     assert_eq!(empty.run(&["login"]), Ran::failed(2, text));
 }
 
-/// Two terminals, one profile: whoever is confirmed first is logged in, and the other one says so.
+/// Two terminals, one profile: the login that is confirmed first is stored, and the other one says so.
 #[test]
 fn of_two_logins_at_once_one_wins_and_the_other_says_so() {
     let server = server(|_| {});

@@ -29,7 +29,7 @@ fn an_imported_refresh_token_is_spent_once_and_its_successor_stored() {
         assert_eq!(server.newest_refresh_token(&issued.refresh_token).as_ref(), Some(&stored.refresh_token));
         assert!(server.is_alive(&stored.refresh_token));
         assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token));
-        assert_eq!(home.document()["issuer"], json!(server.issuer()), "the origin stands for it");
+        assert_eq!(home.document()["issuer"], json!(server.issuer()), "the origin is used");
         assert_eq!(server.counts().token_requests, 1);
     }
 }

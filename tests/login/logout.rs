@@ -1,4 +1,4 @@
-//! `onegrant logout`: three outcomes told apart, and a deletion whatever the server said.
+//! `onegrant logout`: three outcomes with different messages, and a deletion whatever the server answered.
 
 use crate::support::keyring::Keyring;
 use crate::support::*;
@@ -230,7 +230,7 @@ fn a_token_that_the_server_calls_dead_counts_as_revoked() {
     assert!(ran.stderr.contains("revocation failed"), "a server that fails proves nothing: {ran:?}");
 }
 
-/// Where claims bind, the refresh waits and is told; where they do not, the logout finds the newer session.
+/// If claims bind, the refresh waits and reports the logout. If they do not, the logout finds the newer session.
 #[test]
 fn a_refresh_during_a_logout_without_a_lock_leaves_no_refresh_token_behind() {
     for lock in ["claim", "off"] {

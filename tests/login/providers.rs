@@ -14,13 +14,13 @@ use std::time::Duration;
 
 /// How a provider behaves, and what the login there sends.
 struct Behaviour {
-    /// What stands behind the name; `{}` is the server's issuer without its path.
+    /// The arguments after the name; `{}` is the server's issuer without its path.
     place: &'static str,
     /// The path of its issuer.
     issuer_path: &'static str,
     /// Where its endpoints are, where that is no answer of discovery.
     paths: &'static [(Endpoint, &'static str)],
-    /// Its host cannot be told: the endpoints are given by options.
+    /// Its host cannot be set: options give the endpoints.
     is_elsewhere: bool,
     /// Whether it has the device flow of RFC 8628; else a refresh token is imported.
     has_device_flow: bool,

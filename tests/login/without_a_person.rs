@@ -1,4 +1,5 @@
-//! Logins without a person: client credentials (RFC 6749 section 4.4), client assertions (RFC 7523), token exchange (RFC 8693).
+//! Logins without a person: client credentials (RFC 6749 section 4.4), client assertions (RFC 7523), token exchange (RFC
+//! 8693).
 
 use crate::support::*;
 use rustix::fs::{Mode, OFlags, open};
@@ -25,7 +26,7 @@ fn with_credentials(home: &Home, server: &AuthorizationServer, more: &[&str]) ->
     command
 }
 
-/// The login by a token that somebody else gives, of the same client.
+/// The login with a token that another program gives, of the same client.
 fn with_exchange(home: &Home, server: &AuthorizationServer, source: &str, more: &[&str]) -> Command {
     let secret = home.root.join("secret");
     fs::write(&secret, server.client_secret()).unwrap();
@@ -133,7 +134,7 @@ fn a_client_logs_in_in_its_own_name_and_gets_the_next_token_without_a_refresh_to
         assert_eq!(request.parameter("grant_type"), Some("client_credentials"));
         assert_eq!(request.parameter("scope"), Some("read write"), "no grant remembers it");
         assert_eq!(request.parameter("audience"), Some("api"));
-        assert_eq!(request.parameter("client_id"), None, "it stands in the header alone");
+        assert_eq!(request.parameter("client_id"), None, "only the header has it");
     }
     let counts = server.counts();
     assert_eq!((counts.token_requests, counts.refreshes, counts.unexpected), (2, 0, 0));
@@ -345,7 +346,7 @@ fn a_subject_token_comes_from_a_command_or_a_variable() {
         assert_eq!(ran.code, code, "{source}: {ran:?}");
         assert!(ran.stderr.contains(said), "{source}: {ran:?}");
         assert_eq!(home.names().is_empty(), code != 0, "{source}");
-        // Whoever needs the next one has the same environment, a worker too.
+        // The process that needs the next token has the same environment, and so has its worker.
         if code == 0 {
             expire(&home);
             let ran = run(home.command(&["token"]).env("SUBJECT", "subject-1").env("PATH", "/usr/bin:/bin"));
@@ -410,7 +411,7 @@ fn a_job_of_github_actions_exchanges_its_identity() {
     );
 }
 
-/// A home whose document names something to run or to read, and the file that a command would leave.
+/// A home with a document that names something to run or to read, and the file that a command would leave.
 fn naming(server: &AuthorizationServer, names: Value, left: i64) -> (Home, PathBuf) {
     let home = Home::new();
     let mut document = document(server, &server.issue_grant(), left);
@@ -473,7 +474,7 @@ fn no_program_is_run_for_a_document_that_another_user_may_write() {
             };
             fs::write(&input, asked).unwrap();
             let before = home.bytes();
-            // The variable is for stores whose documents have no owner.
+            // The variable is for stores without owners of documents.
             let mut command = home.command(arguments);
             let ran = run(command.env("ONEGRANT_TRUST_STORE", "1").stdin(fs::File::open(input).unwrap()));
             assert_eq!(ran.code, 5, "{how:?} {arguments:?}: {ran:?}");

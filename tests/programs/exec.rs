@@ -77,7 +77,7 @@ fn exit_codes_and_signals_are_those_of_the_command_in_the_same_process() {
     }
 }
 
-/// As `grep Sig /proc/self/status` tells it: what is blocked, and what is ignored. A refresh and a written file went before.
+/// As `grep Sig /proc/self/status` prints it: what is blocked, and what is ignored. A refresh and a written file went before.
 #[test]
 fn signals_are_as_the_caller_had_them() {
     let server = server(|_| {});
@@ -208,7 +208,7 @@ fn a_token_too_long_for_a_variable_is_reported_and_a_file_takes_it() {
     assert_eq!((ran.code, ran.stderr.ends_with(&hint)), (126, true), "{ran:?}");
 }
 
-/// The processes whose command line is a keeper's of that file.
+/// The keepers of that file, by their command lines.
 fn keepers(file: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap();
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -267,7 +267,7 @@ fn the_file_is_replaced_while_the_command_runs_with_one_refresh_for_each_token()
     let path = kept.file.to_str().unwrap().to_owned();
     assert_eq!(kept.process.printed(), format!("{path}\n{first}"));
     assert_eq!(fs::metadata(&kept.file).unwrap().permissions().mode() & 0o777, 0o600);
-    // Nobody's child but the first process's, and of a session of its own.
+    // A child of the first process alone, in a session of its own.
     wait_for("the keeper", || keepers(&kept.file).len() == 1);
     let keeper = keepers(&kept.file)[0];
     let status = fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
@@ -328,7 +328,7 @@ fn a_keeper_tries_again_after_a_failure() {
     assert!(server.counts().refreshes >= 4, "{:?}", server.counts());
 }
 
-/// Whoever reads the command's output to its end does not wait for the keeper.
+/// A program that reads the command's output to its end does not wait for the keeper.
 #[test]
 fn the_keeper_holds_none_of_the_commands_files() {
     let server = server(|_| {});

@@ -502,7 +502,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A server that answers 200 with this body, in one of the three ways in which HTTP/1.1 tells where a body ends.
+/// A server that answers 200 with this body, in one of the three ways in which HTTP/1.1 marks the end of a body.
 fn answering_body(framing: usize, fields: &str, body: &[u8]) -> u16 {
     let head = format!("HTTP/1.1 200 OK\r\n{fields}");
     let bytes = match framing {

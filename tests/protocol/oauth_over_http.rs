@@ -70,7 +70,7 @@ fn client() -> HttpClient {
     HttpClient::new(&NetworkSettings::default())
 }
 
-/// A document whose every endpoint is at `base`.
+/// A document with every endpoint at `base`.
 fn document(base: &str) -> Document {
     let document = format!(
         r#"{{"version":1,"token_endpoint":"{base}/token","revocation_endpoint":"{base}/revoke",
@@ -92,7 +92,7 @@ fn a_refresh_means_what_its_exchange_proves() {
     assert!(matches!(refresh(&base), Answer::Unknown { .. }), "sent, and no answer");
     assert!(matches!(refresh(&base), Answer::Temporary { .. }));
     assert_eq!(server.join().unwrap(), ["POST /token HTTP/1.1"; 3]);
-    assert!(matches!(refresh(&base), Answer::Temporary { .. }), "not sent: nobody listens any more");
+    assert!(matches!(refresh(&base), Answer::Temporary { .. }), "not sent: no server listens any more");
     let refused = refresh("http://as.invalid");
     let Answer::Impossible(failure) = refused else { panic!("{refused:?}") };
     assert_eq!(failure.kind, Kind::Usage);
@@ -117,7 +117,7 @@ fn metadata_is_found_in_the_last_place_too() {
 /// A status and a location.
 type Redirect<'a> = (u16, &'a str);
 
-/// A server whose first answers are redirects (status, location), and whose last one is metadata. It gives the request lines.
+/// A server that answers with these redirects (status, location), and at last with metadata. It gives the request lines.
 fn redirecting(redirects: &[Redirect]) -> (String, JoinHandle<Vec<String>>) {
     let metadata = r#"{"issuer":"BASE","token_endpoint":"BASE/token","userinfo_endpoint":"BASE/me","revocation_endpoint":"BASE/r"}"#;
     let redirects: Vec<(u16, String)> =

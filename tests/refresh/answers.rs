@@ -373,7 +373,7 @@ fn retry_after_is_obeyed_inside_the_deadline() {
         assert_eq!((server.counts().token_requests, server.counts().rotations), (3, 1));
         assert!(server.is_alive(&home.tokens().refresh_token));
 
-        // Outside of it, and for a token that still works, nobody waits.
+        // Beyond the deadline, and for a token that still works, no process waits.
         let (home, issued) = Home::with_grant(&server, EXPIRED);
         let before = home.bytes();
         server.reset_counts();
@@ -421,7 +421,7 @@ fn an_unreachable_server_is_a_temporary_failure() {
     assert_eq!(home.bytes(), before);
 }
 
-/// A document that somebody edited: the refresh token does not travel in the clear.
+/// A document that was edited: the refresh token does not travel in the clear.
 #[test]
 fn a_token_endpoint_without_https_is_a_configuration_error() {
     let server = server(|_| {});

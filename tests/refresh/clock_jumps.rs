@@ -421,7 +421,7 @@ fn claim(home: &Home, ahead: i64, lasting: i64) -> Value {
     let at = now().saturating_add(ahead);
     let sha256 = digest(&home.tokens().refresh_token);
     let record = json!({
-        "id": "0", "credential_sha256": sha256, "at": at, "until": at.saturating_add(lasting),
+        "id": "0", "refresh_token_sha256": sha256, "at": at, "until": at.saturating_add(lasting),
         "by": { "host": "another", "boot": "another", "pid_namespace": "", "pid": 1, "start_time": 1 },
     });
     let path = home.state.join(format!("default~attempt.{}.1", &sha256[..16]));

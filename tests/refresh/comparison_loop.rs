@@ -13,7 +13,7 @@ const DEFAULT_ROUNDS: u32 = 10;
 /// How many processes race without a lock.
 const CROWD: usize = 20;
 
-/// What is said of a dead grant whose refresh token is unknown to the server.
+/// The message for a dead grant with a refresh token that the server does not know.
 const DEAD: &str = "onegrant: cannot refresh: the session of profile default has ended (invalid_grant: the grant has \
                     ended); a login is required\nhint: onegrant login\n";
 
@@ -30,7 +30,7 @@ fn unprotected_crowd(home: &Home) -> Vec<Command> {
     (0..CROWD).map(command).collect()
 }
 
-/// The server rejects a replay. Many spend the same refresh token, one wins, and all print what he got.
+/// The server rejects a replay. Many spend the same refresh token, one wins, and all print its token.
 #[track_caller]
 fn assert_no_session_is_lost(delay_before: Duration, delay_winner: Duration) {
     let server = server(|settings| {
@@ -49,7 +49,7 @@ fn assert_no_session_is_lost(delay_before: Duration, delay_winner: Duration) {
         assert_eq!(home.names(), ["default.json"], "round {round}");
         replays += server.counts().replays;
     }
-    assert!(replays > 0, "nobody raced: this test has shown nothing");
+    assert!(replays > 0, "no two processes raced: this test has shown nothing");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn an_unprotected_crowd_waits_for_a_winner_whose_answer_is_slower_than_the_refus
     assert_no_session_is_lost(Duration::ZERO, Duration::from_millis(600));
 }
 
-/// A process that has spent its refresh token, and whose answer is held by the gate.
+/// A process that has spent its refresh token. The gate holds the answer.
 fn held(server: &AuthorizationServer, home: &Home, lock: &str) -> (Process, Gate) {
     let gate = Gate::closed();
     let before = server.counts().refreshes;
@@ -79,7 +79,7 @@ fn a_loser_waits_for_the_winner_and_prints_its_token() {
     let (winner, gate) = held(&server, &home, "off");
     let loser = home_start(&home, "off");
     server.wait_until(|counts| counts.replays == 1);
-    // He looks, and there is nothing yet.
+    // It looks, and there is nothing yet.
     wait_for("a loser that looks", || home.attempts().iter().any(|attempt| attempt["outcome"] == "looking"));
     gate.open();
     let (winner, loser) = (winner.finish(), loser.finish());
@@ -122,7 +122,7 @@ fn a_dead_session_is_cleared_under_the_lock() {
     assert!(stored.as_object_mut().unwrap().remove("rejected").is_some());
     assert_eq!(stored, wanted, "the configuration stays");
     assert_eq!(home.names(), ["default.json", "default.lock"]);
-    // Nobody asks again, and everybody is told why.
+    // No process asks again, and each one reports why.
     let before = home.bytes();
     assert_eq!(home.run(&["token"]), Ran::failed(3, DEAD));
     assert_eq!(home.bytes(), before);
@@ -179,7 +179,7 @@ fn a_dead_session_is_marked_alone_where_looking_and_clearing_are_two_steps() {
     }
 }
 
-/// Each answer is a refusal, and before it comes somebody stores yet another session that has ended, too.
+/// Each answer is a refusal. Before it arrives, another process stores another session that has ended, too.
 #[test]
 fn newer_sessions_that_have_expired_too_end_it_after_two_generations() {
     for lock in ["auto", "claim", "off"] {
@@ -254,7 +254,7 @@ fn a_store_that_fails_during_the_loop_is_reported_with_the_refusal() {
     }
 }
 
-/// The sibling's answer was slower than all looks: his session is stored after the verdict.
+/// The sibling's answer was slower than all looks: its session is stored after the verdict.
 #[test]
 fn a_session_that_arrives_after_the_last_look_is_used_by_the_next() {
     for lock in ["auto", "claim", "off"] {
@@ -276,7 +276,7 @@ fn a_session_that_arrives_after_the_last_look_is_used_by_the_next() {
     }
 }
 
-/// The stranger's session arrives at some moment while the loser looks, or behind him: it is never deleted.
+/// Another process's session arrives at some moment while the loser looks, or after that: it is never deleted.
 #[test]
 fn a_session_that_arrives_during_the_looks_is_never_deleted() {
     for lock in ["auto", "off"] {
@@ -297,7 +297,7 @@ fn a_session_that_arrives_during_the_looks_is_never_deleted() {
     }
 }
 
-/// Nothing can save a grant that its server ends; but nobody deletes anything, and the next call says what is so.
+/// Nothing can save a grant that its server ends. But no process deletes anything, and the next call reports the state.
 #[test]
 fn without_a_lock_a_server_that_ends_the_family_costs_the_grant_and_nothing_else() {
     let server = server(|_| {});
@@ -309,7 +309,7 @@ fn without_a_lock_a_server_that_ends_the_family_costs_the_grant_and_nothing_else
     let (winner, loser) = (winner.finish(), loser.finish());
     let stored = home.tokens();
     assert_eq!(winner, Ran::printed(&stored.access_token));
-    assert_eq!(loser, winner, "he cannot know that it was his request that ended it");
+    assert_eq!(loser, winner, "it cannot know that its own request ended the grant");
     assert!(!server.is_alive(&stored.refresh_token));
     home.write(&document(&server, &stored, EXPIRED));
     assert_eq!(home.run(&["token"]), Ran::failed(3, DEAD));
@@ -335,13 +335,13 @@ fn a_lock_keeps_the_second_request_from_a_server_that_ends_the_family() {
     }
 }
 
-/// One with the lock and one without: the record of the first is seen by the second, who waits for his answer.
+/// One with the lock and one without: the second sees the record of the first and waits for its answer.
 #[test]
 fn a_session_that_was_cleared_for_the_token_just_spent_is_replaced_by_its_late_answer() {
     let server = server(|settings| settings.replay = Replay::Reject);
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let (winner, gate) = held(&server, &home, "off");
-    // Somebody who could not see the record found the same token dead, and cleared.
+    // A process that could not see the record found the same token dead, and cleared.
     let sha256 = winner_sha256(&home);
     let mut cleared = home.document();
     cleared["session"] = Value::Null;

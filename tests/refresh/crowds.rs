@@ -127,7 +127,7 @@ fn a_token_that_still_works_is_not_kept_waiting_by_a_busy_lock() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, 25);
     let _lock = hold_lock(&home);
-    // Whoever waited for the lock would outlast the test.
+    // A process that waited for the lock would outlast the test.
     let ran = home.run(&["--timeout", "3600", "token"]);
     assert_eq!(ran, Ran::printed(&issued.access_token));
     assert_eq!(server.counts().token_requests, 0);
@@ -163,7 +163,7 @@ fn a_process_that_asks_for_a_longer_token_gets_the_stored_one_at_its_deadline() 
     assert_eq!(server.counts().token_requests, 0);
 }
 
-/// The holder never leaves: whoever only waited for the lock would outlast the test.
+/// The holder never leaves: a process that only waited for the lock would outlast the test.
 #[test]
 fn a_process_stops_waiting_for_a_lock_that_it_no_longer_needs() {
     let server = server(|_| {});

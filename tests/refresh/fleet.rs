@@ -21,7 +21,7 @@ const GRACE: Replay = Replay::Grace(Duration::from_secs(60));
 /// What a process may take beyond its deadline: the last look and an answer that was under way.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Starts over a minute and a half: some wait, and some come when what somebody left behind has run out.
+/// Starts over a minute and a half: some wait, and some come after an abandoned claim has run out.
 fn drizzle(arrangement: Arrangement, seed: u64) -> Scenario {
     Scenario { start_within: Duration::from_secs(90), seed, ..Scenario::storm(arrangement, 120, 20) }
 }
@@ -50,7 +50,7 @@ fn each_generation_is_refreshed_once_whatever_the_number_of_processes_and_hosts(
 fn an_expiry_that_comes_while_processes_start_is_refreshed_once() {
     for arrangement in ARRANGEMENTS {
         for seed in 1..=3 {
-            // Half a minute before its end the token is refreshed by whoever comes then.
+            // Half a minute before its end the next process refreshes the token.
             let (start_after, start_within) = (Duration::from_secs(26), Duration::from_secs(8));
             let storm = Scenario::storm(arrangement, 600, 20);
             let scenario = Scenario { start_after, start_within, seed, ..storm };
@@ -101,7 +101,7 @@ fn a_process_that_sleeps_past_its_claim_costs_no_grant_with_a_grace_period() {
             replays += figures.replays;
         }
     }
-    assert!(replays > 0, "nobody was taken for dead who was not");
+    assert!(replays > 0, "no live process was taken for dead");
 }
 
 #[test]

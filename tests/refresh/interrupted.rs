@@ -72,7 +72,7 @@ fn after_a_kill_that_cost_the_grant_the_next_process_names_the_refresher_and_the
         let end = " GMT and never finished; a login is required\nhint: onegrant login\n";
         assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{lock}: {ran:?}");
         assert!(ran.stderr.starts_with(&start) && ran.stderr.ends_with(end), "{lock}: {}", ran.stderr);
-        // Everybody is told the same, without a request.
+        // Each process reports the same, without a request.
         assert_eq!(run(&mut with_lock(&home, lock, &["token"])), ran, "{lock}");
         let refused = if lock == "off" { 1 } else { 2 };
         assert_eq!(server.counts().token_requests, 1 + refused, "{lock}");
@@ -99,9 +99,10 @@ fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
         let server = server(|_| {});
         let (home, _) = Home::with_grant(&server, EXPIRED);
         server.script(Endpoint::Token, [Fault::StallBefore]);
-        let first = Process::start(&mut with_lock(&home, lock, &["token"]));
+        let first = Process::start(&mut with_lock(&home, lock, &["--timeout", "90", "token"]));
         server.wait_until(|counts| counts.refreshes == 1);
-        let commands = (0..20).map(|_| with_lock(&home, lock, &["-vv", "token"])).collect();
+        let commands =
+            (0..20).map(|_| with_lock(&home, lock, &["--timeout", "90", "-vv", "token"])).collect();
         let crowd = start_together(commands, "/dev/null".as_ref());
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
@@ -223,7 +224,7 @@ fn a_signal_ends_a_process_that_waits_for_another() {
         server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
         let first = Process::start(&mut with_lock(&home, lock, &["token"]));
         server.wait_until(|counts| counts.rotations == 1);
-        let second = Process::start(&mut with_lock(&home, lock, &["-vv", "token"]));
+        let second = Process::start(&mut with_lock(&home, lock, &["--timeout", "90", "-vv", "token"]));
         wait_for("a process that waits", || second.said().contains("waiting"));
         second.signal(Signal::INT);
         assert_eq!(second.finish().code, -Signal::INT.as_raw(), "{lock}");
@@ -265,7 +266,7 @@ fn a_closed_stdout_costs_the_token_and_not_the_session() {
     stored(&home, &old);
 }
 
-/// A process whose answer is held.
+/// A process that waits for an answer that the server holds.
 fn held(server: &AuthorizationServer, home: &Home, lock: &str) -> (Process, Gate) {
     let gate = Gate::closed();
     let before = server.counts().rotations;
@@ -331,7 +332,7 @@ fn a_logout_waits_for_a_refresh() {
     }
 }
 
-/// Whether it, or its worker, stands in a queue of the kernel's lock table.
+/// Whether it, or its worker, waits in the kernel's lock table.
 fn waits_for_a_lock(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
     let children =
@@ -343,7 +344,7 @@ fn waits_for_a_lock(pid: u32) -> bool {
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
-// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
+// ---- a process that is stopped, or blocked by its stderr, holds no lock ----
 
 fn is_stopped(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -453,7 +454,7 @@ fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_
     assert_eq!(server.counts().token_requests, 1);
 }
 
-/// A file system whose lock calls may hang, so that another process makes them: ramfs is none of those that are known to
+/// A file system with lock calls that may hang, so that another process makes them: ramfs is none of those that are known to
 /// answer at once.
 struct Ramfs<'a>(&'a Path);
 
@@ -585,7 +586,7 @@ fn a_login_waits_for_a_refresh_and_wins() {
     }
 }
 
-/// A record that says nothing binds nobody.
+/// A record without content binds no process.
 #[test]
 fn a_broken_record_blocks_no_process() {
     for lock in LOCKS {
@@ -603,7 +604,7 @@ fn a_broken_record_blocks_no_process() {
     }
 }
 
-/// The claim of another machine binds until its `until`; then the next one is told of it.
+/// The claim of another machine binds until its `until`. Then the next process reports it.
 #[test]
 fn the_claim_of_another_machine_binds_until_it_has_run_out() {
     for lock in ["auto", "claim"] {

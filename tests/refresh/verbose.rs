@@ -1,5 +1,5 @@
-//! `-v` tells the story of a refresh, in five lines at most: who waited for whom, who refreshed, what the server said
-//! after how long, what was stored, and how it ended. The whole text, in which only times are replaced.
+//! `-v` reports a refresh in five lines at most: which process waited for which, which one refreshed, what the server
+//! answered after how long, what was stored, and how it ended. The whole text, in which only times are replaced.
 
 use crate::support::{
     AuthorizationServer, EXPIRED, Endpoint, Fault, Gate, Home, Process, Ran, Replay, run, server, spender,
@@ -33,7 +33,7 @@ fn story(ran: &Ran) -> String {
     told
 }
 
-/// One whose request is held, and one who came after it; who the first is, and its host.
+/// One process with a held request, and one that came after it; the first one's identifier and host.
 fn two(server: &AuthorizationServer, home: &Home, lock: &str, sign: &str) -> (Ran, Ran, u32, String) {
     let gate = Gate::closed();
     server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);

@@ -1,4 +1,4 @@
-//! The exchange with the server outlives whoever asked for it: callers are killed, alone and with their whole process
+//! The exchange with the server outlives its caller: callers are killed, alone and with their whole process
 //! group, while a strict server has rotated the refresh token and its answer is on its way.
 
 use crate::support::*;
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LOCKS: [&str; 3] = ["auto", "claim", "off"];
 
@@ -22,7 +22,7 @@ fn pid(raw: u32) -> Pid {
     Pid::from_raw(i32::try_from(raw).unwrap()).unwrap()
 }
 
-/// Starts a refresh whose answer the server holds back after it rotated.
+/// Starts a refresh. The server rotates, and holds the answer back.
 fn held(server: &AuthorizationServer, command: &mut Command) -> (Process, Gate) {
     held_by(Fault::HoldAnswer, server, command)
 }
@@ -86,16 +86,17 @@ fn a_process_group_that_is_killed_loses_nothing_even_with_a_strict_server() {
     }
 }
 
-/// Those who come meanwhile wait for the worker, whose caller is gone, and share its answer.
+/// Processes that come meanwhile wait for the worker without a caller, and share its answer.
 #[test]
 fn a_crowd_waits_for_the_worker_of_a_caller_that_was_killed() {
     for lock in ["auto", "claim"] {
         let server = server(|settings| settings.replay = Replay::EndFamily);
         let (home, _) = Home::with_grant(&server, EXPIRED);
-        let (process, gate) = held(&server, &mut with_lock(&home, lock, &["token"]));
+        let (process, gate) = held(&server, &mut with_lock(&home, lock, &["--timeout", "90", "token"]));
         process.signal(Signal::KILL);
         assert_eq!(process.finish().code, -9, "{lock}");
-        let commands = (0..20).map(|_| with_lock(&home, lock, &["-vv", "token"])).collect();
+        let commands =
+            (0..20).map(|_| with_lock(&home, lock, &["--timeout", "90", "-vv", "token"])).collect();
         let crowd = start_together(commands, "/dev/null".as_ref());
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
@@ -108,7 +109,7 @@ fn a_crowd_waits_for_the_worker_of_a_caller_that_was_killed() {
     }
 }
 
-/// Whoever runs a helper reads its stdout and stderr to their end: the worker must not keep them open.
+/// Programs read the stdout and stderr of a helper to their end: the worker must not keep them open.
 #[test]
 fn the_reader_of_a_killed_caller_does_not_wait_for_its_worker() {
     let server = server(|_| {});
@@ -155,7 +156,7 @@ fn a_login_that_is_killed_while_it_imports_stores_the_grant_all_the_same() {
     }
 }
 
-/// A shell's lock, and the pipe of whoever collects what its children print, are not the worker's to hold.
+/// The worker must hold neither a lock of the shell nor a pipe that collects the output of the shell's children.
 #[test]
 fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
     let server = server(|_| {});
@@ -177,7 +178,7 @@ fn a_worker_keeps_nothing_open_that_its_caller_was_given() {
     wait_for("the end of the worker", || !is_running(worker));
 }
 
-/// Nobody waits for the caller's worker when it is the worker that dies: the caller goes on in place.
+/// If the worker is killed, its caller does the exchange in place.
 #[test]
 fn the_caller_finishes_the_refresh_of_a_killed_worker() {
     for lock in LOCKS {
@@ -205,7 +206,8 @@ fn where_no_worker_can_be_started_the_exchange_runs_in_place() {
     for lock in LOCKS {
         let server = server(|settings| settings.replay = Replay::EndFamily);
         let (home, _) = Home::with_grant(&server, EXPIRED);
-        let ran = run(&mut without_proc(&home, &with_lock(&home, lock, &["-vv", "token"])));
+        let ran =
+            run(&mut without_proc(&home, &with_lock(&home, lock, &["--timeout", "90", "-vv", "token"])));
         let new = home.tokens();
         assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", new.access_token)), "{lock}: {}", ran.stderr);
         assert!(ran.stderr.contains("going on in place"), "{lock}: {}", ran.stderr);
@@ -228,8 +230,9 @@ fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {
         rustix::process::kill_process(pid(worker), Signal::STOP).unwrap();
         gate.open();
         server.wait_until(|counts| counts.released == 1);
-        // Its deadline of a second has begun before, and passes.
-        thread::sleep(Duration::from_secs(1));
+        // Its deadline of one second began before the worker was stopped.
+        let stopped = Instant::now();
+        wait_for("the deadline", || stopped.elapsed() > Duration::from_secs(1));
         rustix::process::kill_process(pid(worker), Signal::CONT).unwrap();
         let ran = process.finish();
         assert_that_nothing_is_lost(&server, &home, &old, worker, lock);
@@ -246,10 +249,10 @@ fn a_worker_that_is_stopped_beyond_its_claim_still_stores_the_answer() {
         let (process, gate) = held(&server, &mut with_lock(&home, lock, &["--timeout", "1", "token"]));
         let worker = spender(&home);
         rustix::process::kill_process(pid(worker), Signal::STOP).unwrap();
+        let until = home.attempts()[0]["until"].as_i64().unwrap();
         gate.open();
         assert_eq!(process.finish().code, 4, "{lock}");
-        // A second, and the ten by which a claim outlasts its owner's deadline.
-        thread::sleep(Duration::from_secs(12));
+        wait_for("the end of the claim", || now() > until);
         rustix::process::kill_process(pid(worker), Signal::CONT).unwrap();
         assert_that_nothing_is_lost(&server, &home, &old, worker, lock);
     };

@@ -1,5 +1,5 @@
 //! A store in one value that is compared and swapped, with every fault that such a place has: a swap that is lost, one
-//! that nobody answers and that was made, was not, or is made later, and somebody who is always faster.
+//! without an answer that was made, was not, or is made later, and another process that is always faster.
 
 use crate::support::Home;
 use onegrant::error::{Failure, Kind};
@@ -25,13 +25,13 @@ const NEWER: &[u8] = br#"{"version":1,"token_endpoint":"https://as.example/t","s
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// Made, and nobody says so.
+    /// Made, without an answer.
     Made,
-    /// Not made, and nobody says so.
+    /// Not made, without an answer.
     NotMade,
-    /// Made after the next read, if its condition still holds by then, and nobody says so.
+    /// Made after the next read, if its condition still holds by then, without an answer.
     Late,
-    /// Somebody else has written meanwhile, and changed nothing.
+    /// Another process has written meanwhile, and changed nothing.
     Overtaken,
 }
 
@@ -43,7 +43,7 @@ struct World {
     failing_reads: u32,
     /// By how many seconds the machine's clock is ahead that asks.
     ahead: i64,
-    /// What the next wait is told, as by a change.
+    /// What the next wait gets, as if the value had changed.
     told: Option<(Vec<u8>, u64)>,
     faults: VecDeque<Fault>,
     late: Option<(Option<u64>, Option<Vec<u8>>)>,
@@ -103,12 +103,12 @@ impl Cell for Memory {
             },
             Fault::Made => {
                 world.swap(expected, bytes);
-                Swap::Unknown("nobody answered".to_owned())
+                Swap::Unknown("no answer".to_owned())
             }
-            Fault::NotMade => Swap::Unknown("nobody answered".to_owned()),
+            Fault::NotMade => Swap::Unknown("no answer".to_owned()),
             Fault::Late => {
                 world.late = Some((expected, bytes.map(<[u8]>::to_vec)));
-                Swap::Unknown("nobody answered".to_owned())
+                Swap::Unknown("no answer".to_owned())
             }
             Fault::Overtaken => {
                 world.last += 1;
@@ -480,7 +480,7 @@ fn an_unanswered_claim_is_withdrawn_when_it_is_given_up() {
     shared.faults(&[Fault::Made]);
     shared.memory.0.borrow_mut().failing_reads = 1;
     assert!(store.create_record(&record(KEY, 1, "mine", &seen)).is_err());
-    assert_eq!(records(&other), [], "nobody waits for it");
+    assert_eq!(records(&other), [], "no process waits for it");
 }
 
 /// Where refresh tokens do not rotate, an attempt has the name of one before it.
@@ -498,7 +498,7 @@ fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
     assert_eq!(store.records(KEY).unwrap()[0].answer, b"");
 }
 
-/// Of two machines one has a clock that is a minute ahead. The store's own tells what a claim's times mean on the other.
+/// Of two machines one has a clock that is a minute ahead. The store's clock says what a claim's times mean on the other.
 #[test]
 fn the_times_of_a_claim_follow_the_clock_of_its_reader() {
     let mut shared = Shared::holding(OLD);

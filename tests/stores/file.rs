@@ -268,7 +268,7 @@ fn a_file_size_limit_that_the_answer_would_meet_spends_nothing() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// Whoever owns the grant knows the names of its sidecars, and another user may run onegrant on it.
+/// The owner of the grant knows the names of its sidecars, and another user may run onegrant on it.
 #[test]
 fn nothing_is_written_through_a_link_in_the_place_of_an_answer() {
     let server = server(|_| {});
@@ -298,7 +298,7 @@ fn a_record_that_is_no_regular_file_blocks_no_process() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// Root gives away what it creates; everybody else owns it anyhow.
+/// Root gives away what it creates. Every other user owns it already.
 #[test]
 fn files_beside_a_document_belong_to_the_owner_of_the_directory() {
     let server = server(|_| {});

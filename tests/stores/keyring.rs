@@ -44,9 +44,9 @@ fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
             command.env("ONEGRANT_LOCK", lock);
             command
         };
-        let first = Process::start(&mut command(&["token"]));
+        let first = Process::start(&mut command(&["--timeout", "90", "token"]));
         server.wait_until(|counts| counts.rotations == 1);
-        let commands = (0..CROWD).map(|_| command(&["-vv", "token"])).collect();
+        let commands = (0..CROWD).map(|_| command(&["--timeout", "90", "-vv", "token"])).collect();
         let crowd = start_together(commands, "/dev/null".as_ref());
         wait_for("a crowd that waits", || {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
@@ -180,7 +180,7 @@ fn a_new_session_that_the_keyring_refuses_is_kept_and_adopted() {
 fn an_entry_that_a_kill_broke_is_stored_again_from_its_copy() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
-    // The program ends with its whole group while its entry is half written, and whoever reads it then cannot.
+    // The program ends with its whole group while its entry is half written. Then reading it fails.
     keyring.fault("store", "printf half >\"$entry\"; touch \"$keyring/broken\"; sleep 50\n");
     keyring.fault("get", "[ \"$(cat \"$entry\")\" != half ] || fail 'gpg: decrypt_message failed'\n");
     let process = Process::start(&mut keyring.command(&["token"]));

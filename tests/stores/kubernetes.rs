@@ -28,7 +28,7 @@ impl Cluster {
         cluster
     }
 
-    /// With the grant of `server`, whose access token lasts for so many seconds.
+    /// With a grant of `server`. Its access token lasts for so many seconds.
     fn with_grant(server: &AuthorizationServer, left: i64) -> (Self, Issued) {
         let (cluster, issued) = (Self::new(), server.issue_grant());
         cluster.server.put("default", &document(server, &issued, left).to_string());
@@ -134,7 +134,7 @@ fn an_empty_secret_is_enough_and_a_logout_removes_only_its_own_member() {
     assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:?}");
     let hint = format!("hint: kubectl -n {NAMESPACE} create secret generic {NAME}");
     assert!(ran.stderr.contains(&hint), "{}", ran.stderr);
-    assert_eq!(server.counts().device_requests, 0, "nobody was asked for anything");
+    assert_eq!(server.counts().device_requests, 0, "no person was asked for anything");
 
     cluster.server.put("another.member", "stays");
     assert_eq!(cluster.run(&login).code, 0);

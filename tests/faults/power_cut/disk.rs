@@ -9,7 +9,7 @@ use super::trace::Call;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-/// What stands under the root after the power came back: files with their bytes, directories without.
+/// What is under the root after the power came back: files with their bytes, directories without.
 pub type Remains = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// With more changes of names at once than this, not each subset of them is looked at.
@@ -151,7 +151,7 @@ impl Disk {
         Some(states[state.min(states.len() - 1)].clone())
     }
 
-    /// Everything that may stand there if the power is cut now.
+    /// Every state that may remain if the power is cut now.
     pub fn after_a_power_cut(&self) -> BTreeSet<Remains> {
         let mut all = BTreeSet::new();
         for survivors in subsets(self.changes.len()) {

@@ -2,7 +2,7 @@
 //! what a disk may have kept.
 //!
 //! A real process does its work under strace. Its calls are played back on a disk that forgets what was not synced
-//! ([`disk`]); each thing that may stand there after the power came back is written out, the server is put back to what
+//! ([`disk`]); each state that may remain after the power came back is written out, the server is put back to what
 //! it knew at that moment, and a real process has to go on from there.
 //!
 //! `cargo test --test faults power_cut -- --ignored --nocapture`, where strace is installed and may trace.
@@ -277,7 +277,7 @@ fn sweep(
             assert!(document.is_none_or(is_document), "torn: {}", point());
             let found = document.map(<[u8]>::to_vec);
             assert!(found == old || found == new, "neither old nor new: {}", point());
-            assert!(!expected.is_over || found == new, "what was told was not durable: {}", point());
+            assert!(!expected.is_over || found == new, "what was reported was not durable: {}", point());
             let next = stage.next_process(recording, aftermath);
             // A refresh token that is refused is sent once more before the verdict.
             let most = if next.code == 3 { 2 } else { 1 };
@@ -476,7 +476,7 @@ fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
     }
 }
 
-/// I3: what a logout has told is not undone by a power cut.
+/// I3: a logout that was reported is not undone by a power cut.
 #[test]
 #[ignore = "needs strace: .ci/run power-cut"]
 fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_reported_dead() {

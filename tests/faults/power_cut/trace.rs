@@ -116,7 +116,7 @@ const HARMLESS: [&str; 36] = [
     "statx",
 ];
 
-/// Runs the command to its end, and tells what it and its children did under the home's root.
+/// Runs the command to its end, and gives what it and its children did under the home's root.
 pub fn record(home: &Home, command: &Command, stdin: Option<&Path>) -> (Ran, Vec<Call>) {
     let log = home.root.join("trace");
     let output = format!("-o{}", log.display());
@@ -129,14 +129,14 @@ pub fn record(home: &Home, command: &Command, stdin: Option<&Path>) -> (Ran, Vec
     let text = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_file(&log).unwrap();
     let mut calls: Vec<Call> = whole_lines(&text).iter().filter_map(|line| call(line, &home.root)).collect();
-    // The history comes after everything else: it never stands between the server's answer and its durable copy.
+    // The history comes after everything else: it never comes between the server's answer and its durable copy.
     let noted = calls.iter().position(|call| *call == Call::Noted).unwrap_or(calls.len());
     let late = calls.split_off(noted).into_iter().find(|call| *call != Call::Noted);
     assert_eq!(late, None, "the history was written before this was done");
     (ran, calls)
 }
 
-/// Lines without their process identifiers; a call that another thread interrupted stands where it ended.
+/// Lines without their process identifiers; a call that another thread interrupted is where it ended.
 fn whole_lines(text: &str) -> Vec<String> {
     let mut begun: HashMap<&str, &str> = HashMap::new();
     let mut lines = Vec::new();
@@ -239,7 +239,7 @@ fn descriptor_path(argument: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(&decoded(decoration.split('>').next()?))))
 }
 
-/// A path argument; one that is relative lies below the directory that stands before it.
+/// A path argument; a relative one is below the directory before it.
 fn path_at(arguments: &[&str], at: usize) -> Option<PathBuf> {
     let path = PathBuf::from(OsStr::from_bytes(&text(arguments.get(at)?)));
     if path.is_absolute() {

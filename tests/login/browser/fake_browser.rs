@@ -77,7 +77,7 @@ pub fn answer_to(address: &str, parameters: &[(&str, &str)]) -> String {
     format!("{redirect_uri}?{query}")
 }
 
-/// A login that is told whom to ask.
+/// A login with an issuer and a client.
 pub fn login(home: &Home, server: &AuthorizationServer, more: &[&str]) -> Command {
     let mut command =
         home.command(&["login", &server.issuer(), "--client-id", server.client_id(), "--browser"]);

@@ -61,7 +61,7 @@ fn a_person_agrees_in_the_browser_and_then_is_logged_in() {
     assert_eq!(claims(&session)["nonce"].as_str().unwrap(), texts[2]);
     assert_eq!(home.names(), ["default.json", "default.lock"]);
 
-    // What came back, and what proves who asked, stands nowhere that a log keeps.
+    // The code and the verifier are in nothing that a log keeps.
     let code = value(&callback, "code");
     assert!(!ran.stderr.contains(&code) && !ran.stderr.contains(verifier), "{}", ran.stderr);
     assert!(!page.body.contains(&code) && !page.body.contains(&texts[1]), "{}", page.body);

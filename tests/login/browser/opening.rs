@@ -57,7 +57,7 @@ fn no_open_prints_the_address_alone() {
     assert!(!record(&program).exists());
 }
 
-/// It is not there, it fails, it dies, it never ends: the address stands on stderr, and the login goes on.
+/// It is missing, fails, is killed or never ends: the address is on stderr, and the login continues.
 #[test]
 fn a_browser_that_does_not_open_is_a_note_and_no_failure() {
     let server = server(|_| {});

@@ -49,9 +49,9 @@ fn other_requests_get_a_status_and_the_login_continues() {
     assert_eq!(converse(origin, b"\x16\x03\x01\x02\x00\n\n").unwrap().status, 400, "TLS");
     assert_eq!(converse(origin, b"hello\r\n\r\n").unwrap().status, 400);
     let body = format!("POST /callback HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1000));
-    assert_eq!(converse(origin, body.as_bytes()).unwrap().status, 405, "a body that nobody reads");
+    assert_eq!(converse(origin, body.as_bytes()).unwrap().status, 405, "a body that is not read");
     dripping.write_all(b"E").unwrap();
-    assert_eq!(process.said(), format!("open  {address}\n"), "nobody is told of strangers");
+    assert_eq!(process.said(), format!("open  {address}\n"), "other requests are not reported");
 
     assert_eq!(get(&good).status, 200);
     assert_eq!(process.finish().code, 0);
@@ -75,7 +75,7 @@ fn a_head_that_does_not_end_is_cut_off() {
     let mut stream = TcpStream::connect(parts(&redirect_uri).0).unwrap();
     let piece = [b'x'; 4096];
     let mut sent = 0;
-    // It answers and then closes: nobody takes any amount.
+    // It answers and then closes: it does not read any amount.
     while stream.write_all(&piece).is_ok() {
         sent += piece.len();
         assert!(sent < 64 << 20, "no end");

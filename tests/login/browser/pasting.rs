@@ -43,7 +43,7 @@ impl Terminal {
         Self { keyboard, line, screen }
     }
 
-    /// Starts a process whose stdin and stderr are this terminal.
+    /// Starts a process with this terminal as stdin and stderr.
     fn start(&self, command: &mut Command) -> std::process::Child {
         let line = || Stdio::from(self.line.try_clone().unwrap());
         command.stdin(line()).stderr(line()).stdout(Stdio::null()).spawn().unwrap()
@@ -140,7 +140,7 @@ fn a_refusal_can_be_pasted_too() {
     wait_for("the reason", || terminal.screen().contains("the request was refused: access_denied\n"));
 }
 
-/// Only a person is listened to: what stands on a pipe or in a file is somebody else's.
+/// Only a terminal is read: a pipe or a file on stdin belongs to another program.
 #[test]
 fn without_a_terminal_nothing_is_offered_or_read() {
     let server = server(|_| {});

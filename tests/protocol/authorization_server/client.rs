@@ -1,4 +1,4 @@
-//! A client that sends what it is told to, right or wrong.
+//! A client that sends what the test says, right or wrong.
 
 use serde_json::Value;
 use servers::authorization_server::{AuthorizationServer, Endpoint};

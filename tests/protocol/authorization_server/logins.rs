@@ -59,7 +59,7 @@ fn a_device_learns_of_a_denial_and_of_an_expiry() {
     let device = authorize_device(&server);
     assert!(server.expire(&device.member("user_code")));
     assert_eq!(poll(&server, &device).error(), refused("expired_token"));
-    assert!(!server.approve(&device.member("user_code")), "nobody waits for it any more");
+    assert!(!server.approve(&device.member("user_code")), "no device waits for it any more");
     server.adjust(|settings| settings.device_lifetime = Duration::ZERO);
     assert_eq!(poll(&server, &authorize_device(&server)).error(), refused("expired_token"));
 }
@@ -84,7 +84,7 @@ fn a_person_types_the_user_code_without_case_and_punctuation() {
     let typed = device.member("user_code").replace('-', "").to_lowercase();
     assert_eq!(get(&server, &format!("/device?user_code={typed}&approve=1"), "").status, 200);
     assert_eq!(poll(&server, &device).status, 200);
-    // No vowel stands in a user code.
+    // A user code has no vowel.
     assert_eq!(get(&server, "/device?user_code=AEIO-AEIO&approve=1", "").status, 404);
 }
 

@@ -1,6 +1,6 @@
 //! Whatever parses bytes that we did not write keeps its promises for all of them.
 //!
-//! The promises stand in `fixtures/fuzz/properties`, where the fuzz targets use them, too. Here they meet inputs that
+//! The promises are in `fixtures/fuzz/properties`, where the fuzz targets use them, too. Here they meet inputs that
 //! are made up at random but in the right shape, and every input that the fuzzers found worth keeping. A failure is
 //! shrunk, and names the seed that makes it again.
 
@@ -467,7 +467,7 @@ fn the_kept_corpus_holds() {
         for entry in fs::read_dir(fuzz.join("corpus").join(target)).unwrap() {
             let path = entry.unwrap().path();
             let input = fs::read(&path).unwrap();
-            // The name of the input that breaks a property stands above the panic.
+            // The name of the input that breaks a property is printed above the panic.
             println!("{}", path.display());
             property(&input);
             kept += 1;

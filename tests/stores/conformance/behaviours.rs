@@ -1,5 +1,5 @@
 //! The behaviours. Each opens stores of its own, as different processes do, and knows nothing of what is behind them.
-//! What somebody else has changed is looked at by a store that is opened for it: one look may stand for the next, until its
+//! A store that is opened anew sees what another process has changed. One that is open may reuse a look until its
 //! process waits or writes.
 
 use super::Keeper;
@@ -122,7 +122,7 @@ pub fn readers_see_whole_documents(keeper: &Keeper) {
     });
 }
 
-/// Who holds the lock, or where there is none, compares, sees every change before his.
+/// The holder of the lock, or without one the process that compares, sees every earlier change.
 pub fn no_update_is_lost(keeper: &Keeper) {
     write(&*keeper.store(), &absent(), "");
     let open = &keeper.open;

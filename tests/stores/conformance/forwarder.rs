@@ -1,4 +1,4 @@
-//! A port of this machine that leads to a server, and can be cut: nobody can connect then.
+//! A port of this machine that leads to a server, and can be cut: then every connection fails.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -35,7 +35,7 @@ impl Forwarder {
     pub fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
         if is_cut {
-            // Whoever waits for a connection looks up once he has one.
+            // The thread that accepts connections sees the mark with the next one.
             drop(TcpStream::connect(self.address));
             self.accepting.lock().unwrap().take().unwrap().join().unwrap();
         } else {

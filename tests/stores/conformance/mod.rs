@@ -1,4 +1,4 @@
-//! What every store keeps to, whatever it is made of: one table of behaviours, run on each of them.
+//! What every store promises: one table of behaviours, run on each store.
 //!
 //! A new store joins with one line in `conforms!` and a function that makes a [`Keeper`] of it; `docs/stores.md` says how.
 
@@ -112,7 +112,7 @@ fn kubernetes() -> Keeper {
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
-/// A prefix of an etcd that runs; it fails while nobody can connect to it.
+/// A prefix of an etcd that runs; it fails while connections to it fail.
 fn etcd() -> Keeper {
     static KEEPERS: AtomicU64 = AtomicU64::new(0);
     let home = Home::new();
@@ -128,7 +128,7 @@ fn etcd() -> Keeper {
     Keeper { open: Box::new(open), fail: Box::new(move |is_failing| forwarder.cut(is_failing)), _home: home }
 }
 
-/// One test for each behaviour of each store; those whose place is a program that not every machine has are left to the
+/// One test for each behaviour of each store; those that need a program that not every machine has are left to the
 /// script that starts it.
 macro_rules! conforms {
     ($($(#[$attribute:meta])* $store:ident)*) => { $(mod $store { behaviours!([$(#[$attribute])*] $store); })* };
@@ -165,9 +165,9 @@ macro_rules! behaviour {
         $(#[$attribute])*
         fn $behaviour() {
             let name = concat!("conformance::", stringify!($store), "::", stringify!($behaviour));
-            crate::support::in_a_process_of_its_own(name, || {
+            if !crate::support::ran_alone(name) {
                 crate::conformance::behaviours::$behaviour(&crate::conformance::$store());
-            });
+            }
         }
     };
 }
