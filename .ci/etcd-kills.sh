@@ -1,24 +1,20 @@
 #!/usr/bin/env bash
-# Two hundred random kills around a grant in a real etcd of three members: of members, of calling processes with their whole
-# process group, and, where the authorization server has a grace period, of the workers that spend. A server that ends
-# the grant on replay loses it with a worker that dies with its answer: there the others are killed alone. After each
-# round the grant is alive, and every token that was printed works.
+# Proves that random kills cost no grant in a real etcd of three members: of members, of callers with their process group and,
+# if the authorization server has a grace period, of workers. (A server without one ends the grant when a worker dies with its
+# answer.) After each round the grant works, and so does every token that was printed.
 #
-#   ONEGRANT=path/to/onegrant .ci/etcd-kills.sh
-#   SEED=1234 KILLS=50 ONEGRANT=path/to/onegrant .ci/etcd-kills.sh    # the same choices again, and fewer of them
-#
-# Needs bash, curl, node and the fixture server (built by cargo test); etcd is installed where apt-get can be used. Writes
-# into a temporary directory alone, and removes it. About a minute and a half on two processors.
+#   .ci/etcd-kills.sh
+#   SEED=1234 KILLS=50 .ci/etcd-kills.sh    the same choices again, and fewer of them
 set -euo pipefail
-repository=$(cd "$(dirname "$0")/.." && pwd)
-. "$repository/.ci/lib/real-servers.sh"
+. "$(dirname "$0")/lib/checks.sh"
+. "$repository/.ci/lib/cells.sh"
 . "$repository/.ci/lib/etcd.sh"
 
 seed=${SEED:-$RANDOM}
 kills_wanted=${KILLS:-200}
-hosts=6 # processes of a round, each with a home of its own
+hosts=6 # processes of a round, each on a host of its own
 kills_a_round=4
-window_ms=700 # in which a round's kills lie
+window_ms=700 # in which the kills of a round lie
 delay_ms=300  # how long the authorization server takes
 deadline=30   # of each process, in seconds
 
@@ -26,7 +22,7 @@ member_options=(--heartbeat-interval 50 --election-timeout 300)
 declare -A kills=([leader]=0 [follower]=0 [caller]=0 [worker]=0)
 all_kills=0
 lost=0
-unfit=0 # rounds in which something else was not as it must be
+broken=0 # promises that a round broke
 longest=0
 longest_is=none
 
@@ -36,24 +32,24 @@ RANDOM=$seed
 
 now_ms() { now=$((${EPOCHREALTIME/./} / 1000)); }
 lives() { kill -0 "$1" 2>/dev/null && [ "$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)" != Z ]; } # PROCESS
-unfit() { # WHAT
-    unfit=$((unfit + 1))
-    printf 'FAIL  %s, round %d: %s\n' "$name" "$number" "$1"
+breaks() { # WHAT
+    broken=$((broken + 1))
+    printf 'FAIL  %s, round %d: %s (kills:%s)\n' "$name" "$number" "$1" "$story"
     for i in $(seq $hosts); do sed "s/^/      $i: /" "$work/round.err.$i"; done | head -n 20
 }
 
-# Which processes a round has left to be killed is known when the moment comes.
-kill_one() { # KIND...: the first that there is
+# Kills the first victim that there is now, of these kinds in turn.
+kill_one() { # KIND...
     local kind victim candidates i leading
     for kind in "$@"; do
         candidates=()
         case $kind in
             member)
-                # One at a time: two of three make a quorum.
+                # One member at a time: two of three are a quorum.
                 [ "$down" = none ] || is_healthy "$down" || continue
                 leading=$(leader || echo none)
                 down=$((drawn_member % 3))
-                # As often the leader as the two others.
+                # The leader as often as the two others together.
                 if [ $((drawn_member % 2)) = 0 ] && [ "$leading" != none ]; then down=$leading; fi
                 kill_member "$down"
                 if [ "$down" = "$leading" ]; then kind=leader; else kind=follower; fi
@@ -61,17 +57,17 @@ kill_one() { # KIND...: the first that there is
                 ;;
             caller)
                 for i in $(seq $hosts); do if [ "${ended[i]}" = no ] && lives "${pids[i]}"; then candidates+=("$i"); fi; done
-                # Somebody is left to tell how the round went.
+                # One process is left, whose result shows how the round went.
                 [ "${#candidates[@]}" -gt 1 ] || continue
                 victim=${candidates[drawn_victim % ${#candidates[@]}]}
                 kill -KILL -- "-${pids[victim]}" 2>/dev/null || continue
                 ended[victim]=killed
-                # A caller whose worker has died spends in its place.
+                # A caller whose worker was killed spends in its place.
                 if [ "${bereft[victim]:-no}" = yes ]; then spenders_killed=$((spenders_killed + 1)); fi
                 ;;
             worker)
                 [ "$workers_too" = yes ] || continue
-                candidates=($(workers_on '[0-9]*'))
+                mapfile -t candidates < <(worker_on '[0-9]*')
                 [ "${#candidates[@]}" -gt 0 ] || continue
                 victim=${candidates[drawn_victim % ${#candidates[@]}]}
                 i=$(tr '\0' '\n' 2>/dev/null <"/proc/$victim/environ" | sed -n "s|^ONEGRANT_HOME=$work/hosts/||p") || continue
@@ -88,11 +84,11 @@ kill_one() { # KIND...: the first that there is
 }
 
 one_round() {
-    local i pid code moment moments kinds began drawn_member drawn_victim down=none spenders_killed=0 story='' token
+    local i code moment moments kinds began drawn_member drawn_victim down=none spenders_killed=0 story='' token
     local pids=() ended=() bereft=()
     number=$((number + 1))
-    # All is drawn before anything happens: the choices are the seed's alone.
-    moments=($(for ((i = 0; i < kills_a_round; i++)); do echo "${drawn[i]}"; done | sort -n))
+    # All choices are made before anything happens, so they depend on the seed alone.
+    mapfile -t moments < <(printf '%s\n' "${drawn[@]:0:kills_a_round}" | sort -n)
     expire
     now_ms
     began=$now
@@ -105,7 +101,7 @@ one_round() {
     for ((i = 0; i < kills_a_round; i++)); do
         now_ms
         moment=$((began + moments[i] - now))
-        # The random moment of a kill is no event.
+        # The moment is random; no event tells it.
         [ "$moment" -le 0 ] || sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
         drawn_member=${drawn[kills_a_round + i]}
         drawn_victim=${drawn[2 * kills_a_round + i]}
@@ -119,12 +115,12 @@ one_round() {
     for i in $(seq $hosts); do
         code=0
         wait "${pids[i]}" 2>/dev/null || code=$?
-        [ "${ended[i]}" = killed ] || [ "$code" = 0 ] || unfit "a process that nobody killed ended with $code (kills:$story)"
+        [ "${ended[i]}" = killed ] || [ "$code" = 0 ] || breaks "a process that was not killed ended with $code"
     done
     now_ms
     took "$((now - began))" "the crowd of round $number (kills:$story)"
 
-    # The next call finds a session that is alive, whatever is left to be done for it.
+    # The next call finishes what is left, and has a token.
     now_ms
     began=$now
     code=0
@@ -133,17 +129,17 @@ one_round() {
     took "$((now - began))" "the next call of round $number (kills:$story)"
     if [ "$code" != 0 ]; then
         lost=$((lost + 1))
-        unfit "the session is lost: exit $code (kills:$story)"
+        breaks "the session is lost: exit $code"
         sed 's/^/      next: /' "$work/stderr"
         return 1
     fi
-    [ "$(cat "$work/stdout")" = "$(stored access_token)" ] || unfit 'the next call does not print what is stored'
-    [ "$(yes_or_no is_claimed)" = no ] || unfit 'a record is left'
-    i=$(($(asks) - asked))
-    [ "$i" -le $((1 + spenders_killed)) ] || unfit "$i refreshes with $spenders_killed spenders killed (kills:$story)"
+    [ "$(cat "$work/stdout")" = "$(stored access_token)" ] || breaks 'the next call does not print the stored token'
+    ! is_claimed || breaks 'a record is left'
+    i=$(($(requests) - marked))
+    [ "$i" -le $((1 + spenders_killed)) ] || breaks "$i refreshes, and $spenders_killed killed processes that spend"
     for token in $(cat "$work"/round.[0-9]* | sort -u); do
         [ "$(curl -s -m 5 -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" "$issuer/userinfo")" = 200 ] ||
-            unfit 'a token was printed that does not work'
+            breaks 'a printed token does not work'
     done
     healthy 0 1 2
 }
@@ -162,30 +158,28 @@ rounds_until() { # NAME KILLS WORKERS_TOO
         drawn=()
         for ((i = 0; i < kills_a_round; i++)); do drawn+=($((RANDOM % window_ms))); done
         for ((i = 0; i < 2 * kills_a_round; i++)); do drawn+=($RANDOM); done
-        # The shell tells of each process that was killed.
+        # The shell reports each process that was killed.
         one_round 2>>"$work/notices" || break
     done
     check "$name: kills in $number rounds, at least" yes "$(yes_or_no test $((all_kills - before)) -ge "$2")"
-    # What is stored is what the server takes.
+    # The server accepts what is stored.
     ends_with "$name: a refresh in the end" 0 onegrant refresh
-    check "$name: records left" no "$(yes_or_no is_claimed)"
+    check_no_records "$name"
 }
 
 step 'a server that ends the grant on replay: members and callers are killed'
-authorization_server strict --delay "$delay_ms"
-issuer=$(member issuer <"$work/as.out")
+grant_at strict --delay "$delay_ms"
 rounds_until strict $((kills_wanted / 2)) no
 
-step 'a server with a grace period: workers, too'
-authorization_server grace --delay "$delay_ms" --replay grace --grace 60
-issuer=$(member issuer <"$work/as.out")
+step 'a server with a grace period: workers are killed, too'
+grant_at grace --delay "$delay_ms" --replay grace --grace 60
 rounds_until grace $((kills_wanted - kills_wanted / 2)) yes
 
-step 'all in all'
+step 'together'
 for kind in leader follower caller worker; do echo "      $kind: ${kills[$kind]}"; done
 check "sessions lost in $all_kills kills (SEED=$seed)" 0 "$lost"
-check 'rounds with something else that must not be' 0 "$unfit"
+check 'broken promises' 0 "$broken"
 echo "      the longest: $longest ms, $longest_is"
-# Beyond that nobody is bound by a claim.
+# No process waits longer than that for a claim.
 check 'it lasted no longer than a claim' yes "$(yes_or_no test "$longest" -le $(((deadline + 10) * 1000)))"
 finish

@@ -1,80 +1,48 @@
 #!/usr/bin/env bash
-# Every fuzz target for a short while, from the kept corpus: what follows the coverage finds what random inputs do not.
+# Proves that each parser of foreign bytes keeps its properties for inputs that follow the coverage, from the kept corpus.
 #
-#   .ci/fuzz.sh                      10 s for each target
+#   .ci/fuzz.sh                      10 s for each parser
 #   SECONDS_EACH=600 .ci/fuzz.sh     longer
-#   .ci/fuzz.sh url document         these alone
+#   .ci/fuzz.sh url document         only these parsers
 #
-# Needs a nightly toolchain and cargo-fuzz, and gets them where it can. Where it cannot, the kept corpus and random
-# inputs go through the same properties without any coverage, and the summary says so.
+# Needs Rust and a C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
+unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
 
-each=${SECONDS_EACH:-10}
-package=fixtures/fuzz
-target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/fuzz
-found=$target/found # inputs that broke a property
-jobs=$(nproc)
-if [ $# -eq 0 ]; then set -- $(ls "$package/corpus"); fi
-
-without_coverage() { # WHY
-    printf '\n*** NOT FUZZED: %s. ***\n*** The kept corpus and random inputs alone go through the properties. ***\n\n' "$1" >&2
-    cargo test --test properties
-    printf '0 targets fuzzed (%s): 1 passed, 0 failed\n' "$1"
-    exit 0
-}
-
-if ! cargo +nightly --version >/dev/null 2>&1; then
-    timeout 300 rustup toolchain install nightly --profile minimal || without_coverage 'no nightly toolchain can be had'
-fi
-if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
-    timeout 600 cargo install cargo-fuzz --locked || without_coverage 'cargo-fuzz cannot be installed'
-fi
-
-# No sanitizer: nothing here is unsafe, and without one there are twice as many tries.
-began=$SECONDS
-cargo +nightly fuzz build --fuzz-dir "$package" --sanitizer none --target-dir "$target" 2>&1 | tail -n 3
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
-printf 'built in %d s; %d targets for %d s each, %d at a time\n' $((SECONDS - began)) $# "$each" "$jobs"
-
+export seconds_each=${SECONDS_EACH:-10} corpus=$PWD/fixtures/fuzz/corpus
+target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/fuzz
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+export scratch fuzzer found=$target/found # inputs that broke a property
 mkdir -p "$found"
 
-fuzz() { # TARGET
-    local code=0 corpus=$scratch/$1
-    # A copy: what is found in passing is not kept.
-    cp -r "$package/corpus/$1" "$corpus"
-    nice -n 10 timeout $((each + 60)) "$target/$host/release/$1" "$corpus" \
-        -max_total_time="$each" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
-        -artifact_prefix="$found/$1-" >"$scratch/$1.log" 2>&1 || code=$?
-    local executions coverage
-    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/$1.log")
-    coverage=$(sed -n 's/.* cov: \([0-9]*\) ft: \([0-9]*\) .*/\1 edges, \2 features/p' "$scratch/$1.log" | tail -n 1)
-    if [ "$code" -eq 0 ] && [ "${executions:-0}" -gt 0 ]; then
-        printf 'ok    %-14s %9d executions, %s\n' "$1" "$executions" "$coverage"
+# The flags of cargo-fuzz, without a sanitizer: the code has nothing unsafe, and so makes twice as many tries.
+flags='--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module'
+for option in sanitizer-coverage-{level=4,inline-8bit-counters,pc-table,trace-compares,stack-depth} simplifycfg-branch-fold-threshold=0; do
+    flags+=" -Cllvm-args=-$option"
+done
+RUSTFLAGS=$flags CARGO_TARGET_DIR=$target cargo build --release --locked --manifest-path fixtures/fuzz/Cargo.toml \
+    --message-format=json-render-diagnostics >"$scratch/messages"
+fuzzer=$(jq -r 'select(.target.name? == "parser").executable // empty' "$scratch/messages")
+echo "built after $SECONDS s"
+
+fuzz() { # PARSER
+    local code=0 log=$scratch/$1.log
+    # A copy of the corpus, because the fuzzer adds its own inputs.
+    cp -r "$corpus/$1" "$scratch/$1"
+    PARSER=$1 nice timeout $((seconds_each + 60)) "$fuzzer" "$scratch/$1" -max_total_time="$seconds_each" -max_len=4096 \
+        -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$found/$1-" >"$log" 2>&1 || code=$?
+    if [ "$code" = 0 ] && grep -q '^stat::number_of_executed_units: *[1-9]' "$log"; then
+        printf 'ok    %-14s %s\n' "$1" "$(grep -ao 'cov: .* corp' "$log" | tail -n 1), $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
     else
-        printf 'FAIL  %-14s exit code %d\n' "$1" "$code"
-        grep -a -A 3 'panicked at\|ERROR: libFuzzer' "$scratch/$1.log" || tail -n 20 "$scratch/$1.log"
-        sed -n 's/.*Test unit written to /keep it in the corpus, and mend what it breaks: /p' "$scratch/$1.log"
+        printf 'FAIL  %s ends with %d\n' "$1" "$code"
+        grep -a -A 3 'panicked at\|ERROR: libFuzzer' "$log" || tail -n 20 "$log"
+        sed -n 's/.*Test unit written to /fix what this breaks, and keep it in the corpus: /p' "$log"
         return 1
     fi
 }
-
-passed=0
-failed=0
-running=()
-collect() {
-    if wait "${running[0]}"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-    running=("${running[@]:1}")
-}
-for name in "$@"; do
-    if [ "${#running[@]}" -ge "$jobs" ]; then collect; fi
-    fuzz "$name" &
-    running+=($!)
-done
-while [ "${#running[@]}" -gt 0 ]; do collect; done
-
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+export -f fuzz
+[ $# -gt 0 ] || set -- $(ls "$corpus")
+printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 bash -c 'fuzz "$1"' fuzz
+printf '%d passed, 0 failed\n' $#

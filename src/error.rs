@@ -1,28 +1,28 @@
-//! Failures: what failed and why, what mends it, and the one table of exit codes.
+//! Failures: what failed, why, and how to fix it. The one table of exit codes.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The exit code of what did not fail.
+/// The exit code of success.
 pub const SUCCESS: u8 = 0;
 
 /// What the caller can do next. The number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// A defect of ours: report it.
+    /// A defect of onegrant: report it.
     Defect = 1,
-    /// Wrong usage or configuration: mend the call.
+    /// Wrong usage or configuration: fix the command line or the configuration.
     Usage = 2,
     /// A login is required: ask a person.
     LoginRequired = 3,
-    /// Network, 429, 5xx or the deadline: the session is untouched, try again.
+    /// Network, 429, 5xx or the deadline: the session is untouched. Try again.
     Temporary = 4,
-    /// The store failed; nothing was overwritten: mend the store.
+    /// The store failed; nothing was overwritten: fix the store.
     Store = 5,
 }
 
 impl Kind {
-    /// The kind that ends with this exit code; a code that is not ours is a defect.
+    /// The kind with this exit code. An unknown code is a defect.
     pub fn from_code(code: u8) -> Self {
         match code {
             2 => Self::Usage,
@@ -45,16 +45,16 @@ impl Kind {
     }
 }
 
-/// A failure as a person meets it: `onegrant: MESSAGE`, then `hint: HINT`.
+/// A failure as a person sees it: `onegrant: MESSAGE`, then `hint: HINT`.
 ///
-/// The message names what failed and why, in that order, and holds no secret.
+/// The message says what failed and then why. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Failure {
     /// What the caller can do next.
     pub kind: Kind,
     /// `what failed: why`, lower case, without a full stop.
     pub message: String,
-    /// The command that mends it, where there is one.
+    /// The command that fixes the problem, if there is one.
     pub hint: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl Failure {
         Self { kind, message: message.into(), hint: None }
     }
 
-    /// Adds the command that mends it, where one is known.
+    /// Adds the command that fixes the problem, if one is known.
     pub fn hint_of(self, hint: Option<&str>) -> Self {
         match hint {
             Some(hint) => self.hint(hint),
@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// Adds the command that mends it.
+    /// Adds the command that fixes the problem.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A failure that the caller was told in another protocol's way: nothing is left to say, and this is the exit code.
+/// A failure that was already reported to the caller, in another way. Only its exit code is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadyReported(pub u8);
 

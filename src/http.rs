@@ -23,7 +23,7 @@
 //! | any error while the body of the response is read | a cut, slow or huge response | it was sent |
 //!
 //! If the reader was used, the outcome is [`HttpOutcome::Lost`]. If it was not, the outcome is [`HttpOutcome::NotSent`], or
-//! [`HttpOutcome::NoConnection`] if a repetition does not help. `tests/http_outcomes.rs` proves this with real sockets. ureq
+//! [`HttpOutcome::NoConnection`] if a repetition does not help. `tests/protocol/http_outcomes.rs` proves this with real sockets. ureq
 //! sends a request once: it repeats none on a new connection. The first address of a name that answers is used
 //! (`http/connecting.rs`), for TLS and all that follows.
 

@@ -3,8 +3,7 @@
 //! What to do next is decided by pure functions; doing it is one dull loop.
 //!
 //! ```text
-//! main ─ lib ─ arguments, cli              words to a command
-//!          ├── help, completions         what cli says, for people and for shells
+//! main ─ lib ─ cli                        arguments to a command; help, completions
 //!          └── commands                   gather, call, print
 //!               ├── driver                the loop: does what session says, through
 //!               │    ├── worker           the exchange in a process that outlives its caller
@@ -28,15 +27,13 @@
 //! practice); OpenID Connect Core and Discovery.
 
 pub mod adapters;
-pub mod arguments;
 pub mod cli;
 pub mod commands;
-mod completions;
 pub mod driver;
 pub mod environment;
 pub mod error;
+pub mod globals;
 pub mod grant;
-pub mod help;
 pub mod history;
 pub mod http;
 pub mod lock;
@@ -46,58 +43,43 @@ pub mod profile;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod store_address;
 pub mod subprocess;
 pub mod system;
 pub mod text;
 
-use arguments::{Environment, Parsed};
-use cli::Command;
+use cli::{Command, Parsed};
+use environment::Environment;
 use error::{AlreadyReported, Failure, Kind, SUCCESS};
 use profile::Context;
 use std::ffi::OsString;
+use subprocess::{Mode, modes};
+use system::SystemClock;
 use text::printable;
 
-/// Runs one command and gives its exit code. The first of `arguments` is the name that the program was called by.
+/// Runs one command and returns its exit code. The first of `arguments` is the name by which the program was called.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let clock = system::SystemClock::start();
+    let clock = SystemClock::start();
     let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
-    let mut arguments = arguments::words_of_name(&called).chain(arguments).peekable();
-    if arguments.peek().is_some_and(|first| first == subprocess::worker::ARGUMENT) {
-        let ended = subprocess::exchange::run(&environment);
-        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
+    let mut arguments = cli::words_of_name(&called).chain(arguments).peekable();
+    if let Some(mode) = arguments.peek().and_then(|first| Mode::named(first)) {
+        return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, str::to_owned));
     }
-    if arguments.next_if(|first| first == subprocess::lock_call::ARGUMENT).is_some() {
-        return subprocess::lock_call::make_for_caller(
-            &arguments.next().unwrap_or_default().to_string_lossy(),
-        );
-    }
-    if arguments.next_if(|first| first == commands::doctor::lock::ARGUMENT).is_some() {
-        let ended = commands::doctor::lock::try_once(arguments);
-        return ended.map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS);
-    }
-    if arguments.peek().is_some_and(|first| first == subprocess::file_keeper::ARGUMENT) {
-        return subprocess::file_keeper::run(arguments.skip(1), &environment);
-    }
-    match arguments::parse(arguments, &environment) {
+    match cli::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
             let result = dispatch(&command, &context);
             context.network_warnings().for_each(|warning| output::warning(&warning));
-            match result {
-                Ok(()) => SUCCESS,
-                Err(error) => report(&error, |hint| context.globals.complete(hint, &environment)),
-            }
+            exit_code(result, |hint| context.globals.complete(hint, &environment))
         }
-        // A reader who has seen enough, as in `onegrant --help | head`, is no failure.
         Ok(Parsed::Print(text)) => {
+            // A closed stdout is no failure: `onegrant --help | head` closes it early.
             let _ = output::answer(text.as_bytes());
             SUCCESS
         }
-        Ok(Parsed::Answer(text)) => {
-            output::answer(text.as_bytes()).map_or_else(|error| report(&error, str::to_owned), |()| SUCCESS)
-        }
+        Ok(Parsed::Answer(text)) => exit_code(output::answer(text.as_bytes()), str::to_owned),
         Ok(Parsed::NoCommand(text)) => {
             output::say(&text);
             Kind::Usage.code()
@@ -106,7 +88,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Has a panic end the process as every other defect of ours does: with exit code 1, and a word about where.
+fn exit_code(result: anyhow::Result<()>, complete: impl Fn(&str) -> String) -> u8 {
+    result.map_or_else(|error| report(&error, complete), |()| SUCCESS)
+}
+
+/// Makes a panic end the process like any other defect: with exit code 1, and a message that names the place.
 pub fn tell_defects() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("a panic");
@@ -135,13 +121,13 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
         Command::Exec(arguments) => commands::exec::run(arguments, context),
         Command::Helper(arguments) => commands::helper::run(arguments, context),
-        // `arguments::parse` has answered: it needs neither a profile nor a store.
+        // `cli::parse` has answered: it needs neither a profile nor a store.
         Command::Completions(_) => Ok(()),
     }
 }
 
-/// Tells a person what failed, why, and what mends it. The failure is found under any number of contexts; an error
-/// without one is a defect of ours.
+/// Prints what failed, why, and the command that helps. The failure is found under any number of contexts. An error without
+/// a failure is a defect of this program.
 fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
     if let Some(AlreadyReported(code)) = error.downcast_ref() {
         return *code;

@@ -1,4 +1,4 @@
-//! The advisory lock, and the only user of fs4: a guard, and calls that end by a deadline.
+//! The advisory lock: a guard, and calls that end by a deadline.
 //!
 //! Only "would block" means busy. A lock call can hang where no signal reaches it (NFS without a lock manager,
 //! FUSE), so those that wait, and all on such file systems, run in a thread of their own: whoever asked stops waiting at
@@ -9,10 +9,9 @@
 use crate::error::Failure;
 use crate::output::Undisturbed;
 use crate::session::LockMode;
-use crate::store::open::give_to_owner_of;
-use crate::system;
+use crate::subprocess::lock_call;
+use crate::system::{self, flock, ownership::give_to_owner_of};
 use crate::text::describe;
-use fs4::FileExt;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -140,29 +139,12 @@ fn call(path: &Path, mode: LockMode) -> Answer {
     let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     match system::answers_lock_calls_at_once(path) {
-        true => make(&file, mode)?,
-        false => crate::subprocess::lock_call::have_made(&file, mode)?,
+        true => flock::call(&file, mode)?,
+        false => lock_call::make(&file, mode)?,
     }
     // A process that waited for a release does not keep the lock. The file is closed here, so that a stop signal cannot come
     // first.
     Ok((mode != LockMode::AwaitRelease).then_some(file))
-}
-
-/// The lock call itself; [`io::ErrorKind::WouldBlock`] if another process holds the lock. After [`LockMode::AwaitRelease`] the lock
-/// is not held. A call that a signal interrupts is made again; signals are rare, so the number of rounds is too.
-pub(crate) fn make(file: &File, mode: LockMode) -> io::Result<()> {
-    loop {
-        let made = match mode {
-            LockMode::Try => FileExt::try_lock(file).map_err(io::Error::from),
-            // Processes that wait for a release hold the lock shared for a moment, together.
-            LockMode::AwaitRelease => FileExt::lock_shared(file).and_then(|()| FileExt::unlock(file)),
-            LockMode::Queue => FileExt::lock(file),
-        };
-        match made {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            made => return made,
-        }
-    }
 }
 
 /// What a place says that cannot lock: NFS without a lock manager, FUSE and 9p without the call.

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
-/// How much is kept for later while a lock is held, in bytes: thousands of lines. What comes after that is dropped.
+/// The most output that is kept for later while a lock is held, in bytes: thousands of lines. The rest is dropped.
 const KEPT_LIMIT: usize = 1 << 20;
 
 thread_local! {
@@ -17,15 +17,15 @@ thread_local! {
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// While it lives, stop signals wait and output to stderr is kept. Both happen when the last one is dropped. So a process
-/// that is stopped, or whose terminal is, holds no lock and no claim.
+/// While a value lives, stop signals are held back and output to stderr is kept. Both are delivered when the last value is
+/// dropped. So a process that is stopped, or that writes to a stopped terminal, holds no lock and no claim.
 #[derive(Debug)]
 pub struct Undisturbed {
     signals: Option<SignalsHeld>,
 }
 
 impl Undisturbed {
-    /// From now on.
+    /// Begins to hold back.
     pub fn begin() -> Self {
         let signals = SignalsHeld::hold_stops();
         UNDISTURBED.set(UNDISTURBED.get().saturating_add(1));
@@ -43,13 +43,13 @@ impl Drop for Undisturbed {
     }
 }
 
-/// While it lives, this thread writes to stderr only what stderr has room for, and keeps the rest. It says the rest when it
-/// is dropped. A thread that holds signals back would otherwise wait for a reader, and no signal could end it.
+/// While a value lives, this thread writes to stderr only what stderr has space for, and keeps the rest until the value is
+/// dropped. A thread that holds signals back would otherwise wait for a reader, and no signal could end it.
 #[derive(Debug)]
 pub struct NeverWaits(());
 
 impl NeverWaits {
-    /// From now on.
+    /// Begins to keep output.
     pub fn begin() -> Self {
         NEVER_WAITS.set(true);
         Self(())
@@ -63,13 +63,13 @@ impl Drop for NeverWaits {
     }
 }
 
-/// Whether a short line can be written without a wait: a pipe has room for a page then, and a socket for much more.
+/// Whether a short line can be written without waiting: a pipe then has space for a page, and a socket for much more.
 pub fn has_room(file: &impl AsFd) -> bool {
     let mut file = [PollFd::new(file, PollFlags::OUT)];
     matches!(poll(&mut file, Some(&Timespec::default())), Ok(1..))
 }
 
-/// Says what was kept for later.
+/// Writes the output that was kept.
 pub fn say_what_was_kept() {
     let kept = KEPT.take();
     if !kept.is_empty() {
@@ -77,7 +77,7 @@ pub fn say_what_was_kept() {
     }
 }
 
-/// Writes the answer. A reader who has left and a full disk are told alike: the session is stored by now.
+/// Writes the answer. A closed stdout and a full disk are reported the same way: the session is stored by now.
 pub fn answer(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
@@ -86,20 +86,20 @@ pub fn answer(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(written.map_err(failed)?)
 }
 
-/// Tells a failure: `onegrant: MESSAGE`, then `hint: HINT`. In one write, so that the lines of many processes on
-/// one terminal stay whole.
+/// Prints a failure: `onegrant: MESSAGE`, then `hint: HINT`. In one write, so that the lines of many processes on one terminal
+/// are not mixed.
 pub fn failure(message: &str, hint: Option<&str>) {
     let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
     say(&format!("onegrant: {message}\n{hint}"));
 }
 
-/// Tells what a person should know although nothing failed.
+/// Prints a warning: nothing failed, but a person should know.
 pub fn warning(warning: &Failure) {
     failure(&format!("warning: {}", warning.message), warning.hint.as_deref());
 }
 
-/// Writes to stderr, later if this thread must not be held up now (see [`Undisturbed`] and [`NeverWaits`]). If stderr is
-/// closed, there is no way to report anything.
+/// Writes to stderr, or keeps the text for later (see [`Undisturbed`] and [`NeverWaits`]). If stderr is closed, there is no way
+/// to report anything.
 pub fn say(text: &str) {
     let would_wait = || NEVER_WAITS.get() && (!KEPT.with_borrow(Vec::is_empty) || !has_room(&io::stderr()));
     if UNDISTURBED.get() > 0 || would_wait() {
@@ -118,7 +118,7 @@ mod tests {
     use nix::sys::signal::{SigSet, Signal};
 
     #[test]
-    fn what_is_said_under_a_lock_is_kept_and_what_would_stop_the_process_waits() {
+    fn output_and_stop_signals_wait_until_the_lock_is_released() {
         let holds_back = |signal| SigSet::thread_get_mask().unwrap().contains(signal);
         let outer = Undisturbed::begin();
         let ends = SignalsHeld::hold();

@@ -1,34 +1,34 @@
-//! Text for people: what a terminal may show, and what a shell takes as one word.
+//! Text for people and from people: what a terminal may show, how a shell quotes a word, how a duration is written.
 
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// The system's words without Rust's `(os error N)`, which says nothing that they do not.
+/// The text of an error without Rust's suffix `(os error N)`, which adds nothing for a person.
 pub fn describe(error: &impl fmt::Display) -> String {
     let mut text = error.to_string();
     text.truncate(text.find(" (os error").unwrap_or(text.len()));
     text
 }
 
-/// How much of a stranger's text is shown, in characters.
+/// How much is shown of text from a server, a file or an argument, in characters.
 pub const SHOWN_CHARACTERS: usize = 300;
 
-/// Text from a server or a file, fit for a terminal: control characters become spaces, invisible
-/// formatting characters go, runs of white space fold, and at most [`SHOWN_CHARACTERS`] remain.
+/// Text from a server, a file or an argument, made safe for a terminal: control characters become spaces, invisible
+/// formatting characters are removed, runs of white space become one space, and at most [`SHOWN_CHARACTERS`] remain.
 pub fn printable(text: &str) -> String {
     shortened(text, SHOWN_CHARACTERS)
 }
 
-/// How much of a text is shown that another onegrant left in a file, in characters: a stranger's words and ours.
+/// How much is shown of text that another onegrant stored, in characters: a server's text and our own around it.
 const OWN_TEXT_CHARACTERS: usize = 1000;
 
-/// Text that another onegrant left in a file, fit for a terminal: whoever could write the file wrote it.
+/// Text that another onegrant stored, made safe for a terminal: another program may have changed the file.
 pub fn own_text(text: &str) -> String {
     shortened(text, OWN_TEXT_CHARACTERS)
 }
 
-/// A hint that another onegrant left in a file. It is a command, so its spaces stay.
+/// A hint that another onegrant stored. It is a command, so its spaces stay.
 pub fn own_hint(hint: &str) -> String {
     visible(hint).take(OWN_TEXT_CHARACTERS).collect()
 }
@@ -41,7 +41,7 @@ fn shortened(text: &str, characters: usize) -> String {
     }
 }
 
-/// The whole of a stranger's text, on one line and without what steers a terminal.
+/// The whole text on one line, without characters that control a terminal.
 pub(crate) fn cleaned(text: &str) -> String {
     let cleaned: String = visible(text).collect();
     let mut folded = String::new();
@@ -60,25 +60,58 @@ fn visible(text: &str) -> impl Iterator<Item = char> {
     visible.map(move |character| if ends_line(character) { ' ' } else { character })
 }
 
-/// Characters that reorder or hide their neighbours (Unicode "Cf" that terminals obey), and the tags, which no
-/// terminal shows and every copy holds.
+/// Characters that reorder or hide the text around them (Unicode "Cf" that terminals obey), and the tag characters,
+/// which no terminal shows but every copy contains.
 fn is_formatting(character: char) -> bool {
     matches!(character,
         '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A path for a hint: as a shell takes it. None where a terminal would show another path than there is.
+/// The bytes as one word of a shell, in single quotes only if they need quotes.
+pub fn quoted_bytes(word: &[u8]) -> Vec<u8> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
+    // zsh replaces a word that begins with "=" by the path of a program.
+    match !word.is_empty() && !word.starts_with(b"=") && word.iter().all(is_plain) {
+        true => word.to_vec(),
+        false => bytes_in_single_quotes(word),
+    }
+}
+
+/// The bytes as one word of a shell, always in single quotes. Only a single quote is special between them.
+pub fn bytes_in_single_quotes(word: &[u8]) -> Vec<u8> {
+    let escaped = word.iter().flat_map(|byte| match byte {
+        b'\'' => br"'\''".as_slice(),
+        byte => std::slice::from_ref(byte),
+    });
+    b"'".iter().chain(escaped).chain(b"'").copied().collect()
+}
+
+/// [`quoted_bytes`] of a text.
+pub fn quoted(word: &str) -> String {
+    String::from_utf8_lossy(&quoted_bytes(word.as_bytes())).into_owned()
+}
+
+/// [`bytes_in_single_quotes`] of a text.
+pub fn in_single_quotes(word: &str) -> String {
+    String::from_utf8_lossy(&bytes_in_single_quotes(word.as_bytes())).into_owned()
+}
+
+/// A path as one word of a shell, for a hint. `None` if a terminal would show another path than this one.
 pub fn shell_word(path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    if printable(text) != text {
+    path.to_str().filter(|text| printable(text) == *text).map(quoted)
+}
+
+/// The longest duration that an option can give, in seconds: about thirty years. A longer one is cut to it.
+pub const LONGEST_SECONDS: u32 = 1_000_000_000;
+
+/// Seconds as people write them: digits, with or without a fraction; no sign, exponent or unit.
+pub fn parse_seconds(text: &str) -> Option<Duration> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
-    Some(match text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    })
+    let number: f64 = text.parse().ok()?;
+    Some(Duration::from_secs_f64(number.min(f64::from(LONGEST_SECONDS))))
 }
 
 /// An instant for people (RFC 9110 section 5.6.7).
@@ -94,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_text_loses_control_characters_and_length() {
+    fn untrusted_text_loses_control_characters_and_length() {
         assert_eq!(printable("a\u{1b}[31mb\r\nc\td"), "a [31mb c d");
         assert_eq!(printable("\u{202e}evil\u{200b}\u{e0041}"), "evil");
         assert_eq!(printable(&format!("{} b", "a".repeat(299))).len(), 299, "no space is left at the end");
@@ -102,9 +135,29 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_from_a_file_keeps_its_spaces_and_loses_what_steers_a_terminal() {
+    fn a_stored_hint_keeps_its_spaces_and_loses_control_characters() {
         let hint = "onegrant --store 'file:/a  b' login   # \u{1b}[31mred\u{202e}";
         assert_eq!(own_hint(hint), "onegrant --store 'file:/a  b' login   #  [31mred");
         assert_eq!(own_hint(&"x".repeat(2000)).len(), OWN_TEXT_CHARACTERS);
+    }
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_back() {
+        let cases = [
+            ("/a/b.c", "/a/b.c"),
+            ("--name=value", "--name=value"),
+            ("=ls", "'=ls'"),
+            ("", "''"),
+            ("two  spaces", "'two  spaces'"),
+            ("it's", r"'it'\''s'"),
+            ("~/a", "'~/a'"),
+            ("ü", "'ü'"),
+        ];
+        for (word, wanted) in cases {
+            assert_eq!(quoted(word), wanted);
+        }
+        assert_eq!(in_single_quotes("a"), "'a'");
+        assert_eq!(quoted_bytes(b"\xff"), b"'\xff'");
+        assert_eq!(shell_word(Path::new("/a\u{1b}[2J")), None, "a terminal shows another path");
     }
 }

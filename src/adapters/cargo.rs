@@ -1,4 +1,4 @@
-//! Cargo's credential provider protocol, version 1: a greeting, then a line for each request until stdin ends.
+//! Cargo's credential provider protocol, version 1: a greeting, then one line for each request until the end of stdin.
 
 use crate::adapters::formats::bearer;
 use crate::error::Failure;
@@ -7,27 +7,27 @@ use crate::session::expiry;
 use serde::Deserialize;
 use serde_json::json;
 
-/// What is said before anything is asked: the versions that are spoken.
+/// The greeting: the versions of the protocol that onegrant supports.
 pub const GREETING: &str = "{\"v\":[1]}";
 
-/// What cargo wants.
+/// A request of cargo.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Request {
     /// A token for the registry with this index.
     Get {
         /// The URL of the index, without the kind of index before it.
         url: String,
-        /// What stands behind the provider's name in cargo's configuration.
+        /// The arguments after the provider's name in cargo's configuration.
         arguments: Vec<String>,
     },
-    /// A login, a logout, or what a later version may bring.
+    /// A login, a logout, or an operation of a later version.
     Other,
 }
 
-/// Reads one request; none where it is not of this protocol.
-pub fn asked(line: &str) -> Option<Asked> {
+/// Parses one request. `None`: it is not of this protocol.
+pub fn parse_request(line: &str) -> Option<Request> {
     #[derive(Deserialize)]
-    struct Request {
+    struct Line {
         v: u32,
         kind: String,
         registry: Registry,
@@ -39,16 +39,17 @@ pub fn asked(line: &str) -> Option<Asked> {
     struct Registry {
         index_url: String,
     }
-    let request: Request = serde_json::from_str(line).ok().filter(|request: &Request| request.v == 1)?;
+    let request: Line = serde_json::from_str(line).ok().filter(|request: &Line| request.v == 1)?;
     if request.kind != "get" {
-        return Some(Asked::Other);
+        return Some(Request::Other);
     }
     let index = request.registry.index_url;
     let url = ["sparse+", "registry+"].iter().find_map(|kind| index.strip_prefix(kind)).unwrap_or(&index);
-    Some(Asked::Get { url: url.to_owned(), arguments: request.args })
+    Some(Request::Get { url: url.to_owned(), arguments: request.args })
 }
 
-/// The token, which is the whole value of the header, and how long cargo may keep it. It is the same for every operation.
+/// The token, which is the whole value of the header, and how long cargo may cache it. Every operation uses the same
+/// token.
 pub fn answer(session: &Session) -> Result<String, Failure> {
     let mut answer = json!({
         "kind": "get", "token": bearer(session)?, "cache": "session", "operation_independent": true,
@@ -63,11 +64,11 @@ pub fn answer(session: &Session) -> Result<String, Failure> {
 /// Why there is no token.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Cargo asks the next provider.
+    /// The profile does not name the registry. Cargo asks the next provider.
     UrlNotSupported,
-    /// Cargo asks the next provider.
+    /// Not a request for a token. Cargo asks the next provider.
     OperationNotSupported,
-    /// Cargo stops, and shows it.
+    /// Another failure. Cargo stops, and shows it.
     Other(Failure),
 }
 

@@ -1,4 +1,4 @@
-//! The texts in which a token is handed out. Whoever can read one of them can use the token.
+//! The formats in which a token is handed out. Each of these texts contains the token: it is a secret.
 
 use super::hosts::served;
 use crate::error::{Failure, Kind};
@@ -8,7 +8,38 @@ use crate::text::printable;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The user name beside a token where the profile names none: what most servers take, whatever it says.
+/// A format of `onegrant token --format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The token and a newline.
+    #[default]
+    Raw,
+    /// `Bearer TOKEN`, the value of an `Authorization` header.
+    Bearer,
+    /// A line for `curl -H`.
+    Header,
+    /// One JSON object.
+    Json,
+    /// A line for `curl -K`.
+    Curl,
+    /// A line for each server that the profile names.
+    Netrc,
+    /// An `ExecCredential` of Kubernetes.
+    ExecCredential,
+}
+
+/// The name of each format.
+pub const FORMATS: &[(&str, Format)] = &[
+    ("raw", Format::Raw),
+    ("bearer", Format::Bearer),
+    ("header", Format::Header),
+    ("json", Format::Json),
+    ("curl", Format::Curl),
+    ("netrc", Format::Netrc),
+    ("exec-credential", Format::ExecCredential),
+];
+
+/// The user name beside a token if the profile names none. Most servers accept any.
 pub const USERNAME: &str = "oauth2";
 
 /// The access token for a program that sends it as a password.
@@ -34,7 +65,7 @@ pub fn bearer(session: &Session) -> Result<String, Failure> {
     }
 }
 
-/// One object with everything that is known of the access token; `extra` holds what the server said beside it.
+/// One object with everything that is known about the access token. `extra` has the other members of the token answer.
 pub fn object(session: &Session) -> Value {
     let mut object = json!({
         "access_token": session.access_token.expose(),
@@ -48,13 +79,13 @@ pub fn object(session: &Session) -> Value {
     object
 }
 
-/// A line of a configuration file of curl, for `curl -K -`: no token stands in an argument.
+/// A line of a configuration file of curl, for `curl -K -`. So the token is not in an argument.
 pub fn curl(session: &Session) -> Result<String, Failure> {
     let header = bearer(session)?.replace('\\', r"\\").replace('"', "\\\"");
     Ok(format!("header = \"Authorization: {header}\"\n"))
 }
 
-/// A line of `.netrc` for each server that the profile names. The format knows neither ports nor spaces.
+/// A line of `.netrc` for each server that the profile names. The format has neither ports nor spaces.
 pub fn netrc(session: &Session, document: &Document) -> Result<String, Failure> {
     let username = document.git_username.as_deref().unwrap_or(USERNAME);
     let token = password(session)?;
@@ -66,26 +97,27 @@ pub fn netrc(session: &Session, document: &Document) -> Result<String, Failure> 
         return failure.map_err(|failure| failure.hint("onegrant login --git-host HOST"));
     }
     if [username, token].iter().any(|word| word.is_empty() || word.contains(char::is_whitespace)) {
-        return refuse("a user name or a token with a space has no place in it");
+        return refuse("the format allows no space in a user name or a token");
     }
     let line = |host: &String| format!("machine {host} login {username} password {token}\n");
     Ok(hosts.iter().map(line).collect())
 }
 
-/// What a kubeconfig's `exec` entry speaks where kubectl does not say.
+/// The version of an `ExecCredential` if kubectl does not say one.
 const EXEC_API_VERSION: &str = "client.authentication.k8s.io/v1";
 
-/// An `ExecCredential` of Kubernetes (client-authentication.v1). `asked` is the variable `KUBERNETES_EXEC_INFO`, whose
-/// version the answer must be of.
-pub fn exec_credential(session: &Session, asked: Option<&str>) -> Result<String, Failure> {
+/// An `ExecCredential` of Kubernetes (client-authentication.v1). `exec_info` is the variable `KUBERNETES_EXEC_INFO`; the
+/// answer has the same version.
+pub fn exec_credential(session: &Session, exec_info: Option<&str>) -> Result<String, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Asked {
+    struct ExecInfo {
         api_version: String,
     }
-    let asked = asked.map(serde_json::from_str::<Asked>).transpose();
-    let asked = asked.map_err(|_| Failure::new(Kind::Usage, "KUBERNETES_EXEC_INFO: no ExecCredential"))?;
-    let api_version = asked.map_or_else(|| EXEC_API_VERSION.to_owned(), |asked| asked.api_version);
+    let exec_info = exec_info.map(serde_json::from_str::<ExecInfo>).transpose();
+    let exec_info =
+        exec_info.map_err(|_| Failure::new(Kind::Usage, "KUBERNETES_EXEC_INFO: no ExecCredential"))?;
+    let api_version = exec_info.map_or_else(|| EXEC_API_VERSION.to_owned(), |info| info.api_version);
     if !["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"]
         .contains(&api_version.as_str())
     {
@@ -93,7 +125,7 @@ pub fn exec_credential(session: &Session, asked: Option<&str>) -> Result<String,
             format!("KUBERNETES_EXEC_INFO: version {} is neither v1 nor v1beta1", printable(&api_version));
         return Err(Failure::new(Kind::Usage, message));
     }
-    // kubectl's server may take an ID token.
+    // The API server may accept an ID token.
     if session.is_access_token() {
         bearer(session)?;
     }
@@ -105,12 +137,12 @@ pub fn exec_credential(session: &Session, asked: Option<&str>) -> Result<String,
     Ok(format!("{credential}\n"))
 }
 
-/// An instant in UTC (RFC 3339 section 5.6). What the format cannot write is moved to its ends.
+/// An instant in UTC (RFC 3339 section 5.6), limited to what the format can write.
 pub fn timestamp(instant: UnixSeconds) -> String {
-    // 9999-12-31: the last day that has four digits for its year.
+    // 9999-12-31: the last day whose year has four digits.
     let instant = instant.clamp(0, 253_402_300_799);
     let (days, second) = (instant / 86_400, instant % 86_400);
-    // Days of the proleptic Gregorian calendar, whose years begin in March: the leap day is the last of its year.
+    // Count years from March, so that the leap day is the last day of a year (proleptic Gregorian calendar).
     let from_march = days + 719_468;
     let (era, day_of_era) = (from_march / 146_097, from_march % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -138,7 +170,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn instants_are_written_as_rfc_3339_wants_them() {
+    fn instants_are_written_as_in_rfc_3339() {
         let cases = [
             (0,               "1970-01-01T00:00:00Z"),
             (-1,              "1970-01-01T00:00:00Z"),
@@ -159,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn curl_reads_back_the_very_token() {
+    fn curl_reads_back_the_same_token() {
         assert_eq!(curl(&session(r#"a"b\c"#)).unwrap(), "header = \"Authorization: Bearer a\\\"b\\\\c\"\n");
     }
 
@@ -179,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exec_credential_is_of_the_version_that_was_asked_for() {
+    fn an_exec_credential_has_the_requested_version() {
         let of = |asked: Option<&str>| exec_credential(&session("t"), asked);
         let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
         let v1beta1 =

@@ -3,77 +3,64 @@
 
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, UnixSeconds, is_visible_ascii};
-use crate::text::describe;
-use std::io::{BufRead, Read};
-use zeroize::Zeroizing;
 
 /// The longest line that git writes, with its newline, in bytes.
 pub const LINE_LIMIT: usize = 65_535;
 
-/// The longest attribute list, in bytes: git repeats every challenge of a server.
+/// The longest attribute list, in bytes. git repeats every challenge of a server in it.
 pub const REQUEST_LIMIT: usize = 1 << 20;
 
-/// Has git end with an error instead of asking other helpers and a person.
+/// Makes git stop with an error. Otherwise it asks other helpers and a person.
 pub const QUIT: &str = "quit=1\n";
 
-/// Answers the operation `capability`.
+/// The answer to the operation `capability`.
 pub const CAPABILITIES: &str = "version 0\ncapability authtype\n";
 
-/// The user name where neither the profile nor the request has one: the servers that take a token as a password
-/// mostly take any, and none may be empty.
+/// The user name if neither the profile nor the request has one. Most servers that accept a token as a password accept
+/// any user name, but not an empty one.
 const USERNAME: &str = "oauth2";
 
-/// What git says about the credential that it asks for, or tells of. Attributes that nobody here needs are dropped;
-/// text that is not UTF-8 counts as empty.
+/// The attributes that git sends. Attributes that onegrant does not need are dropped. Text that is not UTF-8 counts as
+/// empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// `https`, …
     pub protocol: String,
-    /// With the port where the URL has one.
+    /// With the port, if the URL has one.
     pub host: String,
-    /// The one in the URL.
+    /// The user name in the URL.
     pub username: Option<String>,
-    /// What was used as a password.
+    /// The password that git used.
     pub password: Option<Secret>,
-    /// What was used in an `Authorization` header.
+    /// The credential that git used in an `Authorization` header.
     pub credential: Option<Secret>,
-    /// Which extensions git understands.
+    /// The extensions that git supports.
     pub capabilities: Vec<String>,
-    /// The server's `WWW-Authenticate` headers; none from a git that passes none on (before 2.41).
+    /// The server's `WWW-Authenticate` headers. Git before 2.41 sends none.
     pub wwwauth: Vec<String>,
 }
 
 impl Request {
-    /// Reads a list up to its empty line or the end of `input`, whichever comes first. Every failure is [`Kind::Usage`],
-    /// and quotes nothing.
-    pub fn read(mut input: &mut dyn BufRead) -> Result<Self, Failure> {
-        let refuse =
-            |why: String| Failure::new(Kind::Usage, format!("cannot use what git says on stdin: {why}"));
-        let most = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-        let (mut request, mut length) = (Self::default(), 0_usize);
-        loop {
-            let mut line = Zeroizing::new(Vec::new());
-            let read = Read::take(&mut input, most).read_until(b'\n', &mut line);
-            length = length.saturating_add(read.map_err(|error| refuse(describe(&error)))?);
-            if line.len() > LINE_LIMIT || length > REQUEST_LIMIT {
-                return Err(refuse("it is too long".to_owned()));
+    /// Parses a list up to its empty line or its end. Every failure is [`Kind::Usage`], and quotes nothing.
+    pub fn parse(list: &[u8]) -> Result<Self, Failure> {
+        let mut request = Self::default();
+        for line in list.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty()) {
+            // With its newline.
+            if line.len() >= LINE_LIMIT {
+                return Err(unusable("it is too long"));
             }
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if text.is_empty() {
-                return Ok(request);
-            }
-            let Some(equals) = text.iter().position(|byte| *byte == b'=').filter(|_| !text.contains(&0))
-            else {
-                return Err(refuse("a line is not of the form KEY=VALUE".to_owned()));
+            let equals = line.iter().position(|byte| *byte == b'=').filter(|_| !line.contains(&0));
+            let Some((key, value)) = equals.and_then(|equals| line.split_at_checked(equals)) else {
+                return Err(unusable("a line is not of the form KEY=VALUE"));
             };
-            let (key, value) = text.split_at(equals);
             let value = value.get(1..).unwrap_or_default();
             request.take(key, std::str::from_utf8(value).unwrap_or_default());
         }
+        Ok(request)
     }
 
     fn take(&mut self, key: &[u8], value: &str) {
-        // An empty one forgets those before it.
+        // An empty value removes those before it.
         let push = |list: &mut Vec<String>| match value {
             "" => list.clear(),
             _ => list.push(value.to_owned()),
@@ -90,20 +77,25 @@ impl Request {
         }
     }
 
-    /// What the server was shown.
-    pub fn shown(&self) -> Option<&Secret> {
+    /// The token that git sent to the server.
+    pub fn sent_token(&self) -> Option<&Secret> {
         self.credential.as_ref().or(self.password.as_ref())
     }
 
-    /// Whether git can send the token as what it is, and the server did not ask for something else. Some of the large
-    /// ones take a token as a password alone, and say so.
+    /// Whether git can send a bearer token, and the server did not ask for another scheme. Some large servers accept a
+    /// token only as a password, and say so.
     fn takes_bearer(&self) -> bool {
         self.capabilities.iter().any(|capability| capability == "authtype")
             && (self.wwwauth.is_empty() || self.wwwauth.iter().any(|challenges| offers_bearer(challenges)))
     }
 }
 
-/// Whether one of the challenges is of the scheme Bearer (RFC 9110 section 11.6.1, RFC 6750 section 3).
+/// The failure of a list that git would not send.
+pub fn unusable(why: &str) -> Failure {
+    Failure::new(Kind::Usage, format!("cannot use what git says on stdin: {why}"))
+}
+
+/// Whether one of the challenges has the scheme Bearer (RFC 9110 section 11.6.1, RFC 6750 section 3).
 fn offers_bearer(challenges: &str) -> bool {
     let mut is_quoted = false;
     let mut parts = challenges.split(|character| {
@@ -113,29 +105,29 @@ fn offers_bearer(challenges: &str) -> bool {
     parts.any(|part| part.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("bearer")))
 }
 
-/// The answer to `get`: the access token, and when it ends. Never the refresh token. `username` is the one that the
-/// profile's servers want.
+/// The answer to `get`: the access token, and when it expires. Never the refresh token. `username` is the one that the
+/// profile's servers need.
 ///
-/// git throws a password away that has ended by its clock, so an end that is not ahead is not told: the token is what
-/// there is.
+/// git discards a password that has expired by its clock. So an expiry time that is not in the future is left out: there
+/// is no other token.
 pub fn answer(
     request: &Request,
     session: &Session,
     username: Option<&str>,
-    ends: Option<UnixSeconds>,
+    expires_at: Option<UnixSeconds>,
     now: UnixSeconds,
 ) -> Secret {
     let token = session.access_token.expose();
     let mut text = if request.takes_bearer() && session.token_type.eq_ignore_ascii_case("bearer") {
-        // Ephemeral: no other helper is to keep it.
+        // Ephemeral: no other helper may store it.
         format!("capability[]=authtype\nauthtype=Bearer\ncredential={token}\nephemeral=true\n")
     } else {
-        let asked = request.username.as_deref();
-        let username = username.or(asked).filter(|name| is_visible_ascii(name)).unwrap_or(USERNAME);
+        let requested = request.username.as_deref();
+        let username = username.or(requested).filter(|name| is_visible_ascii(name)).unwrap_or(USERNAME);
         format!("username={username}\npassword={token}\n")
     };
-    if let Some(ends) = ends.filter(|ends| *ends > now) {
-        text.push_str(&format!("password_expiry_utc={ends}\n"));
+    if let Some(expires_at) = expires_at.filter(|expires_at| *expires_at > now) {
+        text.push_str(&format!("password_expiry_utc={expires_at}\n"));
     }
     Secret::new(text)
 }
@@ -145,7 +137,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Request {
-        Request::read(&mut text.as_bytes()).unwrap()
+        Request::parse(text.as_bytes()).unwrap()
     }
 
     fn session(token_type: &str) -> Session {
@@ -160,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_ends_at_its_empty_line_or_with_the_input() {
+    fn a_list_ends_at_its_empty_line_or_at_the_end_of_the_input() {
         let wanted = Request {
             protocol: "https".to_owned(),
             host: "git.example:8443".to_owned(),
@@ -177,20 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_forgets_those_before_it() {
+    fn an_empty_value_removes_those_before_it() {
         let request =
             read("capability[]=authtype\ncapability[]=\ncapability[]=state\nwwwauth[]=Basic\nwwwauth[]=\n");
         assert_eq!((request.capabilities, request.wwwauth), (vec!["state".to_owned()], Vec::new()));
     }
 
     #[test]
-    fn what_is_no_list_is_refused_without_a_quote() {
+    fn a_malformed_list_is_refused_and_not_quoted() {
         let long = format!("password={}\n", "s".repeat(LINE_LIMIT - "password=\n".len()));
         assert!(read(&long).password.is_some());
-        for text in
-            ["s3cret\n", "host=a\0s3cret\n", &format!("a{long}"), &"wwwauth[]=s3cret s3cret\n".repeat(50_000)]
-        {
-            let failure = Request::read(&mut text.as_bytes()).unwrap_err();
+        for text in ["s3cret\n", "host=a\0s3cret\n", &format!("a{long}")] {
+            let failure = Request::parse(text.as_bytes()).unwrap_err();
             assert_eq!(failure.kind, Kind::Usage);
             assert!(!failure.message.contains("s3cret"), "{failure}");
         }
@@ -198,7 +188,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_token_is_a_bearer_where_git_and_server_take_one_and_else_a_password() {
+    fn a_token_is_sent_as_bearer_if_git_and_server_accept_it_and_else_as_password() {
         const BEARER: &str = "capability[]=authtype\nauthtype=Bearer\ncredential=at\nephemeral=true\npassword_expiry_utc=2000\n";
         const PASSWORD: &str = "username=oauth2\npassword=at\npassword_expiry_utc=2000\n";
         let cases = [
@@ -218,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_unknown_or_passed_is_not_told() {
+    fn an_unknown_or_past_expiry_time_is_left_out() {
         for ends in [None, Some(1000), Some(-1)] {
             assert_eq!(answered("", ends), "username=oauth2\npassword=at\n");
         }
     }
 
     #[test]
-    fn the_profiles_user_name_wins_over_the_urls_and_forges_no_line() {
+    fn the_profiles_user_name_wins_over_the_urls_and_cannot_add_a_line() {
         let cases = [
             (None, "", "oauth2"),
             (None, "username=me\n", "me"),

@@ -1,10 +1,10 @@
-//! Which servers may be given this grant's tokens: those that the profile names, exactly, and none over plain HTTP but this
-//! machine.
+//! Which servers may be given the tokens of a grant: exactly those that the profile names. Plain HTTP is allowed only for
+//! this machine.
 
 use crate::grant::Document;
 use crate::protocol::metadata::{Url, authority_of};
 
-/// The server that a program asks a credential for; none where its protocol is not HTTP. `host` may have a port.
+/// The server that needs a credential. `None`: its protocol is not HTTP. `host` may have a port.
 pub fn server(protocol: &str, host: &str) -> Option<Url> {
     match protocol {
         "https" => authority_of(true, host),
@@ -19,7 +19,7 @@ pub fn is_served(document: &Document, server: &Url) -> bool {
     (server.is_secure || server.is_loopback()) && document.git_hosts.iter().any(is_named)
 }
 
-/// The servers that the profile names, as they are reached over HTTPS.
+/// The servers that the profile names, over HTTPS.
 pub fn served(document: &Document) -> impl Iterator<Item = Url> {
     document.git_hosts.iter().filter_map(|host| authority_of(true, host))
 }
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_server_is_served_exactly_where_the_profile_names_it() {
+    fn a_server_is_served_only_if_the_profile_names_exactly_it() {
         let mut document = document();
         document.git_hosts = ["git.example", "other.example:8443", "127.0.0.1:3000", "[::1]:80"].map(str::to_owned).to_vec();
         let cases = [

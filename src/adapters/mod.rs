@@ -1,6 +1,6 @@
-//! What other programs ask for and read. One file for each protocol in which a program asks for a credential; the
-//! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the one protocol in which this
-//! program asks another one.
+//! What other programs ask and what they read. One file for each protocol in which a program asks for a credential; the
+//! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the only protocol in which onegrant
+//! asks another program. Pure: the commands do the reading and printing.
 
 pub mod bazel;
 pub mod cargo;
@@ -19,16 +19,46 @@ use crate::protocol::metadata::{Url, endpoint_url};
 use crate::text::printable;
 use hosts::is_served;
 
-/// The longest that another program may say, in bytes: the head of an HTTP response is far shorter.
-pub const ASKED_LIMIT: usize = 64 << 10;
+/// The protocol of a program that asks for a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// EngFlow's credential helper specification, which Bazel and others follow.
+    Bazel,
+    /// Cargo's credential provider protocol.
+    Cargo,
+    /// docker-credential-helpers.
+    Docker,
+    /// Executable-sourced credentials of Google's libraries.
+    Gcloud,
+    /// `GOAUTH`.
+    Go,
+    /// `tokenHelper`.
+    Pnpm,
+    /// Terraform's and OpenTofu's credentials helper.
+    Terraform,
+}
 
-/// The server that a URL points to, where the profile names it.
+/// The name of each protocol in `onegrant helper PROTOCOL`.
+pub const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("bazel", Protocol::Bazel),
+    ("cargo", Protocol::Cargo),
+    ("docker", Protocol::Docker),
+    ("gcloud", Protocol::Gcloud),
+    ("go", Protocol::Go),
+    ("pnpm", Protocol::Pnpm),
+    ("terraform", Protocol::Terraform),
+];
+
+/// The longest request of another program, in bytes. The head of an HTTP response is far shorter.
+pub const REQUEST_LIMIT: usize = 64 << 10;
+
+/// The server of a URL. `None` if the profile does not name it.
 pub fn served_at(document: &Document, url: &str) -> Option<Url> {
     endpoint_url(url).ok().filter(|server| is_served(document, server))
 }
 
-/// Something that is not in the protocol.
-fn unknown(program: &str, what: &str) -> Failure {
+/// A request that is not in the protocol, or that onegrant does not support.
+fn unsupported(program: &str, what: &str) -> Failure {
     let message = format!("cannot answer {program}: {}", printable(what));
     Failure::new(Kind::Usage, message).hint("onegrant helper --help")
 }
@@ -40,7 +70,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_url_is_served_where_the_profile_names_its_server() {
+    fn a_url_is_served_if_the_profile_names_its_server() {
         let mut document = document();
         document.git_hosts = ["a.example", "127.0.0.1:3000"].map(str::to_owned).to_vec();
         let cases = [

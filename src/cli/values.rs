@@ -1,31 +1,16 @@
-//! The values of options: what they mean, the words that stand for them, and how they are read.
+//! The values of options and arguments: their types, the words that some of them are chosen from, and their parsers.
+//!
+//! argh calls the parsers, and puts the reason of a refusal into a sentence of its own. [`reason_in`] finds it again.
 
+use crate::adapters::formats::{FORMATS, Format};
+use crate::adapters::{PROTOCOLS, Protocol};
 use crate::grant::{ClientAuthentication, SubjectToken};
 use crate::protocol::providers::PROVIDERS;
+use crate::text::parse_seconds;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What `onegrant token` prints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// The token and a newline.
-    #[default]
-    Raw,
-    /// `Bearer TOKEN`, the value of an `Authorization` header.
-    Bearer,
-    /// A line for `curl -H`.
-    Header,
-    /// One JSON object.
-    Json,
-    /// A line for `curl -K`.
-    Curl,
-    /// A line for each server that the profile names.
-    Netrc,
-    /// An `ExecCredential` of Kubernetes.
-    ExecCredential,
-}
-
-/// Whose language `onegrant completions` speaks.
+/// The shell that `onegrant completions` prints a script for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shell {
     /// bash
@@ -47,7 +32,7 @@ pub enum Input {
     Environment(String),
 }
 
-/// `KEY=VALUE`; the value may be empty and may hold further equals signs.
+/// `KEY=VALUE`. The value may be empty and may contain further equals signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// The part before the first equals sign.
@@ -56,43 +41,33 @@ pub struct Parameter {
     pub value: String,
 }
 
-/// The words that a value is one of, and what each means. The parsers below read them, and so do the completions.
-pub(super) type Words<T> = &'static [(&'static str, T)];
+/// The words that a value is chosen from, each with its meaning. The parsers and the completions use the same list.
+type Choices<T> = &'static [(&'static str, T)];
 
-/// What a token can be printed as.
-pub const FORMATS: &[(&str, Format)] = &[
-    ("raw", Format::Raw),
-    ("bearer", Format::Bearer),
-    ("header", Format::Header),
-    ("json", Format::Json),
-    ("curl", Format::Curl),
-    ("netrc", Format::Netrc),
-    ("exec-credential", Format::ExecCredential),
-];
+const SHELLS: Choices<Shell> = &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 
-const SHELLS: Words<Shell> = &[("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
-
-const CLIENT_AUTHENTICATIONS: Words<ClientAuthentication> = &[
+const CLIENT_AUTHENTICATIONS: Choices<ClientAuthentication> = &[
     ("none", ClientAuthentication::None),
     ("basic", ClientAuthentication::Basic),
     ("post", ClientAuthentication::Post),
     ("private_key_jwt", ClientAuthentication::PrivateKeyJwt),
 ];
 
-/// RFC 8693 section 3; a URI stands for any other.
+/// Token types of RFC 8693 section 3. A URI can name any other type.
 const TOKEN_TYPES: [&str; 5] = ["jwt", "id_token", "access_token", "refresh_token", "saml2"];
 
-/// The words that a value can be that the help calls `name`, where they are known. One with a colon at its end goes on.
+/// The words for the value that the help calls `name`; empty if there is no list. A word that ends with a colon is the
+/// beginning of a value.
 pub fn words(name: &str) -> Vec<&'static str> {
-    fn names<T>(words: Words<T>) -> Vec<&'static str> {
-        words.iter().map(|(name, _)| *name).collect()
+    fn names<T>(choices: &'static [(&'static str, T)]) -> Vec<&'static str> {
+        choices.iter().map(|(name, _)| *name).collect()
     }
     match name {
         "FORMAT" => names(FORMATS),
         "ISSUER" => PROVIDERS.iter().map(|provider| provider.name).collect(),
         "METHOD" => names(CLIENT_AUTHENTICATIONS),
         "OPERATION" => vec!["get", "store", "erase", "capability"],
-        "PROTOCOL" => names(super::adapters::PROTOCOLS),
+        "PROTOCOL" => names(PROTOCOLS),
         "SHELL" => names(SHELLS),
         "SOURCE" => vec!["file:", "env:", "command:", "github"],
         "TYPE" => TOKEN_TYPES.to_vec(),
@@ -100,50 +75,61 @@ pub fn words(name: &str) -> Vec<&'static str> {
     }
 }
 
-pub(super) fn one_of<T: Copy>(words: Words<T>, text: &str) -> Result<T, String> {
-    let found = words.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        format!("not one of {}", names.join(", "))
+/// Precedes the reason of every refusal in this file. No reason contains it.
+const REASON_FOLLOWS: char = '\u{1}';
+
+/// The error of a parser. A reason never repeats the value: it may be a secret that was given to the wrong option.
+fn refused(reason: &str) -> String {
+    format!("{REASON_FOLLOWS}{reason}")
+}
+
+/// The reason of a refusal in the message that argh makes of it. `None`: the message is about something else.
+pub(super) fn reason_in(message: &str) -> Option<&str> {
+    // The value may contain the mark. It precedes the reason.
+    message.rsplit_once(REASON_FOLLOWS).map(|(_, reason)| reason.trim_end())
+}
+
+fn one_of<T: Copy>(choices: Choices<T>, text: &str) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| *name == text);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        refused(&format!("not one of {}", names.join(", ")))
     })
 }
 
-/// The longest `--min-ttl` that means anything, in seconds: some thirty years. A longer one is cut to it.
-pub const LONGEST_TTL_SECONDS: u32 = 1_000_000_000;
-
-/// Seconds as people write them: digits, with a fraction or without; no sign, exponent or unit.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let complaint = || "not a number of seconds".to_owned();
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return Err(complaint());
-    }
-    let number: f64 = text.parse().map_err(|_| complaint())?;
-    Ok(Duration::from_secs_f64(number.min(f64::from(LONGEST_TTL_SECONDS))))
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    parse_seconds(text).ok_or_else(|| refused("not a number of seconds"))
 }
 
 pub(super) fn non_empty(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+    if text.trim().is_empty() { Err(refused("is empty")) } else { Ok(text.to_owned()) }
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+    if text.is_empty() { Err(refused("is empty")) } else { Ok(PathBuf::from(text)) }
 }
 
 pub(super) fn input(text: &str) -> Result<Input, String> {
     match text.strip_prefix("env:") {
-        Some(name) => variable(name).map(Input::Environment),
+        Some(name) => variable_after_env(name).map(Input::Environment),
         None if text == "-" => Ok(Input::Stdin),
         None => path(text).map(Input::File),
     }
 }
 
-/// The name of an environment variable, as a shell can set one.
+/// Whether a shell can set a variable of this name.
+fn is_variable_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_allowed) && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
 pub(super) fn variable(name: &str) -> Result<String, String> {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    match name.bytes().all(is_part) && name.starts_with(|first: char| !first.is_ascii_digit()) {
-        true => Ok(name.to_owned()),
-        false => Err("not the name of a variable behind env:".to_owned()),
-    }
+    is_variable_name(name).then(|| name.to_owned()).ok_or_else(|| refused("not the name of a variable"))
+}
+
+fn variable_after_env(name: &str) -> Result<String, String> {
+    let refused = || refused("not the name of a variable after env:");
+    is_variable_name(name).then(|| name.to_owned()).ok_or_else(refused)
 }
 
 pub(super) fn subject_token(text: &str) -> Result<SubjectToken, String> {
@@ -153,9 +139,9 @@ pub(super) fn subject_token(text: &str) -> Result<SubjectToken, String> {
             Ok(SubjectToken::GithubActions { audience: Some(non_empty(audience)?) })
         }
         Some(("file", file)) => path(file).map(SubjectToken::File),
-        Some(("env", name)) => variable(name).map(SubjectToken::Environment),
+        Some(("env", name)) => variable_after_env(name).map(SubjectToken::Environment),
         Some(("command", command)) => non_empty(command).map(SubjectToken::Command),
-        _ => Err("not one of file:PATH, env:NAME, command:COMMAND, github, github:AUDIENCE".to_owned()),
+        _ => Err(refused("not one of file:PATH, env:NAME, command:COMMAND, github, github:AUDIENCE")),
     }
 }
 
@@ -164,16 +150,20 @@ pub(super) fn token_type(text: &str) -> Result<String, String> {
     match text {
         name if TOKEN_TYPES.contains(&name) => Ok(format!("urn:ietf:params:oauth:token-type:{name}")),
         uri if uri.contains(':') => non_empty(uri),
-        _ => Err("not one of jwt, id_token, access_token, or a URI".to_owned()),
+        _ => Err(refused("not one of jwt, id_token, access_token, or a URI")),
     }
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
-    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a port from 1 to 65535".to_owned())
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| refused("not a port from 1 to 65535"))
 }
 
 pub(super) fn format(text: &str) -> Result<Format, String> {
     one_of(FORMATS, text)
+}
+
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
+    one_of(PROTOCOLS, text)
 }
 
 pub(super) fn client_authentication(text: &str) -> Result<ClientAuthentication, String> {
@@ -184,13 +174,12 @@ pub(super) fn shell(text: &str) -> Result<Shell, String> {
     one_of(SHELLS, text)
 }
 
-/// The value never stands in a message: it may be a secret all the same.
 pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => {
             Ok(Parameter { name: name.to_owned(), value: value.to_owned() })
         }
-        _ => Err("not of the form KEY=VALUE".to_owned()),
+        _ => Err(refused("not of the form KEY=VALUE")),
     }
 }
 
@@ -199,6 +188,6 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
-        Err("not HOST or HOST:PORT, without a scheme and a path".to_owned())
+        Err(refused("not HOST or HOST:PORT, without a scheme and a path"))
     }
 }

@@ -1,12 +1,13 @@
-//! `onegrant exec`: a command with a token in its environment, which takes this process's place.
+//! `onegrant exec`: runs a command with a token in its environment or in a file. The command replaces this process.
 
-use super::token;
-use crate::arguments::Environment;
 use crate::cli;
+use crate::environment::Environment;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
+use crate::session::Demand;
 use crate::subprocess::file_keeper;
 use crate::system::as_given;
 use crate::text::{describe, printable, shell_word};
@@ -16,7 +17,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The variable for the token where none is named.
+/// The variable for the token if no option names one.
 const VARIABLE: &str = "ACCESS_TOKEN";
 
 /// The variable for the path of a file that holds the token.
@@ -29,15 +30,15 @@ const STRING_LIMIT: usize = 128 << 10;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Gets a token and becomes the command. What it returns is why it did not.
+/// Gets a token and replaces this process by the command. Returns only if that fails.
 pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let Some((program, words)) = arguments.command.split_first() else {
         return Err(Failure::new(Kind::Usage, "exec needs a command to run").into());
     };
     let path = arguments.file.as_deref().map(absolute).transpose()?;
-    // What cannot be kept fresh is refused before anything is requested.
+    // A file that cannot be kept fresh is refused before any request is sent.
     let file = path.as_deref().map(TokenFile::find).transpose()?;
-    let token = context.obtain(token::lasting(arguments.min_ttl))?;
+    let token = context.obtain(Demand::lasting(arguments.min_ttl))?;
     context.network_warnings().for_each(|warning| output::warning(&warning));
 
     let mut command = Command::new(program);
@@ -48,7 +49,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         command.env(name, token.session.access_token.expose());
     }
     if let (Some(path), Some(file)) = (path, file) {
-        let text = token::format(&token.session, arguments.format.unwrap_or_default(), context)?;
+        let text = token_text::text(&token.session, arguments.format.unwrap_or_default(), context)?;
         file.write(text.as_bytes(), context.left())?;
         file_keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
@@ -57,27 +58,31 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let length = token.session.access_token.expose().len();
     let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
     let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
-    // The file has the token, too.
+    // The command can still read the token from the file.
     if let Some(name) = default.filter(|_| is_too_long && arguments.file.is_some()) {
         error = command.env_remove(name).exec();
         is_too_long = false;
     }
-    let environment = Environment::read();
-    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
-    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
-    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
-    let options = [lasting, format].map(Option::unwrap_or_default).concat();
-    let instead = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
     let (why, hint) = match is_too_long {
         true => (
             format!("the token has {length} bytes, and a variable of Linux has {STRING_LIMIT} at most"),
-            Some(context.globals.complete(&instead, &environment)),
+            Some(with_file(arguments, context)),
         ),
         false => (describe(&error), None),
     };
     output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(AlreadyReported(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+}
+
+/// The same call with a file instead of a variable, for a hint.
+fn with_file(arguments: &cli::Exec, context: &Context) -> String {
+    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
+    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
+    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
+    let options = [lasting, format].map(Option::unwrap_or_default).concat();
+    let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
+    context.globals.complete(&command, &Environment::read())
 }
 
 fn absolute(file: &Path) -> Result<PathBuf, Failure> {
@@ -87,7 +92,7 @@ fn absolute(file: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A command as a shell takes it, or a word for it where a terminal would show another one.
+/// The command as a shell reads it, or `CMD` if a terminal would show another one.
 fn quoted(command: &[OsString]) -> String {
     let words: Option<Vec<String>> = command.iter().map(|word| shell_word(Path::new(word))).collect();
     words.map_or("CMD".to_owned(), |words| words.join(" "))

@@ -1,7 +1,7 @@
-//! `onegrant git-credential`: what git asks a credential helper.
+//! `onegrant git-credential`: the credential helper that git calls.
 
 use crate::adapters::formats::password;
-use crate::adapters::git_credential::{CAPABILITIES, QUIT, Request, answer};
+use crate::adapters::git_credential::{CAPABILITIES, QUIT, REQUEST_LIMIT, Request, answer, unusable};
 use crate::adapters::hosts;
 use crate::cli;
 use crate::driver::Clock;
@@ -10,34 +10,49 @@ use crate::output;
 use crate::profile::Context;
 use crate::profile::amend::amend;
 use crate::session::{Demand, Stored, Unwanted, expiry};
-use std::io::{IsTerminal, stdin};
+use crate::text::describe;
+use std::io::{BufRead, IsTerminal, Read, stdin};
+use zeroize::Zeroizing;
 
-/// Does what git asks for. Operations that nobody here knows are for helpers that do.
+/// Executes the operation. An unknown operation is ignored, as gitcredentials(7) asks for.
 pub fn run(arguments: &cli::GitCredential, context: &Context) -> anyhow::Result<()> {
     match arguments.operation.as_str() {
         "get" => get(context),
         "erase" => Ok(erase(context)?),
         "capability" => output::answer(CAPABILITIES.as_bytes()),
         _ => {
-            // An old git ends by a signal where nobody reads what it says.
+            // The request is read: an old git is killed by a signal if it cannot write.
             let _ = if stdin().is_terminal() { Ok(Request::default()) } else { request() };
             Ok(())
         }
     }
 }
 
+/// Reads an attribute list from stdin, up to its empty line or the end.
 fn request() -> Result<Request, Failure> {
-    Request::read(&mut stdin().lock())
+    let mut list = Zeroizing::new(Vec::new());
+    let limit = u64::try_from(REQUEST_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    let mut stdin = stdin().lock().take(limit);
+    loop {
+        let before = list.len();
+        let read = stdin.read_until(b'\n', &mut list).map_err(|error| unusable(&describe(&error)))?;
+        if list.len() > REQUEST_LIMIT {
+            return Err(unusable("it is too long"));
+        }
+        if read == 0 || list.get(before..) == Some(b"\n") {
+            return Request::parse(&list);
+        }
+    }
 }
 
-/// The document, if the profile serves the server that is meant. Every other one is none of our business.
+/// The document, if the profile serves the server of the request. Other helpers answer for other servers.
 fn served(request: &Request, context: &Context) -> Result<Option<Stored>, Failure> {
     let Some(server) = hosts::server(&request.protocol, &request.host) else { return Ok(None) };
     Ok(context.read()?.filter(|stored| hosts::is_served(&stored.document, &server)))
 }
 
-/// Whatever keeps the token back, no other helper and no person has it: git must ask none of them. It reads the answer
-/// whatever the exit code is.
+/// Answers with the token. If there is none, the answer tells git to ask no other helper and no person, because they do not
+/// have it either. Git reads the answer even if the exit code is not 0.
 fn get(context: &Context) -> anyhow::Result<()> {
     let request = request()?;
     let Some(stored) = served(&request, context)? else { return Ok(()) };
@@ -58,11 +73,10 @@ fn get(context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Marks the stored access token as rejected, if it is the one that the server refused. Whoever needs a token next
-/// refreshes.
+/// Marks the stored access token as rejected, if it is the one that the server refused. The next `get` refreshes.
 fn erase(context: &Context) -> Result<(), Failure> {
     let request = request()?;
-    let (Some(refused), true) = (request.shown(), served(&request, context)?.is_some()) else {
+    let (Some(refused), true) = (request.sent_token(), served(&request, context)?.is_some()) else {
         return Ok(());
     };
     amend(context, |document| match &mut document.session {

@@ -1,15 +1,16 @@
-//! `onegrant git-setup`: has git ask onegrant for the credentials of some hosts, and shows how first.
+//! `onegrant git-setup`: configures git to ask onegrant for the credentials of some hosts. Prints the commands first.
 
 use crate::adapters::hosts;
-use crate::arguments::{Environment, resolve_environment};
 use crate::cli;
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::amend::amend;
+use crate::store_address::StoreAddress;
 use crate::system::command;
-use crate::text::{describe, printable};
+use crate::text::{bytes_in_single_quotes, describe, printable, quoted_bytes};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
@@ -21,10 +22,10 @@ use std::time::Duration;
 /// How long one call of git may take: it changes a small file.
 const GIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// The most that git prints of a key's values, in bytes.
+/// The most that git may print of the values of a key, in bytes.
 const VALUES_LIMIT: usize = 1 << 20;
 
-/// Shows the commands; then adds the hosts to the profile and has git run them.
+/// Prints the commands of git, adds the hosts to the profile, then runs the commands.
 pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
     if arguments.hosts.is_empty() {
         return Err(usage("no host is named").into());
@@ -42,7 +43,7 @@ pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
     for key in keys {
         let wanted = [OsString::new(), helper.clone()];
         if values(scope, &key)? != wanted {
-            // An empty value forgets the helpers of all other files.
+            // An empty value removes the helpers of all other files.
             let [nothing, helper] = wanted;
             commands.push(
                 ["config", scope, "--replace-all", &key]
@@ -60,7 +61,7 @@ pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
     if arguments.dry_run {
         return Ok(());
     }
-    // The profile first: a helper that refuses is worse than none.
+    // The profile first: a helper that serves no host is worse than no helper.
     amend(context, |document| add(document, &arguments.hosts))?;
     for words in &commands {
         git(words, &[0])?;
@@ -74,7 +75,7 @@ fn show(arguments: &cli::GitSetup, commands: &[Vec<OsString>], context: &Context
         text.extend_from_slice(b"git");
         for word in words {
             text.push(b' ');
-            text.extend_from_slice(&quoted(word.as_bytes()));
+            text.extend_from_slice(&quoted_bytes(word.as_bytes()));
         }
         text.push(b'\n');
     }
@@ -99,7 +100,7 @@ fn add(document: &mut Document, hosts: &[String]) -> bool {
     document.git_hosts.len() > before
 }
 
-/// The URLs that git knows a host by: plain HTTP is for this machine.
+/// The URLs that git uses for a host: plain HTTP only for this machine.
 fn urls(host: &str) -> Result<Vec<String>, Failure> {
     let Some(server) = hosts::server("https", host) else {
         return Err(usage(&format!("{} is not HOST or HOST:PORT", printable(host))));
@@ -108,29 +109,29 @@ fn urls(host: &str) -> Result<Vec<String>, Failure> {
     Ok(schemes.iter().map(|scheme| format!("{scheme}://{host}")).collect())
 }
 
-/// What git has a shell run, with the operation behind it. It says itself which grant it is of: whoever starts git
-/// next may have other variables.
+/// The helper, a command for the shell; git appends the operation. It names store and profile itself, because git may be
+/// started with other variables later.
 fn helper(context: &Context) -> Result<OsString, Failure> {
     let cannot =
         |error| Failure::new(Kind::Usage, format!("cannot find onegrant itself: {}", describe(&error)));
     let program = this_program().map_err(cannot)?;
     let mut text = b"!".to_vec();
-    text.extend_from_slice(&in_quotes(program.as_os_str().as_bytes()));
+    text.extend_from_slice(&bytes_in_single_quotes(program.as_os_str().as_bytes()));
     let variables = Environment::read();
     let Environment { xdg_state_home, home, .. } = variables;
-    let usual = resolve_environment(&Environment { xdg_state_home, home, ..Environment::default() });
-    if usual.map(|usual| usual.store).as_ref() != Ok(&context.globals.store) {
+    let usual = StoreAddress::usual(&Environment { xdg_state_home, home, ..Environment::default() });
+    if usual.as_ref() != Ok(&context.globals.store) {
         let store = context.globals.store.absolute().map_err(|error| {
             Failure::new(Kind::Usage, format!("cannot find the working directory: {}", describe(&error)))
         })?;
         text.extend_from_slice(b" --store ");
-        text.extend_from_slice(&quoted(store.text().as_bytes()));
+        text.extend_from_slice(&quoted_bytes(store.text().as_bytes()));
     }
     text.extend_from_slice(format!(" --profile {} git-credential", context.globals.profile).as_bytes());
     Ok(OsString::from_vec(text))
 }
 
-/// The path of this program that lasts: package managers put a link in `PATH` that an update leads elsewhere.
+/// The path of this program that stays valid after an update: the link in `PATH`, if a package manager made one.
 fn this_program() -> std::io::Result<PathBuf> {
     let program = fs::canonicalize(std::env::current_exe()?)?;
     let path = crate::environment::variable("PATH").unwrap_or_default();
@@ -141,7 +142,7 @@ fn this_program() -> std::io::Result<PathBuf> {
     Ok(named.unwrap_or(program))
 }
 
-/// The values that a key has now. git ends with 1 where it has none.
+/// The values that a key has now. git ends with 1 if it has none.
 fn values(scope: &str, key: &str) -> Result<Vec<OsString>, Failure> {
     let words = ["config", scope, "--null", "--get-all", key].map(OsString::from);
     let printed = git(&words, &[0, 1])?;
@@ -149,7 +150,7 @@ fn values(scope: &str, key: &str) -> Result<Vec<OsString>, Failure> {
     Ok(values.into_iter().flatten().map(|value| OsStr::from_bytes(value).to_owned()).collect())
 }
 
-/// Runs git; gives what it printed. `expected` are the exit codes that are no failure.
+/// Runs git and gives its output. `expected` are the exit codes that are no failure.
 fn git(words: &[OsString], expected: &[i32]) -> Result<Vec<u8>, Failure> {
     let printed = command::run(Command::new("git").args(words), GIT_LIMIT, VALUES_LIMIT);
     let printed = printed.map_err(|error| match error.kind() {
@@ -169,23 +170,4 @@ fn git(words: &[OsString], expected: &[i32]) -> Result<Vec<u8>, Failure> {
 
 fn usage(message: &str) -> Failure {
     Failure::new(Kind::Usage, message).hint("onegrant git-setup --help")
-}
-
-/// As a shell takes it, plain where it is plain.
-fn quoted(word: &[u8]) -> Vec<u8> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
-    if !word.is_empty() && word.iter().all(is_plain) { word.to_vec() } else { in_quotes(word) }
-}
-
-/// Between single quotes, of which there is no other way out.
-fn in_quotes(word: &[u8]) -> Vec<u8> {
-    let mut quoted = b"'".to_vec();
-    for byte in word {
-        match byte {
-            b'\'' => quoted.extend_from_slice(br"'\''"),
-            byte => quoted.push(*byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
 }

@@ -1,23 +1,24 @@
 //! `onegrant helper`: answers other programs in their own protocols.
+//!
+//! The rooms of [`crate::adapters`] read the requests and write the answers. This file reads stdin, gets the token, prints.
 
-use super::token;
-use crate::adapters::cargo::{Asked, Refusal};
+use crate::adapters::cargo::{Refusal, Request};
 use crate::adapters::hosts::{is_served, served, server};
-use crate::adapters::{ASKED_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
-use crate::arguments::{Environment, Parsed, parse};
-use crate::cli::{self, Format, Protocol};
+use crate::adapters::{REQUEST_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
+use crate::cli::{self, Format, Parsed, Protocol, parse};
 use crate::driver::Clock;
+use crate::environment::{self, Environment};
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Document, Secret};
 use crate::output;
-use crate::profile::Context;
+use crate::profile::{Context, token_text};
 use crate::session::{Demand, Token, Unwanted};
 use crate::system::secret::read_text;
 use crate::system::{self, caller_began};
 use crate::text::describe;
 use std::io::{self, BufRead, Read};
 
-/// How many requests one cargo makes of its provider: far more than it has registries and operations.
+/// The most requests that one cargo may send: far more than it has registries and operations.
 const MOST_REQUESTS: usize = 10_000;
 
 /// Answers one call.
@@ -31,14 +32,14 @@ pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
         Protocol::Go => for_go(&words, context),
         Protocol::Pnpm => {
             let token = context.obtain(Demand::default())?;
-            output::answer(token::format(&token.session, Format::Bearer, context)?.as_bytes())
+            output::answer(token_text::text(&token.session, Format::Bearer, context)?.as_bytes())
         }
         Protocol::Terraform => for_terraform(&words, context),
     }
 }
 
 fn for_bazel(words: &[&str], context: &Context) -> anyhow::Result<()> {
-    let url = bazel::asked(words, stdin()?.expose())?;
+    let url = bazel::requested_uri(words, stdin()?.expose())?;
     served_at(&document(context)?, &url).ok_or_else(not_served)?;
     answer(&bazel::answer(&obtain(context)?.session)?)
 }
@@ -48,22 +49,22 @@ fn for_cargo(context: &Context) -> anyhow::Result<()> {
     let mut stdin = io::stdin().lock();
     for _ in 0..MOST_REQUESTS {
         let mut line = String::new();
-        let limit = u64::try_from(ASKED_LIMIT).unwrap_or(u64::MAX);
+        let limit = u64::try_from(REQUEST_LIMIT).unwrap_or(u64::MAX);
         let length = stdin.by_ref().take(limit).read_line(&mut line).map_err(|error| unread(&error))?;
         if length == 0 {
             break;
         }
-        let answered = match cargo::asked(&line) {
+        let answered = match cargo::parse_request(&line) {
             None => return Err(unread(&"it is no request of cargo's").into()),
-            Some(Asked::Other) => Err(Refusal::OperationNotSupported),
-            Some(Asked::Get { url, arguments }) => cargo_token(&url, arguments, context),
+            Some(Request::Other) => Err(Refusal::OperationNotSupported),
+            Some(Request::Get { url, arguments }) => cargo_token(&url, arguments, context),
         };
         answer(&answered.unwrap_or_else(|refusal| cargo::refuse(&refusal)))?;
     }
     Ok(())
 }
 
-/// Each request has a deadline of its own: a build lies between two of them.
+/// Answers one request. Each has its own deadline, because a whole build may run between two requests.
 fn cargo_token(url: &str, arguments: Vec<String>, context: &Context) -> Result<String, Refusal> {
     let globals = match arguments.is_empty() {
         true => context.globals.clone(),
@@ -89,7 +90,7 @@ fn for_docker(words: &[&str], context: &Context) -> anyhow::Result<()> {
         ["get"] => docker_token(context),
         ["list"] => answer(&docker::list(context.document()?.as_ref())),
         ["version"] => answer(concat!("docker-credential-onegrant ", env!("CARGO_PKG_VERSION"))),
-        // The grant is not docker's to end; what it sends is read, so that its write does not fail.
+        // Docker must not end the grant. Its request is read, so that its write does not fail.
         ["erase"] => stdin().map(drop).map_err(Into::into),
         ["store"] => stdin().map_err(Into::into).and_then(|_| refuse_docker(docker::STORES_NOTHING)),
         _ => refuse_docker(docker::UNKNOWN),
@@ -102,8 +103,8 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
     if registry.is_empty() {
         return refuse_docker(docker::NO_SERVER);
     }
-    // Docker asks for every registry, and goes on without a credential where there is none.
-    let document = context.document()?.filter(|document| docker::is_asked_for(document, registry));
+    // Docker asks for every registry, and continues without a credential if there is none.
+    let document = context.document()?.filter(|document| docker::is_served_registry(document, registry));
     let Some(document) = document else {
         return refuse_docker(docker::NOT_FOUND);
     };
@@ -111,7 +112,7 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
     match answered {
         Ok(text) => answer(&text),
         Err(failure) => {
-            // It shows what stands on stdout; a person may see stderr as well.
+            // Docker shows stdout to a person.
             answer(&failure.message)?;
             Err(failure.into())
         }
@@ -123,13 +124,13 @@ fn refuse_docker(text: &str) -> anyhow::Result<()> {
     Err(AlreadyReported(Kind::Defect.code()).into())
 }
 
-/// A refusal is an answer, too: the libraries read stdout only where the exit code is 0.
+/// A refusal is an answer, too: the libraries read stdout only if the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
-    let asked = std::env::var("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE").ok();
+    let asked = environment::text("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE");
     let asked = asked.as_deref();
     let subject_token = || {
         let mut token = obtain(context)?;
-        let has_ended = |subject: &Secret| gcloud::has_ended(subject, context.now().wall);
+        let has_ended = |subject: &Secret| gcloud::has_expired(subject, context.now().wall);
         let is_outdated =
             |subject: &Secret| has_ended(subject) && gcloud::is_worth_a_refresh(&token.session, subject);
         if gcloud::subject_token(&token.session, asked).is_some_and(is_outdated) {
@@ -175,7 +176,7 @@ fn for_terraform(words: &[&str], context: &Context) -> anyhow::Result<()> {
     if words.first() == Some(&"store") {
         stdin()?;
     }
-    let host = terraform::asked(words)?;
+    let host = terraform::requested_host(words)?;
     let document = context.document()?;
     let server = server("https", host);
     let is_served = document.zip(server).is_some_and(|(document, server)| is_served(&document, &server));
@@ -197,9 +198,9 @@ fn answer(line: &str) -> anyhow::Result<()> {
     output::answer(format!("{line}\n").as_bytes())
 }
 
-/// Everything on stdin. It may hold a secret of somebody else's, and is wiped.
+/// Everything on stdin. It may hold a secret of another program, so its memory is wiped.
 fn stdin() -> Result<Secret, Failure> {
-    read_text(&mut io::stdin().lock(), ASKED_LIMIT).map_err(|error| unread(&error))
+    read_text(&mut io::stdin().lock(), REQUEST_LIMIT).map_err(|error| unread(&error))
 }
 
 fn unread(why: &impl std::fmt::Display) -> Failure {

@@ -1,16 +1,17 @@
-//! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, whatever the server
-//! said. [`crate::session::logout`] decides; this does it, and tells what happened.
+//! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, even if the
+//! revocation failed. [`crate::session::logout`] decides each step. This file executes the steps and prints the result.
 
-use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock as _};
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
+use crate::history::HistoryEvent;
 use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::access::{self, Claim, find};
+use crate::profile::other_store::{OTHER_STORE, OTHER_STORE_WAIT, command_at, open};
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::logout::Found;
@@ -22,13 +23,13 @@ use crate::text::{date, printable};
 use anyhow::Context as _;
 use std::time::Duration;
 
-/// The part of the deadline that is kept for the revocation while other processes are waited for: at most half of it.
+/// The part of the deadline that the wait for other processes leaves for the revocation: at most half of it.
 const REVOCATION_RESERVE: Duration = Duration::from_secs(5);
 
-/// How often another process's claim is looked at.
+/// How often a claim of another process is read.
 const CLAIM_WAIT: Duration = Duration::from_millis(50);
 
-/// Logs out. A refresh on its way ends first, and its refresh token is the one that is revoked.
+/// Logs out. A refresh that is on its way ends first, so that its new refresh token is the one that is revoked.
 pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let stored = context.read()?;
     if stored.is_none_or(|stored| stored.document.has_no_grant()) {
@@ -37,48 +38,55 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
     let timeout = context.globals.timeout;
     let wait = timeout.saturating_sub(REVOCATION_RESERVE.min(timeout / 2));
     let guard = match access::enter(context, wait) {
-        // Where no lock file can be made (a full disk, a directory that cannot be written), the grant can still be revoked.
+        // If no lock file can be made (the disk is full, the directory is read-only), the grant can still be revoked.
         Err(failure) if failure.kind == Kind::Store && context.globals.lock == LockUse::Auto => None,
         entered => entered.context("cannot log out")?,
     };
     let level = context.level_under(guard.as_ref());
-    let visit =
-        Visit { context, is_local: arguments.local, wait, guard, claim: None, other: None, distrust: None };
-    let outcome = visit.run()?;
-    let Some(document) = &outcome.document else {
-        return outcome
+    let execution = Execution {
+        context,
+        is_local: arguments.local,
+        wait,
+        guard,
+        claim: None,
+        other: None,
+        distrust: None,
+    };
+    let report = execution.run()?;
+    let Some(document) = &report.document else {
+        return report
             .remains
             .as_ref()
-            .map_or_else(|| nothing(context), |remains| Err(failed(remains, &outcome)));
+            .map_or_else(|| nothing(context), |remains| Err(failed(remains, &report)));
     };
-    context.note_done("logout", noted(&outcome), document, Some(level));
-    tell(arguments, &outcome, context)
+    context.note_done(HistoryEvent::Logout, history_outcome(&report), document, Some(level));
+    print(arguments, &report, context)
 }
 
-/// What a logout works with.
-struct Visit<'a> {
+/// Executes the steps of one logout.
+struct Execution<'a> {
     context: &'a Context,
     is_local: bool,
-    /// Until when other processes are waited for, since the start of this one.
+    /// When the wait for other processes ends, since the start of this one.
     wait: Duration,
     guard: Option<Guard>,
-    /// Where there is no lock.
+    /// Made if there is no lock.
     claim: Option<Claim<'a>>,
-    /// The other store of a move, and its lock.
+    /// The other store of a migration, and its lock.
     other: Option<(Context, Option<Guard>)>,
-    /// Why the document may not name that store.
+    /// Why the document must not name that store.
     distrust: Option<Failure>,
 }
 
-impl Visit<'_> {
+impl Execution<'_> {
     fn run(mut self) -> Result<LogoutReport, Failure> {
-        // From here to the deletion is one act: half of it would leave a dead refresh token behind.
+        // From here to the deletion is one act: a half would leave a dead refresh token stored.
         let _signals = SignalsHeld::hold();
         let message = format!("no access token: profile {} was logged out", self.context.globals.profile);
         let (mut logout, mut step) = Logout::start(message, self.context.now().wall);
         loop {
             let event = match step {
-                LogoutStep::Finish(outcome) => return Ok(*outcome),
+                LogoutStep::Finish(report) => return Ok(*report),
                 LogoutStep::LookHere => LogoutEvent::Looked(self.look_here()),
                 LogoutStep::LookThere(address) => LogoutEvent::Looked(self.look_there(&address)),
                 LogoutStep::Revoke(document, pending) => {
@@ -96,9 +104,8 @@ impl Visit<'_> {
         }
     }
 
-    /// Without the lock, behind a claim, so that neither a refresh nor a move begins meanwhile; what counts is what was
-    /// read after the claim was made. A claim that another process does not give up is not waited for any longer: its late
-    /// answer meets a changed store.
+    /// Without the lock, it makes a claim, so that neither a refresh nor a migration begins meanwhile. What is read after the
+    /// claim counts. A claim of another process is waited for only until `wait`: its late answer then finds a changed store.
     fn look_here(&mut self) -> Result<Option<Found>, Failure> {
         self.claim = None;
         loop {
@@ -110,7 +117,7 @@ impl Visit<'_> {
             }
             let lasts = i64::try_from(self.context.left().as_secs()).unwrap_or(0);
             let lasts = lasts.saturating_add(UNTIL_MARGIN_SECONDS);
-            // Where claims bind no process, a claim of another one is not waited for either.
+            // With `ONEGRANT_LOCK=off` no process waits for a claim.
             let is_exclusive = self.context.globals.lock != LockUse::Off;
             match Claim::make(self.context, &found.stored, lasts, is_exclusive) {
                 Ok(Some(claim)) => {
@@ -123,7 +130,7 @@ impl Visit<'_> {
                     }
                 }
                 Ok(None) => self.context.pause(CLAIM_WAIT),
-                // A store that takes no record may still be one that can delete.
+                // A store that cannot write a record may still be able to delete.
                 Err(_) => return Ok(Some(found)),
             }
         }
@@ -136,14 +143,10 @@ impl Visit<'_> {
         let is_first = self.other.is_none();
         let (other, mut guard) = match self.other.take() {
             Some(other) => other,
-            None => (migrate::open("the other store", address, self.context)?, None),
+            None => (open(OTHER_STORE, address, self.context)?, None),
         };
         if guard.is_none() {
-            let most = if is_first {
-                migrate::OTHER_STORE_WAIT.min(self.context.left() / 2)
-            } else {
-                Duration::ZERO
-            };
+            let most = if is_first { OTHER_STORE_WAIT.min(self.context.left() / 2) } else { Duration::ZERO };
             let until = self.context.now().elapsed.saturating_add(most);
             guard = access::enter(&other, until).ok().flatten();
         }
@@ -152,7 +155,7 @@ impl Visit<'_> {
         found
     }
 
-    /// Each revocation gets its share of what is left, and the deletion one, too.
+    /// Each revocation gets an equal share of the remaining time, and so does the deletion.
     fn revoke(&self, document: &Document, pending: u32) -> Option<Revocation> {
         if self.is_local {
             return None;
@@ -183,9 +186,9 @@ impl Visit<'_> {
     }
 }
 
-/// Logging out of nothing is done at once: a script's last step must not fail for it.
+/// Nothing to log out of is no failure: the last step of a script must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
-    // What a logout left that was killed, or that could not remove the document. Only under the lock: a login may be storing a grant.
+    // Removes what an interrupted logout left. Only under the lock, because a login may be storing a grant.
     if let Locked::Granted(_guard) = context.store.lock(LockMode::Try, Duration::ZERO)
         && let Ok(read) = driver::read_document(&*context.store, context)
         && read.as_ref().is_none_or(|(stored, _)| stored.document.has_no_grant())
@@ -201,34 +204,36 @@ fn nothing(context: &Context) -> anyhow::Result<()> {
     output::answer(text.as_bytes())
 }
 
-/// What became of all revocations together. A failure counts before a success.
-enum AtServer<'a> {
+/// The result of all revocations together. A failure counts before a success.
+enum RevocationResult<'a> {
     Revoked,
     Failed(&'a Failure),
     Unsupported,
-    /// The server has no revocation endpoint, or was not asked.
-    NotAsked,
+    /// No revocation was requested: `--local`, or the server has no revocation endpoint.
+    NotRequested,
     NoSession,
 }
 
-fn at_server(outcome: &LogoutReport) -> AtServer<'_> {
-    let each = || outcome.revocations.iter().map(|(_, revocation)| revocation.as_ref());
+fn revocation_result(report: &LogoutReport) -> RevocationResult<'_> {
+    let each = || report.revocations.iter().map(|(_, revocation)| revocation.as_ref());
     let failed = each().find_map(|revocation| match revocation {
         Some(Revocation::Failed(why)) => Some(why),
         _ => None,
     });
     match failed {
-        Some(why) => AtServer::Failed(why),
-        None if outcome.revocations.is_empty() => AtServer::NoSession,
-        None if each().any(|revocation| revocation == Some(&Revocation::Revoked)) => AtServer::Revoked,
-        None if each().any(|revocation| revocation.is_some()) => AtServer::Unsupported,
-        None => AtServer::NotAsked,
+        Some(why) => RevocationResult::Failed(why),
+        None if report.revocations.is_empty() => RevocationResult::NoSession,
+        None if each().any(|revocation| revocation == Some(&Revocation::Revoked)) => {
+            RevocationResult::Revoked
+        }
+        None if each().any(|revocation| revocation.is_some()) => RevocationResult::Unsupported,
+        None => RevocationResult::NotRequested,
     }
 }
 
-/// What can still be used although it is deleted here.
-fn still_usable(outcome: &LogoutReport, context: &Context) -> String {
-    let sessions = || outcome.revocations.iter().filter_map(|(document, _)| document.session.as_ref());
+/// Says which tokens can still be used although they are deleted here.
+fn still_usable(report: &LogoutReport, context: &Context) -> String {
+    let sessions = || report.revocations.iter().filter_map(|(document, _)| document.session.as_ref());
     let mut text = String::new();
     if sessions().any(|session| session.refresh_token.is_some()) {
         text.push_str("; the refresh token stays usable until the server ends it");
@@ -240,46 +245,47 @@ fn still_usable(outcome: &LogoutReport, context: &Context) -> String {
     text
 }
 
-/// For the history.
-fn noted(outcome: &LogoutReport) -> &'static str {
-    match (at_server(outcome), &outcome.remains) {
+/// The outcome for the history.
+fn history_outcome(report: &LogoutReport) -> &'static str {
+    match (revocation_result(report), &report.remains) {
         (_, Some(_)) => "not everything was deleted",
-        (AtServer::Revoked, None) => "revoked at the server, and deleted here",
-        (AtServer::Failed(_), None) => "deleted here; the revocation failed",
+        (RevocationResult::Revoked, None) => "revoked at the server, and deleted here",
+        (RevocationResult::Failed(_), None) => "deleted here; the revocation failed",
         (_, None) => "deleted here; not revoked",
     }
 }
 
-fn tell(arguments: &cli::Logout, outcome: &LogoutReport, context: &Context) -> anyhow::Result<()> {
+/// Prints what was revoked and what was deleted.
+fn print(arguments: &cli::Logout, report: &LogoutReport, context: &Context) -> anyhow::Result<()> {
     let profile = &context.globals.profile;
-    let still_usable = still_usable(outcome, context);
-    if let AtServer::Failed(why) = at_server(outcome) {
+    let still_usable = still_usable(report, context);
+    if let RevocationResult::Failed(why) = revocation_result(report) {
         let message = format!("revocation failed: {}{still_usable}", why.message);
         context.warn(&Failure { message, ..why.clone() });
     }
-    if let Some(remains) = &outcome.remains {
-        return Err(failed(remains, outcome));
+    if let Some(remains) = &report.remains {
+        return Err(failed(remains, report));
     }
-    let done = match at_server(outcome) {
-        AtServer::Revoked => format!("revoked at the server, and deleted here: profile {profile}"),
-        AtServer::Failed(_) => format!("revocation failed; deleted here: profile {profile}"),
-        AtServer::NoSession => format!("nothing to revoke; deleted here: profile {profile}"),
-        AtServer::Unsupported => format!(
+    let done = match revocation_result(report) {
+        RevocationResult::Revoked => format!("revoked at the server, and deleted here: profile {profile}"),
+        RevocationResult::Failed(_) => format!("revocation failed; deleted here: profile {profile}"),
+        RevocationResult::NoSession => format!("nothing to revoke; deleted here: profile {profile}"),
+        RevocationResult::Unsupported => format!(
             "not revoked: the server does not revoke such tokens; deleted here: profile {profile}{still_usable}"
         ),
-        AtServer::NotAsked if arguments.local => {
+        RevocationResult::NotRequested if arguments.local => {
             format!("not revoked (--local); deleted here: profile {profile}{still_usable}")
         }
-        AtServer::NotAsked => format!(
+        RevocationResult::NotRequested => format!(
             "not revoked: the server has no revocation endpoint; deleted here: profile {profile}{still_usable}"
         ),
     };
     output::answer(format!("{done}\n").as_bytes())
 }
 
-/// The failure of a logout that left something.
-fn failed(remains: &Remains, outcome: &LogoutReport) -> anyhow::Error {
-    let is_revoked = matches!(at_server(outcome), AtServer::Revoked);
+/// The failure of a logout that could not delete everything.
+fn failed(remains: &Remains, report: &LogoutReport) -> anyhow::Error {
+    let is_revoked = matches!(revocation_result(report), RevocationResult::Revoked);
     let again = |message: &str| Failure::new(Kind::Temporary, message).hint("onegrant logout   # once more");
     match remains {
         Remains::Here(failure) => {
@@ -302,9 +308,7 @@ fn failed(remains: &Remains, outcome: &LogoutReport) -> anyhow::Error {
                 "deleted here, but not in {shown}, where the grant was on its way: {}",
                 failure.message
             );
-            Failure::new(Kind::Temporary, message)
-                .hint(format!("onegrant --store {} logout", migrate::quoted(address)))
-                .into()
+            Failure::new(Kind::Temporary, message).hint(command_at(address, "logout")).into()
         }
     }
 }

@@ -1,10 +1,10 @@
-//! `onegrant profiles`: what the store keeps.
+//! `onegrant profiles`: lists the profiles in the store.
 
-use crate::arguments::ProfileName;
 use crate::output;
 use crate::profile::{Context, store};
+use crate::store_address::ProfileName;
 
-/// Lists the profiles, one a line, sorted. Files whose names no profile can have are not ours.
+/// Prints the names of the profiles, sorted, one per line. A file with a name that no profile can have is left out.
 pub fn run(context: &Context) -> anyhow::Result<()> {
     let mut text = String::new();
     for profile in store::profiles(&context.globals.store, context.left())? {

@@ -1,13 +1,12 @@
-//! `onegrant refresh`: a forced refresh that coalesces.
+//! `onegrant refresh`: a forced refresh. Calls at the same time share one refresh.
 
-use super::token;
 use crate::cli::{self, Format};
 use crate::output;
-use crate::profile::Context;
+use crate::profile::{Context, token_text};
 use crate::session::{Demand, Unwanted};
 use crate::system::secret::read_secret;
 
-/// Gets another access token than the one that is stored now, or than the rejected one, and prints it.
+/// Prints an access token that is not the one stored now, or not the rejected one.
 pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {
     let unwanted = match arguments.rejected {
         true => Unwanted::Rejected(
@@ -17,5 +16,5 @@ pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {
         false => Unwanted::FirstSeen,
     };
     let token = context.obtain(Demand { min_ttl: 0, unwanted })?;
-    output::answer(token::format(&token.session, Format::Raw, context)?.as_bytes())
+    output::answer(token_text::text(&token.session, Format::Raw, context)?.as_bytes())
 }

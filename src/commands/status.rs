@@ -1,8 +1,8 @@
-//! `onegrant status`: what is stored, without the network and without secrets.
+//! `onegrant status`: shows what is stored, without the network and without secrets.
 
-use crate::arguments::Environment;
 use crate::cli;
 use crate::driver::{self, Clock};
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
 use crate::history;
@@ -15,11 +15,11 @@ use crate::text::{date, describe, printable};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 
-/// Shows the profile; fails with exit 3 where no token can be had.
+/// Shows the profile. Fails with exit 3 if no token can be obtained.
 pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
     let stored = match context.read().and_then(|read| read.ok_or_else(|| context.no_grant())) {
         Ok(stored) => stored,
-        // What happened is told even where nothing is left.
+        // The history is shown even if there is no document.
         Err(failure) if arguments.history => {
             output::answer(history(arguments, context, json!({}), String::new())?.as_bytes())?;
             return Err(failure.into());
@@ -43,7 +43,7 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
     Ok(report.verdict()?)
 }
 
-/// The last events, behind what else is told.
+/// The output with the last entries of the history after the rest.
 fn history(
     arguments: &cli::Status,
     context: &Context,
@@ -65,7 +65,7 @@ fn history(
     Ok(text + if events.is_empty() { nothing } else { "" } + &lines.collect::<String>())
 }
 
-/// What can be done with the session.
+/// Whether a token can be obtained.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Valid,
@@ -121,7 +121,7 @@ impl<'a> Report<'a> {
     fn verdict(&self) -> Result<(), Failure> {
         match (&self.rejected, self.state) {
             (_, State::Valid) => Ok(()),
-            // What could not be stored is not spent.
+            // A refresh needs a store that can be written.
             (_, State::Refreshable) => {
                 self.document.check_trust()?;
                 self.context.store.check_access()
@@ -134,7 +134,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A login is required at a time that is known: people plan for that.
+    /// The warning that a login is required at a known time, so that people can plan it.
     fn refresh_token_warning(&self) -> Option<Failure> {
         let (end, left) = self.refresh_token_end?;
         let message = match left {
@@ -260,10 +260,10 @@ impl<'a> Report<'a> {
                 format!("{}: one process at a time spends a refresh token", self.context.store.names(*level))
             }
             Ok(level @ Level::Claimed) => {
-                format!("{}: an exclusive record stands for the lock", self.context.store.names(*level))
+                format!("{}: an exclusive record replaces the lock", self.context.store.names(*level))
             }
             Ok(Level::Compared) => {
-                "compared: nothing keeps two processes apart; a server that ends the grant on replay can end it"
+                "compared: two processes can refresh at once; a server that ends the grant on replay can end it"
                     .to_owned()
             }
             Err(failure) => format!("none: {}", failure.message),
@@ -271,7 +271,7 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// The client, and where its proof is that is not stored.
+    /// The client, and the place of its secret or key if that is not stored.
     fn client(&self) -> String {
         let Document { client_id, client_auth, client_secret_env, client_key, .. } = self.document;
         let proof = match client_auth {

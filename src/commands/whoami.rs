@@ -1,4 +1,4 @@
-//! `onegrant whoami`: whose grant it is, as the server says.
+//! `onegrant whoami`: shows what the server says about the person who logged in.
 
 use crate::cli;
 use crate::error::{Failure, Kind};
@@ -12,13 +12,13 @@ use crate::session::{Demand, Unwanted, no_session};
 use crate::text::printable;
 use serde_json::{Map, Value};
 
-/// How often it is asked: with the stored token, and with a new one.
+/// How often the server is asked: with the stored token, and with a new one.
 const MAX_TRIES: u32 = 2;
 
-/// The column of the values, where no name is longer; as in `status`.
+/// The column of the values unless a name is longer; as in `status`.
 const MIN_WIDTH: usize = 14;
 
-/// Shows the userinfo endpoint's answer, or the ID token's claims.
+/// Shows the answer of the userinfo endpoint, or the claims of the ID token.
 pub fn run(arguments: &cli::Whoami, context: &Context) -> anyhow::Result<()> {
     let stored = context.read()?.ok_or_else(|| context.no_grant())?;
     let claims = match stored.document.userinfo_endpoint {
@@ -38,7 +38,7 @@ fn no_person(grant: &ClientGrant, why: &str) -> Failure {
     Failure::new(Kind::Usage, format!("cannot tell who it is: the grant has no person ({grant}), and {why}"))
 }
 
-/// A 401 counts as a rejected token: one refresh, one more try (OpenID Connect Core section 5.3.3).
+/// Asks the userinfo endpoint. A 401 means a rejected token: one refresh, one more request (OpenID Connect Core section 5.3.3).
 fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Failure> {
     let mut demand = Demand::default();
     for _ in 0..MAX_TRIES {
@@ -67,7 +67,7 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
     Err(Failure::new(Kind::LoginRequired, message).hint(context.login_command()))
 }
 
-/// OpenID Connect Core section 5.3.2: what is said of another person than the one who logged in is not to be used.
+/// Claims about another person than the one who logged in must not be used (OpenID Connect Core section 5.3.2).
 fn same_person(claims: Map<String, Value>, document: &Document) -> Result<Map<String, Value>, Failure> {
     let session = document.session.as_ref();
     let id_token = session.and_then(|session| session.id_token.as_ref());
@@ -75,7 +75,7 @@ fn same_person(claims: Map<String, Value>, document: &Document) -> Result<Map<St
     match known.as_ref().and_then(|known| known.get("sub")) {
         Some(subject) if claims.get("sub").is_some_and(|found| found != subject) => Err(Failure::new(
             Kind::LoginRequired,
-            "cannot tell who it is: the userinfo endpoint speaks of another person than the ID token",
+            "cannot tell who it is: the userinfo endpoint describes another person than the ID token",
         )),
         _ => Ok(claims),
     }
@@ -94,7 +94,7 @@ fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String,
                 .hint(format!("{} --userinfo-endpoint URL --scope openid", context.login_command())),
         }
     })?;
-    // Who logged in stays true when the token has ended: it is judged by the time at which it was given.
+    // An expired ID token still names the person who logged in. So it is checked for the time at which it was issued.
     let given_at = claims::issued_at(id_token.expose()).unwrap_or(session.obtained_at);
     id_token::check(id_token, document, None, given_at).map_err(|failure| Failure {
         message: format!("cannot tell who it is: {}", failure.message),

@@ -1,6 +1,7 @@
-//! The only loop: asks the session machine for the next step, and does it through the store, the lock, the clock
-//! and the token endpoint. Knows no reasons.
+//! The only loop: executes the steps of the session machine through the store, the lock, the clock and the token
+//! endpoint. The machine decides which.
 
+mod log;
 mod reading;
 mod visiting;
 mod waiting;
@@ -12,15 +13,15 @@ use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};
 use crate::lock::Guard;
 use crate::output::Undisturbed;
-use crate::protocol::metadata::endpoint_url;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    ClaimResult, DelegateResult, Event, Level, Machine, Now, RefreshInput, ReplaceResult, Revision, Settings,
-    Step, Stored, TokenResult, View,
+    ClaimResult, DelegateResult, Event, Machine, Now, RefreshInput, ReplaceResult, Revision, Settings, Step,
+    Stored, TokenResult, View,
 };
 use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
+use log::Log;
 use reading::{attempt_record, spender};
 use std::time::Duration;
 
@@ -28,19 +29,19 @@ use std::time::Duration;
 /// kilobytes exist.
 const ANSWER_RESERVE: u64 = 64 << 10;
 
-/// How long a revocation may take that nobody asked for: the logout it follows is done already.
+/// How long the revocation of a new refresh token may take after a logout by another process.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Carries token requests. The fourth seam.
+/// The token endpoint.
 pub trait TokenEndpoint {
     /// Asks for the next access token; ends within `timeout`.
     fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer;
 
-    /// Revokes the session's refresh token, which nobody will use (RFC 7009), as well as it can.
+    /// Revokes the session's refresh token (RFC 7009). A failure is not reported.
     fn revoke(&self, document: &Document, timeout: Duration);
 }
 
-/// Time, and who is who in it.
+/// Time and processes.
 pub trait Clock {
     /// Both clocks.
     fn now(&self) -> Now;
@@ -50,14 +51,13 @@ pub trait Clock {
     fn presence(&self, owner: &Owner) -> Presence;
     /// This process.
     fn this_process(&self) -> &Owner;
-    /// A random word, as the name of an attempt.
+    /// A random name for an attempt.
     fn nonce(&self) -> Result<String, Failure>;
 }
 
-/// The other process of an exchange with the server: for a caller its worker, for a worker its caller. The fifth seam.
+/// The other process of an exchange with the server: for a caller its worker, for a worker its caller.
 pub trait Peer {
-    /// Starts a worker that outlives this process if it must, hands `lock` over to it, and waits for its end. Where no
-    /// worker can be started the lock is released.
+    /// Starts a worker, gives `lock` to it, and waits for its end. If no worker can be started, the lock is released.
     fn delegate(
         &self,
         input: &RefreshInput,
@@ -65,16 +65,16 @@ pub trait Peer {
         dependencies: &Dependencies,
     ) -> DelegateResult;
 
-    /// The lock that the caller of a worker handed over.
+    /// The lock that the caller gave to this worker.
     fn lock(&self) -> Option<Guard> {
         None
     }
 
-    /// Tells a caller whether nothing is on its way now, so that a signal may end it.
+    /// Tells a caller whether no request is on its way, so that a signal may end it.
     fn rests(&self, _is_resting: bool) {}
 }
 
-/// What the loop works through.
+/// What the driver works through.
 pub struct Dependencies<'a> {
     /// Where the document is.
     pub store: &'a dyn Store,
@@ -82,12 +82,14 @@ pub struct Dependencies<'a> {
     pub endpoint: &'a dyn TokenEndpoint,
     /// Time.
     pub clock: &'a dyn Clock,
-    /// With whom an exchange is done.
+    /// The other process of the exchange.
     pub peer: &'a dyn Peer,
     /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
     pub tell: &'a dyn Fn(u8, &str),
     /// Takes what a person should know although nothing failed.
     pub warn: &'a dyn Fn(&Failure),
+    /// Takes each step and what it resulted in. It decides nothing.
+    pub observe: &'a dyn Fn(&Step, &Event),
 }
 
 /// Gets a token: runs the machine to its end.
@@ -99,8 +101,6 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies) -> TokenResult {
         signals: None,
         undisturbed: None,
         has_warned: false,
-        has_asked: false,
-        heard: None,
         seen: None,
         known: None,
         records: Vec::new(),
@@ -108,15 +108,19 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies) -> TokenResult {
         record: Vec::new(),
         other: None,
     };
+    let mut log = Log::new(dependencies);
     loop {
         if let Step::Finish(result) = step {
             return result;
         }
-        // Who we are costs some reads, and those who find a fresh token never need it.
+        // Identifying this process reads `/proc`. A fresh token is printed without it.
         if !matches!(step, Step::Read) && !machine.is_identified() {
             machine.identify(dependencies.clock.this_process().clone(), dependencies.clock.nonce()?);
         }
-        let event = run.perform(step, machine.level());
+        log.begins(&step, machine.level());
+        let event = run.perform(&step);
+        log.ended(&step, &event);
+        (dependencies.observe)(&step, &event);
         step = machine.next(event, dependencies.clock.now());
     }
 }
@@ -129,35 +133,27 @@ struct Run<'a> {
     /// From the claim to the end, pauses included: other processes wait for a claim as for a lock.
     undisturbed: Option<Undisturbed>,
     has_warned: bool,
-    /// A second request and its answer are shown under `-vv` alone.
-    has_asked: bool,
-    /// What the server said. It is printed after the answer is stored: nothing comes between the answer and its durable copy.
-    heard: Option<(u8, String)>,
     /// The document as it was read last.
     seen: Option<Revision>,
-    /// The document, kept if the store is costly to read. It is current as long as none of the `records` on `key` has gone.
+    /// The document, kept if the store is costly to read. It is current while none of the `records` on `key` has been removed.
     known: Option<Option<Stored>>,
     records: Vec<Record>,
     key: String,
-    /// The bytes of the own record as they were written last.
+    /// The bytes of this process's own record as they were written last.
     record: Vec<u8>,
-    /// Who else is at it, for people.
+    /// Which other process refreshes, for people.
     other: Option<String>,
 }
 
 impl Run<'_> {
-    fn perform(&mut self, step: Step, level: Level) -> Event {
+    fn perform(&mut self, step: &Step) -> Event {
         let store = self.dependencies.store;
-        if !matches!(step, Step::Replace { .. }) {
-            self.tell_heard();
-        }
-        match step {
+        match *step {
             Step::Read => Event::Read(self.read()),
-            Step::Look { credential_sha256 } => Event::Looked(self.look(&credential_sha256)),
+            Step::Look { ref credential_sha256 } => Event::Looked(self.look(credential_sha256)),
             Step::Lock(mode, at_most) => Event::LockAnswered(self.lock(mode, at_most)),
             Step::Pause(duration) => {
-                self.tell(2, &format!("waiting {} ms", duration.as_millis()));
-                // No request is under way: Ctrl-C may end this process. Ctrl-Z still waits: a stopped process would keep its claim.
+                // No request is on its way: Ctrl-C may end this process. Ctrl-Z must not stop it while it has a claim.
                 let was_holding = self.signals.take().is_some();
                 self.dependencies.peer.rests(true);
                 self.dependencies.clock.pause(duration);
@@ -165,21 +161,19 @@ impl Run<'_> {
                 self.signals = was_holding.then(SignalsHeld::hold).flatten();
                 Event::Paused
             }
-            Step::Adopt { credential_sha256, number, expected } => {
-                self.tell(1, "adopting the session that an interrupted process left");
-                Event::Adopted(store.adopt(RecordName { key: &credential_sha256, number }, &expected))
+            Step::Adopt { ref credential_sha256, number, ref expected } => {
+                Event::Adopted(store.adopt(RecordName { key: credential_sha256, number }, expected))
             }
-            Step::Delegate(input) => Event::Delegated(self.dependencies.peer.delegate(
-                &input,
-                self.guard.take(),
-                self.dependencies,
-            )),
-            Step::Claim { attempt, number, exclusive, expected, outdated } => {
+            Step::Delegate(ref input) => {
+                let guard = self.guard.take();
+                Event::Delegated(self.dependencies.peer.delegate(input, guard, self.dependencies))
+            }
+            Step::Claim { ref attempt, number, exclusive, ref expected, ref outdated } => {
                 self.signals = SignalsHeld::hold();
                 self.undisturbed = Some(Undisturbed::begin());
                 let name = RecordName { key: &attempt.credential_sha256, number };
-                let (reserve, expected, outdated) = (ANSWER_RESERVE, &expected, outdated.as_slice());
-                let claimed = json_bytes(&attempt).and_then(|bytes| {
+                let reserve = ANSWER_RESERVE;
+                let claimed = json_bytes(attempt).and_then(|bytes| {
                     self.record = bytes;
                     let bytes = &self.record;
                     store.create_record(&NewRecord { name, bytes, reserve, exclusive, expected, outdated })
@@ -187,46 +181,29 @@ impl Run<'_> {
                 let numbered = |number: Option<u64>| number.map_or(ClaimResult::Taken, ClaimResult::Mine);
                 Event::Claimed(claimed.map_or_else(ClaimResult::Failed, numbered))
             }
-            Step::Mark { attempt, number } => {
-                self.mark(&attempt, number);
+            Step::Mark { ref attempt, number } => {
+                self.mark(attempt, number);
                 Event::Noted
             }
-            Step::Withdraw { credential_sha256, number } => {
-                let name = RecordName { key: &credential_sha256, number };
+            Step::Withdraw { ref credential_sha256, number } => {
+                let name = RecordName { key: credential_sha256, number };
                 if let Err(failure) = store.remove_record(name, &self.record) {
                     self.tell(1, &failure.message);
                 }
                 Event::Noted
             }
-            Step::Spend { document, credential, timeout } => {
-                let host = endpoint_url(&document.token_endpoint).map(|address| address.host_and_port());
-                let host = host.unwrap_or_else(|_| "the token endpoint".to_owned());
-                let pid = self.dependencies.clock.this_process().pid;
-                let importance = if std::mem::replace(&mut self.has_asked, true) { 2 } else { 1 };
-                let level = self.dependencies.store.names(level);
-                self.tell(importance, &format!("process {pid} refreshes at {host} ({level})"));
-                let began = self.dependencies.clock.now().elapsed;
-                let answer = self.dependencies.endpoint.refresh(&document, &credential, timeout);
-                let took = self.dependencies.clock.now().elapsed.saturating_sub(began);
-                self.heard = Some((importance, format!("after {} ms: {}", took.as_millis(), answer.story())));
-                Event::Answered(answer)
+            Step::Spend { ref document, ref credential, timeout } => {
+                Event::Answered(self.dependencies.endpoint.refresh(document, credential, timeout))
             }
-            Step::Replace { expected, document, attempt } => {
-                Event::Replaced(self.replace(&expected, &document, &attempt))
+            Step::Replace { ref expected, ref document, ref attempt } => {
+                Event::Replaced(self.replace(expected, document, attempt))
             }
-            Step::Revoke { document } => {
-                self.tell(1, "logged out meanwhile: revoking the new refresh token");
-                self.dependencies.endpoint.revoke(&document, REVOCATION_LIMIT);
+            Step::Revoke { ref document } => {
+                self.dependencies.endpoint.revoke(document, REVOCATION_LIMIT);
                 Event::Noted
             }
-            // The loop ends before it performs this one.
+            // The loop ends before this step is performed.
             Step::Finish(_) => Event::Noted,
-        }
-    }
-
-    fn tell_heard(&mut self) {
-        if let Some((importance, heard)) = self.heard.take() {
-            self.tell(importance, &heard);
         }
     }
 
@@ -251,9 +228,11 @@ impl Run<'_> {
         let attempts: Vec<_> =
             self.records.iter().map(|record| attempt_record(record, self.dependencies.clock)).collect();
         let known = std::mem::replace(&mut self.other, spender(&attempts, self.dependencies.clock));
-        // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
+        // Only possible if the lock does not exclude (some network file systems), if another process runs with
+        // `ONEGRANT_LOCK=off`, or if another machine left a claim.
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
-            let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
+            let all_the_same =
+                "waiting for it; if locks do not exclude other processes here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
         // A process that only waits does not read a store whose reads are costly. A process with the lock or a claim reads.
@@ -266,7 +245,7 @@ impl Run<'_> {
         Ok(View { attempts, stored })
     }
 
-    /// A record that cannot be written stays open: the next process finds it abandoned, and knows as much.
+    /// A record that cannot be rewritten stays open. The next process treats it as abandoned.
     fn mark(&mut self, attempt: &Attempt, number: u64) {
         let name = RecordName { key: &attempt.credential_sha256, number };
         let rewritten = json_bytes(attempt).and_then(|bytes| {
@@ -290,14 +269,8 @@ impl Run<'_> {
             Err(failure) => return ReplaceResult::Failed { failure, kept: None },
         };
         let name = RecordName { key: &attempt.0, number: attempt.1 };
-        let written = self.dependencies.store.replace(expected, &bytes, Some(name));
-        self.tell_heard();
-        match written {
-            WriteResult::Done => {
-                let is_session = document.session.is_some();
-                self.tell(1, if is_session { "the new session is stored" } else { "the session is cleared" });
-                ReplaceResult::Done
-            }
+        match self.dependencies.store.replace(expected, &bytes, Some(name)) {
+            WriteResult::Done => ReplaceResult::Done,
             WriteResult::Lost(None) => ReplaceResult::Lost(None),
             WriteResult::Lost(Some(snapshot)) => match parse(snapshot, self.dependencies.store) {
                 Ok(stored) => ReplaceResult::Lost(Some(Box::new(stored))),

@@ -150,6 +150,7 @@ pub(super) fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use servers::closed_port::ClosedPort;
     use std::net::TcpListener;
 
     /// Long enough for a loaded machine, and far shorter than the wait of the kernel.
@@ -177,10 +178,6 @@ mod tests {
         silent
     }
 
-    fn refusing() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-    }
-
     #[test]
     fn eight_addresses_that_do_not_answer_do_not_hide_the_ninth() {
         let dead: Vec<Silent> = (0..8).map(|_| silent_listener()).collect();
@@ -199,7 +196,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = listener.local_addr().unwrap();
         // A delay after a refusal would use up the time.
-        let stream = race(&[refusing(), refusing(), alive], LIMIT, LIMIT).unwrap();
+        let refusing = ClosedPort::reserve();
+        let stream = race(&[refusing.address(), refusing.address(), alive], LIMIT, LIMIT).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive);
     }
 
@@ -231,14 +229,16 @@ mod tests {
         let silent = silent_listener();
         let late = first(&[silent.address], Duration::from_millis(50)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
-        let refused = first(&[refusing(), refusing()], LIMIT).unwrap_err();
+        let refusing = ClosedPort::reserve();
+        let refused = first(&[refusing.address(), refusing.address()], LIMIT).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert!(first(&[], LIMIT).is_err());
     }
 
     #[test]
     fn the_addresses_that_do_not_answer_are_named_with_their_reasons() {
-        let (dead, refusing) = (silent_listener(), refusing());
+        let (dead, port) = (silent_listener(), ClosedPort::reserve());
+        let refusing = port.address();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addresses = [dead.address, listener.local_addr().unwrap(), refusing];
         let found: Vec<_> = silent(&addresses, Duration::from_millis(200))

@@ -43,8 +43,8 @@ fn in_file(path: &Path) -> Result<Secret, Failure> {
 
 fn in_variable(name: &str) -> Result<Secret, Failure> {
     let whence = format!("the subject token in the variable {}", printable(name));
-    let text = environment::variable(name).and_then(|value| value.into_string().ok());
-    let text = text.map(Secret::new).ok_or_else(|| {
+    let value = environment::variable(name).and_then(|value| value.into_string().ok());
+    let text = value.map(Secret::new).ok_or_else(|| {
         Failure::new(Kind::Usage, format!("cannot use {whence}: it is not set"))
             .hint(format!("export {}=...", printable(name)))
     })?;

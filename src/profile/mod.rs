@@ -2,24 +2,30 @@
 
 pub mod access;
 pub mod amend;
+pub mod import;
+pub mod migration;
+pub mod new_grant;
+pub mod other_store;
 pub(crate) mod recording;
 pub mod store;
 pub mod token_file;
+pub mod token_text;
 
-use crate::arguments::{Environment, Globals};
 use crate::driver::{self, Clock, Dependencies};
-use crate::environment::NetworkSettings;
+use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
+use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
-use crate::subprocess::worker::{self, Ended, Word};
+use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -155,20 +161,23 @@ impl Context {
             peer: self,
             tell,
             warn: &output::warning,
+            observe: &|_, _| {},
         }
     }
 
     /// Has a worker do the task.
-    pub(crate) fn send(&self, task: worker::Task, lock: Option<Guard>, tell: &dyn Fn(u8, &str)) -> Ended {
-        worker::send(task, &self.globals, self.clock.now().elapsed, lock, tell)
+    pub(crate) fn run_worker(
+        &self,
+        task: worker::Task,
+        lock: Option<Guard>,
+        tell: &dyn Fn(u8, &str),
+    ) -> TaskResult {
+        worker::run(task, &self.globals, self.clock.now().elapsed, lock, tell)
     }
 
     /// The command that logs in to this profile.
     pub fn login_command(&self) -> String {
-        match self.globals.profile.as_str() {
-            "default" => "onegrant login".to_owned(),
-            profile => format!("onegrant --profile {profile} login"),
-        }
+        login_command(self.globals.profile.as_str())
     }
 
     /// Fails with exit 3: this profile has no grant.
@@ -225,11 +234,11 @@ impl driver::Peer for Context {
         lock: Option<Guard>,
         dependencies: &Dependencies,
     ) -> DelegateResult {
-        match self.send(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
-            Ended::Saying(Word::Token(token)) => DelegateResult::Ended(Ok(*token)),
-            Ended::Saying(Word::Failed(failure)) => DelegateResult::Ended(Err(failure)),
-            Ended::Saying(_) | Ended::NotStarted | Ended::WithoutAWord => DelegateResult::NoWorker,
-            Ended::Late => DelegateResult::Unanswered,
+        match self.run_worker(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
+            TaskResult::Ended(Message::Refreshed(token)) => DelegateResult::Ended(Ok(*token)),
+            TaskResult::Ended(Message::Failed(failure)) => DelegateResult::Ended(Err(failure)),
+            TaskResult::Ended(_) | TaskResult::NotStarted | TaskResult::Died => DelegateResult::NoWorker,
+            TaskResult::Late => DelegateResult::Unanswered,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The store of a profile, of whatever kind: what a login and a list of profiles need of it beside [`Store`].
 
-use crate::arguments::{Globals, StoreAddress};
 use crate::error::Failure;
+use crate::globals::Globals;
 use crate::grant::Document;
 use crate::session::LockUse;
 use crate::store::Store;
-use crate::store::cell::CellStore;
+use crate::store::cell::{self, CellStore};
 use crate::store::file::FileStore;
 use crate::store::files::ProfileFiles;
 use crate::store::helper::{self, HelperStore};
+use crate::store_address::StoreAddress;
 use crate::text::printable;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ impl ProfileStore {
                 Self::Helper(if is_required { store.refused() } else { store })
             }
             StoreAddress::Cell(address, _) => {
-                let store = CellStore::new(address.cell(profile), beside(&globals.store), left);
+                let store = CellStore::new(cell::cell_at(address, profile), beside(&globals.store), left);
                 Self::Cell(store.trusted(globals.trusts_store))
             }
         }
@@ -122,7 +123,7 @@ pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, F
     match address {
         StoreAddress::File(directory) => FileStore::profiles(directory),
         StoreAddress::Helper { program, .. } => helper::profiles(program),
-        StoreAddress::Cell(address, _) => address.profiles(left),
+        StoreAddress::Cell(address, _) => cell::profiles_at(address, left),
     }
 }
 
@@ -131,7 +132,7 @@ pub fn beside(address: &StoreAddress) -> PathBuf {
     match address {
         StoreAddress::File(directory) => directory.clone(),
         // A tilde stands in no profile's name.
-        StoreAddress::Cell(address, home) => home.join(format!("~{}", address.kind())),
+        StoreAddress::Cell(address, home) => home.join(format!("~{}", address.kind_name())),
         StoreAddress::Helper { program, home } => {
             home.join(format!("~helper.{}", StoreAddress::helper_name(program)))
         }

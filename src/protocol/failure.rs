@@ -2,7 +2,7 @@
 
 use super::hints::login_hint;
 use super::server_error::ServerError;
-use super::token::{Answer, words};
+use super::token::{Answer, TokenAnswer, words};
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 
@@ -79,6 +79,14 @@ pub const IMPORT: Purpose = Purpose {
 };
 
 impl Answer {
+    /// The tokens, or the failure of a request that got another answer.
+    pub fn tokens(self, purpose: &Purpose) -> Result<TokenAnswer, Failure> {
+        match self {
+            Self::Refreshed(answer) => Ok(answer),
+            answer => Err(answer.failure(purpose)),
+        }
+    }
+
     /// The failure of a request that got this answer instead of what it was for.
     pub fn failure(self, purpose: &Purpose) -> Failure {
         let Purpose { what, what_now, refused, refusal, lost, end, temporary_hint, lost_hint } = purpose;

@@ -1,6 +1,6 @@
 //! The hint after a login that the server refused, by its error code.
 
-use crate::text::cleaned;
+use crate::text::{cleaned, quoted};
 
 /// The command to run after each error code of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707 section
 /// 2, and OpenID Connect Core section 3.1.2.6. If nothing is stored yet, server and client are added later.
@@ -40,14 +40,18 @@ const LOOK: &str = "onegrant login --param prompt=login   # and do in the browse
 
 /// A word of a command, quoted for a shell. Characters that steer a terminal are left out: no such word needs them.
 pub fn shell_word(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     let shown = match cleaned(word) == word.split_whitespace().collect::<Vec<_>>().join(" ") {
         true if !word.contains(char::is_control) => word.to_owned(),
         _ => cleaned(word),
     };
-    match !shown.is_empty() && shown.bytes().all(is_plain) {
-        true => shown,
-        false => format!("'{}'", shown.replace('\'', r"'\''")),
+    quoted(&shown)
+}
+
+/// The command that logs in to this profile.
+pub fn login_command(profile: &str) -> String {
+    match profile {
+        "default" => "onegrant login".to_owned(),
+        profile => format!("onegrant --profile {profile} login"),
     }
 }
 

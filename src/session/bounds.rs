@@ -2,43 +2,44 @@
 
 use std::time::Duration;
 
-/// When the comparison loop looks again after its first look at once: long enough for a sibling's answer that is
-/// on its way to the disk, short enough for a person.
+/// The pauses before the second and later looks of the comparison loop. They are long enough for another process to store
+/// its answer, and short enough for a person.
 pub const COMPARISON_DELAYS: [Duration; 3] =
     [Duration::from_millis(25), Duration::from_millis(50), Duration::from_millis(100)];
 
-/// How often to look while somebody else's claim is waited for: the first wait, which doubles up to the last.
+/// The first pause between two looks at the claim of another process. It doubles up to [`LAST_WAIT`].
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// The longest pause between two looks at the claim of another process.
 pub(super) const LAST_WAIT: Duration = Duration::from_millis(100);
 
-/// How many refresh tokens one process spends: the one that it read, and one that a sibling stored.
+/// How many refresh tokens one process spends: the one that it read, and one that another process stored.
 pub const MAX_GENERATIONS: u32 = 2;
 
-/// How often one refresh token is sent while the server asks to come again (`Retry-After`).
+/// How often one refresh token is sent while the server answers with `Retry-After`.
 pub const MAX_SENDS: u32 = 10;
 
-/// How long a failure is held back before it is told. Processes that arrive within share it, so a dead server is
-/// asked some times a second at most, however many processes start one after the other.
+/// How long a failure is held back. Processes that start meanwhile share it, so a server that is down gets few requests a
+/// second, however many processes start one after the other.
 pub const FAILURE_SETTLE: Duration = Duration::from_millis(250);
 
-/// How long a refused refresh token waits before it is sent once more: some servers withdraw a refusal a moment later.
+/// The pause before a refused refresh token is sent once more: some servers withdraw a refusal a moment later.
 pub const REFUSAL_SETTLE: Duration = Duration::from_secs(1);
 
-/// The part of a long deadline that is kept for sending once more after a lost answer. A deadline below twice this
-/// goes to the first exchange alone: cutting that short would make lost answers.
+/// The part of a long deadline that is kept for a second request after a lost answer. A deadline below twice this time
+/// belongs to the first request alone: a shorter limit would lose answers.
 pub const SECOND_SEND_RESERVE: Duration = Duration::from_secs(10);
 
-/// The shortest time in which an exchange is begun.
+/// No exchange is begun with less time than this.
 pub(super) const SHORTEST_EXCHANGE: Duration = Duration::from_millis(20);
 
-/// How long a claim outlasts its owner's deadline, in seconds: time to store the answer on a slow disk.
+/// How long a claim outlasts the deadline of its owner, in seconds: time to store the answer on a slow disk.
 pub const UNTIL_MARGIN_SECONDS: i64 = 10;
 
-/// How often a session, or its end, is put on top of a configuration that changed meanwhile.
+/// How often a commit or a clear is repeated because the configuration changed meanwhile.
 pub const MAX_REBASES: u32 = 3;
 
-/// How many completed answers one process adopts.
+/// How many completed answers one process adopts at most.
 pub const MAX_ADOPTIONS: u32 = 3;
 
-/// How often a look is repeated because the refresh token changed under it.
-pub const MAX_MOVES: u32 = 16;
+/// How often a look is repeated because the refresh token changed meanwhile.
+pub const MAX_CREDENTIAL_CHANGES: u32 = 16;

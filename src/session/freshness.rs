@@ -4,6 +4,7 @@ use super::Now;
 use crate::grant::{Secret, Session, UnixSeconds};
 use crate::protocol::claims;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
 pub const LEEWAY_SECONDS: i64 = 30;
@@ -18,6 +19,14 @@ pub struct Demand {
     pub min_ttl: i64,
     /// Which access token will not do.
     pub unwanted: Unwanted,
+}
+
+impl Demand {
+    /// Any access token that lasts at least this long.
+    pub fn lasting(min_ttl: Option<Duration>) -> Self {
+        let seconds = min_ttl.unwrap_or_default().as_secs();
+        Self { min_ttl: i64::try_from(seconds).unwrap_or(i64::MAX), unwanted: Unwanted::None }
+    }
 }
 
 /// Which access token will not do.

@@ -1,4 +1,4 @@
-//! What a look at the store means for somebody who would refresh.
+//! What a look at the store means for a process that wants to refresh.
 
 use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};
@@ -8,7 +8,7 @@ use crate::error::Failure;
 /// What to do about a view of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// Hand the stored token out.
+    /// Hand out the stored token.
     Use(Freshness),
     /// There is no document.
     NoDocument,
@@ -16,48 +16,47 @@ pub(super) enum Judgement {
     NoSession,
     /// The session cannot be refreshed.
     NoRefreshToken,
-    /// The records that were read are about another refresh token than the stored one: look again.
-    Moved,
-    /// Somebody spends or compares right now: wait for him.
+    /// The look was about another refresh token than the stored one: look again.
+    CredentialChanged,
+    /// Another process is refreshing or comparing: wait for it.
     Wait,
     /// An abandoned attempt left a completed answer.
     Adopt(u64),
-    /// An attempt failed while we waited for it: end alike.
+    /// An attempt failed while this process waited for it: end the same way.
     Share(Failure),
     /// This refresh token was found dead before.
     Rejected(Attempt),
-    /// Nobody is at it: claim.
+    /// No other process is refreshing: claim.
     Claim(NextClaim),
 }
 
-/// What a claim needs to know of those before it.
+/// What the records say about the claim to make next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NextClaim {
-    /// The next number.
+    /// Its number.
     pub number: u64,
-    /// The attempt that was begun and never finished.
-    pub prior: Option<Attempt>,
-    /// Records that nobody needs any more.
+    /// An attempt that was begun and never finished.
+    pub unfinished: Option<Attempt>,
+    /// The numbers of the records that no process needs any more.
     pub outdated: Vec<u64>,
 }
 
-/// How many records of one refresh token are kept that are over: a claim that comes too late by more attempts than
-/// that still sees that it was overtaken, because the highest number always stays.
+/// How many ended records of one refresh token are kept. The highest number always stays, so a late claim sees that it was
+/// overtaken, however many attempts came before it.
 const RECORDS_KEPT: u64 = 8;
 
-/// The constant part of the question.
+/// What a judgement depends on besides the view.
 pub(super) struct JudgementInput<'a> {
-    /// What is wanted, and what its owner knew from the beginning: attempts that had failed before he came are not
-    /// his to share.
+    /// What the refresh started from. Failures from before that are not shared.
     pub input: &'a RefreshInput,
     /// The refresh token whose records the view holds.
     pub credential_sha256: &'a str,
-    /// The own claim, which is not in anybody's way.
+    /// The number of the own claim, which binds only other processes.
     pub own: Option<u64>,
     pub now: Now,
 }
 
-/// How fresh the session of `stored` is; [`Freshness::Ended`] where there is none.
+/// How fresh the session of `stored` is; [`Freshness::Ended`] without a session.
 pub(super) fn freshness(question: &JudgementInput, stored: &Stored) -> Freshness {
     stored.document.session.as_ref().map_or(Freshness::Ended, |session| {
         freshness::judge(session, &question.input.demand, question.input.first_seen.as_ref(), question.now)
@@ -77,7 +76,7 @@ pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     }
     match stored.document.credential_sha256() {
         None => return Judgement::NoRefreshToken,
-        Some(credential) if credential != question.credential_sha256 => return Judgement::Moved,
+        Some(credential) if credential != question.credential_sha256 => return Judgement::CredentialChanged,
         Some(_) => {}
     }
 
@@ -91,7 +90,7 @@ pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     if binding && others.iter().any(|other| other.is_live(now) || other.is_looking(now)) {
         return Judgement::Wait;
     }
-    // An answer that waits beside any attempt that is over follows the stored refresh token: it is the next session.
+    // An answer beside an attempt that does not bind any more follows the stored refresh token: it is the next session.
     if let Some(finished) = others.iter().rfind(|other| other.has_answer && !other.is_live(now)) {
         return Judgement::Adopt(finished.number);
     }
@@ -110,15 +109,15 @@ pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     {
         return Judgement::Share(failure);
     }
-    let prior = others
+    let unfinished = others
         .iter()
         .rfind(|other| other.is_abandoned(now) || other.attempt.outcome == Some(AttemptOutcome::Unknown))
         .map(|other| other.attempt.clone());
-    // Every record counts for the number, whatever it is about: two that are there never share one.
+    // Every record counts for the number, also one about another session: no two records share a number.
     let last = view.attempts.iter().map(|record| record.number).max().unwrap_or(0);
     let is_outdated = |record: &&AttemptRecord| {
         record.number.saturating_add(RECORDS_KEPT) <= last && !record.is_live(now) && !record.is_looking(now)
     };
     let outdated = view.attempts.iter().filter(is_outdated).map(|record| record.number).collect();
-    Judgement::Claim(NextClaim { number: last.saturating_add(1), prior, outdated })
+    Judgement::Claim(NextClaim { number: last.saturating_add(1), unfinished, outdated })
 }

@@ -4,7 +4,7 @@
 //! are written by [`shown`]; the end is `ok a`, `ok b refreshed`, `ok a, warned` or `exit 4`.
 
 use super::attempt::{Attempt, AttemptOutcome, AttemptRecord, Owner, Presence};
-use super::bounds::{MAX_ADOPTIONS, MAX_MOVES, MAX_REBASES, MAX_SENDS};
+use super::bounds::{MAX_ADOPTIONS, MAX_CREDENTIAL_CHANGES, MAX_REBASES, MAX_SENDS};
 use super::{
     ClaimResult, DelegateResult, Demand, Event, Level, LockMode, LockResult, LockUse, Machine, Now,
     RefreshInput, ReplaceResult, Revision, Role, Settings, Step, Stored, Token, Unwanted, View,
@@ -2036,7 +2036,7 @@ fn records_are_looked_for_again_when_the_refresh_token_changed() {
 #[test]
 fn looking_again_ends_by_its_bound() {
     let mut story = Story::token().then(read(expired("A")), "look A");
-    for turn in 0..MAX_MOVES {
+    for turn in 0..MAX_CREDENTIAL_CHANGES {
         let name = if turn % 2 == 0 { "B" } else { "A" };
         story = story.then(looked(expired(name), &[]), &format!("look {name}"));
     }

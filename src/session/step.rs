@@ -90,7 +90,7 @@ impl Level {
 }
 
 /// How to ask for the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockMode {
     /// Take it if it is free.
     Try,

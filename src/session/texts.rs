@@ -3,20 +3,13 @@
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
 use crate::grant::Rejected;
+use crate::protocol::hints::login_command;
 use crate::text::{date, own_hint, own_text, printable};
 use std::time::Duration;
 
-/// The command that mends a missing session.
-pub(super) fn login(profile: &str) -> String {
-    match profile {
-        "default" => "onegrant login".to_owned(),
-        _ => format!("onegrant --profile {profile} login"),
-    }
-}
-
 pub(super) fn no_document(profile: &str) -> Failure {
     Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} has no grant"))
-        .hint(format!("{} ISSUER --client-id ID", login(profile)))
+        .hint(format!("{} ISSUER --client-id ID", login_command(profile)))
 }
 
 /// A cleared session; `rejected` says why.
@@ -26,7 +19,7 @@ pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
         None => format!("no access token: the session of profile {profile} has ended; a login is required"),
     };
     let hint = rejected.and_then(|rejected| rejected.hint.as_deref().map(own_hint));
-    Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login(profile)))
+    Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login_command(profile)))
 }
 
 /// Whether the present access token `works`: then there is one, and it is the next that there will not be.
@@ -37,13 +30,15 @@ pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
             "no access token: it has expired, and profile {profile} has no refresh token; a login is required"
         ),
     };
-    Failure::new(Kind::LoginRequired, message)
-        .hint(format!("{}   # servers often want --scope offline_access for a refresh token", login(profile)))
+    Failure::new(Kind::LoginRequired, message).hint(format!(
+        "{}   # servers often want --scope offline_access for a refresh token",
+        login_command(profile)
+    ))
 }
 
 pub(super) fn logged_out(profile: &str) -> Failure {
     Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} was logged out meanwhile"))
-        .hint(login(profile))
+        .hint(login_command(profile))
 }
 
 /// The friendly text of a dead grant. `prior`: an earlier attempt that was begun and never finished.
@@ -59,7 +54,7 @@ pub(super) fn dead(profile: &str, words: &str, prior: Option<&Attempt>) -> Failu
         ));
     }
     message.push_str("; a login is required");
-    Failure::new(Kind::LoginRequired, message).hint(login(profile))
+    Failure::new(Kind::LoginRequired, message).hint(login_command(profile))
 }
 
 /// `earlier`: how the first request with the same refresh token ended, if this was the answer to the second.
@@ -74,9 +69,9 @@ pub(super) fn refused(profile: &str, kind: Kind, words: &str, earlier: Option<&s
     match kind {
         Kind::Usage => failure.hint(format!(
             "onegrant status   # shows client and scope; to change them: {} --client-id ID --scope SCOPE",
-            login(profile)
+            login_command(profile)
         )),
-        _ => failure.hint(login(profile)),
+        _ => failure.hint(login_command(profile)),
     }
 }
 
@@ -93,7 +88,8 @@ pub(super) fn failed(failure: Failure) -> Failure {
 /// `again`: whether asking again may bring the answer.
 pub(super) fn unknown(profile: &str, what: &str, again: bool) -> Failure {
     let message = format!("cannot refresh: {what}; the refresh token may have been spent");
-    let hint = format!("onegrant refresh   # asks once more; if the server refuses: {}", login(profile));
+    let hint =
+        format!("onegrant refresh   # asks once more; if the server refuses: {}", login_command(profile));
     Failure::new(Kind::Temporary, message).hint_of(again.then_some(hint.as_str()))
 }
 
@@ -106,11 +102,11 @@ pub(super) fn too_many_generations() -> Failure {
 /// A lock call that should not wait did.
 pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
 
-/// The deadline passed while waiting for `whom`.
-pub(super) fn deadline(waited: Duration, whom: &str) -> Failure {
+/// The deadline passed while waiting for `waiting_for`.
+pub(super) fn deadline(waited: Duration, waiting_for: &str) -> Failure {
     let waited = waited.as_secs_f32().ceil();
-    let message = format!("cannot refresh: {whom} after {waited} s; the session is kept");
-    Failure::new(Kind::Temporary, message).hint(match whom {
+    let message = format!("cannot refresh: {waiting_for} after {waited} s; the session is kept");
+    Failure::new(Kind::Temporary, message).hint(match waiting_for {
         NO_ANSWER => "export ONEGRANT_LOCK=claim   # for everybody who shares this store",
         _ => "try again, or wait longer: --timeout SECONDS",
     })

@@ -1,9 +1,10 @@
 //! Writing so that neither a kill nor a power cut leaves half a file: create beside, sync, then give it its name.
 
 use super::files::{ProfileFiles, failure};
-use super::open::{create_new, give_to_owner_of, keep_owner_and_mode};
+use super::open::{create_new, keep_owner_and_mode};
 use crate::error::Failure;
 use crate::system;
+use crate::system::ownership::give_to_owner_of;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};

@@ -16,7 +16,7 @@ use super::file::FileStore;
 use super::files::{ProfileFiles, answer_prefix, failure};
 use super::open::{self, Links};
 use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
-use crate::adapters::keyring::{self, ANSWER_LIMIT, Got, PROGRAM_PREFIX};
+use crate::adapters::keyring::{self, ANSWER_LIMIT, GetAnswer, PROGRAM_PREFIX};
 use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::session::{Level, LockMode, Revision};
@@ -195,9 +195,9 @@ impl HelperStore {
             std::thread::sleep(pause);
             let server = keyring::server(&self.profile);
             let printed = self.call("get", server.as_bytes(), limit)?;
-            match keyring::got(printed.status.success(), &printed.stdout) {
-                Got::Absent => return Ok(None),
-                Got::Secret(secret) => {
+            match keyring::parse_get_answer(printed.status.success(), &printed.stdout) {
+                GetAnswer::Absent => return Ok(None),
+                GetAnswer::Secret(secret) => {
                     let bytes = format!("{}\n", secret.expose().trim_end()).into_bytes();
                     return Ok(Some(Snapshot {
                         revision: revision(&bytes),
@@ -206,7 +206,7 @@ impl HelperStore {
                         distrust: None,
                     }));
                 }
-                Got::Broken(said) => why = said,
+                GetAnswer::Failed(said) => why = said,
             }
         }
         Err(self.broken("read", &why))

@@ -4,6 +4,7 @@
 use super::files::ProfileFiles;
 use crate::error::{Failure, Kind};
 use crate::grant::DOCUMENT_LIMIT;
+use crate::system::ownership::give;
 use crate::text::{printable, shell_word};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Whether the last component of a path may be a symbolic link: the document may, our own files never are.
@@ -93,25 +94,6 @@ pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
         mode if mode == new.mode() & 0o777 => Ok(()),
         mode => file.set_permissions(Permissions::from_mode(mode)),
     }
-}
-
-/// Gives `file` to the owner of `directory` where root created it: `sudo` must not lock the owner out.
-pub(crate) fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
-    match rustix::process::geteuid().is_root() {
-        true => give(file, &fs::metadata(directory)?),
-        false => Ok(()),
-    }
-}
-
-/// Only root can give a file away, others can give it to a group of theirs; what cannot be done stays undone.
-fn give(file: &File, like: &Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) != (like.uid(), like.gid())
-        && fchown(file, Some(like.uid()), Some(like.gid())).is_err()
-    {
-        let _ = fchown(file, None, Some(like.gid()));
-    }
-    Ok(())
 }
 
 /// The hint `COMMAND PATH`, where the path can be shown.

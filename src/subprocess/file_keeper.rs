@@ -1,58 +1,79 @@
-//! The keeper: replaces the file of `exec --file` before its token ends, for as long as the command runs.
+//! The file keeper: replaces the file of `exec --file` before its token expires, for as long as the command runs.
 //!
-//! The command takes the place of the process that started it, so that signals and exit status are its own; the keeper
-//! is the same program once more, beside it. It is nobody's child (whoever counts the command's children finds none that
-//! he does not know), of a session of its own, and holds none of the command's files: whoever reads the command's output
-//! does not wait for it.
+//! The command takes the place of the process that started it, so that signals and exit status are its own. The keeper runs
+//! beside it. It is not a child of the command (a command that counts its children finds none that it does not know), it
+//! has a session of its own, and it holds none of the command's files: a process that reads the command's output does not
+//! wait for the keeper.
 //!
-//! It ends when the command has ended; a refresh that is on its way then is finished first, within the deadline of any other.
-//! It ends, too, when a login is required. The file stays as it is.
+//! The keeper ends when the command has ended. A refresh that is on its way then is finished first, within the deadline of
+//! any other. The keeper also ends when a login is required; the file stays as it is.
 
-use crate::arguments::{Environment, Passed, resolve_environment};
-use crate::cli::{self, FORMATS, Format};
-use crate::commands::token;
+use super::{Mode, command, request};
+use crate::adapters::formats::{FORMATS, Format};
+use crate::cli;
 use crate::driver::Clock;
-use crate::error::{Failure, Kind, SUCCESS};
+use crate::environment::{Environment, Passed};
+use crate::error::{Failure, Kind};
+use crate::globals::Globals;
 use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
+use crate::profile::token_text;
 use crate::session::{Demand, Unwanted, expiry};
-use crate::subprocess::worker::THIS_PROGRAM;
 use crate::system::{self, Watched};
 use crate::text::describe;
-use std::ffi::OsString;
+use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// The first argument of a keeper. It is for this program's own use.
-pub const ARGUMENT: &str = "--keep-file-for-command";
-
-/// How long before its end a token is replaced, in seconds: time for who has read it a moment ago. A fifth of a shorter
-/// lifetime will do; and where `--min-ttl` asks for more, it is half of the lifetime at most.
+/// How long before its end a token is replaced, in seconds: time for a program that has just read it. A shorter lifetime
+/// leaves a fifth of it. If `--min-ttl` asks for more, it is at most half of the lifetime.
 const MARGIN_SECONDS: i64 = 60;
 
-/// The longest sleep. The clocks that sleeps go by may stand still while the machine is suspended, and a token that another
-/// process has replaced before its time gets into the file within this.
+/// The longest sleep. The clocks of sleeps may stand still while the machine is suspended. And a token that another process
+/// has replaced early gets into the file within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// The shortest sleep: of who cannot get a token that lasts, and the first of who cannot get any; this one doubles.
+/// The shortest sleep: if no token lasts longer, and after the first failure. After each further failure it doubles.
 const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How long the process may last that starts the one that stays.
+/// How long the process may run that starts the keeper.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Starts the keeper of a file for this process and what takes its place.
+/// What a keeper is started with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Request {
+    /// Whether this process is the keeper. Before that it is a child of the command's process, which starts the keeper
+    /// and ends.
+    is_keeper: bool,
+    /// The process of the command.
+    pid: u32,
+    /// The start time of that process, in clock ticks since boot.
+    start_time: u64,
+    /// In seconds.
+    min_ttl: i64,
+    /// The name of the format ([`FORMATS`]).
+    format: String,
+    file: PathBuf,
+    passed: Passed,
+}
+
+/// Starts the keeper of a file for this process and the command that takes its place.
 pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
     let start = || -> io::Result<bool> {
         let this_process = context.this_process();
-        let mut command = program();
-        command.arg("start").arg(this_process.pid.to_string()).arg(this_process.start_time.to_string());
-        command.arg(token::lasting(arguments.min_ttl).min_ttl.to_string());
-        command.arg(name_of(arguments.format.unwrap_or_default())).arg(file).args(context.globals.passed()?);
-        Ok(command.status()?.success())
+        let request = Request {
+            is_keeper: false,
+            pid: this_process.pid,
+            start_time: this_process.start_time,
+            min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
+            format: name_of(arguments.format.unwrap_or_default()).to_owned(),
+            file: file.to_owned(),
+            passed: context.globals.passed()?,
+        };
+        Ok(spawn(&request)?.wait()?.success())
     };
     let failed = |why: &str| {
         Failure::new(Kind::Temporary, format!("cannot keep the token in its file: {why}")).hint("try again")
@@ -64,80 +85,47 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
     }
 }
 
-/// The program once more, with none of the files of this one.
-fn program() -> Command {
-    let mut command = Command::new(THIS_PROGRAM);
-    command.arg0("onegrant").arg(ARGUMENT);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    system::as_given(&mut command);
-    command
+/// Runs this program once more, with none of the files of this process.
+fn spawn(request: &Request) -> io::Result<Child> {
+    let mut command = command(Mode::FileKeeper, request)?;
+    // The argument is for a person who lists processes.
+    command.arg(&request.file).stdout(Stdio::null()).stderr(Stdio::null());
+    system::as_given(&mut command).spawn()
 }
 
-/// The word for a format in the arguments.
+/// The name of a format, as `--format` takes it.
 pub fn name_of(format: Format) -> &'static str {
     let found = FORMATS.iter().find(|(_, named)| *named == format);
     found.map_or("raw", |(name, _)| name)
 }
 
-/// What a keeper is told: in arguments, for whoever wonders what this process is. There is no secret in them.
-struct Task {
-    pid: u32,
-    start_time: u64,
-    min_ttl: i64,
-    format: Format,
-    file: PathBuf,
-}
-
-/// Runs a keeper, first as the child of the command's process, which ends as soon as it has started the one that stays.
-pub fn run(arguments: impl Iterator<Item = OsString>, environment: &Environment) -> u8 {
+/// Starts the keeper, or is the keeper.
+pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     system::close_inherited();
-    let mut arguments = arguments.skip_while(|argument| argument == ARGUMENT);
-    let stage = arguments.next().unwrap_or_default();
-    let words: Vec<OsString> = arguments.collect();
-    let Some((task, passed)) = read(&words) else {
-        return Kind::Usage.code();
-    };
-    let Ok(globals) = resolve_environment(&Environment::with(passed, environment)) else {
-        return Kind::Usage.code();
-    };
-    if stage == "start" {
+    let request: Request = request(Mode::FileKeeper)?;
+    if !request.is_keeper {
         system::end_after(START_LIMIT);
-        // From here on no signal that is meant for the command's group reaches it.
+        // From here on no signal that is meant for the command's group reaches the keeper.
         let _ = rustix::process::setsid();
-        return match program().arg("stay").args(words).spawn() {
-            Ok(_) => SUCCESS,
-            Err(_) => Kind::Temporary.code(),
-        };
+        let started = spawn(&Request { is_keeper: true, ..request });
+        return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
     }
-    if let Some(command) = Watched::new(task.pid, task.start_time) {
-        keep(&task, &command, || Context::new(globals.clone(), system::SystemClock::start()));
+    let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
+    if let Some(command) = Watched::new(request.pid, request.start_time) {
+        keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
     }
-    SUCCESS
+    Ok(())
 }
 
-fn read(words: &[OsString]) -> Option<(Task, Passed)> {
-    let [pid, start_time, min_ttl, format, file, passed @ ..] = words else {
-        return None;
-    };
-    let format = FORMATS.iter().find(|(name, _)| format == *name)?.1;
-    let task = Task {
-        pid: pid.to_str()?.parse().ok()?,
-        start_time: start_time.to_str()?.parse().ok()?,
-        min_ttl: min_ttl.to_str()?.parse().ok()?,
-        format,
-        file: PathBuf::from(file),
-    };
-    Some((task, passed.to_vec().try_into().ok()?))
-}
-
-/// Each turn has a context, and with it a deadline, of its own. The first finds what was written before the command began.
-fn keep(task: &Task, command: &Watched, context: impl Fn() -> Context) {
+/// Each round has a context, and with it a deadline, of its own. The first round finds the token that was written before the
+/// command began.
+fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
     let mut written = None;
     let mut sleep = Duration::ZERO;
     let mut after_failure = SHORTEST_SLEEP;
     while command.runs_for(sleep) {
         let is_wanted = || command.runs_for(Duration::ZERO);
-        let due = match renew(task, &context(), &mut written, is_wanted) {
+        let due = match renew(request, &context(), &mut written, is_wanted) {
             Ok(due) => due,
             Err(Kind::LoginRequired | Kind::Usage) => return,
             Err(_) => Duration::ZERO,
@@ -151,28 +139,29 @@ fn keep(task: &Task, command: &Watched, context: impl Fn() -> Context) {
     }
 }
 
-/// Puts a token that lasts into the file, unless it is there, and tells when the next one is due: at once where the server
-/// was asked for it already and gave none.
+/// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
+/// server was asked and issued none that lasts longer.
 fn renew(
-    task: &Task,
+    request: &Request,
     context: &Context,
     written: &mut Option<String>,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Duration, Kind> {
     let kind = |failure: Failure| failure.kind;
     let stored = context.document().map_err(kind)?.and_then(|document| document.session);
-    let min_ttl = stored.map_or(0, |session| margin(&session, task.min_ttl));
+    let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
     let demand = Demand { min_ttl, unwanted: Unwanted::None };
     let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token::format(&session, task.format, context).map_err(kind)?;
+    let text = token_text::text(&session, format_named(&request.format), context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
-        let file = TokenFile::find(&task.file).and_then(|file| file.write(text.as_bytes(), context.left()));
-        // What is in the way may be removed later: try again.
+        let file =
+            TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));
+        // The obstacle may be removed later: try again.
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
     let Some(end) = expiry(&session) else { return Ok(LONGEST_SLEEP) };
-    let due = end.saturating_sub(margin(&session, task.min_ttl)).saturating_sub(context.now().wall);
+    let due = end.saturating_sub(margin(&session, request.min_ttl)).saturating_sub(context.now().wall);
     Ok(Duration::from_secs(u64::try_from(due).unwrap_or(0)))
 }
 
@@ -180,4 +169,8 @@ fn renew(
 fn margin(session: &Session, min_ttl: i64) -> i64 {
     let lifetime = expiry(session).unwrap_or_default().saturating_sub(session.obtained_at);
     MARGIN_SECONDS.min(lifetime / 5).max(min_ttl.min(lifetime / 2))
+}
+
+fn format_named(name: &str) -> Format {
+    FORMATS.iter().find(|(known, _)| *known == name).map_or(Format::default(), |(_, format)| *format)
 }

@@ -38,10 +38,15 @@ pub fn run_without_terminal(command: &mut Command, timeout: Duration, limit: usi
 
 /// The same with `input` on stdin: in a file that lies in memory alone, so that nobody waits for a command to read it.
 pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize) -> io::Result<Printed> {
+    run_on(file_in_memory(input)?.into(), command.process_group(0), timeout, limit)
+}
+
+/// A file without a name, which lies in memory alone and is read from its beginning.
+pub fn file_in_memory(bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
-    file.write_all(input)?;
+    file.write_all(bytes)?;
     file.rewind()?;
-    run_on(file.into(), command.process_group(0), timeout, limit)
+    Ok(file)
 }
 
 fn run_on(stdin: Stdio, command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {

@@ -1,13 +1,17 @@
 //! SystemClock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
+pub mod file_system;
+pub mod flock;
 mod given;
 mod names;
+pub mod ownership;
 pub mod secret;
 pub mod shared;
 pub mod trust;
 mod watch;
 
+pub use file_system::answers_lock_calls_at_once;
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
 pub use watch::{Watched, caller_began};
@@ -251,15 +255,6 @@ impl Drop for SignalsHeld {
             (held.ends, held.stops) = (held.ends.saturating_sub(self.ends), held.stops.saturating_sub(1));
         });
     }
-}
-
-/// Whether the kernel itself answers a lock call on the file at `path` that does not wait: true of the file systems that
-/// lie on its own disks, where no server can be silent.
-pub fn answers_lock_calls_at_once(path: &Path) -> bool {
-    /// ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS (statfs(2)).
-    const LOCAL: [i64; 7] =
-        [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
-    rustix::fs::statfs(path.parent().unwrap_or(path)).is_ok_and(|system| LOCAL.contains(&system.f_type))
 }
 
 /// Whether this process has the advisory lock on the file at `path`: through any of its descriptors, an inherited one too,

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A home whose grants are in a keyring.
+/// A home with its grants in a keyring.
 pub struct Keyring {
     pub home: Home,
     /// Where the helper keeps its entries.

@@ -1,5 +1,5 @@
 //! What the tests share: a home directory that removes itself, documents of format version 1, processes that are
-//! bounded and whose every word is kept, and crowds of them.
+//! bounded and keep every word that they print, and crowds of them.
 
 #![allow(
     dead_code,
@@ -13,15 +13,13 @@
     reason = "a test may stop at a surprise"
 )]
 
-#[path = "../../fixtures/authorization_server/mod.rs"]
-pub mod authorization_server;
 pub mod keyring;
 
-pub use authorization_server::{
-    AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
+pub use servers::authorization_server::{
+    self, AuthorizationServer, Endpoint, Fault, Gate, Issued, Replay, Response, Settings,
 };
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FlockOperation, MemfdFlags, flock, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, File};
@@ -34,10 +32,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The end of every wait: far longer than anything takes on a machine that is busy.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// The end of every wait: far longer than anything takes on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// How often is looked while something is waited for that cannot wake anybody.
+/// The time between two looks at something that gives no signal when it changes.
 const TICK: Duration = Duration::from_millis(2);
 
 /// The lifetime of the sessions that [`Home::grant`] writes, in seconds.
@@ -106,7 +104,7 @@ impl Home {
         Self { root, state }
     }
 
-    /// A home with a grant of the server whose access token lasts for so many seconds.
+    /// A home with a grant of the server. Its access token lasts for so many seconds.
     pub fn with_grant(server: &AuthorizationServer, left: i64) -> (Self, Issued) {
         let home = Self::new();
         let issued = home.grant(server, left);
@@ -367,7 +365,7 @@ impl Drop for Process {
     }
 }
 
-/// Takes any amount, wakes nobody, and is read while it is written.
+/// Takes any amount, never blocks its writer, and can be read while it is written.
 fn memory_file() -> File {
     File::from(memfd_create("output", MemfdFlags::CLOEXEC).unwrap())
 }
@@ -379,7 +377,7 @@ fn text(file: &File) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The process that claimed the refresh last: the worker of whoever asked for it.
+/// The process that claimed the refresh last: the worker of the caller.
 #[track_caller]
 pub fn spender(home: &Home) -> u32 {
     let attempts = home.attempts();
@@ -410,7 +408,7 @@ pub fn run(command: &mut Command) -> Ran {
     Process::start(command).finish()
 }
 
-/// Runs many at once: each stands behind a shell that waits for the end of one pipe, which comes to all at once.
+/// Runs many at once: each is started by a shell that waits for the end of one pipe, which all see at once.
 #[track_caller]
 pub fn run_together(commands: Vec<Command>) -> Vec<Ran> {
     start_together(commands, Path::new("/dev/null")).finish()
@@ -456,6 +454,48 @@ pub fn assert_all(ran: &[Ran], wanted: &Ran) {
     others.sort();
     others.dedup();
     assert!(others.is_empty(), "{count} of {} are not {wanted:?}: {others:?}", ran.len());
+}
+
+/// Whether the lock of this file is free. It is taken and released at once: closing the file would not release it while
+/// another thread of the test starts a program, because that program has the open file until its `exec`.
+pub fn lock_is_free(path: &Path) -> bool {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if is_free {
+        flock(&file, FlockOperation::Unlock).unwrap();
+    }
+    is_free
+}
+
+/// Runs the test `name` in a process that runs no other test. Gives `false` in that process, where the caller goes on, and
+/// `true` in the process that waited for it. For tests that hold locks in their own process: the programs that other
+/// tests start at this moment would keep those locks until their `exec`.
+#[track_caller]
+pub fn ran_alone(name: &str) -> bool {
+    const IS_ALONE: &str = "ONEGRANT_TEST_IS_ALONE";
+    if std::env::var_os(IS_ALONE).is_some() {
+        return false;
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args([name, "--exact", "--include-ignored", "--nocapture"]).env(IS_ALONE, "").stdin(Stdio::null());
+    let ran = run(&mut test);
+    let is_run = ran.stdout.contains("1 passed");
+    assert!(ran.code == 0 && is_run, "{name}: {}{}", ran.stdout, ran.stderr);
+    true
+}
+
+/// Writes a program. Another process writes it: a program that is open for writing cannot be executed, and the programs
+/// that other threads start at this moment have every file of this process open until their `exec`.
+pub fn write_program(path: &Path, script: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(path).arg(script);
+    assert_eq!(run(&mut shell).code, 0, "cannot write {}", path.display());
+}
+
+/// Copies the program under test. Another process does so, for the reason that [`write_program`] gives.
+pub fn copy_program(to: &Path) {
+    let ran = run(Command::new("/bin/cp").arg(env!("CARGO_BIN_EXE_onegrant")).arg(to));
+    assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 /// Root sees through permissions, and may mount.

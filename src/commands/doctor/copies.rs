@@ -1,19 +1,21 @@
-//! The same refresh token in two places: whichever is refreshed second loses the grant, and at many servers both do.
+//! The same refresh token in two documents: the second one that refreshes loses the grant, and at many servers both do.
 
 use super::{Check, path_hint};
-use crate::arguments::{Environment, ProfileName, StoreAddress, resolve_environment};
+use crate::environment::Environment;
+use crate::globals::Globals;
 use crate::grant::Document;
 use crate::profile::Context;
 use crate::store::Store;
 use crate::store::file::FileStore;
+use crate::store_address::{ProfileName, StoreAddress};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How many documents are compared.
+/// The most documents that are compared.
 const MAX_DOCUMENTS: usize = 1000;
 
-/// Compares with the other profiles of the store, and with those of the other places where a file store usually is.
+/// Compares with the other profiles of the store, and with those of the other usual places of a file store.
 pub fn check(document: &Document, context: &Context) -> Check {
     let Some(refresh_token) = document.refresh_token() else {
         return Check::ok("copies", "not checked: there is no refresh token");
@@ -36,7 +38,7 @@ pub fn check(document: &Document, context: &Context) -> Check {
             let other = Document::parse(&snapshot.bytes).ok();
             if other.as_ref().and_then(Document::refresh_token) == Some(refresh_token) {
                 let what = format!(
-                    "the same refresh token stands in {} too: whoever refreshes second loses the grant",
+                    "the same refresh token is in {} too: the second one that refreshes loses the grant",
                     path.display()
                 );
                 let end = format!("onegrant --profile {profile} logout --local   # leaves one copy");
@@ -53,12 +55,12 @@ pub fn check(document: &Document, context: &Context) -> Check {
     )
 }
 
-/// Which file it is, whatever it is called.
+/// The device and inode of a file: the same file may have several names.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// This store, and what each of the variables that name one would name alone.
+/// The directory of this store, and the directory that each variable would name alone.
 fn places(context: &Context) -> Vec<PathBuf> {
     let Environment { store, onegrant_home, xdg_state_home, home, .. } = Environment::read();
     let alone = [
@@ -70,7 +72,7 @@ fn places(context: &Context) -> Vec<PathBuf> {
     let mut places = vec![context.directory.clone()];
     for environment in alone {
         if let Ok(StoreAddress::File(directory)) =
-            resolve_environment(&environment).map(|globals| globals.store)
+            Globals::from_environment(&environment).map(|globals| globals.store)
         {
             let is_known = |known: &PathBuf| known == &directory || identity(known) == identity(&directory);
             if identity(&directory).is_some() && !places.iter().any(is_known) {

@@ -1,4 +1,4 @@
-//! Whom git asks for the hosts of this profile, and in which order.
+//! Which credential helpers git asks for the hosts of this profile, and in which order.
 
 use super::Check;
 use crate::adapters::hosts::server;
@@ -21,13 +21,13 @@ const CONFIGURATION_LIMIT: usize = 1 << 20;
 /// The name by which git calls this program, as `git-credential-NAME`.
 const OURS: &str = "onegrant";
 
-/// None where the profile serves no git host.
+/// None if the profile serves no git host.
 pub fn check(document: &Document, context: &Context) -> Option<Check> {
     const NAME: &str = "git";
     if document.git_hosts.is_empty() {
         return None;
     }
-    // Not in a repository: what that one says is not taken from it.
+    // Outside of every repository, so that only the configuration of the user and the system counts.
     let mut git = Command::new("git");
     git.args(["config", "--list", "--show-origin", "-z"]).current_dir("/");
     let listed = match command::run(&mut git, LIMIT.min(context.left()), CONFIGURATION_LIMIT) {
@@ -51,12 +51,16 @@ pub fn check(document: &Document, context: &Context) -> Option<Check> {
         return Some(Check::warn(NAME, what).hint(hint));
     }
     let path = match uses_http_path(&entries) {
-        true => "; credential.useHttpPath is set, and paths are not looked at",
+        true => "; credential.useHttpPath is set, and onegrant ignores paths",
         false => "",
     };
     let hosts = document.git_hosts.join(", ");
-    let fine =
-        || Check::ok(NAME, format!("git asks onegrant first, and nobody keeps its tokens: {hosts}{path}"));
+    let fine = || {
+        Check::ok(
+            NAME,
+            format!("git asks onegrant first, and no other helper stores its tokens: {hosts}{path}"),
+        )
+    };
     Some(if checks.is_empty() { fine() } else { checks.swap_remove(0) })
 }
 
@@ -64,13 +68,13 @@ pub fn check(document: &Document, context: &Context) -> Option<Check> {
 #[derive(Clone, Copy, Debug)]
 struct Entry<'a> {
     origin: &'a str,
-    /// The address behind `credential.`, where there is one.
+    /// The address after `credential.`, if there is one.
     address: Option<&'a str>,
     key: &'a str,
     value: &'a str,
 }
 
-/// `ORIGIN NUL KEY LF VALUE NUL`, again and again; the key's ends are in lower case.
+/// Reads entries of the form `ORIGIN NUL KEY LF VALUE NUL`. The first and last part of a key are in lower case.
 fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     let mut parts = text.split('\0');
     std::iter::from_fn(move || Some((parts.next()?, parts.next()?))).filter_map(|(origin, line)| {
@@ -89,7 +93,7 @@ fn uses_http_path(entries: &[Entry]) -> bool {
     entries.iter().any(|entry| entry.key == "usehttppath" && is_set(entry.value))
 }
 
-/// Whether the entry is for this host (gitcredentials(7)): one with a path is for a part of it, and counts as not.
+/// Whether the entry is for this whole host (gitcredentials(7)). An entry with a path is only for a part of it.
 fn applies(entry: &Entry, host: &Url) -> bool {
     let Some(address) = entry.address else {
         return true;
@@ -114,7 +118,7 @@ fn applies(entry: &Entry, host: &Url) -> bool {
     is_host && (found.is_secure, found.port) == (host.is_secure, host.port)
 }
 
-/// What is to be mended for this host.
+/// The warning for this host; none if its configuration is right.
 fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
     let secure = server("https", host)?;
     let (scheme, address) = match secure.is_loopback() {
@@ -123,7 +127,7 @@ fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
     };
     let mut helpers: Vec<&Entry> = Vec::new();
     for entry in entries.iter().filter(|entry| entry.key == "helper" && applies(entry, &address)) {
-        // An empty one forgets those before it.
+        // An empty value removes the helpers before it.
         if entry.value.is_empty() {
             helpers.clear();
         } else {
@@ -148,7 +152,7 @@ fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
             "git asks {} for {host} before onegrant, and may get a token that has ended",
             shown(other)
         ),
-        false => format!("git has {} keep the tokens that onegrant gives it for {host}", shown(other)),
+        false => format!("git stores the tokens that onegrant gives it for {host} in {}", shown(other)),
     };
     Some(Check::warn("git", what).hint(alone))
 }
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn the_order_in_which_git_asks_is_judged() {
+    fn warns_if_git_asks_another_helper_first_or_stores_a_token() {
         let ours = ("credential.helper", "onegrant");
         let ours_here = ("credential.https://git.example.helper", "!/usr/bin/onegrant git-credential");
         let store = ("credential.helper", "store --file=/x");
@@ -184,10 +188,10 @@ mod tests {
             (&[ours_here], None),
             (&[store], Some("git does not ask")),
             (&[store, ours], Some("git asks 'store' (file:/g) for git.example before onegrant")),
-            (&[ours, store], Some("git has 'store' (file:/g) keep the tokens")),
+            (&[ours, store], Some("git stores the tokens that onegrant gives it for git.example in 'store' (file:/g)")),
             (&[store, reset, ours_here], None),
             (&[ours, ("credential.https://other.example.helper", "store")], None),
-            (&[ours, ("credential.https://*.example.helper", "cache")], Some("git has 'cache'")),
+            (&[ours, ("credential.https://*.example.helper", "cache")], Some("git stores the tokens that onegrant gives it for git.example in 'cache'")),
             (&[ours, ("credential.http://git.example.helper", "cache")], None),
             (&[ours, ("credential.https://git.example/group.helper", "cache")], None),
         ];

@@ -1,4 +1,4 @@
-//! The grant: whether the next token can be had, and how old the refresh token is.
+//! The grant: whether the next token can be obtained, and how old the refresh token is.
 
 use super::Check;
 use crate::driver::{self, Clock};
@@ -8,7 +8,7 @@ use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
 use crate::session::{Demand, Freshness, Stored, age, no_session};
 use crate::text::{date, own_hint, own_text, printable};
 
-/// Without a session only a login helps.
+/// Checks the session, the attempt records and the age of the refresh token.
 pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
     const NAME: &str = "grant";
     let Some(stored) = stored else {
@@ -52,8 +52,8 @@ pub fn check(stored: Option<&Stored>, context: &Context) -> Check {
     Check::ok(NAME, format!("the refresh token is {days} days old{}", logged_in.unwrap_or_default()))
 }
 
-/// What the last attempt on the stored session leaves to know: it was begun by a process that is gone, so the server may
-/// have given an answer that no process stored; or the server refused it and the session was kept.
+/// The warning about the last attempt with the stored session: its process is gone, so the server may have given an answer
+/// that no process stored; or the server refused it and the session was kept.
 fn last_attempt(document: &Document, context: &Context) -> Option<Check> {
     let records = context.store.records(&document.credential_sha256()?).ok()?;
     let mut attempts =

@@ -1,30 +1,32 @@
-//! `onegrant doctor`: what could keep this profile from its next token, one line each. Changes nothing.
+//! `onegrant doctor`: checks what could keep this profile from its next token. One line per check. Changes nothing.
 
 mod copies;
 mod git;
 mod grant;
-pub mod lock;
+mod lock;
 mod server;
 mod store;
 
-use crate::arguments::Environment;
 use crate::cli;
 use crate::driver;
+use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
 use crate::profile::Context;
-use crate::text::printable;
+use crate::protocol::metadata::{Url, endpoint_url};
+use crate::text::{printable, shell_word};
 use serde_json::json;
+use std::path::Path;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// Nothing to do, or nothing to check.
     Ok,
-    /// It works, and might not for ever.
+    /// It works now, and may fail later.
     Warn,
-    /// It does not work, and what a command would end with.
+    /// It does not work. A command would end with this kind of failure.
     Fail(Kind),
 }
 
@@ -38,14 +40,14 @@ impl Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Check {
     name: &'static str,
     verdict: Verdict,
     /// What was found.
     what: String,
-    /// What mends it.
+    /// The command that repairs it.
     hint: Option<String>,
 }
 
@@ -71,11 +73,11 @@ impl Check {
     }
 }
 
-/// The failing classes, in the order in which they are to be mended: without a store no login helps, and without a right
+/// The kinds of failure in the order in which a person has to repair them: without a store no login helps, and with a wrong
 /// configuration no second try.
 const ORDER: [Kind; 5] = [Kind::Defect, Kind::Store, Kind::Usage, Kind::LoginRequired, Kind::Temporary];
 
-/// Checks everything, tells it, and fails with the first failing class of [`ORDER`].
+/// Checks everything, prints the results, and fails with the first kind of `ORDER` that occurred.
 pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
     let read = driver::read_document(&*context.store, context);
     let stored = read.as_ref().ok().and_then(|read| read.as_ref()).map(|(stored, _)| stored);
@@ -150,12 +152,12 @@ fn json(checks: &[Check], worst: Option<&Check>, context: &Context) -> String {
     format!("{}\n", json!({ "profile": profile, "verdict": verdict, "checks": checks }))
 }
 
-/// The hint `COMMAND PATH`, where a terminal can show the path.
-fn path_hint(command: &str, path: &std::path::Path) -> Option<String> {
-    crate::text::shell_word(path).map(|path| format!("{command} {path}"))
+/// The hint `COMMAND PATH`, if a terminal can show the path.
+fn path_hint(command: &str, path: &Path) -> Option<String> {
+    shell_word(path).map(|path| format!("{command} {path}"))
 }
 
-/// The host and port that a token request of this profile goes to.
-fn token_host(document: &Document) -> Result<crate::protocol::metadata::Url, Failure> {
-    crate::protocol::metadata::endpoint_url(&document.token_endpoint)
+/// The host and port of the token endpoint.
+fn token_host(document: &Document) -> Result<Url, Failure> {
+    endpoint_url(&document.token_endpoint)
 }

@@ -1,10 +1,10 @@
-//! `--device`: a person confirms on any other device (RFC 8628).
+//! `--device`: a person confirms the login on another device (RFC 8628).
 
-use super::Gained;
+use super::Granted;
+use super::configuration::Configuration;
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::{Failure, Kind};
-use crate::grant::Document;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
@@ -18,11 +18,16 @@ use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 use std::io::IsTerminal;
 
-/// The widest QR code that is shown: a terminal's usual width.
+/// The widest QR code that is shown, in columns: the usual width of a terminal.
 const QR_COLUMNS: usize = 80;
 
-/// Asks, shows the address and the code, and polls until the person has decided.
-pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Gained> {
+/// Begins the flow, shows the address and the code, and polls until the person has decided.
+pub fn run(
+    arguments: &cli::Login,
+    configuration: &Configuration,
+    context: &Context,
+) -> anyhow::Result<Granted> {
+    let document = configuration.document();
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
     let failed = |error| Failure::new(Kind::Defect, format!("cannot log in: {}", describe(&error)));
@@ -37,7 +42,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
     loop {
         match polling.next(event, context.now().elapsed.saturating_sub(began)) {
             PollStep::Wait(duration) => {
-                // Ctrl-C between two polls loses nothing.
+                // A Ctrl-C between two polls loses nothing.
                 signals = None;
                 context.pause(duration);
                 event = PollEvent::Waited;
@@ -51,7 +56,7 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
                 event = PollEvent::Answered(answer);
             }
             PollStep::Granted(answer) => {
-                return Ok(Gained { answer, sent_at, nonce: None, signals });
+                return Ok(Granted { answer, sent_at, nonce: None, signals });
             }
             PollStep::Ended(failure) => return Err(failure.into()),
         }
@@ -82,12 +87,11 @@ fn show(arguments: &cli::Login, authorization: &DeviceAuthorization) -> anyhow::
     Ok(())
 }
 
-/// The address for a telephone's camera: dark modules on light, whatever the terminal's colours. `None` where it
-/// would not fit.
+/// The address as a QR code, dark on light in every colour scheme of a terminal. `None` if it would be too wide.
 fn qr_code(address: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(address, EcLevel::L).ok()?;
     let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     let is_narrow = picture.lines().all(|line| line.chars().count() <= QR_COLUMNS);
-    // The light modules are what is drawn: bright white on black.
+    // The light modules are drawn: bright white on black.
     is_narrow.then(|| picture.lines().map(|line| format!("\x1b[97;40m{line}\x1b[0m\n")).collect())
 }

@@ -1,28 +1,32 @@
-//! Which flow gets the grant: the one that is asked for, else the best that server and place allow.
+//! Which flow gets the grant: the one that an option names, else the best one that the server and this machine allow.
 
-use super::provider;
-use crate::arguments::login_flow;
-use crate::cli;
+use super::client::Client;
+use super::server::Server;
+use crate::cli::{self, login_flow};
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Flow};
-use crate::protocol::providers::{self, Redirect};
+use crate::grant::Flow;
+use crate::protocol::providers::Redirect;
 
-/// Decides. A server that can do several is asked for what costs a person least: the browser where there is one, else
-/// the code for another device, else an address to be opened somewhere and its answer to be pasted.
-pub fn choose(arguments: &cli::Login, document: &Document, place: Desktop) -> Result<Flow, Failure> {
-    let asked_for = login_flow(arguments)?;
-    let has_device = document.device_authorization_endpoint.is_some();
-    let comes_back = providers::of(document).is_none_or(|provider| provider.redirect != Redirect::Nowhere);
+/// Chooses. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
+/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
+pub fn choose(
+    arguments: &cli::Login,
+    server: &Server,
+    client: &Client,
+    before: Option<Flow>,
+    desktop: Desktop,
+) -> Result<Flow, Failure> {
+    let has_device = server.device_authorization_endpoint.is_some();
+    let comes_back = server.row().is_none_or(|provider| provider.redirect != Redirect::Nowhere);
     let has_browser =
-        document.authorization_endpoint.is_some() && (comes_back || document.redirect_uri.is_some());
-    let before = document.login.as_ref().map(|login| login.flow);
+        server.authorization_endpoint.is_some() && (comes_back || client.redirect_uri.is_some());
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
-        let hint = provider::advice(document).unwrap_or_else(|| format!("onegrant login {option} URL"));
+        let hint = server.advice().unwrap_or_else(|| format!("onegrant login {option} URL"));
         Err(Failure::new(Kind::Usage, message).hint(hint))
     };
-    match asked_for {
+    match login_flow(arguments)? {
         Some(Flow::Device) if !has_device => {
             lacking("device authorization endpoint", "--device-authorization-endpoint")
         }
@@ -30,12 +34,11 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Desktop) -> Re
             lacking("authorization endpoint", "--authorization-endpoint")
         }
         Some(flow) => Ok(flow),
-        None if document.grant.is_some() => Ok(Flow::Client),
-        // It means the browser's address.
+        None if client.grant.is_some() => Ok(Flow::Client),
+        // `--no-open` implies the browser flow.
         None if has_browser && arguments.no_open => Ok(Flow::Browser),
-        // As it went before.
         None if has_device && before == Some(Flow::Device) => Ok(Flow::Device),
-        None if has_browser && (place.has_browser || !has_device) => Ok(Flow::Browser),
+        None if has_browser && (desktop.has_browser || !has_device) => Ok(Flow::Browser),
         None if has_device => Ok(Flow::Device),
         None => Err(Failure::new(
             Kind::Usage,
@@ -45,7 +48,7 @@ pub fn choose(arguments: &cli::Login, document: &Document, place: Desktop) -> Re
     }
 }
 
-/// Whether one of the options asks for a flow in which a person takes part, or took part.
+/// Whether an option names a flow in which a person takes part, now or when the refresh token was obtained.
 pub fn is_of_a_person(arguments: &cli::Login) -> bool {
     arguments.device || arguments.browser || arguments.refresh_token_stdin
 }
@@ -57,8 +60,8 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn the_best_that_server_and_place_allow() {
-        // (options, server has a browser endpoint, a device endpoint, the profile has a client's grant, a browser here, wanted)
+    fn the_best_flow_that_server_and_machine_allow() {
+        // (options, server has a browser endpoint, a device endpoint, the client has a grant of its own, a browser here, wanted)
         type Case = (&'static [&'static str], bool, bool, bool, bool, &'static str);
         let cases: [Case; 15] = [
             (&[], true, true, false, true, "Ok(Browser)"),
@@ -77,7 +80,7 @@ mod tests {
             (&["--device", "--browser"], true, true, false, true, "--device or --browser, not both"),
             (&[], false, false, false, true, "neither"),
         ];
-        for (options, has_browser, has_device, has_grant, place_has_browser, wanted) in cases {
+        for (options, has_browser, has_device, has_grant, has_browser_here, wanted) in cases {
             let arguments = cli::Login {
                 device: options.contains(&"--device"),
                 browser: options.contains(&"--browser"),
@@ -86,13 +89,15 @@ mod tests {
                 client_credentials: options.contains(&"--client-credentials"),
                 ..cli::Login::default()
             };
-            let mut document = Document::new("https://as.example", "https://as.example/token");
-            document.authorization_endpoint = has_browser.then(|| "https://as.example/authorize".to_owned());
-            document.device_authorization_endpoint = has_device.then(|| "https://as.example/device".to_owned());
-            document.grant = has_grant.then_some(ClientGrant::ClientCredentials);
-            let place = Desktop { has_browser: place_has_browser, ..Desktop::default() };
-            let chosen = format!("{:?}", choose(&arguments, &document, place));
-            assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {place:?}: {chosen}");
+            let server = Server {
+                authorization_endpoint: has_browser.then(|| "https://as.example/authorize".to_owned()),
+                device_authorization_endpoint: has_device.then(|| "https://as.example/device".to_owned()),
+                ..Server::default()
+            };
+            let client = Client { grant: has_grant.then_some(ClientGrant::ClientCredentials), ..Client::default() };
+            let desktop = Desktop { has_browser: has_browser_here, ..Desktop::default() };
+            let chosen = format!("{:?}", choose(&arguments, &server, &client, None, desktop));
+            assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {desktop:?}: {chosen}");
         }
     }
 }

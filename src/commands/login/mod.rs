@@ -1,217 +1,169 @@
 //! `onegrant login`: gets a grant and stores it.
+//!
+//! A login is a pipeline. Each type says how far it has come:
+//!
+//! ```text
+//! cli::Login ─▶ Destination ─▶ Server ─▶ Client ─▶ Flow ─▶ Callback ─▶ Configuration ─▶ Granted ─▶ Document
+//! options       named server   endpoints id, proof         listener    without session  answer     stored
+//! ```
+//!
+//! Only the browser flow has a callback. It listens before the configuration is made, because a client may be registered
+//! with the port. `retry_hint.rs` completes the hint of a login that fails.
 
-mod again;
 mod browser;
 mod client;
+mod client_grant;
 mod configuration;
+mod destination;
 mod device;
 mod flow;
-mod imported;
-mod provider;
+mod import;
+mod retry_hint;
+mod server;
 
-pub use imported::exchange as import;
-
-use super::migrate;
 use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
-use crate::lock::Guard;
 use crate::output;
-use crate::profile::{Context, access};
+use crate::profile::Context;
+use crate::profile::new_grant::{NOT_STORED, Replaces, store};
 use crate::protocol::id_token;
+use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
 use crate::session::expiry;
-use crate::store::{WriteResult, absent};
 use crate::system::SignalsHeld;
 use crate::text::{date, printable};
-use again::Again;
 use anyhow::Context as _;
-use flow::choose;
+use browser::Callback;
+use client::Client;
+use configuration::Configuration;
+use destination::Destination;
+use retry_hint::RetryHint;
 use serde_json::json;
+use server::Server;
 
-/// How often a login is stored again because somebody else's came first.
-const MAX_STORES: u32 = 8;
+/// The space that must be free before a person is asked for anything, in bytes.
+const SPACE_BYTES: u64 = 128 << 10;
 
-/// The room that must be there before a person is asked for anything, in bytes.
-const ROOM: u64 = 128 << 10;
-
-/// What a flow has brought.
-struct Gained {
+/// The answer of the token endpoint at the end of a flow.
+struct Granted {
     answer: TokenAnswer,
-    /// When the request was sent that brought it.
+    /// When the request was sent that it answers.
     sent_at: UnixSeconds,
-    /// What the ID token must repeat (OpenID Connect Core section 3.1.3.7), where something was asked for.
+    /// What the ID token must repeat (OpenID Connect Core section 3.1.3.7), if the flow asked for that.
     nonce: Option<Secret>,
-    /// From the answer until it is stored.
+    /// Held from before the request until the grant is stored.
     signals: Option<SignalsHeld>,
 }
 
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
-    let target = provider::target(arguments)?;
+    let destination = Destination::read(arguments)?;
     let existing = driver::read_for_login(&*context.store, context)?;
-    context.store.check_writable(ROOM)?;
-    let before = match &existing {
+    context.store.check_writable(SPACE_BYTES)?;
+    let stored = match &existing {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let document = configuration::gather(arguments, &target, before, context)
-        .map_err(|failure| Again::undiscovered(arguments).complete(failure.into()))?;
-    let advice = provider::advice(&document);
-    let over = Over::This(before.and_then(|before| before.login.as_ref()));
-    let is_known = |before: &Document| {
-        before.token_endpoint == document.token_endpoint && before.client_id == document.client_id
-    };
-    let again = Again::new(arguments, before.filter(|before| is_known(before)).zip(Some(&document)));
-    let again = again.for_endpoints_of(&document);
-    log_in(arguments, document, over, context)
-        .map_err(|error| again.complete(provider::advise(error, advice)))
+    let (server, client, stored_there) = find(arguments, &destination, stored, context)
+        .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
+    let hint = RetryHint::new(arguments, stored, &server, &client);
+    let advice = server.advice();
+    let replaces = Replaces::Login(stored.and_then(|stored| stored.login.as_ref()));
+    log_in(arguments, server, client, stored_there, replaces, context)
+        .map_err(|error| hint.complete(with_advice(error, advice)))
 }
 
-/// Gets the grant that the document describes, and stores it.
+/// The server, the client, and the stored document if it is of the same server.
+fn find<'a>(
+    arguments: &cli::Login,
+    destination: &Destination,
+    stored: Option<&'a Document>,
+    context: &Context,
+) -> Result<(Server, Client, Option<&'a Document>), Failure> {
+    let (server, stored) = Server::find(arguments, destination, stored, context)?;
+    let client = Client::find(arguments, &server, stored)?;
+    Ok((server, client, stored))
+}
+
+/// Gets a grant for the client and stores it.
 fn log_in(
     arguments: &cli::Login,
-    mut document: Document,
-    over: Over,
+    server: Server,
+    client: Client,
+    stored: Option<&Document>,
+    replaces: Replaces,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let flow = choose(arguments, &document, Desktop::here())?;
-    document.login = Some(this_login(flow, context)?);
-    let gained = match flow {
-        Flow::Device => device::run(arguments, &document, context)?,
-        Flow::Browser => browser::run(arguments, &document, context)?,
-        Flow::Client => client::run(&document, context)?,
-        Flow::Imported => {
-            let document = imported::run(document, context)?;
+    let before = stored.and_then(|stored| stored.login.as_ref()).map(|login| login.flow);
+    let flow = flow::choose(arguments, &server, &client, before, Desktop::here())?;
+    let callback = match flow {
+        Flow::Browser => Some(Callback::listen(&server, &client)?),
+        Flow::Device | Flow::Client | Flow::Imported => None,
+    };
+    let login = new_login(flow, context)?;
+    let configuration = Configuration::new(arguments, server, client, stored, login, context)?;
+    let granted = match (flow, callback) {
+        (Flow::Imported, _) => {
+            let document = import::run(configuration.document(), context)?;
             return report(arguments, &document, context);
         }
+        (_, Some(callback)) => browser::run(arguments, &configuration, callback, context)?,
+        (Flow::Client, None) => client_grant::run(&configuration, context)?,
+        (Flow::Device | Flow::Browser, None) => device::run(arguments, &configuration, context)?,
     };
-    let Gained { answer, sent_at, nonce, signals } = gained;
+    let document = keep(&configuration, granted, replaces, context)?;
+    report(arguments, &document, context)
+}
+
+/// Makes the document of the grant and stores it. A grant that is not stored is revoked: no process would use it.
+fn keep(
+    configuration: &Configuration,
+    granted: Granted,
+    replaces: Replaces,
+    context: &Context,
+) -> anyhow::Result<Document> {
+    let Granted { answer, sent_at, nonce, signals } = granted;
     let id_token = answer.id_token.clone();
-    document.session = Some(answer.session(&document, sent_at));
-    // A grant that is not stored must not live on unknown to everybody.
+    let document = configuration.with_session(answer.session(configuration.document(), sent_at));
     let revoke = || context.revoke(&document, context.globals.timeout);
     if let Some(id_token) = id_token {
         id_token::check(&id_token, &document, nonce.as_ref(), sent_at).inspect_err(|_| revoke())?;
     }
-    store(&document, over, None, &context.begun_anew())
-        .map_err(|unstored| {
-            if !unstored.may_be_there {
+    store(&document, replaces, None, &context.begun_anew())
+        .map_err(|not_stored| {
+            if !not_stored.may_be_stored {
                 revoke();
             }
-            unstored.failure
+            not_stored.failure
         })
         .context(NOT_STORED)?;
     drop(signals);
-    report(arguments, &document, context)
+    Ok(document)
 }
 
-/// What is said where the server gave a grant, and the store failed.
-const NOT_STORED: &str = "logged in, but the grant could not be stored";
-
-/// This login, told apart from every other one.
-fn this_login(flow: Flow, context: &Context) -> Result<Login, Failure> {
+/// The identity of this login.
+fn new_login(flow: Flow, context: &Context) -> Result<Login, Failure> {
     Ok(Login { id: context.nonce()?, at: context.now().wall, flow, other: serde_json::Map::new() })
 }
 
-/// What a login may replace.
-#[derive(Clone, Copy)]
-enum Over<'a> {
-    /// Whatever is there.
-    Anything,
-    /// What was there when it began, and whatever a refresh or a logout made of that: of two logins at once the one wins that
-    /// is stored first.
-    This(Option<&'a Login>),
-}
-
-/// A grant that was not stored, as far as is known.
-struct Unstored {
-    failure: Failure,
-    /// Nobody said what became of it: it must live on.
-    may_be_there: bool,
-}
-
-impl From<Failure> for Unstored {
-    fn from(failure: Failure) -> Self {
-        Self { failure, may_be_there: false }
+/// Adds what the provider needs as a hint, if the configuration is wrong and there is no better hint.
+fn with_advice(mut error: anyhow::Error, advice: Option<String>) -> anyhow::Error {
+    let failure = error.downcast_mut::<Failure>().filter(|failure| failure.kind == Kind::Usage);
+    if let Some(failure) = failure.filter(|failure| failure.hint.is_none()) {
+        failure.hint = advice;
     }
+    error
 }
 
-/// Stores the new grant.
-fn store(document: &Document, over: Over, guard: Option<Guard>, context: &Context) -> Result<(), Unstored> {
-    let guard = match guard {
-        Some(guard) => Some(guard),
-        None => access::enter(context, context.globals.timeout)?,
-    };
-    let level = context.level_under(guard.as_ref());
-    // The grant is nowhere else: a store that failed for a moment is tried once more.
-    let replaced = replace(document, over, context).or_else(|unstored| match unstored.failure.kind {
-        Kind::Store => replace(document, over, context),
-        _ => Err(unstored),
-    })?;
-    drop(guard);
-    if let Some(replaced) = replaced {
-        migrate::give_up(context, &replaced);
-    }
-    context.note_done("login", "stored", document, Some(level));
-    Ok(())
-}
-
-/// Gives the document that was replaced, where that was one.
-fn replace(document: &Document, over: Over, context: &Context) -> Result<Option<Document>, Unstored> {
-    let bytes = document.to_bytes()?;
-    if driver::read_for_login(&*context.store, context)? == Existing::Unreadable {
-        let aside = context.store.set_aside()?;
-        let message = format!("the unreadable document was kept as {aside}");
-        output::warning(&Failure::new(Kind::Store, message));
-    }
-    let mut may_be_there = false;
-    for _ in 0..MAX_STORES {
-        let snapshot = context.store.read().map_err(|failure| Unstored { failure, may_be_there })?;
-        let expected = snapshot.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
-        let replaced = snapshot.and_then(|snapshot| driver::parse(snapshot, &*context.store).ok());
-        let replaced = replaced.map(|replaced| replaced.document);
-        if let (Some(stored), Over::This(before)) = (&replaced, over)
-            && let Some(other) = stored.login.as_ref().filter(|other| Some(*other) != before)
-            && document.login.as_ref() != Some(other)
-        {
-            let message = format!(
-                "another login of profile {}, begun at {}, was stored first and is kept; this one was given up",
-                context.globals.profile,
-                date(other.at)
-            );
-            let failure = Failure::new(Kind::Temporary, message);
-            return Err(failure.hint("onegrant status   # shows the one that is kept").into());
-        }
-        match context.store.replace(&expected, &bytes, None) {
-            WriteResult::Done => return Ok(replaced),
-            WriteResult::Lost(_) => {}
-            WriteResult::Unknown => may_be_there = true,
-            WriteResult::Failed { failure, .. } => return Err(Unstored { failure, may_be_there }),
-        }
-    }
-    let failure = Failure::new(Kind::Store, "the document keeps changing under the login");
-    Err(Unstored { failure, may_be_there })
-}
-
+/// Says who logged in and how long the access token lasts.
 fn report(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<()> {
-    let expires_at = document.session.as_ref().and_then(expiry);
-    let has_refresh_token = document.refresh_token().is_some();
     if document.credential().is_none() {
-        let scope = document.scope.as_deref().unwrap_or("");
-        let wanted = format!("{scope} offline_access");
-        let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
-        let hint = provider::advice(document).unwrap_or_else(|| {
-            format!(
-                "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
-                context.login_command(),
-                printable(&wanted)
-            )
-        });
-        context.warn(&Failure::new(Kind::Usage, message).hint(hint));
+        context.warn(&no_refresh_token(document, context));
     }
+    let expires_at = document.session.as_ref().and_then(expiry);
     let profile = context.globals.profile.as_str();
     if arguments.json {
         let scope = document.session.as_ref().and_then(|session| session.scope.as_ref());
@@ -220,7 +172,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
             "profile": profile,
             "issuer": document.issuer,
             "expires_at": expires_at,
-            "has_refresh_token": has_refresh_token,
+            "has_refresh_token": document.refresh_token().is_some(),
             "scope": scope.or(document.scope.as_ref()),
         });
         return output::answer(format!("{result}\n").as_bytes());
@@ -231,4 +183,18 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
     };
     output::say(&format!("onegrant: logged in: profile {profile}{until}\n"));
     Ok(())
+}
+
+fn no_refresh_token(document: &Document, context: &Context) -> Failure {
+    let scope = document.scope.as_deref().unwrap_or("");
+    let wanted = format!("{scope} offline_access");
+    let hint = providers::of(document).map(server::advice).unwrap_or_else(|| {
+        format!(
+            "{} --scope \"{}\"   # Google wants --param access_type=offline instead",
+            context.login_command(),
+            printable(&wanted)
+        )
+    });
+    let message = "the server gave NO REFRESH TOKEN: this login ends with its access token";
+    Failure::new(Kind::Usage, message).hint(hint)
 }

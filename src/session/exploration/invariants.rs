@@ -1,9 +1,9 @@
-//! What must hold in every world, by name. `docs/guarantees.md` has the same names and sentences.
+//! What must hold in every world. `session` and `docs/guarantees.md` have the same numbers, names and sentences.
 
 use super::acts::LAST_WORD_LIMIT;
 use super::parts::{generation, stored_generation};
-use super::scenario::{Job, Lock, PATIENT, Presences, Protection, Server, Visit};
-use super::world::{Doing, Process, World};
+use super::scenario::{Command, CommandRun, LONG_DEADLINE, Lock, Presences, Protection, Server};
+use super::world::{Process, Progress, World};
 use crate::error::Kind;
 use crate::grant::Document;
 use crate::protocol::token::Answer;
@@ -16,13 +16,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invariant {
     OneSpender,
-    ClaimFirst,
-    NeverAThirdTime,
     NewerStays,
-    NoTornDocument,
-    NoFalseVerdict,
     LogoutStays,
-    EverybodyEnds,
+    EverythingEnds,
+    ClaimFirst,
+    WorkingToken,
+    NeverAThirdTime,
+    WholeDocuments,
+    NoFalseVerdict,
     NewestToken,
     GraceLosesNothing,
     OnlyACrashLoses,
@@ -31,15 +32,16 @@ pub(super) enum Invariant {
 }
 
 impl Invariant {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::OneSpender,
-        Self::ClaimFirst,
-        Self::NeverAThirdTime,
         Self::NewerStays,
-        Self::NoTornDocument,
-        Self::NoFalseVerdict,
         Self::LogoutStays,
-        Self::EverybodyEnds,
+        Self::EverythingEnds,
+        Self::ClaimFirst,
+        Self::WorkingToken,
+        Self::NeverAThirdTime,
+        Self::WholeDocuments,
+        Self::NoFalseVerdict,
         Self::NewestToken,
         Self::GraceLosesNothing,
         Self::OnlyACrashLoses,
@@ -47,69 +49,77 @@ impl Invariant {
         Self::NoDefect,
     ];
 
+    /// Its number and name, as in `session`.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::OneSpender => "one spender",
-            Self::ClaimFirst => "claim first",
-            Self::NeverAThirdTime => "never a third time",
-            Self::NewerStays => "newer stays",
-            Self::NoTornDocument => "no torn document",
-            Self::NoFalseVerdict => "no false verdict",
-            Self::LogoutStays => "logout stays",
-            Self::EverybodyEnds => "everybody ends",
-            Self::NewestToken => "newest token",
-            Self::GraceLosesNothing => "grace loses nothing",
-            Self::OnlyACrashLoses => "only a crash loses",
-            Self::FailuresAreShared => "failures are shared",
-            Self::NoDefect => "no defect",
+            Self::OneSpender => "I1 one spender",
+            Self::NewerStays => "I2 newer stays",
+            Self::LogoutStays => "I3 logout stays",
+            Self::EverythingEnds => "I4 everything ends",
+            Self::ClaimFirst => "I5 claim first",
+            Self::WorkingToken => "I6 working token",
+            Self::NeverAThirdTime => "I7 never a third time",
+            Self::WholeDocuments => "I8 whole documents",
+            Self::NoFalseVerdict => "I9 no false verdict",
+            Self::NewestToken => "I10 newest token",
+            Self::GraceLosesNothing => "I11 grace loses nothing",
+            Self::OnlyACrashLoses => "I12 only a crash loses",
+            Self::FailuresAreShared => "I13 failures are shared",
+            Self::NoDefect => "I14 no defect",
         }
     }
 
+    /// What it promises, as in `docs/guarantees.md`.
     pub(super) fn sentence(self) -> &'static str {
         match self {
             Self::OneSpender => {
-                "At most one process spends a refresh token at a time, and none spends it after its answer was \
-                 stored: locked always, claimed unless an owner is paused past his `until`."
-            }
-            Self::ClaimFirst => "The record of an attempt stands before its refresh token is sent.",
-            Self::NeverAThirdTime => {
-                "No process sends one refresh token a third time: once, and once more if the answer was lost or was a \
-                 refusal."
+                "A refresh token is sent again only after its last answer was stored or judged lost: locked always; claimed \
+                 unless a process is suspended past its `until`."
             }
             Self::NewerStays => {
-                "A newer session is never overwritten or deleted by an older one: locked always; claimed unless \
-                 between the comparison and the rename an owner wakes past his `until`, or a person logs in or out; \
-                 compared where it could be seen at the comparison. A deletion has no such exception, because only \
-                 the lock's holder clears, and a store that compares and swaps in one step."
+                "A newer session is never overwritten or cleared by an older one: in a store that swaps, and locked, always; \
+                 claimed in the file store unless a process wakes past its `until`, or a login or logout runs, between a \
+                 comparison and its rename; compared if the newer session was visible at the comparison. Clearing has no \
+                 such exception."
             }
-            Self::NoTornDocument => {
-                "Nothing but a whole document is ever put in the document's place, with the same exceptions below \
-                 `locked`."
+            Self::LogoutStays => "A logout is never undone, with the same exceptions.",
+            Self::EverythingEnds => {
+                "Every process ends within its deadline, the delays of the comparison loop, and the time for the result of a \
+                 worker."
+            }
+            Self::ClaimFirst => {
+                "A claim is durable before the refresh token is sent, and so is the room for the answer."
+            }
+            Self::WorkingToken => {
+                "A failure while the stored access token answers the demand hands out that token."
+            }
+            Self::NeverAThirdTime => {
+                "No process sends one refresh token a third time: it sends it once, and once more if the answer was lost or was \
+                 a refusal."
+            }
+            Self::WholeDocuments => {
+                "Only a whole document ever replaces a document, with the exceptions of I2."
             }
             Self::NoFalseVerdict => {
-                "No session is cleared or called dead while the server would still refresh it, or while an answer is \
-                 on its way to the store."
-            }
-            Self::LogoutStays => "A logout is never undone, with the same exceptions below `locked`.",
-            Self::EverybodyEnds => {
-                "Every process ends within its bounds: its deadline, plus the looks of the comparison loop, plus \
-                 what a worker's last word may take."
+                "No session is cleared or called dead while the server would still refresh it, or while an answer is on its \
+                 way to the store."
             }
             Self::NewestToken => {
-                "Whoever exits 0 holds a token that was the newest when it was read or given, and that works."
+                "A process that ends with exit 0 hands out a token that works, and that was the newest one when the process read \
+                 it or received it."
             }
             Self::GraceLosesNothing => {
-                "Where the server has a grace period, nothing is ever lost: the next process gets a token."
+                "Where the server has a grace period, no session is lost: the next process gets a token."
             }
             Self::OnlyACrashLoses => {
-                "Where it has none, only a kill of the process that holds the answer, or the loss of the answer on \
-                 its way, between the server's rotation and the durable copy loses the session; then everyone is \
-                 told exit 3, or 4 while a failure is still being told."
+                "Elsewhere only one event loses a session: between the rotation and the durable copy, the process that holds the \
+                 answer is killed, or the answer is lost. Then every process ends with exit 3, or with exit 4 while a failure \
+                 is shared."
             }
             Self::FailuresAreShared => {
-                "Who was waiting when an attempt failed ends alike, without a request of its own."
+                "A process that waited for an attempt that failed ends the same way, without a request of its own."
             }
-            Self::NoDefect => "Nobody ends with exit 1, whatever happens in whatever order.",
+            Self::NoDefect => "No order of events ends with exit 1.",
         }
     }
 }
@@ -120,16 +130,16 @@ pub(super) struct Broken {
     pub how: String,
 }
 
-/// What is no fault of ours, and may cost the session or an order of writes.
+/// An event that may cost the session, or the order of two writes, without a defect in the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Excuse {
-    /// A process was killed between the server's rotation and the durable copy.
+    /// A process was killed between the server's rotation and the durable copy; or a logout after its revocation.
     KilledBetween,
     /// An answer was lost after the server's rotation.
     AnswerLost,
-    /// A server ended the family over a refresh token that was sent twice where that may happen.
+    /// A server ended the grant over a refresh token that was sent twice where that may happen.
     Replayed,
-    /// Somebody came between a comparison and its rename where that may happen.
+    /// Another change came between a comparison and its rename where that may happen.
     CameBetween,
 }
 
@@ -144,11 +154,11 @@ impl World {
         let same = self.sends.iter().filter(|(sent, _)| *sent == generation);
         let (own, others): (Vec<usize>, Vec<usize>) = same.map(|(_, by)| *by).partition(|by| *by == number);
         let has_answers = !matches!(self.scenario.server, Server::Down | Server::AsksToComeAgain);
-        let may_oversleep = self.protection() == Protection::Claimed;
+        let may_pass_until = self.protection() == Protection::Claimed;
         let is_excused = |other: &usize| {
             self.processes[*other].has_lost_an_answer
-                || may_oversleep
-                    && (self.processes[*other].has_overslept || self.processes[number].has_overslept)
+                || may_pass_until
+                    && (self.processes[*other].is_past_until || self.processes[number].is_past_until)
         };
         if self.protection() != Protection::Compared && has_answers && !others.iter().all(is_excused) {
             let how = format!("{number} sends generation {generation} after {others:?}");
@@ -168,15 +178,15 @@ impl World {
         }
         let is_own =
             |attempt: &Attempt| usize::try_from(attempt.by.pid) == Ok(number) && attempt.outcome.is_none();
-        let is_swept = self.has_visit(Job::Logout)
-            || self.processes[number].has_overslept
+        let is_swept = self.has_command(Command::Logout)
+            || self.processes[number].is_past_until
             || self.protection() == Protection::Compared;
         if !is_swept && !self.records.values().any(|record| is_own(&record.what)) {
             self.break_with(Invariant::ClaimFirst, format!("{number} sends without an open record"));
         }
     }
 
-    /// After what the server did: a family that ended over a replay, which [`Self::check_spend`] let pass.
+    /// Notes that the server ended the grant over a replay that [`Self::check_spend`] permitted.
     pub(super) fn note_answer(&mut self, spent: u8, answer: &Answer) {
         let is_replay = self.sends.iter().filter(|(sent, _)| *sent == spent).count() > 1;
         let is_refused = matches!(answer, Answer::InvalidGrant { .. });
@@ -185,43 +195,50 @@ impl World {
         }
     }
 
-    /// Whether that process alone holds what the server gave.
+    /// Whether the answer of the server exists only in that process.
     pub(super) fn holds_an_answer_alone(&self, number: usize) -> bool {
-        match &self.processes[number].doing {
-            Doing::Receives(Answer::Refreshed(_)) => true,
-            Doing::Begins(Step::Replace { document, .. }) => document.session.is_some(),
+        match &self.processes[number].progress {
+            Progress::Receives(Answer::Refreshed(_)) => true,
+            Progress::Begins(Step::Replace { document, .. }) => document.session.is_some(),
+            // The complete answer is a file of one machine. Other machines have only the store.
+            Progress::Swaps { document, .. } => {
+                self.scenario.presences == Presences::Unknown && document.session.is_some()
+            }
             _ => false,
         }
     }
 
-    /// Whether the last answer to that process is beside the document, or in it, or was given way to.
+    /// Whether other processes find the last answer to that process, or a newer one, in or beside the document.
     pub(super) fn has_durable_answer(&self, number: usize) -> bool {
         let Some(given) = self.processes[number].given else { return false };
         let is_given =
             |document: &Document| stored_generation(document).is_some_and(|stored| stored >= given);
         self.document.as_ref().is_some_and(|stored| is_given(&stored.document))
-            || self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
+            || !(self.scenario.swaps && self.scenario.presences == Presences::Unknown)
+                && self.answers.values().any(|file| file.what.document.as_ref().is_some_and(is_given))
     }
 
     // ---- in the store ----
 
-    /// Whether somebody may come between a comparison and its rename: two calls of the file store.
+    /// Whether another change may come between a comparison and its rename, which are two calls of the file store.
     fn may_come_between(&self) -> bool {
         match self.protection() {
+            _ if self.scenario.swaps => false,
             Protection::Locked => false,
-            // A login waits for claims, and makes none. A logout makes one, unless it has a lock, or cannot wait for another
-            // one's claim.
+            // A login waits for claims, and makes none. A logout makes one, unless it has a lock or cannot wait for the claim
+            // of another process.
             Protection::Claimed => {
-                let has_lock = self.scenario.lock == Lock::Lies;
-                let makes_a_claim = |visit: &Visit| visit.job != Job::Login && visit.is_patient && !has_lock;
-                self.processes.iter().any(|process| process.has_overslept)
-                    || !self.scenario.visits.iter().all(makes_a_claim)
+                let has_lock = self.scenario.lock == Lock::GrantsToAll;
+                let makes_a_claim =
+                    |run: &CommandRun| run.command != Command::Login && run.waits_for_claims && !has_lock;
+                self.processes.iter().any(|process| process.is_past_until)
+                    || !self.scenario.commands.iter().all(makes_a_claim)
             }
             Protection::Compared => true,
         }
     }
 
-    /// Before `document` takes the place of what is there.
+    /// Checks a replacement by `document` before it happens.
     pub(super) fn check_replacement(
         &mut self,
         number: usize,
@@ -233,7 +250,7 @@ impl World {
         let is_excused = came_between && self.may_come_between();
         let there = self.document.as_ref().map(|stored| stored_generation(&stored.document));
         let broken = match (there, stored_generation(document)) {
-            // The logout that is not over yet looks once more, and removes it.
+            // The logout that still runs looks once more, and removes it.
             (None, Some(new)) if self.is_a_logout_sweeping() => {
                 (self.newest, self.is_logged_out) = (new, false);
                 None
@@ -256,7 +273,7 @@ impl World {
             }
         };
         match broken {
-            // A deletion is excused by nothing: that is why only the lock's holder clears.
+            // Nothing excuses a false clearing: that is why only the holder of the lock clears.
             Some(_) if is_excused && document.session.is_some() => {
                 self.excuses.insert(Excuse::CameBetween);
                 self.newest = stored_generation(document).unwrap_or(self.newest);
@@ -270,7 +287,7 @@ impl World {
         match self.may_come_between() {
             true => drop(self.excuses.insert(Excuse::CameBetween)),
             false => {
-                self.break_with(Invariant::NoTornDocument, format!("{number} puts half a file in place"))
+                self.break_with(Invariant::WholeDocuments, format!("{number} puts half a file in place"))
             }
         }
     }
@@ -282,13 +299,14 @@ impl World {
         if self.protection() != Protection::Compared && Self::is_shared(attempt) {
             let is_waiting = |other: &Process| !other.is_over() && other.started_at.is_some();
             let others = self.processes.iter().enumerate().filter(|(_, other)| is_waiting(other));
-            // Who is about to look sees the failure as one that was there before.
-            let others = others.filter(|(_, other)| !matches!(other.doing, Doing::Begins(Step::Look { .. })));
+            // A process that is about to look for the first time finds the failure as an earlier one.
+            let others =
+                others.filter(|(_, other)| !matches!(other.progress, Progress::Begins(Step::Look { .. })));
             self.must_share.extend(others.map(|(other, _)| other).filter(|other| *other != number));
         }
     }
 
-    /// The session whose refresh token has that digest is called dead.
+    /// Checks that a session may be called dead: the one whose refresh token has the digest `key`.
     fn check_verdict(&mut self, number: usize, key: &str) {
         let Some(stored) = self.document.clone() else { return };
         let session = stored.document.session.as_ref();
@@ -301,10 +319,10 @@ impl World {
         let server = self.scenario.server;
         let follows = |process: &Process| process.given.is_some_and(|given| self.server.takes(server, given));
         let is_on_its_way = |(other, process): (usize, &Rc<Process>)| {
-            let holds = match &process.doing {
-                Doing::Receives(Answer::Refreshed(_)) => true,
-                Doing::Begins(Step::Replace { document, .. }) => document.session.is_some(),
-                Doing::Compares { .. } | Doing::Renames { .. } => true,
+            let holds = match &process.progress {
+                Progress::Receives(Answer::Refreshed(_)) => true,
+                Progress::Begins(Step::Replace { document, .. }) => document.session.is_some(),
+                Progress::Compares { .. } | Progress::Renames { .. } | Progress::Swaps { .. } => true,
                 _ => false,
             };
             other != number && holds && follows(process) && !self.is_beyond_sight(other)
@@ -326,9 +344,10 @@ impl World {
         self.break_with(Invariant::NoFalseVerdict, format!("{number} calls generation {dead} dead, {how}"));
     }
 
-    /// An owner on another machine who is past his `until` cannot be seen to live; his commit replaces the verdict.
+    /// Whether the process is on another machine and past its `until`. Nothing shows that it runs; its commit replaces the
+    /// verdict.
     fn is_beyond_sight(&self, number: usize) -> bool {
-        self.scenario.presences == Presences::Unknown && self.processes[number].has_overslept
+        self.scenario.presences == Presences::Unknown && self.processes[number].is_past_until
     }
 
     // ---- at the end of a process ----
@@ -339,7 +358,7 @@ impl World {
         let looks: Duration = COMPARISON_DELAYS.iter().sum();
         let bound = process.deadline + looks + LAST_WORD_LIMIT;
         if elapsed.saturating_sub(process.late) > bound {
-            self.break_with(Invariant::EverybodyEnds, format!("{number} goes on after {elapsed:?}"));
+            self.break_with(Invariant::EverythingEnds, format!("{number} goes on after {elapsed:?}"));
         }
     }
 
@@ -363,7 +382,18 @@ impl World {
                 }
             }
             Err(failure) => {
-                let is_of_the_store = self.scenario.budget.failed_replacements > 0;
+                let session = self.document.as_ref().and_then(|stored| stored.document.session.as_ref());
+                let works = session.and_then(|session| session.expires_at).is_some_and(|end| wall < end);
+                // Workers and the last process demand more than this.
+                let demands_a_token =
+                    self.scenario.unwanted == Unwanted::None && number < self.scenario.lock_uses.len();
+                if works && demands_a_token && !self.has_changed_for(&process) {
+                    let how = format!("{number} ends with {failure:?} beside a token that works");
+                    self.break_with(Invariant::WorkingToken, how);
+                }
+                let is_of_the_store = self.scenario.budget.failed_replacements
+                    + self.scenario.budget.unanswered_replacements
+                    > 0;
                 let is_expected = match failure.kind {
                     Kind::LoginRequired | Kind::Temporary => true,
                     Kind::Store => is_of_the_store,
@@ -378,10 +408,10 @@ impl World {
 
     // ---- at the end of all ----
 
-    /// Where nothing can happen any more, one comes later, and has to get a token by a refresh of its own; where
-    /// he cannot, the session is lost.
+    /// Starts one more process where nothing can happen any more. If it does not get a token by a refresh of its own, the
+    /// session is lost.
     pub(super) fn check_next(&mut self) {
-        if self.broken.is_some() || self.is_logged_out || self.has_visit(Job::Move) {
+        if self.broken.is_some() || self.is_logged_out || self.has_command(Command::Migrate) {
             return;
         }
         let (result, broken) = self.next_process();
@@ -395,7 +425,7 @@ impl World {
             Err(_) if self.excuses.is_empty() && !self.has_lost_by_design() => {
                 self.break_with(Invariant::OnlyACrashLoses, "the session is lost".to_owned());
             }
-            // A stranger who lives under the identifier of one who died seems to be at it for ever.
+            // Another program with the identifier of a killed owner seems to refresh for ever.
             Err(Kind::Temporary) if self.scenario.presences == Presences::Identifiers => {}
             Err(Kind::LoginRequired) => {}
             Err(kind) => {
@@ -404,7 +434,8 @@ impl World {
         }
     }
 
-    /// Where nothing keeps two from spending, a server that ends the family ends it; another one had ended it before.
+    /// Whether this scenario may lose the session: the server revoked it before, or nothing keeps two processes from
+    /// spending one refresh token and the server ends the grant over that.
     fn has_lost_by_design(&self) -> bool {
         match self.scenario.server {
             Server::HasRevoked => true,
@@ -413,7 +444,7 @@ impl World {
         }
     }
 
-    /// Nobody is told of a dead session that is not, nor of a trouble that was not there.
+    /// Checks that no process reports a dead session that is alive, or a failure without a cause.
     pub(super) fn check_failures(&mut self) {
         let has_server = !matches!(self.scenario.server, Server::Down | Server::AsksToComeAgain);
         let is_grace = self.scenario.server == Server::Grace;
@@ -422,29 +453,30 @@ impl World {
         let is_smooth = has_server
             && lost <= 1
             && (budget.lost_answers == 0 || is_grace)
-            && budget.ages + budget.failed_replacements == 0
+            && budget.suspensions + budget.failed_replacements + budget.unanswered_replacements == 0
             && self.scenario.presences == Presences::StartTimes
             && (is_grace || self.excuses.is_empty())
             && !self.has_lost_by_design();
-        let may_be_gone = [Job::Logout, Job::Move].into_iter().any(|job| self.has_visit(job));
+        let may_be_gone =
+            [Command::Logout, Command::Migrate].into_iter().any(|command| self.has_command(command));
         let is_alive = self.excuses.is_empty() && !self.has_lost_by_design() && !may_be_gone;
         let needs_a_login =
             |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
         if is_alive && self.results().any(needs_a_login) {
-            self.break_with(Invariant::NoFalseVerdict, "somebody is told to log in".to_owned());
+            self.break_with(Invariant::NoFalseVerdict, "a process asks for a login".to_owned());
         }
         let failure = self.results().find_map(|result| result.as_ref().err()).cloned();
         if let Some(failure) = failure
             && is_smooth
             && !may_be_gone
         {
-            self.break_with(Invariant::OnlyACrashLoses, format!("somebody ends with {failure:?}"));
+            self.break_with(Invariant::OnlyACrashLoses, format!("a process ends with {failure:?}"));
         }
     }
 
-    /// What one ends with who comes after all others, and refreshes whatever is stored.
+    /// The result of a process that starts after all others and forces a refresh.
     fn next_process(&self) -> (Result<u8, Kind>, Option<Broken>) {
-        /// More moves than one process makes alone.
+        /// More transitions than one process makes alone.
         const MOST_MOVES: u32 = 5000;
         let mut world = self.clone();
         let mut scenario = (*self.scenario).clone();
@@ -457,10 +489,11 @@ impl World {
         world.budget = super::scenario::Budget::default();
         let number = world.processes.len();
         let demand = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
-        // Longer than any claim lasts that he may have to wait for.
-        let deadline = Duration::from_secs(3 * PATIENT);
+        // Longer than any claim lasts.
+        let deadline = Duration::from_secs(3 * LONG_DEADLINE);
         let lock_use = self.scenario.lock_uses[0];
-        let process = Process::asking(demand, lock_use, Role::InPlace, deadline, number);
+        let scenario = Rc::clone(&world.scenario);
+        let process = Process::asking(&scenario, demand, lock_use, Role::InPlace, deadline, number);
         world.processes.push(Rc::new(Process { started_at: Some(world.clock), ..process }));
         world.change(number, |_| {});
         for _ in 0..MOST_MOVES {
@@ -468,21 +501,21 @@ impl World {
                 break;
             }
             let next = match world.can_go(number) {
-                true => super::world::Move::Goes(number),
-                false => super::world::Move::TimePasses,
+                true => super::world::Transition::Goes(number),
+                false => super::world::Transition::TimePasses,
             };
             world = world.after(next);
         }
         let first_read = world.processes[number].first_read;
-        let result = match &world.processes[number].doing {
-            Doing::HasEnded(Ok(token)) if Some(generation(&token.session)) != first_read => {
+        let result = match &world.processes[number].progress {
+            Progress::Ended(Ok(token)) if Some(generation(&token.session)) != first_read => {
                 Ok(generation(&token.session))
             }
-            // It was refused a newer token, and has the old one, which works for a while.
-            Doing::HasEnded(Ok(_)) => Err(Kind::LoginRequired),
-            Doing::HasEnded(Err(failure)) => Err(failure.kind),
+            // It got no newer token. The old one works for a while.
+            Progress::Ended(Ok(_)) => Err(Kind::LoginRequired),
+            Progress::Ended(Err(failure)) => Err(failure.kind),
             _ => {
-                let invariant = Invariant::EverybodyEnds;
+                let invariant = Invariant::EverythingEnds;
                 let how = format!("the next process does not end: {:?}", world.clock);
                 world.broken = Some(Broken { invariant, how });
                 Err(Kind::Defect)

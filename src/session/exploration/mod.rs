@@ -1,28 +1,30 @@
 //! Every interleaving of a few real machines around one store, one lock and one authorization server.
 //!
-//! A world is a value. Each [`world::Move`] makes another world of it, and a depth-first [`search`] meets every world
-//! that can be: at each point any process may go on by its smallest step, be killed, be suspended past its `until`,
-//! lose a request or an answer, as often as the scenario's budget allows. What a driver and a file store do in
-//! several calls is several moves here ([`acts`]): the records are read before the document, a claim sweeps after it
-//! stands, a server decides before its answer arrives, an answer lies beside the document before it is compared, and
-//! is compared before it is renamed. What must hold stands in [`invariants`], by name.
+//! A world is a value. Each [`world::Transition`] makes another world of it. A depth-first [`search`] visits every world
+//! that can be reached: at each point any process may make its next small step, be killed, be suspended past its `until`, or
+//! lose a request or an answer, as often as the budget of the scenario allows. Commands ([`commands`]) log in, log out and
+//! migrate the grant meanwhile.
 //!
-//! Time passes when nobody can go on, and a few times (`Budget::hastes`) although somebody could: a process may
-//! be slower than another one's pauses, but not for ever.
+//! Two stores are explored. The file store makes a step in several calls, and each call is a transition ([`acts`]): it
+//! reads the records before the document, sweeps after a claim, writes the answer beside the document, compares, and
+//! renames. A store that swaps (etcd, Kubernetes) reads and changes document and records in one step, and keeps an answer
+//! that waits as a file of one machine. [`invariants`] has what must hold in each world.
 //!
-//! A session's `scope` is its generation, so that worlds can be told apart although secrets do not print.
+//! Time passes if no process can go on, and a few times (`Budget::delays`) although one could: a process may be slower than
+//! the pauses of another one, but not for ever.
 //!
-//! Why no model checker from the shelf: `stateright` explores models that are written as its actors, whose state
-//! has `Hash` and `Eq` and whose timers have no instants. The machines explored here are the product's own, with
-//! secrets that do not hash, deadlines, and two clocks that move with what the others do; wrapped into one actor
-//! they would leave to it a set of digests and a stack, which is the seventy lines of [`search`].
+//! The `scope` of a session is its generation: it tells worlds apart, because secrets do not print.
+//!
+//! No model checker is used: `stateright` explores models that are written as its actors, whose state has `Hash` and
+//! `Eq` and whose timers have no instants. The machines that are explored here are the product's own, with secrets,
+//! deadlines and two clocks. Wrapped into one actor they would leave only the seventy lines of [`search`] to it.
 
 mod acts;
+mod commands;
 mod families;
 mod invariants;
 mod parts;
 mod scenario;
 mod search;
 mod server;
-mod visitor;
 mod world;

@@ -10,12 +10,12 @@ use std::rc::Rc;
 /// The file beside a record: room for an answer, then the complete document.
 #[derive(Clone, Debug)]
 pub(super) struct Beside {
-    /// Who made the file, and has it open.
+    /// The process that created the file, and has it open.
     pub by: usize,
     pub document: Option<Document>,
 }
 
-/// What does not change, with its digest.
+/// An immutable value and its digest.
 #[derive(Clone, Debug)]
 pub(super) struct Kept<T> {
     pub what: T,
@@ -58,8 +58,9 @@ pub(super) fn stored_generation(document: &Document) -> Option<u8> {
     document.session.as_ref().map(generation)
 }
 
-/// Half of the SHA-256 of what is printed: no two worlds are taken for one.
+/// Half of the SHA-256 of the printed value: 128 bits, so that two worlds never count as one.
 pub(super) fn digest(what: &impl Debug) -> u128 {
+    // `format` is compiled into the standard library, and so it is optimized also in tests.
     digest_of(format!("{what:?}").as_bytes())
 }
 

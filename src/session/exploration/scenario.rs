@@ -1,31 +1,32 @@
-//! What a search is given: who takes part, what the place and the server are like, and how often what may go wrong.
+//! What a search is given: the processes and commands that take part, the store, the lock, the server, and how often each
+//! mishap may happen.
 
 use crate::session::{LockUse, Unwanted};
 
-/// How long nobody does anything when an age passes, in seconds: the claim of one with the deadline [`IMPATIENT`]
-/// is past its `until` then, the claim of one with the deadline [`PATIENT`] is not.
-pub(super) const AN_AGE: u64 = 15;
-pub(super) const IMPATIENT: u64 = 1;
-pub(super) const PATIENT: u64 = 20;
+/// How long a suspension of all processes takes, in seconds. It outlasts the claim of a process with the deadline
+/// [`SHORT_DEADLINE`], but not the claim of a process with the deadline [`LONG_DEADLINE`].
+pub(super) const SUSPENSION: u64 = 15;
+pub(super) const SHORT_DEADLINE: u64 = 1;
+pub(super) const LONG_DEADLINE: u64 = 20;
 
 /// What the authorization server does about a refresh token that was spent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Server {
-    /// It is refused.
+    /// It refuses it.
     Rejects,
-    /// As [`Server::Rejects`]; and the first refresh token is refused once before it is taken.
+    /// As [`Server::Rejects`]. In addition it refuses the first refresh token once before it accepts it.
     RefusesOnce,
-    /// It is refused, and all that came of the same login ends (RFC 9700 section 4.14.2).
+    /// It refuses it and ends the whole grant (RFC 9700 section 4.14.2).
     EndsTheFamily,
-    /// The last one is answered once more as before.
+    /// It has a grace period: it answers the last one once more as before.
     Grace,
-    /// Refresh tokens stay as they are.
+    /// It does not rotate refresh tokens.
     DoesNotRotate,
-    /// The session is dead from the beginning.
+    /// It has revoked the grant before the search begins.
     HasRevoked,
-    /// Nobody is answered but with "not now".
+    /// It answers every request with status 503.
     Down,
-    /// Nobody is answered but with "come again in a second".
+    /// It answers every request with status 503 and a `Retry-After` of one second.
     AsksToComeAgain,
 }
 
@@ -33,63 +34,65 @@ pub(super) enum Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lock {
     Excludes,
-    /// It is granted to everybody.
-    Lies,
+    /// It is granted to every process that asks.
+    GrantsToAll,
     Refuses,
 }
 
-/// What a process can tell of another one whose record it meets.
+/// What a process can find out about the owner of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presences {
-    /// Process identifier and start time: whoever is gone is known to be gone, although his identifier was reused.
+    /// Whether it runs, by process identifier and start time. A reused identifier does not mislead.
     StartTimes,
-    /// The identifier alone: where it was reused, its owner seems to live for ever.
+    /// Whether a process with its identifier runs. The owner of a reused identifier seems to run for ever.
     Identifiers,
-    /// Nothing: he is on another machine.
+    /// Nothing: the owner is on another machine.
     Unknown,
 }
 
-/// Who may end a session or begin one, besides those who refresh.
+/// A command that changes the grant and is no refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
+pub(super) enum Command {
     Login,
     Logout,
-    /// A logout in the other store of a move.
-    LogoutThere,
-    /// To the other store.
-    Move,
+    /// A logout in the store that a migration goes to.
+    LogoutAtTarget,
+    /// A migration to another store.
+    Migrate,
 }
 
-/// A person at a keyboard.
+/// One run of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Visit {
-    pub job: Job,
-    /// Whether his deadline lets him wait as long as another one's claim lasts.
-    pub is_patient: bool,
+pub(super) struct CommandRun {
+    pub command: Command,
+    /// Whether its deadline lets it wait until the claims of other processes end.
+    pub waits_for_claims: bool,
 }
 
-/// How often what may happen.
+/// How often each mishap may happen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budget {
     /// A process is killed.
     pub crashes: u8,
-    /// A visitor is killed.
-    pub killed_visitors: u8,
-    /// Nobody does anything for an age.
-    pub ages: u8,
+    /// A command is killed.
+    pub killed_commands: u8,
+    /// All processes are suspended for [`SUSPENSION`].
+    pub suspensions: u8,
     /// A request is lost before the server sees it.
     pub lost_requests: u8,
     /// The server's answer is lost, after it did what it did.
     pub lost_answers: u8,
-    /// Time passes although somebody could go on.
-    pub hastes: u8,
-    /// The identifier of a process that was killed is given to another program.
+    /// Time passes although a process could go on.
+    pub delays: u8,
+    /// Another program gets the identifier of a process that was killed.
     pub reused_identifiers: u8,
     /// A replacement fails after the complete answer lies beside the document.
     pub failed_replacements: u8,
+    /// A store that swaps does not answer a replacement, which it made or did not make.
+    pub unanswered_replacements: u8,
 }
 
-/// What stands between two spenders: the least of what the processes have.
+/// How concurrent refreshes exclude each other: the weakest level among the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protection {
     Compared,
@@ -103,20 +106,22 @@ pub(super) struct Scenario {
     pub lock_uses: Vec<LockUse>,
     /// The deadline of each process, in seconds.
     pub deadlines: Vec<u64>,
-    /// Whether each has a worker do the exchange with the server.
+    /// Whether each process delegates the exchange with the server to a worker.
     pub has_workers: bool,
-    /// Whether the others come when the first one was killed, or an age has passed.
-    pub do_others_come_later: bool,
-    pub visits: Vec<Visit>,
+    /// Whether the other processes start only after the first process ended, was killed, or was suspended.
+    pub others_start_late: bool,
+    pub commands: Vec<CommandRun>,
     pub unwanted: Unwanted,
-    /// Whether the client asks in its own name, without a refresh token.
+    /// Whether the grant belongs to the client itself (client credentials), without a refresh token.
     pub has_client_grant: bool,
     pub server: Server,
     pub lock: Lock,
+    /// Whether the store compares and replaces in one step, as etcd and Kubernetes do. Otherwise it is the file store.
+    pub swaps: bool,
     pub presences: Presences,
     /// How long the stored access token lasts, in seconds.
     pub left: i64,
-    /// How long the access tokens last that the server gives, in seconds.
+    /// How long a new access token lasts, in seconds.
     pub lifetime: u64,
     pub budget: Budget,
 }
@@ -127,34 +132,35 @@ impl Scenario {
             lock_uses: lock_uses.to_vec(),
             deadlines: vec![30; lock_uses.len()],
             has_workers: false,
-            do_others_come_later: false,
-            visits: Vec::new(),
+            others_start_late: false,
+            commands: Vec::new(),
             unwanted: Unwanted::None,
             has_client_grant: false,
             server,
             lock: Lock::Excludes,
+            swaps: false,
             presences: Presences::StartTimes,
             left: 0,
             lifetime: 3600,
-            budget: Budget { hastes: 4, ..Budget::default() },
+            budget: Budget { delays: 4, ..Budget::default() },
         }
     }
 
-    /// With another budget, and more pauses.
+    /// With another budget.
     pub(super) fn with(mut self, spend: impl Fn(&mut Budget)) -> Self {
         spend(&mut self.budget);
         self
     }
 
-    /// One who is at it for longer than his claim lasts, and others who outlast him.
-    pub(super) fn with_one_impatient(mut self) -> Self {
-        self.deadlines = vec![PATIENT; self.lock_uses.len()];
-        self.deadlines[0] = IMPATIENT;
+    /// With a first process that can run past the end of its claim, and others with a longer deadline.
+    pub(super) fn with_one_short_deadline(mut self) -> Self {
+        self.deadlines = vec![LONG_DEADLINE; self.lock_uses.len()];
+        self.deadlines[0] = SHORT_DEADLINE;
         self
     }
 
-    pub(super) fn visited(mut self, job: Job, is_patient: bool) -> Self {
-        self.visits.push(Visit { job, is_patient });
+    pub(super) fn with_command(mut self, command: Command, waits_for_claims: bool) -> Self {
+        self.commands.push(CommandRun { command, waits_for_claims });
         self
     }
 
@@ -162,14 +168,19 @@ impl Scenario {
         Self { has_workers: true, ..self }
     }
 
-    /// What no answer spends is asked with.
-    pub(super) fn in_the_client_s_own_name(self) -> Self {
+    /// With a grant of the client itself. No answer spends its credential.
+    pub(super) fn with_a_client_grant(self) -> Self {
         Self { has_client_grant: true, ..self }
     }
 
-    /// Only the first one, then an accident, then the others.
-    pub(super) fn with_takers(self) -> Self {
-        Self { do_others_come_later: true, ..self }
+    /// With processes that start only after a mishap of the first process.
+    pub(super) fn with_late_starters(self) -> Self {
+        Self { others_start_late: true, ..self }
+    }
+
+    /// In a store that compares and swaps. It has no locks.
+    pub(super) fn where_the_store_swaps(self) -> Self {
+        Self { swaps: true, lock: Lock::Refuses, ..self }
     }
 
     pub(super) fn where_presence_is(self, presences: Presences) -> Self {
@@ -179,15 +190,15 @@ impl Scenario {
     pub(super) fn protection(&self) -> Protection {
         let each = self.lock_uses.iter().map(|lock_use| match (lock_use, self.lock) {
             (LockUse::Off, _) => Protection::Compared,
-            (LockUse::Claim, _) | (_, Lock::Lies | Lock::Refuses) => Protection::Claimed,
+            (LockUse::Claim, _) | (_, Lock::GrantsToAll | Lock::Refuses) => Protection::Claimed,
             (LockUse::Auto | LockUse::Require, Lock::Excludes) => Protection::Locked,
         });
         each.min().unwrap()
     }
 
-    /// In a few words.
+    /// A short description for the output.
     pub(super) fn title(&self) -> String {
-        let Budget { crashes, ages, lost_requests, lost_answers, hastes, .. } = self.budget;
+        let Budget { crashes, suspensions, lost_requests, lost_answers, delays, .. } = self.budget;
         let mut words = vec![format!(
             "{:?} {:?} lock {:?} server {:?}",
             self.protection(),
@@ -197,26 +208,30 @@ impl Scenario {
         )];
         let often = [
             ("crashes", crashes),
-            ("killed visitors", self.budget.killed_visitors),
-            ("ages", ages),
+            ("killed commands", self.budget.killed_commands),
+            ("suspensions", suspensions),
             ("lost requests", lost_requests),
             ("lost answers", lost_answers),
             ("reused identifiers", self.budget.reused_identifiers),
             ("failed replacements", self.budget.failed_replacements),
-            ("hastes", hastes),
+            ("unanswered replacements", self.budget.unanswered_replacements),
+            ("delays", delays),
         ];
         words.extend(
             often.iter().filter(|(_, times)| *times > 0).map(|(what, times)| format!("{times} {what}")),
         );
-        words.extend(self.visits.iter().map(|visit| format!("{visit:?}")));
+        words.extend(self.commands.iter().map(|run| format!("{run:?}")));
+        if self.swaps {
+            words.push("swaps".to_owned());
+        }
         if self.has_client_grant {
             words.push("client grant".to_owned());
         }
         if self.has_workers {
             words.push("workers".to_owned());
         }
-        if self.do_others_come_later {
-            words.push("takers".to_owned());
+        if self.others_start_late {
+            words.push("late starters".to_owned());
         }
         if self.presences != Presences::StartTimes {
             words.push(format!("presences {:?}", self.presences));

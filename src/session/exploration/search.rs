@@ -1,18 +1,18 @@
-//! The search: depth first through every world that a scenario can lead to.
+//! The search: depth first through every world that a scenario can reach.
 
 use super::invariants::Invariant;
 use super::scenario::Scenario;
-use super::world::{Move, World, story};
+use super::world::{Transition, World, story};
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::rc::Rc;
 
-/// How much was seen.
+/// The size of a search.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub worlds: usize,
     pub transitions: usize,
-    /// The worlds where nothing can happen any more.
+    /// The worlds in which nothing can happen any more.
     pub ends: usize,
 }
 
@@ -24,33 +24,33 @@ impl AddAssign for Counts {
     }
 }
 
-/// What must hold at the end, beside the invariants, which hold everywhere.
+/// What must hold at each end, in addition to the invariants, which hold everywhere.
 pub(super) type Promise = fn(&World) -> bool;
 
-/// A world on the way, and which of its moves are left.
+/// A world on the current path, and its transitions that are not explored yet.
 struct Stop {
     key: u128,
     world: World,
-    moves: Vec<Move>,
-    by: Option<Move>,
+    moves: Vec<Transition>,
+    by: Option<Transition>,
 }
 
-/// Meets every world that the scenario can lead to.
+/// Visits every world that the scenario can reach.
 pub(super) fn explore(scenario: Scenario, promise: Promise) -> Counts {
     let scenario = Rc::new(scenario);
-    let start = World::new(&scenario);
+    let mut start = World::new(&scenario);
     let mut path: Vec<Stop> = Vec::new();
     let (mut on_path, mut met, mut left_behind) = (HashSet::new(), HashSet::new(), HashSet::new());
     let mut counts = Counts::default();
-    let fail = |path: &[Stop], last: Option<Move>, complaint: &str| -> ! {
-        let moves: Vec<Move> = path.iter().filter_map(|stop| stop.by).chain(last).collect();
+    let fail = |path: &[Stop], last: Option<Transition>, complaint: &str| -> ! {
+        let moves: Vec<Transition> = path.iter().filter_map(|stop| stop.by).chain(last).collect();
         panic!("{complaint}\nin {scenario:?}\n{}", story(&scenario, &moves));
     };
     let mut enter = Some((start.key(), start, None));
     loop {
         if let Some((key, mut world, by)) = enter.take() {
             let is_over = world.is_over();
-            let mut moves = world.moves();
+            let mut moves = world.transitions();
             if is_over {
                 moves.clear();
                 counts.ends += 1;
@@ -59,7 +59,7 @@ pub(super) fn explore(scenario: Scenario, promise: Promise) -> Counts {
                     world.check_next();
                 }
             } else if moves.is_empty() {
-                fail(&path, by, &format!("{}: somebody is stuck", Invariant::EverybodyEnds.name()));
+                fail(&path, by, &format!("{}: a process is stuck", Invariant::EverythingEnds.name()));
             }
             if let Some(broken) = &world.broken {
                 fail(&path, by, &format!("{}: {}", broken.invariant.name(), broken.how));
@@ -78,11 +78,11 @@ pub(super) fn explore(scenario: Scenario, promise: Promise) -> Counts {
                 path.pop();
             }
             Some(next) => {
-                let after = stop.world.after(next);
+                let mut after = stop.world.after(next);
                 let key = after.key();
                 counts.transitions += 1;
                 if on_path.contains(&key) {
-                    fail(&path, Some(next), &format!("{}: round and round", Invariant::EverybodyEnds.name()));
+                    fail(&path, Some(next), &format!("{}: a loop", Invariant::EverythingEnds.name()));
                 }
                 if !met.contains(&key) {
                     enter = Some((key, after, Some(next)));

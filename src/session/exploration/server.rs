@@ -1,4 +1,4 @@
-//! The authorization server of the search: which refresh tokens it takes, and what it does about those it does not.
+//! The authorization server of the search: which refresh tokens it accepts, and how it answers the others.
 
 use super::scenario::Server;
 use super::world::LOGIN;
@@ -7,18 +7,18 @@ use crate::protocol::token::{Answer, TokenAnswer};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The generations that came of one login.
+/// The login that a generation belongs to.
 fn family(generation: u8) -> usize {
     usize::from(generation >= LOGIN)
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Authorizations {
-    /// The generations whose refresh tokens are taken.
+    /// The generations whose refresh tokens are accepted.
     valid: BTreeSet<u8>,
-    /// The last generation that was given, in each family.
+    /// The last generation that was issued, for each login.
     issued: [u8; 2],
-    /// How many requests are refused although the refresh token is taken later.
+    /// How many requests are refused although the refresh token is accepted later.
     refusals: u8,
 }
 
@@ -33,7 +33,7 @@ impl Authorizations {
         self.valid.insert(LOGIN);
     }
 
-    /// The refresh token that stands beside that generation's access token, by the generation that brought it.
+    /// The generation that brought the refresh token of this generation.
     fn refresh_token(server: Server, generation: u8) -> u8 {
         match server {
             Server::DoesNotRotate if generation >= LOGIN => LOGIN,
@@ -52,7 +52,7 @@ impl Authorizations {
             || server == Server::Grace && self.valid.contains(&(generation + 1))
     }
 
-    /// Ends a refresh token, and where the server thinks in families, what came of the same login (RFC 7009).
+    /// Revokes a refresh token; [`Server::EndsTheFamily`] also revokes the rest of the same login (RFC 7009).
     pub(super) fn revoke(&mut self, server: Server, generation: u8) {
         match server {
             Server::EndsTheFamily => self.valid.retain(|other| family(*other) != family(generation)),
@@ -60,7 +60,7 @@ impl Authorizations {
         }
     }
 
-    /// What the server says to that generation's refresh token, and what that does to it.
+    /// Answers a request with the refresh token of that generation.
     pub(super) fn answer(&mut self, server: Server, generation: u8, lifetime: u64) -> Answer {
         let takes = self.valid.contains(&Self::refresh_token(server, generation));
         if takes && self.refusals > 0 {

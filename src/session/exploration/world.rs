@@ -1,10 +1,10 @@
 //! A world is a value: processes, the store, the lock, the server and the clock at one moment, and what may happen next.
 
+use super::commands::{CommandProgress, RunningCommand};
 use super::invariants::{Broken, Excuse};
 use super::parts::{Beside, Kept, at_revision, digest, digest_of, document, session, stored_generation};
-use super::scenario::{AN_AGE, Budget, Job, Lock, Presences, Protection, Scenario, Visit};
+use super::scenario::{Budget, Command, CommandRun, Lock, Presences, Protection, SUSPENSION, Scenario};
 use super::server::Authorizations;
-use super::visitor::{Visiting, Visitor};
 use crate::grant::Document;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
@@ -17,32 +17,38 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) const START: i64 = 1_800_000_000;
-/// The generation that a new login begins with; the one before it began with 0.
+/// The first generation of a new login. The stored session has generation 0 at the beginning.
 pub(super) const LOGIN: u8 = 50;
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Move {
+pub(super) enum Transition {
     Goes(usize),
     Crashes(usize),
     LosesItsRequest(usize),
     LosesItsAnswer(usize),
     FailsToReplace(usize),
-    /// The identifier of one who was killed is another program's now.
+    /// The store does not say whether it replaced.
+    HearsNothingOfTheReplacement {
+        by: usize,
+        is_done: bool,
+        is_kept: bool,
+    },
+    /// Another program gets the identifier of a process that was killed.
     IdentifierIsReused(usize),
-    Visits(usize),
-    KillsVisitor(usize),
+    CommandGoes(usize),
+    KillsCommand(usize),
     TimePasses,
-    AnAgePasses,
+    AllAreSuspended,
 }
 
 /// The name of a record: a digest of the refresh token, and a number.
 pub(super) type Name = (String, u64);
 
-/// How far a process is with its step: what a driver does in several calls is done in several moves.
+/// What a process does next. A step that a driver executes in several calls has several parts here.
 #[expect(clippy::large_enum_variant, reason = "most of what a process does is to begin a step")]
 #[derive(Clone, Debug)]
-pub(super) enum Doing {
+pub(super) enum Progress {
     Begins(Step),
     HasReadTheRecords(Vec<AttemptRecord>),
     /// It has listed what lies beside the document, and is about to create its record.
@@ -54,7 +60,7 @@ pub(super) enum Doing {
         outdated: Vec<u64>,
         listed: Vec<Name>,
     },
-    /// Its record stands; what is outdated of the list goes.
+    /// Its record exists. It removes the outdated files of its list.
     SweepsTheOutdated {
         number: u64,
         key: String,
@@ -64,19 +70,26 @@ pub(super) enum Doing {
     },
     /// The server has decided.
     Receives(Answer),
-    /// The complete document lies beside the record. `then` is what follows when it is in place.
+    /// The complete document is in the file beside the record. `then` is the event after it is in place.
     Compares {
         beside: Name,
         expected: Revision,
         then: Box<Event>,
     },
-    /// The store still held what was expected.
+    /// The store held what was expected when it was compared.
     Renames {
         beside: Name,
         expected: Revision,
         then: Box<Event>,
     },
-    /// Records of the same refresh token go, up to that one.
+    /// A store that compares and replaces in one step, which also removes the records up to `last`.
+    Swaps {
+        last: Name,
+        document: Document,
+        expected: Revision,
+        then: Box<Event>,
+    },
+    /// It removes the records of the same refresh token up to `last`.
     Sweeps {
         last: Name,
         then: Box<Event>,
@@ -85,45 +98,45 @@ pub(super) enum Doing {
         queues: bool,
         until: Duration,
     },
-    /// The worker holds the lock, where there is one: its caller handed it over.
+    /// A caller that handed its lock over.
     WaitsForItsWorker {
         worker: usize,
         until: Duration,
     },
     Rests,
-    HasEnded(TokenResult),
-    WasKilled,
+    Ended(TokenResult),
+    Killed,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Process {
     pub machine: Machine,
-    pub doing: Doing,
+    pub progress: Progress,
     pub deadline: Duration,
     pub started_at: Option<Duration>,
-    /// It does nothing before.
+    /// It does nothing before this time.
     pub wakes_at: Duration,
-    /// For how long it could have gone on and did not, since it started.
+    /// For how long it could have gone on and did not. The bounds do not count this time.
     pub late: Duration,
     /// The generation that it read first.
     pub first_read: Option<u8>,
-    /// The document as it was read last.
+    /// The revision that it read last.
     pub seen: Option<Revision>,
-    /// The newest generation that had been stored when it read last.
+    /// The newest generation that was stored when it read last.
     pub newest_when_read: Option<u8>,
     /// The generation that the server gave it last.
     pub given: Option<u8>,
-    /// It has the file open in which room was made for its answer.
+    /// It has an open file with room for its answer.
     pub has_room: bool,
-    /// Its claim binds others up to then, by the wall clock.
+    /// When its claim ends, by the wall clock.
     pub until: Option<i64>,
-    /// That time passed before it had ended.
-    pub has_overslept: bool,
+    /// Whether its claim ended while it ran.
+    pub is_past_until: bool,
     /// It was killed before its answer was durable, or an answer to it was lost: its refresh token may be sent again.
     pub has_lost_an_answer: bool,
-    /// The generation whose refresh token was refused to it last: it may be sent once more.
+    /// The generation whose refresh token the server refused last: it may be sent once more.
     pub refused: Option<u8>,
-    /// A digest of all this.
+    /// A digest of all this; 0 after a change.
     pub fingerprint: u128,
 }
 
@@ -131,7 +144,7 @@ pub(super) struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Party {
     Process(usize),
-    Visitor(usize),
+    Command(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -140,20 +153,20 @@ pub(super) struct World {
     pub budget: Budget,
     pub clock: Duration,
     pub document: Option<Rc<Stored>>,
-    /// What the other store of a move holds. It compares and swaps.
-    pub there: Option<Rc<Stored>>,
+    /// What the store holds that a migration goes to. It compares and swaps.
+    pub target: Option<Rc<Stored>>,
     pub records: BTreeMap<Name, Rc<Kept<Attempt>>>,
     pub answers: BTreeMap<Name, Rc<Kept<Beside>>>,
     /// The holders of the lock: one at most, unless the lock does not exclude other processes.
     pub held_by: BTreeSet<Party>,
     pub processes: Vec<Rc<Process>>,
-    pub visitors: Vec<Visitor>,
+    pub commands: Vec<Rc<RunningCommand>>,
     pub server: Authorizations,
-    /// Which generation's refresh token the server saw, and from whom.
+    /// Each request: the generation of its refresh token, and the process that sent it.
     pub sends: Vec<(u8, usize)>,
-    /// Who had begun to wait when an attempt failed: he sends nothing.
+    /// The processes that were waiting when an attempt failed. They send nothing.
     pub must_share: BTreeSet<usize>,
-    /// Whose identifiers are other programs' now.
+    /// The processes whose identifiers other programs have now.
     pub reused: BTreeSet<usize>,
     /// The newest generation that was ever stored.
     pub newest: u8,
@@ -178,12 +191,12 @@ impl World {
             budget: scenario.budget,
             clock: Duration::ZERO,
             document: Some(at_revision(document(scenario, session(0, START + scenario.left)))),
-            there: None,
+            target: None,
             records: BTreeMap::new(),
             answers: BTreeMap::new(),
             held_by: BTreeSet::new(),
             processes: processes.map(|number| Rc::new(Process::start(scenario, number))).collect(),
-            visitors: scenario.visits.iter().map(|visit| Visitor::arrives(*visit)).collect(),
+            commands: scenario.commands.iter().map(|run| Rc::new(RunningCommand::new(*run))).collect(),
             server: Authorizations::first(scenario.server),
             sends: Vec::new(),
             must_share: BTreeSet::new(),
@@ -203,19 +216,28 @@ impl World {
         START + i64::try_from(self.clock.as_secs()).unwrap()
     }
 
-    /// What tells this world from others.
-    pub(super) fn key(&self) -> u128 {
+    /// Identifies this world.
+    pub(super) fn key(&mut self) -> u128 {
         let mut bytes = Vec::with_capacity(1024);
-        for process in &self.processes {
+        for process in &mut self.processes {
+            if process.fingerprint == 0 {
+                Rc::make_mut(process).fingerprint = digest(process);
+            }
             bytes.extend_from_slice(&process.fingerprint.to_le_bytes());
         }
+        for command in &mut self.commands {
+            if command.fingerprint == 0 {
+                Rc::make_mut(command).fingerprint = digest(command);
+            }
+            bytes.extend_from_slice(&command.fingerprint.to_le_bytes());
+        }
         self.put_store(&mut bytes);
-        let rest = (&self.visitors, self.budget, &self.sends, &self.must_share, &self.excuses, &self.broken);
+        let rest = (self.budget, &self.sends, &self.must_share, &self.excuses, &self.broken);
         bytes.extend_from_slice(format!("{rest:?}").as_bytes());
         digest_of(&bytes)
     }
 
-    /// What one who comes later can meet.
+    /// Identifies what a process that starts now can find.
     pub(super) fn key_of_the_rest(&self) -> u128 {
         let mut bytes = Vec::with_capacity(512);
         self.put_store(&mut bytes);
@@ -237,7 +259,7 @@ impl World {
         let revision = self.document.as_ref().map(|stored| &stored.revision);
         let rest = (
             revision,
-            self.there.as_ref().map(|stored| &stored.revision),
+            self.target.as_ref().map(|stored| &stored.revision),
             (self.has_logged_out, self.has_left_a_login, self.has_replaced),
             &self.held_by,
             self.clock,
@@ -249,67 +271,82 @@ impl World {
         bytes.extend_from_slice(format!("{rest:?}").as_bytes());
     }
 
-    pub(super) fn moves(&self) -> Vec<Move> {
+    pub(super) fn transitions(&self) -> Vec<Transition> {
         let mut moves = Vec::new();
         let mut can_anybody_go = false;
         for (number, process) in self.processes.iter().enumerate() {
             if self.can_go(number) {
                 can_anybody_go = true;
-                moves.push(Move::Goes(number));
+                moves.push(Transition::Goes(number));
                 moves.extend(self.mishaps(number));
             }
             if self.budget.crashes > 0 && !process.is_over() && process.started_at.is_some() {
-                moves.push(Move::Crashes(number));
+                moves.push(Transition::Crashes(number));
             }
             if self.budget.reused_identifiers > 0
-                && matches!(process.doing, Doing::WasKilled)
+                && matches!(process.progress, Progress::Killed)
                 && !self.reused.contains(&number)
             {
-                moves.push(Move::IdentifierIsReused(number));
+                moves.push(Transition::IdentifierIsReused(number));
             }
         }
-        for number in (0..self.visitors.len()).filter(|number| self.can_visit(*number)) {
+        for number in (0..self.commands.len()).filter(|number| self.can_command_go(*number)) {
             can_anybody_go = true;
-            moves.push(Move::Visits(number));
+            moves.push(Transition::CommandGoes(number));
         }
-        for (number, visitor) in self.visitors.iter().enumerate() {
-            if self.budget.killed_visitors > 0 && !visitor.is_over() && visitor.doing != Visiting::Enters {
-                moves.push(Move::KillsVisitor(number));
+        for (number, command) in self.commands.iter().enumerate() {
+            if self.budget.killed_commands > 0
+                && !command.is_over()
+                && command.progress != CommandProgress::Enters
+            {
+                moves.push(Transition::KillsCommand(number));
             }
         }
-        if self.next_instant(can_anybody_go).is_some() && (self.budget.hastes > 0 || !can_anybody_go) {
-            moves.push(Move::TimePasses);
+        if self.next_instant(can_anybody_go).is_some() && (self.budget.delays > 0 || !can_anybody_go) {
+            moves.push(Transition::TimePasses);
         }
-        if self.budget.ages > 0 && can_anybody_go {
-            moves.push(Move::AnAgePasses);
+        if self.budget.suspensions > 0 && can_anybody_go {
+            moves.push(Transition::AllAreSuspended);
         }
         moves
     }
 
-    fn mishaps(&self, number: usize) -> Vec<Move> {
+    fn mishaps(&self, number: usize) -> Vec<Transition> {
         let budget = &self.budget;
-        let mishap = match &self.processes[number].doing {
-            Doing::Begins(Step::Spend { .. }) if budget.lost_requests > 0 => {
-                Some(Move::LosesItsRequest(number))
+        let mishap = match &self.processes[number].progress {
+            Progress::Begins(Step::Spend { .. }) if budget.lost_requests > 0 => {
+                Some(Transition::LosesItsRequest(number))
             }
-            Doing::Receives(_) if budget.lost_answers > 0 => Some(Move::LosesItsAnswer(number)),
-            Doing::Renames { .. } if budget.failed_replacements > 0 => Some(Move::FailsToReplace(number)),
+            Progress::Receives(_) if budget.lost_answers > 0 => Some(Transition::LosesItsAnswer(number)),
+            Progress::Renames { .. } | Progress::Swaps { .. } if budget.failed_replacements > 0 => {
+                Some(Transition::FailsToReplace(number))
+            }
+            Progress::Swaps { .. } if budget.unanswered_replacements > 0 => {
+                let kinds = [(true, true), (true, false), (false, false)];
+                return kinds
+                    .map(|(is_done, is_kept)| Transition::HearsNothingOfTheReplacement {
+                        by: number,
+                        is_done,
+                        is_kept,
+                    })
+                    .into();
+            }
             _ => None,
         };
         mishap.into_iter().collect()
     }
 
-    /// Of those who differ in nothing and have not started, the first one starts first.
+    /// Of processes that are alike, the first one starts first.
     fn may_start(&self, number: usize) -> bool {
         let kind = |other: usize| (self.scenario.lock_uses[other], self.scenario.deadlines[other]);
         let has_started = |other: usize| {
             let process = &self.processes[other];
             process.started_at.is_some() || process.is_over()
         };
-        let is_too_early = self.scenario.do_others_come_later
+        let is_too_early = self.scenario.others_start_late
             && number > 0
             && !self.processes[0].is_over()
-            && self.budget.ages == self.scenario.budget.ages
+            && self.budget.suspensions == self.scenario.budget.suspensions
             && self.budget.crashes == self.scenario.budget.crashes;
         if is_too_early && !has_started(number) {
             return false;
@@ -322,30 +359,30 @@ impl World {
         !process.is_over()
             && process.wakes_at <= self.clock
             && self.may_start(number)
-            && match process.doing {
-                Doing::WaitsForTheLock { until, .. } => {
+            && match process.progress {
+                Progress::WaitsForTheLock { until, .. } => {
                     self.held_by.is_empty() || until <= self.clock || self.has_changed_for(process)
                 }
-                Doing::WaitsForItsWorker { worker, until } => {
+                Progress::WaitsForItsWorker { worker, until } => {
                     self.processes[worker].is_over() || until <= self.clock
                 }
                 _ => true,
             }
     }
 
-    /// Who waits for the lock glances at the document now and then.
+    /// Whether the document has changed since the process read it: a process that waits for the lock looks now and then.
     pub(super) fn has_changed_for(&self, process: &Process) -> bool {
         self.document.as_ref().map(|stored| &stored.revision) != process.seen.as_ref()
     }
 
-    /// When the next pause ends; where nobody can go on, a wait for the lock ends at its deadline too, and a
-    /// person's wait with the claims that he waits for.
+    /// When the next pause ends. If no process can go on, it can also be the deadline of a wait for the lock, or the end of
+    /// a claim that a command waits for.
     fn next_instant(&self, can_anybody_go: bool) -> Option<Duration> {
         let waiting =
             (0..self.processes.len()).filter(|number| !self.can_go(*number) && self.may_start(*number));
         let waiting = waiting.map(|number| &self.processes[number]).filter(|process| !process.is_over());
-        let instant = |process: &Rc<Process>| match process.doing {
-            Doing::WaitsForTheLock { until, .. } | Doing::WaitsForItsWorker { until, .. } => {
+        let instant = |process: &Rc<Process>| match process.progress {
+            Progress::WaitsForTheLock { until, .. } | Progress::WaitsForItsWorker { until, .. } => {
                 (!can_anybody_go).then_some(until.max(process.wakes_at))
             }
             _ => Some(process.wakes_at),
@@ -353,66 +390,70 @@ impl World {
         let first = waiting.filter_map(instant).min();
         match can_anybody_go {
             true => first,
-            false => first.into_iter().chain(self.visitors_wait_until()).min(),
+            false => first.into_iter().chain(self.commands_wait_until()).min(),
         }
     }
 
-    pub(super) fn after(&self, next: Move) -> Self {
+    pub(super) fn after(&self, next: Transition) -> Self {
         let mut world = self.clone();
         match next {
-            Move::Goes(number) => world.go(number),
-            Move::Visits(number) => world.visit(number),
-            Move::KillsVisitor(number) => {
-                world.budget.killed_visitors -= 1;
-                world.crash_visitor(number);
+            Transition::Goes(number) => world.go(number),
+            Transition::CommandGoes(number) => world.command_goes(number),
+            Transition::KillsCommand(number) => {
+                world.budget.killed_commands -= 1;
+                world.kill_command(number);
             }
-            Move::Crashes(number) => {
+            Transition::Crashes(number) => {
                 world.budget.crashes -= 1;
                 world.crash(number);
             }
-            Move::LosesItsRequest(number) => {
+            Transition::LosesItsRequest(number) => {
                 world.budget.lost_requests -= 1;
                 world.lose("request", number);
             }
-            Move::LosesItsAnswer(number) => {
+            Transition::LosesItsAnswer(number) => {
                 world.budget.lost_answers -= 1;
                 world.lose("answer", number);
             }
-            Move::FailsToReplace(number) => {
+            Transition::FailsToReplace(number) => {
                 world.budget.failed_replacements -= 1;
                 world.fail_to_replace(number);
             }
-            Move::IdentifierIsReused(number) => {
+            Transition::HearsNothingOfTheReplacement { by, is_done, is_kept } => {
+                world.budget.unanswered_replacements -= 1;
+                world.hear_nothing(by, is_done, is_kept);
+            }
+            Transition::IdentifierIsReused(number) => {
                 world.budget.reused_identifiers -= 1;
                 world.reused.insert(number);
             }
-            Move::TimePasses => {
+            Transition::TimePasses => {
                 let can_anybody_go = (0..world.processes.len()).any(|number| world.can_go(number))
-                    || (0..world.visitors.len()).any(|number| world.can_visit(number));
+                    || (0..world.commands.len()).any(|number| world.can_command_go(number));
                 if can_anybody_go {
-                    world.budget.hastes -= 1;
+                    world.budget.delays -= 1;
                 }
                 let instant = world.next_instant(can_anybody_go).unwrap();
                 world.pass(instant);
             }
-            Move::AnAgePasses => {
-                world.budget.ages -= 1;
-                world.pass(world.clock + Duration::from_secs(AN_AGE));
+            Transition::AllAreSuspended => {
+                world.budget.suspensions -= 1;
+                world.pass(world.clock + Duration::from_secs(SUSPENSION));
             }
         }
         world
     }
 
-    /// Time passes. Who could have gone on, or would have woken on the way, is late.
+    /// Time passes. A process that could have gone on meanwhile is late.
     fn pass(&mut self, instant: Duration) {
         for number in 0..self.processes.len() {
             let process = &self.processes[number];
             if process.is_over() || process.started_at.is_none() {
                 continue;
             }
-            let due = match process.doing {
+            let due = match process.progress {
                 _ if self.can_go(number) => self.clock,
-                Doing::WaitsForTheLock { until, .. } | Doing::WaitsForItsWorker { until, .. } => until,
+                Progress::WaitsForTheLock { until, .. } | Progress::WaitsForItsWorker { until, .. } => until,
                 _ => process.wakes_at,
             };
             let late = instant.saturating_sub(due.max(self.clock));
@@ -425,10 +466,10 @@ impl World {
         for number in 0..self.processes.len() {
             let process = &self.processes[number];
             if !process.is_over()
-                && !process.has_overslept
+                && !process.is_past_until
                 && process.until.is_some_and(|until| until <= wall)
             {
-                self.change(number, |process| process.has_overslept = true);
+                self.change(number, |process| process.is_past_until = true);
             }
         }
     }
@@ -437,35 +478,34 @@ impl World {
         let process = Rc::make_mut(&mut self.processes[number]);
         change(process);
         process.fingerprint = 0;
-        process.fingerprint = digest(process);
     }
 
-    /// Asks the machine what follows.
+    /// Gives the event to the machine, and takes its next step.
     pub(super) fn tell(&mut self, number: usize, event: Event) {
         let (clock, wall) = (self.clock, self.wall());
         self.change(number, |process| {
             let started_at = *process.started_at.get_or_insert(clock);
             let step = process.machine.next(event, Now { wall, elapsed: clock - started_at });
-            process.doing = match step {
-                Step::Finish(result) => Doing::HasEnded(result),
+            process.progress = match step {
+                Step::Finish(result) => Progress::Ended(result),
                 Step::Pause(pause) => {
                     process.wakes_at = clock + pause;
-                    Doing::Rests
+                    Progress::Rests
                 }
                 Step::Lock(mode @ (LockMode::AwaitRelease | LockMode::Queue), at_most) => {
-                    Doing::WaitsForTheLock { queues: mode == LockMode::Queue, until: clock + at_most }
+                    Progress::WaitsForTheLock { queues: mode == LockMode::Queue, until: clock + at_most }
                 }
-                step => Doing::Begins(step),
+                step => Progress::Begins(step),
             };
         });
         self.check_bounds(number);
-        if let Doing::HasEnded(result) = self.processes[number].doing.clone() {
+        if let Progress::Ended(result) = self.processes[number].progress.clone() {
             self.held_by.remove(&Party::Process(number));
             self.check_result(number, &result);
         }
     }
 
-    // ---- what others can tell of it ----
+    // ---- what processes can read ----
 
     pub(super) fn protection(&self) -> Protection {
         self.scenario.protection()
@@ -483,7 +523,7 @@ impl World {
         let is_reused = || self.reused.contains(&usize::try_from(owner.pid).unwrap());
         match self.scenario.presences {
             Presences::Unknown => Presence::Unknown,
-            _ if Self::is_visitor(owner) => match self.visitor_of(owner).is_over() {
+            _ if Self::is_command(owner) => match self.command_of(owner).is_over() {
                 true => Presence::Gone,
                 false => Presence::Alive,
             },
@@ -493,7 +533,13 @@ impl World {
         }
     }
 
-    pub(super) fn attempt_records(&self, key: &str) -> Vec<AttemptRecord> {
+    /// Whether two processes see the same files. A store that swaps keeps answers that wait as files of one machine.
+    pub(super) fn share_a_machine(&self, one: usize, other: usize) -> bool {
+        !self.scenario.swaps || self.scenario.presences != Presences::Unknown || one == other
+    }
+
+    /// The records on that refresh token as `reader` sees them. `None`: as a command sees them.
+    pub(super) fn attempt_records(&self, key: &str, reader: Option<usize>) -> Vec<AttemptRecord> {
         let records = self.records.iter().filter(|((about, _), _)| about == key);
         let record = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
             let attempt = record.what.clone();
@@ -501,7 +547,11 @@ impl World {
                 true => Presence::Unknown,
                 false => self.presence(&attempt.by),
             };
-            let has_answer = self.complete(name).is_some_and(|document| document.session.is_some());
+            let is_here = |by| reader.is_none_or(|reader| self.share_a_machine(by, reader));
+            let answer = self.answers.get(name).filter(|answer| is_here(answer.what.by));
+            let has_answer = answer
+                .and_then(|answer| answer.what.document.as_ref())
+                .is_some_and(|document| document.session.is_some());
             AttemptRecord { number: name.1, attempt, owner, has_answer }
         };
         records.map(record).collect()
@@ -517,18 +567,19 @@ impl World {
     }
 
     pub(super) fn results(&self) -> impl Iterator<Item = &TokenResult> {
-        self.processes.iter().filter_map(|process| match &process.doing {
-            Doing::HasEnded(result) => Some(result),
+        self.processes.iter().filter_map(|process| match &process.progress {
+            Progress::Ended(result) => Some(result),
             _ => None,
         })
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.processes.iter().all(|process| process.is_over()) && self.visitors.iter().all(Visitor::is_over)
+        self.processes.iter().all(|process| process.is_over())
+            && self.commands.iter().all(|command| command.is_over())
     }
 
-    pub(super) fn has_visit(&self, job: Job) -> bool {
-        self.scenario.visits.iter().any(|visit: &Visit| visit.job == job)
+    pub(super) fn has_command(&self, command: Command) -> bool {
+        self.scenario.commands.iter().any(|run: &CommandRun| run.command == command)
     }
 }
 
@@ -537,10 +588,11 @@ impl Process {
         let demand = Demand { min_ttl: 0, unwanted: scenario.unwanted.clone() };
         let role = if scenario.has_workers { Role::Caller } else { Role::InPlace };
         let deadline = Duration::from_secs(scenario.deadlines[number]);
-        Self::asking(demand, scenario.lock_uses[number], role, deadline, number)
+        Self::asking(scenario, demand, scenario.lock_uses[number], role, deadline, number)
     }
 
     pub(super) fn asking(
+        scenario: &Scenario,
         demand: Demand,
         lock_use: LockUse,
         role: Role,
@@ -551,7 +603,7 @@ impl Process {
             profile: "default".to_owned(),
             demand,
             lock_use,
-            swaps: false,
+            swaps: scenario.swaps,
             role,
             deadline,
             owner: Owner { pid: u32::try_from(number).unwrap(), ..Owner::default() },
@@ -559,7 +611,7 @@ impl Process {
         });
         Self {
             machine,
-            doing: Doing::Begins(step),
+            progress: Progress::Begins(step),
             deadline,
             started_at: None,
             wakes_at: Duration::ZERO,
@@ -570,7 +622,7 @@ impl Process {
             given: None,
             has_room: false,
             until: None,
-            has_overslept: false,
+            is_past_until: false,
             has_lost_an_answer: false,
             refused: None,
             fingerprint: 0,
@@ -578,28 +630,30 @@ impl Process {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.doing, Doing::HasEnded(_) | Doing::WasKilled)
+        matches!(self.progress, Progress::Ended(_) | Progress::Killed)
     }
 }
 
-/// The way to a world, for a person.
-pub(super) fn story(scenario: &Rc<Scenario>, moves: &[Move]) -> String {
+/// The transitions that lead to a world, for the message of a failed search.
+pub(super) fn story(scenario: &Rc<Scenario>, moves: &[Transition]) -> String {
     let mut world = World::new(scenario);
     let mut told = String::new();
     for next in moves {
-        let doing = match next {
-            Move::Goes(number) | Move::Crashes(number) => format!("{:?}", world.processes[*number].doing),
-            Move::Visits(number) | Move::KillsVisitor(number) => {
-                format!("{:?}", world.visitors[*number].doing)
+        let progress = match next {
+            Transition::Goes(number) | Transition::Crashes(number) => {
+                format!("{:?}", world.processes[*number].progress)
+            }
+            Transition::CommandGoes(number) | Transition::KillsCommand(number) => {
+                format!("{:?}", world.commands[*number].progress)
             }
             _ => String::new(),
         };
-        let doing: String = doing.chars().take(160).collect();
-        writeln!(told, "{:>6} ms {next:?} {doing}", world.clock.as_millis()).unwrap();
+        let progress: String = progress.chars().take(160).collect();
+        writeln!(told, "{:>6} ms {next:?} {progress}", world.clock.as_millis()).unwrap();
         world = world.after(*next);
     }
     for process in &world.processes {
-        writeln!(told, "{:?}", process.doing).unwrap();
+        writeln!(told, "{:?}", process.progress).unwrap();
     }
     told
 }

@@ -1,6 +1,6 @@
-//! The comparison loop: a refusal proves nothing while the store may still change.
+//! The comparison loop: a refusal proves nothing while the store may still change (I2, I9).
 
-use super::{Earlier, Machine, Phase};
+use super::{FirstRequest, Machine, Phase};
 use crate::error::Failure;
 use crate::grant::{Document, Rejected};
 use crate::session::attempt::AttemptOutcome;
@@ -11,7 +11,7 @@ use crate::session::texts;
 use std::time::Duration;
 
 impl Machine {
-    /// The comparison loop: a refusal proves nothing while the store may still change.
+    /// Judges one look of the comparison loop.
     pub(super) fn compare(&mut self, looks: usize, view: View, now: Now) -> Step {
         let claimed = self.latest.clone();
         let judgement = self.judgement(&view, now);
@@ -26,7 +26,7 @@ impl Machine {
                 }
                 _ if self.latest_freshness(now).is_usable() => self.hand_out_latest(vec![]),
                 Judgement::NoSession | Judgement::NoRefreshToken => self.withdraw_and_end(Err(self.dead())),
-                // A sibling rotated, and his session has expired too: that one may be spent.
+                // Another process rotated, and its session has expired, too: spend that refresh token.
                 _ => self.withdraw(Phase::Withdrawing),
             };
         }
@@ -35,7 +35,7 @@ impl Machine {
         }
         if let Some(delay) = COMPARISON_DELAYS.get(looks) {
             self.phase = Phase::Comparing(looks + 1);
-            // Even at the deadline: a verdict without these looks could be a false one.
+            // Also at the deadline: without these looks the verdict could be false.
             return Step::Pause(*delay);
         }
         let own = self.claim.as_ref().map(|claim| claim.number);
@@ -43,9 +43,9 @@ impl Machine {
         if others.any(|other| other.may_answer(now.wall)) {
             return match self.left(now) {
                 Duration::ZERO => {
-                    let whom = "the server refused, and another process's refresh had not ended";
-                    let failure = texts::deadline(self.settings.deadline, whom);
-                    self.settle(AttemptOutcome::Temporary, failure, now)
+                    let waiting_for = "the server refused, and another process's refresh had not ended";
+                    let failure = texts::deadline(self.settings.deadline, waiting_for);
+                    self.hold_back(AttemptOutcome::Temporary, failure, now)
                 }
                 left => {
                     self.phase = Phase::Comparing(looks);
@@ -54,19 +54,19 @@ impl Machine {
             };
         }
         let has_time = self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE;
-        if self.earlier.is_none()
+        if self.first_request.is_none()
             && self.input.level != Level::Compared
             && has_time
             && self.holds_claim(&view, now)
         {
-            self.earlier = Some(Earlier::Refused);
-            self.phase = Phase::ComingAgain;
+            self.first_request = Some(FirstRequest::Refused);
+            self.phase = Phase::PausingBeforeRequest;
             return Step::Pause(REFUSAL_SETTLE);
         }
         self.give_verdict(looks, now)
     }
 
-    /// Unchanged to the end: the grant is dead. Cleared only where looking and clearing is one step.
+    /// The store has not changed: the grant is dead. The session is cleared only where looking and clearing is one step.
     pub(super) fn give_verdict(&mut self, looks: usize, now: Now) -> Step {
         let dead = self.dead();
         match (&self.latest, &self.claim) {
@@ -84,7 +84,7 @@ impl Machine {
                 self.phase = Phase::Clearing(dead, looks);
                 Step::Replace { expected, document, attempt }
             }
-            _ => self.tell(AttemptOutcome::Rejected, dead, now),
+            _ => self.share(AttemptOutcome::Rejected, dead, now),
         }
     }
 
@@ -99,16 +99,16 @@ impl Machine {
                 self.look(Phase::Comparing(looks))
             }
             ReplaceResult::Lost(_) | ReplaceResult::Unknown | ReplaceResult::Failed { .. } => {
-                self.tell(AttemptOutcome::Rejected, dead, now)
+                self.share(AttemptOutcome::Rejected, dead, now)
             }
         }
     }
 
     pub(super) fn dead(&self) -> Failure {
-        let words = match &self.earlier {
-            Some(Earlier::Lost(lost)) => format!("{}, after an answer was lost: {lost}", self.refusal),
-            Some(Earlier::Refused) | None => self.refusal.clone(),
+        let words = match &self.first_request {
+            Some(FirstRequest::Lost(lost)) => format!("{}, after an answer was lost: {lost}", self.refusal),
+            Some(FirstRequest::Refused) | None => self.refusal.clone(),
         };
-        texts::dead(&self.settings.profile, &words, self.prior.as_ref())
+        texts::dead(&self.settings.profile, &words, self.unfinished.as_ref())
     }
 }

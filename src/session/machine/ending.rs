@@ -1,4 +1,4 @@
-//! How it ends: with the new token, with the old one and a warning, or with a failure.
+//! The ends of a refresh: the new token, the old token and a warning, or a failure.
 
 use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
@@ -9,16 +9,16 @@ use crate::session::step::{Now, Step, Token, TokenResult, View};
 use crate::session::texts;
 
 impl Machine {
-    pub(super) fn last_look(&mut self, whom: &str, view: View, now: Now) -> Step {
+    pub(super) fn last_look(&mut self, waiting_for: &str, view: View, now: Now) -> Step {
         match self.judgement(&view, now) {
-            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) | Judgement::Moved => {
-                self.fail(texts::deadline(self.settings.deadline, whom), now)
+            Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) | Judgement::CredentialChanged => {
+                self.fail(texts::deadline(self.settings.deadline, waiting_for), now)
             }
             judgement => self.act(judgement, now),
         }
     }
 
-    /// I6: a failure is an error only if the stored access token does not answer the demand any more.
+    /// I6: a failure is an error only if the stored access token does not answer the demand.
     pub(super) fn fail(&mut self, failure: Failure, now: Now) -> Step {
         match self.latest_freshness(now).is_usable() {
             true => self.hand_out_latest(vec![texts::still_valid(&failure)]),
@@ -33,20 +33,20 @@ impl Machine {
         }
     }
 
-    /// The session was cleared: with the words of the process that cleared it.
+    /// The failure of a cleared session, in the words of the process that cleared it.
     pub(super) fn no_session(&self) -> Failure {
         let rejected = self.latest.as_ref().and_then(|stored| stored.document.rejected.as_ref());
         texts::no_session(&self.settings.profile, rejected)
     }
 
-    /// Holds a failure back for those who arrive just now, then tells it.
-    pub(super) fn settle(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
-        self.phase = Phase::Settling(outcome, failure);
+    /// Holds a failure back for a moment, so that processes that start now share it (I13).
+    pub(super) fn hold_back(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
+        self.phase = Phase::HoldingBack(outcome, failure);
         Step::Pause(FAILURE_SETTLE.min(self.left(now)))
     }
 
-    /// Leaves the failure in the record, for all who waited for it, and ends with it.
-    pub(super) fn tell(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
+    /// Leaves the failure in the record for the processes that waited for it, and ends with it.
+    pub(super) fn share(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
         let result = match self.session().cloned() {
             Some(session) if self.latest_freshness(now).is_usable() => {
                 let warnings = vec![texts::still_valid(&failure)];
@@ -57,7 +57,7 @@ impl Machine {
         self.mark(outcome, Some(&failure), Phase::Ending(Box::new(result)), now)
     }
 
-    /// Ends with a token that could not be stored; its completed answer, if it is `kept`, waits to be adopted.
+    /// Ends with a token that could not be stored. Its completed answer waits to be adopted if it is `kept`.
     pub(super) fn end_unstored(
         &mut self,
         token: Token,
@@ -72,7 +72,7 @@ impl Machine {
 
     /// Ends an attempt after which the refresh token may be spent.
     pub(super) fn give_up_unknown(&mut self, what: &str, again: bool, now: Now) -> Step {
-        self.settle(AttemptOutcome::Unknown, texts::unknown(&self.settings.profile, what, again), now)
+        self.hold_back(AttemptOutcome::Unknown, texts::unknown(&self.settings.profile, what, again), now)
     }
 
     pub(super) fn withdraw_and_end(&mut self, result: TokenResult) -> Step {
@@ -82,7 +82,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn give_up(&mut self, whom: &str) -> Step {
-        self.look(Phase::LastLook(whom.to_owned()))
+    pub(super) fn give_up(&mut self, waiting_for: &str) -> Step {
+        self.look(Phase::LastLook(waiting_for.to_owned()))
     }
 }

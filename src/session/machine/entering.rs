@@ -1,4 +1,4 @@
-//! From the first read to a claim that stands: wait, or come between two spenders.
+//! From the first read to a claim that is confirmed.
 
 use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
 use crate::error::Kind;
@@ -22,24 +22,24 @@ impl Machine {
             self.input.first_seen = self.session().map(|session| session.access_token.clone());
         }
         match self.judgement(&view, now) {
-            // Whatever lies between two spenders is his caller's already.
-            Judgement::Moved if is_worker => self.look(Phase::Deciding),
-            Judgement::Moved => self.look(Phase::Arriving),
+            // The caller already holds the lock.
+            Judgement::CredentialChanged if is_worker => self.look(Phase::Judging),
+            Judgement::CredentialChanged => self.look(Phase::FirstLook),
             judgement => self.act(judgement, now),
         }
     }
 
-    pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
+    pub(super) fn first_look(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|record| record.attempt.shared_failure().is_some());
         self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();
-        self.lock_if_needed(view, Phase::Arriving, LockMode::Try, now)
+        self.lock_if_needed(view, Phase::FirstLook, LockMode::Try, now)
     }
 
-    /// Asks for the lock if what was seen from `phase` needs it.
+    /// Asks for the lock if the look of `phase` shows that it is needed.
     fn lock_if_needed(&mut self, view: View, phase: Phase, mode: LockMode, now: Now) -> Step {
         let is_locked = self.input.level == Level::Locked;
         match self.judgement(&view, now) {
-            Judgement::Moved => self.follow(phase, now),
+            Judgement::CredentialChanged => self.look_at_new_credential(phase, now),
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => self.lock(mode, now),
             judgement => self.act(judgement, now),
         }
@@ -47,37 +47,39 @@ impl Machine {
 
     pub(super) fn lock(&mut self, mode: LockMode, now: Now) -> Step {
         let left = self.left(now);
-        // A lock call that hangs must not cost those their deadline who could do without it.
+        // A process whose token still works does not wait until the deadline for a lock call that hangs.
         let at_most = if self.need_not_wait(now) { left.min(LAST_WAIT) } else { left };
-        self.phase = Phase::Locking(mode);
+        self.phase = Phase::AskedForLock(mode);
         Step::Lock(mode, at_most)
     }
 
     pub(super) fn locking(&mut self, mode: LockMode, locking: LockResult, now: Now) -> Step {
         match locking {
-            LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::Woken),
-            LockResult::Granted => self.look(Phase::Deciding),
-            LockResult::Busy if mode == LockMode::AwaitRelease => self.rest(LOCK_HELD, Phase::Knocking, now),
+            LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::AfterRelease),
+            LockResult::Granted => self.look(Phase::Judging),
+            LockResult::Busy if mode == LockMode::AwaitRelease => {
+                self.pause(LOCK_HELD, Phase::PausingBeforeLock, now)
+            }
             LockResult::Busy | LockResult::Unanswered if self.need_not_wait(now) => {
                 self.hand_out_latest(vec![])
             }
             LockResult::Busy => self.lock(LockMode::AwaitRelease, now),
             LockResult::Refused(_) => {
                 self.input.level = Level::Claimed;
-                self.look(Phase::Deciding)
+                self.look(Phase::Judging)
             }
-            // The token ended while this short call was made for its sake.
+            // The call was short because the token worked. The token has ended meanwhile.
             LockResult::Unanswered if !self.left(now).is_zero() => self.lock(LockMode::AwaitRelease, now),
-            // A lock that is held is no reason not to answer those who do not wait for it.
+            // A call that does not wait was not answered: the lock service hangs, whether or not the lock is held.
             LockResult::Unanswered if mode == LockMode::Try => self.give_up(texts::NO_ANSWER),
             LockResult::Unanswered => self.give_up(LOCK_HELD),
             LockResult::Failed(failure) => self.fail(failure, now),
         }
     }
 
-    /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died.
-    pub(super) fn woken(&mut self, view: View, now: Now) -> Step {
-        self.lock_if_needed(view, Phase::Woken, LockMode::Queue, now)
+    /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died: queue.
+    pub(super) fn after_release(&mut self, view: View, now: Now) -> Step {
+        self.lock_if_needed(view, Phase::AfterRelease, LockMode::Queue, now)
     }
 
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {
@@ -96,9 +98,11 @@ impl Machine {
                 let works = self.latest_freshness(now).is_valid();
                 self.fail(texts::no_refresh_token(&profile, works), now)
             }
-            Judgement::Moved => self.follow(Phase::Deciding, now),
+            Judgement::CredentialChanged => self.look_at_new_credential(Phase::Judging, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_latest(vec![]),
-            Judgement::Wait => self.rest("another process's refresh had not ended", Phase::Resting, now),
+            Judgement::Wait => {
+                self.pause("another process's refresh had not ended", Phase::PausingForClaim, now)
+            }
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
             Judgement::Adopt(_) => self.fail(texts::not_adopted(), now),
             Judgement::Share(failure) => self.fail(failure, now),
@@ -112,7 +116,7 @@ impl Machine {
 
     pub(super) fn adopt(&mut self, number: u64) -> Step {
         let Some(stored) = &self.latest else {
-            return self.look(Phase::Deciding);
+            return self.look(Phase::Judging);
         };
         let expected = stored.revision.clone();
         self.adoptions += 1;
@@ -121,7 +125,7 @@ impl Machine {
     }
 
     pub(super) fn claim(&mut self, next_claim: NextClaim, now: Now) -> Step {
-        let NextClaim { number, prior, outdated } = next_claim;
+        let NextClaim { number, unfinished, outdated } = next_claim;
         if self.generations >= MAX_GENERATIONS {
             return self.fail(texts::too_many_generations(), now);
         }
@@ -134,8 +138,8 @@ impl Machine {
         }
         let access_token_sha256 =
             self.session().map(|session| session.access_token.sha256()).unwrap_or_default();
-        let known = self.prior.take().filter(|prior| prior.credential_sha256 == self.credential_sha256);
-        self.prior = prior.or(known);
+        let known = self.unfinished.take().filter(|known| known.credential_sha256 == self.credential_sha256);
+        self.unfinished = unfinished.or(known);
         self.claims_made += 1;
         let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);
@@ -143,14 +147,14 @@ impl Machine {
         let attempt =
             Attempt::open(id, self.credential_sha256.clone(), access_token_sha256, owner, now.wall, until);
         self.sends = 0;
-        self.earlier = None;
+        self.first_request = None;
         self.phase = Phase::Claiming(Claim { attempt: attempt.clone(), number });
         let expected = self.latest.as_ref().map(|stored| stored.revision.clone());
         let exclusive = self.input.level != Level::Compared;
         Step::Claim { attempt, number, exclusive, expected: expected.unwrap_or_default(), outdated }
     }
 
-    /// Once: whoever was left without a worker goes on in place.
+    /// Delegates once. A caller without a worker does the exchange itself.
     fn delegate(&mut self) -> Step {
         self.settings.role = Role::InPlace;
         self.phase = Phase::Delegating;
@@ -160,9 +164,9 @@ impl Machine {
     pub(super) fn delegated(&mut self, delegation: DelegateResult, now: Now) -> Step {
         match delegation {
             DelegateResult::Ended(result) => Step::Finish(result),
-            // A worker that died may have spent the refresh token: its record says so. Its death released the lock.
+            // A worker that died may have spent the refresh token: its record shows it. Its death released the lock.
             DelegateResult::NoWorker if self.input.level == Level::Locked => self.lock(LockMode::Try, now),
-            DelegateResult::NoWorker => self.look(Phase::Deciding),
+            DelegateResult::NoWorker => self.look(Phase::Judging),
             DelegateResult::Unanswered => self.give_up("the exchange with the server had not ended"),
         }
     }
@@ -173,12 +177,14 @@ impl Machine {
                 self.claim = Some(Claim { number, ..claim });
                 self.look(Phase::Confirming)
             }
-            ClaimResult::Taken => self.rest("other processes kept claiming the refresh", Phase::Resting, now),
+            ClaimResult::Taken => {
+                self.pause("other processes kept claiming the refresh", Phase::PausingForClaim, now)
+            }
             ClaimResult::Failed(failure) => self.fail(failure, now),
         }
     }
 
-    /// I5, and the last chance to see that the claim came too late: spend only what was read after it stood.
+    /// I5: spends only what was read after the claim was made.
     pub(super) fn confirm(&mut self, view: View, now: Now) -> Step {
         let claimed = self.latest.clone();
         let judgement = self.judgement(&view, now);
@@ -186,9 +192,9 @@ impl Machine {
             (Some(claimed), Some(latest)) => latest.has_session_of(claimed),
             _ => false,
         };
-        match (judgement, self.earlier_words()) {
+        match (judgement, self.first_request_words()) {
             (Judgement::Claim(..), _) if unchanged && self.holds_claim(&view, now) => self.spend(now),
-            (_, Some(earlier)) if unchanged => self.give_up_unknown(&earlier, true, now),
+            (_, Some(first)) if unchanged => self.give_up_unknown(&first, true, now),
             _ => self.withdraw(Phase::Withdrawing),
         }
     }
@@ -204,12 +210,12 @@ impl Machine {
         })
     }
 
-    /// After a pause: opens a record again that says `looking`, then confirms the claim.
-    pub(super) fn come_again(&mut self) -> Step {
+    /// Sends the request again after a pause: reopens a record that says `looking`, then confirms the claim.
+    pub(super) fn send_again(&mut self) -> Step {
         match &mut self.claim {
             Some(claim) if claim.attempt.outcome.is_some() => {
                 claim.attempt.reopen();
-                self.phase = Phase::ComingAgain;
+                self.phase = Phase::PausingBeforeRequest;
                 Step::Mark { attempt: claim.attempt.clone(), number: claim.number }
             }
             _ => self.look(Phase::Confirming),

@@ -1,4 +1,4 @@
-//! The machine: what it knows, and what each event does in each phase.
+//! The machine: its state, and what each event does in each phase.
 
 mod comparing;
 mod ending;
@@ -6,7 +6,7 @@ mod entering;
 mod spending;
 
 use super::attempt::{Attempt, AttemptOutcome, Owner};
-use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_MOVES};
+use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_CREDENTIAL_CHANGES};
 use super::freshness::{Demand, Freshness, expiry};
 use super::judgement::{Judgement, JudgementInput, freshness, judge};
 use super::step::{
@@ -17,71 +17,73 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
 use std::time::Duration;
 
-/// Whom the deadline passed for.
+/// What the process was waiting for when the deadline passed.
 const LOCK_HELD: &str = "another process still held the lock";
 
 /// What one run of the machine is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// For messages.
+    /// The name of the profile, for messages.
     pub profile: String,
     /// What the caller wants.
     pub demand: Demand,
     /// How locks are used.
     pub lock_use: LockUse,
-    /// Whether the store compares and replaces in one step.
+    /// Whether the store compares and replaces in one step, without a lock.
     pub swaps: bool,
-    /// Who does the exchange.
+    /// Which process does the exchange with the server.
     pub role: Role,
     /// When everything ends, as [`Now::elapsed`].
     pub deadline: Duration,
     /// This process.
     pub owner: Owner,
-    /// Random; the identifiers of the attempts begin with it.
+    /// Random. The identifiers of the attempts begin with it.
     pub nonce: String,
 }
 
+/// What the machine waits for. Each phase is named after the step that it waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Phase {
     #[default]
-    Reading,
-    /// The look before the lock: which failures were there before us.
-    Arriving,
-    /// The lock was asked for, or the holder's leaving.
-    Locking(LockMode),
-    /// The lock is busy and cannot be waited for: ask again after a pause.
-    Knocking,
-    Woken,
-    /// Whatever lies between two spenders is ours: judge and act.
-    Deciding,
-    Resting,
+    FirstRead,
+    /// The look before the lock. It notes the failures that other processes left before.
+    FirstLook,
+    AskedForLock(LockMode),
+    /// The lock is busy and this store cannot wait for it: ask again after a pause.
+    PausingBeforeLock,
+    /// The look after the holder released the lock.
+    AfterRelease,
+    /// A look with the lock, or where claims decide: judge and act.
+    Judging,
+    PausingForClaim,
     Adopting,
     /// A worker does the rest.
     Delegating,
     Claiming(Claim),
-    /// The claim stands: the last look before the refresh token is sent.
+    /// The last look before the refresh token is sent.
     Confirming,
     Withdrawing,
     Spending,
-    /// The server asked to come again.
-    ComingAgain,
+    /// The same request follows after a pause.
+    PausingBeforeRequest,
     /// The comparison loop, and how many looks it had.
     Comparing(usize),
     /// The new session is being stored.
     Committing(Box<Commit>),
+    /// The store did not say whether it replaced: read back.
     Verifying(Box<Commit>),
     Clearing(Failure, usize),
-    /// A failure is held back, then told with this outcome.
-    Settling(AttemptOutcome, Failure),
-    /// The refresh token that nobody will use is being revoked.
+    /// A failure is held back, then shared with this outcome.
+    HoldingBack(AttemptOutcome, Failure),
+    /// The refresh token that a logout left is being revoked.
     Revoking(Failure),
-    /// The deadline passed: one last look.
+    /// The deadline passed: one last look. The text says what the process was waiting for.
     LastLook(String),
     Ending(Box<TokenResult>),
-    Over,
+    Finished,
 }
 
-/// An own claim that stands.
+/// This process's own open attempt record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
     attempt: Attempt,
@@ -97,12 +99,13 @@ struct Commit {
     token: Token,
 }
 
-/// How the first request with the present claim's refresh token ended.
+/// How the first request of the present claim ended, if it left the outcome open. One more request follows, never a third
+/// (I7).
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Earlier {
-    /// No readable answer came; the text says why.
+enum FirstRequest {
+    /// No readable answer came. The text says why.
     Lost(String),
-    /// The server refused it; [`Machine::refusal`] has its words.
+    /// The server refused it. [`Machine::refusal`] has its words.
     Refused,
 }
 
@@ -112,37 +115,36 @@ impl Claim {
     }
 }
 
-/// The state machine. Feed it what happened, do what it says.
+/// The state machine: takes what happened, returns what to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     settings: Settings,
-    /// What it wants and knows from its beginning, or has from its caller.
+    /// What it starts from. A worker has it from its caller.
     input: RefreshInput,
     phase: Phase,
-    /// The document as it was read last.
+    /// The document that was read last.
     latest: Option<Stored>,
-    /// Whose records were asked for last.
+    /// The credential digest of the last look.
     credential_sha256: String,
     claim: Option<Claim>,
     claims_made: u32,
-    /// An earlier attempt on the same refresh token that was begun and never finished.
-    prior: Option<Attempt>,
+    /// An attempt of another process on the same refresh token that was begun and never finished.
+    unfinished: Option<Attempt>,
     generations: u32,
-    moves: u32,
+    credential_changes: u32,
     sends: u32,
-    /// When the refresh token was sent last: its answer's lifetime counts from here.
+    /// When the last request was sent. The lifetime of its answer counts from here.
     sent_at: UnixSeconds,
-    /// How the first request of the present claim ended, if it left the outcome open. One more request follows, never a third.
-    earlier: Option<Earlier>,
-    /// What the server said when it refused the refresh token.
+    first_request: Option<FirstRequest>,
+    /// The words of the server that refused the refresh token.
     refusal: String,
-    wait: Duration,
+    next_pause: Duration,
     adoptions: u32,
     rebases: u32,
 }
 
 impl Machine {
-    /// A machine and its first step.
+    /// Returns a machine and its first step.
     pub fn start(settings: Settings) -> (Self, Step) {
         let input = match settings.role.clone() {
             Role::Worker(input) => input,
@@ -152,51 +154,52 @@ impl Machine {
         (machine, Step::Read)
     }
 
-    /// Whether it knows who runs it.
+    /// Whether it knows the process that runs it.
     pub fn is_identified(&self) -> bool {
         !self.settings.nonce.is_empty()
     }
 
-    /// Tells who runs it, and a random word for its attempts. Needed by everything but the fast path.
+    /// Sets the process that runs it, and a random word for its attempts. Every step but the first read needs them.
     pub fn identify(&mut self, owner: Owner, nonce: String) {
         self.settings.owner = owner;
         self.settings.nonce = nonce;
     }
 
-    /// What stands between this process and other spenders.
+    /// How concurrent refreshes exclude each other.
     pub fn level(&self) -> Level {
         self.input.level
     }
 
-    /// Takes an event, gives the next step. After [`Step::Finish`] there is none.
+    /// Takes an event and returns the next step. No event follows [`Step::Finish`].
     pub fn next(&mut self, event: Event, now: Now) -> Step {
-        match (std::mem::replace(&mut self.phase, Phase::Over), event) {
-            (Phase::Reading, Event::Read(Ok(stored))) => self.first_read(stored, now),
-            (Phase::Reading, Event::Read(Err(failure))) => self.fail(failure, now),
-            (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
-            (Phase::Locking(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
-            (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
-            (Phase::Deciding, Event::Looked(Ok(view))) => {
+        match (std::mem::replace(&mut self.phase, Phase::Finished), event) {
+            (Phase::FirstRead, Event::Read(Ok(stored))) => self.first_read(stored, now),
+            (Phase::FirstRead, Event::Read(Err(failure))) => self.fail(failure, now),
+            (Phase::FirstLook, Event::Looked(Ok(view))) => self.first_look(view, now),
+            (Phase::AskedForLock(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
+            (Phase::AfterRelease, Event::Looked(Ok(view))) => self.after_release(view, now),
+            (Phase::Judging, Event::Looked(Ok(view))) => {
                 let judgement = self.judgement(&view, now);
                 self.act(judgement, now)
             }
-            (Phase::Resting, Event::Paused) => self.look(Phase::Deciding),
-            (Phase::Knocking, Event::Paused) => self.lock(LockMode::Try, now),
-            (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Deciding),
+            (Phase::PausingForClaim, Event::Paused) => self.look(Phase::Judging),
+            (Phase::PausingBeforeLock, Event::Paused) => self.lock(LockMode::Try, now),
+            (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Judging),
             (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation, now),
             (Phase::Claiming(claim), Event::Claimed(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
-            (Phase::Withdrawing, Event::Noted) => self.look(Phase::Deciding),
+            (Phase::Withdrawing, Event::Noted) => self.look(Phase::Judging),
             (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
-            (Phase::ComingAgain, Event::Paused | Event::Noted) => self.come_again(),
+            (Phase::PausingBeforeRequest, Event::Paused | Event::Noted) => self.send_again(),
             (Phase::Comparing(looks), Event::Looked(Ok(view))) => self.compare(looks, view, now),
             (Phase::Comparing(looks), Event::Noted | Event::Paused) => self.look(Phase::Comparing(looks)),
-            // I2: an unreadable store never clears a session. The answer was a refusal all the same.
+            // I2: an unreadable store never clears a session. The answer of the server was a refusal.
             (ref phase @ (Phase::Comparing(_) | Phase::Confirming), Event::Looked(Err(failure)))
-                if matches!(phase, Phase::Comparing(_)) || self.earlier == Some(Earlier::Refused) =>
+                if matches!(phase, Phase::Comparing(_))
+                    || self.first_request == Some(FirstRequest::Refused) =>
             {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
-                self.fail(texts::dead(&self.settings.profile, &words, self.prior.as_ref()), now)
+                self.fail(texts::dead(&self.settings.profile, &words, self.unfinished.as_ref()), now)
             }
             (Phase::Committing(commit), Event::Replaced(replaced)) => self.committed(commit, replaced, now),
             (Phase::Verifying(commit), Event::Read(Ok(stored))) => self.verified(commit, stored, now),
@@ -206,20 +209,22 @@ impl Machine {
             (Phase::Clearing(dead, looks), Event::Replaced(replaced)) => {
                 self.cleared(dead, looks, replaced, now)
             }
-            (Phase::Settling(outcome, failure), Event::Paused) => self.tell(outcome, failure, now),
-            (Phase::LastLook(whom), Event::Looked(Ok(view))) => self.last_look(&whom, view, now),
+            (Phase::HoldingBack(outcome, failure), Event::Paused) => self.share(outcome, failure, now),
+            (Phase::LastLook(waiting_for), Event::Looked(Ok(view))) => {
+                self.last_look(&waiting_for, view, now)
+            }
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
-            // The refresh token may have been spent: that is what to tell, and to leave behind.
-            (Phase::Confirming, Event::Looked(Err(failure))) if self.earlier.is_some() => {
-                let lost = self.earlier_words().unwrap_or_default();
+            // The refresh token may have been spent. The message and the record say so.
+            (Phase::Confirming, Event::Looked(Err(failure))) if self.first_request.is_some() => {
+                let lost = self.first_request_words().unwrap_or_default();
                 self.give_up_unknown(
                     &format!("{lost}; then the store failed: {}", failure.message),
                     true,
                     now,
                 )
             }
-            // A store that fails before anything was spent: nothing was.
+            // The store failed before the refresh token was spent.
             (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),
             (phase, event) => {
                 let message = format!("defect: {event:?} cannot follow {phase:?}");
@@ -229,8 +234,7 @@ impl Machine {
     }
 
     fn look(&mut self, phase: Phase) -> Step {
-        // The comparison loop and the confirmation look at the refresh token that was claimed, all others at the
-        // one that is stored.
+        // With a claim the records of the claimed refresh token count, without one those of the stored refresh token.
         let claimed = self.claim.as_ref().map(|claim| claim.attempt.credential_sha256.clone());
         let stored = self.latest.as_ref().and_then(|stored| stored.document.credential_sha256());
         if let Some(credential_sha256) = claimed.or(stored) {
@@ -240,23 +244,23 @@ impl Machine {
         Step::Look { credential_sha256: self.credential_sha256.clone() }
     }
 
-    /// The refresh token changed between two looks: look at the records of the new one.
-    fn follow(&mut self, phase: Phase, now: Now) -> Step {
-        self.moves += 1;
-        match self.moves > MAX_MOVES {
+    /// The refresh token changed between two looks: looks at the records of the new one.
+    fn look_at_new_credential(&mut self, phase: Phase, now: Now) -> Step {
+        self.credential_changes += 1;
+        match self.credential_changes > MAX_CREDENTIAL_CHANGES {
             true => self.fail(texts::too_many_generations(), now),
             false => self.look(phase),
         }
     }
 
-    fn rest(&mut self, whom: &str, then: Phase, now: Now) -> Step {
+    fn pause(&mut self, waiting_for: &str, then: Phase, now: Now) -> Step {
         let left = self.left(now);
         if left.is_zero() {
-            return self.give_up(whom);
+            return self.give_up(waiting_for);
         }
-        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LAST_WAIT);
+        self.next_pause = (self.next_pause * 2).clamp(FIRST_WAIT, LAST_WAIT);
         self.phase = then;
-        Step::Pause(self.wait.min(left))
+        Step::Pause(self.next_pause.min(left))
     }
 
     fn withdraw(&mut self, then: Phase) -> Step {
@@ -265,7 +269,7 @@ impl Machine {
             Some(Claim { attempt: Attempt { credential_sha256, .. }, number }) => {
                 Step::Withdraw { credential_sha256, number }
             }
-            None => self.look(Phase::Deciding),
+            None => self.look(Phase::Judging),
         }
     }
 
@@ -276,7 +280,7 @@ impl Machine {
                 claim.attempt.end(outcome, failure, now.wall);
                 Step::Mark { attempt: claim.attempt.clone(), number: claim.number }
             }
-            None => self.look(Phase::Deciding),
+            None => self.look(Phase::Judging),
         }
     }
 
@@ -296,10 +300,10 @@ impl Machine {
         self.latest.as_ref().map_or(Freshness::Ended, |stored| freshness(&question, stored))
     }
 
-    fn earlier_words(&self) -> Option<String> {
-        self.earlier.as_ref().map(|earlier| match earlier {
-            Earlier::Lost(how) => how.clone(),
-            Earlier::Refused => format!("the server refused the refresh token ({})", self.refusal),
+    fn first_request_words(&self) -> Option<String> {
+        self.first_request.as_ref().map(|first| match first {
+            FirstRequest::Lost(how) => how.clone(),
+            FirstRequest::Refused => format!("the server refused the refresh token ({})", self.refusal),
         })
     }
 

@@ -1,6 +1,6 @@
-//! From the refresh token on its way to the new session in the store.
+//! From the request to the new session in the store.
 
-use super::{Claim, Commit, Earlier, Machine, Phase};
+use super::{Claim, Commit, FirstRequest, Machine, Phase};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, LastRefresh};
 use crate::protocol::token::{Answer, words};
@@ -20,7 +20,7 @@ impl Machine {
             return self.withdraw(Phase::Withdrawing);
         };
         let left = self.left(now);
-        let may_be_lost = self.earlier.is_none() && left >= 2 * SECOND_SEND_RESERVE;
+        let may_be_lost = self.first_request.is_none() && left >= 2 * SECOND_SEND_RESERVE;
         let timeout = if may_be_lost { left - SECOND_SEND_RESERVE } else { left };
         let document = stored.document.clone();
         self.sends += 1;
@@ -30,51 +30,51 @@ impl Machine {
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) -> Step {
-        match (answer, self.earlier_words()) {
+        match (answer, self.first_request_words()) {
             (Answer::Refreshed(answer), _) => {
                 let Some(stored) = self.latest.clone() else {
-                    return self.look(Phase::Deciding);
+                    return self.look(Phase::Judging);
                 };
                 let session = answer.session(&stored.document, self.sent_at);
                 self.commit(stored, Token { session, warnings: Vec::new(), refreshed: true })
             }
             (Answer::InvalidGrant { error, description }, _) => {
                 self.refusal = words(&error, description.as_deref());
-                // The looks were made after the first refusal, which was of the same generation.
-                let is_second = self.earlier == Some(Earlier::Refused);
+                // The comparison loop ran after the first refusal, which was of the same generation.
+                let is_second = self.first_request == Some(FirstRequest::Refused);
                 self.generations += u32::from(!is_second);
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
                 self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)
             }
-            (Answer::Refused { kind, error, description }, earlier) => {
+            (Answer::Refused { kind, error, description }, first) => {
                 let words = words(&error, description.as_deref());
-                let failure = texts::refused(&self.settings.profile, kind, &words, earlier.as_deref());
-                self.settle(AttemptOutcome::Refused, failure, now)
+                let failure = texts::refused(&self.settings.profile, kind, &words, first.as_deref());
+                self.hold_back(AttemptOutcome::Refused, failure, now)
             }
             // An answer to the second request does not say what became of the first one.
-            (answer, Some(earlier)) => {
-                self.give_up_unknown(&format!("{earlier}; then {}", answer.story()), true, now)
+            (answer, Some(first)) => {
+                self.give_up_unknown(&format!("{first}; then {}", answer.story()), true, now)
             }
             (Answer::Impossible(failure), None) => self.fail(failure, now),
             (Answer::Failed(failure), None) => {
-                self.settle(AttemptOutcome::of(&failure), texts::failed(failure), now)
+                self.hold_back(AttemptOutcome::of(&failure), texts::failed(failure), now)
             }
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
-                Some(delay) if self.may_come_again(delay, now) => {
-                    self.phase = Phase::ComingAgain;
+                Some(delay) if self.may_send_again(delay, now) => {
+                    self.phase = Phase::PausingBeforeRequest;
                     Step::Pause(delay.max(FAILURE_SETTLE))
                 }
-                _ => self.settle(AttemptOutcome::Temporary, texts::temporary(&what), now),
+                _ => self.hold_back(AttemptOutcome::Temporary, texts::temporary(&what), now),
             },
             (Answer::Unknown { what, again: true }, None) if self.left(now) >= SHORTEST_EXCHANGE => {
-                self.earlier = Some(Earlier::Lost(what));
+                self.first_request = Some(FirstRequest::Lost(what));
                 self.look(Phase::Confirming)
             }
             (Answer::Unknown { what, again }, None) => self.give_up_unknown(&what, again, now),
         }
     }
 
-    pub(super) fn may_come_again(&self, delay: Duration, now: Now) -> bool {
+    pub(super) fn may_send_again(&self, delay: Duration, now: Now) -> bool {
         self.sends < MAX_SENDS
             && !self.latest_freshness(now).is_usable()
             && delay.saturating_add(SHORTEST_EXCHANGE) < self.left(now)
@@ -99,7 +99,7 @@ impl Machine {
         Step::Replace { expected: onto.revision, document, attempt: attempt.unwrap_or_default() }
     }
 
-    /// I2 and I3: what a commit does that meets a changed store.
+    /// I2 and I3: what a commit does if the store has changed.
     pub(super) fn committed(&mut self, commit: Box<Commit>, replacement: ReplaceResult, now: Now) -> Step {
         let Commit { document, token } = *commit;
         match replacement {
@@ -130,15 +130,15 @@ impl Machine {
         }
     }
 
-    /// A logout came between: no process may use the new refresh token.
+    /// The grant was logged out meanwhile: no process may use the new refresh token.
     fn revoke(&mut self, document: Document) -> Step {
         self.phase = Phase::Revoking(texts::logged_out(&self.settings.profile));
         Step::Revoke { document }
     }
 
-    /// Whether the new session may follow what is stored now: the session whose refresh token was spent, or the `null`
-    /// of a process that cleared it because that very token was refused, or without a reason. Where a server does not
-    /// rotate, the same refresh token beside another access token is another process's newer session (I2).
+    /// Whether the new session may replace what is stored now: the session whose refresh token was spent, or a session that
+    /// was cleared because this refresh token was refused, or without a reason. If the server does not rotate, the same
+    /// refresh token beside another access token is a newer session of another process (I2).
     pub(super) fn may_follow(&self, stored: &Stored) -> bool {
         let document = &stored.document;
         self.claim.as_ref().is_some_and(|Claim { attempt, .. }| {
@@ -150,7 +150,7 @@ impl Machine {
         })
     }
 
-    /// The store could not say whether it replaced: read back and decide.
+    /// The store did not say whether it replaced: what it holds now decides.
     pub(super) fn verified(&mut self, commit: Box<Commit>, stored: Option<Stored>, now: Now) -> Step {
         let replacement = match stored {
             Some(stored) if stored.document == commit.document => ReplaceResult::Done,

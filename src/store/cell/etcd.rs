@@ -11,8 +11,8 @@ use crate::environment::{EtcdUser, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::http::{HttpClient, HttpOutcome};
-use crate::protocol::metadata::endpoint_url;
 use crate::protocol::{Body, Extent, JSON, Method, Request, Response};
+use crate::store_address::EtcdAddress;
 use crate::text::printable;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,39 +35,6 @@ const UNREACHABLE: Duration = Duration::from_secs(3);
 
 /// gRPC's code for a request without a valid token.
 const UNAUTHENTICATED: u64 = 16;
-
-/// What follows `etcd://` or `etcds://`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdAddress {
-    /// The members, as beginnings of URLs.
-    endpoints: Vec<String>,
-    /// What comes before the name of a profile in its key, with the slash.
-    prefix: String,
-}
-
-impl EtcdAddress {
-    /// Reads `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`: plain http for loopback addresses, TLS for all others. `etcds://…`
-    /// means TLS for all. The error says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("it is no URL")?;
-        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_matches('/');
-        if path.is_empty() || rest.contains(['?', '#']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("write etcd://HOST:PORT[,HOST:PORT]/PREFIX".to_owned());
-        }
-        let endpoints = hosts.split(',').map(|host| {
-            let plain = format!("http://{host}");
-            match endpoint_url(&plain) {
-                Ok(_) if scheme == "etcd" => Ok(plain),
-                _ => {
-                    let secure = format!("https://{host}");
-                    endpoint_url(&secure).map(|_| secure).map_err(|failure| failure.message)
-                }
-            }
-        });
-        Ok(Self { endpoints: endpoints.collect::<Result<_, _>>()?, prefix: format!("/{path}/") })
-    }
-}
 
 /// The key of one profile.
 pub struct Etcd {
@@ -423,32 +390,5 @@ mod tests {
         }
         let canceled = br#"{"result":{"created":true,"canceled":true}}"#;
         assert_eq!(last_event(canceled), None);
-    }
-
-    #[test]
-    fn loopback_is_plain_and_everything_else_is_tls() {
-        #[rustfmt::skip]
-        let cases = [
-            ("etcd://127.0.0.1:2379/grants",           Ok(vec!["http://127.0.0.1:2379"])),
-            ("etcd://[::1]:2379,localhost:1/a/b/",     Ok(vec!["http://[::1]:2379", "http://localhost:1"])),
-            ("etcd://a.example:2379,b.example:2379/g", Ok(vec!["https://a.example:2379", "https://b.example:2379"])),
-            ("etcds://127.0.0.1:2379/g",               Ok(vec!["https://127.0.0.1:2379"])),
-            ("etcd://a.example:2379",                  Err(())),
-            ("etcd://a.example:2379/",                 Err(())),
-            ("etcd:///g",                              Err(())),
-            ("etcd://a.example,,b.example/g",          Err(())),
-            ("etcd://user:password@a.example/g",       Err(())),
-            ("etcd://a.example/g?x",                   Err(())),
-            ("etcd://127.0.0.1:2379?x/g",              Err(())),
-        ];
-        for (text, endpoints) in cases {
-            let parsed = EtcdAddress::parse(text).map_err(drop).map(|address| address.endpoints);
-            assert_eq!(
-                parsed,
-                endpoints.map(|texts| texts.into_iter().map(str::to_owned).collect()),
-                "{text}"
-            );
-        }
-        assert_eq!(EtcdAddress::parse("etcd://localhost:1//a/b/").unwrap().prefix, "/a/b/");
     }
 }

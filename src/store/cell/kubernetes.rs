@@ -10,6 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::{Body, Extent, JSON, Method, Request, Response};
+use crate::store_address::KubernetesAddress;
 use crate::text::{describe, printable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,32 +29,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
-
-/// The namespace and the name of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubernetesAddress {
-    namespace: String,
-    name: String,
-}
-
-impl KubernetesAddress {
-    /// Reads `kubernetes://NAMESPACE/NAME`. The error says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        // DNS labels and names (RFC 1123). No character of them needs encoding in a URL.
-        let is_name = |text: &str| {
-            let is_allowed =
-                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-            (1..=253).contains(&text.len()) && text.bytes().all(is_allowed) && !text.starts_with(['.', '-'])
-        };
-        let parts = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        match parts {
-            Some((namespace, name)) if is_name(namespace) && !namespace.contains('.') && is_name(name) => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err("write kubernetes://NAMESPACE/NAME, as they are in Kubernetes".to_owned()),
-        }
-    }
-}
 
 /// The Secret as it was read last.
 #[derive(Clone, Debug, Default)]
@@ -313,26 +288,4 @@ fn is_change(line: &[u8]) -> bool {
 fn words(response: &Response) -> String {
     let status: Json = serde_json::from_slice(&response.body).unwrap_or_default();
     printable(status.get("message").and_then(Json::as_str).unwrap_or("it says no more"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_namespace_and_a_name() {
-        for good in ["kubernetes://default/onegrant", "kubernetes://team-1/a.b-c"] {
-            assert!(KubernetesAddress::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "kubernetes://default",
-            "kubernetes:///a",
-            "kubernetes://a.b/c",
-            "kubernetes://a/b/c",
-            "kubernetes://A/b",
-            "kubernetes://a/../b",
-        ] {
-            assert!(KubernetesAddress::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -14,12 +14,12 @@
 //! The answer of the token endpoint is spilled to a file on this machine before it is swapped in, and removed after. If the
 //! store cannot be reached just then, the next process on this machine finds the file and adopts the answer.
 
-mod address;
+mod at_address;
 pub mod etcd;
 pub mod kubernetes;
 mod value;
 
-pub use address::CellAddress;
+pub use at_address::{cell_at, profiles_at};
 
 use crate::error::{self, Failure};
 use crate::grant::Secret;

@@ -1,4 +1,4 @@
-//! The loopback listener (RFC 8252 section 7.3): one path, one answer, and nobody who can hold it up.
+//! The loopback listener (RFC 8252 section 7.3): one path, one answer. No client can delay it.
 
 use super::page::{Page, answer, status_alone};
 use super::terminal::Terminal;
@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 /// How long one connection may take, from its beginning to its end.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// The most connections at once. A further one takes the place of the oldest: it may be the one that matters.
+/// The most connections at once. A further one replaces the oldest, because it may be the browser.
 const CONNECTIONS: usize = 64;
 
-/// The most bytes that are taken from one connection: a head, and a body that nobody reads.
+/// The most bytes that are read from one connection: a head, and a body that is ignored.
 const CONNECTION_BYTES: usize = 2 * HEAD_LIMIT;
 
-/// How often a free port is looked for that is free in both address families.
+/// How often another port is tried until one is free in both address families.
 const PORT_TRIES: u32 = 16;
 
-/// A pause where the system gives no connection although one waits: it is out of descriptors.
+/// The pause after a connection could not be accepted: the process is out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens for one answer.
@@ -35,13 +35,13 @@ pub struct Listener {
     connections: Vec<Connection>,
 }
 
-/// What came next.
+/// What happened next.
 pub enum ListenerEvent {
     /// The answer of the server: its code, or why there will be none.
     Answered(Result<Secret, Failure>),
     /// Something was typed at the terminal.
     Typed,
-    /// Nothing that matters.
+    /// Nothing for the login.
     Nothing,
 }
 
@@ -54,7 +54,7 @@ struct Connection {
 }
 
 impl Listener {
-    /// Listens where the redirect URI points to, and gives the port.
+    /// Listens where the redirect URI points to. Gives the port, too.
     pub fn bind(uri: &RedirectUri, port: Option<u16>) -> Result<(Self, u16), Failure> {
         let wanted = uri.port.or(port);
         let failed = |error: &io::Error| {
@@ -89,7 +89,7 @@ impl Listener {
         let first_end = self.connections.iter().filter_map(|connection| connection.left(now)).min();
         let ready = self.wait(terminal, first_end.map_or(limit, |end| end.min(limit)));
 
-        // From the newest to the oldest, so that the numbers of those that are left stay what they are.
+        // From the newest to the oldest: a removal does not change the numbers of the older ones.
         for number in ready.connections.into_iter().rev() {
             let Some(connection) = self.connections.get_mut(number) else { continue };
             let (answer, is_over) = connection.advance(&self.path, authorization);
@@ -116,9 +116,9 @@ impl Listener {
             self.connections.iter().map(|connection| PollFd::new(&connection.stream, PollFlags::IN));
         let typed = stdin.iter().map(|stdin| PollFd::new(stdin, PollFlags::IN));
         let mut polled: Vec<PollFd> = sockets.chain(streams).chain(typed).collect();
-        // A millisecond more: the clock that decides whether it is over is read afterwards.
+        // A millisecond more, because the limit is checked with a clock that is read afterwards.
         let limit = Timespec::try_from(limit.saturating_add(Duration::from_millis(1))).ok();
-        // Interrupted, or out of memory: what is ready is still so the next time.
+        // Interrupted, or out of memory: the next call reports the same events.
         if poll(&mut polled, limit.as_ref()).is_err() {
             return Ready::default();
         }
@@ -139,7 +139,7 @@ impl Listener {
     }
 }
 
-/// Which of them have something.
+/// Which of them have data.
 #[derive(Default)]
 struct Ready {
     sockets: Vec<usize>,
@@ -156,9 +156,9 @@ fn sockets(host: Host, port: u16) -> io::Result<(Vec<TcpListener>, u16)> {
     if host == Host::Localhost {
         match listen(v6, port) {
             Ok(socket) => sockets.push(socket),
-            // The browser would come to whoever it is that listens there.
+            // The browser could connect to the other program that listens there.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
-            // A machine without IPv6.
+            // This machine has no IPv6.
             Err(_) => {}
         }
     }
@@ -171,7 +171,7 @@ fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     Ok(socket)
 }
 
-/// Takes every connection that waits. Fails where the system has no room for it.
+/// Accepts every connection that waits. Fails if the system has no resources for it.
 fn accept(socket: &TcpListener, connections: &mut Vec<Connection>) -> io::Result<()> {
     for _ in 0..CONNECTIONS {
         match socket.accept() {
@@ -185,7 +185,7 @@ fn accept(socket: &TcpListener, connections: &mut Vec<Connection>) -> io::Result
                 connections.push(Connection::new(stream));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // Who has left before he was let in.
+            // The client left before its connection was accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }
@@ -203,7 +203,7 @@ impl Connection {
         left.filter(|left| !left.is_zero())
     }
 
-    /// Reads what is there and answers a request that is whole. Says whether the connection is over.
+    /// Reads the data that is there and answers a complete request. Gives whether the connection is over, too.
     fn advance(
         &mut self,
         path: &str,
@@ -243,7 +243,7 @@ impl Connection {
             Received::Get { .. } => (None, status_alone(404)),
             Received::Refused(status) => (None, status_alone(status)),
         };
-        // It fits into the empty buffer of the socket; a client that has left needs no answer.
+        // The answer fits into the empty buffer of the socket. A client that has left needs none.
         let is_written = self.stream.write_all(&bytes).and_then(|()| self.stream.shutdown(Shutdown::Write));
         self.is_answered = true;
         self.received.clear();

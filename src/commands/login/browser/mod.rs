@@ -1,16 +1,19 @@
-//! `--browser`: a person agrees in a browser that comes back to this machine (RFC 8252).
+//! `--browser`: a person agrees in a browser, which comes back to this machine (RFC 8252).
 
 mod listener;
 mod opener;
 mod page;
 mod terminal;
 
-use super::Gained;
+use super::Granted;
+use super::client::Client;
+use super::configuration::Configuration;
+use super::server::Server;
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::grant::Secret;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
@@ -20,8 +23,7 @@ use crate::protocol::device::DEFAULT_LIFETIME;
 use crate::protocol::failure::LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
-use crate::protocol::providers::{self, Redirect};
-use crate::protocol::token::Answer;
+use crate::protocol::providers::Redirect;
 use crate::system::{SignalsHeld, random};
 use crate::text::describe;
 use listener::{Listener, ListenerEvent};
@@ -30,17 +32,36 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use terminal::Terminal;
 
-/// How long a person is waited for: as long as the code of the device flow lives.
+/// How long the flow waits for a person: as long as a code of the device flow is valid.
 const PERSON_LIMIT: Duration = DEFAULT_LIFETIME;
 
-/// Where the browser cannot come back to this machine.
+/// What is printed if the browser may be unable to come back to this machine.
 const PASTE: &str = "onegrant: if the browser cannot come back here, paste the address that it was sent to\n";
 
-/// Listens, shows the address, opens it, waits for its answer, and exchanges the code in it.
-pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> anyhow::Result<Gained> {
-    let registered = redirect_uri(document)?;
-    let (listener, port) = Listener::bind(&registered, document.redirect_port)?;
-    let Some(authorization) = Authorization::new(document, &registered.with_port(port), texts()?) else {
+/// The loopback listener that the browser comes back to, and the redirect URI that leads to it.
+pub struct Callback {
+    listener: Listener,
+    redirect_uri: String,
+}
+
+impl Callback {
+    /// Listens where the redirect URI of this client points to.
+    pub fn listen(server: &Server, client: &Client) -> Result<Self, Failure> {
+        let registered = redirect_uri(server, client)?;
+        let (listener, port) = Listener::bind(&registered, client.redirect_port)?;
+        Ok(Self { listener, redirect_uri: registered.with_port(port) })
+    }
+}
+
+/// Shows the address, opens it, waits for the answer of the browser, and exchanges the code in it.
+pub fn run(
+    arguments: &cli::Login,
+    configuration: &Configuration,
+    callback: Callback,
+    context: &Context,
+) -> anyhow::Result<Granted> {
+    let document = configuration.document();
+    let Some(authorization) = Authorization::new(document, &callback.redirect_uri, random_texts()?) else {
         let message = "cannot start the browser flow: the server names no authorization endpoint";
         return Err(Failure::new(Kind::Usage, message)
             .hint("onegrant login --authorization-endpoint URL")
@@ -55,26 +76,23 @@ pub fn run(arguments: &cli::Login, document: &Document, context: &Context) -> an
         context.now().wall,
     )?;
     show(arguments, &authorization, &address)?;
-    let code = Race::begin(listener, arguments, &address).run(&authorization, PERSON_LIMIT)?;
+    let code = Wait::begin(callback.listener, arguments, &address).run(&authorization, PERSON_LIMIT)?;
 
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
-    match endpoint.exchange(&authorization, document, &code, timeout, sent_at) {
-        Answer::Refreshed(answer) => {
-            Ok(Gained { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
-        }
-        answer => Err(answer.failure(&LOGIN).into()),
-    }
+    let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
+    let answer = answer.tokens(&LOGIN)?;
+    Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
 
-/// As it was told, else as the provider takes it.
-fn redirect_uri(document: &Document) -> Result<RedirectUri, Failure> {
-    let provider = providers::of(document);
-    match (&document.redirect_uri, provider.map(|provider| provider.redirect)) {
+/// The redirect URI of the client, else the one that the provider accepts.
+fn redirect_uri(server: &Server, client: &Client) -> Result<RedirectUri, Failure> {
+    let provider = server.row();
+    match (&client.redirect_uri, provider.map(|provider| provider.redirect)) {
         (Some(uri), _) => RedirectUri::parse(uri),
         (None, Some(Redirect::LocalhostAnyPort)) => RedirectUri::parse("http://localhost/callback"),
-        (None, Some(Redirect::Registered)) if document.redirect_port.is_none() => {
+        (None, Some(Redirect::Registered)) if client.redirect_port.is_none() => {
             let name = provider.map_or("the server", |provider| provider.name);
             let message =
                 format!("cannot log in: {name} takes the redirect URI alone that was registered there");
@@ -86,14 +104,14 @@ fn redirect_uri(document: &Document) -> Result<RedirectUri, Failure> {
 }
 
 /// State, code_verifier and nonce.
-fn texts() -> Result<[[u8; RANDOM_BYTES]; 3], Failure> {
+fn random_texts() -> Result<[[u8; RANDOM_BYTES]; 3], Failure> {
     let failed = |error| Failure::new(Kind::Defect, format!("cannot log in: {}", describe(&error)));
     let text = || random::<RANDOM_BYTES>().map_err(failed);
     Ok([text()?, text()?, text()?])
 }
 
-/// The address holds nothing that steers a terminal: it is of a checked URL and form-encoded parameters. It is shown
-/// whole, however long it is.
+/// Shows the whole address, however long it is. It consists of a checked URL and form-encoded parameters, so no character in
+/// it controls a terminal.
 fn show(arguments: &cli::Login, authorization: &Authorization, address: &str) -> anyhow::Result<()> {
     if arguments.json {
         let event = json!({
@@ -107,27 +125,27 @@ fn show(arguments: &cli::Login, authorization: &Authorization, address: &str) ->
     Ok(())
 }
 
-/// What the answer can come through: the browser, or a person who pastes it. The first that is valid counts.
-struct Race {
+/// The wait for the answer: the browser brings it, or a person pastes it. The first valid one counts.
+struct Wait {
     listener: Listener,
     browser: Option<Browser>,
     terminal: Option<Terminal>,
 }
 
-impl Race {
-    /// Opens the address, where it is to be opened, and says where else its answer is taken.
+impl Wait {
+    /// Opens the address unless `--no-open` was given or there is no browser, and offers to paste its answer.
     fn begin(listener: Listener, arguments: &cli::Login, address: &str) -> Self {
-        let place = Desktop::here();
-        let is_opened = place.has_browser && !arguments.no_open;
-        let race = Self {
+        let desktop = Desktop::here();
+        let is_opened = desktop.has_browser && !arguments.no_open;
+        let wait = Self {
             listener,
             browser: is_opened.then(|| Browser::open(address)),
             terminal: Terminal::of_stdin(),
         };
-        if place.is_remote || !is_opened {
-            race.offer_to_paste();
+        if desktop.is_remote || !is_opened {
+            wait.offer_to_paste();
         }
-        race
+        wait
     }
 
     fn offer_to_paste(&self) {
@@ -136,12 +154,12 @@ impl Race {
         }
     }
 
-    /// Waits for the code, no longer than `limit`. Nothing listens any more when this returns.
+    /// Waits for the code, no longer than `limit`. Closes the listener.
     fn run(mut self, authorization: &Authorization, limit: Duration) -> Result<Secret, Failure> {
         let began = Instant::now();
         loop {
             let Some(left) = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
-                return Err(nobody(limit));
+                return Err(no_answer(limit));
             };
             if let Some(why) = self.browser.as_mut().and_then(Browser::look_after) {
                 output::say(&format!(
@@ -162,7 +180,7 @@ impl Race {
         }
     }
 
-    /// What was pasted. The end of the input is not the end of the login.
+    /// Reads what was pasted. The end of the input does not end the login.
     fn typed(&mut self, authorization: &Authorization) -> Result<Option<Secret>, Failure> {
         let Some(terminal) = &mut self.terminal else { return Ok(None) };
         let Some(lines) = terminal.read() else {
@@ -182,7 +200,7 @@ impl Race {
     }
 }
 
-fn nobody(limit: Duration) -> Failure {
+fn no_answer(limit: Duration) -> Failure {
     let minutes = limit.as_secs() / 60;
     let message = format!("cannot log in: no answer came from the browser within {minutes} minutes");
     Failure::new(Kind::LoginRequired, message).hint("onegrant login")
@@ -191,26 +209,27 @@ fn nobody(limit: Duration) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::Document;
 
-    /// The end of the wait, which no test of the whole can wait for.
+    /// No test of the whole program can wait for this limit.
     #[test]
-    fn nobody_is_waited_for_for_ever() {
+    fn the_wait_for_the_browser_ends() {
         let mut document = Document::new("https://as.example", "https://as.example/token");
         document.authorization_endpoint = Some("https://as.example/authorize".to_owned());
         let registered = RedirectUri::default();
         let (listener, port) = Listener::bind(&registered, None).unwrap();
         let authorization =
-            Authorization::new(&document, &registered.with_port(port), texts().unwrap()).unwrap();
-        // A client that says nothing does not lengthen it.
+            Authorization::new(&document, &registered.with_port(port), random_texts().unwrap()).unwrap();
+        // A client that sends nothing does not lengthen the wait.
         let silent = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let limit = Duration::from_millis(50);
-        let race = Race { listener, browser: None, terminal: None };
+        let wait = Wait { listener, browser: None, terminal: None };
         let began = Instant::now();
-        let failure = race.run(&authorization, limit).unwrap_err();
+        let failure = wait.run(&authorization, limit).unwrap_err();
         assert!(began.elapsed() >= limit);
         assert_eq!(failure.kind, Kind::LoginRequired);
         assert_eq!(
-            nobody(PERSON_LIMIT).message,
+            no_answer(PERSON_LIMIT).message,
             "cannot log in: no answer came from the browser within 15 minutes"
         );
         drop(silent);

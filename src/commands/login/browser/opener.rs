@@ -1,4 +1,4 @@
-//! Opens an address in a browser, and is not held up by it.
+//! Opens an address in a browser without waiting for it.
 
 use crate::environment::Desktop;
 use crate::system::as_given;
@@ -10,18 +10,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a program may fail after it was started. One that runs on is the browser itself.
+/// How long a program that was started is watched for a failure. One that runs longer is the browser itself.
 const FAILURE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often is looked whether it has failed.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is checked whether the program has failed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What opens an address where `BROWSER` says nothing, in the form of that variable. `wslview` is there in the Windows Subsystem
-/// for Linux alone; that is not always recognized, so it is tried last elsewhere.
+/// The programs that open an address if `BROWSER` is not set, in the form of that variable. Only the Windows Subsystem for Linux
+/// has `wslview`. That system is not always recognized, so elsewhere `wslview` is tried last.
 const SYSTEM: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open:wslview" };
 const WINDOWS_SUBSYSTEM: &str = "wslview:xdg-open";
 
-/// The opening of an address: programs that are tried one after the other.
+/// The programs that can open an address, tried one after the other.
 pub struct Browser {
     commands: VecDeque<Vec<String>>,
     running: Option<(String, Child, Instant)>,
@@ -30,7 +30,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Has the address opened by what `BROWSER` names, else by what this system has for it.
+    /// Opens the address with the programs that `BROWSER` names, else with those of this system.
     pub fn open(address: &str) -> Self {
         let variable = crate::environment::variable("BROWSER").unwrap_or_default();
         let system = if Desktop::is_windows_subsystem() { WINDOWS_SUBSYSTEM } else { SYSTEM };
@@ -46,19 +46,19 @@ impl Browser {
         while self.running.is_none() {
             let Some(command) = self.commands.pop_front() else { return };
             let [program, arguments @ ..] = command.as_slice() else { continue };
-            // Its own group: Ctrl-C here is not meant for it.
+            // In a process group of its own, so that Ctrl-C does not end the browser.
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             match as_given(command.process_group(0)).spawn() {
                 Ok(child) => self.running = Some((program.clone(), child, Instant::now())),
-                // What is not installed does not hide why another one failed.
+                // A program that is not installed does not hide the failure of another one.
                 Err(error) if error.kind() == ErrorKind::NotFound && self.why.is_some() => {}
                 Err(error) => self.why = Some(printable(&format!("{program}: {}", describe(&error)))),
             }
         }
     }
 
-    /// Looks whether the program has failed, and tries the next. Tells once why none could open the address.
+    /// Checks whether the program has failed, and starts the next. Gives the reason, once, if none could open the address.
     pub fn look_after(&mut self) -> Option<String> {
         if let Some((program, child, began)) = &mut self.running {
             match child.try_wait() {
@@ -68,21 +68,21 @@ impl Browser {
                     self.running = None;
                     self.start_next();
                 }
-                // It has done its work, or it is the browser.
+                // It opened the address, or it is the browser.
                 Ok(_) | Err(_) => (self.running, self.why) = (None, None),
             }
         }
         if self.running.is_some() { None } else { self.why.take() }
     }
 
-    /// When to look again; none where nothing can happen any more.
+    /// The time until the next check; none if nothing can fail any more.
     pub fn pause(&self) -> Option<Duration> {
-        self.running.as_ref().map(|_| LOOK)
+        self.running.as_ref().map(|_| CHECK_INTERVAL)
     }
 }
 
-/// The programs and their arguments: each entry of `variable` is a command whose `%s` stands for the address, which comes
-/// last where there is none. No shell takes part in it, so that nothing in the address can be taken for a command.
+/// The programs and their arguments. Each entry of `variable` is a command with `%s` in the place of the address; without `%s`
+/// the address is the last argument. No shell is involved, so nothing in the address can become a command.
 fn commands(
     variable: &str,
     system: &str,
@@ -92,7 +92,7 @@ fn commands(
     let variable = if variable.trim().is_empty() { system } else { variable };
     let entries = variable.split(':').map(str::trim).filter(|entry| !entry.is_empty());
     let command = |entry: &str| {
-        // A path may hold spaces.
+        // A path may contain spaces.
         let words: Vec<&str> = if is_file(entry) { vec![entry] } else { entry.split_whitespace().collect() };
         let mut command: Vec<String> = words.iter().map(|word| word.replace("%s", address)).collect();
         if !words.iter().any(|word| word.contains("%s")) {

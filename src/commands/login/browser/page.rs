@@ -1,4 +1,4 @@
-//! What a browser is shown. Nothing that anybody sent stands in it.
+//! The pages that a browser shows. They contain nothing from a request or a server.
 
 /// A page for a person.
 #[derive(Clone, Copy)]
@@ -15,8 +15,8 @@ const STYLE: &str = ":root{color-scheme:light dark}\
     body{font:1.1em/1.5 system-ui,sans-serif;max-width:30em;margin:20vh auto 0;padding:0 1.5em}\
     h1{font-size:1.4em;font-weight:600;margin:0 0 .5em}p{margin:0;opacity:.8}";
 
-/// No script, no picture, nothing from elsewhere; the style is in the page. The address of the page holds the code, so it
-/// is not told to anybody, and no cache keeps it.
+/// The page has no script, no picture, and loads nothing. Its address contains the code, so the browser sends it to no server
+/// as a referrer, and no cache stores it.
 const HEADERS: &str = "Content-Type: text/html; charset=utf-8\r\n\
     Cache-Control: no-store\r\n\
     Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
@@ -29,9 +29,9 @@ const HEADERS: &str = "Content-Type: text/html; charset=utf-8\r\n\
 pub fn answer(status: u16, page: Page) -> Vec<u8> {
     let (heading, text) = match page {
         Page::Granted => {
-            ("You can close this tab", "onegrant has the answer of the server. The terminal tells the rest.")
+            ("You can close this tab", "onegrant has the answer of the server. The terminal shows the rest.")
         }
-        Page::Refused => ("Nothing was granted", "The terminal tells why. You can close this tab."),
+        Page::Refused => ("Nothing was granted", "The terminal shows why. You can close this tab."),
         Page::Foreign => (
             "This is not the answer to the login",
             "It may be of an earlier one. The login still waits: go on in the tab that was opened last, or with the \

@@ -1,4 +1,4 @@
-//! What a person pastes at the terminal. Its mode stays as it is, so that nothing has to be put back.
+//! Reads what a person pastes at the terminal. The mode of the terminal is not changed, so nothing has to be restored.
 
 use crate::grant::Secret;
 use crate::system::never_stop_for_the_terminal;
@@ -17,7 +17,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Standard input, where it is a terminal: whatever else it is, it is not meant for a login.
+    /// Standard input, if it is a terminal. A file or a pipe on stdin is not for the login.
     pub fn of_stdin() -> Option<Self> {
         let is_terminal = std::io::stdin().is_terminal();
         is_terminal.then(|| {
@@ -26,13 +26,12 @@ impl Terminal {
         })
     }
 
-    /// What can be waited for.
+    /// The descriptor to wait for.
     pub fn descriptor(&self) -> BorrowedFd<'static> {
         stdin()
     }
 
-    /// The lines that were finished, none of them longer than [`LINE_LIMIT`]. `None` at the end of the input, and where
-    /// this process is in the background.
+    /// The complete lines, each cut to [`LINE_LIMIT`]. `None` at the end of the input, and if this process is in the background.
     pub fn read(&mut self) -> Option<Vec<Secret>> {
         let mut buffer = [0; 4096];
         let length = match read(stdin(), &mut buffer) {
@@ -48,7 +47,7 @@ impl Terminal {
                     lines.push(Secret::new(String::from_utf8_lossy(&self.line)));
                     self.line.zeroize();
                 }
-                // What does not fit is no address, and is told to be none.
+                // A longer line is no address. It is cut, and then refused.
                 _ if self.line.len() >= LINE_LIMIT => {}
                 byte => self.line.push(*byte),
             }

@@ -1,0 +1,63 @@
+# What a grant does in a store that many machines share; sourced after checks.sh by the scripts about etcd and Kubernetes. They
+# define `value`, which prints the document, and `put_value`, which stores the one on stdin.
+#
+# shellcheck shell=bash
+
+stored() { value | member "$1" || echo none; } # NAME
+# The document says that the access token has expired.
+expire() {
+    value | jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' | put_value
+    mark
+}
+is_claimed() { value | grep -q '"attempts"'; }
+claimed() { wait_until 10 is_claimed || give_up 'no process has claimed'; }
+check_no_records() { check "$1: a record is left" no "$(yes_or_no is_claimed)"; } # WHAT
+
+# A new authorization server in place of the last one, and a login at it.
+grant_at() { # NAME OPTION...
+    [ -z "${grantor:-}" ] || kill "$grantor"
+    authorization_server "$@"
+    grantor=$!
+    ends_with "login ($1)" 0 onegrant login "${login_options[@]}"
+}
+token_on() { on "$1" timeout "$limit_seconds" "$ONEGRANT" "${@:2}" token; } # HOST OPTION...
+# Starts the same: sets `pid`. What it prints is in $work/HOST and $work/HOST.err.
+starts() { # HOST OPTION...
+    token_on "$@" >"$work/$1" 2>"$work/$1.err" </dev/null &
+    pid=$!
+}
+one_of_crowd() { token_on "$process"; }
+crowd_refreshes_once() { # WHAT PROCESSES
+    expire
+    one_token "$1" "$2" one_of_crowd
+    check_refreshes "$1" 1
+    check "$1: the token is the stored one" "$(stored access_token)" "$(cat "$work/together/out.1")"
+    check_no_records "$1"
+}
+# The worker of a process on a host.
+worker_on() { # REGULAR_EXPRESSION
+    local process
+    for process in $(grep -lzx -- '--exchange-for-caller' /proc/[0-9]*/cmdline 2>/dev/null); do
+        process=${process%/cmdline}
+        if grep -qzx "ONEGRANT_HOME=$work/hosts/$1" "$process/environ" 2>/dev/null; then echo "${process#/proc/}"; fi
+    done
+}
+
+# A process whose answer the store does not take, because it stops, and the next process on its machine, which stores it.
+answer_is_stored_later() { # HOST TIMEOUT_SECONDS DIRECTORY STOP RESTART
+    local code=0 answers=$work/hosts/$1/$3
+    expire
+    starts "$1" --timeout "$2"
+    claimed
+    "$4"
+    wait "$pid" || code=$?
+    echo "      $1 ends with $code: $(cat "$work/$1.err")"
+    check 'its answer is on its machine' 600 "$(stat -c %a "$answers/"~answer.* 2>/dev/null)"
+    "$5"
+    ends_with 'the next process there' 0 token_on "$1"
+    check 'its token is the stored one' "$(stored access_token)" "$(cat "$work/stdout")"
+    [ "$code" != 0 ] || check 'both print the same token' "$(cat "$work/$1")" "$(cat "$work/stdout")"
+    check_refreshes "$1 and next" 1
+    check 'what is left on the machine' none "$(ls "$answers/"~answer.* 2>/dev/null || echo none)"
+    check_no_records "$1 and next"
+}

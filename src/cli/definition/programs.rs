@@ -1,0 +1,135 @@
+//! The commands that give a token to another program: `exec`, `git-credential`, `git-setup`, `helper`.
+
+use crate::adapters::Protocol;
+use crate::adapters::formats::Format;
+use crate::cli::values::{format, path, protocol, seconds, variable};
+use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// run a command with a valid access token in its environment
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "exec",
+    example = "onegrant exec --env NPM_TOKEN -- npm publish",
+    example = "onegrant exec --file token --min-ttl 600 -- prometheus",
+    note = "The command replaces the onegrant process: arguments, signals and exit status are its own. The token is never \
+            in an argument.",
+    note = "With --file, the variable ACCESS_TOKEN_FILE has the name of the file. A process beside the command replaces \
+            the file before the token expires. It ends with the command, or when a login is required, and leaves the file. A \
+            token of more than 128 KiB does not fit into a variable; it is then only in the file.",
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten"),
+    error_code(126, "the command cannot be run"),
+    error_code(127, "the command is not found")
+)]
+pub struct Exec {
+    /// the variable that holds the token; repeatable (default: ACCESS_TOKEN)
+    #[argh(option, arg_name = "NAME", from_str_fn(variable))]
+    pub env: Vec<String>,
+
+    /// how long the token must still be valid when the command starts, if the server grants that much
+    #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
+    pub min_ttl: Option<Duration>,
+
+    /// keep a valid token in this file while the command runs: mode 0600, replaced atomically
+    #[argh(option, arg_name = "FILE", from_str_fn(path))]
+    pub file: Option<PathBuf>,
+
+    /// the format of the file, as in onegrant token --format (default: raw)
+    #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
+    pub format: Option<Format>,
+
+    /// the command and its arguments, of any bytes; put -- before a command that begins with a dash
+    #[argh(positional, greedy, arg_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// answer git as a credential helper
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "git-credential",
+    example = "printf 'protocol=https\\nhost=git.example\\n' | onegrant git-credential get",
+    note = "onegrant git-setup HOST makes git call it. A link to onegrant with the name git-credential-onegrant does the \
+            same: git calls it for credential.helper=onegrant.",
+    note = "Answers only for the hosts of the profile (login --git-host, git-setup), over https, or http on this \
+            machine; prints nothing for any other host. A token that git erases is refreshed at the next get.",
+    note = "If the server offers Bearer, git 2.46 and later send a bearer token. In all other cases git sends the token as \
+            a password. If a push of more than a megabyte with a bearer token fails with HTTP 401: git config --global \
+            http.postBuffer 500m",
+    error_code(0, "answered, or not meant for onegrant: another host, another operation"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "a login is required: onegrant login; git is told to ask no other helper and no person"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct GitCredential {
+    /// get, store, erase or capability, as git says; any other operation is ignored
+    #[argh(positional, arg_name = "OPERATION")]
+    pub operation: String,
+}
+
+/// make git ask onegrant for the credentials of a host
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "git-setup",
+    example = "onegrant git-setup --dry-run git.example",
+    note = "Shows the git commands, then runs them: onegrant becomes the only credential helper for these hosts. Adds \
+            the hosts to the profile. Changes nothing that is already set up.",
+    error_code(0, "git is set up"),
+    error_code(2, "usage, or git is missing or refuses"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "another process still held the lock: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct GitSetup {
+    /// a git server that may be given the tokens of this grant: HOST or HOST:PORT
+    #[argh(positional, arg_name = "HOST")]
+    pub hosts: Vec<String>,
+
+    /// write the configuration of this repository (default: the user's)
+    #[argh(switch)]
+    pub local: bool,
+
+    /// show the commands; change nothing
+    #[argh(switch)]
+    pub dry_run: bool,
+}
+
+/// answer another program in its own protocol for credentials
+#[derive(Clone, Debug, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "helper",
+    example = "GOAUTH='onegrant helper go' go mod download",
+    example = "ln -s \"$(command -v onegrant)\" /usr/local/bin/docker-credential-onegrant",
+    note = "Only the servers that the profile names (onegrant login --git-host HOST) get a token.",
+    note = "Some programs call a helper by its name only, without arguments. For them, make a link to onegrant: \
+            bazel-credential-onegrant, cargo-credential-onegrant, docker-credential-onegrant, pnpm-onegrant, \
+            terraform-credentials-onegrant. The profile is then that of ONEGRANT_PROFILE.",
+    error_code(0, "answered; also that there is no token, if the protocol has an answer for that"),
+    error_code(1, "no token, in a protocol that says so by this code"),
+    error_code(2, "usage or configuration, or a server that the profile does not name"),
+    error_code(3, "a login is required: onegrant login"),
+    error_code(4, "temporary; the session is untouched: try again"),
+    error_code(5, "the store failed; nothing was overwritten")
+)]
+pub struct Helper {
+    /// bazel, cargo, docker, gcloud, go, pnpm or terraform
+    #[argh(positional, arg_name = "PROTOCOL", from_str_fn(protocol))]
+    pub protocol: Protocol,
+
+    /// the arguments that the other program adds
+    #[argh(positional, arg_name = "ARGUMENT")]
+    pub arguments: Vec<String>,
+
+    /// cargo adds this option
+    #[argh(switch, hidden_help)]
+    pub cargo_plugin: bool,
+}

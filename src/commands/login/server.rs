@@ -1,0 +1,197 @@
+//! The authorization server of a login: its identity, its endpoints, and what it says about clients and scopes.
+
+use super::destination::Destination;
+use crate::cli;
+use crate::error::{Failure, Kind};
+use crate::grant::Document;
+use crate::oauth::discovery;
+use crate::profile::Context;
+use crate::protocol::metadata::{Metadata, endpoint_url, origin};
+use crate::protocol::providers::{self, Provider};
+
+/// A server that a grant can be requested from. Each endpoint passed [`endpoint_url`].
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// The issuer identifier (RFC 8414 section 2).
+    pub issuer: Option<String>,
+    /// Whether no server said so: the issuer is the origin of the token endpoint.
+    pub issuer_is_assumed: bool,
+    /// The name of its row in [`providers`].
+    pub provider: Option<String>,
+    /// RFC 6749 section 3.2.
+    pub token_endpoint: String,
+    /// RFC 6749 section 3.1.
+    pub authorization_endpoint: Option<String>,
+    /// RFC 8628 section 3.1.
+    pub device_authorization_endpoint: Option<String>,
+    /// RFC 9126 section 2; only if every authorization request has to go there first.
+    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Whether every authorization response names its issuer (RFC 9207 section 3).
+    pub authorization_response_iss: bool,
+    /// RFC 7009 section 2.
+    pub revocation_endpoint: Option<String>,
+    /// OpenID Connect Core section 5.3.
+    pub userinfo_endpoint: Option<String>,
+    /// The scopes that its metadata lists; empty if unknown.
+    pub scopes_supported: Vec<String>,
+    /// The methods of client authentication that its metadata lists; empty if unknown.
+    pub token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+impl Server {
+    /// Finds the server: by its metadata, by its row, by the given endpoints, or in the stored document. Also gives the stored
+    /// document if it is of the same server: the client, the scope and the parameters in it mean nothing to another one.
+    pub fn find<'a>(
+        arguments: &cli::Login,
+        destination: &Destination,
+        stored: Option<&'a Document>,
+        context: &Context,
+    ) -> Result<(Self, Option<&'a Document>), Failure> {
+        let metadata = metadata(destination, context)?;
+        let stored =
+            stored.filter(|stored| is_same_server(arguments, destination, metadata.as_ref(), stored));
+        let server = match (metadata, stored, &arguments.token_endpoint) {
+            (Some(metadata), stored, _) => Self::of_metadata(metadata, stored, destination, arguments),
+            (None, Some(stored), _) => Self::of_document(stored),
+            (None, None, Some(token_endpoint)) => {
+                Self { issuer: Some(origin(token_endpoint)?), issuer_is_assumed: true, ..Self::default() }
+            }
+            (None, None, None) => return Err(unknown(context)),
+        };
+        let named = destination.provider.map(|provider| provider.name.to_owned());
+        let server = Self { provider: named.or(server.provider.clone()), ..server }.with_given(arguments);
+        server.check()?;
+        Ok((server, stored))
+    }
+
+    /// The issuer of a stored document stays: the row of a provider only assumes one.
+    fn of_metadata(
+        metadata: Metadata,
+        stored: Option<&Document>,
+        destination: &Destination,
+        arguments: &cli::Login,
+    ) -> Self {
+        let is_pushed = metadata.requires_pushed_requests || arguments.pushed;
+        Self {
+            issuer: stored.map_or(Some(metadata.issuer), |stored| stored.issuer.clone()),
+            issuer_is_assumed: destination.endpoints.is_some(),
+            provider: stored.and_then(|stored| stored.provider.clone()),
+            token_endpoint: metadata.token_endpoint,
+            authorization_endpoint: metadata.authorization_endpoint,
+            device_authorization_endpoint: metadata.device_authorization_endpoint,
+            pushed_authorization_request_endpoint: metadata
+                .pushed_authorization_request_endpoint
+                .filter(|_| is_pushed),
+            authorization_response_iss: metadata.authorization_response_iss,
+            revocation_endpoint: metadata.revocation_endpoint,
+            userinfo_endpoint: metadata.userinfo_endpoint,
+            scopes_supported: metadata.scopes_supported,
+            token_endpoint_auth_methods_supported: metadata.token_endpoint_auth_methods_supported,
+        }
+    }
+
+    fn of_document(stored: &Document) -> Self {
+        Self {
+            issuer: stored.issuer.clone(),
+            issuer_is_assumed: stored.issuer_is_assumed,
+            provider: stored.provider.clone(),
+            token_endpoint: stored.token_endpoint.clone(),
+            authorization_endpoint: stored.authorization_endpoint.clone(),
+            device_authorization_endpoint: stored.device_authorization_endpoint.clone(),
+            pushed_authorization_request_endpoint: stored.pushed_authorization_request_endpoint.clone(),
+            authorization_response_iss: stored.authorization_response_iss,
+            revocation_endpoint: stored.revocation_endpoint.clone(),
+            userinfo_endpoint: stored.userinfo_endpoint.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// With the endpoints that options give.
+    fn with_given(self, arguments: &cli::Login) -> Self {
+        let given = |option: &Option<String>, found: Option<String>| option.clone().or(found);
+        Self {
+            token_endpoint: arguments.token_endpoint.clone().unwrap_or(self.token_endpoint),
+            authorization_endpoint: given(&arguments.authorization_endpoint, self.authorization_endpoint),
+            device_authorization_endpoint: given(
+                &arguments.device_authorization_endpoint,
+                self.device_authorization_endpoint,
+            ),
+            revocation_endpoint: given(&arguments.revocation_endpoint, self.revocation_endpoint),
+            userinfo_endpoint: given(&arguments.userinfo_endpoint, self.userinfo_endpoint),
+            ..self
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let others = [
+            &self.authorization_endpoint,
+            &self.device_authorization_endpoint,
+            &self.pushed_authorization_request_endpoint,
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+        ];
+        let all = std::iter::once(&self.token_endpoint).chain(others.into_iter().flatten());
+        all.map(|url| endpoint_url(url)).try_for_each(|checked| checked.map(drop))
+    }
+
+    /// Its row.
+    pub fn row(&self) -> Option<&'static Provider> {
+        providers::named(self.provider.as_deref()?)
+    }
+
+    /// The hint that says what has to be set up at this provider.
+    pub fn advice(&self) -> Option<String> {
+        self.row().map(advice)
+    }
+}
+
+/// The hint that says what has to be set up at this provider.
+pub fn advice(provider: &Provider) -> String {
+    let Provider { name, note, source, .. } = provider;
+    format!("{name} needs {note} ({source})")
+}
+
+/// The metadata of the server: of its row, or discovered. None if the command line names no server.
+fn metadata(destination: &Destination, context: &Context) -> Result<Option<Metadata>, Failure> {
+    let issuer = match (&destination.endpoints, &destination.issuer) {
+        (Some(endpoints), _) => return Ok(Some(endpoints.clone())),
+        (None, Some(issuer)) => issuer,
+        (None, None) => return Ok(None),
+    };
+    let document = destination.metadata_url.as_deref();
+    discovery::discover(context.client(), issuer, document, context.left()).map(Some).map_err(|failure| {
+        // After a temporary failure the same command works later.
+        match failure.kind {
+            Kind::Usage => failure.hint_of(destination.login_by_name().as_deref()),
+            _ => failure,
+        }
+    })
+}
+
+/// Whether `stored` is a document of the server that this login is at. A token endpoint that is given without a client is
+/// another one of the same server, if its origin is the same.
+fn is_same_server(
+    arguments: &cli::Login,
+    destination: &Destination,
+    metadata: Option<&Metadata>,
+    stored: &Document,
+) -> bool {
+    match (metadata, &arguments.token_endpoint) {
+        // One origin may serve many tenants.
+        (Some(metadata), _) if destination.endpoints.is_some() => {
+            stored.token_endpoint == metadata.token_endpoint
+        }
+        (Some(metadata), _) => stored.issuer.as_ref() == Some(&metadata.issuer),
+        (None, Some(token_endpoint)) => {
+            let is_same_origin =
+                || origin(token_endpoint).is_ok_and(|found| Ok(found) == origin(&stored.token_endpoint));
+            stored.token_endpoint == *token_endpoint || (arguments.client_id.is_none() && is_same_origin())
+        }
+        (None, None) => true,
+    }
+}
+
+fn unknown(context: &Context) -> Failure {
+    let message = format!("cannot log in: profile {} knows no server yet", context.globals.profile);
+    Failure::new(Kind::Usage, message).hint("onegrant login https://ISSUER --client-id ID --device")
+}

@@ -1,0 +1,219 @@
+//! What applies to every command: an option wins over its variable, a variable over the default.
+//!
+//! Pure: the values of options and variables go in, [`Globals`] come out.
+
+use crate::environment::{Environment, FromOptions, Passed};
+use crate::error::Failure;
+use crate::session::LockUse;
+use crate::store_address::{ProfileName, StoreAddress, misconfigured};
+use crate::text::{in_single_quotes, parse_seconds, printable};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// What applies to every command, from options, environment and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// The grant to work on.
+    pub profile: ProfileName,
+    /// Where grants are kept.
+    pub store: StoreAddress,
+    /// One deadline for everything that the command waits for, except for a person.
+    pub timeout: Duration,
+    /// Which lock the command needs.
+    pub lock: LockUse,
+    /// 0 is quiet, 1 `-v`, 2 `-vv`.
+    pub verbosity: u8,
+    /// Whether a document in etcd or Kubernetes may name commands to run and files to read.
+    pub trusts_store: bool,
+    /// Which of these come from an option.
+    pub given: FromOptions,
+}
+
+/// The global options as the command line gives them; `None` where it does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GlobalOptions<'a> {
+    /// `--profile`
+    pub profile: Option<&'a str>,
+    /// `--store`
+    pub store: Option<&'a str>,
+    /// `--timeout`
+    pub timeout: Option<&'a str>,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+/// The deadline where none is given, in seconds.
+pub const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
+
+/// The longest deadline, in seconds: a day. No command has a reason to wait longer.
+pub const LONGEST_TIMEOUT_SECONDS: u64 = 86_400;
+
+/// What precedes a command in the middle of a hint.
+const BEFORE_COMMAND: [&str; 4] = [": ", "; ", "| ", "=claim "];
+
+impl Globals {
+    /// Combines options, variables and defaults. An empty variable counts as unset.
+    pub fn resolve(options: &GlobalOptions<'_>, environment: &Environment) -> Result<Self, Failure> {
+        let variables = environment;
+        Ok(Self {
+            profile: profile(NamedValue::new(
+                "--profile",
+                options.profile,
+                "ONEGRANT_PROFILE",
+                &variables.profile,
+            )?)?,
+            store: store(options.store, variables)?,
+            timeout: timeout(NamedValue::new(
+                "--timeout",
+                options.timeout,
+                "ONEGRANT_TIMEOUT",
+                &variables.timeout,
+            )?)?,
+            lock: lock(set(&variables.lock))?,
+            verbosity: verbosity(options.verbose, set(&variables.log))?,
+            trusts_store: trusts_store(set(&variables.trust_store))?,
+            given: FromOptions {
+                profile: options.profile.is_some(),
+                store: options.store.is_some(),
+                timeout: options.timeout.is_some(),
+            },
+        })
+    }
+
+    /// What applies to a command without options.
+    pub fn from_environment(environment: &Environment) -> Result<Self, Failure> {
+        Self::resolve(&GlobalOptions::default(), environment)
+    }
+
+    /// What another process of onegrant needs to work on the same grant. Its working directory may be another one.
+    pub fn passed(&self) -> io::Result<Passed> {
+        let timeout = self.timeout.as_secs_f64().to_string();
+        Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
+    }
+
+    /// Completes the onegrant commands in a hint, so that they work on the same grant in the shell that made this call:
+    /// each names the profile, and the store if `--store` gave it. The placeholder DIR replaces a directory that a
+    /// terminal cannot show.
+    pub fn complete(&self, hint: &str, environment: &Environment) -> String {
+        let (mut completed, mut rest) = (String::new(), hint);
+        while let Some((before, command)) = rest.split_once("onegrant ") {
+            completed.push_str(before);
+            let is_command = completed.is_empty() || BEFORE_COMMAND.iter().any(|end| before.ends_with(end));
+            completed.push_str("onegrant ");
+            if is_command {
+                completed.push_str(&self.missing_options(command, environment));
+            }
+            rest = command;
+        }
+        completed + rest
+    }
+
+    /// The options that `command` needs to work on the same grant and does not have.
+    fn missing_options(&self, command: &str, environment: &Environment) -> String {
+        let mut options = String::new();
+        let command = command.split_once("onegrant ").map_or(command, |(command, _)| command);
+        let is_usual = store(None, environment).ok().as_ref() == Some(&self.store);
+        if !is_usual && !command.contains("--store ") {
+            match self.store.text().to_str().filter(|text| printable(text) == *text) {
+                Some(text) => options.push_str(&format!("--store {} ", in_single_quotes(text))),
+                None => options.push_str("--store file:DIR "),
+            }
+        }
+        if self.profile != ProfileName::default() && !command.contains("--profile ") {
+            options.push_str(&format!("--profile {} ", self.profile));
+        }
+        options
+    }
+}
+
+/// The value of an option or of its variable, and the name of where it comes from.
+struct NamedValue<'a> {
+    source: &'static str,
+    value: &'a str,
+}
+
+impl<'a> NamedValue<'a> {
+    /// `None` if neither the option nor the variable is set. A variable that is not UTF-8 is a failure.
+    fn new(
+        option: &'static str,
+        given: Option<&'a str>,
+        variable: &'static str,
+        value: &'a Option<OsString>,
+    ) -> Result<Option<Self>, Failure> {
+        if let Some(value) = given {
+            return Ok(Some(Self { source: option, value }));
+        }
+        let Some(value) = set(value) else { return Ok(None) };
+        match value.to_str() {
+            Some(value) => Ok(Some(Self { source: variable, value })),
+            None => Err(misconfigured(variable, "it is not UTF-8")),
+        }
+    }
+}
+
+fn set(variable: &Option<OsString>) -> Option<&OsStr> {
+    variable.as_deref().filter(|value| !value.is_empty())
+}
+
+fn profile(named: Option<NamedValue<'_>>) -> Result<ProfileName, Failure> {
+    let Some(NamedValue { source, value }) = named else { return Ok(ProfileName::default()) };
+    ProfileName::new(value).ok_or_else(|| {
+        let rule = "letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters";
+        misconfigured(source, format_args!("'{}' is no profile name: {rule}", printable(value)))
+    })
+}
+
+fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {
+    if let Some(address) = option {
+        return StoreAddress::parse("--store", OsStr::new(address), environment);
+    }
+    let Some(address) = set(&environment.store) else { return StoreAddress::usual(environment) };
+    match StoreAddress::parse("ONEGRANT_STORE", address, environment)? {
+        // A variable may be read in any working directory.
+        StoreAddress::File(directory) if directory.is_relative() => {
+            Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
+        }
+        address => Ok(address),
+    }
+}
+
+fn timeout(named: Option<NamedValue<'_>>) -> Result<Duration, Failure> {
+    let Some(NamedValue { source, value }) = named else {
+        return Ok(Duration::from_secs(DEFAULT_TIMEOUT_SECONDS));
+    };
+    let longest = Duration::from_secs(LONGEST_TIMEOUT_SECONDS);
+    parse_seconds(value).filter(|timeout| !timeout.is_zero() && *timeout <= longest).ok_or_else(|| {
+        let rule = format!("not a number of seconds above 0, up to {LONGEST_TIMEOUT_SECONDS}");
+        misconfigured(source, format_args!("'{}' is {rule}", printable(value)))
+    })
+}
+
+fn lock(variable: Option<&OsStr>) -> Result<LockUse, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"auto") => Ok(LockUse::Auto),
+        Some(b"require") => Ok(LockUse::Require),
+        Some(b"claim") => Ok(LockUse::Claim),
+        Some(b"off") => Ok(LockUse::Off),
+        Some(_) => Err(misconfigured("ONEGRANT_LOCK", "not one of auto, require, claim, off")),
+    }
+}
+
+fn trusts_store(variable: Option<&OsStr>) -> Result<bool, Failure> {
+    match variable.map(OsStr::as_bytes) {
+        None | Some(b"0") => Ok(false),
+        Some(b"1") => Ok(true),
+        Some(_) => Err(misconfigured("ONEGRANT_TRUST_STORE", "not one of 0, 1")),
+    }
+}
+
+fn verbosity(flags: u8, variable: Option<&OsStr>) -> Result<u8, Failure> {
+    let variable = match variable.map(OsStr::as_bytes) {
+        None | Some(b"quiet" | b"0") => 0,
+        Some(b"info" | b"1") => 1,
+        Some(b"debug" | b"2") => 2,
+        Some(_) => return Err(misconfigured("ONEGRANT_LOG", "not one of quiet, info, debug")),
+    };
+    Ok(flags.min(2).max(variable))
+}

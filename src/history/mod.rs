@@ -1,0 +1,117 @@
+//! The history of a profile: what happened to its grant and which process did it. It answers "why was I logged out?".
+
+mod file;
+mod observer;
+
+pub use file::{ENTRIES, SUFFIX, append, read};
+pub use observer::{Observer, digits_of};
+
+use crate::grant::UnixSeconds;
+use crate::text::{date, own_text};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HistoryEvent {
+    /// A login was stored.
+    #[serde(rename = "login")]
+    Login,
+    /// A refreshed session was stored.
+    #[default]
+    #[serde(rename = "refresh")]
+    Refresh,
+    /// The answer that an interrupted process left was stored.
+    #[serde(rename = "adopted")]
+    Adopted,
+    /// The server answered `invalid_grant` or a word of its own for it.
+    #[serde(rename = "rejected")]
+    Rejected,
+    /// The server refused for another reason.
+    #[serde(rename = "refused")]
+    Refused,
+    /// The session was cleared.
+    #[serde(rename = "cleared")]
+    Cleared,
+    /// The refresh token was sent, and no whole answer came.
+    #[serde(rename = "lost answer")]
+    LostAnswer,
+    /// The server answered, and the new session could not be stored.
+    #[serde(rename = "not stored")]
+    NotStored,
+    /// The grant was moved to another store, or came from one.
+    #[serde(rename = "moved")]
+    Moved,
+    /// A logout.
+    #[serde(rename = "logout")]
+    Logout,
+    /// An event of a later version.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl fmt::Display for HistoryEvent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Login => "login",
+            Self::Refresh => "refresh",
+            Self::Adopted => "adopted",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::Cleared => "cleared",
+            Self::LostAnswer => "lost answer",
+            Self::NotStored => "not stored",
+            Self::Moved => "moved",
+            Self::Logout => "logout",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// One entry. No member is a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When it was written.
+    pub at: UnixSeconds,
+    /// What happened.
+    pub event: HistoryEvent,
+    /// How it ended, in words.
+    pub outcome: String,
+    /// The process that did it.
+    pub pid: u32,
+    /// The program that asked for it.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// The host on which the process ran.
+    pub host: String,
+    /// How concurrent refreshes excluded each other.
+    #[serde(default)]
+    pub level: Option<String>,
+    /// The refresh token before: the first digits of its SHA-256.
+    #[serde(default)]
+    pub refresh_token_sha256: Option<String>,
+    /// The refresh token after: the first digits of its SHA-256.
+    #[serde(default)]
+    pub new_refresh_token_sha256: Option<String>,
+}
+
+impl HistoryEntry {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let Self { event, outcome, pid, host, .. } = self;
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let program = self.program.as_ref().map(|program| format!(" for {program}")).unwrap_or_default();
+        let token = match (&self.refresh_token_sha256, &self.new_refresh_token_sha256) {
+            (None, None) => String::new(),
+            (before, after) if before == after || after.is_none() => {
+                format!(", refresh token {}", or_dash(before))
+            }
+            (None, after) => format!(", refresh token {}", or_dash(after)),
+            (before, after) => format!(", refresh token {} to {}", or_dash(before), or_dash(after)),
+        };
+        let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
+        let date = date(self.at);
+        let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
+        format!("{date}  {}", own_text(&told))
+    }
+}

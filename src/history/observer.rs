@@ -1,0 +1,130 @@
+//! From the steps of a refresh, and what each resulted in, to the entries of the history. Pure: nothing is written before
+//! the refresh has ended, so nothing delays the durable copy of the server's answer.
+
+use super::{HistoryEntry, HistoryEvent};
+use crate::grant::{Credential, Document, Secret};
+use crate::protocol::token::{Answer, words};
+use crate::session::{Event, Level, LockResult, ReplaceResult, Step, TokenResult};
+use crate::text::printable;
+
+/// How many hexadecimal digits of a refresh token's SHA-256 an entry has: enough to tell two tokens apart.
+const DIGITS: usize = 8;
+
+/// The first digits of a token's SHA-256.
+pub fn digits_of(token: &Secret) -> String {
+    first_digits(&token.sha256())
+}
+
+fn first_digits(sha256: &str) -> String {
+    sha256.get(..DIGITS).unwrap_or(sha256).to_owned()
+}
+
+/// Collects the entries of one refresh. A token that was fresh makes none.
+#[derive(Debug)]
+pub struct Observer {
+    level: Level,
+    entries: Vec<HistoryEntry>,
+    /// The server answered, and the new session is not stored yet.
+    unstored: Option<Unstored>,
+}
+
+/// The digits of the refresh token that was spent for an answer; none for a grant without one.
+#[derive(Debug)]
+struct Unstored(Option<String>);
+
+impl Observer {
+    /// For a refresh that begins at this level.
+    pub fn new(level: Level) -> Self {
+        Self { level, entries: Vec::new(), unstored: None }
+    }
+
+    /// The level that was reached.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Takes a step of the refresh, and what it resulted in.
+    pub fn observe(&mut self, step: &Step, event: &Event) {
+        match (step, event) {
+            (Step::Lock(..), Event::LockAnswered(LockResult::Refused(_))) => self.level = Level::Claimed,
+            (Step::Spend { credential, .. }, Event::Answered(answer)) => self.answered(credential, answer),
+            (Step::Replace { document, attempt: (sha256, _), .. }, Event::Replaced(ReplaceResult::Done)) => {
+                self.replaced(document, first_digits(sha256));
+            }
+            (Step::Adopt { credential_sha256, .. }, Event::Adopted(Ok(true))) => {
+                let outcome = "stored the answer that an interrupted process left";
+                self.note(HistoryEvent::Adopted, outcome, Some(first_digits(credential_sha256)), None);
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, credential: &Credential, answer: &Answer) {
+        let spent = match credential {
+            Credential::RefreshToken(token) => Some(digits_of(token)),
+            Credential::Client(_) => None,
+        };
+        match answer {
+            Answer::Refreshed(_) => self.unstored = Some(Unstored(spent)),
+            Answer::InvalidGrant { error, description } => {
+                // Refused twice: one entry.
+                self.entries.pop_if(|last| last.event == HistoryEvent::Rejected);
+                self.note(HistoryEvent::Rejected, &words(error, description.as_deref()), spent, None);
+            }
+            Answer::Unknown { what, .. } => {
+                // The same refresh token was sent twice: one entry.
+                let first = self.entries.pop_if(|last| last.event == HistoryEvent::LostAnswer);
+                let twice = first.map(|_| "; it was sent twice").unwrap_or_default();
+                self.note(HistoryEvent::LostAnswer, &format!("{what}{twice}"), spent, None);
+            }
+            Answer::Refused { error, description, .. } => {
+                self.note(HistoryEvent::Refused, &words(error, description.as_deref()), spent, None);
+            }
+            Answer::Temporary { .. } | Answer::Failed(_) | Answer::Impossible(_) => {}
+        }
+    }
+
+    fn replaced(&mut self, document: &Document, before: String) {
+        match (&document.session, &document.rejected) {
+            (Some(_), _) => {
+                self.unstored = None;
+                let after = document.refresh_token().map(digits_of);
+                self.note(HistoryEvent::Refresh, "stored", Some(before).filter(|_| after.is_some()), after);
+            }
+            (None, Some(rejected)) => {
+                self.note(HistoryEvent::Cleared, &rejected.message, Some(before), None);
+            }
+            (None, None) => {
+                self.note(HistoryEvent::Cleared, "the session has ended", Some(before), None);
+            }
+        }
+    }
+
+    fn note(&mut self, event: HistoryEvent, outcome: &str, before: Option<String>, after: Option<String>) {
+        self.entries.push(HistoryEntry {
+            event,
+            outcome: printable(outcome),
+            refresh_token_sha256: before,
+            new_refresh_token_sha256: after,
+            ..HistoryEntry::default()
+        });
+    }
+
+    /// The entries of the refresh, which ended with `result`.
+    pub fn finish(mut self, result: &TokenResult) -> Vec<HistoryEntry> {
+        if let Some(Unstored(before)) = self.unstored.take() {
+            let why = match result {
+                Ok(token) => token.warnings.first().map(|warning| warning.message.as_str()),
+                Err(failure) => Some(failure.message.as_str()),
+            };
+            let why = why.unwrap_or("another process had stored a session, which is kept");
+            self.note(HistoryEvent::NotStored, why, before, None);
+        }
+        let is_stored = self.entries.iter().any(|entry| entry.event == HistoryEvent::Refresh);
+        let rejected = self.entries.last_mut().filter(|entry| entry.event == HistoryEvent::Rejected);
+        if let Some(rejected) = rejected.filter(|_| result.is_ok() && !is_stored) {
+            rejected.outcome.push_str("; another process had refreshed: its session is used");
+        }
+        self.entries
+    }
+}

@@ -1,0 +1,62 @@
+//! Imports a refresh token that was obtained elsewhere: one refresh proves it, then its session is stored.
+
+use super::new_grant::{NOT_STORED, NotStored, Replaces, store};
+use super::{Context, access};
+use crate::driver::{Clock, TokenEndpoint};
+use crate::error::{Failure, Kind};
+use crate::grant::{Credential, Document, Secret};
+use crate::output;
+use crate::protocol::failure::IMPORT;
+use crate::protocol::token::Answer;
+use crate::system::SignalsHeld;
+
+/// Spends the refresh token once under the lock, because it may be the stored one and other processes may hold it. Gives the
+/// document that was stored. `configuration` is that document without a session; `begins` is called when the wait for other
+/// processes is over.
+pub fn exchange(
+    configuration: &Document,
+    refresh_token: Secret,
+    context: &Context,
+    begins: &dyn Fn(),
+) -> Result<Document, Failure> {
+    let guard = access::enter(context, context.globals.timeout)?;
+    begins();
+    let _signals = SignalsHeld::hold();
+    let mut sent_at = context.now().wall;
+    let credential = Credential::RefreshToken(refresh_token.clone());
+    let mut answer = context.refresh(configuration, &credential, context.left());
+    if matches!(answer, Answer::Unknown { again: true, .. }) && !context.left().is_zero() {
+        // Servers with a grace period answer the same once more. A third request could end the grant.
+        sent_at = context.now().wall;
+        answer = context.refresh(configuration, &credential, context.left());
+    }
+    let is_dead = matches!(answer, Answer::InvalidGrant { .. });
+    let answer = answer.tokens(&IMPORT).map_err(|failure| match is_dead {
+        true => failure.hint(another_grant(configuration)),
+        false => failure,
+    })?;
+    let has_id_token = answer.id_token.is_some();
+    let mut session = answer.session(configuration, sent_at);
+    session.refresh_token = session.refresh_token.or(Some(refresh_token));
+    // The session is stored all the same: its refresh token may be the only one that is left.
+    if has_id_token && session.id_token.is_none() {
+        let message = "the server gave an ID token that cannot be trusted; it was not stored";
+        output::warning(&Failure::new(Kind::LoginRequired, message));
+    }
+    let document = configuration.with_session(session);
+    // The grant is not revoked if that fails: the person who imports it may have no other one.
+    store(&document, Replaces::Anything, guard, context).map_err(|NotStored { failure, .. }| Failure {
+        message: format!("{NOT_STORED}: {}", failure.message),
+        ..failure
+    })?;
+    Ok(document)
+}
+
+/// The command that gets a grant in place of a dead refresh token. It uses only a flow that has an endpoint.
+fn another_grant(document: &Document) -> &'static str {
+    match (&document.device_authorization_endpoint, &document.authorization_endpoint) {
+        (Some(_), _) => "onegrant login --device   # gets a new grant",
+        (None, Some(_)) => "onegrant login --browser   # gets a new grant",
+        (None, None) => "onegrant login --refresh-token-stdin < FILE   # with another refresh token",
+    }
+}

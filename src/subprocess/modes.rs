@@ -1,0 +1,16 @@
+//! What this program does in each hidden mode.
+
+use super::{Mode, file_keeper, lock_call, lock_probe, worker_process};
+use crate::environment::Environment;
+use crate::error::SUCCESS;
+
+/// Runs the mode and returns the exit code.
+pub fn run(mode: Mode, environment: &Environment) -> anyhow::Result<u8> {
+    match mode {
+        Mode::Worker => worker_process::run(environment)?,
+        Mode::LockCall => return Ok(lock_call::run()?),
+        Mode::LockProbe => lock_probe::run()?,
+        Mode::FileKeeper => file_keeper::run(environment)?,
+    }
+    Ok(SUCCESS)
+}

@@ -1,0 +1,367 @@
+//! SIGKILL at every single system call of a refresh, a clearing, a login and a logout; then the next process goes on.
+//!
+//! `cargo test --test faults crash_sweep -- --ignored --nocapture`, where strace is installed and may trace.
+
+use crate::support::*;
+use rustix::fs::{Timespec, Timestamps};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Which process the kill ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    /// The process that was called, while its worker does the exchange.
+    Caller,
+    /// Whichever process comes to the call first, the caller or the worker.
+    Either,
+    /// The only one: no worker can be started.
+    InPlace,
+}
+
+/// A system call, by its name and how often the process made it before, counting from 1.
+type Point = (String, u32);
+
+/// The calls by which a process can be started. Where these fail the exchange runs in place.
+const STARTS: &str = "clone,clone3,vfork,fork";
+
+/// What the kernel does not count as the process's own: it gets this before its first instruction, or not at all.
+const NOT_OURS: [&str; 3] = ["execve", "restart_syscall", "rt_sigreturn"];
+
+/// The fewest points that a sweep has: with fewer it has shown nothing.
+const FEWEST_POINTS: usize = 50;
+
+/// What lies between the server's rotation and the copy of its answer: the bound on the wait for it, its arrival, the end
+/// of the connection, the write. Rust checks a descriptor before it closes it in builds with debug assertions.
+const WINDOW: [&str; 5] = ["setsockopt", "recvfrom", "fcntl", "close", "pwrite64"];
+
+/// Which calls are met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Every single one.
+    Every,
+    /// Those by which a process meets the disk, the lock, the network and its worker.
+    Meetings,
+}
+
+const MEETINGS: [&str; 24] = [
+    "openat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "fallocate",
+    "close",
+    "sendto",
+    "recvfrom",
+    "connect",
+    "getdents64",
+    "flock",
+    "fchmod",
+    "ftruncate",
+    "socketpair",
+    "setsid",
+    "wait4",
+    "waitid",
+];
+
+fn strace(options: &[String], victim: Victim, command: &Command) -> Command {
+    let mut all = vec!["-qq".to_owned()];
+    if victim != Victim::Caller {
+        all.push("-f".to_owned());
+    }
+    if victim == Victim::InPlace {
+        all.push(format!("-einject={STARTS}:error=EAGAIN"));
+    }
+    all.extend_from_slice(options);
+    wrapped("strace", &all.iter().map(String::as_str).collect::<Vec<_>>(), command)
+}
+
+/// Every call that the command makes in a run without faults.
+fn points(home: &Home, victim: Victim, reach: Reach, command: &Command) -> Vec<Point> {
+    let path = home.root.join("calls");
+    let ran = run(strace(&[format!("-o{}", path.display())], victim, command).stdin(input(home)));
+    assert!(ran.code == 0 || ran.code == 3, "{ran:?}");
+    let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for line in fs::read_to_string(&path).unwrap().lines() {
+        let (process, call) = match line.split_once(' ') {
+            Some((process, call)) if process.bytes().all(|byte| byte.is_ascii_digit()) => (process, call),
+            _ => ("", line),
+        };
+        let Some((name, _)) = call.trim_start().split_once('(') else { continue };
+        if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && !NOT_OURS.contains(&name)
+        {
+            *counts.entry((name.to_owned(), process.to_owned())).or_default() += 1;
+        }
+    }
+    let mut most: BTreeMap<String, u32> = BTreeMap::new();
+    for ((name, _), count) in counts {
+        let most = most.entry(name).or_default();
+        *most = count.max(*most);
+    }
+    most.into_iter()
+        .filter(|(name, _)| victim != Victim::InPlace || !STARTS.split(',').any(|start| start == name))
+        .filter(|(name, _)| reach == Reach::Every || MEETINGS.contains(&name.as_str()))
+        .flat_map(|(name, count)| (1..=count).map(move |number| (name.clone(), number)))
+        .collect()
+}
+
+fn input(home: &Home) -> File {
+    let path = home.root.join("input");
+    if !path.exists() {
+        fs::write(&path, "").unwrap();
+    }
+    File::open(path).unwrap()
+}
+
+/// Runs the command and kills the victim at the point. A run that never comes there ends as if nothing was.
+fn kill_at(home: &Home, victim: Victim, command: &Command, (name, number): &Point) -> Ran {
+    let mut options = vec!["-o/dev/null".to_owned(), format!("-einject={name}:signal=KILL:when={number}")];
+    let starts = if victim == Victim::InPlace { format!(",{STARTS}") } else { String::new() };
+    options.push(format!("-etrace={name}{starts}"));
+    run(strace(&options, victim, command).stdin(input(home)))
+}
+
+fn with_lock(home: &Home, lock: &str, arguments: &[&str]) -> Command {
+    let mut command = home.command(arguments);
+    command.env("ONEGRANT_LOCK", lock);
+    command
+}
+
+/// The worker of a caller that was killed goes on; if nothing binds other processes, they do not wait for it.
+fn wait_for_the_worker(home: &Home) {
+    wait_for("the end of the worker", || !has_worker(home));
+}
+
+/// Whether a worker works on this home, with its claim made or not yet.
+fn has_worker(home: &Home) -> bool {
+    let state = home.state.to_str().unwrap();
+    let of = |process: &Path, name: &str| {
+        String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned()
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut workers = processes.filter(|process| of(process, "cmdline").contains("--exchange-for-caller"));
+    workers.any(|process| of(&process, "environ").contains(state))
+}
+
+/// No file stays for ever: after the time in which a file on its way is given up, one refresh sweeps everything.
+fn assert_that_leftovers_are_swept(home: &Home, server: &AuthorizationServer, point: &str) {
+    let long_ago = Timespec { tv_sec: now() - 3600, tv_nsec: 0 };
+    for name in home.names().iter().filter(|name| name.contains("~temporary.")) {
+        let file = File::options().write(true).open(home.state.join(name)).unwrap();
+        rustix::fs::futimens(&file, &Timestamps { last_access: long_ago, last_modification: long_ago })
+            .unwrap();
+    }
+    home.grant(server, EXPIRED);
+    assert_eq!(home.run(&["token"]).code, 0, "{point}");
+    let left: Vec<String> = home.names().into_iter().filter(|name| name.contains('~')).collect();
+    assert_eq!(left, Vec::<String>::new(), "{point}");
+}
+
+/// What a sweep came to.
+struct Swept {
+    points: usize,
+    /// Those that cost the grant.
+    dead: Vec<String>,
+}
+
+/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told
+/// that a refresh was begun and never finished.
+fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept {
+    let expired = || {
+        let server = server(|settings| settings.replay = replay);
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        (server, home)
+    };
+    let (_server, home) = expired();
+    let points = points(&home, victim, reach, &with_lock(&home, lock, &["token"]));
+    let dead = Mutex::new(Vec::new());
+    side_by_side(
+        &points,
+        || (),
+        |(), (name, number)| {
+            let (server, home) = expired();
+            let command = with_lock(&home, lock, &["token"]);
+            let ran = kill_at(&home, victim, &command, &(name.clone(), *number));
+            let point = format!("{victim:?}, {lock}: {name} {number}");
+            assert!([0, 3, -9].contains(&ran.code), "{point}: {ran:?}");
+            assert!(victim == Victim::Either || ran.code != 3, "{point}: {ran:?}");
+            if lock == "off" {
+                wait_for_the_worker(&home);
+            }
+            let next = run(&mut with_lock(&home, lock, &["token"]));
+            if next.code == 3 {
+                assert_eq!(server.counts().rotations, 1, "{point}: {next:?}");
+                assert!(next.stderr.contains(" and never finished; "), "{point}: {next:?}");
+                dead.lock().unwrap().push(name.clone());
+                return;
+            }
+            let stored = home.tokens();
+            assert_eq!(next, Ran::printed(&stored.access_token), "{point}");
+            assert!(server.is_alive(&stored.refresh_token), "{point}");
+            if victim == Victim::Caller {
+                assert_eq!(server.counts().token_requests, 1, "{point}");
+            }
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
+    let dead = dead.into_inner().unwrap();
+    println!(
+        "{victim:?}, {lock}, {replay:?}: {} kills, {} cost the grant: {dead:?}",
+        points.len(),
+        dead.len()
+    );
+    assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+    Swept { points: points.len(), dead }
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server() {
+    for lock in ["auto", "claim", "off"] {
+        let swept = refreshes(Victim::Caller, Reach::Every, lock, Replay::EndFamily);
+        assert_eq!(swept.dead, Vec::<String>::new(), "of {}", swept.points);
+    }
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
+    for lock in ["auto", "claim", "off"] {
+        for victim in [Victim::Either, Victim::InPlace] {
+            let swept = refreshes(victim, Reach::Meetings, lock, Replay::Grace(Duration::from_secs(3600)));
+            assert_eq!(swept.dead, Vec::<String>::new(), "of {}", swept.points);
+        }
+    }
+}
+
+/// What no client can help: between the server's rotation and the write of its answer.
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
+    for lock in ["auto", "claim", "off"] {
+        for victim in [Victim::Either, Victim::InPlace] {
+            let reach = if lock == "auto" { Reach::Every } else { Reach::Meetings };
+            let swept = refreshes(victim, reach, lock, Replay::EndFamily);
+            let is_there = |name: &String| WINDOW.contains(&name.as_str());
+            let is_once = swept.dead.len() <= WINDOW.len();
+            assert!(is_once && swept.dead.iter().all(is_there), "{:?} of {}", swept.dead, swept.points);
+        }
+    }
+}
+
+/// The grant is dead. A process that is killed while it finds that out leaves a whole document, and the next one says the
+/// same.
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict_to_the_next() {
+    let dead = || {
+        let server = server(|_| {});
+        let (home, issued) = Home::with_grant(&server, EXPIRED);
+        server.end_grant(&issued.refresh_token);
+        (server, home)
+    };
+    for (victim, reach) in [(Victim::Either, Reach::Meetings), (Victim::InPlace, Reach::Every)] {
+        let (_server, home) = dead();
+        let points = points(&home, victim, reach, &home.command(&["token"]));
+        side_by_side(
+            &points,
+            || (),
+            |(), point| {
+                let (server, home) = dead();
+                let ran = kill_at(&home, victim, &home.command(&["token"]), point);
+                let point = format!("{victim:?}: {} {}", point.0, point.1);
+                assert!([3, -9].contains(&ran.code), "{point}: {ran:?}");
+                let next = home.run(&["token"]);
+                assert_eq!((next.code, next.stdout.as_str()), (3, ""), "{point}: {next:?}");
+                assert!(home.document()["session"].is_null(), "{point}: cleared under the lock");
+                let requests = server.counts().token_requests;
+                // Two each of the worker, of its caller, which goes on without it, and of the next process.
+                assert!(requests <= 6, "{point}: {requests} requests");
+                assert_eq!(home.run(&["token"]).code, 3, "{point}");
+                assert_eq!(server.counts().token_requests, requests, "{point}: known by now");
+                assert_that_leftovers_are_swept(&home, &server, &point);
+            },
+        );
+        println!("{victim:?}: {} kills of a clearing", points.len());
+        assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+    }
+}
+
+/// A login replaces the grant of an earlier one as a whole, or not at all.
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
+    let began = || {
+        let server = server(|settings| settings.auto_approve = true);
+        let (home, old) = Home::with_grant(&server, VALID);
+        fs::write(home.root.join("input"), server.issue_grant().refresh_token).unwrap();
+        (server, home, old)
+    };
+    for flow in ["--device", "--refresh-token-stdin"] {
+        let login = |server: &AuthorizationServer, home: &Home| {
+            home.command(&["login", &server.issuer(), "--client-id", server.client_id(), flow])
+        };
+        let (server, home, _) = began();
+        let points = points(&home, Victim::InPlace, Reach::Every, &login(&server, &home));
+        side_by_side(
+            &points,
+            || (),
+            |(), point| {
+                let (server, home, old) = began();
+                let ran = kill_at(&home, Victim::InPlace, &login(&server, &home), point);
+                let point = format!("{flow}: {} {}", point.0, point.1);
+                assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+                let stored = home.tokens();
+                assert!(server.is_alive(&stored.refresh_token), "{point}");
+                assert!(ran.code != 0 || stored.refresh_token != old.refresh_token, "{point}");
+                assert_eq!(home.run(&["token"]), Ran::printed(&stored.access_token), "{point}");
+                assert_that_leftovers_are_swept(&home, &server, &point);
+            },
+        );
+        println!("{flow}: {} kills of a login", points.len());
+        assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+    }
+}
+
+/// A logout that was killed is done by the next one, whatever the server knows of it already.
+#[test]
+#[ignore = "needs strace: .ci/run crash-sweep"]
+fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
+    let began = || {
+        let server = server(|_| {});
+        let (home, old) = Home::with_grant(&server, VALID);
+        (server, home, old)
+    };
+    let (_server, home, _) = began();
+    let points = points(&home, Victim::InPlace, Reach::Every, &home.command(&["logout"]));
+    side_by_side(
+        &points,
+        || (),
+        |(), point| {
+            let (server, home, old) = began();
+            let ran = kill_at(&home, Victim::InPlace, &home.command(&["logout"]), point);
+            let point = format!("{} {}", point.0, point.1);
+            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+            let is_there = home.document_path().exists();
+            assert!(is_there || !server.is_alive(&old.refresh_token), "{point}: deleted, but not revoked");
+            if is_there {
+                assert_eq!(home.tokens().refresh_token, old.refresh_token, "{point}");
+            }
+            assert_eq!(home.run(&["logout"]).code, 0, "{point}");
+            assert!(!home.document_path().exists() && !server.is_alive(&old.refresh_token), "{point}");
+            assert_that_leftovers_are_swept(&home, &server, &point);
+        },
+    );
+    println!("{} kills of a logout", points.len());
+    assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+}

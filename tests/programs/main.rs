@@ -1,0 +1,18 @@
+//! What other programs get: git, adapters, token formats, token files and commands with a token.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at a surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod exec;
+mod formats;
+mod git;
+mod helpers;
+mod token_file;

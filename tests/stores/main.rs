@@ -1,0 +1,19 @@
+//! Where a grant is kept: a file, a keyring, a value in a cluster; and how it moves from one to another.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at a surprise"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cells;
+mod conformance;
+mod file;
+mod keyring;
+mod kubernetes;
+mod migrate;
