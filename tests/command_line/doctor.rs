@@ -239,7 +239,7 @@ fn the_level_is_determined_by_two_processes() {
         command
     };
     assert_check(&mut with("claim"), "lock", "ok", "claimed (ONEGRANT_LOCK=claim)");
-    let ends = "a server that ends the grant on replay can end it";
+    let ends = "a server that ends the family on replay can still end the grant";
     let check = assert_check(&mut with("off"), "lock", "warn", ends);
     assert_eq!(check["hint"], "unset ONEGRANT_LOCK");
 }

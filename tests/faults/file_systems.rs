@@ -252,7 +252,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     assert_eq!(ended.finish().code, -15);
     for process in waiting {
         let text = "onegrant: cannot refresh: the lock call had not been answered after 3 s; the session is kept\n\
-                    hint: export ONEGRANT_LOCK=claim   # for everybody who shares this store\n";
+                    hint: export ONEGRANT_LOCK=claim   # for all processes that share this store\n";
         assert_eq!(process.finish(), Ran::failed(4, text));
     }
     assert!(began.elapsed() < ENDED_BY, "{:?}", began.elapsed());

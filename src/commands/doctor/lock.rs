@@ -33,7 +33,7 @@ enum LockTest {
 /// nothing is created. No other process locks it.
 pub(super) fn check(context: &Context) -> Check {
     const COMPARED: &str = "compared (ONEGRANT_LOCK=off): two processes can refresh at once; a server that ends the \
-                            grant on replay can end it";
+                            family on replay can still end the grant";
     const CLAIMED: &str = "claimed (ONEGRANT_LOCK=claim): an exclusive record replaces the lock";
     match context.globals.lock {
         LockUse::Off => Check::warn("lock", COMPARED).hint("unset ONEGRANT_LOCK"),
