@@ -195,7 +195,7 @@ mod tests {
     fn the_next_attempt_starts_at_once_after_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = listener.local_addr().unwrap();
-        // A delay after a refusal would use the whole time up.
+        // A delay after a refusal would use up the time.
         let refusing = ClosedPort::reserve();
         let stream = race(&[refusing.address(), refusing.address(), alive], LIMIT, LIMIT).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive);

@@ -13,7 +13,7 @@ pub const MOST_REDIRECTS: usize = 3;
 
 /// What the response to a GET for metadata asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Redirection {
     /// It is not a redirect.
     Done,
     /// Send the request there: scheme, host and port are the same.
@@ -26,16 +26,16 @@ pub enum Next {
 }
 
 /// Decides what to do after the response to a GET for metadata at `url`.
-pub fn next(url: &str, response: &Response) -> Next {
+pub fn redirection(url: &str, response: &Response) -> Redirection {
     if !is_redirect(response.status) {
-        return Next::Done;
+        return Redirection::Done;
     }
     let Some(target) = response.headers.get("location").and_then(|location| resolved(url, location)) else {
-        return Next::Elsewhere { target: None };
+        return Redirection::Elsewhere { target: None };
     };
     match (endpoint_url(url), endpoint_url(&target)) {
-        (Ok(from), Ok(to)) if from == to => Next::Follow(target),
-        _ => Next::Elsewhere { target: Some(without_query(&target)) },
+        (Ok(from), Ok(to)) if from == to => Redirection::Follow(target),
+        _ => Redirection::Elsewhere { target: Some(without_query(&target)) },
     }
 }
 
@@ -327,21 +327,21 @@ mod tests {
     #[test]
     fn metadata_is_followed_within_its_origin_alone() {
         let url = "https://as.example/.well-known/openid-configuration";
-        let elsewhere = |target: &str| Next::Elsewhere { target: Some(target.to_owned()) };
+        let elsewhere = |target: &str| Redirection::Elsewhere { target: Some(target.to_owned()) };
         let cases = [
-            (302, "/index.php/x", Next::Follow("https://as.example/index.php/x".to_owned())),
-            (308, "https://AS.example:443/x", Next::Follow("https://AS.example:443/x".to_owned())),
+            (302, "/index.php/x", Redirection::Follow("https://as.example/index.php/x".to_owned())),
+            (308, "https://AS.example:443/x", Redirection::Follow("https://AS.example:443/x".to_owned())),
             (301, "https://www.as.example/x?t=1", elsewhere("https://www.as.example/x")),
             (307, "https://as.example:444/x", elsewhere("https://as.example:444/x")),
             (303, "http://as.example/x", elsewhere("http://as.example/x")),
             (301, "https://user:pw@as.example/x", elsewhere("https://as.example/x")),
-            (301, "", Next::Elsewhere { target: None }),
-            (301, "mailto:x", Next::Follow("https://as.example/.well-known/mailto:x".to_owned())),
-            (304, "/x", Next::Done),
-            (200, "/x", Next::Done),
+            (301, "", Redirection::Elsewhere { target: None }),
+            (301, "mailto:x", Redirection::Follow("https://as.example/.well-known/mailto:x".to_owned())),
+            (304, "/x", Redirection::Done),
+            (200, "/x", Redirection::Done),
         ];
         for (status, location, wanted) in cases {
-            assert_eq!(next(url, &response(status, location)), wanted, "{status} {location}");
+            assert_eq!(redirection(url, &response(status, location)), wanted, "{status} {location}");
         }
     }
 

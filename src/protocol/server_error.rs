@@ -58,7 +58,7 @@ impl ServerError {
     /// Reads RFC 6749 section 5.2, the same inside an object or an array (OpenAI, Anthropic, Salesforce), and what the
     /// [dialects](super::dialects) add.
     pub fn read(content: &Content) -> Self {
-        let mut found = Found::new();
+        let mut found = ErrorParts::new();
         let is_error = match content {
             Content::Members(members) => {
                 found.look_at(members, 0);
@@ -70,7 +70,7 @@ impl ServerError {
             }
             Content::CutShort | Content::Foreign => return Self::default(),
         };
-        let Found { codes, mut descriptions, states, .. } = found;
+        let ErrorParts { codes, mut descriptions, states, .. } = found;
         descriptions.sort_by_key(|(rank, _)| *rank);
         let texts: Vec<String> = descriptions.into_iter().map(|(_, text)| text).collect();
         let description = texts.first().cloned();
@@ -114,7 +114,7 @@ impl ServerError {
 }
 
 /// What was found in a body so far, and the names of the members to read.
-struct Found {
+struct ErrorParts {
     errors_in: Vec<&'static str>,
     codes_in: Vec<&'static str>,
     descriptions_in: Vec<&'static str>,
@@ -125,7 +125,7 @@ struct Found {
     states: Vec<String>,
 }
 
-impl Found {
+impl ErrorParts {
     fn new() -> Self {
         Self {
             errors_in: with_words_of_dialects(&ERRORS, |dialect| dialect.errors),

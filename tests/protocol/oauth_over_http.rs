@@ -289,7 +289,7 @@ fn what_one_metadata_document_lacks_is_taken_from_the_other_of_the_same_server()
 }
 
 #[test]
-fn discovery_fails_with_the_kind_that_tells_what_to_do() {
+fn each_failure_of_discovery_has_its_kind() {
     let other = r#"{"issuer":"https://other.example","token_endpoint":"https://other.example/token"}"#;
     // (answers, kind, what the message holds)
     let cases = [

@@ -5,7 +5,7 @@ use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::oauth::discovery::{self, Discovery, Step};
+use crate::oauth::discovery::{Discovery, DiscoveryResult, DiscoveryStep};
 use crate::profile::Context;
 use crate::protocol::metadata::{Metadata, Url, address_of};
 use crate::protocol::{Request, Response};
@@ -152,14 +152,14 @@ impl Questions<'_> {
         let mut found = None;
         let mut places = Vec::new();
         for step in Discovery::new(issuer, None, |url| self.ask(url))? {
-            let Step { url, found: at_url } = step?;
+            let DiscoveryStep { url, found: at_url } = step?;
             match at_url {
-                discovery::Found::Metadata(metadata) => return Ok(MetadataResult::Found(metadata)),
-                discovery::Found::Refused(failure) => found = Some(MetadataResult::Refused(failure)),
-                discovery::Found::Nothing { why, is_temporary: true, .. } => {
+                DiscoveryResult::Metadata(metadata) => return Ok(MetadataResult::Found(metadata)),
+                DiscoveryResult::Refused(failure) => found = Some(MetadataResult::Refused(failure)),
+                DiscoveryResult::Nothing { why, is_temporary: true, .. } => {
                     found = Some(MetadataResult::Unavailable(format!("{url} answers with {why}")));
                 }
-                discovery::Found::Nothing { why, .. } => places.push(format!("{url} ({why})")),
+                DiscoveryResult::Nothing { why, .. } => places.push(format!("{url} ({why})")),
             }
         }
         Ok(found.unwrap_or_else(|| MetadataResult::Nothing(format!("no metadata at {}", places.join(", ")))))
