@@ -1,30 +1,31 @@
-//! HTTP: the only user of ureq. One request, one connection, one answer or none; no redirect is followed.
+//! HTTP: the only user of ureq. One request, one connection, at most one response; no redirect is followed.
 //!
 //! # What an error proves
 //!
-//! A refresh token that left this process may be spent, so every failure must tell whether it can have left.
-//! ureq's errors alone do not tell: the same variants come before and after the request is sent. The body is
-//! therefore handed over through a reader that notices its first use; ureq reads it only after the connection
-//! stands, TLS is done and the head of the request is out.
+//! A refresh token that left this process may be spent. So every failure must tell whether the request can have left.
+//! ureq's errors alone do not tell: the same variants occur before and after the request is sent. So ureq reads the body
+//! from a reader that records its first use. That is after the connection is made, TLS is done, and the head of the request is
+//! sent.
 //!
-//! | ureq's error | comes from | alone it proves |
+//! | ureq's error | occurs in | proves by itself |
 //! |---|---|---|
 //! | `BadUri`, `Http`, `RequireHttpsOnly`, `InvalidProxyUrl` | the request itself | nothing was sent |
-//! | `HostNotFound`, `Timeout(Resolve)` | looking the name up | nothing was sent |
+//! | `HostNotFound`, `Timeout(Resolve)` | the name look-up | nothing was sent |
 //! | `ConnectionFailed`, `ConnectProxyFailed`, `Timeout(Connect)` | connecting, the proxy, TLS | nothing was sent |
 //! | `TlsRequired` | TLS | nothing was sent |
 //! | `Timeout(SendRequest)` | the head of the request | nothing was sent |
-//! | `Io(ConnectionRefused)` | connecting | nothing was sent; not relied on |
-//! | `Io(Uncategorized)` | looking a name up, and others | nothing |
-//! | `Io(InvalidData)` | a bad certificate, a peer without TLS; garbage inside TLS later | nothing |
-//! | `Io(UnexpectedEof)`, `Io(ConnectionReset)`, `Io(BrokenPipe)` | the peer hangs up, in TLS or later | nothing |
+//! | `Io(ConnectionRefused)` | connecting | nothing was sent, but this is not relied on |
+//! | `Io(Uncategorized)` | the name look-up, and others | nothing |
+//! | `Io(InvalidData)` | a bad certificate, a server without TLS; later: garbage inside TLS | nothing |
+//! | `Io(UnexpectedEof)`, `Io(ConnectionReset)`, `Io(BrokenPipe)` | the server hangs up, in TLS or later | nothing |
 //! | `Timeout(Global)` | any phase | nothing |
-//! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the answer | it was sent |
-//! | any error while the body of the answer is read | a cut, slow or huge answer | it was sent |
+//! | `Protocol`, `LargeResponseHeader`, `BodyExceedsLimit`, `BodyStalled` | reading the response | it was sent |
+//! | any error while the body of the response is read | a cut, slow or huge response | it was sent |
 //!
-//! So: the reader was used → [`HttpOutcome::Lost`]; it was not → [`HttpOutcome::NotSent`], or [`HttpOutcome::NoConnection`] where asking again
-//! does not help. Proved against real sockets in `tests/protocol/http_outcomes.rs`. ureq sends a request once: it repeats none on a
-//! new connection. Of the addresses of a name the first that answers is used (`http/connecting.rs`), for TLS and all that follows.
+//! If the reader was used, the outcome is [`HttpOutcome::Lost`]. If it was not, the outcome is [`HttpOutcome::NotSent`], or
+//! [`HttpOutcome::NoConnection`] if a repetition does not help. `tests/protocol/http_outcomes.rs` proves this with real sockets. ureq
+//! sends a request once: it repeats none on a new connection. The first address of a name that answers is used
+//! (`http/connecting.rs`), for TLS and all that follows.
 
 mod coding;
 mod connecting;
@@ -57,39 +58,40 @@ use ureq::http::HeaderMap;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, Error, SendBody};
 
-/// How long a connection may take, TLS included. A server that cannot even do that is better tried again later.
+/// The longest time to connect, TLS included. If a server needs more, a later try is better.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long an address may take to answer `doctor`.
+/// The longest time that `doctor` waits for an address.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// The size of the two buffers of a connection, in bytes: a request fits into one.
+/// The size of the two buffers of a connection, in bytes. A request fits into one.
 const BUFFER: usize = 16 << 10;
 
-/// How ureq words a proxy's answer that a user name and a password are needed (RFC 9110 section 15.5.8).
+/// The part of ureq's message that says that a proxy demands a user name and a password (RFC 9110 section 15.5.8). ureq
+/// has no type for it.
 const PASSWORD_DEMANDED: &str = " 407";
 
-/// Who asks.
+/// The `User-Agent` header.
 const USER_AGENT: &str = concat!("onegrant/", env!("CARGO_PKG_VERSION"));
 
-/// What became of a request. The texts are fit to be shown.
+/// What happened to one HTTP exchange. The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpOutcome {
-    /// A whole answer, whatever its status.
+    /// A whole response, of any status.
     Answered(Response),
     /// The body of the request never left this process.
     NotSent(String),
-    /// The same, and asking again does not help: the server and this process cannot agree on TLS, or a proxy demands a
-    /// password. The failure has a hint.
+    /// The body of the request never left this process, and a repetition does not help: the server and this process
+    /// cannot agree on TLS, or a proxy demands a password. The failure has a hint.
     NoConnection(Failure),
-    /// The request was sent, or began to be, and no whole answer came. Always so for a GET that fails.
+    /// The request was sent, at least in part, and no whole response came. A GET that fails is always lost.
     Lost(String),
-    /// The request was sent, and its answer is longer than the limits; the next one would be as long.
+    /// The request was sent, and the response is longer than the limits. The next one would be as long.
     TooLong(String),
 }
 
 impl HttpOutcome {
-    /// The answer; of a request that may be repeated it is a failure not to have one.
+    /// The response. For a request that may be repeated, it is a failure to get none.
     pub fn response(self) -> Result<Response, Failure> {
         match self {
             Self::Answered(response) => Ok(response),
@@ -101,7 +103,7 @@ impl HttpOutcome {
     }
 }
 
-/// Sends requests. Nothing is loaded before the first one.
+/// Sends requests. It loads nothing before the first one.
 pub struct HttpClient {
     environment: NetworkSettings,
     roots: OnceLock<Roots>,
@@ -109,13 +111,12 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client for this environment. Costs nothing.
+    /// A client for this environment. Making it costs nothing.
     pub fn new(environment: &NetworkSettings) -> Self {
         Self { environment: environment.clone(), roots: OnceLock::new(), certificate: None }
     }
 
-    /// The same, which shows servers this certificate and proves it by this key; both are files of PEM (RFC 7468), and
-    /// may be one.
+    /// The client with this certificate and its private key. Both are PEM files (RFC 7468), and may be one file.
     pub fn with_certificate(self, certificate: &Path, key: &Path) -> Result<Self, Failure> {
         let unusable = |path: &Path, why: &str| {
             let message = printable(&format!("cannot use {}: {why}", path.display()));
@@ -125,33 +126,32 @@ impl HttpClient {
         let chain = CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| unusable(certificate, "there is no certificate in it"))?;
-        let proof = PrivateKeyDer::from_pem_slice(&read(key)?);
-        let proof = proof.map_err(|_| unusable(key, "there is no private key in it"))?;
-        let pair = ClientCertificate::new(chain, proof);
+        let private_key = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let private_key = private_key.map_err(|_| unusable(key, "there is no private key in it"))?;
+        let pair = ClientCertificate::new(chain, private_key);
         let pair = pair
             .map_err(|error| unusable(key, &format!("as the key of {}: {error}", certificate.display())))?;
         Ok(Self { certificate: Some(pair), ..self })
     }
 
-    /// What was wrong with the configuration without being an error: CA roots that could not be read. Empty
-    /// before the first request over TLS.
+    /// Warnings about the configuration: CA roots that could not be read. Empty before the first request over TLS.
     pub fn warnings(&self) -> &[String] {
         self.roots.get().map(|roots| roots.warnings.as_slice()).unwrap_or_default()
     }
 
-    /// Where the CA roots come from, and what was wrong with those that were named. Reads them.
+    /// Where the CA roots come from, and the warnings about them. Reads them.
     pub fn ca_roots(&self) -> (&str, &[String]) {
         let roots = self.roots.get_or_init(|| Roots::load(&self.environment));
         (&roots.origin, &roots.warnings)
     }
 
-    /// How a request gets to this address, in words; fails as a request would where the proxy cannot be used.
+    /// The way of a request to this address, in words. Fails like a request if the proxy cannot be used.
     pub fn way_to(&self, address: &Url) -> Result<String, Failure> {
         proxy::describe(address, &self.environment)
     }
 
-    /// The host that requests to this address go to, which is a proxy's where one is used, and those of its addresses that
-    /// do not answer, with the reasons. None where all of them answer, or no address is known.
+    /// The host that requests to this address reach first (the proxy, if there is one), and those of its addresses that
+    /// do not answer, with the reasons. Empty if all of them answer, or if no address is known.
     pub fn silent_addresses(
         &self,
         address: &Url,
@@ -173,8 +173,8 @@ impl HttpClient {
         Ok((address, proxy))
     }
 
-    /// Sends one request once and waits for the whole answer, no longer than `timeout` in all. Fails where no
-    /// repetition helps: a URL that no credential may be sent to, a proxy that cannot be used.
+    /// Sends one request once and waits for the whole response, at most `timeout`. Fails if a repetition does not help:
+    /// no credential may be sent to this URL, or the proxy cannot be used.
     pub fn send(&self, request: &Request, timeout: Duration) -> Result<HttpOutcome, Failure> {
         let (address, proxy) = self.route(&request.url)?;
         let exchange = Exchange {
@@ -193,18 +193,18 @@ impl HttpClient {
     }
 }
 
-/// One request and what its failure texts need to know.
+/// One request, and what the texts of its failures need.
 struct Exchange<'a> {
     address: Url,
     /// The scheme of the proxy, and its host and port.
     via: Option<(String, String)>,
     /// The CA roots, for TLS.
     roots: Option<&'a Roots>,
-    /// What is shown to a server that asks who is there.
+    /// The certificate for a server that asks for one.
     certificate: Option<&'a ClientCertificate>,
     timeout: Duration,
     deadline: Instant,
-    /// How long the looking up and the connecting may each take.
+    /// The longest time for each of name look-up and connection.
     connect: Duration,
 }
 
@@ -266,7 +266,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// An agent for one request: no connection outlives it.
+    /// An agent for one request. No connection outlives it.
     fn agent(&self, proxy: Option<ureq::Proxy>) -> Result<Agent, Error> {
         let tls = Tls::new(Roots::anchors(self.roots), self.certificate).map_err(io::Error::other)?;
         let config = Agent::config_builder()
@@ -301,7 +301,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// A missing private CA is the usual reason, so that the roots that were used are named.
+    /// The usual reason is a missing private CA, so the message names the roots in use.
     fn no_tls(&self, error: &rustls::Error) -> HttpOutcome {
         let roots = self.roots.map_or("none", |roots| roots.origin.as_str());
         let (what, hint) = trust::explained(error, &self.address, roots);
@@ -312,7 +312,7 @@ impl Exchange<'_> {
     fn no_password(&self, (scheme, proxy): &(String, String)) -> HttpOutcome {
         let message =
             format!("cannot connect to {}: the proxy demands a user name and a password", self.target());
-        // Of the variables that name a proxy this one counts first.
+        // This variable takes precedence over the others that name a proxy.
         let hint = printable(&format!("export https_proxy={scheme}://USER:PASSWORD@{proxy}"));
         HttpOutcome::NoConnection(Failure::new(Kind::Temporary, message).hint(hint))
     }
@@ -371,7 +371,7 @@ fn codings(headers: &Headers) -> Option<String> {
     Some(lines.join(", ")).filter(|codings| !codings.is_empty())
 }
 
-/// The body of a request, and whether anybody has looked at it.
+/// The body of a request, and whether it was read.
 struct Watched<'a> {
     rest: &'a [u8],
     is_read: bool,
@@ -393,7 +393,7 @@ fn is_unreachable(error: &Error) -> bool {
     }
 }
 
-/// What rustls says, where it is the reason.
+/// The error of rustls, if it is the reason.
 fn tls_error(error: &Error) -> Option<&rustls::Error> {
     match error {
         Error::Io(error) => error.get_ref()?.downcast_ref(),
@@ -416,7 +416,7 @@ fn causes(error: &Error) -> String {
         }
         source = cause.source();
     }
-    // The number says nothing that the words before it do not.
+    // The number adds nothing to the words before it.
     let text = match text.rsplit_once(" (os error ") {
         Some((words, number)) if number.ends_with(')') => words,
         _ => &text,

@@ -1,26 +1,28 @@
 //! onegrant: one OAuth grant, any number of processes, never logged out.
 //!
-//! What to do next is decided by pure functions; doing it is one dull loop.
+//! Pure functions decide what to do next. One loop does it.
 //!
 //! ```text
-//! main ─ lib ─ cli                        arguments to a command; help, completions
-//!          └── commands                   gather, call, print
-//!               ├── driver                the loop: does what session says, through
-//!               │    ├── worker           the exchange in a process that outlives its caller
-//!               │    ├── store ─ lock     bytes and revisions; the advisory lock
-//!               │    └── oauth ─ http     protocol messages over HTTP
-//!               ├── history               what became of the grant, for people
-//!               ├── visit                 pure: what a logout and a move do next
-//!               ├── session               pure: use, wait, claim, spend, compare, commit, clear
-//!               ├── protocol              pure: requests to build, answers to read
-//!               └── grant, error          pure: the document, the exit codes
-//! system                                  clock, processes, signals, environment: read at the edge
+//! main ─ lib                              parse, dispatch, report
+//!         ├ subprocess::modes             the hidden modes: worker, lock call, lock probe, file keeper
+//!         └ commands                      one file for each command: gather, call, print
+//!            ├ cli ─ globals              arguments and variables to a command
+//!            └ profile                    one profile: opened, read, refreshed, changed
+//!               ├ history                 what happened to the grant, for people
+//!               └ driver                  the loop: executes the steps of the session machine
+//!                  ├ store ─ lock         bytes and revisions; the advisory lock
+//!                  ├ oauth ─ http         requests and responses over HTTP
+//!                  └ output, system, environment, store_address
+//! session                                 pure: the machines of a refresh, a logout and a migration
+//! protocol, adapters                      pure: OAuth; what other programs ask for and read
+//! grant, text, error                      pure: the document, text for people, the exit codes
 //! ```
 //!
-//! Imports point downwards; `store` and `oauth` never meet. The invariants I1 to I6 stand in [`session`], the files
-//! and the order of a commit in [`store::file`], what a network failure proves in [`http`].
+//! Imports point down one list of rooms (`tests/architecture.rs`); `store` and `oauth` never meet. `docs/architecture.md`
+//! explains how a refresh, a login and an error flow, and has the glossary. `docs/design.md` describes the protocol between
+//! processes, the files, and the invariants I1 to I14.
 //!
-//! The library is there for the binary and its tests: its items are no interface, and change with any version.
+//! The library exists for the binary and its tests. Its items are no stable interface.
 //!
 //! RFC 6749 (OAuth 2.0), 6750 (bearer tokens), 7009 (revocation), 7636 (PKCE), 8252 (native apps), 8414 (metadata), 8628
 //! (device grant), 8707 (resource indicators), 9126 (pushed requests), 9207 (issuer of an answer), 9700 (best current
@@ -48,7 +50,7 @@ pub mod subprocess;
 pub mod system;
 pub mod text;
 
-use cli::{Command, Parsed};
+use cli::Parsed;
 use environment::Environment;
 use error::{AlreadyReported, Failure, Kind, SUCCESS};
 use profile::Context;
@@ -70,7 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match cli::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
             let context = Context::new(globals, clock);
-            let result = dispatch(&command, &context);
+            let result = commands::run(&command, &context);
             context.network_warnings().for_each(|warning| output::warning(&warning));
             exit_code(result, |hint| context.globals.complete(hint, &environment))
         }
@@ -104,26 +106,6 @@ pub fn tell_defects() {
         output::say_what_was_kept();
         std::process::exit(i32::from(Kind::Defect.code()));
     }));
-}
-
-fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
-    match command {
-        Command::Token(arguments) => commands::token::run(arguments, context),
-        Command::Refresh(arguments) => commands::refresh::run(arguments, context),
-        Command::Login(arguments) => commands::login::run(arguments, context),
-        Command::Status(arguments) => commands::status::run(arguments, context),
-        Command::Whoami(arguments) => commands::whoami::run(arguments, context),
-        Command::Logout(arguments) => commands::logout::run(arguments, context),
-        Command::Doctor(arguments) => commands::doctor::run(arguments, context),
-        Command::Migrate(arguments) => commands::migrate::run(arguments, context),
-        Command::Profiles(_) => commands::profiles::run(context),
-        Command::GitCredential(arguments) => commands::git_credential::run(arguments, context),
-        Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
-        Command::Exec(arguments) => commands::exec::run(arguments, context),
-        Command::Helper(arguments) => commands::helper::run(arguments, context),
-        // `cli::parse` has answered: it needs neither a profile nor a store.
-        Command::Completions(_) => Ok(()),
-    }
 }
 
 /// Prints what failed, why, and the command that helps. The failure is found under any number of contexts. An error without

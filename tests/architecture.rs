@@ -157,6 +157,8 @@ fn imports_point_down() {
             for import in imports(line) {
                 let there = layer(import).unwrap_or_else(|| panic!("{}: {line}", path.display()));
                 assert!(there <= here, "{module} imports {import}, which is above it");
+                let is_meeting = |room: &str| module.starts_with("store") && import.starts_with(room);
+                assert!(!is_meeting("oauth"), "{module} imports {import}: a store knows no OAuth");
                 checked += 1;
             }
         }

@@ -63,22 +63,26 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
         error = command.env_remove(name).exec();
         is_too_long = false;
     }
-    let environment = Environment::read();
-    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
-    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
-    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
-    let options = [lasting, format].map(Option::unwrap_or_default).concat();
-    let instead = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
     let (why, hint) = match is_too_long {
         true => (
             format!("the token has {length} bytes, and a variable of Linux has {STRING_LIMIT} at most"),
-            Some(context.globals.complete(&instead, &environment)),
+            Some(with_file(arguments, context)),
         ),
         false => (describe(&error), None),
     };
     output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(AlreadyReported(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+}
+
+/// The same call with a file instead of a variable, for a hint.
+fn with_file(arguments: &cli::Exec, context: &Context) -> String {
+    let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
+    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
+    let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
+    let options = [lasting, format].map(Option::unwrap_or_default).concat();
+    let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
+    context.globals.complete(&command, &Environment::read())
 }
 
 fn absolute(file: &Path) -> Result<PathBuf, Failure> {

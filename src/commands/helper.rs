@@ -103,7 +103,7 @@ fn docker_token(context: &Context) -> anyhow::Result<()> {
     if registry.is_empty() {
         return refuse_docker(docker::NO_SERVER);
     }
-    // Docker asks for every registry, and goes on without a credential where there is none.
+    // Docker asks for every registry, and continues without a credential if there is none.
     let document = context.document()?.filter(|document| docker::is_served_registry(document, registry));
     let Some(document) = document else {
         return refuse_docker(docker::NOT_FOUND);

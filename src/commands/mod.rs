@@ -13,3 +13,27 @@ pub mod refresh;
 pub mod status;
 pub mod token;
 pub mod whoami;
+
+use crate::cli::Command;
+use crate::profile::Context;
+
+/// Runs the command.
+pub fn run(command: &Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::Token(arguments) => token::run(arguments, context),
+        Command::Refresh(arguments) => refresh::run(arguments, context),
+        Command::Login(arguments) => login::run(arguments, context),
+        Command::Status(arguments) => status::run(arguments, context),
+        Command::Whoami(arguments) => whoami::run(arguments, context),
+        Command::Logout(arguments) => logout::run(arguments, context),
+        Command::Doctor(arguments) => doctor::run(arguments, context),
+        Command::Migrate(arguments) => migrate::run(arguments, context),
+        Command::Profiles(_) => profiles::run(context),
+        Command::GitCredential(arguments) => git_credential::run(arguments, context),
+        Command::GitSetup(arguments) => git_setup::run(arguments, context),
+        Command::Exec(arguments) => exec::run(arguments, context),
+        Command::Helper(arguments) => helper::run(arguments, context),
+        // `cli::parse` has answered: it needs neither a profile nor a store.
+        Command::Completions(_) => Ok(()),
+    }
+}

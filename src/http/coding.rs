@@ -1,22 +1,22 @@
-//! Content codings. No request asks for one (`Accept-Encoding: identity`), and some servers and proxies compress all the
-//! same, with or without saying so. The body decides: what begins like gzip is gzip, whatever the head says.
+//! Content codings. Requests allow none (`Accept-Encoding: identity`), but some servers and proxies compress
+//! nevertheless, and not all of them say so. A body that begins like gzip is gzip, whatever the head says.
 
 use flate2::bufread::GzDecoder;
 use std::io::{self, Read};
 
-/// What every gzip file begins with (RFC 1952 section 2.3.1).
+/// The first bytes of every gzip file (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// A body as it is read.
+/// A body without its content coding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
-    /// The content; and why it may be no content after all: a coding that is not known here.
+    /// The content, and why it may not be the content: a content coding that is not known here.
     Body(Vec<u8>, Option<String>),
     /// It is longer than the limit.
     TooLong,
 }
 
-/// Decodes a body. `coding` is what the head says about it; `limit` bounds the content, in bytes.
+/// Decodes a body. `coding` is the content coding that the head names. `limit` bounds the content, in bytes.
 pub(super) fn decoded(body: Vec<u8>, coding: Option<&str>, limit: u64) -> Decoded {
     if !body.starts_with(&GZIP) {
         let foreign = coding.map(str::trim).filter(|coding| !is_harmless(coding));
@@ -30,8 +30,8 @@ pub(super) fn decoded(body: Vec<u8>, coding: Option<&str>, limit: u64) -> Decode
     }
 }
 
-/// The content of one gzip member after the other (RFC 1952 section 2.2); `None` if it is longer than the limit. What follows
-/// a whole member and is not gzip is padding, and left out, as gzip itself does.
+/// The content of all gzip members (RFC 1952 section 2.2). `None` if it is longer than the limit. Bytes after a member
+/// that are not gzip are padding and ignored, as gzip itself does.
 fn content_of(body: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
     let (mut content, mut rest) = (Vec::new(), body);
     while rest.starts_with(&GZIP) {
@@ -46,7 +46,7 @@ fn content_of(body: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-/// Whether a body of this coding that is not gzip is what it seems to be: a proxy that decoded it left the field.
+/// Whether a body with this coding that is not gzip is the content: a proxy decoded it and left the field.
 fn is_harmless(coding: &str) -> bool {
     ["", "identity", "gzip", "x-gzip"].iter().any(|harmless| coding.eq_ignore_ascii_case(harmless))
 }

@@ -1,4 +1,4 @@
-//! Connects to the first address of a name that answers (RFC 8305, "Happy Eyeballs"): a dead address costs a quarter of a
+//! Connects to the first address of a name that answers (RFC 8305, "Happy Eyeballs"). A dead address costs a quarter of a
 //! second. All attempts run in one thread, on sockets that do not block.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,10 +8,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long an attempt runs alone before the next one begins beside it (RFC 8305 section 5).
+/// How long an attempt runs before the next one starts, too (RFC 8305 section 5).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// A connection that is not made yet.
+/// A connection attempt.
 struct Attempt {
     address: SocketAddr,
     stream: TcpStream,
@@ -31,7 +31,7 @@ impl Attempt {
         }
     }
 
-    /// The connection, or why there is none. To be called when the kernel says that the attempt has ended.
+    /// The connection, or the error. Call this when the kernel says that the attempt has ended.
     fn finish(self) -> io::Result<TcpStream> {
         match self.stream.take_error()? {
             Some(error) => Err(error),
@@ -43,7 +43,7 @@ impl Attempt {
     }
 }
 
-/// Waits until an attempt has ended or the time has come, and takes the attempts that have ended out of `open`.
+/// Waits until an attempt has ended or the time has passed, and takes the ended attempts out of `open`.
 fn ended(open: &mut Vec<Attempt>, until: Instant) -> Vec<Attempt> {
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).ok();
@@ -56,20 +56,20 @@ fn ended(open: &mut Vec<Attempt>, until: Instant) -> Vec<Attempt> {
     open.extract_if(.., |_| has_ended.next() == Some(true)).collect()
 }
 
-/// How long the attempts are apart: [`ATTEMPT_DELAY`], and less where so many addresses would leave less than half of the
-/// time to the last one.
+/// The delay between attempts: [`ATTEMPT_DELAY`], or less if so many addresses would leave the last one less than half of
+/// the time.
 fn delay(addresses: usize, limit: Duration) -> Duration {
     let turns = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
     ATTEMPT_DELAY.min(limit / 2 / turns)
 }
 
-/// Connects to the first of the addresses that answers. The error is that of the attempt that failed last;
+/// Connects to the first of the addresses that answers. The error is that of the attempt that failed last, or
 /// [`io::ErrorKind::TimedOut`] after `limit`.
 pub(super) fn first(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
     race(addresses, delay(addresses.len(), limit), limit)
 }
 
-/// Begins one attempt after the other: `delay` after the one before it, or at once when that one has failed.
+/// Starts one attempt after the other: `delay` after the previous one, or at once if that one has failed.
 fn race(addresses: &[SocketAddr], delay: Duration, limit: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + limit;
     let mut waiting = addresses.iter();
@@ -101,14 +101,14 @@ fn race(addresses: &[SocketAddr], delay: Duration, limit: Duration) -> io::Resul
             }
             next_turn = Instant::now();
         }
-        // After the look at what has arrived: a process that was stopped meanwhile may have its connection.
+        // Checked after the finished attempts: if this process was stopped meanwhile, a connection may be ready.
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
 }
 
-/// Tries every address at the same time, and says why those that do not answer within `limit` do not.
+/// Tries every address at the same time, and returns those that do not answer within `limit`, with the reasons.
 pub(super) fn silent(addresses: &[SocketAddr], limit: Duration) -> Vec<(SocketAddr, io::Error)> {
     let deadline = Instant::now() + limit;
     let mut silent = Vec::new();
@@ -127,12 +127,12 @@ pub(super) fn silent(addresses: &[SocketAddr], limit: Duration) -> Vec<(SocketAd
     }
     let late = open.into_iter().map(|attempt| (attempt.address, io::ErrorKind::TimedOut.into()));
     silent.extend(late);
-    // In the order in which they are tried.
+    // In the order of the attempts.
     silent.sort_by_key(|(address, _)| addresses.iter().position(|other| other == address));
     silent
 }
 
-/// The order of attempts (RFC 8305 section 4): that of the system, with the two families in turn.
+/// The order of attempts (RFC 8305 section 4): that of the system, but the two families alternate.
 pub(super) fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let begins_with_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -153,10 +153,10 @@ mod tests {
     use servers::closed_port::ClosedPort;
     use std::net::TcpListener;
 
-    /// Long enough for a loaded machine; far less than what the kernel waits for an answer.
+    /// Long enough for a loaded machine, and far shorter than the wait of the kernel.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A listener that accepts no further connection: a SYN gets no answer, as behind a dead route.
+    /// A listener that accepts no further connection: a SYN gets no answer, as with a dead route.
     struct Silent {
         address: SocketAddr,
         _held: Vec<TcpStream>,
@@ -169,7 +169,7 @@ mod tests {
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         rustix::net::listen(&socket, 0).unwrap();
         let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
-        // The queue takes one connection; those after it wait in vain.
+        // The queue holds one connection. Later ones get no answer.
         let fill = |_| Attempt::begin(address).unwrap().stream;
         let held: Vec<TcpStream> = (0..4).map(fill).collect();
         let silent = Silent { address, _held: held, _socket: socket };
@@ -184,7 +184,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = listener.local_addr().unwrap();
         let addresses: Vec<SocketAddr> = dead.iter().map(|dead| dead.address).chain([alive]).collect();
-        // With 2.5 s they begin closer together, so that the last one has as much time as all before it.
+        // With 2.5 s they start closer together, so the last one has as much time as all before it.
         for limit in [LIMIT, Duration::from_millis(2500)] {
             let stream = first(&addresses, limit).unwrap();
             assert_eq!(stream.peer_addr().unwrap(), alive, "{limit:?}");
@@ -192,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_fails_makes_room_for_the_next_at_once() {
+    fn the_next_attempt_starts_at_once_after_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let alive = listener.local_addr().unwrap();
-        // A delay after a refusal would use the whole time up.
+        // A delay after a refusal would use up the time.
         let refusing = ClosedPort::reserve();
         let stream = race(&[refusing.address(), refusing.address(), alive], LIMIT, LIMIT).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_the_limit_or_the_last_error_ends_it() {
+    fn connecting_ends_with_the_limit_or_the_last_error() {
         let silent = silent_listener();
         let late = first(&[silent.address], Duration::from_millis(50)).unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_families_take_turns_in_the_order_of_the_system() {
+    fn the_families_alternate_in_the_order_of_the_system() {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 443);
         let cases: [(&[&str], &[&str]); 4] = [
             (&["fd00::1", "fd00::2", "fd00::3", "10.0.0.1"], &["fd00::1", "10.0.0.1", "fd00::2", "fd00::3"]),

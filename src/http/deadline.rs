@@ -1,15 +1,15 @@
-//! The deadline of an exchange, from the connection on. ureq's own would end the reading of an answer that arrived in
-//! time, where the process was stopped meanwhile (a container that is paused) and looks too late: that answer is in the
-//! socket, and nowhere else.
+//! The deadline of an exchange, beginning with the connection. It replaces that of ureq for one case: the response
+//! arrives in time, but this process is stopped meanwhile (a paused container) and reads too late. The socket then holds
+//! the only copy of the response, which ureq would not read.
 
 use std::time::{Duration, Instant};
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// How long what has arrived is read beyond the deadline, all in all. It takes microseconds.
+/// How long data that has arrived is read after the deadline, in all. It takes microseconds.
 const LATE_LIMIT: Duration = Duration::from_millis(100);
 
-/// How long each read may take then.
+/// The longest time of each of these reads.
 const LATE_READ: Duration = Duration::from_millis(10);
 
 /// Gives a connection its deadline.
@@ -24,7 +24,7 @@ impl<In: Transport> Connector<In> for Deadline {
     }
 }
 
-/// A connection that ends by its deadline.
+/// A connection with a deadline.
 #[derive(Debug)]
 pub struct Bounded<In> {
     connection: In,
@@ -65,7 +65,8 @@ impl<In: Transport> Transport for Bounded<In> {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let left = self.left_for_reading(timeout)?;
         match self.connection.await_input(left) {
-            // A stop interrupts a read, which then ends without a look at what has arrived.
+            // When this process is stopped and continued, the kernel interrupts the read before it looks at what has
+            // arrived.
             Err(Error::Timeout(_)) => {
                 let left = self.left_for_reading(timeout)?;
                 self.connection.await_input(left)

@@ -1,32 +1,34 @@
-//! The head of an answer, without what no part of onegrant reads. ureq takes at most 128 fields, and a head that fits into
-//! its buffer; servers and the proxies before them send more (cookies, policies). A head is therefore collected here, up to
-//! [`HEAD_LIMIT`], and ureq gets its first line and the fields of [`USED`].
+//! The head of a response, reduced to what onegrant reads. ureq accepts at most 128 fields, and only a head that fits
+//! into its buffer. Servers and proxies send more (cookies, policies). So a head is collected here, up to [`HEAD_LIMIT`],
+//! and ureq gets its first line and the fields of [`USED`].
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// The longest head of an answer, in bytes, together with the interim answers before it (RFC 9110 section 15.2).
+/// The longest head of a response, in bytes, including the interim responses before it (RFC 9110 section 15.2).
 pub(super) const HEAD_LIMIT: usize = 64 << 10;
 
 /// The fields that ureq or onegrant reads, in lower case.
-const USED: [&[u8]; 8] = [
+const USED: [&[u8]; 10] = [
     b"age",
     b"connection",
     b"content-encoding",
     b"content-length",
+    b"content-type",
     b"date",
     b"location",
     b"retry-after",
     b"transfer-encoding",
+    b"www-authenticate",
 ];
 
-/// Of the fields that are lists every line counts, of all others the first.
-const LISTS: [&[u8]; 2] = [b"content-encoding", b"transfer-encoding"];
+/// Fields that are lists: every line counts. Of other fields only the first line counts.
+const LISTS: [&[u8]; 3] = [b"content-encoding", b"transfer-encoding", b"www-authenticate"];
 
-/// The most lines that are kept of one list: nothing is encoded that often.
+/// The most lines of one list that are kept: no server needs more.
 const LIST_LINES: usize = 8;
 
-/// What every answer begins with (RFC 9112 section 4).
+/// The first bytes of every response (RFC 9112 section 4).
 const BEGINNING: &[u8] = b"HTTP/";
 
 /// Gives a connection its filter.
@@ -47,14 +49,14 @@ impl<In: Transport> Connector<In> for Heads {
     }
 }
 
-/// A connection whose first answer has a short head. All that follows the head passes as it is.
+/// A connection whose first response gets a short head. What follows the head is passed on unchanged.
 #[derive(Debug)]
 pub(super) struct Filtered<In> {
     connection: In,
     is_collecting: bool,
-    /// What has come of the head.
+    /// The part of the head that has arrived.
     collected: Vec<u8>,
-    /// The length of the interim answers, which are dropped.
+    /// The length of the interim responses, which are dropped.
     interim: usize,
     head: Head,
 }
@@ -65,7 +67,7 @@ impl<In: Transport> Filtered<In> {
         self.head = Head { bytes, consumed: 0 };
     }
 
-    /// Takes what has arrived of the head, and leaves what follows it.
+    /// Takes the part of the head that has arrived, and leaves what follows the head.
     fn collect(&mut self) -> Result<(), Error> {
         let known = self.collected.len();
         let arrived = self.connection.buffers().input();
@@ -108,7 +110,7 @@ impl<In: Transport> Transport for Filtered<In> {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         while self.is_collecting {
             if self.connection.buffers().input().is_empty() && !self.connection.await_input(timeout)? {
-                // The answer ends within its head: ureq says so.
+                // The response ends within its head. ureq reports that.
                 let cut = std::mem::take(&mut self.collected);
                 self.deliver(cut);
                 return Ok(false);
@@ -172,7 +174,7 @@ impl Buffers for Head {
     }
 }
 
-/// Empty lines before an answer are skipped (RFC 9112 section 2.2).
+/// Empty lines before a response are skipped (RFC 9112 section 2.2).
 fn without_empty_lines(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()
@@ -182,7 +184,7 @@ fn may_be_http(bytes: &[u8]) -> bool {
     without_empty_lines(bytes).iter().zip(BEGINNING).all(|(one, other)| one == other)
 }
 
-/// Where the head ends: behind its first empty line. The first `known` bytes were looked at before.
+/// The end of the head: after its first empty line. The first `known` bytes were searched before.
 fn end_of_head(bytes: &[u8], known: usize) -> Option<usize> {
     let first_line = bytes.len().saturating_sub(without_empty_lines(bytes).len());
     let start = known.saturating_sub(2).max(first_line);
@@ -194,15 +196,15 @@ fn end_of_head(bytes: &[u8], known: usize) -> Option<usize> {
     [end(b"\n\n"), end(b"\n\r\n")].into_iter().flatten().min()
 }
 
-/// Whether it is an interim answer (1xx): the real one follows.
+/// Whether this is an interim response (1xx), which the final one follows.
 fn is_interim(head: &[u8]) -> bool {
     let line = without_empty_lines(head);
     line.split(|byte| *byte == b' ').nth(1).is_some_and(|status| status.first() == Some(&b'1'))
 }
 
-/// The first line and the used fields of a head. A field that goes on in the next line (RFC 9112 section 5.2) is put into
-/// one line. A field with a control character is left out, and the first line is kept without its own: ureq would drop the
-/// whole answer because of them.
+/// The first line and the used fields of a head. A field that continues on the next line (RFC 9112 section 5.2) is
+/// joined. ureq would drop the whole response because of a control character, so a field with one is left out, and the
+/// first line loses its own.
 fn used_of(head: &[u8]) -> Vec<u8> {
     let mut lines = without_empty_lines(head).split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default().trim_ascii_end();
@@ -233,7 +235,7 @@ fn used_of(head: &[u8]) -> Vec<u8> {
     used
 }
 
-/// A character that no field may hold (RFC 9110 section 5.5).
+/// Whether no field may hold this character (RFC 9110 section 5.5).
 fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
@@ -254,9 +256,9 @@ mod tests {
                 "\r\nHTTP/1.1 200 OK\r\nSet-Cookie: a\r\nDATE: now\r\nX: y\r\nContent-Length:2\r\n\r\n",
                 "HTTP/1.1 200 OK\r\nDATE: now\r\nContent-Length:2\r\n\r\n",
             ),
-            // Line feeds alone, a field on two lines, and lines that are no fields.
+            // Line feeds without carriage returns, a field on two lines, and lines that are no fields.
             ("HTTP/1.1 200\nDate: a\n b\nX: c\n d\nage\n: x\n\n", "HTTP/1.1 200\r\nDate: a b\r\n\r\n"),
-            // The first of a field, and every line of a list.
+            // The first line of a field, and every line of a list.
             (
                 "HTTP/1.1 301 X\r\nlocation: /a\r\nLocation: /b\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
                 "HTTP/1.1 301 X\r\nlocation: /a\r\ntransfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -1,14 +1,14 @@
-//! Which proxy a request goes through, by curl's rule: `https_proxy`, else `all_proxy`, unless `no_proxy`
-//! names the host; loopback is always reached directly. ureq's own reading of the environment is not used: it
-//! takes any of the variables for any scheme, and goes around a proxy that it cannot use.
+//! The proxy of a request, by the rules of curl: `https_proxy`, else `all_proxy`, unless `no_proxy` names the host.
+//! Loopback is always reached directly. ureq's own reading of the environment is not used, because it takes any of the
+//! variables for any scheme, and ignores a proxy that it cannot use.
 
 use crate::environment::{NetworkSettings, Setting};
 use crate::error::{Failure, Kind};
 use crate::protocol::metadata::{Url, address_of};
 use crate::text::printable;
 
-/// The proxy for this address. One that cannot be used is a failure: what is meant to be proxied is never sent
-/// directly. The failure shows the variable and not its value, which may hold a password.
+/// The proxy for this address. It is a failure if the proxy cannot be used: such a request is never sent directly. The
+/// failure shows the name of the variable, and not its value, which may hold a password.
 pub fn proxy_for(address: &Url, environment: &NetworkSettings) -> Result<Option<ureq::Proxy>, Failure> {
     if address.is_loopback() || !address.is_secure || is_direct(address, environment.no_proxy.as_ref()) {
         return Ok(None);
@@ -26,7 +26,7 @@ pub fn proxy_for(address: &Url, environment: &NetworkSettings) -> Result<Option<
     if scheme.starts_with("socks") {
         return refuse("socks proxies are not supported; use an http:// or https:// proxy");
     }
-    // ureq would take a port that is no number for the scheme's own.
+    // ureq would replace a port that is not a number by the default of the scheme.
     let is_whole = matches!(scheme.as_str(), "http" | "https") && address_of(&url).is_some();
     match ureq::Proxy::new(&url) {
         Ok(proxy) if is_whole => Ok(Some(proxy)),
@@ -34,7 +34,7 @@ pub fn proxy_for(address: &Url, environment: &NetworkSettings) -> Result<Option<
     }
 }
 
-/// Which proxy that is, or why there is none, in words. No password is in them.
+/// Which proxy is used, or why none is, in words. They hold no password.
 pub fn describe(address: &Url, environment: &NetworkSettings) -> Result<String, Failure> {
     let setting = environment.https_proxy.as_ref().or(environment.all_proxy.as_ref());
     let host = address.host_and_port();
@@ -49,8 +49,8 @@ pub fn describe(address: &Url, environment: &NetworkSettings) -> Result<String, 
     })
 }
 
-/// Whether `no_proxy` names the host: `*`, or the host itself, or a domain that it is in; entries are separated
-/// by commas or spaces, and a leading `.` or `*.` and a port are allowed.
+/// Whether `no_proxy` names the host: `*`, the host itself, or a domain that it is in. Commas or spaces separate the
+/// entries. An entry may begin with `.` or `*.`, and may have a port.
 fn is_direct(address: &Url, no_proxy: Option<&Setting>) -> bool {
     let Some(setting) = no_proxy else {
         return false;
@@ -61,7 +61,7 @@ fn is_direct(address: &Url, no_proxy: Option<&Setting>) -> bool {
         }
         let entry = entry.to_ascii_lowercase();
         let port = format!(":{}", address.port);
-        // An IPv6 address has a port only behind brackets.
+        // An IPv6 address has a port only after brackets.
         let may_have_port = |host: &&str| !host.contains(':') || host.ends_with(']');
         let entry = entry.strip_suffix(&port).filter(may_have_port).unwrap_or(&entry);
         let entry = entry.trim_start_matches('[').trim_end_matches(']');
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_is_never_gone_around() {
+    fn a_proxy_that_cannot_be_used_is_never_bypassed() {
         let address = endpoint_url("https://as.example/").unwrap();
         for value in
             ["socks5://u:pw@p:1", "http://", "http://u:pw@p:x", "ftp://p", "http://p:1 x", "http://u:pw@"]

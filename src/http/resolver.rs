@@ -1,5 +1,5 @@
-//! Name look-ups: none for addresses, none for `localhost` (it means this machine, whatever a name server
-//! says, and minimal containers have no `/etc/hosts`), and in bounded time for all other names.
+//! Name look-ups in bounded time. An address needs none. Nor does `localhost`: it is this machine, whatever a name server
+//! says, and minimal containers have no `/etc/hosts`.
 
 use super::connecting::interleaved;
 use crate::system;
@@ -39,7 +39,7 @@ impl ureq::unversioned::resolver::Resolver for Resolver {
     }
 }
 
-/// The addresses of a host in the order in which they are tried; `None` if the look-up takes longer than `limit`.
+/// The addresses of a host, in the order of the attempts. `None` if the look-up takes longer than `limit`.
 pub(super) fn addresses(host: &str, port: u16, limit: Duration) -> io::Result<Option<Vec<SocketAddr>>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(Some(vec![SocketAddr::new(address, port)]));
@@ -56,8 +56,8 @@ pub(super) fn addresses(host: &str, port: u16, limit: Duration) -> io::Result<Op
     Ok(Some(ordered))
 }
 
-/// Runs a call of the system that cannot be stopped: when the time is over, its thread is left behind and ends with the
-/// process. No signal is delivered to it: the process would handle a signal there that another thread holds back.
+/// Runs a system call that cannot be stopped. When the time has passed, its thread is left behind and ends with the
+/// process. Signals are blocked in this thread: otherwise it would handle a signal that another thread holds back.
 fn within<T: Send + 'static>(
     limit: Duration,
     call: impl FnOnce() -> T + Send + 'static,
@@ -89,7 +89,7 @@ mod tests {
         let status = blocked.unwrap().unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
         let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
-        // Signals 1 to 31 without SIGKILL (9) and SIGSTOP (19), which no mask can hold.
+        // Signals 1 to 31 without SIGKILL (9) and SIGSTOP (19), which cannot be blocked.
         let standard = (0x7fff_ffff & !(1 << 8)) & !(1 << 18);
         assert_eq!(mask & 0x7fff_ffff, standard, "{mask:x}");
     }

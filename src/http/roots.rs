@@ -1,5 +1,5 @@
-//! CA roots: the system's and the built-in ones together, so that a private CA and a container without any
-//! both work.
+//! CA roots: those of the system and the built-in ones together. So a private CA works, and so does a container without
+//! CA roots.
 
 use crate::environment::NetworkSettings;
 use rustls::RootCertStore;
@@ -12,15 +12,15 @@ use webpki_roots::TLS_SERVER_ROOTS;
 /// The CA roots of this process.
 pub(super) struct Roots {
     anchors: Arc<RootCertStore>,
-    /// Where they come from and how many there are, fit to be shown.
+    /// Where they come from, and how many there are. Fit to be shown.
     pub origin: String,
-    /// What could not be read, with the variable that names it.
+    /// What could not be read, with the name of the variable.
     pub warnings: Vec<String>,
 }
 
 impl Roots {
-    /// Reads `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the places where this kind of system keeps its CA roots if
-    /// neither gives any; adds the built-in ones. What cannot be read becomes a warning where it was named.
+    /// Reads `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the usual places of this system if neither gives any, and adds the
+    /// built-in ones. It is a warning if a named file or directory cannot be read.
     pub fn load(environment: &NetworkSettings) -> Self {
         let mut named = Named::default();
         if let Some(file) = &environment.ssl_cert_file {
@@ -36,12 +36,12 @@ impl Roots {
         }
         origins.push(format!("{} built in", TLS_SERVER_ROOTS.len()));
         let mut anchors = RootCertStore { roots: TLS_SERVER_ROOTS.to_vec() };
-        // A certificate that cannot be read is no CA root: systems keep old ones in a form that no one uses any more.
+        // A certificate that cannot be parsed is ignored: some systems keep old ones in an obsolete form.
         anchors.add_parsable_certificates(certificates);
         Self { anchors: Arc::new(anchors), origin: origins.join(", "), warnings }
     }
 
-    /// The trust anchors for a connection; without TLS there are none.
+    /// The trust anchors for a connection. Without TLS there are none.
     pub fn anchors(roots: Option<&Self>) -> Arc<RootCertStore> {
         roots.map_or_else(|| Arc::new(RootCertStore::empty()), |roots| roots.anchors.clone())
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_ca_stands_beside_the_built_in_roots() {
+    fn a_private_ca_is_added_to_the_built_in_roots() {
         let file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls/ca.pem"));
         let roots = Roots::load(&NetworkSettings { ssl_cert_file: Some(file), ..NetworkSettings::default() });
         assert!(roots.origin.starts_with("1 from SSL_CERT_FILE "), "{}", roots.origin);

@@ -1,4 +1,4 @@
-//! The connection that a request goes over: a TCP socket of our own making, as ureq's transport.
+//! The connection of a request: a TCP socket as ureq's transport.
 
 use super::connecting;
 use std::io::{self, Read, Write};
@@ -9,10 +9,10 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 
-/// The longest time that one call on a socket waits. Every exchange ends earlier.
+/// The longest wait of one call on a socket. Every exchange ends earlier.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes connections; takes ureq's place, which tries the addresses of a name one after the other.
+/// Makes connections. It replaces the connector of ureq, which tries the addresses of a name one after the other.
 #[derive(Debug)]
 pub(super) struct Connecting;
 
@@ -40,7 +40,7 @@ pub(super) struct Socket {
     buffers: LazyBuffers,
 }
 
-/// How much of the timeout is left that began then.
+/// What is left of the timeout, which began at this time.
 fn left(timeout: NextTimeout, began: Instant) -> Result<Duration, Error> {
     match timeout.after.saturating_sub(began.elapsed()) {
         Duration::ZERO => Err(Error::Timeout(timeout.reason)),
@@ -71,7 +71,7 @@ impl Transport for Socket {
         let amount = loop {
             self.stream.set_read_timeout(Some(left(timeout, began)?))?;
             match self.stream.read(self.buffers.input_append_buf()) {
-                // A stop and its end interrupt a read that has a timeout (signal(7)).
+                // When this process is stopped and continued, the kernel interrupts a read with a timeout (signal(7)).
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read.map_err(|error| ended(error, timeout))?,
             }
@@ -80,7 +80,7 @@ impl Transport for Socket {
         Ok(amount > 0)
     }
 
-    /// Not asked: no connection is used twice.
+    /// Never called: no connection is used twice.
     fn is_open(&mut self) -> bool {
         false
     }

@@ -1,5 +1,5 @@
-//! TLS as ureq's transport. ureq's own connector takes CA roots as whole certificates only; ours takes trust anchors, of which
-//! the built-in ones are a third of the size and need no parsing.
+//! TLS as ureq's transport. ureq's own connector accepts CA roots only as whole certificates. This one accepts trust
+//! anchors. The built-in ones are a third of the size and need no parsing.
 
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
@@ -18,7 +18,7 @@ use ureq::unversioned::transport::{
 pub(super) struct ClientCertificate(Arc<SingleCertAndKey>);
 
 impl ClientCertificate {
-    /// Fails if the key is of an unknown kind, or is not the key of the first certificate.
+    /// Fails if the kind of key is not known, or if it is not the key of the first certificate.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Error> {
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
         Ok(Self(Arc::new(certified.into())))
@@ -32,7 +32,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// The server's certificate must descend from `roots`. `certificate` is for a server that asks for one.
+    /// The certificate of the server must descend from `roots`. `certificate` is for a server that asks for one.
     pub fn new(roots: Arc<RootCertStore>, certificate: Option<&ClientCertificate>) -> Result<Self, Error> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -72,7 +72,7 @@ impl<In: Transport> Connector<In> for Tls {
     }
 }
 
-/// The host of the request. rustls knows an IPv6 address without its brackets.
+/// The host of the request. rustls expects an IPv6 address without its brackets.
 fn host<'a>(details: &'a ConnectionDetails) -> &'a str {
     let host = details.uri.host().unwrap_or_default();
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
@@ -108,7 +108,7 @@ impl Transport for Encrypted {
         Ok(amount > 0)
     }
 
-    /// Not asked: no connection is used twice.
+    /// Never called: no connection is used twice.
     fn is_open(&mut self) -> bool {
         false
     }

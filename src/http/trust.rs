@@ -1,19 +1,19 @@
-//! Why a TLS connection was not made, in words, and what a person can do about it: asking again helps in none of these cases.
+//! Why there is no TLS connection, in words, and what a person can do about it. A repetition helps in none of these
+//! cases.
 
 use crate::protocol::metadata::Url;
 use crate::text::printable;
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, Error, OtherError};
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What to do about a CA that is not trusted.
+/// The hint about a CA that is not trusted.
 const TRUST: &str = "export SSL_CERT_FILE=/path/to/ca.pem   # the CA of this server, or of a proxy before it";
 
 /// The most names of a certificate that are shown.
 const NAMES: usize = 5;
 
-/// Says what is wrong, in the words after `cannot connect to HOST: `, and gives the hint. `roots` is where the CA roots
-/// come from.
+/// The reason, to follow `cannot connect to HOST: `, and the hint. `roots` is where the CA roots come from.
 pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, String) {
     use CertificateError::{
         ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYetContext, Other, UnknownIssuer,
@@ -48,7 +48,7 @@ pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, S
             "its certificate is not for this host".to_owned(),
             look(" | openssl x509 -noout -ext subjectAltName   # shows the names to log in with"),
         ),
-        Error::InvalidCertificate(Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity") => (
+        Error::InvalidCertificate(Other(other)) if is_ca(other) => (
             "its certificate is that of a CA (basicConstraints CA:TRUE): even where this CA is trusted, a server needs a \
              certificate that is no CA"
                 .to_owned(),
@@ -62,13 +62,18 @@ pub(super) fn explained(error: &Error, address: &Url, roots: &str) -> (String, S
     (printable(&what), hint)
 }
 
+/// Whether the certificate is refused because it is that of a CA.
+fn is_ca(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 fn date(seconds: u64) -> String {
     // 9999-12-31: the last instant that the format can write.
     const LAST: u64 = 253_402_300_799;
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST)))
 }
 
-/// rustls names them as it prints its own types: `DnsName("localhost")`.
+/// The names without the type that rustls prints around them: `DnsName("localhost")`.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
         let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'));
@@ -89,7 +94,7 @@ fn s_client(address: &Url) -> String {
     format!("openssl s_client -connect {}{name} </dev/null", address.host_and_port())
 }
 
-/// The command that makes a certificate that a server can use. It is signed by itself: clients trust it as a CA root.
+/// The command that makes a certificate for a server. It is self-signed, so clients trust it as a CA root.
 fn certificate_of(address: &Url) -> String {
     let host = &address.host;
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };

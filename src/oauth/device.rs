@@ -1,4 +1,4 @@
-//! The device authorization endpoint over HTTP; polling is [`super::token::HttpTokenEndpoint::poll`].
+//! The device authorization endpoint over HTTP. [`super::token::HttpTokenEndpoint::poll`] does the polling.
 
 use super::ask;
 use super::client_authentication::authentication;
@@ -8,7 +8,7 @@ use crate::http::HttpClient;
 use crate::protocol::device::{self, DeviceAuthorization};
 use std::time::Duration;
 
-/// Begins a device flow at the document's device authorization endpoint (RFC 8628 section 3.1).
+/// Starts a device flow at the device authorization endpoint of the document (RFC 8628 section 3.1).
 pub fn authorize(
     client: &HttpClient,
     document: &Document,

@@ -5,7 +5,7 @@ use crate::error::{Failure, Kind};
 use crate::http::HttpClient;
 use crate::protocol::hints::login_at;
 use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
-use crate::protocol::redirect::{self, MOST_REDIRECTS, Next};
+use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
 use crate::protocol::{Request, Response};
 use crate::text::printable;
 use std::time::{Duration, Instant};
@@ -17,16 +17,16 @@ const HINT: &str =
 
 /// One address where metadata may be, and what the server answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct DiscoveryStep {
     /// The address.
     pub url: String,
     /// What is there.
-    pub found: Found,
+    pub found: DiscoveryResult,
 }
 
 /// What is at an address where metadata may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum DiscoveryResult {
     /// The metadata of this issuer.
     Metadata(Box<Metadata>),
     /// Metadata that must not be used.
@@ -59,23 +59,23 @@ impl<'a, Ask: FnMut(&str) -> Result<Response, Failure>> Discovery<'a, Ask> {
         Ok(Self { issuer, urls: urls.into_iter(), ask })
     }
 
-    fn step(&mut self, url: String) -> Result<Step, Failure> {
+    fn step(&mut self, url: String) -> Result<DiscoveryStep, Failure> {
         let (response, stray) = fetch(&url, &mut self.ask)?;
         let found = match read(self.issuer, &response) {
-            Discovered::Metadata(metadata) => Found::Metadata(metadata),
-            Discovered::Refused(failure) => Found::Refused(failure),
+            Discovered::Metadata(metadata) => DiscoveryResult::Metadata(metadata),
+            Discovered::Refused(failure) => DiscoveryResult::Refused(failure),
             Discovered::Nothing(why) => {
                 let is_temporary = matches!(response.status, 429 | 500..);
                 let (why, target) = stray.map_or((why, None), |stray| (stray.what, stray.target));
-                Found::Nothing { why, is_temporary, target }
+                DiscoveryResult::Nothing { why, is_temporary, target }
             }
         };
-        Ok(Step { url, found })
+        Ok(DiscoveryStep { url, found })
     }
 }
 
 impl<Ask: FnMut(&str) -> Result<Response, Failure>> Iterator for Discovery<'_, Ask> {
-    type Item = Result<Step, Failure>;
+    type Item = Result<DiscoveryStep, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let url = self.urls.next()?;
@@ -101,19 +101,21 @@ fn fetch(
     let mut followed = 0;
     loop {
         let status = response.status;
-        let (what, target) = match redirect::next(&url, &response) {
-            Next::Done => return Ok((response, None)),
-            Next::Follow(target) if followed < MOST_REDIRECTS => {
+        let (what, target) = match redirect::redirection(&url, &response) {
+            Redirection::Done => return Ok((response, None)),
+            Redirection::Follow(target) if followed < MOST_REDIRECTS => {
                 followed += 1;
                 response = ask(&target)?;
                 url = target;
                 continue;
             }
-            Next::Follow(_) => {
+            Redirection::Follow(_) => {
                 (format!("more than {MOST_REDIRECTS} redirects, the last one from {}", printable(&url)), None)
             }
-            Next::Elsewhere { target: None } => (format!("status {status}, a redirect to nowhere"), None),
-            Next::Elsewhere { target: Some(target) } => {
+            Redirection::Elsewhere { target: None } => {
+                (format!("status {status}, a redirect to nowhere"), None)
+            }
+            Redirection::Elsewhere { target: Some(target) } => {
                 let what = format!(
                     "status {status}, a redirect to {target}, which is not followed: it is no address of this origin"
                 );
@@ -144,13 +146,13 @@ pub fn discover(
     let mut places = Vec::new();
     let mut elsewhere = None;
     for step in Discovery::new(issuer, document, get)? {
-        let Step { url, found } = match step {
-            // It is enough, if not complete.
+        let DiscoveryStep { url, found } = match step {
+            // The metadata is usable, even if it is not complete.
             Err(_) if metadata.is_some() => break,
             step => step?,
         };
         match found {
-            Found::Metadata(found) => {
+            DiscoveryResult::Metadata(found) => {
                 let known = match metadata {
                     Some(known) => known.completed_by(*found),
                     None => *found,
@@ -161,8 +163,8 @@ pub fn discover(
                     break;
                 }
             }
-            Found::Refused(failure) => refused = refused.or(Some(failure)),
-            Found::Nothing { why, is_temporary, target } => {
+            DiscoveryResult::Refused(failure) => refused = refused.or(Some(failure)),
+            DiscoveryResult::Nothing { why, is_temporary, target } => {
                 is_troubled |= is_temporary;
                 places.push(format!("{url} ({why})"));
                 elsewhere = elsewhere.or(target);

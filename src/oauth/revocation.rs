@@ -6,8 +6,8 @@ use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::revocation::{self, Revocation};
 use std::time::{Duration, Instant};
 
-/// Revokes the session's refresh token, or its access token where it has no other (RFC 7009 section 2.1). None
-/// where there is nothing to revoke, or nowhere to do it.
+/// Revokes the refresh token of the session, or its access token if there is no refresh token (RFC 7009 section 2.1).
+/// `None` if there is no token, or no revocation endpoint.
 pub fn revoke(
     client: &HttpClient,
     document: &Document,
@@ -28,7 +28,7 @@ pub fn revoke(
     let mut outcome = send(&request);
     if let Ok(HttpOutcome::Answered(response)) = &outcome
         && let Some(again) = revocation::with_empty_secret(&request, document, response)
-        // A second refusal says less than the first one.
+        // The first refusal says more than the second one.
         && let Ok(HttpOutcome::Answered(second)) = send(&again)
         && !matches!(revocation::read(&again, &second), Revocation::Failed(_))
     {

@@ -1,5 +1,5 @@
-//! Where the token comes from that a client exchanges (RFC 8693): it is got anew for every request, because whoever gives it
-//! keeps it fresh.
+//! The subject token of a token exchange (RFC 8693). It is read anew for every request, because its source keeps it
+//! fresh.
 
 use super::ask;
 use crate::environment;
@@ -15,10 +15,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Gets the token; ends within `timeout`.
+/// Gets the token within `timeout`.
 ///
-/// What is not there, or is no token, is a failure of usage; a command that takes too long and an endpoint that does not answer are
-/// temporary.
+/// It is a failure of usage if the token is missing or malformed. It is a temporary one if a command takes too long or an
+/// endpoint does not respond.
 pub fn subject_token(
     client: &HttpClient,
     source: &SubjectToken,
@@ -57,8 +57,8 @@ fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
         let message = format!("cannot get the subject token: the command {shown} {why}");
         Failure::new(kind, message).hint(shown.clone())
     };
-    // At the login a person may be there, and later none is: it has no terminal in either case, so that a command that needs
-    // one fails at the login.
+    // The command never has a terminal. So a command that needs one fails at the login, where a person notices, and not
+    // later.
     let mut shell = Command::new("/bin/sh");
     let shell = shell.arg("-c").arg(script);
     let Printed { status, stdout, stderr } = command::run_without_terminal(shell, timeout, SECRET_LIMIT)
@@ -76,7 +76,7 @@ fn of_command(script: &str, timeout: Duration) -> Result<Secret, Failure> {
     one_line(text.lines().next().unwrap_or_default(), &format!("what the command {shown} printed"))
 }
 
-/// The two variables that a job has which may ask for its identity.
+/// The two variables of a job that may ask for its identity.
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 

@@ -14,21 +14,21 @@ use crate::protocol::token::{
 use crate::protocol::{Request, Response};
 use std::time::{Duration, Instant};
 
-/// Asks for access tokens.
+/// The token endpoint.
 pub struct HttpTokenEndpoint<'a> {
     client: &'a HttpClient,
 }
 
 impl<'a> HttpTokenEndpoint<'a> {
-    /// Sends through this client.
+    /// The token endpoint, reached through this client.
     pub fn new(client: &'a HttpClient) -> Self {
         Self { client }
     }
 
-    /// Asks once for the next access token at the document's token endpoint. `timeout` bounds the whole exchange; `now` is
-    /// what a `Retry-After` date is compared with.
+    /// Sends one request for the next access token. `timeout` bounds the whole exchange. A `Retry-After` date is compared
+    /// with `now`.
     ///
-    /// A configuration that lets nothing be sent is [`Answer::Impossible`].
+    /// If the configuration allows no request, the answer is [`Answer::Impossible`].
     pub fn refresh(
         &self,
         document: &Document,
@@ -73,7 +73,7 @@ impl<'a> HttpTokenEndpoint<'a> {
         })
     }
 
-    /// Asks once whether the person has decided (RFC 8628 section 3.4).
+    /// Sends one poll (RFC 8628 section 3.4).
     pub fn poll(
         &self,
         document: &Document,
@@ -92,7 +92,7 @@ impl<'a> HttpTokenEndpoint<'a> {
         }
     }
 
-    /// Exchanges an authorization code, once (RFC 6749 section 4.1.3).
+    /// Exchanges an authorization code in one request (RFC 6749 section 4.1.3).
     pub fn exchange(
         &self,
         authorization: &Authorization,
@@ -114,7 +114,7 @@ impl<'a> HttpTokenEndpoint<'a> {
         }
     }
 
-    /// The answer, or what it means that none came: not sent is temporary, sent is unknown.
+    /// The response. Without one, the answer is temporary if the request was not sent, and unknown if it was.
     fn response(&self, request: &Request, timeout: Duration) -> Result<Response, Box<Answer>> {
         Err(Box::new(match self.client.send(request, timeout) {
             Ok(HttpOutcome::Answered(response)) => return Ok(response),

@@ -7,7 +7,7 @@ use crate::http::HttpClient;
 use crate::protocol::userinfo::{Userinfo, read, request};
 use std::time::Duration;
 
-/// Asks who the access token stands for; none where the document names no userinfo endpoint.
+/// The claims about the owner of the access token. `None` if the document has no userinfo endpoint.
 pub fn userinfo(
     client: &HttpClient,
     document: &Document,

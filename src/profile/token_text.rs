@@ -1,8 +1,7 @@
 //! The text of a token, as a command prints it or writes it to a file.
 
 use super::Context;
-use crate::adapters::formats;
-use crate::cli::Format;
+use crate::adapters::formats::{self, Format};
 use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Session;

@@ -1,12 +1,12 @@
-//! The assertion by which a client proves that it has its private key (RFC 7523 sections 2.2 and 3, OpenID Connect Core
-//! section 9, `private_key_jwt`).
+//! The assertion that authenticates a client by its private key (RFC 7523 sections 2.2 and 3, `private_key_jwt` in OpenID
+//! Connect Core section 9).
 
 use crate::grant::{Document, Secret, UnixSeconds};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 
-/// How long an assertion is good, in seconds: it is made for one request, and clocks differ.
+/// The lifetime of an assertion, in seconds. It is made for one request, but clocks differ.
 pub const LIFETIME_SECONDS: i64 = 60;
 
 /// How the assertion is signed (RFC 7518 section 3.1).
@@ -27,7 +27,7 @@ impl Algorithm {
     }
 }
 
-/// What is to be signed: header and claims (RFC 7515 section 5.1). `id` is random, and used once.
+/// The text to sign: header and claims (RFC 7515 section 5.1). `id` is random and used once.
 pub fn signing_input(document: &Document, algorithm: Algorithm, id: &str, now: UnixSeconds) -> String {
     let key = document.client_key.as_ref();
     let mut header = json!({ "alg": algorithm.name(), "typ": "JWT" });
@@ -46,13 +46,13 @@ pub fn signing_input(document: &Document, algorithm: Algorithm, id: &str, now: U
     format!("{}.{}", part(header.to_string()), part(claims.to_string()))
 }
 
-/// Whom the assertion is for: the server, by its own name. One that has none is called by its token endpoint (RFC 7523
-/// section 3, number 3).
+/// The audience of the assertion (RFC 7523 section 3, number 3): the server by its own name, or by its token endpoint if
+/// it has none.
 fn audience(document: &Document) -> &str {
     document.known_issuer().unwrap_or(&document.token_endpoint)
 }
 
-/// The whole assertion (RFC 7515 section 7.1); none where the signature is not one of this algorithm.
+/// The whole assertion (RFC 7515 section 7.1). `None` if the signature does not belong to this algorithm.
 pub fn assertion(signing_input: &str, algorithm: Algorithm, signature: &[u8]) -> Option<Secret> {
     let signature = match algorithm {
         Algorithm::Rs256 => signature.to_vec(),
@@ -64,8 +64,8 @@ pub fn assertion(signing_input: &str, algorithm: Algorithm, signature: &[u8]) ->
 /// The length of each of the two numbers of an ES256 signature, in bytes (RFC 7518 section 3.4).
 const HALF: usize = 32;
 
-/// An ECDSA signature as TLS has it, a DER sequence of two integers, as RFC 7518 section 3.4 has it: two numbers of
-/// [`HALF`] bytes.
+/// Converts an ECDSA signature from the form of TLS, a DER sequence of two integers, to that of RFC 7518 section 3.4: two
+/// numbers of [`HALF`] bytes.
 fn fixed(der: &[u8]) -> Option<Vec<u8>> {
     let (sequence, rest) = element(der, 0x30)?;
     let (first, numbers) = element(sequence, 0x02)?;
@@ -83,7 +83,7 @@ fn fixed(der: &[u8]) -> Option<Vec<u8>> {
     Some(signature)
 }
 
-/// The content of a DER element with this tag and a length below 128, and what stands behind it.
+/// The content of a DER element with this tag and a length below 128, and the bytes after the element.
 fn element(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
     let (tag, der) = der.split_first()?;
     let (length, der) = der.split_first()?;

@@ -1,4 +1,4 @@
-//! The authorization code grant (RFC 6749 section 4.1): its request, and what the browser brings back.
+//! The authorization code grant (RFC 6749 section 4.1): its request, and the response that the browser brings.
 
 use super::client_authentication::authenticate;
 use super::failure::START_BROWSER_FLOW;
@@ -14,10 +14,10 @@ use crate::text::{cleaned, printable};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// How long a request_uri may be, in bytes: it has to fit into an address that a browser takes.
+/// The longest request_uri, in bytes: it has to fit into an address that a browser takes.
 const REQUEST_URI_LIMIT: usize = 2048;
 
-/// One authorization request. What is random in it is this login's alone, and is stored nowhere.
+/// One authorization request. Its random parts belong to this login alone, and no store keeps them.
 #[derive(Clone, Debug)]
 pub struct Authorization<'a> {
     document: &'a Document,
@@ -28,10 +28,10 @@ pub struct Authorization<'a> {
     nonce: Option<Secret>,
 }
 
-/// What came to the redirect URI, or was pasted in its place.
+/// What came to the redirect URI, or what a person pasted instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorizationResponse {
-    /// No answer to this request, and why: anybody can have sent it, and the login goes on.
+    /// Not the response to this request, and why. Any program could have sent it, so the login goes on.
     Foreign(&'static str),
     /// The authorization code (RFC 6749 section 4.1.2).
     Granted(Secret),
@@ -40,7 +40,7 @@ pub enum AuthorizationResponse {
 }
 
 impl<'a> Authorization<'a> {
-    /// A request to the document's authorization endpoint; none where it has none. `random` becomes the state, the
+    /// A request to the authorization endpoint of the document. `None` if there is none. `random` becomes the state, the
     /// code_verifier and the nonce.
     pub fn new(document: &'a Document, redirect_uri: &str, random: [[u8; RANDOM_BYTES]; 3]) -> Option<Self> {
         let [state, code_verifier, nonce] = random.map(random_text);
@@ -59,12 +59,12 @@ impl<'a> Authorization<'a> {
         &self.redirect_uri
     }
 
-    /// What proves at the token endpoint that this client asked (RFC 7636 section 4.5).
+    /// The secret that binds the token request to this request (RFC 7636 section 4.5).
     pub fn code_verifier(&self) -> &Secret {
         &self.code_verifier
     }
 
-    /// What the ID token must repeat (OpenID Connect Core section 3.1.2.1), where one was asked for.
+    /// The value that the ID token must repeat (OpenID Connect Core section 3.1.2.1), if an ID token was requested.
     pub fn nonce(&self) -> Option<&Secret> {
         self.nonce.as_ref()
     }
@@ -77,7 +77,7 @@ impl<'a> Authorization<'a> {
         self.with_query(&parameters)
     }
 
-    /// The request that goes to the server beforehand (RFC 9126 section 2.1), where it wants one.
+    /// The pushed authorization request (RFC 9126 section 2.1). `None` if the server has no endpoint for it.
     pub fn pushed(&self, authentication: &Authentication) -> Option<Request> {
         let url = self.document.pushed_authorization_request_endpoint.as_deref()?;
         let mut parameters = Parameters::default();
@@ -90,7 +90,7 @@ impl<'a> Authorization<'a> {
         Some(request.hiding(self.document))
     }
 
-    /// The address that a person opens once the request was pushed (RFC 9126 section 4).
+    /// The address that a person opens after the request was pushed (RFC 9126 section 4).
     pub fn address_of_pushed(&self, request_uri: &str) -> String {
         let mut parameters = Parameters::default();
         parameters.push("client_id", &self.document.client_id);
@@ -107,7 +107,7 @@ impl<'a> Authorization<'a> {
         if let Some(nonce) = &self.nonce {
             parameters.push_secret("nonce", nonce);
         }
-        // OpenID Connect Core section 11: without it a server may leave the refresh token out, and says nothing.
+        // Without this parameter a server may silently leave out the refresh token (OpenID Connect Core section 11).
         let is_told = self.document.parameters.contains_key("prompt");
         if has_scope(self.document, "offline_access") && !is_told && !self.endpoint_has("prompt") {
             parameters.push("prompt", "consent");
@@ -115,7 +115,7 @@ impl<'a> Authorization<'a> {
         push_configured(parameters, self.document);
     }
 
-    /// The endpoint may have a query of its own, which is kept (RFC 6749 section 3.1).
+    /// The address of the endpoint with these parameters. A query that it has already is kept (RFC 6749 section 3.1).
     fn with_query(&self, parameters: &Parameters) -> String {
         let joint = match self.endpoint.split_once('?') {
             None => "?",
@@ -131,13 +131,13 @@ impl<'a> Authorization<'a> {
         form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == parameter)
     }
 
-    /// Reads what came to the redirect URI: `query` is what stands in it behind the question mark.
+    /// Reads the `query` of a request to the redirect URI.
     pub fn read(&self, query: &str) -> AuthorizationResponse {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
-            // RFC 6749 section 3.1
+            // No parameter may be repeated (RFC 6749 section 3.1).
             if parameters.insert(name, value).is_some() {
-                return AuthorizationResponse::Foreign("a parameter stands in it twice");
+                return AuthorizationResponse::Foreign("a parameter occurs twice");
             }
         }
         // A parameter without a value counts as none (RFC 6749 section 3.1).
@@ -145,7 +145,7 @@ impl<'a> Authorization<'a> {
         let Some(state) = get("state") else {
             return AuthorizationResponse::Foreign("it has no state");
         };
-        // How long it takes to compare digests tells nothing about what they are of.
+        // Digests are compared because the time of that says nothing about the texts.
         if Secret::new(state).sha256() != self.state.sha256() {
             return AuthorizationResponse::Foreign("it answers another login (its state is not this one's)");
         }
@@ -161,8 +161,9 @@ impl<'a> Authorization<'a> {
         }
     }
 
-    /// RFC 9207 section 2.4. An error that names no issuer is believed: some servers that promise the name leave it out there
-    /// (django-oauth-toolkit 3.4), and a login that ends early gives nobody anything.
+    /// Checks the issuer in the response (RFC 9207 section 2.4). An error without an issuer is accepted: some servers
+    /// that promise the issuer leave it out of errors (django-oauth-toolkit 3.4), and a login that ends early gives an
+    /// attacker nothing.
     fn check_issuer(&self, issuer: Option<&str>, is_error: bool) -> Result<(), Failure> {
         let refuse = |why: String| {
             let failure =
@@ -180,8 +181,8 @@ impl<'a> Authorization<'a> {
         }
     }
 
-    /// RFC 6749 section 4.1.2.1, and the errors of others (OpenID Connect Core section 3.1.2.6), after which a person has
-    /// to be asked again.
+    /// The failure for an error of the authorization endpoint (RFC 6749 section 4.1.2.1). For all other errors, such as
+    /// those of OpenID Connect Core section 3.1.2.6, a person has to log in.
     fn refusal(&self, error: &str, description: Option<&str>) -> Failure {
         let what = words(&self.shown(error), description.map(|text| self.shown(text)).as_deref());
         let failed = |kind, why: &str| {
@@ -197,7 +198,7 @@ impl<'a> Authorization<'a> {
         }
     }
 
-    /// Words that came through the browser, fit to be shown.
+    /// Text that came through the browser, fit to be shown.
     fn shown(&self, text: &str) -> String {
         let own = [&self.state, &self.code_verifier].into_iter().chain(&self.nonce);
         let secrets: Vec<&Secret> = own.chain(self.document.secrets()).collect();
@@ -221,7 +222,7 @@ fn has_scope(document: &Document, scope: &str) -> bool {
     document.scope.as_deref().unwrap_or_default().split_ascii_whitespace().any(|name| name == scope)
 }
 
-/// Reads the answer to a pushed request (RFC 9126 section 2.2): the request_uri.
+/// Reads the response to a pushed request (RFC 9126 section 2.2): the request_uri.
 pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> Result<String, Failure> {
     let content = response.content();
     let is_error = ServerError::read(&content).is_error;
@@ -239,7 +240,7 @@ pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> 
     }
 }
 
-/// The query in what a person pasted: the whole address that the browser was sent to, or its query alone.
+/// The query in the text that a person pasted: the whole address that the browser was sent to, or only its query.
 pub fn pasted_query(line: &str) -> Option<&str> {
     let line = line.trim();
     let is_address = line.starts_with(['?', '/']) || line.contains("://");
@@ -275,7 +276,7 @@ mod tests {
     fn get<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
         let mut found = parameters.iter().filter(|(key, _)| key == name);
         let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} stands twice");
+        assert!(found.next().is_none(), "{name} occurs twice");
         value
     }
 
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn prompt_and_nonce_stand_where_the_scope_wants_them_and_the_persons_prompt_wins() {
+    fn the_scope_adds_prompt_and_nonce_and_a_given_prompt_wins() {
         let cases = [
             (None, None, None, false),
             (Some("openid"), None, None, true),
@@ -412,8 +413,8 @@ mod tests {
             ("code=c&state=".to_owned(), "Foreign(\"it has no state\")"),
             ("code=c&state=other".to_owned(), "Foreign(\"it answers another login"),
             (format!("code=c&state={STATE}x"), "Foreign(\"it answers another login"),
-            (format!("code=c&code=d&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
-            (format!("code=c&state={STATE}&state={STATE}"), "Foreign(\"a parameter stands in it twice\")"),
+            (format!("code=c&code=d&state={STATE}"), "Foreign(\"a parameter occurs twice\")"),
+            (format!("code=c&state={STATE}&state={STATE}"), "Foreign(\"a parameter occurs twice\")"),
             (format!("state={STATE}"), "Foreign(\"it holds neither"),
             (format!("code=&error=&state={STATE}"), "Foreign(\"it holds neither"),
             (format!("code=a%0ab&state={STATE}"), "Foreign(\"its code holds"),
@@ -432,7 +433,7 @@ mod tests {
 
     /// RFC 9207 sections 2.3 and 2.4.
     #[test]
-    fn the_issuer_is_compared_and_missed_where_it_was_promised() {
+    fn the_issuer_must_match_and_must_be_there_if_it_was_promised() {
         let right = "&iss=https%3A%2F%2Fas.example";
         let cases = [
             (false, false, "", true),
@@ -441,7 +442,7 @@ mod tests {
             (true, false, right, true),
             (true, false, "", false),
             (true, false, "&iss=", false),
-            // An issuer that nobody told is not compared.
+            // Without a known issuer nothing is compared.
             (false, true, "&iss=https%3A%2F%2Felsewhere", true),
         ];
         for (is_promised, is_assumed, issuer, is_good) in cases {
@@ -457,8 +458,12 @@ mod tests {
             );
             let refused = authorization.read(&format!("error=server_error&state={STATE}{issuer}"));
             let AuthorizationResponse::Refused(failure) = refused else { panic!("{refused:?}") };
-            let names_nobody = matches!(issuer, "" | "&iss=");
-            assert_eq!(failure.kind == Kind::Temporary, is_good || names_nobody, "errors too: {failure:?}");
+            let names_no_issuer = matches!(issuer, "" | "&iss=");
+            assert_eq!(
+                failure.kind == Kind::Temporary,
+                is_good || names_no_issuer,
+                "errors too: {failure:?}"
+            );
         }
     }
 

@@ -1,12 +1,12 @@
-//! The claims of a JSON Web Token (RFC 7519), read without verification: hints for a person and for the
-//! clock, never a proof of anything.
+//! The claims of a JSON Web Token (RFC 7519), read without verification. They are hints for a person and for the clock,
+//! and never evidence.
 
 use crate::grant::UnixSeconds;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The claims of a signed token (RFC 7515 section 7.1); none if `token` is not one.
+/// The claims of a signed token (RFC 7515 section 7.1). `None` if `token` is not one.
 pub fn claims(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -17,12 +17,12 @@ pub fn claims(token: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&payload).ok()
 }
 
-/// The `exp` claim: when the token ends by the server's clock.
+/// The `exp` claim: when the token expires by the clock of the server.
 pub fn expires_at(token: &str) -> Option<UnixSeconds> {
     instant(&claims(token)?, "exp")
 }
 
-/// The `iat` claim: when the token was issued by the server's clock.
+/// The `iat` claim: when the token was issued by the clock of the server.
 pub fn issued_at(token: &str) -> Option<UnixSeconds> {
     instant(&claims(token)?, "iat")
 }
@@ -30,7 +30,7 @@ pub fn issued_at(token: &str) -> Option<UnixSeconds> {
 /// A NumericDate (RFC 7519 section 2), which may have a fraction.
 fn instant(claims: &Map<String, Value>, name: &str) -> Option<UnixSeconds> {
     let number = claims.get(name)?.as_number()?;
-    // A float-to-integer cast saturates, which is what an absurd instant should do.
+    // A float-to-integer cast saturates. That is right for an absurd instant.
     #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
     number.as_i64().or_else(|| number.as_f64().map(|fraction| fraction as UnixSeconds))
 }

@@ -1,4 +1,4 @@
-//! The device flow (RFC 8628): its request, its answer, and when to poll.
+//! The device flow (RFC 8628): its request, its response, and when to poll.
 
 use super::client_authentication::authenticate;
 use super::dialects::with_words_of_dialects;
@@ -15,29 +15,29 @@ use crate::text::printable;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The polling interval where the server names none (RFC 8628 section 3.2).
+/// The polling interval, if the server names none (RFC 8628 section 3.2).
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest interval: a server that says 0 is not polled in a busy loop.
+/// The shortest interval. If a server says 0, the program still does not poll in a busy loop.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What `slow_down` adds to the interval, for this and all later polls (RFC 8628 section 3.5).
+/// What `slow_down` adds to the interval of all later polls (RFC 8628 section 3.5).
 pub const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// The longest wait that doubling leads to: a person who has agreed should not have to wait longer. A longer
-/// wait that the server asks for is obeyed.
+/// The longest wait after failed polls: a person who has agreed should not wait longer. A longer wait that the server
+/// demands is kept.
 pub const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 
-/// How long a code is believed to live where the server does not say (`expires_in` is required by RFC 8628
-/// section 3.2): what common servers grant.
+/// The lifetime of a code, if the server names none: what common servers grant. RFC 8628 section 3.2 requires
+/// `expires_in`.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// The longest lifetime of a code that is believed: a day.
 pub const LIFETIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A device authorization request (RFC 8628 section 3.1) to the document's endpoint; none where it has none. It carries
-/// the challenge that `code_verifier` answers with every poll (RFC 7636): some servers demand it, and RFC 6749 section 3.1
-/// has the others ignore it.
+/// A device authorization request (RFC 8628 section 3.1). `None` if the document has no endpoint for it. The request
+/// carries the challenge for `code_verifier` (RFC 7636), because some servers demand it. The others ignore it (RFC 6749
+/// section 3.1).
 pub fn request(
     document: &Document,
     code_verifier: &Secret,
@@ -59,9 +59,9 @@ pub fn request(
 /// What a person and the poll loop need to know (RFC 8628 section 3.2). The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceAuthorization {
-    /// Proves at the token endpoint that this device asked.
+    /// Identifies this device at the token endpoint.
     pub device_code: Secret,
-    /// What a person types.
+    /// The code that a person types.
     pub user_code: String,
     /// The address where a person types it.
     pub verification_uri: String,
@@ -73,7 +73,7 @@ pub struct DeviceAuthorization {
     pub interval: Duration,
 }
 
-/// Reads the answer to `request`.
+/// Reads the response to `request`.
 pub fn read(
     request: &Request,
     response: &Response,
@@ -88,8 +88,8 @@ pub fn read(
         _ => return Err(classify(request, response, now).failure(&START_DEVICE_FLOW)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    // A person opens these, perhaps through a program: no scheme but the web's, and no address that could be shown
-    // in part alone.
+    // A person opens these addresses, perhaps with a program. So only web addresses are taken, and only those that can be
+    // shown whole.
     let address = |name| {
         let is_web = |url: &&str| url.starts_with("https://") || url.starts_with("http://");
         let is_whole = |url: &&str| printable(url) == *url && !url.contains(' ');
@@ -115,7 +115,7 @@ pub fn read(
     })
 }
 
-/// An interval in seconds, in any spelling; zero and fractions of a second count as [`SHORTEST_INTERVAL`].
+/// An interval in seconds, in any spelling. Zero and fractions of a second become [`SHORTEST_INTERVAL`].
 fn interval(value: &Value) -> Option<Duration> {
     let is_number =
         value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
@@ -123,24 +123,24 @@ fn interval(value: &Value) -> Option<Duration> {
     is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
 }
 
-/// What a poll was answered (RFC 8628 section 3.5).
+/// What the response to a poll means (RFC 8628 section 3.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollAnswer {
     /// `authorization_pending`: the person has not decided yet.
     Pending,
-    /// `slow_down`, and the server's new interval where it names one (GitHub).
+    /// `slow_down`, with the new interval if the server names one (GitHub).
     SlowDown(Option<Duration>),
     /// `access_denied`: the person said no.
     Denied(Option<String>),
-    /// `expired_token`: nobody decided in time.
+    /// `expired_token`: no person decided in time.
     Expired,
-    /// A success that cannot be read, and why: the server may have given the grant.
+    /// A success that cannot be read, and the reason. The server may have given the grant.
     Unreadable(String),
     /// Anything else: tokens, a refusal, or no answer.
     Other(Answer),
 }
 
-/// Reads the answer to a poll, whatever its status (Google says 428 for `authorization_pending`).
+/// Reads the response to a poll, whatever its status is (Google sends 428 with `authorization_pending`).
 pub fn read_poll(request: &Request, response: &Response, now: UnixSeconds) -> PollAnswer {
     let answer = classify(request, response, now);
     if !matches!(answer, Answer::Refreshed(_)) {
@@ -178,26 +178,26 @@ pub enum PollEvent {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollStep {
-    /// Wait this long, then tell [`PollEvent::Waited`].
+    /// Wait this long, then report [`PollEvent::Waited`].
     Wait(Duration),
-    /// Ask the token endpoint, then tell [`PollEvent::Answered`].
+    /// Send the token request, then report [`PollEvent::Answered`].
     Poll,
-    /// The grant is there.
+    /// The server gave the grant.
     Granted(TokenAnswer),
     /// There will be no grant.
     Ended(Failure),
 }
 
-/// When to poll: a machine without a clock. The first step is a wait: a poll at once is answered with
-/// `slow_down` by some servers. Its bound is the lifetime of the code.
+/// Decides when to poll, without a clock of its own. The first step is a wait, because some servers answer an immediate
+/// poll with `slow_down`. The lifetime of the code bounds the loop.
 #[derive(Clone, Debug)]
 pub struct Polling {
     expires_in: Duration,
-    /// Grows with every `slow_down`, never shrinks.
+    /// It grows with every `slow_down` and never shrinks.
     interval: Duration,
-    /// How often in a row there was no answer.
+    /// How many polls in a row got no response.
     failures: u32,
-    /// Why the answer could not be read that may have held the grant.
+    /// Why a response could not be read that may have held the grant.
     unreadable: Option<String>,
     is_begun: bool,
 }
@@ -214,10 +214,10 @@ impl Polling {
         }
     }
 
-    /// The next step. `elapsed` is the time since the device authorization was requested.
+    /// The next step. `elapsed` is the time since the device authorization request.
     ///
-    /// After an answer that could not be read the server is asked once more. If that brings no grant either, the first answer
-    /// is the reason: a server gives a grant once, and then says that the code has expired.
+    /// After a response that could not be read there is one more poll. If that brings no grant, the first response is the
+    /// reason of the failure: a server gives a grant once, and then says that the code has expired.
     pub fn next(&mut self, event: PollEvent, elapsed: Duration) -> PollStep {
         let before = self.unreadable.clone();
         match (self.step(event, elapsed), before) {
@@ -262,7 +262,7 @@ impl Polling {
             PollAnswer::Other(Answer::InvalidGrant { error, description }) => {
                 return denied(&error, description.as_deref());
             }
-            // To ask earlier is not allowed, and later there is no code any more.
+            // An earlier poll is not allowed, and a later one comes after the end of the code.
             PollAnswer::Other(Answer::Temporary { what, retry_after: Some(wait) })
                 if self.expires_in.checked_sub(elapsed).is_some_and(|left| wait >= left) =>
             {
@@ -272,7 +272,7 @@ impl Polling {
             }
             PollAnswer::Other(Answer::Temporary { retry_after, .. }) => self.unheard(retry_after),
             PollAnswer::Other(Answer::Unknown { again: true, .. }) => self.unheard(None),
-            // The flow began over TLS: another network, or a portal in between, may let it go on.
+            // The flow began over TLS. So a later poll may succeed, for example from another network.
             PollAnswer::Other(Answer::Failed(failure)) if failure.kind == Kind::Temporary => {
                 self.unheard(None)
             }
@@ -286,14 +286,14 @@ impl Polling {
         self.interval
     }
 
-    /// RFC 8628 section 3.5: without an answer the polls become rarer, twice as rare each time.
+    /// Without a response the wait between polls doubles (RFC 8628 section 3.5).
     fn unheard(&mut self, retry_after: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let doubled = self.interval.saturating_mul(2_u32.saturating_pow(self.failures));
         doubled.min(LONGEST_BACK_OFF).max(self.interval).max(retry_after.unwrap_or_default())
     }
 
-    /// A wait never outlasts the code.
+    /// A wait ends no later than the code.
     fn wait(&self, wait: Duration, elapsed: Duration) -> PollStep {
         match self.expires_in.checked_sub(elapsed) {
             None | Some(Duration::ZERO) => expired(),
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_with_tokens_or_with_a_reason() {
+    fn polling_ends_with_tokens_or_with_a_reason() {
         let granted = polling().next(poll(200, r#"{"access_token":"a"}"#), seconds(1));
         assert!(matches!(granted, PollStep::Granted(_)));
         let cases = [
@@ -469,7 +469,8 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
-        // An answer that cannot be read may have held the grant: it is the reason, whatever the server says to the next poll.
+        // A response that cannot be read may have held the grant. It stays the reason, whatever the server says to the
+        // next poll.
         for second in
             [(200, ""), (400, r#"{"error":"invalid_grant"}"#), (400, r#"{"error":"expired_token"}"#)]
         {

@@ -1,5 +1,6 @@
-//! Members of a token answer beside those of the standards: `instance_url`, `api_domain`, `refresh_token_expires_in` …
-//! A client MUST ignore those that it does not know (RFC 6749 section 5.1). The program that uses the token may need them.
+//! Members of a token response that no standard defines: `instance_url`, `api_domain`, `refresh_token_expires_in` … A
+//! client must ignore members that it does not know (RFC 6749 section 5.1), but the program that uses the token may need
+//! them.
 
 use super::claims::claims;
 use super::redaction::{SHORTEST_SECRET, secret_name};
@@ -7,13 +8,13 @@ use super::token::lifetime;
 use crate::grant::{Session, UnixSeconds};
 use serde_json::{Map, Value};
 
-/// The most that is kept, in bytes of JSON: a keyring takes lines of 64 KiB, and the tokens have to fit in as well.
+/// The most that is kept, in bytes of JSON. A keyring takes lines of 64 KiB, which must hold the tokens, too.
 pub const EXTRA_LIMIT: usize = 4 << 10;
 
-/// How deep a member may be nested that is kept. The document that holds it is read to a depth of 128.
+/// The deepest nesting of a member that is kept. The document that holds it is read to a depth of 128.
 const DEPTH_LIMIT: usize = 16;
 
-/// Members that have a place of their own in a session, or say nothing beside a token.
+/// Members that have their own place in a session, or that say nothing about a token.
 const STANDARD: [&str; 10] = [
     "access_token",
     "token_type",
@@ -27,8 +28,8 @@ const STANDARD: [&str; 10] = [
     "error_uri",
 ];
 
-/// The lifetime of the refresh token in seconds: GitHub and Google, Keycloak, Intuit, and others in the field. Written as
-/// [`bare`] makes it.
+/// Members with the lifetime of the refresh token in seconds: those of GitHub, Google, Keycloak, Intuit and others.
+/// Written as [`bare`] makes it.
 const REFRESH_TOKEN_LIFETIMES: [&str; 6] = [
     "refreshtokenexpiresinsec",
     "refreshtokenexpiresin",
@@ -38,18 +39,18 @@ const REFRESH_TOKEN_LIFETIMES: [&str; 6] = [
     "refreshtokenttl",
 ];
 
-/// The end of the refresh token in seconds since the Unix epoch.
+/// Members with the end of the refresh token, in seconds since the Unix epoch.
 const REFRESH_TOKEN_ENDS: [&str; 3] = ["refreshtokenexpiresat", "refreshexpiresat", "refreshtokenexpireson"];
 
-/// A name without what tells `refresh_token_expires_in` and `refreshTokenExpiresIn` apart.
+/// The name in lower case, without underscores: `refresh_token_expires_in` and `refreshTokenExpiresIn` become the same.
 fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|character| character.to_ascii_lowercase()).collect()
 }
 
-/// An instant above this one is written in milliseconds: in seconds it is after the year 5000.
+/// Instants from here on are in milliseconds: in seconds they are after the year 5000.
 const MILLISECONDS_FROM: f64 = 1e11;
 
-/// The members of an answer that are kept.
+/// The members of a response that are kept.
 pub fn read(answer: &Map<String, Value>) -> Map<String, Value> {
     let tokens: Vec<&str> = ["access_token", "refresh_token", "id_token"]
         .iter()
@@ -61,7 +62,7 @@ pub fn read(answer: &Map<String, Value>) -> Map<String, Value> {
     bounded(further.filter_map(|(name, value)| Some((name.clone(), public(name, value, &tokens, 0)?))))
 }
 
-/// A member without the secrets in it; `None` if nothing is left, or if it is nested too deep.
+/// A member without the secrets in it. `None` if nothing is left, or if it is nested too deep.
 fn public(name: &str, value: &Value, tokens: &[&str], depth: usize) -> Option<Value> {
     if secret_name(name) || depth > DEPTH_LIMIT {
         return None;
@@ -87,7 +88,7 @@ fn public(name: &str, value: &Value, tokens: &[&str], depth: usize) -> Option<Va
     }
 }
 
-/// As many members as fit into [`EXTRA_LIMIT`], each of them whole.
+/// As many whole members as fit into [`EXTRA_LIMIT`].
 fn bounded(members: impl Iterator<Item = (String, Value)>) -> Map<String, Value> {
     let mut left = EXTRA_LIMIT;
     let fits = |(name, value): &(String, Value)| {
@@ -99,8 +100,8 @@ fn bounded(members: impl Iterator<Item = (String, Value)>) -> Map<String, Value>
     members.filter(fits).collect()
 }
 
-/// What the next session keeps: the members of the answer, and those of the sessions before it that the answer is silent
-/// about. Some servers give `instance_url` at the login alone. A lifetime is not repeated: it counted from an older answer.
+/// What the next session keeps: the members of the response, and the earlier members that the response leaves out. Some
+/// servers give `instance_url` only at the login. A lifetime is not kept: it counts from an older response.
 pub fn merged(previous: Option<&Session>, next: Map<String, Value>) -> Map<String, Value> {
     let before = previous.and_then(|previous| previous.extra.as_object());
     let mut missing: Vec<(String, Value)> = Vec::new();
@@ -112,7 +113,7 @@ pub fn merged(previous: Option<&Session>, next: Map<String, Value>) -> Map<Strin
     bounded(next.into_iter().chain(missing))
 }
 
-/// When the refresh token ends that came with these members, by the answer to a request of `sent_at`.
+/// When the refresh token expires that came with these members. The request was sent at `sent_at`.
 pub fn refresh_token_end(members: &Map<String, Value>, sent_at: UnixSeconds) -> Option<UnixSeconds> {
     let relative = find(members, &REFRESH_TOKEN_LIFETIMES, lifetime);
     let relative = relative.map(|seconds| sent_at.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)));
@@ -134,7 +135,7 @@ fn instant(value: &Value) -> Option<UnixSeconds> {
         _ => return None,
     };
     let seconds = if number > MILLISECONDS_FROM { number / 1000.0 } else { number };
-    // A float-to-integer cast saturates, which is what an absurd instant should do.
+    // A float-to-integer cast saturates. That is right for an absurd instant.
     #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
     (seconds.is_finite() && seconds > 0.0).then_some(seconds as UnixSeconds)
 }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_keeps_what_its_answer_is_silent_about_but_no_lifetime() {
+    fn a_refresh_keeps_what_the_response_leaves_out_but_no_lifetime() {
         let mut session = document().session.unwrap();
         let of = |value: Value| value.as_object().unwrap().clone();
         let first = of(json!({ "instance_url": "https://a", "refresh_expires_in": 60, "n": 1 }));

@@ -1,9 +1,9 @@
-//! What mends a login that the server refused, by its error code.
+//! The hint after a login that the server refused, by its error code.
 
 use crate::text::{cleaned, quoted};
 
-/// Error codes and the command that mends each: those of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707
-/// section 2, and OpenID Connect Core section 3.1.2.6. Who and with whom is filled in where nothing is stored yet.
+/// The command to run after each error code of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707 section
+/// 2, and OpenID Connect Core section 3.1.2.6. If nothing is stored yet, server and client are added later.
 const HINTS: [(&str, &str); 16] = [
     (
         "invalid_request",
@@ -35,10 +35,10 @@ const HINTS: [(&str, &str); 16] = [
     ("account_selection_required", LOOK),
 ];
 
-/// For errors after which a person has to be asked again.
+/// For errors that a person must resolve in the browser.
 const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
 
-/// A word of a command as a shell reads it. What steers a terminal is left out: no such word is needed.
+/// A word of a command, quoted for a shell. Characters that steer a terminal are left out: no such word needs them.
 pub fn shell_word(word: &str) -> String {
     let shown = match cleaned(word) == word.split_whitespace().collect::<Vec<_>>().join(" ") {
         true if !word.contains(char::is_control) => word.to_owned(),
@@ -60,7 +60,7 @@ pub fn login_at(issuer: &str) -> String {
     format!("onegrant login {}", shell_word(issuer))
 }
 
-/// The command that mends a login refused with this error code; none for one that no RFC knows.
+/// The command to run after a login was refused with this error code. `None` for a code of no RFC.
 pub fn login_hint(error: &str) -> Option<&'static str> {
     HINTS.iter().find(|(code, _)| code.eq_ignore_ascii_case(error)).map(|(_, hint)| *hint)
 }

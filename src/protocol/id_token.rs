@@ -1,5 +1,5 @@
-//! The ID token (OpenID Connect Core section 2), checked as section 3.1.3.7 says for one that came from the token
-//! endpoint over TLS: the connection vouches for the signature, and everything else is looked at.
+//! The ID token (OpenID Connect Core section 2). Section 3.1.3.7 says how to check one that came from the token endpoint
+//! over TLS: the connection replaces the check of the signature, and everything else is checked.
 
 use super::claims::claims;
 use crate::error::{Failure, Kind};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// How far this machine's clock may be ahead of the server's, in seconds.
 pub const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 
-/// Checks the token and gives its claims. `nonce` is what the authorization request asked it to repeat.
+/// Checks the token and returns its claims. `nonce` is the one of the authorization request.
 pub fn check(
     id_token: &Secret,
     document: &Document,
@@ -23,16 +23,16 @@ pub fn check(
     let shown = |name: &str| printable(text(name));
     let client_id = document.client_id.as_str();
 
-    // 2, where the issuer is known and not assumed.
+    // Number 2, if the issuer is known and not assumed.
     if document.known_issuer().is_some_and(|issuer| issuer != text("iss")) {
         let issuer = document.known_issuer().unwrap_or_default();
         return Err(refuse(format!("it is of the issuer {}, not of {}", shown("iss"), printable(issuer))));
     }
     if text("sub").is_empty() {
-        return Err(refuse("it names nobody (sub)".to_owned()));
+        return Err(refuse("it names no person (sub)".to_owned()));
     }
-    // 3 to 5: another audience beside this client is one that the server trusts as well, where it says which of them
-    // asked.
+    // Numbers 3 to 5. Another audience besides this client is one that the server trusts, too, if the token names the
+    // party that asked.
     let audience = audience(&claims);
     if !audience.contains(&client_id) {
         return Err(refuse(format!("it is for {}, not for this client", printable(&audience.join(", ")))));
@@ -41,21 +41,21 @@ pub fn check(
     if authorized_party.is_some_and(|party| party != client_id) {
         return Err(refuse(format!("it was given to the client {}", shown("azp"))));
     }
-    // 9
+    // Number 9.
     let expires_at = super::claims::expires_at(id_token.expose());
     if expires_at.is_none_or(|end| end.saturating_add(CLOCK_TOLERANCE_SECONDS) <= now) {
         let failure = refuse("by this machine's clock it has expired".to_owned());
         return Err(failure.hint("date   # compare this machine's clock with the server's"));
     }
-    // 11
+    // Number 11.
     if nonce.is_some_and(|nonce| nonce.expose() != text("nonce")) {
         return Err(refuse("it answers another request (nonce)".to_owned()));
     }
     Ok(claims)
 }
 
-/// Whether the token of a refresh is about the same login as the one before it (OpenID Connect Core section 12.2). A
-/// nonce need not be repeated.
+/// Whether the ID token of a refresh is about the same login as the previous one (OpenID Connect Core section 12.2). It
+/// need not repeat the nonce.
 pub fn follows(next: &Secret, previous: &Secret) -> bool {
     match (claims(next.expose()), claims(previous.expose())) {
         (Some(next), Some(previous)) => {
@@ -100,7 +100,7 @@ mod tests {
 
     /// The numbers are those of OpenID Connect Core section 3.1.3.7.
     #[test]
-    fn each_claim_is_looked_at() {
+    fn each_claim_is_checked() {
         let mut document = Document::new("https://as.example", "https://as.example/token");
         document.client_id = "c".to_owned();
         let judged = |id_token: &Secret, document: &Document| {
@@ -114,7 +114,7 @@ mod tests {
             (json!({ "exp": 701 }), "good"),
             (json!({ "iss": "https://as.example/" }), "2: it is of the issuer https://as.example/"),
             (json!({ "iss": null }), "2: it is of the issuer"),
-            (json!({ "sub": "" }), "it names nobody"),
+            (json!({ "sub": "" }), "it names no person"),
             (json!({ "aud": "other" }), "3: it is for other, not for this client"),
             (json!({ "aud": null }), "3: not for this client"),
             (json!({ "aud": ["c"], "azp": "other" }), "5: it was given to the client other"),

@@ -1,4 +1,4 @@
-//! The loopback redirection (RFC 8252 section 7.3): its URI, and the HTTP requests that come to it.
+//! The loopback redirection (RFC 8252 section 7.3): its URI, and the HTTP requests that arrive there.
 
 use super::metadata::endpoint_url;
 use crate::error::{Failure, Kind};
@@ -6,27 +6,27 @@ use crate::text::printable;
 // From `core`: addresses as values, no sockets.
 use core::net::Ipv6Addr;
 
-/// The longest head of a request, in bytes: an authorization code and the cookies of everything else that was ever
-/// served from this machine, which browsers send along.
+/// The longest head of a request, in bytes: an authorization code, and all cookies for this machine, which browsers send
+/// along.
 pub const HEAD_LIMIT: usize = 64 << 10;
 
-/// The hosts that a redirect URI may name, and so where has to be listened.
+/// The host of a redirect URI. It says on which addresses to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     /// 127.0.0.1
     V4,
     /// `[::1]`
     V6,
-    /// Whatever a browser takes it for: either of them.
+    /// `localhost`: either of them, as the browser decides.
     Localhost,
 }
 
-/// A loopback redirect URI, which may leave its port open.
+/// A loopback redirect URI. It may leave the port open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectUri {
-    /// Where has to be listened.
+    /// The host to listen on.
     pub host: Host,
-    /// The port, where it names one.
+    /// The port, if the URI names one.
     pub port: Option<u16>,
     /// The path that is served.
     pub path: String,
@@ -35,7 +35,7 @@ pub struct RedirectUri {
 }
 
 impl RedirectUri {
-    /// Reads a redirect URI as it is registered at the server.
+    /// Reads a redirect URI as it is registered with the server.
     pub fn parse(uri: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Usage, format!("cannot use the redirect URI {}: {why}", printable(uri)))
@@ -63,7 +63,7 @@ impl RedirectUri {
         Ok(Self { host, port, path: path.to_owned(), origin: origin.to_owned(), rest: rest.to_owned() })
     }
 
-    /// The URI with this port, or with the one that it names.
+    /// The URI with this port, or with its own.
     pub fn with_port(&self, port: u16) -> String {
         match self.port {
             Some(_) => format!("{}{}", self.origin, self.rest),
@@ -73,30 +73,30 @@ impl RedirectUri {
 }
 
 impl Default for RedirectUri {
-    /// `http://127.0.0.1/callback`: where none is registered with a port or a path of its own.
+    /// `http://127.0.0.1/callback`: the default, if no URI with a port or a path of its own is registered.
     fn default() -> Self {
         let [origin, path] = ["http://127.0.0.1", "/callback"].map(str::to_owned);
         Self { host: Host::V4, port: None, path: path.clone(), origin, rest: path }
     }
 }
 
-/// What came in over one connection so far.
+/// What has arrived over one connection so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// The head of the request is not whole yet.
+    /// The head of the request is not complete yet.
     Partial,
     /// A GET request.
     Get {
         /// The path.
         path: &'a str,
-        /// What stands behind the question mark; empty where nothing does.
+        /// The query. Empty if there is none.
         query: &'a str,
     },
-    /// Anything else, and the status that says so (RFC 9110 section 15.5).
+    /// Anything else, and the status to answer with (RFC 9110 section 15.5).
     Refused(u16),
 }
 
-/// Reads the head of an HTTP/1 request (RFC 9112 sections 2 and 3). Of the headers nothing is needed.
+/// Reads the head of an HTTP/1 request (RFC 9112 sections 2 and 3). No header field is needed.
 pub fn read(bytes: &[u8]) -> Received<'_> {
     let is_whole = bytes.windows(4).any(|window| window == b"\r\n\r\n")
         || bytes.windows(2).any(|window| window == b"\n\n");
@@ -129,7 +129,7 @@ pub fn read(bytes: &[u8]) -> Received<'_> {
     Received::Get { path, query }
 }
 
-/// The target without scheme and host, which have to be taken as well (RFC 9112 section 3.2.2).
+/// The target without scheme and host. A server must accept a target with them (RFC 9112 section 3.2.2).
 fn in_origin_form(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);

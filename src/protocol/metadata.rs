@@ -9,20 +9,20 @@ use crate::text::printable;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
 
-/// The longest URL that is taken, in bytes: what common servers accept.
+/// The longest URL, in bytes: what common servers accept.
 pub const URL_LIMIT: usize = 8192;
 
-/// The longest host, in bytes: what the longest name of RFC 1035 section 2.3.4 takes as text.
+/// The longest host, in bytes: the longest name of RFC 1035 section 2.3.4 as text.
 const HOST_LIMIT: usize = 253;
 
 /// The parts of a URL that decide where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Whether the scheme is `https`; else it is `http`.
+    /// Whether the scheme is `https`. Otherwise it is `http`.
     pub is_secure: bool,
-    /// The host in lower case; an IPv6 address without its brackets.
+    /// The host in lower case. An IPv6 address has no brackets.
     pub host: String,
-    /// The port, the scheme's own where none is written.
+    /// The port. If the URL names none, it is the default of the scheme.
     pub port: u16,
 }
 
@@ -34,7 +34,7 @@ impl Url {
             || self.host.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// `HOST:PORT`, as it stands in a URL.
+    /// `HOST:PORT`, as in a URL.
     pub fn host_and_port(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -44,11 +44,11 @@ impl Url {
     }
 }
 
-/// Checks a URL that a credential may be sent to: `https`, or `http` for a loopback host; without user
-/// information (it would be shown), without a fragment (RFC 6749 section 3.2), in visible ASCII.
+/// Checks a URL that a credential may be sent to: `https`, or `http` for a loopback host; visible ASCII; no fragment (RFC
+/// 6749 section 3.2); no user information, because messages show URLs.
 pub fn endpoint_url(url: &str) -> Result<Url, Failure> {
     let refuse = |why: &str| {
-        // Of a URL with user information nothing is repeated: it may hold a password.
+        // A URL with user information is not repeated, because it may hold a password.
         let shown = if url.contains('@') { "the URL".to_owned() } else { printable(url) };
         Err(Failure::new(Kind::Usage, format!("cannot use {shown}: {why}")))
     };
@@ -82,7 +82,7 @@ pub fn endpoint_url(url: &str) -> Result<Url, Failure> {
     Ok(address)
 }
 
-/// Where nothing names an issuer, the server's origin stands for it.
+/// The origin of the token endpoint. It takes the place of an unknown issuer.
 pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
     let address = endpoint_url(token_endpoint)?;
     let (scheme, port) = if address.is_secure { ("https", ":443") } else { ("http", ":80") };
@@ -90,7 +90,7 @@ pub fn origin(token_endpoint: &str) -> Result<String, Failure> {
     Ok(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
 }
 
-/// Where any `http` or `https` URL points, whether or not a credential may go there.
+/// Where any `http` or `https` URL points, even if no credential may go there.
 pub(crate) fn address_of(url: &str) -> Option<Url> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
@@ -129,9 +129,9 @@ pub(crate) fn authority_of(is_secure: bool, authority: &str) -> Option<Url> {
     Some(Url { is_secure, host: host.to_ascii_lowercase(), port })
 }
 
-/// Where the metadata of an issuer may stand, in the order in which to ask: RFC 8414 section 3.1 (inserted
-/// between host and path), OpenID Connect Discovery section 4.1 (appended), and RFC 8414 section 5's insertion of
-/// the OpenID name. A closing slash of the issuer is dropped for this.
+/// The addresses where the metadata of an issuer may be, in the order of the requests: inserted between host and path
+/// (RFC 8414 section 3.1), appended (OpenID Connect Discovery section 4.1), and the name of OpenID inserted (RFC 8414
+/// section 5). A closing slash of the issuer is dropped.
 pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
     endpoint_url(issuer)?;
     if issuer.contains('?') {
@@ -155,11 +155,10 @@ pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
     Ok(urls)
 }
 
-/// What the path of a metadata document begins or ends with.
+/// The path of a metadata document begins or ends with one of these.
 const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
 
-/// The issuer whose metadata document has this address, by the inverse of [`candidates`]; `None` if it is the address of no
-/// such document.
+/// The issuer whose metadata document has this address: the inverse of [`candidates`]. `None` for any other address.
 pub fn issuer_of_document(url: &str) -> Option<String> {
     DOCUMENTS.iter().find_map(|document| {
         let (origin, path) = url.split_once(document)?;
@@ -168,7 +167,7 @@ pub fn issuer_of_document(url: &str) -> Option<String> {
     })
 }
 
-/// What a server says about itself (RFC 8414 section 2). Every endpoint passed [`endpoint_url`].
+/// What a server says about itself (RFC 8414 section 2). [`endpoint_url`] accepts every endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The issuer identifier, as the server writes it.
@@ -181,7 +180,7 @@ pub struct Metadata {
     pub device_authorization_endpoint: Option<String>,
     /// The pushed authorization request endpoint (RFC 9126 section 5).
     pub pushed_authorization_request_endpoint: Option<String>,
-    /// Whether every authorization request has to go there first.
+    /// Whether every authorization request must be pushed there first.
     pub requires_pushed_requests: bool,
     /// Whether every authorization response names its issuer (RFC 9207 section 3).
     pub authorization_response_iss: bool,
@@ -189,22 +188,22 @@ pub struct Metadata {
     pub revocation_endpoint: Option<String>,
     /// The userinfo endpoint (OpenID Connect Discovery section 3).
     pub userinfo_endpoint: Option<String>,
-    /// The scopes that can be asked for; empty where the server does not tell.
+    /// The scopes that a client can request. Empty if the server does not say.
     pub scopes_supported: Vec<String>,
-    /// The ways of client authentication; empty where the server does not tell.
+    /// The methods of client authentication. Empty if the server does not say.
     pub token_endpoint_auth_methods_supported: Vec<String>,
-    /// The grant types; empty where the server does not tell.
+    /// The grant types. Empty if the server does not say.
     pub grant_types_supported: Vec<String>,
 }
 
 impl Metadata {
-    /// Whether nothing is missing that the server's other document may tell: RFC 8414 knows no userinfo endpoint, and OpenID
-    /// Connect Discovery no revocation endpoint.
+    /// Whether the other document of the server could add nothing: RFC 8414 has no userinfo endpoint, and OpenID Connect
+    /// Discovery no revocation endpoint.
     pub fn is_complete(&self) -> bool {
         self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
     }
 
-    /// With what the server's other document tells beyond this one.
+    /// This metadata with the endpoints that only the other document of the same server names.
     pub fn completed_by(self, other: Self) -> Self {
         if other.issuer != self.issuer || other.token_endpoint != self.token_endpoint {
             return self;
@@ -221,20 +220,20 @@ impl Metadata {
     }
 }
 
-/// What an answer to a metadata request is.
+/// What the response to a metadata request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovered {
     /// The metadata of this issuer.
     Metadata(Box<Metadata>),
-    /// No metadata here, and why: ask the next candidate.
+    /// No metadata, and why. The next candidate may have it.
     Nothing(String),
     /// Metadata that must not be used: of another issuer, or with an endpoint that no credential may be sent to.
     Refused(Failure),
 }
 
-/// Reads an answer to a metadata request. The issuer in it must be the one asked for, letter for letter
-/// (RFC 8414 section 3.3). An issuer that differs in nothing but a closing slash has its metadata at the same
-/// place (section 3.1), so that it is taken as the one meant; the server's spelling is what is stored.
+/// Reads the response to a metadata request. The issuer in it must be the requested one, letter for letter (RFC 8414
+/// section 3.3). Exception: issuers that differ only in a closing slash have their metadata at the same address (section
+/// 3.1). The spelling of the server is stored.
 pub fn read(issuer: &str, response: &Response) -> Discovered {
     let members = match (response.status, response.content()) {
         (200..300, Content::Members(members)) => members,
@@ -256,7 +255,7 @@ pub fn read(issuer: &str, response: &Response) -> Discovered {
                 printable(found)
             ),
         );
-        // The same server, which does not know that it is behind a proxy for https. Another issuer has metadata of its own.
+        // The same server, which does not know that it is behind a proxy for https. Another issuer has its own metadata.
         let hint = match bare(&with_https(found)) == bare(issuer) {
             true => by_hand(&members),
             false => (endpoint_url(found).is_ok() && printable(found) == found).then(|| login_at(found)),
@@ -306,7 +305,7 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
     })
 }
 
-/// The endpoints that can be given by hand, and the options for that.
+/// The endpoints that an option can give, and that option.
 const BY_HAND: [(&str, &str); 5] = [
     ("token_endpoint", "--token-endpoint"),
     ("authorization_endpoint", "--authorization-endpoint"),
@@ -315,8 +314,8 @@ const BY_HAND: [(&str, &str); 5] = [
     ("userinfo_endpoint", "--userinfo-endpoint"),
 ];
 
-/// The command that gives the endpoints of this metadata by hand, with `https` where the metadata says `http`: a server behind
-/// a proxy may not know its own scheme. None where that does not make them usable.
+/// The command that gives the endpoints of this metadata by options. A server behind a proxy may not know its own scheme,
+/// so `http` becomes `https`. `None` if that does not make them usable.
 fn by_hand(members: &Map<String, Value>) -> Option<String> {
     let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|url| !url.is_empty());
     let mut command = "onegrant login".to_owned();
@@ -331,7 +330,7 @@ fn by_hand(members: &Map<String, Value>) -> Option<String> {
     is_usable.then(|| format!("{command} --client-id ID   # if the server has them with https"))
 }
 
-/// The address with `https` in the place of `http`, but for a loopback address, where `http` may be used.
+/// The address with `https` instead of `http`. Loopback addresses keep `http`.
 pub(super) fn with_https(url: &str) -> String {
     match url.strip_prefix("http://") {
         Some(rest) if endpoint_url(url).is_err() => format!("https://{rest}"),
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_looked_for_where_the_standards_put_it() {
+    fn the_candidates_are_the_addresses_of_the_standards() {
         let root = [
             "https://as.example/.well-known/oauth-authorization-server",
             "https://as.example/.well-known/openid-configuration",
@@ -469,7 +468,7 @@ mod tests {
         let http = r#"{"issuer":"https://as.example","token_endpoint":"http://as.example/t"}"#;
         let device = r#"{"issuer":"https://as.example","token_endpoint":"https://a/t","device_authorization_endpoint":"x"}"#;
         let bare = r#"{"issuer":"https://as.example"}"#;
-        // (issuer asked for, status, body, what the outcome begins with, what it holds)
+        // (requested issuer, status, body, beginning of the outcome, text in the outcome)
         let cases = [
             ("https://as.example", 200, body, "Metadata", "grant_types_supported: [\"refresh_token\"]"),
             ("https://as.example/", 200, body, "Metadata", "issuer: \"https://as.example\""),

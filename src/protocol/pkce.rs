@@ -1,4 +1,4 @@
-//! Proof Key for Code Exchange (RFC 7636), of the authorization code grant and of the device grant.
+//! Proof Key for Code Exchange (RFC 7636), for the authorization code grant and the device grant.
 
 use super::Parameters;
 use crate::grant::Secret;
@@ -6,15 +6,15 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-/// Random bytes in each text that must not be guessed: what RFC 7636 section 4.1 recommends for a code_verifier.
+/// Random bytes in each text that must not be guessable: what RFC 7636 section 4.1 recommends for a code_verifier.
 pub const RANDOM_BYTES: usize = 32;
 
-/// Random bytes as a text of unreserved characters, such as a code_verifier (RFC 7636 section 4.1).
+/// Random bytes as text of unreserved characters, such as a code_verifier (RFC 7636 section 4.1).
 pub fn random_text(bytes: [u8; RANDOM_BYTES]) -> Secret {
     Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Adds the challenge that this code_verifier answers, by S256 (RFC 7636 section 4.2).
+/// Adds the challenge for this code_verifier, by S256 (RFC 7636 section 4.2).
 pub fn push_challenge(parameters: &mut Parameters, code_verifier: &Secret) {
     let digest = digest(&SHA256, code_verifier.expose().as_bytes());
     parameters.push("code_challenge", &BASE64_URL_SAFE_NO_PAD.encode(digest));

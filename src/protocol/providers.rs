@@ -1,7 +1,7 @@
-//! Providers: what each needs beyond the RFCs, as data, with a source. What the source does not say, or was not read
-//! there, stands beside it as not verified.
+//! Providers: what each needs beyond the RFCs, as data with a source. What the source does not say, or was not read
+//! there, is marked as not verified.
 //!
-//! `docs/providers.md` is this table for people, and a test compares the two.
+//! `docs/providers.md` shows this table to people, and a test compares the two.
 
 use super::dialects::{Dialect, STANDARD};
 use crate::grant::Document;
@@ -9,40 +9,40 @@ use crate::grant::Document;
 /// One provider.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
-    /// What stands behind `onegrant login`.
+    /// The word after `onegrant login`.
     pub name: &'static str,
-    /// What stands behind the name and a colon.
+    /// What may follow the name and a colon.
     pub tenant: Tenant,
     /// Where its endpoints are.
     pub server: Server,
-    /// The host of its issuers, or what their hosts end in after a dot; empty: they tell nothing.
+    /// The host of its issuers, or the domain of their hosts. Empty: the host does not tell the provider.
     pub hosts: &'static str,
-    /// The scope where nobody names one; empty: the server's own default is the best.
+    /// The default scope. Empty: the default of the server is the best.
     pub scope: &'static str,
-    /// Whether it knows clients without a secret.
+    /// How its clients authenticate.
     pub client: ClientKind,
-    /// Parameters of the authorization request (RFC 6749 section 4.1.1), and of no other one.
+    /// Parameters that only the authorization request carries (RFC 6749 section 4.1.1).
     pub authorization_parameters: &'static [(&'static str, &'static str)],
-    /// Which redirect URIs of this machine it takes.
+    /// Which redirect URIs of this machine it accepts.
     pub redirect: Redirect,
-    /// The user name that its git servers want beside a token; empty: any, or there are none.
+    /// The user name that its git servers require besides a token. Empty: any, or it has no git servers.
     pub git_username: &'static str,
     /// How its answers differ from the RFCs.
     pub dialect: Dialect,
-    /// What has to be set up there, for people.
+    /// What a person has to set up there.
     pub note: &'static str,
     /// The documentation.
     pub source: &'static str,
 }
 
-/// What stands for `{}` in the addresses of a row.
+/// What replaces `{}` in the addresses of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenant {
-    /// There is one server, and no `{}`.
+    /// There is one server. The addresses have no `{}`.
     None,
-    /// Has to be told; such as this one.
+    /// A person must name it; such as this one.
     Required(&'static str),
-    /// Where none is told.
+    /// The default, if a person names none.
     Default(&'static str),
 }
 
@@ -51,11 +51,11 @@ pub enum Tenant {
 pub enum Server {
     /// In the metadata of this issuer.
     Issuer(&'static str),
-    /// Here: there is no metadata, or some that lacks what matters.
+    /// In this row: there is no metadata, or it lacks an endpoint.
     Endpoints(Endpoints),
 }
 
-/// Addresses of endpoints; an empty one is none.
+/// Addresses of endpoints. An empty one means that there is no such endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoints {
     /// RFC 6749 section 3.2.
@@ -73,11 +73,11 @@ pub struct Endpoints {
 /// The clients that a provider registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientKind {
-    /// With or without a secret; one with a secret sends it in the body.
+    /// With or without a secret. The secret is sent in the body.
     Any,
-    /// All have one, and send it in the body (`client_secret_post`).
+    /// With a secret, sent in the body (`client_secret_post`).
     Post,
-    /// All have one, and send it by HTTP Basic (`client_secret_basic`).
+    /// With a secret, sent by HTTP Basic (`client_secret_basic`).
     Basic,
 }
 
@@ -88,14 +88,14 @@ pub enum Redirect {
     AnyPort,
     /// `http://localhost` with any port.
     LocalhostAnyPort,
-    /// The very string that was registered, port included.
+    /// Exactly the registered URI, port included.
     Registered,
-    /// None: it wants `https`.
+    /// None: it accepts only `https`.
     Nowhere,
 }
 
-/// An address of a row: `{}` is replaced. A tenant may bring a scheme of its own where it stands for the host, as a
-/// server on this machine needs.
+/// An address of a row with the tenant in the place of `{}`. If the tenant is the host, it may bring its own scheme,
+/// which a server on this machine needs.
 pub fn expand(address: &str, tenant: &str) -> String {
     let (scheme, host) = tenant.split_once("://").unwrap_or(("", tenant));
     match address.strip_prefix("https://{}") {
@@ -104,7 +104,7 @@ pub fn expand(address: &str, tenant: &str) -> String {
     }
 }
 
-/// Whether `tenant` can stand in an address: a host, a port and a path, or a name.
+/// Whether `tenant` fits into an address: a host, a port and a path, or a name.
 pub fn is_tenant(tenant: &str) -> bool {
     let rest = ["https://", "http://"].iter().find_map(|scheme| tenant.strip_prefix(scheme));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
@@ -127,7 +127,7 @@ pub fn of_issuer(issuer: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(is_of)
 }
 
-/// The row of a document; none where it names none, or one that this version does not know.
+/// The row of a document. `None` if the document names no provider, or one that this version does not know.
 pub fn of(document: &Document) -> Option<&'static Provider> {
     named(document.provider.as_deref()?)
 }
@@ -135,7 +135,7 @@ pub fn of(document: &Document) -> Option<&'static Provider> {
 const NO_ENDPOINTS: Endpoints =
     Endpoints { token: "", authorization: "", device_authorization: "", revocation: "", userinfo: "" };
 
-/// What most rows have in common: a host to be told, metadata there, `offline_access` for a refresh token.
+/// The defaults of a row: a person names the host, the metadata is there, and `offline_access` brings a refresh token.
 const USUAL: Provider = Provider {
     name: "",
     tenant: Tenant::Required("HOST"),
@@ -151,8 +151,8 @@ const USUAL: Provider = Provider {
     source: "",
 };
 
-/// Entra's metadata names the tenant's number as issuer, whatever name was asked for, and a placeholder for `common`:
-/// neither is the identifier that was asked for (RFC 8414 section 3.3).
+/// The metadata of Entra names the number of the tenant as issuer, or a placeholder for `common`. Neither is the
+/// requested identifier (RFC 8414 section 3.3), so the endpoints are here.
 const ENTRA: Provider = Provider {
     tenant: Tenant::Required("contoso.onmicrosoft.com"),
     server: Server::Endpoints(Endpoints {
@@ -167,12 +167,12 @@ const ENTRA: Provider = Provider {
 };
 
 const GITEA: Provider = Provider {
-    // Forgejo has no OAuth scopes yet: the token may do what the person may.
+    // Forgejo has no OAuth scopes yet: the token has all rights of the person.
     scope: "",
     redirect: Redirect::AnyPort,
-    // As git-credential-oauth does. Not verified: the name of the switch in the note.
+    // As in git-credential-oauth. Not verified: the name of the switch in the note.
     git_username: "oauth2",
-    // For a refresh token that is spent, and for one that has expired.
+    // For a spent refresh token, and for an expired one.
     dialect: Dialect {
         dead_grant_texts: &[
             ("unauthorized_client", "token was already used"),
@@ -194,9 +194,9 @@ pub static PROVIDERS: &[Provider] = &[
             ..NO_ENDPOINTS
         }),
         hosts: "auth.atlassian.com",
-        // Products have scopes of their own, without which a token opens nothing.
+        // The products have scopes of their own. Without one of these a token gives access to nothing.
         scope: "offline_access",
-        // Documented with JSON; form-encoded by RFC 6749 section 4.1.3 is from clients in the field.
+        // The documentation sends JSON. Other clients send forms, as RFC 6749 section 4.1.3 says.
         client: ClientKind::Post,
         authorization_parameters: &[("audience", "api.atlassian.com"), ("prompt", "consent")],
         note: "an OAuth 2.0 (3LO) app with its secret, and --scope with offline_access and the products' own scopes; \
@@ -217,7 +217,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         // Not verified: the names of the permission and of the switch.
         name: "azure-devops",
-        // The number is Azure DevOps' own in every tenant.
+        // The number of Azure DevOps is the same in every tenant.
         scope: "499b84ac-1321-427f-aa17-267ca6975798/.default offline_access",
         note: "an app registration in Entra with the permission for Azure DevOps and \"Allow public client flows\"; \
                Azure DevOps' own OAuth takes no new apps",
@@ -233,7 +233,7 @@ pub static PROVIDERS: &[Provider] = &[
             ..NO_ENDPOINTS
         }),
         hosts: "bitbucket.org",
-        // Not verified: those of the consumer.
+        // Not verified: the scopes of the consumer.
         scope: "",
         client: ClientKind::Basic,
         git_username: "x-token-auth",
@@ -254,7 +254,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "cognito",
         tenant: Tenant::Required("cognito-idp.eu-west-1.amazonaws.com/eu-west-1_POOL"),
-        // Not verified: every scope of the app client is the default, and offline_access is none of Cognito's.
+        // Not verified: every scope of the app client is the default, and Cognito has no offline_access.
         scope: "",
         note: "an app client with the authorization code grant on a user pool with a domain; there is no device flow",
         source: "https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-refresh-token.html",
@@ -297,7 +297,7 @@ pub static PROVIDERS: &[Provider] = &[
             ..NO_ENDPOINTS
         }),
         hosts: "github.com",
-        // A GitHub App's tokens have permissions instead.
+        // The tokens of a GitHub App have permissions instead.
         scope: "",
         // Not verified.
         redirect: Redirect::AnyPort,
@@ -311,7 +311,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "gitlab",
         tenant: Tenant::Default("gitlab.com"),
-        // Whether the metadata names the device authorization endpoint is not documented.
+        // The documentation does not say whether the metadata names the device authorization endpoint.
         server: Server::Endpoints(Endpoints {
             token: "https://{}/oauth/token",
             authorization: "https://{}/oauth/authorize",
@@ -333,11 +333,11 @@ pub static PROVIDERS: &[Provider] = &[
         tenant: Tenant::None,
         server: Server::Issuer("https://accounts.google.com"),
         hosts: "accounts.google.com",
-        // offline_access is none of Google's.
+        // Google has no offline_access.
         scope: "openid email",
         client: ClientKind::Post,
-        // An installed app gets a refresh token without these. Not verified: a web client at the first consent alone; the
-        // 7 days.
+        // An installed app gets a refresh token without these. Not verified: a web client gets one only at the first
+        // consent; the 7 days.
         authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
         redirect: Redirect::AnyPort,
         dialect: Dialect { verification_uri: &["verification_url"], ..STANDARD },
@@ -374,7 +374,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "salesforce",
         tenant: Tenant::Default("login.salesforce.com"),
-        // As clients in the field have them. Not verified: its device flow is older than RFC 8628 and other.
+        // As in other clients. Not verified: its device flow is older than RFC 8628 and differs from it.
         server: Server::Endpoints(Endpoints {
             token: "https://{}/services/oauth2/token",
             authorization: "https://{}/services/oauth2/authorize",
@@ -393,7 +393,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "slack",
         tenant: Tenant::Default("slack.com"),
-        // A login's user token is nested in `authed_user`, a refresh's is not.
+        // The response to a login holds the user token in `authed_user`; the response to a refresh does not.
         server: Server::Endpoints(Endpoints {
             token: "https://{}/api/oauth.v2.access",
             authorization: "https://{}/oauth/v2/authorize",
@@ -402,7 +402,7 @@ pub static PROVIDERS: &[Provider] = &[
         hosts: "slack.com",
         scope: "",
         client: ClientKind::Post,
-        // Not verified; nor that rotation cannot be turned off again.
+        // Not verified: the redirect URI, and that rotation cannot be turned off again.
         redirect: Redirect::Nowhere,
         dialect: Dialect { dead_grant: &["invalid_refresh_token"], denials: &["ok"], ..STANDARD },
         note: "an app with token rotation, which cannot be turned off again; import the refresh token of its \
@@ -436,12 +436,12 @@ pub static PROVIDERS: &[Provider] = &[
             token: "https://{}/oauth/token",
             authorization: "https://{}/oauth/authorize",
             device_authorization: "https://{}/oauth/devicecode",
-            // As clients in the field have it.
+            // As in other clients.
             revocation: "https://{}/oauth/revoke",
             ..NO_ENDPOINTS
         }),
         hosts: "zoom.us",
-        // Not verified: those of the app.
+        // Not verified: the scopes of the app.
         scope: "",
         client: ClientKind::Basic,
         dialect: Dialect { descriptions: &["reason"], ..STANDARD },
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_is_a_name_or_a_host_and_nothing_that_leads_elsewhere() {
+    fn a_tenant_is_a_name_or_a_host_and_cannot_change_the_address() {
         let template = "https://{}/token";
         for (tenant, address) in [
             ("ghe.example", "https://ghe.example/token"),
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_s_host_tells_its_row() {
+    fn the_host_of_an_issuer_tells_its_row() {
         for (issuer, name) in [
             ("https://accounts.google.com", Some("google")),
             ("https://dev-1.okta.com/oauth2/default", Some("okta")),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn many_secrets_do_not_make_a_flood() {
+    fn the_same_secret_several_times_is_hidden_once() {
         let secret = Secret::new("e+");
         assert_eq!(redact(&"te+".repeat(1000), &[&secret; 9]), "t[secret]".repeat(1000));
     }

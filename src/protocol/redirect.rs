@@ -1,5 +1,5 @@
-//! Redirects (RFC 9110 section 15.4). A request that carries a credential is never sent on: the target is named instead. The
-//! one request that follows is the GET for metadata, within its own origin.
+//! Redirects (RFC 9110 section 15.4). A request with a credential is never sent to another address: the message names the
+//! target instead. Only the GET for metadata follows redirects, and only within its own origin.
 
 use super::hints::shell_word;
 use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
@@ -8,34 +8,34 @@ use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
 use crate::text::printable;
 
-/// How many redirects a GET for metadata follows.
+/// The most redirects that a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;
 
-/// What an answer to a GET for metadata asks for.
+/// What the response to a GET for metadata asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// It is no redirect.
+pub enum Redirection {
+    /// It is not a redirect.
     Done,
-    /// Ask there: the same scheme, host and port.
+    /// Send the request there: scheme, host and port are the same.
     Follow(String),
-    /// It points elsewhere; `target` is where, if that is an address at all.
+    /// It points to another origin, or to no address.
     Elsewhere {
-        /// The address, without a query, fit to be shown.
+        /// The address without its query, fit to be shown. `None`: it is no address.
         target: Option<String>,
     },
 }
 
-/// Decides about an answer to a GET for metadata at `url`.
-pub fn next(url: &str, response: &Response) -> Next {
+/// Decides what to do after the response to a GET for metadata at `url`.
+pub fn redirection(url: &str, response: &Response) -> Redirection {
     if !is_redirect(response.status) {
-        return Next::Done;
+        return Redirection::Done;
     }
     let Some(target) = response.headers.get("location").and_then(|location| resolved(url, location)) else {
-        return Next::Elsewhere { target: None };
+        return Redirection::Elsewhere { target: None };
     };
     match (endpoint_url(url), endpoint_url(&target)) {
-        (Ok(from), Ok(to)) if from == to => Next::Follow(target),
-        _ => Next::Elsewhere { target: Some(without_query(&target)) },
+        (Ok(from), Ok(to)) if from == to => Redirection::Follow(target),
+        _ => Redirection::Elsewhere { target: Some(without_query(&target)) },
     }
 }
 
@@ -43,8 +43,8 @@ fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
-/// The target of a redirect, fit to be shown: nothing in it repeats a secret of the request. Its query, which could hold
-/// anything, is left out unless it is the one that was sent.
+/// The target of a redirect, fit to be shown: no part of it repeats a secret of the request. The query may hold anything,
+/// so it is left out unless it is the one that was sent.
 pub fn target(request: &Request, response: &Response) -> Option<String> {
     let target = resolved(&request.url, response.headers.get("location")?)?;
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
@@ -56,7 +56,7 @@ pub fn target(request: &Request, response: &Response) -> Option<String> {
     }
 }
 
-/// The words for a redirect that is not followed; `None` for any other answer.
+/// The message about a redirect that is not followed. `None` for any other response.
 pub fn unfollowed(request: &Request, response: &Response) -> Option<String> {
     let target = target(request, response).map(|target| format!(" to {target}")).unwrap_or_default();
     (300..400).contains(&response.status).then(|| {
@@ -65,7 +65,7 @@ pub fn unfollowed(request: &Request, response: &Response) -> Option<String> {
     })
 }
 
-/// The failure that a permanent redirect of an endpoint is (301, 308); `None` for any other answer. The hint is the login
+/// The failure for a permanent redirect of an endpoint (301, 308). `None` for any other response. The hint is the login
 /// that uses the target.
 pub fn moved(request: &Request, response: &Response) -> Option<Failure> {
     if !matches!(response.status, 301 | 308) {
@@ -87,8 +87,8 @@ pub fn moved(request: &Request, response: &Response) -> Option<Failure> {
     Some(Failure::new(Kind::Usage, message).hint_of(hint.as_deref()))
 }
 
-/// The failure that another redirect of an endpoint is; `None` if no login could use its target. It may go away by itself, or
-/// never: many servers that have moved for good answer like this.
+/// The failure for another redirect of an endpoint. `None` if no login could use its target. The redirect may be
+/// temporary, but many servers that have moved for good respond like this.
 pub fn elsewhere(request: &Request, response: &Response) -> Option<Failure> {
     let target = target(request, response).filter(|_| is_redirect(response.status))?;
     let for_good = Some("the endpoint has moved there for good");
@@ -101,15 +101,15 @@ pub fn elsewhere(request: &Request, response: &Response) -> Option<Failure> {
 pub(crate) struct Relogin {
     /// The option for this endpoint.
     option: &'static str,
-    /// What else the login needs to be told if the address is of another origin: nothing that is stored is sent there then,
-    /// unless the command line says so.
+    /// The other options that the login needs if the address is of another origin: a login sends nothing that is stored
+    /// to another origin unless the command line says so.
     rest: String,
-    /// What comes after the address.
+    /// What follows the address in the command.
     input: &'static str,
 }
 
 impl Relogin {
-    /// The login for the endpoint `url` of this document; `None` if no option names this endpoint.
+    /// The login for the endpoint `url` of this document. `None` if no option names this endpoint.
     pub(super) fn new(document: &Document, url: &str) -> Option<Self> {
         let endpoints = [
             ("--token-endpoint", Some(&document.token_endpoint)),
@@ -129,7 +129,7 @@ impl Relogin {
             ));
         };
         match document.issuer.as_ref().filter(|_| !document.issuer_is_assumed) {
-            // Its metadata tells the other endpoints.
+            // Its metadata names the other endpoints.
             Some(issuer) => add("", issuer),
             None => endpoints.iter().filter(|(other, _)| other != option).for_each(|(other, endpoint)| {
                 endpoint.iter().for_each(|endpoint| add(other, endpoint));
@@ -151,9 +151,10 @@ impl Relogin {
         Some(Self { option, rest, input })
     }
 
-    /// The command for a `target` of a redirect from `url`, and when to use it; `None` if no login takes it.
+    /// The command for the `target` of a redirect from `url`, with the condition for its use. `None` if no login accepts
+    /// the target.
     fn command(&self, url: &str, target: &str, condition: Option<&str>) -> Option<String> {
-        // A server behind a proxy may not know that it is reached by https.
+        // A server behind a proxy may not know that clients reach it by https.
         let usable = with_https(target);
         let to = endpoint_url(&usable).ok().filter(|_| !is_origin(&usable))?;
         let rest = if endpoint_url(url).is_ok_and(|from| from == to) { "" } else { &self.rest };
@@ -167,7 +168,7 @@ impl Relogin {
     }
 }
 
-/// The options of a login that made this document, without endpoints and flow.
+/// The options of the login that made this document, without endpoints and flow.
 fn options(document: &Document) -> Vec<(&'static str, String)> {
     let text = |value: &Option<String>| value.clone();
     let secret = document.client_secret.as_ref().map(|_| "FILE".to_owned());
@@ -221,8 +222,8 @@ fn without_query(url: &str) -> String {
     printable(&format!("{scheme}://{host}{path}"))
 }
 
-/// A reference as it is meant at `base` (RFC 3986 section 5.2), without its fragment; `None` where it is no `http` or
-/// `https` address, or an endless one.
+/// The reference, resolved at `base` (RFC 3986 section 5.2), without its fragment. `None` if it is not an `http` or
+/// `https` address, or if it is too long.
 fn resolved(base: &str, reference: &str) -> Option<String> {
     let reference = reference.trim().split('#').next().unwrap_or_default();
     if reference.is_empty() {
@@ -258,7 +259,7 @@ fn resolved(base: &str, reference: &str) -> Option<String> {
     (is_http && url.len() <= URL_LIMIT && address_of(&url).is_some()).then_some(url)
 }
 
-/// RFC 3986 section 5.2.4.
+/// Removes dot segments (RFC 3986 section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').peekable();
@@ -326,21 +327,21 @@ mod tests {
     #[test]
     fn metadata_is_followed_within_its_origin_alone() {
         let url = "https://as.example/.well-known/openid-configuration";
-        let elsewhere = |target: &str| Next::Elsewhere { target: Some(target.to_owned()) };
+        let elsewhere = |target: &str| Redirection::Elsewhere { target: Some(target.to_owned()) };
         let cases = [
-            (302, "/index.php/x", Next::Follow("https://as.example/index.php/x".to_owned())),
-            (308, "https://AS.example:443/x", Next::Follow("https://AS.example:443/x".to_owned())),
+            (302, "/index.php/x", Redirection::Follow("https://as.example/index.php/x".to_owned())),
+            (308, "https://AS.example:443/x", Redirection::Follow("https://AS.example:443/x".to_owned())),
             (301, "https://www.as.example/x?t=1", elsewhere("https://www.as.example/x")),
             (307, "https://as.example:444/x", elsewhere("https://as.example:444/x")),
             (303, "http://as.example/x", elsewhere("http://as.example/x")),
             (301, "https://user:pw@as.example/x", elsewhere("https://as.example/x")),
-            (301, "", Next::Elsewhere { target: None }),
-            (301, "mailto:x", Next::Follow("https://as.example/.well-known/mailto:x".to_owned())),
-            (304, "/x", Next::Done),
-            (200, "/x", Next::Done),
+            (301, "", Redirection::Elsewhere { target: None }),
+            (301, "mailto:x", Redirection::Follow("https://as.example/.well-known/mailto:x".to_owned())),
+            (304, "/x", Redirection::Done),
+            (200, "/x", Redirection::Done),
         ];
         for (status, location, wanted) in cases {
-            assert_eq!(next(url, &response(status, location)), wanted, "{status} {location}");
+            assert_eq!(redirection(url, &response(status, location)), wanted, "{status} {location}");
         }
     }
 
@@ -378,7 +379,7 @@ mod tests {
             assert_eq!(failure.kind, Kind::Usage);
             failure.hint
         };
-        // On the same origin the rest is stored.
+        // On the same origin the login uses what is stored.
         let same = [
             ("/token/", "onegrant login --token-endpoint https://as.example/token/"),
             ("/t'x", r"onegrant login --token-endpoint 'https://as.example/t'\''x'"),
@@ -424,7 +425,7 @@ mod tests {
                  # if the server has it with https"
             )
         );
-        // No login takes these.
+        // No login accepts these.
         for location in ["", "https://as.example/old-refresh", "http://as.example"] {
             assert_eq!(hint(&document, location), None, "{location}");
         }

@@ -1,4 +1,4 @@
-//! Responses. A body is read by what it is, because servers in the field mislabel it.
+//! Responses. The content of a body decides how it is read, because many servers label it wrongly.
 
 use super::headers::Headers;
 use crate::grant::UnixSeconds;
@@ -26,20 +26,20 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What a body turns out to be.
+/// What a body holds.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// A JSON object, or a form read as one. Of a repeated member the last counts.
+    /// A JSON object, or a form read as one. The last of several members of one name counts.
     Members(Map<String, Value>),
     /// Another JSON value.
     OtherJson(Value),
-    /// A JSON object that ends too early: not the whole answer.
+    /// A JSON object that ends too early: the response is not complete.
     CutShort,
-    /// Neither.
+    /// Anything else.
     Foreign,
 }
 
-/// A server that says to come back later than this is taken to mean this: a day.
+/// The longest wait that a server can demand: a day.
 pub const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Response {
@@ -59,7 +59,8 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// How long the server asks to wait: from the `Retry-After` header, no longer than [`RETRY_AFTER_LIMIT`].
+    /// How long the server asks to wait: the `Retry-After` header (RFC 9110 section 10.2.3), at most
+    /// [`RETRY_AFTER_LIMIT`].
     pub fn wait(&self, now: UnixSeconds) -> Option<Duration> {
         Some(Duration::from_secs(self.asked_wait(now)?).min(RETRY_AFTER_LIMIT))
     }
@@ -73,12 +74,12 @@ impl Response {
         })
     }
 
-    /// The status for a person, with the time that the server asks to wait, if it asks, and with the reason why the body
-    /// cannot be read. `now`: `None` if only the server's clock is known.
+    /// The status for a person, with the time that the server asks to wait, and with the reason why the body cannot be
+    /// read. `now` is `None` if only the clock of the server is known.
     pub fn status_words(&self, now: Option<UnixSeconds>) -> String {
         let mut words = format!("status {}", self.status);
         let now = now.or_else(|| self.date());
-        // Without a clock a number of seconds says enough.
+        // A number of seconds needs no clock.
         if let Some(wait) = self.asked_wait(now.unwrap_or(UnixSeconds::MAX)).filter(|wait| *wait > 0) {
             words.push_str(&format!(" and asks to wait {}", time_words(wait)));
             if let Some(now) = now {
@@ -103,9 +104,8 @@ impl Response {
         self.headers.get("age")?.trim().parse().ok()
     }
 
-    /// Reads the body: JSON whatever the content type says, with or without a byte-order mark, and with
-    /// whatever stands behind the object; a form only where it can be nothing else. serde_json bounds the
-    /// depth (128).
+    /// Reads the body as JSON, whatever the content type is, with or without a byte-order mark, and whatever follows the
+    /// object. A body that is not JSON may be a form. serde_json bounds the depth (128).
     pub(crate) fn content(&self) -> Content {
         let text = self.text();
         match serde_json::Deserializer::from_str(&text).into_iter::<Value>().next() {
@@ -126,9 +126,8 @@ impl Response {
         String::from_utf8_lossy(&self.body).trim_start_matches('\u{feff}').trim().to_owned()
     }
 
-    /// What a person can make of a body that is not JSON: the title or the text of a web page, or plain text.
-    /// Plain text under 2xx could be a token in a foreign format, so it is not shown; nor is any text that
-    /// speaks of tokens.
+    /// The readable part of a body that is not JSON: the title or the text of a web page, or plain text. Text that
+    /// mentions tokens is not shown, nor is plain text under 2xx: it could be a token in an unknown format.
     pub(crate) fn first_text(&self) -> Option<String> {
         let text = self.text();
         let names_a_token = text.to_ascii_lowercase().contains("_token");
@@ -141,8 +140,8 @@ impl Response {
     }
 }
 
-/// A form-encoded answer (GitHub's, without `Accept`): one line with no markup in it, holding one of the two
-/// members that matter.
+/// A form-encoded response (GitHub sends one if the request has no `Accept`): one line without markup that has one of the
+/// two members that matter.
 fn form(text: &str) -> Option<Map<String, Value>> {
     if text.contains(|character: char| character.is_whitespace() || "<>{}\"".contains(character)) {
         return None;
@@ -154,7 +153,7 @@ fn form(text: &str) -> Option<Map<String, Value>> {
     is_answer.then_some(members)
 }
 
-/// The title of a page, or else what stands between its tags.
+/// The title of a page, or else the text between its tags.
 fn page_text(page: &str) -> String {
     // ASCII lower case keeps every byte position.
     let lower = page.to_ascii_lowercase();
@@ -239,7 +238,7 @@ mod tests {
                 .into_iter()
                 .fold(Response::new(429, ""), |response, header| response.with_header("Retry-After", header));
             assert_eq!(response.status_words(Some(now)), format!("status 429{words}"), "{header:?}");
-            // No clock is known: an instant says nothing, a number of seconds does.
+            // Without a clock an instant says nothing, but a number of seconds does.
             let (asked, _) = words.split_once(", until ").unwrap_or((words, ""));
             let is_seconds = header.is_some_and(|header| !header.ends_with("GMT"));
             let wanted = if is_seconds { asked } else { "" };
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_does_not_print_its_body() {
+    fn a_response_does_not_print_its_body() {
         assert_eq!(format!("{:?}", response(200, "secret")), "Response { status: 200, body: 6 bytes }");
     }
 }

@@ -8,8 +8,7 @@ use super::{Authentication, Parameters, Request, Response, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Document, Secret};
 
-/// A request to revoke a refresh token (RFC 7009 section 2.1), to the document's revocation endpoint; none
-/// where it has none.
+/// A request to revoke a refresh token (RFC 7009 section 2.1). `None` if the document has no revocation endpoint.
 pub fn request(
     document: &Document,
     refresh_token: &Secret,
@@ -41,12 +40,12 @@ fn request_of(
     Some(Request::form(url, parameters).authorized(authorization.as_ref()).hiding(document))
 }
 
-/// The same request once more, with an empty client secret: servers made with the Python MCP SDK take no other one from a
-/// public client. None where the answer complains of something else, or the client is not a public one.
+/// The request with an empty client secret. Servers made with the Python MCP SDK accept no other request of a public
+/// client. `None` if the response is about something else, or if the client is not public.
 pub fn with_empty_secret(request: &Request, document: &Document, response: &Response) -> Option<Request> {
     let error = ServerError::read(&response.content());
     let is_public = document.client_auth == ClientAuthentication::None;
-    // As the place of a validation error, or in words.
+    // The server names the parameter as the location of a validation error, or in words.
     let names_it = || String::from_utf8_lossy(&response.body).contains("client_secret");
     let is_about_the_client =
         response.status == 401 || error.is_any_of(&["invalid_client", "unauthorized_client"]);
@@ -71,8 +70,8 @@ fn is_dead(error: &ServerError) -> bool {
         || error.description.as_deref().is_some_and(says_dead)
 }
 
-/// Some servers say it in words alone: `Invalid token`, `The token has already been revoked.` A text that says more than this
-/// is about something else.
+/// Some servers say it only in words: `Invalid token`, `The token has already been revoked.` A longer text is about
+/// something else.
 fn says_dead(text: &str) -> bool {
     const FILLERS: [&str; 10] =
         ["the", "this", "given", "provided", "refresh", "is", "was", "has", "been", "already"];
@@ -87,25 +86,25 @@ fn says_dead(text: &str) -> bool {
     }
 }
 
-/// What became of a revocation. The texts are fit to be shown.
+/// The outcome of a revocation. The texts are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// The token is dead, or was before (RFC 7009 section 2.2).
+    /// The token is dead now, or was dead before (RFC 7009 section 2.2).
     Revoked,
     /// The server does not revoke tokens of this kind (section 2.2.1).
     Unsupported,
-    /// The token may live on: why, and what helps where that is known.
+    /// The token may still work. The failure says why, and what helps if that is known.
     Failed(Failure),
 }
 
 impl Revocation {
-    /// A revocation that failed for that reason.
+    /// A revocation that failed for this reason.
     pub fn failed(why: String) -> Self {
         Self::Failed(Failure::new(Kind::Temporary, why))
     }
 }
 
-/// Reads the answer to `request`.
+/// Reads the response to `request`.
 pub fn read(request: &Request, response: &Response) -> Revocation {
     let error = ServerError::read(&response.content());
     if error.is_any_of(&["unsupported_token_type"]) {
@@ -114,7 +113,7 @@ pub fn read(request: &Request, response: &Response) -> Revocation {
     if response.is_success() && !error.is_error {
         return Revocation::Revoked;
     }
-    // A dead token is what was wanted. A server that fails, or that was not understood, proves nothing.
+    // A dead token is the goal. But a server that fails, or whose response makes no sense, says nothing about the token.
     if response.status < 500 && is_dead(&error) {
         return Revocation::Revoked;
     }

@@ -34,13 +34,13 @@ const SIGNS: [&str; 2] = ["error", "errors"];
 /// The error codes for a refresh token that is spent or dead (RFC 6749 section 5.2).
 const DEAD_GRANT: [&str; 1] = ["invalid_grant"];
 
-/// How deep errors are looked for inside of errors.
+/// The deepest nesting of errors that is searched.
 const ERROR_DEPTH: u32 = 4;
 
-/// How many errors of one array are looked at.
+/// The most errors of one array that are read.
 const MOST_ERRORS: usize = 16;
 
-/// The error that a JSON body speaks of, in any of the shapes met in the field.
+/// The error in a JSON body, in any of the forms that servers use.
 #[derive(Debug, Default)]
 pub(crate) struct ServerError {
     /// The words that may be error codes, the most likely first.
@@ -58,7 +58,7 @@ impl ServerError {
     /// Reads RFC 6749 section 5.2, the same inside an object or an array (OpenAI, Anthropic, Salesforce), and what the
     /// [dialects](super::dialects) add.
     pub fn read(content: &Content) -> Self {
-        let mut found = Found::new();
+        let mut found = ErrorParts::new();
         let is_error = match content {
             Content::Members(members) => {
                 found.look_at(members, 0);
@@ -70,7 +70,7 @@ impl ServerError {
             }
             Content::CutShort | Content::Foreign => return Self::default(),
         };
-        let Found { codes, mut descriptions, states, .. } = found;
+        let ErrorParts { codes, mut descriptions, states, .. } = found;
         descriptions.sort_by_key(|(rank, _)| *rank);
         let texts: Vec<String> = descriptions.into_iter().map(|(_, text)| text).collect();
         let description = texts.first().cloned();
@@ -113,8 +113,8 @@ impl ServerError {
     }
 }
 
-/// What was found on the way through a body, and the names of the members that are looked at.
-struct Found {
+/// What was found in a body so far, and the names of the members to read.
+struct ErrorParts {
     errors_in: Vec<&'static str>,
     codes_in: Vec<&'static str>,
     descriptions_in: Vec<&'static str>,
@@ -125,7 +125,7 @@ struct Found {
     states: Vec<String>,
 }
 
-impl Found {
+impl ErrorParts {
     fn new() -> Self {
         Self {
             errors_in: with_words_of_dialects(&ERRORS, |dialect| dialect.errors),
@@ -183,7 +183,7 @@ fn is_error(members: &Map<String, Value>) -> bool {
     denies || signs.into_iter().filter_map(|name| members.get(name)).any(says_so)
 }
 
-/// The one of these words, in any case, that a text names: the first word of a sentence, or a part of a compound such as
+/// The word of these, in any case, that a text names: the first word of a sentence, or a part of a compound such as
 /// `keymanagement.service.invalid_refresh_token` (Apigee). The address of a page about an error names none.
 fn named<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
     if text.contains("://") {

@@ -1,4 +1,4 @@
-//! The identity that a GitHub Actions job can ask for (OpenID Connect in GitHub Actions), as the subject token of a token
+//! The identity token of a GitHub Actions job (OpenID Connect in GitHub Actions), which is the subject token of a token
 //! exchange.
 
 use super::failure::answered;
@@ -8,7 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Secret, is_visible_ascii};
 use serde_json::Value;
 
-/// A request for the job's identity token; `url` and `token` are those of the job.
+/// A request for the identity token. `url` and `token` are those of the job.
 pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Request {
     let url = match audience {
         Some(audience) => {
@@ -21,7 +21,7 @@ pub fn github_request(url: &str, token: &Secret, audience: Option<&str>) -> Requ
     Request::get(&url).authorized(Some(&Secret::new(format!("Bearer {}", token.expose()))))
 }
 
-/// Reads the answer: an object whose `value` is the token.
+/// Reads the response: an object with the token as `value`.
 pub fn read_github(request: &Request, response: &Response) -> Result<Secret, Failure> {
     if let Content::Members(members) = response.content() {
         let token = members.get("value").and_then(Value::as_str).filter(|token| is_visible_ascii(token));

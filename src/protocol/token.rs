@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 sections 3.2, 5 and 6): requests to it, and what its answers mean.
+//! The token endpoint (RFC 6749 sections 3.2, 5 and 6): its requests, and what its answers mean.
 
 use super::client_authentication::authenticate;
 use super::redirect;
@@ -11,17 +11,17 @@ use crate::text::printable;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// The longest lifetime that is believed, in seconds: ten years. Keeps `expires_at` away from overflow.
+/// The longest lifetime that is believed, in seconds: ten years. It keeps `expires_at` from overflowing.
 pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
 
-/// The errors for which the configuration must be changed, and no login helps (RFC 6749 section 5.2, RFC 8707 section 2).
+/// Errors of the configuration, which no login repairs (RFC 6749 section 5.2, RFC 8707 section 2).
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// A refresh (RFC 6749 section 6). No `scope`: the grant's own is meant. No secret but this token and the
-/// client's leaves with it.
+/// A refresh (RFC 6749 section 6). Without `scope` the server keeps the scope of the grant. The request carries no secret
+/// but the refresh token and the client authentication.
 pub fn refresh_request(
     document: &Document,
     refresh_token: &Secret,
@@ -36,7 +36,8 @@ pub fn refresh_request(
 /// The grant type of RFC 8693 section 2.1.
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// A request in the client's own name (RFC 6749 section 4.4.2). The scope is asked for every time: no grant remembers it.
+/// A client credentials request (RFC 6749 section 4.4.2). It always carries the scope, because there is no grant to
+/// remember it.
 pub fn client_credentials_request(document: &Document, authentication: &Authentication) -> Request {
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "client_credentials");
@@ -44,7 +45,7 @@ pub fn client_credentials_request(document: &Document, authentication: &Authenti
     token_request(document, parameters, authentication)
 }
 
-/// A request with a token that somebody else gave the client (RFC 8693 section 2.1).
+/// A token exchange request with a token that another server issued (RFC 8693 section 2.1).
 pub fn token_exchange_request(
     document: &Document,
     subject_token: &Secret,
@@ -59,7 +60,7 @@ pub fn token_exchange_request(
     token_request(document, parameters, authentication)
 }
 
-/// A poll for the device grant (RFC 8628 section 3.4), with what proves that this client asked (RFC 7636 section 4.5).
+/// A poll for the grant of a device (RFC 8628 section 3.4), with the code_verifier (RFC 7636 section 4.5).
 pub fn device_token_request(
     document: &Document,
     device_code: &Secret,
@@ -73,7 +74,8 @@ pub fn device_token_request(
     token_request(document, parameters, authentication)
 }
 
-/// An authorization code with what proves that this client asked for it (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+/// A request that exchanges an authorization code (RFC 6749 section 4.1.3), with the code_verifier (RFC 7636 section
+/// 4.5).
 pub fn code_token_request(
     document: &Document,
     code: &Secret,
@@ -102,15 +104,15 @@ fn token_request(
 /// A successful answer (RFC 6749 section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenAnswer {
-    /// The access token; fit for a header.
+    /// The access token. It fits into a header field.
     pub access_token: Secret,
-    /// `Bearer` where the server was silent or wrote it in another case.
+    /// `Bearer`, if the server named no type or wrote this one in another case.
     pub token_type: String,
-    /// The lifetime in seconds; none where the server gave none that makes sense.
+    /// The lifetime in seconds. `None`: the server gave no usable one.
     pub expires_in: Option<u64>,
-    /// A new refresh token; none: keep the old one.
+    /// A new refresh token. `None`: the old one stays valid.
     pub refresh_token: Option<Secret>,
-    /// The ID token, where one was given.
+    /// The ID token, if the server gave one.
     pub id_token: Option<Secret>,
     /// The granted scope, separated by single spaces.
     pub scope: Option<String>,
@@ -136,14 +138,14 @@ impl TokenAnswer {
         }
     }
 
-    /// The session that this answer leaves in `document`. What the answer is silent about stays as it was: the refresh
-    /// token (RFC 6749 section 6), the scope (section 5.1), the ID token, further members, and members that this version does not
-    /// know. An ID token that cannot be trusted counts as none. The lifetime counts from before the request, so that it
-    /// never ends later than the server's.
+    /// The session that this answer makes of `document`. What the answer leaves out stays as it was: the refresh token
+    /// (RFC 6749 section 6), the scope (section 5.1), the ID token, further members, and members that this version does
+    /// not know. An ID token that cannot be trusted is left out, too. The lifetime counts from before the request, so it
+    /// never ends later than on the server.
     pub fn session(self, document: &Document, sent_at: UnixSeconds) -> Session {
         let previous = document.session.as_ref();
         let lifetime = self.expires_in.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-        // The end that was told for another refresh token says nothing about this one.
+        // The expiry time of another refresh token does not apply to this one.
         let same = |previous: &&Session| {
             self.refresh_token.is_none() || self.refresh_token == previous.refresh_token
         };
@@ -168,8 +170,8 @@ impl TokenAnswer {
     }
 }
 
-/// An ID token that is not for this client, has expired or is about another login is not taken. The session is: its
-/// refresh token was spent for it.
+/// The next ID token. One that is for another client, has expired or is about another login is not taken. The session is,
+/// because its refresh token was spent for it.
 fn next_id_token(next: Option<Secret>, document: &Document, now: UnixSeconds) -> Option<Secret> {
     let previous = document.session.as_ref().and_then(|session| session.id_token.as_ref());
     let is_trusted = |next: &Secret| {
@@ -179,7 +181,7 @@ fn next_id_token(next: Option<Secret>, document: &Document, now: UnixSeconds) ->
     next.filter(is_trusted).or_else(|| previous.cloned())
 }
 
-/// RFC 6749 section 5.1: required, and in any case; some servers leave it out.
+/// The token type. RFC 6749 section 5.1 requires it in any case, but some servers leave it out.
 fn token_type(value: Option<&Value>) -> String {
     let text = value.and_then(Value::as_str).map(str::trim).unwrap_or_default();
     if text.is_empty() || text.eq_ignore_ascii_case("bearer") || !is_visible_ascii(text) {
@@ -189,7 +191,7 @@ fn token_type(value: Option<&Value>) -> String {
     }
 }
 
-/// A number, also a fractional one or one in quotes; none where it is not above zero.
+/// A number of seconds: an integer, a fraction, or either in quotes. `None` if it is not above zero.
 pub(super) fn lifetime(value: &Value) -> Option<u64> {
     let seconds: f64 = match value {
         Value::Number(number) => number.as_f64()?,
@@ -205,8 +207,8 @@ pub(super) fn lifetime(value: &Value) -> Option<u64> {
     Some(whole.min(EXPIRES_IN_LIMIT)).filter(|seconds| *seconds > 0)
 }
 
-/// A list in any of the ways in which servers write one: space separated (RFC 6749 section 3.3), comma
-/// separated (GitHub, Slack), an array (Twitch).
+/// The scope in any of the ways in which servers write it: separated by spaces (RFC 6749 section 3.3), by commas (GitHub,
+/// Slack), or as an array (Twitch).
 fn scope(value: &Value) -> Option<String> {
     let parts: Vec<&str> = match value {
         Value::String(text) => vec![text],
@@ -218,52 +220,53 @@ fn scope(value: &Value) -> Option<String> {
     Some(scope).filter(|scope| !scope.is_empty())
 }
 
-/// What an answer of the token endpoint means. The texts are fit to be shown and hold no secret.
+/// What a response of the token endpoint means. The texts are fit to be shown and hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A new access token.
     Refreshed(TokenAnswer),
-    /// The refresh token is spent by somebody else, or dead.
+    /// The refresh token is dead, or another process has spent it.
     InvalidGrant {
         /// The server's error code.
         error: String,
         /// What it says about it.
         description: Option<String>,
     },
-    /// Refused for another reason: the session stays.
+    /// The server refused for another reason. The session stays.
     Refused {
         /// [`Kind::LoginRequired`] or [`Kind::Usage`].
         kind: Kind,
-        /// The server's error code, or the status where it gave none.
+        /// The error code of the server, or the status if there is no error code.
         error: String,
         /// What it says about it.
         description: Option<String>,
     },
-    /// Try again: the refresh token was not spent, as far as an answer can tell.
+    /// The same request may succeed later. As far as the response tells, the refresh token was not spent.
     Temporary {
         /// What happened.
         what: String,
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// The request was sent, and no whole answer came, or a success that cannot be read: the refresh token may have been
-    /// spent.
+    /// The request was sent, but no whole response came, or a success that cannot be read: the refresh token may have
+    /// been spent.
     Unknown {
         /// What happened.
         what: String,
-        /// Whether asking once more may bring the answer. It does not if the answer was too long.
+        /// Whether the same request may bring the answer. It does not if the response was too long.
         again: bool,
     },
-    /// Asking again may not help, and the failure says what does: no TLS with this server, an endpoint that has moved. Nothing
-    /// was spent: the session stays.
+    /// Repeating the request may not help, and the failure says what does: no TLS with this server, or an endpoint that
+    /// has moved. Nothing was spent, so the session stays.
     Failed(Failure),
-    /// Nothing was sent, and no repetition helps: an endpoint that no credential may be sent to, an unusable proxy.
+    /// Nothing was sent, and repeating the request does not help: no credential may be sent to this endpoint, or the
+    /// proxy cannot be used.
     Impossible(Failure),
 }
 
 impl Answer {
-    /// What the answer means where the client asked in its own name: nothing was spent, so that nothing can be lost or dead, and
-    /// no refresh token is kept (RFC 6749 section 4.4.3): the client can ask again.
+    /// What the answer means if the client acts on its own behalf. Nothing was spent, so nothing can be lost or dead, and
+    /// the client can ask again. No refresh token is kept (RFC 6749 section 4.4.3).
     pub fn to_client(self) -> Self {
         match self {
             Self::Refreshed(answer) => Self::Refreshed(TokenAnswer { refresh_token: None, ..answer }),
@@ -275,7 +278,7 @@ impl Answer {
         }
     }
 
-    /// What the server said, for a person who follows along.
+    /// What the server said, for the log of `-v`.
     pub fn story(&self) -> String {
         let said = |error: &str, description: &Option<String>| match description {
             Some(description) => format!("{error}: {description}"),
@@ -303,11 +306,11 @@ impl Answer {
     }
 }
 
-/// Reads an answer of the token endpoint: by its body first, then by its status. `request` is what was
-/// answered: its secrets are hidden in the texts. `now` is what a `Retry-After` date is compared with.
+/// Reads a response of the token endpoint: first its body, then its status. The texts hide the secrets of `request`. A
+/// `Retry-After` date is compared with `now`.
 ///
-/// A 2xx answer that brings a usable access token is a success whatever else is in it: to drop it would lose the
-/// refresh token that it brings. Any other 2xx answer without an error is unknown: the server may have rotated.
+/// A 2xx response with a usable access token is a success, whatever else it holds: otherwise its new refresh token would
+/// be lost. Any other 2xx response without an error is unknown, because the server may have rotated.
 pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Answer {
     let content = response.content();
     let mut has_token = false;
@@ -335,7 +338,7 @@ pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Ans
     };
     match (response.status, &content) {
         (429 | 500.., _) => temporary(""),
-        // Where it points says more than its body.
+        // The target of the redirect says more than the body.
         (300..400, _) => match redirect::moved(request, response)
             .or_else(|| redirect::elsewhere(request, response).filter(|_| retry_after.is_none()))
         {
@@ -364,7 +367,7 @@ pub fn classify(request: &Request, response: &Response, now: UnixSeconds) -> Ans
         (400..500, Content::Members(_) | Content::OtherJson(_)) => {
             refused(request, response, &error, description)
         }
-        // Glewlwyd answers like this to every refresh token that it does not know.
+        // Glewlwyd responds like this to every refresh token that it does not know.
         (400 | 401, Content::Foreign) if response.is_blank() => {
             let words = Some("no reason was given".to_owned());
             refused(request, response, &error, words)
@@ -389,7 +392,7 @@ fn refused(
     }
 }
 
-/// Adds the words of the server, or the first text of a body that is not JSON.
+/// Adds what the server said, or the first text of a body that is not JSON.
 fn with_text(mut what: String, request: &Request, response: &Response, error: &ServerError) -> String {
     let is_foreign = matches!(response.content(), Content::Foreign);
     if let Some(words) = error.words().or_else(|| response.first_text().filter(|_| is_foreign)) {
@@ -399,7 +402,7 @@ fn with_text(mut what: String, request: &Request, response: &Response, error: &S
     what
 }
 
-/// The words of an [`Answer`] in one text, for a failure: `error: description`, no longer than either may be.
+/// `error: description` as one text, no longer than each of them may be.
 pub fn words(error: &str, description: Option<&str>) -> String {
     match description {
         Some(description) => printable(&format!("{error}: {description}")),
@@ -465,7 +468,7 @@ mod tests {
         assert_eq!(form(&poll).get("code_verifier"), Some("verifier"));
     }
 
-    /// Each kind of answer, and what it means for the refresh token.
+    /// Each kind of response, and what it means for the refresh token.
     #[test]
     #[rustfmt::skip]
     fn each_answer_has_its_meaning() {
@@ -505,7 +508,7 @@ mod tests {
             (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
             (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
             (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
-            // Without any body: a refusal that gives no reason (Glewlwyd).
+            // Without a body: a refusal that gives no reason (Glewlwyd).
             (400, "", "Refused { kind: LoginRequired, error: \"status 400\", description: Some(\"no reason was given\")"),
             (401, " \r\n", "Refused { kind: LoginRequired, error: \"status 401\""),
             // Temporary.
@@ -576,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_handed_on() {
+    fn retry_after_is_part_of_the_answer() {
         let response = response(503, "").with_header("Retry-After", "7");
         let Answer::Temporary { retry_after, .. } = classify(&refresh(), &response, 0) else { panic!() };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
@@ -669,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_keeps_what_the_answer_is_silent_about() {
+    fn a_session_keeps_what_the_response_leaves_out() {
         let mut profile = document();
         let previous = profile.session.as_mut().unwrap();
         previous.id_token = Some(Secret::new("id"));

@@ -8,7 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
 use serde_json::{Map, Value};
 
-/// What the userinfo endpoint answered.
+/// What the userinfo endpoint said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Userinfo {
     /// The claims about the person.
@@ -17,16 +17,16 @@ pub enum Userinfo {
     Rejected,
 }
 
-/// A request with the access token as a bearer token (RFC 6750 section 2.1), to the document's userinfo
-/// endpoint; none where it has none.
+/// A request with the access token as a bearer token (RFC 6750 section 2.1). `None` if the document has no userinfo
+/// endpoint.
 pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
     let url = document.userinfo_endpoint.as_deref()?;
     let authorization = Secret::new(format!("Bearer {}", access_token.expose()));
     Some(Request::get(url).authorized(Some(&authorization)).hiding(document))
 }
 
-/// Reads the answer to `request`: JSON, or a signed token with the claims in it (OpenID Connect Core section
-/// 5.3.2), whose signature is not checked: TLS vouches for it.
+/// Reads the response to `request`: JSON, or a signed token with the claims (OpenID Connect Core section 5.3.2). The
+/// signature is not checked, because TLS authenticates the server.
 pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure> {
     let content = response.content();
     let error = ServerError::read(&content);
@@ -46,7 +46,7 @@ pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure>
         return Err(Failure { message, ..failure });
     }
     let kind = match response.status {
-        // It is no userinfo endpoint, and will not be one later.
+        // There is no userinfo endpoint at this address, and there will be none later.
         300..400 | 501 => Kind::Usage,
         200..300 if response.is_blank() => Kind::Usage,
         200..300 if error.is_error => Kind::LoginRequired,

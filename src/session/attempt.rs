@@ -1,26 +1,26 @@
-//! The attempt record: who spends which refresh token, or how the last try ended.
+//! The attempt record: which process spends which refresh token, or how the last attempt ended.
 
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
 use crate::text::{own_hint, own_text};
 use serde::{Deserialize, Serialize};
 
-/// How far ahead a claim may lie whose owner cannot be seen, in seconds. A wrong time zone makes some hours; a claim
-/// from beyond a day was made by a clock that has been set right since, and would bind everybody for years.
+/// How far in the future a claim of an unknown owner may begin, in seconds. A wrong time zone explains some hours. A clock
+/// that was wrong by more than a day could bind other processes for years.
 const CLOCKS_APART_SECONDS: i64 = 24 * 60 * 60;
 
-/// A process, told apart from every other one that ever ran.
+/// Identifies one process among all that ever ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Host name; for people.
     pub host: String,
-    /// The kernel's boot identifier; empty where it cannot be read.
+    /// The kernel's boot identifier; empty if it cannot be read.
     pub boot: String,
-    /// The process identifier namespace; empty where it cannot be read.
+    /// The process identifier namespace; empty if it cannot be read.
     pub pid_namespace: String,
     /// Process identifier within that namespace.
     pub pid: u32,
-    /// Start time in clock ticks since boot: tells a reused process identifier.
+    /// Start time in clock ticks since boot: distinguishes processes with the same identifier.
     pub start_time: u64,
 }
 
@@ -31,21 +31,21 @@ pub enum Presence {
     Alive,
     /// It is known to be gone: same boot, same namespace, no such process.
     Gone,
-    /// Another boot, another namespace, another machine: nobody can tell from here.
+    /// It has another boot, namespace or machine: this process cannot know.
     Unknown,
 }
 
-/// How a try ended, or how far it is.
+/// How an attempt ended, or that it compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttemptOutcome {
-    /// The server refused the refresh token; its owner compares. Claims nothing, and is no verdict yet.
+    /// The server refused the refresh token, and the process compares. It binds no process, and is no verdict yet.
     Looking,
-    /// The server could not be asked, or asked to come again.
+    /// The server could not be reached, or asked for a later request.
     Temporary,
     /// The server refused for another reason than a dead grant.
     Refused,
-    /// Sent, but no whole answer: the refresh token may have been spent.
+    /// The request was sent, but no whole answer came: the refresh token may have been spent.
     Unknown,
     /// The grant is dead.
     Rejected,
@@ -64,19 +64,19 @@ impl AttemptOutcome {
 /// The record. Without `outcome` it is open: a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Random, one for each try.
+    /// Random; another one for each attempt.
     pub id: String,
-    /// Which refresh token is spent, or what stands for it ([`Document::credential_sha256`]).
+    /// The credential digest ([`Document::credential_sha256`]).
     #[serde(rename = "refresh_token_sha256")]
     pub credential_sha256: String,
-    /// Which access token stood beside it: where a server does not rotate, this tells an old record from a new one.
+    /// SHA-256 of the access token of the same session. If the server does not rotate, it tells old records from new ones.
     #[serde(default)]
     pub access_token_sha256: String,
-    /// Who spends it.
+    /// Which process spends it.
     pub by: Owner,
-    /// Since when.
+    /// When the attempt began.
     pub at: UnixSeconds,
-    /// Until when the claim binds others.
+    /// When the claim stops to bind other processes.
     pub until: UnixSeconds,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,27 +84,27 @@ pub struct Attempt {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<UnixSeconds>,
-    /// With which exit code, so that all who waited for it end alike.
+    /// The exit code, for the processes that waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
-    /// With which text.
+    /// The message, for the processes that waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// With which hint.
+    /// The hint, for the processes that waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// A record as it was met in a store.
+/// An attempt record as it was read from a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     /// Its number among the records of the same refresh token; a later claim has a higher one.
     pub number: u64,
-    /// What it says.
+    /// Its content.
     pub attempt: Attempt,
     /// Whether its owner still runs.
     pub owner: Presence,
-    /// Whether a completed answer lies beside it, ready to be adopted.
+    /// Whether a completed answer waits beside it to be adopted.
     pub has_answer: bool,
 }
 
@@ -133,17 +133,17 @@ impl Attempt {
         }
     }
 
-    /// What stands for a record whose bytes say nothing: about no refresh token, by nobody, never live.
+    /// Replaces a record that cannot be read. It concerns no refresh token and never binds.
     pub fn unreadable() -> Self {
         Self::open(String::new(), String::new(), String::new(), Owner::default(), 0, 0)
     }
 
-    /// Whether its end is a fact, and its owner matters no more.
+    /// Whether it has ended, so that its owner does not matter any more.
     pub fn is_over(&self) -> bool {
         !matches!(self.outcome, None | Some(AttemptOutcome::Looking))
     }
 
-    /// Whether the record is about the session of this document. A record for another one means nothing.
+    /// Whether the record is about the session of this document. Other records mean nothing.
     pub fn concerns(&self, document: &Document) -> bool {
         let same = |session: &Session| {
             self.access_token_sha256.is_empty() || session.access_token.sha256() == self.access_token_sha256
@@ -152,7 +152,7 @@ impl Attempt {
             && document.session.as_ref().is_some_and(same)
     }
 
-    /// The failure that all share who waited for this attempt; none while it is open, looking, or rejected.
+    /// The failure that the processes share that waited for this attempt; `None` if it is open, looking, or rejected.
     pub fn shared_failure(&self) -> Option<Failure> {
         let fallback = match self.outcome? {
             AttemptOutcome::Looking | AttemptOutcome::Rejected => return None,
@@ -162,7 +162,7 @@ impl Attempt {
         self.failure(fallback)
     }
 
-    /// The text and exit code that the owner left.
+    /// The failure that the owner recorded, with its text and exit code.
     pub fn failure(&self, fallback: Kind) -> Option<Failure> {
         Some(Failure {
             kind: self.exit_code.map_or(fallback, Kind::from_code),
@@ -171,12 +171,12 @@ impl Attempt {
         })
     }
 
-    /// Opens the attempt again: its refresh token is about to be sent once more.
+    /// Reopens the attempt: its refresh token is sent once more.
     pub fn reopen(&mut self) {
         (self.outcome, self.ended_at) = (None, None);
     }
 
-    /// Ends the attempt with a failure that others may share.
+    /// Ends the attempt, with a failure that other processes may share.
     pub fn end(&mut self, outcome: AttemptOutcome, failure: Option<&Failure>, now: UnixSeconds) {
         self.outcome = Some(outcome);
         self.ended_at = Some(now);
@@ -187,18 +187,18 @@ impl Attempt {
 }
 
 impl AttemptRecord {
-    /// Whether somebody is at it and must be waited for: open, its owner not known to be gone, and not past `until`.
+    /// Whether this claim binds other processes: it is open, its owner is not known to be gone, and `until` has not passed.
     pub fn is_live(&self, now: UnixSeconds) -> bool {
         self.attempt.outcome.is_none() && self.may_run(now)
     }
 
-    /// Whether an answer may still come of it: a paused owner who is past `until` binds nobody, but while he is seen
-    /// alive, nobody should call the grant dead.
+    /// Whether an answer may still come. An owner past `until` binds no process, but while it runs the grant is not called
+    /// dead (I9).
     pub fn may_answer(&self, now: UnixSeconds) -> bool {
         self.attempt.outcome.is_none() && (self.owner == Presence::Alive || self.may_run(now))
     }
 
-    /// Whether a loser is comparing right now.
+    /// Whether its owner is in the comparison loop.
     pub fn is_looking(&self, now: UnixSeconds) -> bool {
         self.attempt.outcome == Some(AttemptOutcome::Looking) && self.may_run(now)
     }

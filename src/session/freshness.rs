@@ -6,10 +6,10 @@ use crate::protocol::claims;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The margin before the end of a long-lived token, in seconds: a request on its way must still arrive.
+/// The margin before the end of a long-lived token, in seconds: time for a request on its way to arrive.
 pub const LEEWAY_SECONDS: i64 = 30;
 
-/// How far `now` may lie before `obtained_at` before the clock is held to have moved, in seconds.
+/// How far `now` may be before `obtained_at`, in seconds. A larger difference means that the clock has moved.
 pub const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 
 /// What the caller wants of the access token.
@@ -17,7 +17,7 @@ pub const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 pub struct Demand {
     /// How long it should last at least, in seconds.
     pub min_ttl: i64,
-    /// Which access token will not do.
+    /// Which access token the caller does not accept.
     pub unwanted: Unwanted,
 }
 
@@ -29,10 +29,10 @@ impl Demand {
     }
 }
 
-/// Which access token will not do.
+/// Which access token the caller does not accept.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Unwanted {
-    /// Any fresh token will do.
+    /// None: it accepts any fresh token.
     #[default]
     None,
     /// The one that this process read first: a forced refresh that coalesces.
@@ -46,23 +46,23 @@ pub enum Unwanted {
 pub enum Freshness {
     /// Hand it out.
     Fresh,
-    /// Hand it out, although it lasts shorter than asked for: the server grants no more.
+    /// Hand it out, although it is shorter than `--min-ttl` asks: the server grants no longer tokens.
     FreshButShort,
-    /// Refresh; if that fails it still works.
+    /// Refresh. It still works if that fails.
     Ageing,
-    /// It works, but the caller asked for a newer one: a refresh that fails is a failure.
+    /// It works, but the caller wants a newer one. A refresh that fails is a failure.
     Unwanted,
-    /// Refresh; it is of no use any more.
+    /// Refresh. It does not work any more.
     Ended,
 }
 
 impl Freshness {
-    /// Whether a resource server would still take the token.
+    /// Whether a resource server would still accept the token.
     pub fn is_valid(self) -> bool {
         self != Self::Ended
     }
 
-    /// Whether the token answers the demand if no other one can be had.
+    /// Whether the token answers the demand if a refresh fails.
     pub fn is_usable(self) -> bool {
         self.is_valid() && self != Self::Unwanted
     }
@@ -73,8 +73,8 @@ impl Freshness {
     }
 }
 
-/// When the access token ends: as the server said, else as a JWT's `exp` says, else unknown. What is no access token, such
-/// as an ID token, ends at its own `exp`, although the server may have said that it lasts longer.
+/// When the access token ends: `expires_at`, otherwise the `exp` of a JWT, otherwise unknown. A token of another type, such as
+/// an ID token, ends at its own `exp`, even if the server said that it lasts longer.
 pub fn expiry(session: &Session) -> Option<UnixSeconds> {
     let own_end = || claims::expires_at(session.access_token.expose());
     match session.expires_at {
@@ -83,8 +83,8 @@ pub fn expiry(session: &Session) -> Option<UnixSeconds> {
     }
 }
 
-/// Judges the token by its age, and by what a resource server said of it before its time: that ends it, but where no
-/// refresh token brings another, one server's word is not the last one.
+/// Judges the token by its age, and by whether a resource server refused it. A refused token has ended, but without a refresh
+/// token it stays usable: other resource servers may accept it.
 pub fn age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     match (session.access_token_rejected, &session.refresh_token) {
         (false, _) => age_by_clock(session, min_ttl, now),
@@ -116,8 +116,7 @@ fn age_by_clock(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     Freshness::Ageing
 }
 
-/// Judges the token by its age and by what the caller will not have. `first_seen` is the access token that this
-/// process read first.
+/// Judges the token by its age and by the demand. `first_seen` is the access token that this process read first.
 pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, now: Now) -> Freshness {
     let by_age = age(session, demand.min_ttl, now);
     match &demand.unwanted {

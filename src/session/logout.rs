@@ -10,16 +10,16 @@
 //! | the other store of a migration | it has arrived, and the first store does not know yet |
 //!
 //! ```text
-//! look here ─ revoke ─┬────────────────────────────────────────────▶ remove here ─┬─▶ finish
-//!                     └ a move: look there ─ revoke ─ remove there ─┘             └ a move: look at both again …
+//! look here ─ revoke ─┬─────────────────────────────────────────▶ remove here ─┬─▶ finish
+//!                     └ migration: look there ─ revoke ─ remove ┘              └ migration: look at both again …
 //! ```
 //!
-//! Each removal wants the revision that was looked at. Where another process was faster, the logout looks again: a newer
-//! session of the same grant is revoked and removed, too; another login stays (I2).
+//! Each removal expects the revision that was read. If another process was faster, the logout looks again: it also revokes
+//! and removes a newer session of the same grant, but not another login (I2).
 //!
-//! During a move the other store is looked at before the removal here, so that a logout that is killed is found and
-//! completed by the next one. After it both are looked at some more times: the move may have written meanwhile, and so may
-//! a program that it had started before it was killed. A move makes the session usable there only while its mark is still
+//! During a migration the logout looks at the other store before it removes the document here, so that the next logout can
+//! complete one that was killed. After the removal it looks at both stores a few more times: the migration, or a program
+//! that it had started, may have written meanwhile. A migration makes the session usable there only while its mark is still
 //! here: see [`super::migration`].
 
 use super::bounds::COMPARISON_DELAYS;
@@ -32,7 +32,7 @@ use std::time::Duration;
 /// How often a removal that another process prevented is tried again. Both stores count together.
 pub const MAX_ROUNDS: u32 = 4;
 
-/// What one store holds of a profile: the document, and the answers that wait beside it, the newest first.
+/// What one store holds of a profile: the document, and the answers that wait beside it, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The document.
@@ -42,13 +42,13 @@ pub struct Found {
 }
 
 impl Found {
-    /// The live sessions here, the newest first. An answer is newer than the session that it follows.
+    /// The live sessions in this store, newest first. An answer is newer than the session that it follows.
     pub fn live_sessions(&self) -> impl Iterator<Item = &Session> {
         let answers = self.answers.iter().filter_map(|answer| answer.session.as_ref());
         answers.chain(self.stored.document.sessions())
     }
 
-    /// The session that a migration takes along: the newest one of those that follow `session`.
+    /// The session that a migration moves: the newest one that follows `session`.
     pub fn newest(&self, session: &Session) -> Session {
         let newest = self.answers.iter().find_map(|answer| answer.session.as_ref());
         newest.unwrap_or(session).clone()
@@ -71,25 +71,25 @@ pub enum Side {
     There,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogoutStep {
-    /// Look at what the store of the profile holds.
+    /// Read the store of the profile.
     LookHere,
-    /// Look at what the store at this address holds.
+    /// Read the store at this address.
     LookThere(String),
-    /// Revoke the document's session. So many sessions are known that are still to be revoked, with this one.
+    /// Revoke the session of the document. The number counts the sessions that are left to revoke, with this one.
     Revoke(Box<Document>, u32),
     /// Remove the document.
     Remove {
-        /// From where.
+        /// The store to remove it from.
         side: Side,
-        /// What the store must still hold.
+        /// The revision that the store must still hold.
         expected: Revision,
-        /// What is to be written where the document cannot be removed.
+        /// What to write if the document cannot be removed.
         mark: Box<Document>,
     },
-    /// Wait: a write that was begun there may still arrive.
+    /// Wait: a write to the other store may still be on its way.
     Pause(Duration),
     /// Stop.
     Finish(Box<LogoutReport>),
@@ -101,7 +101,7 @@ pub enum LogoutStep {
 pub enum LogoutEvent {
     /// Answers [`LogoutStep::LookHere`] and [`LogoutStep::LookThere`].
     Looked(Result<Option<Found>, Failure>),
-    /// Answers [`LogoutStep::Revoke`]; none where there is no way to revoke.
+    /// Answers [`LogoutStep::Revoke`]; `None` if the server has no way to revoke.
     Revoked(Option<Revocation>),
     /// Answers [`LogoutStep::Remove`].
     Removed(Removal),
@@ -109,12 +109,12 @@ pub enum LogoutEvent {
     Paused,
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// It is durable.
     Done,
-    /// The store held something else, or it may have happened: look again.
+    /// The store held another document, or does not say whether it removed it: look again.
     Again,
     /// It did not happen.
     Failed(Failure),
@@ -129,46 +129,46 @@ pub enum Remains {
     KeepsChanging,
     /// The store failed.
     Here(Failure),
-    /// The other store of a move failed; its address.
+    /// The other store of a migration failed; its address.
     There(String, Failure),
 }
 
-/// How it ended.
+/// The result of a logout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogoutReport {
-    /// The document as it was looked at first; none where there was no grant.
+    /// The document that was read first; `None` without a grant.
     pub document: Option<Document>,
-    /// What became of each session that was found: its document, and the server's answer.
+    /// Each session that was found: its document, and the answer of the server.
     pub revocations: Vec<(Document, Option<Revocation>)>,
-    /// What is left, and why.
+    /// What is left, and the reason.
     pub remains: Option<Remains>,
 }
 
-/// The logout of one profile. Feed it what happened, do what it says.
+/// The logout of one profile: takes what happened, returns what to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logout {
     message: String,
     now: UnixSeconds,
     /// Which store the last step was about.
     side: Side,
-    /// The login of the document that was looked at first.
+    /// The login of the document that was read first.
     login: Option<Option<Login>>,
-    /// The move that the document takes part in: its identifier, and the address of the other store.
+    /// The migration of the document: its identifier, and the address of the other store.
     other: Option<(String, String)>,
     has_looked_there: bool,
-    /// What is to be removed when its sessions are revoked.
+    /// What to remove after its sessions are revoked.
     here: Option<Found>,
     there: Option<Found>,
-    /// The sessions that are to be revoked, the next one last.
+    /// The sessions to revoke, the next one last.
     pending: Vec<Document>,
     rounds: u32,
-    /// How often both stores were looked at after the removal here.
+    /// How often both stores were read after the removal here.
     looks: usize,
     outcome: LogoutReport,
 }
 
 impl Logout {
-    /// A logout and its first step. `message` is what later processes read where only a mark can be left.
+    /// Returns a logout and its first step. Later processes read `message` if only a mark can be left.
     pub fn start(message: String, now: UnixSeconds) -> (Self, LogoutStep) {
         let logout = Self {
             message,
@@ -187,7 +187,7 @@ impl Logout {
         (logout, LogoutStep::LookHere)
     }
 
-    /// Takes an event, gives the next step. After [`LogoutStep::Finish`] there is none.
+    /// Takes an event and returns the next step. No event follows [`LogoutStep::Finish`].
     pub fn next(&mut self, event: LogoutEvent) -> LogoutStep {
         match (self.side, event) {
             (Side::Here, LogoutEvent::Looked(Ok(found))) => self.looked_here(found),
@@ -225,7 +225,7 @@ impl Logout {
         };
         let document = &found.stored.document;
         if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
-            // A login that is stored after the removal is not the grant of this logout.
+            // A login after the removal is another grant.
             if self.looks == 0 {
                 self.outcome.remains = Some(Remains::AnotherLogin);
             }
@@ -238,20 +238,20 @@ impl Logout {
         self.revoke()
     }
 
-    /// Only what the move brought is this grant. Any other document is another one's.
+    /// A document in the other store belongs to this grant only if the migration brought it.
     fn looked_there(&mut self, found: Option<Found>) -> LogoutStep {
         let id = self.other.as_ref().map(|(id, _)| id);
-        let is_of_the_move = |found: &Found| {
+        let is_of_the_migration = |found: &Found| {
             let document = &found.stored.document;
             document.moved.as_ref() == id || document.moving.as_ref().map(|moving| &moving.id) == id
         };
-        let Some(found) = found.filter(is_of_the_move) else { return self.leave_there() };
+        let Some(found) = found.filter(is_of_the_migration) else { return self.leave_there() };
         self.plan(&found);
         self.there = Some(found);
         self.revoke()
     }
 
-    /// Every session that was not revoked yet is to be revoked.
+    /// Plans the revocation of every session that is not revoked yet.
     fn plan(&mut self, found: &Found) {
         let is_known = |logout: &Self, document: &Document| {
             let revoked = logout.outcome.revocations.iter().map(|(document, _)| document);
@@ -260,7 +260,7 @@ impl Logout {
         for session in found.live_sessions() {
             let document = found.stored.document.with_session(session.clone());
             if !is_known(self, &document) {
-                // The newest one first: many servers end the whole grant with it.
+                // The newest session is revoked first: many servers end the whole grant with it.
                 self.pending.insert(0, document);
             }
         }
@@ -307,7 +307,7 @@ impl Logout {
         }
     }
 
-    /// Nothing is left here that could be removed. A store that failed is not asked again.
+    /// Nothing is left here to remove. A store that failed is not read again.
     fn leave_here(&mut self) -> LogoutStep {
         let has_failed = matches!(self.outcome.remains, Some(Remains::There(..)));
         match COMPARISON_DELAYS.get(self.looks).filter(|_| self.other.is_some() && !has_failed) {
@@ -332,7 +332,7 @@ impl Logout {
     }
 }
 
-/// The identifier of the move that the document takes part in, and the address of the other store.
+/// The identifier of the migration of the document, and the address of the other store.
 fn other_store(document: &Document) -> Option<(String, String)> {
     let moving = document.moving.as_ref()?;
     let address = match document.moved.as_ref() == Some(&moving.id) {
@@ -342,7 +342,7 @@ fn other_store(document: &Document) -> Option<(String, String)> {
     Some((moving.id.clone(), address))
 }
 
-/// What a revocation of the session names: without a refresh token, the access token.
+/// The token that a revocation names: the refresh token, or without one the access token.
 fn token(document: &Document) -> Option<&Secret> {
     let session = document.session.as_ref()?;
     Some(session.refresh_token.as_ref().unwrap_or(&session.access_token))

@@ -51,7 +51,7 @@ fn without_refresh_token(mut stored: Stored) -> Stored {
     stored
 }
 
-/// The session was cleared because this refresh token was found dead.
+/// Why a session was cleared: this refresh token was found dead.
 fn rejected(name: &str) -> Rejected {
     let message = "the session has ended (invalid_grant)".to_owned();
     Rejected::new(digest(name), NOW, message)
@@ -102,7 +102,7 @@ fn looking(number: u64) -> AttemptRecord {
 }
 
 fn ended(number: u64, outcome: AttemptOutcome, kind: Kind) -> AttemptRecord {
-    let failure = Failure::new(kind, format!("told by other-{number}")).hint("as he said");
+    let failure = Failure::new(kind, format!("failure of other-{number}")).hint("the hint of it");
     let mut record = open(number, Presence::Gone);
     record.attempt.end(outcome, Some(&failure), NOW);
     record
@@ -194,7 +194,7 @@ struct Story {
     machine: Machine,
     step: Step,
     now: Now,
-    /// What the present claim is called, for the setups.
+    /// The number of the present claim.
     claimed: Option<u64>,
 }
 
@@ -204,11 +204,20 @@ impl Story {
     }
 
     fn in_the_role_of(role: Role, demand: Demand, lock_use: LockUse, deadline: Duration) -> Self {
+        Self::start(role, demand, lock_use, false, deadline)
+    }
+
+    /// In a store that compares and swaps, without a lock.
+    fn swapping(lock_use: LockUse) -> Self {
+        Self::start(Role::InPlace, Demand::default(), lock_use, true, seconds(30))
+    }
+
+    fn start(role: Role, demand: Demand, lock_use: LockUse, swaps: bool, deadline: Duration) -> Self {
         let (machine, step) = Machine::start(Settings {
             profile: "default".to_owned(),
             demand,
             lock_use,
-            swaps: false,
+            swaps,
             role,
             deadline,
             owner: Owner { host: "here".to_owned(), pid: 1, ..Owner::default() },
@@ -240,13 +249,13 @@ impl Story {
         Self::in_the_role_of(Role::Caller, Demand { min_ttl: 0, unwanted }, lock_use, seconds(30))
     }
 
-    /// The worker that is sent on this input.
+    /// The worker that starts from this input.
     fn working(input: &RefreshInput) -> Self {
         let role = Role::Worker(input.clone());
         Self::in_the_role_of(role, input.demand.clone(), LockUse::Auto, seconds(30))
     }
 
-    /// The input that a caller gives away.
+    /// The input that a caller delegates.
     #[track_caller]
     fn delegated(&self) -> RefreshInput {
         let Step::Delegate(input) = &self.step else { panic!("no input, but {}", shown(&self.step)) };
@@ -293,7 +302,7 @@ impl Story {
         self
     }
 
-    /// The pause that was asked for is over.
+    /// The pause ends.
     #[track_caller]
     fn rested(self, expected: &str) -> Self {
         let Step::Pause(pause) = self.step else { panic!("no pause, but {}", shown(&self.step)) };
@@ -330,7 +339,7 @@ impl Story {
         document.clone()
     }
 
-    /// Nobody else is there: on to the first step that `is_there`.
+    /// No other process runs: goes on to the first step that `is_there`.
     #[track_caller]
     fn alone(mut self, with: &Stored, is_there: impl Fn(&Step) -> bool) -> Self {
         while !is_there(&self.step) {
@@ -353,23 +362,23 @@ impl Story {
         self
     }
 
-    /// Decided to claim under the lock.
+    /// Goes on to the claim.
     fn claims(self, with: &Stored) -> Self {
         self.alone(with, |step| matches!(step, Step::Claim { .. }))
     }
 
-    /// Sent the refresh token.
+    /// Goes on to the request.
     fn spends(self, with: &Stored) -> Self {
         self.alone(with, |step| matches!(step, Step::Spend { .. }))
     }
 
-    /// Was refused, and is about to look for the first time.
+    /// Is refused, and makes the first look.
     #[track_caller]
     fn compares(self, with: &Stored) -> Self {
         self.spends(with).then(invalid_grant(), "mark A#1 looking").then(Event::Noted, "look A")
     }
 
-    /// Was refused, and is about to look for the fourth time.
+    /// Is refused, and makes the fourth look.
     #[track_caller]
     fn compares_to_the_end(self, with: &Stored) -> Self {
         let own = [looking(1)];
@@ -382,7 +391,7 @@ impl Story {
             .rested("look A")
     }
 
-    /// Was refused twice, and is about to look for the last time.
+    /// Is refused twice, and makes the last look.
     #[track_caller]
     fn refused_twice(self, with: &Stored) -> Self {
         self.compares_to_the_end(with)
@@ -394,7 +403,7 @@ impl Story {
             .then(Event::Noted, "look A")
     }
 
-    /// Got the session `B`, and is about to store it.
+    /// Receives the session `B`, and stores it.
     #[track_caller]
     fn commits() -> Self {
         Self::token().spends(&expired("A")).then(refreshed("B", true), "store B over A as A#1")
@@ -463,7 +472,7 @@ fn shown(step: &Step) -> String {
     }
 }
 
-// ---- section 4.1: read, no lock ----
+// ---- the first read, without a lock ----
 
 #[test]
 fn a_fresh_token_costs_one_read() {
@@ -499,7 +508,7 @@ fn no_document_and_no_session_need_a_login() {
 }
 
 #[test]
-fn a_store_that_cannot_be_read_is_told_as_it_is() {
+fn a_store_that_cannot_be_read_is_reported() {
     Story::token().then(Event::Read(Err(disk())), "exit 5").saying("disk full");
 }
 
@@ -533,7 +542,7 @@ fn under_a_lock_a_refresh_is_look_lock_look_claim_look_spend_store() {
 }
 
 #[test]
-fn where_the_claim_decides_no_lock_is_asked_for() {
+fn with_claims_alone_no_lock_is_used() {
     let before = expired("A");
     Story::using(LockUse::Claim)
         .then(read(before.clone()), "look A")
@@ -546,7 +555,7 @@ fn where_the_claim_decides_no_lock_is_asked_for() {
 }
 
 #[test]
-fn where_nothing_binds_a_claim_is_left_beside_the_others() {
+fn with_lock_off_a_claim_is_made_beside_the_others() {
     let before = expired("A");
     Story::using(LockUse::Off)
         .then(read(before.clone()), "look A")
@@ -559,7 +568,7 @@ fn where_nothing_binds_a_claim_is_left_beside_the_others() {
 }
 
 #[test]
-fn the_claim_says_who_what_and_until_when() {
+fn the_claim_names_process_refresh_token_and_end() {
     let story = Story::token().claims(&expired("A"));
     let Step::Claim { attempt, .. } = &story.step else { panic!() };
     assert_eq!(attempt.id, "me-1");
@@ -571,7 +580,7 @@ fn the_claim_says_who_what_and_until_when() {
 }
 
 #[test]
-fn a_number_is_never_used_twice_whatever_its_record_was_about() {
+fn no_record_number_is_used_twice() {
     let foreign = on("B", ended(7, AttemptOutcome::Temporary, Kind::Temporary));
     Story::token()
         .then(read(expired("A")), "look A")
@@ -580,19 +589,19 @@ fn a_number_is_never_used_twice_whatever_its_record_was_about() {
         .then(looked(expired("A"), &[foreign]), "claim A#8 over A");
 }
 
-// ---- section 4.2: the lock ----
+// ---- the lock ----
 
 fn at_the_lock(story: Story, before: &Stored) -> Story {
     story.alone(before, |step| matches!(step, Step::Lock(..)))
 }
 
 #[test]
-fn what_is_fresh_before_the_lock_needs_no_lock() {
+fn a_token_that_is_fresh_before_the_lock_needs_no_lock() {
     Story::token().then(read(expired("A")), "look A").then(looked(fresh("B"), &[]), "ok b");
 }
 
 #[test]
-fn who_wakes_to_a_fresh_document_leaves_without_a_lock() {
+fn a_waiter_that_finds_a_fresh_document_takes_no_lock() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(millis(300))
@@ -601,7 +610,7 @@ fn who_wakes_to_a_fresh_document_leaves_without_a_lock() {
 }
 
 #[test]
-fn who_wakes_to_a_failure_shares_its_exit_code_and_text() {
+fn a_waiter_that_finds_a_failure_shares_its_exit_code_and_text() {
     let cases = [
         (AttemptOutcome::Temporary, Kind::Temporary, "exit 4"),
         (AttemptOutcome::Unknown, Kind::Temporary, "exit 4"),
@@ -615,13 +624,13 @@ fn who_wakes_to_a_failure_shares_its_exit_code_and_text() {
             .then(locking(LockResult::Busy), "await the release for 30s")
             .then(locking(LockResult::Granted), "look A")
             .then(looked(expired("A"), &[ended(1, outcome, kind)]), exit)
-            .saying("told by other-1")
-            .saying("as he said");
+            .saying("failure of other-1")
+            .saying("the hint of it");
     }
 }
 
 #[test]
-fn who_wakes_to_nothing_queues_because_the_holder_died() {
+fn a_waiter_that_finds_no_result_queues_because_the_holder_died() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(seconds(1))
@@ -632,7 +641,7 @@ fn who_wakes_to_nothing_queues_because_the_holder_died() {
 }
 
 #[test]
-fn who_queued_shares_the_failure_of_the_one_before_him() {
+fn a_process_that_queued_shares_the_failure_of_the_process_before_it() {
     let failed = ended(2, AttemptOutcome::Temporary, Kind::Temporary);
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
@@ -640,11 +649,11 @@ fn who_queued_shares_the_failure_of_the_one_before_him() {
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 30s")
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1), failed]), "exit 4")
-        .saying("told by other-2");
+        .saying("failure of other-2");
 }
 
 #[test]
-fn a_place_without_locks_is_claimed() {
+fn without_locks_the_level_is_claimed() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Refused("no locks available".to_owned())), "look A")
         .at_level(Level::Claimed)
@@ -652,7 +661,7 @@ fn a_place_without_locks_is_claimed() {
 }
 
 #[test]
-fn a_lock_that_is_not_had_in_time_is_exit_4_after_a_last_look() {
+fn a_lock_that_stays_busy_is_exit_4_after_a_last_look() {
     let waits = || {
         at_the_lock(Story::token(), &expired("A"))
             .then(locking(LockResult::Busy), "await the release for 30s")
@@ -670,7 +679,7 @@ fn a_lock_that_is_not_had_in_time_is_exit_4_after_a_last_look() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_waited_for_is_asked_for_now_and_then_until_the_deadline() {
+fn a_lock_without_a_wait_is_retried_until_the_deadline() {
     let busy = || locking(LockResult::Busy);
     at_the_lock(Story::within(millis(45)), &expired("A"))
         .then(busy(), "await the release for 45ms")
@@ -689,7 +698,7 @@ fn a_lock_that_cannot_be_waited_for_is_asked_for_now_and_then_until_the_deadline
 }
 
 #[test]
-fn a_token_that_ends_while_the_lock_call_hangs_is_waited_for_again() {
+fn a_token_that_ends_while_the_lock_call_hangs_makes_the_process_wait() {
     at_the_lock(Story::token(), &stored("A", 1))
         .after(seconds(1))
         .then(locking(LockResult::Unanswered), "await the release for 29s");
@@ -704,18 +713,18 @@ fn a_lock_that_fails_is_exit_5_unless_the_token_still_works() {
 }
 
 #[test]
-fn a_token_that_still_works_is_handed_out_rather_than_waited_for() {
+fn a_working_token_is_handed_out_without_a_wait() {
     at_the_lock(Story::token(), &ageing("A")).then(locking(LockResult::Busy), "ok a");
     at_the_lock(Story::token(), &ageing("A")).then(locking(LockResult::Unanswered), "ok a");
 }
 
 #[test]
-fn a_lock_call_that_hangs_costs_a_working_token_a_moment_only() {
+fn a_lock_call_that_hangs_delays_a_working_token_for_a_moment_only() {
     Story::token().then(read(ageing("A")), "look A").then(looked(ageing("A"), &[]), "try the lock for 100ms");
 }
 
 #[test]
-fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about_to_come() {
+fn a_token_too_short_for_min_ttl_waits_for_the_refresh_of_another_process() {
     for left in [500, 40] {
         let waits = || {
             at_the_lock(Story::min_ttl(600), &stored("A", left))
@@ -728,7 +737,7 @@ fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about
             .then(looked(stored("A", left), &[]), "ok a, warned")
             .saying("still valid");
     }
-    // It lasts as long as was asked for, and shorter than the usual margin.
+    // It lasts as long as `--min-ttl` asks, but less than the usual margin.
     at_the_lock(Story::min_ttl(5), &ageing("A")).then(locking(LockResult::Busy), "ok a");
 }
 
@@ -740,10 +749,10 @@ fn a_forced_refresh_waits_although_the_token_works() {
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
-// ---- section 4.3: read again under the lock ----
+// ---- the look under the lock ----
 
 #[test]
-fn what_is_fresh_under_the_lock_is_handed_out() {
+fn a_token_that_is_fresh_under_the_lock_is_handed_out() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Granted), "look A")
         .then(looked(fresh("B"), &[]), "ok b");
@@ -757,7 +766,7 @@ fn a_store_that_fails_under_the_lock_is_exit_5() {
 }
 
 #[test]
-fn a_live_claim_under_the_lock_is_waited_for_because_locks_can_lie() {
+fn a_live_claim_binds_also_under_the_lock() {
     for other in [live(1), looking(1), open(1, Presence::Unknown)] {
         let seen = || looked(expired("A"), std::slice::from_ref(&other));
         at_the_lock(Story::token(), &expired("A"))
@@ -825,7 +834,7 @@ fn a_record_about_another_session_means_nothing() {
 }
 
 #[test]
-fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead() {
+fn a_dead_grant_names_the_attempt_that_was_never_finished() {
     let expired = || expired("A");
     at_the_lock(Story::token(), &expired())
         .then(locking(LockResult::Granted), "look A")
@@ -844,7 +853,7 @@ fn an_attempt_that_was_begun_and_never_finished_is_told_when_the_grant_is_dead()
 }
 
 #[test]
-fn an_answer_that_was_lost_before_is_told_when_the_grant_is_dead() {
+fn a_dead_grant_names_an_answer_that_was_lost_before() {
     let unknown = ended(1, AttemptOutcome::Unknown, Kind::Temporary);
     Story::token()
         .then(read(expired("A")), "look A")
@@ -861,7 +870,7 @@ fn an_answer_that_was_lost_before_is_told_when_the_grant_is_dead() {
 }
 
 #[test]
-fn an_attempt_on_an_older_refresh_token_is_not_told_of_a_newer_one() {
+fn an_unfinished_attempt_on_an_older_refresh_token_is_not_named() {
     let story = Story::using(LockUse::Claim)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A")
@@ -891,7 +900,7 @@ fn a_completed_answer_is_adopted() {
 }
 
 #[test]
-fn the_answer_of_a_living_owner_is_his() {
+fn the_answer_of_a_running_owner_is_not_adopted() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[with_answer(live(1))]), "pause 10ms");
@@ -901,7 +910,7 @@ fn the_answer_of_a_living_owner_is_his() {
 }
 
 #[test]
-fn an_answer_that_somebody_else_adopted_first_is_looked_at_again() {
+fn after_a_lost_adoption_the_machine_looks_again() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[with_answer(abandoned(1))]), "adopt A#1 over A")
@@ -930,10 +939,10 @@ fn an_adoption_that_fails_spends_nothing() {
     adopts(ageing("A")).then(Event::Adopted(Err(disk())), "ok a, warned");
 }
 
-// ---- section 4.4: claim, and read once more ----
+// ---- the claim, and the look after it ----
 
 #[test]
-fn a_claim_that_somebody_else_took_is_waited_for() {
+fn a_lost_claim_makes_the_process_wait() {
     Story::using(LockUse::Claim)
         .claims(&expired("A"))
         .then(Event::Claimed(ClaimResult::Taken), "pause 10ms")
@@ -963,7 +972,7 @@ fn without_room_for_the_answer_nothing_is_spent() {
 }
 
 #[test]
-fn a_document_that_changed_before_the_claim_stood_is_not_spent() {
+fn a_document_that_changed_before_the_claim_is_not_spent() {
     let confirms = || Story::token().claims(&expired("A")).then(mine(1), "look A");
     let changes = [
         (Some(fresh("B")), "look B", "ok b"),
@@ -1000,7 +1009,7 @@ fn a_claim_that_was_overtaken_is_not_spent() {
 }
 
 #[test]
-fn a_claim_with_too_little_of_until_is_made_anew() {
+fn a_claim_that_ends_too_soon_is_replaced() {
     Story::token()
         .claims(&expired("A"))
         .then(mine(1), "look A")
@@ -1033,10 +1042,10 @@ fn a_store_that_fails_before_the_spend_costs_nothing() {
         .then(Event::Noted, "exit 5");
 }
 
-// ---- section 4.5: spend, and what the answer means ----
+// ---- the request, and what its answer means ----
 
 #[test]
-fn a_part_of_a_long_deadline_is_kept_for_sending_once_more() {
+fn a_part_of_a_long_deadline_is_kept_for_a_second_request() {
     let cases = [(60, "50s"), (30, "20s"), (20, "10s"), (19, "19s"), (1, "1s")];
     for (deadline, timeout) in cases {
         let story = Story::within(seconds(deadline)).spends(&expired("A"));
@@ -1045,7 +1054,7 @@ fn a_part_of_a_long_deadline_is_kept_for_sending_once_more() {
 }
 
 #[test]
-fn a_failure_is_held_back_then_left_in_the_record_then_told() {
+fn a_failure_is_held_back_then_recorded_then_reported() {
     let cases = [
         (temporary(None), "temporary", 4, "HTTP 503"),
         (refused(Kind::LoginRequired, "access_denied"), "refused", 3, "access_denied"),
@@ -1070,7 +1079,7 @@ fn a_failure_is_held_back_then_left_in_the_record_then_told() {
 }
 
 #[test]
-fn a_failure_at_the_deadline_is_told_at_once() {
+fn a_failure_at_the_deadline_is_reported_at_once() {
     Story::token()
         .spends(&expired("A"))
         .after(seconds(31))
@@ -1108,7 +1117,7 @@ fn retry_after_beyond_the_deadline_or_beside_a_working_token_is_not_waited_for()
 }
 
 #[test]
-fn a_server_that_always_asks_to_come_again_is_asked_so_many_times() {
+fn retry_after_is_obeyed_at_most_ten_times() {
     let mut story = Story::within(seconds(19)).spends(&expired("A"));
     for _ in 1..MAX_SENDS {
         story = story.then(temporary(Some(1)), "pause 1s").rested("look A").spends(&expired("A"));
@@ -1117,7 +1126,7 @@ fn a_server_that_always_asks_to_come_again_is_asked_so_many_times() {
 }
 
 #[test]
-fn who_came_again_and_finds_another_session_uses_that() {
+fn a_session_that_appears_before_a_retry_is_used() {
     Story::token()
         .spends(&expired("A"))
         .then(temporary(Some(7)), "pause 7s")
@@ -1155,7 +1164,7 @@ fn an_answer_that_was_too_long_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_failure_with_a_hint_of_its_own_is_recorded_for_all_who_wait_and_asked_for_once() {
+fn a_failure_with_its_own_hint_is_recorded_and_costs_one_request() {
     for (kind, outcome, code) in [(Kind::Usage, "refused", 2), (Kind::Temporary, "temporary", 4)] {
         Story::token()
             .spends(&expired("A"))
@@ -1173,7 +1182,7 @@ fn a_failure_with_a_hint_of_its_own_is_recorded_for_all_who_wait_and_asked_for_o
 }
 
 #[test]
-fn a_lost_answer_is_never_asked_for_a_third_time() {
+fn a_lost_answer_never_leads_to_a_third_request() {
     let cases = [
         (no_answer(), "then the connection broke"),
         (temporary(None), "then HTTP 503"),
@@ -1203,7 +1212,7 @@ fn a_lost_answer_is_never_asked_for_a_third_time() {
 }
 
 #[test]
-fn a_lost_answer_is_not_asked_for_after_the_deadline_or_over_a_later_claim() {
+fn a_lost_answer_is_not_requested_after_the_deadline_or_a_later_claim() {
     Story::token()
         .spends(&expired("A"))
         .after(millis(29_981))
@@ -1234,7 +1243,7 @@ fn a_store_that_fails_after_a_lost_answer_does_not_hide_that_it_was_lost() {
 }
 
 #[test]
-fn a_lost_answer_then_a_refusal_is_a_dead_grant_that_tells_both() {
+fn a_lost_answer_and_a_refusal_are_a_dead_grant_that_names_both() {
     Story::token()
         .spends(&expired("A"))
         .then(no_answer(), "look A")
@@ -1246,7 +1255,7 @@ fn a_lost_answer_then_a_refusal_is_a_dead_grant_that_tells_both() {
 }
 
 #[test]
-fn a_lost_answer_is_not_asked_for_when_another_session_is_there() {
+fn a_lost_answer_is_not_requested_if_another_session_is_stored() {
     Story::token()
         .spends(&expired("A"))
         .then(no_answer(), "look A")
@@ -1255,10 +1264,10 @@ fn a_lost_answer_is_not_asked_for_when_another_session_is_there() {
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
-// ---- section 5: the comparison loop ----
+// ---- the comparison loop ----
 
 #[test]
-fn a_sibling_s_session_is_used_at_whichever_look_it_appears() {
+fn a_session_of_another_process_is_used_at_each_look() {
     let pauses = ["pause 25ms", "pause 50ms", "pause 100ms"];
     for looks in 0..=pauses.len() {
         let mut story = Story::token().compares(&expired("A"));
@@ -1270,13 +1279,13 @@ fn a_sibling_s_session_is_used_at_whichever_look_it_appears() {
 }
 
 #[test]
-fn the_own_record_says_looking_which_claims_nothing() {
+fn the_own_record_says_looking_and_binds_no_process() {
     let mark = Story::token().spends(&expired("A")).then(invalid_grant(), "mark A#1 looking").marked();
     assert_eq!((mark.id.as_str(), mark.message), ("me-1", None));
 }
 
 #[test]
-fn a_sibling_s_session_that_works_for_a_while_is_used_too() {
+fn a_session_of_another_process_that_still_works_is_used() {
     Story::token()
         .compares(&expired("A"))
         .then(looked(ageing("B"), &[looking(1)]), "withdraw A#1")
@@ -1284,7 +1293,7 @@ fn a_sibling_s_session_that_works_for_a_while_is_used_too() {
 }
 
 #[test]
-fn a_sibling_s_session_that_expired_is_spent_and_a_third_one_is_not() {
+fn a_newer_session_that_expired_is_refreshed_and_a_third_one_is_not() {
     let second = || {
         Story::token()
             .compares(&expired("A"))
@@ -1305,7 +1314,7 @@ fn a_sibling_s_session_that_expired_is_spent_and_a_third_one_is_not() {
 }
 
 #[test]
-fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration() {
+fn under_the_lock_a_dead_session_is_cleared_and_the_configuration_kept() {
     let story = Story::token()
         .refused_twice(&expired("A"))
         .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1");
@@ -1318,7 +1327,7 @@ fn unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configur
 }
 
 #[test]
-fn unchanged_to_the_end_without_a_lock_clears_nothing() {
+fn without_a_lock_a_dead_session_is_not_cleared() {
     let refused = [
         Story::using(LockUse::Claim).refused_twice(&expired("A")),
         Story::using(LockUse::Off).compares_to_the_end(&expired("A")),
@@ -1328,6 +1337,19 @@ fn unchanged_to_the_end_without_a_lock_clears_nothing() {
             .then(looked(expired("A"), &[looking(1)]), "mark A#1 rejected, exit 3")
             .saying("has ended")
             .then(Event::Noted, "exit 3");
+    }
+}
+
+#[test]
+fn a_store_that_swaps_clears_a_dead_session_without_a_lock() {
+    let refused = [
+        Story::swapping(LockUse::Claim).refused_twice(&expired("A")),
+        Story::swapping(LockUse::Off).compares_to_the_end(&expired("A")),
+    ];
+    for story in refused {
+        story
+            .then(looked(expired("A"), &[looking(1)]), "clear over A as A#1")
+            .then(replaced(ReplaceResult::Done), "exit 3");
     }
 }
 
@@ -1428,7 +1450,7 @@ fn a_refused_refresh_token_is_never_sent_a_third_time() {
 }
 
 #[test]
-fn a_refusal_is_final_where_no_second_request_can_be_made_alone_and_in_time() {
+fn a_refusal_is_final_without_exclusive_access_or_time() {
     // Nothing excludes other processes.
     Story::using(LockUse::Off)
         .compares_to_the_end(&expired("A"))
@@ -1445,7 +1467,7 @@ fn a_refusal_is_final_where_no_second_request_can_be_made_alone_and_in_time() {
 }
 
 #[test]
-fn the_second_generation_is_asked_for_once_more_too() {
+fn the_second_generation_gets_a_second_request_too() {
     Story::token()
         .compares(&expired("A"))
         .then(looked(expired("B"), &[looking(1)]), "withdraw A#1")
@@ -1459,7 +1481,7 @@ fn the_second_generation_is_asked_for_once_more_too() {
 }
 
 #[test]
-fn an_answer_longer_than_the_limits_is_not_asked_for_again() {
+fn an_answer_longer_than_the_limits_is_not_requested_again() {
     let too_long = Answer::Unknown { what: "the answer is too long".to_owned(), again: false };
     Story::token()
         .spends(&expired("A"))
@@ -1470,7 +1492,7 @@ fn an_answer_longer_than_the_limits_is_not_asked_for_again() {
 }
 
 #[test]
-fn another_s_open_attempt_is_awaited_beyond_the_four_looks() {
+fn an_open_attempt_of_another_process_is_awaited_beyond_the_four_looks() {
     for lock_use in [LockUse::Auto, LockUse::Claim, LockUse::Off] {
         let seen = || looked(expired("A"), &[looking(1), live(2)]);
         Story::using(lock_use)
@@ -1488,7 +1510,7 @@ fn another_s_open_attempt_is_awaited_beyond_the_four_looks() {
 }
 
 #[test]
-fn another_s_open_attempt_is_awaited_up_to_the_deadline_and_nothing_is_concluded() {
+fn an_open_attempt_of_another_process_is_awaited_up_to_the_deadline_without_a_verdict() {
     let seen = || looked(expired("A"), &[looking(1), live(2)]);
     Story::token()
         .compares_to_the_end(&expired("A"))
@@ -1502,7 +1524,7 @@ fn another_s_open_attempt_is_awaited_up_to_the_deadline_and_nothing_is_concluded
 }
 
 #[test]
-fn another_s_attempt_that_looks_or_is_over_is_not_awaited() {
+fn an_attempt_of_another_process_that_looks_or_ended_is_not_awaited() {
     let others = [
         looking(2),
         abandoned(2),
@@ -1613,7 +1635,7 @@ fn a_refresh_token_that_was_rejected_is_not_sent_again() {
         Story::using(lock_use)
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[rejected()]), "exit 3")
-            .saying("told by other-1");
+            .saying("failure of other-1");
         Story::using(lock_use)
             .then(read(ageing("A")), "look A")
             .then(looked(ageing("A"), &[rejected()]), "ok a, warned");
@@ -1627,7 +1649,7 @@ fn a_refresh_token_that_was_rejected_is_not_sent_again() {
 }
 
 #[test]
-fn beside_a_rejection_somebody_s_open_attempt_is_waited_for() {
+fn beside_a_rejection_an_open_attempt_of_another_process_is_awaited() {
     let seen = || looked(expired("A"), &[ended(1, AttemptOutcome::Rejected, Kind::LoginRequired), live(2)]);
     Story::token().then(read(expired("A")), "look A").then(seen(), "try the lock for 30s");
     for lock_use in [LockUse::Claim, LockUse::Off] {
@@ -1639,10 +1661,10 @@ fn beside_a_rejection_somebody_s_open_attempt_is_waited_for() {
     }
 }
 
-// ---- section 4.6 and 5.4: commit ----
+// ---- the commit ----
 
 #[test]
-fn a_commit_keeps_the_configuration_and_says_who_refreshed() {
+fn a_commit_keeps_the_configuration_and_names_the_process_that_refreshed() {
     let mut before = expired("A");
     before.document.rejected = Some(rejected("older"));
     before.document.other.insert("git_hosts".to_owned(), json!(["git.example"]));
@@ -1727,7 +1749,7 @@ fn a_logout_is_never_undone_and_the_new_refresh_token_is_revoked() {
         .saying("logged out");
 }
 
-/// Where the document is a mount point: a logout can only leave a mark in it.
+/// A document that is a mount point cannot be removed: a logout leaves a mark in it.
 #[test]
 fn a_commit_that_meets_the_mark_of_a_logout_stores_nothing_and_revokes_the_new_refresh_token() {
     let marked = expired("A").document.without_grant(NOW, "logged out".to_owned());
@@ -1747,7 +1769,7 @@ fn a_commit_goes_on_top_of_a_new_configuration() {
 }
 
 #[test]
-fn a_configuration_that_keeps_changing_costs_the_session_and_that_is_said_loudly() {
+fn a_configuration_that_keeps_changing_costs_the_session_and_the_warning_says_so() {
     let mut story = Story::commits();
     for turn in 0..MAX_REBASES {
         let at = format!("A{turn}");
@@ -1774,7 +1796,7 @@ fn a_commit_that_may_have_happened_is_read_back() {
 }
 
 #[test]
-fn a_commit_that_fails_prints_the_token_and_says_loudly_what_was_lost() {
+fn a_commit_that_fails_prints_the_token_and_warns_that_the_session_is_lost() {
     let fails = |kept: Option<&str>| {
         let kept = kept.map(str::to_owned);
         Story::commits()
@@ -1785,10 +1807,10 @@ fn a_commit_that_fails_prints_the_token_and_says_loudly_what_was_lost() {
     fails(Some("/s/kept")).saying("waits in /s/kept").saying("adopts it");
 }
 
-// ---- a failed attempt counts for all who waited for it, and for nobody else ----
+// ---- a failure is shared with the processes that waited, and with no others ----
 
 #[test]
-fn failures_that_were_there_before_are_not_shared() {
+fn earlier_failures_are_not_shared() {
     for outcome in [AttemptOutcome::Temporary, AttemptOutcome::Refused, AttemptOutcome::Unknown] {
         let before = ended(1, outcome, Kind::Temporary);
         let seen = || looked(expired("A"), std::slice::from_ref(&before));
@@ -1803,20 +1825,20 @@ fn failures_that_were_there_before_are_not_shared() {
 }
 
 #[test]
-fn a_shared_failure_beside_a_working_token_is_a_warning_and_of_a_forced_refresh_the_end() {
+fn a_shared_failure_is_a_warning_beside_a_working_token_and_ends_a_forced_refresh() {
     let ends = |story: Story, before: &Stored, end: &str| {
         at_the_lock(story, before)
             .then(locking(LockResult::Busy), "await the release for 30s")
             .then(locking(LockResult::Granted), "look A")
             .then(looked(before.clone(), &[ended(1, AttemptOutcome::Temporary, Kind::Temporary)]), end)
-            .saying("told by other-1");
+            .saying("failure of other-1");
     };
     ends(Story::min_ttl(600), &stored("A", 500), "ok a, warned");
     ends(Story::forced(), &fresh("A"), "exit 4");
 }
 
 #[test]
-fn where_claims_bind_nobody_failures_are_not_shared() {
+fn where_claims_do_not_bind_failures_are_not_shared() {
     Story::using(LockUse::Off)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "leave A#1 over A")
@@ -1830,7 +1852,7 @@ fn where_claims_bind_nobody_failures_are_not_shared() {
 // ---- a forced refresh coalesces ----
 
 #[test]
-fn a_forced_refresh_refreshes_what_is_fresh() {
+fn a_forced_refresh_refreshes_a_fresh_token() {
     Story::forced()
         .spends(&fresh("A"))
         .then(refreshed("B", true), "store B over A as A#1")
@@ -1838,7 +1860,7 @@ fn a_forced_refresh_refreshes_what_is_fresh() {
 }
 
 #[test]
-fn a_forced_refresh_takes_any_token_that_came_since_it_read_first() {
+fn a_forced_refresh_accepts_any_token_that_is_newer_than_its_first_read() {
     at_the_lock(Story::forced(), &fresh("A"))
         .then(locking(LockResult::Granted), "look A")
         .then(looked(ageing("B"), &[]), "ok b");
@@ -1900,7 +1922,7 @@ fn worked(delegation: DelegateResult) -> Event {
 }
 
 #[test]
-fn a_caller_decides_under_the_lock_and_has_a_worker_claim_and_spend() {
+fn a_caller_decides_under_the_lock_and_its_worker_claims_and_spends() {
     let token = Token { session: fresh("B").document.session.unwrap(), warnings: vec![], refreshed: true };
     Story::calling(Unwanted::None, LockUse::Auto)
         .then(read(expired("A")), "look A")
@@ -1913,12 +1935,12 @@ fn a_caller_decides_under_the_lock_and_has_a_worker_claim_and_spend() {
 #[test]
 fn a_caller_fails_as_its_worker_does() {
     for kind in [Kind::LoginRequired, Kind::Temporary, Kind::Store] {
-        let failure = Failure::new(kind, "told by the worker");
+        let failure = Failure::new(kind, "failure of the worker");
         Story::calling(Unwanted::None, LockUse::Claim)
             .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[]), "delegate, claimed")
             .then(worked(DelegateResult::Ended(Err(failure))), &format!("exit {}", kind.code()))
-            .saying("told by the worker");
+            .saying("failure of the worker");
     }
 }
 
@@ -1927,9 +1949,9 @@ fn a_caller_that_finds_a_fresh_token_needs_no_worker() {
     Story::calling(Unwanted::None, LockUse::Auto).then(read(fresh("A")), "ok a");
 }
 
-/// A worker that died may have spent the refresh token: its record is found as any other's, by the one that goes on.
+/// A worker that died may have spent the refresh token. Its caller finds the record like any other process.
 #[test]
-fn a_caller_without_a_worker_looks_again_and_goes_on_in_place() {
+fn a_caller_without_a_worker_does_the_exchange_itself() {
     Story::calling(Unwanted::None, LockUse::Off)
         .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[]), "delegate, compared")
@@ -1975,7 +1997,7 @@ fn a_worker_that_does_not_end_costs_its_caller_the_deadline_and_no_more() {
 }
 
 #[test]
-fn a_worker_stands_where_its_caller_stood() {
+fn a_worker_starts_under_the_lock_of_its_caller() {
     for (lock_use, level) in [(LockUse::Claim, "claimed"), (LockUse::Off, "compared")] {
         let input = Story::calling(Unwanted::None, lock_use)
             .then(read(expired("A")), "look A")
@@ -1989,7 +2011,7 @@ fn a_worker_stands_where_its_caller_stood() {
 }
 
 #[test]
-fn a_worker_knows_what_its_caller_read_first() {
+fn a_worker_knows_the_first_read_of_its_caller() {
     let input = Story::calling(Unwanted::FirstSeen, LockUse::Claim)
         .then(read(fresh("A")), "look A")
         .then(looked(fresh("A"), &[]), "delegate, claimed")
@@ -1999,7 +2021,7 @@ fn a_worker_knows_what_its_caller_read_first() {
 }
 
 #[test]
-fn a_worker_shares_the_failures_that_its_caller_would_share_and_no_others() {
+fn a_worker_shares_the_same_failures_as_its_caller() {
     let before = ended(1, AttemptOutcome::Temporary, Kind::Temporary);
     let input = Story::calling(Unwanted::None, LockUse::Claim)
         .then(read(expired("A")), "look A")
@@ -2012,13 +2034,13 @@ fn a_worker_shares_the_failures_that_its_caller_would_share_and_no_others() {
             looked(expired("A"), &[before.clone(), ended(2, AttemptOutcome::Temporary, Kind::Temporary)]),
             "exit 4",
         )
-        .saying("told by other-2");
+        .saying("failure of other-2");
 }
 
-// ---- the refresh token changes under the look ----
+// ---- the refresh token changes between two looks ----
 
 #[test]
-fn records_are_looked_for_again_when_the_refresh_token_changed() {
+fn after_a_change_of_the_refresh_token_its_records_are_read() {
     Story::token()
         .then(read(expired("A")), "look A")
         .then(looked(expired("B"), &[]), "look B")
@@ -2034,7 +2056,7 @@ fn records_are_looked_for_again_when_the_refresh_token_changed() {
 }
 
 #[test]
-fn looking_again_ends_by_its_bound() {
+fn repeated_looks_end_by_their_bound() {
     let mut story = Story::token().then(read(expired("A")), "look A");
     for turn in 0..MAX_CREDENTIAL_CHANGES {
         let name = if turn % 2 == 0 { "B" } else { "A" };
@@ -2043,10 +2065,10 @@ fn looking_again_ends_by_its_bound() {
     story.then(looked(expired("B"), &[]), "exit 4").saying("nothing was deleted");
 }
 
-// ---- what cannot be ----
+// ---- an event that cannot follow ----
 
 #[test]
-fn an_event_out_of_turn_is_a_defect_of_ours() {
+fn an_event_out_of_turn_is_a_defect() {
     Story::token().then(Event::Paused, "exit 1").saying("defect");
     Story::token().spends(&expired("A")).then(Event::Paused, "withdraw A#1").then(Event::Noted, "exit 1");
 }

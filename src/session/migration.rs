@@ -1,60 +1,60 @@
-//! The move of a grant to another store: what to do next, from what both stores hold.
+//! The migration of a grant to another store: what to do next, from what both stores hold.
 //!
 //! ```text
 //!     the store that it leaves            the store that it goes to
 //! 0   session
 //! 1   moving
-//! 2   moving                              moving: it has arrived, and cannot be used
+//! 2   moving                              moving: has arrived, cannot be used
 //! 3   moving, has_arrived                 moving
 //! 4   moving, has_arrived                 session
 //! 5                                       session
 //! ```
 //!
-//! Each line is one durable, conditional write after the one before. So the session can be used in one store at most,
-//! and a move that was killed goes on from what it left.
+//! Each line follows from the line before by one durable, conditional write. So the session can be used in at most one
+//! store, and a migration that was killed continues from what it left.
 //!
-//! **I3 across a move.** A logout removes the document that it is for, whatever line the move is at, and what the move
-//! brought to the other store before and after that ([`super::logout`]). The step from line 3 to 4 replaces the document
-//! of line 3. So after a logout there is nothing to make usable.
+//! **I3 during a migration.** At each line a logout removes the document here, and what the migration brought to the other
+//! store before and after that ([`super::logout`]). The step from line 3 to 4 replaces the document of line 3. So after a
+//! logout there is nothing to make usable.
 
 use crate::grant::{Document, Moving, Session};
 
-/// How many steps a move takes at most: five, and again what another process prevented.
+/// How many steps a migration takes at most: five, and the repetition of steps that another process prevented.
 pub const MAX_STEPS: u32 = 16;
 
-/// What a move does next.
+/// What a migration does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Write the document there, with the session that cannot be used yet.
+    /// Write the document to the other store, with a session that cannot be used yet.
     Arrive,
-    /// Note here that the other store has it.
+    /// Note here that the document has arrived.
     Confirm,
-    /// Make the session usable there: replace the document by this one.
+    /// Make the session usable there: replace the document with this one.
     Activate(Box<Document>),
     /// Remove the document here: the move is complete then.
     Leave,
-    /// Remove from the other store what was brought there.
+    /// Remove from the other store what the migration brought there.
     TakeBack,
     /// Stop.
     End(End),
 }
 
-/// How a move ends.
+/// How a migration ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The grant is in the other store.
     Moved,
     /// The grant was logged out meanwhile.
     LoggedOut,
-    /// Another session is here now. The grant was not moved.
+    /// Another session is here now. The grant was not migrated.
     Changed,
     /// Another grant is in the other store.
     AnotherThere,
-    /// Another session is here, and a newer one of the grant that was moved is there.
+    /// Another session is here, and the other store has a newer session of the migrated grant.
     NewerThere,
 }
 
-/// What the other store holds of a move.
+/// What the other store holds of a migration.
 enum There<'a> {
     Nothing,
     Arrived(&'a Document),
@@ -63,7 +63,7 @@ enum There<'a> {
     Another,
 }
 
-/// Decides for the move that `moving` describes. Read the other store (`there`) first, then this one (`here`).
+/// Decides for the migration that `moving` describes. Read the other store (`there`) first, then this one (`here`).
 pub fn next(moving: &Moving, here: Option<&Document>, there: Option<&Document>) -> Next {
     let here = here.filter(|document| !document.has_no_grant());
     let mark = here.and_then(|document| document.moving.as_ref()).filter(|mark| mark.id == moving.id);
@@ -77,13 +77,13 @@ pub fn next(moving: &Moving, here: Option<&Document>, there: Option<&Document>) 
         (Some(_), There::Arrived(_)) => Next::Confirm,
         (Some(_), There::Usable(_) | There::Cleared) => Next::Leave,
         (Some(_), There::Another) => Next::End(End::AnotherThere),
-        // A login, or the late answer of a refresh: the session here is the newest one.
+        // A login or the late answer of a refresh is stored here: it is the newest session.
         (None, There::Arrived(_)) => Next::TakeBack,
         (None, There::Usable(session)) if is_in_use => match *session == moving.session {
             true => Next::TakeBack,
             false => Next::End(End::NewerThere),
         },
-        // A process that ran the same command completed the move: a logout would have removed it there, too.
+        // Another run of the same command completed the migration. A logout would have removed it there, too.
         (None, There::Usable(_)) => Next::End(End::Moved),
         (None, _) if here.is_none() => Next::End(End::LoggedOut),
         (None, _) => Next::End(End::Changed),
@@ -101,7 +101,7 @@ fn look<'a>(id: &str, there: Option<&'a Document>) -> There<'a> {
     }
 }
 
-/// What arrives: everything but the right to use it. `reason` is what a process reads that asks for a token there.
+/// The document of line 2: everything, but without a usable session. A process that wants a token there reads `reason`.
 pub fn arriving(
     marked: &Document,
     session: Session,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_arrived_holds_no_session_that_a_process_would_use() {
+    fn a_document_that_has_arrived_has_no_usable_session() {
         let document = arrived();
         assert_eq!((&document.session, document.credential()), (&None, None));
         assert_eq!(Document::parse(&document.to_bytes().unwrap()).unwrap(), document);

@@ -1,4 +1,4 @@
-//! What the machine is told, and what it asks for.
+//! The interface of the machine: the steps that it asks for, and the events that answer them.
 
 use super::attempt::{Attempt, AttemptRecord};
 use super::freshness::Demand;
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Now {
     /// The wall clock; may jump.
     pub wall: UnixSeconds,
-    /// Time since this process began; never jumps.
+    /// Time since this process started. It never jumps.
     pub elapsed: Duration,
 }
 
@@ -31,7 +31,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Whether the session is the very one of `other`.
+    /// Whether both hold the same session.
     pub fn has_session_of(&self, other: &Self) -> bool {
         let tokens = |stored: &Self| {
             stored.document.session.as_ref().map(|session| {
@@ -42,39 +42,39 @@ impl Stored {
     }
 }
 
-/// The attempt records on one refresh token, and the document read **after** them. That order is what makes the
-/// comparison loop sound: a winner ends its record only after its commit, so who sees no open record reads its commit.
+/// The attempt records on one refresh token, and the document, read **after** the records. The comparison loop relies on
+/// this order: a process ends its record only after its commit, so a reader that finds no open record reads the commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The records that concern the refresh token that was asked about.
+    /// The records on the refresh token of the look.
     pub attempts: Vec<AttemptRecord>,
-    /// The document; none where there is none.
+    /// The document; `None` if there is none.
     pub stored: Option<Stored>,
 }
 
 /// How locks are used (`ONEGRANT_LOCK`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LockUse {
-    /// The best that can be had.
+    /// The best level that is available.
     #[default]
     Auto,
-    /// The same, and never less than claimed.
+    /// The same, but at least claimed.
     Require,
-    /// No lock call at all: the exclusive attempt record alone.
+    /// No lock call: only the exclusive attempt record.
     Claim,
-    /// Neither: claims are left and read, but bind nobody.
+    /// Neither: claims are written and read, but bind no process.
     Off,
 }
 
-/// What stands between two spenders.
+/// How concurrent refreshes exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
-    /// An advisory lock, and the attempt record behind it.
+    /// By an advisory lock and the attempt record.
     #[default]
     Locked,
-    /// The exclusive attempt record.
+    /// By the exclusive attempt record.
     Claimed,
-    /// The comparison loop alone.
+    /// Not at all: the comparison loop keeps newer sessions.
     Compared,
 }
 
@@ -94,20 +94,20 @@ impl Level {
 pub enum LockMode {
     /// Take it if it is free.
     Try,
-    /// Wait until the holder leaves, together with all others, and take nothing.
+    /// Wait together with other processes until the holder releases it, and do not take it.
     AwaitRelease,
     /// Queue for it.
     Queue,
 }
 
-/// What became of a lock call. The guard itself stays with the driver.
+/// The result of a lock call. The driver keeps the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockResult {
-    /// It is held; after [`LockMode::AwaitRelease`]: it was free for a moment.
+    /// This process holds it. After [`LockMode::AwaitRelease`]: it was released.
     Granted,
-    /// Somebody else holds it.
+    /// Another process holds it.
     Busy,
-    /// This place cannot lock, and why.
+    /// The store cannot lock; the reason.
     Refused(String),
     /// The call did not return in time.
     Unanswered,
@@ -115,62 +115,62 @@ pub enum LockResult {
     Failed(Failure),
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimResult {
-    /// It stands, under this number, and the room for the answer is reserved.
+    /// The record exists with this number, and the room for the answer is reserved.
     Mine(u64),
-    /// Somebody else took the number.
+    /// Another process took the number.
     Taken,
     /// The store failed; nothing was spent.
     Failed(Failure),
 }
 
-/// What became of a conditional replacement.
+/// The result of a conditional replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplaceResult {
     /// It is durable.
     Done,
-    /// The store held something else, and what.
+    /// The store held another document, or none.
     Lost(Option<Box<Stored>>),
     /// It may have happened.
     Unknown,
-    /// It did not happen. `kept` is where the completed document waits to be adopted.
+    /// It did not happen, or that is not known and the completed document waits to be adopted.
     Failed {
         /// What failed and why.
         failure: Failure,
-        /// The completed temporary file, where it could be written.
+        /// The file that waits, if it could be written.
         kept: Option<String>,
     },
 }
 
-/// Who does the exchange with the server, from the claim to the end.
+/// Which process does the exchange with the server, from the claim to the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// This process.
     #[default]
     InPlace,
-    /// A worker of this process, which lives on where this one is killed.
+    /// A worker of this process. It continues if this process is killed.
     Caller,
-    /// This process, for its caller, who waits.
+    /// This process, for its caller, which waits.
     Worker(RefreshInput),
 }
 
-/// What a worker has to know to stand where its caller stands.
+/// What one refresh starts from. A caller hands it to its worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshInput {
     /// What is wanted.
     pub demand: Demand,
-    /// What stands between this process and other spenders; the lock is the worker's too.
+    /// How concurrent refreshes exclude each other. At the level locked the worker gets the lock.
     pub level: Level,
     /// The access token that the caller read first.
     pub first_seen: Option<Secret>,
-    /// The attempts that had failed before the caller came.
+    /// The attempts that failed before the caller started. Their failures are not shared.
     pub failed_before: Vec<String>,
 }
 
 impl RefreshInput {
-    /// What a process knows that has seen nothing yet.
+    /// The input of a process that has read nothing yet.
     pub fn new(demand: Demand, lock_use: LockUse) -> Self {
         let level = match lock_use {
             LockUse::Auto | LockUse::Require => Level::Locked,
@@ -181,19 +181,19 @@ impl RefreshInput {
     }
 }
 
-/// What became of an input.
+/// The result of a delegated refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum DelegateResult {
-    /// The worker's end is the caller's.
+    /// The worker ended with this result, and so does the caller.
     Ended(TokenResult),
-    /// None could be started, or it died.
+    /// No worker could be started, or it died.
     NoWorker,
-    /// It had not ended by the deadline.
+    /// The worker had not ended by the deadline.
     Unanswered,
 }
 
-/// A token to hand out, and what a person should know beside it.
+/// A token to hand out, and its warnings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// The session that it belongs to.
@@ -204,7 +204,7 @@ pub struct Token {
     pub refreshed: bool,
 }
 
-/// How it all ends.
+/// The result of a refresh.
 pub type TokenResult = Result<Token, Failure>;
 
 /// What the driver has to do next.
@@ -219,7 +219,7 @@ pub enum Step {
     },
     /// Ask for the lock, for at most that long.
     Lock(LockMode, Duration),
-    /// Wait: nothing but time will help.
+    /// Wait.
     Pause(Duration),
     /// Make the completed answer beside that record the document.
     Adopt {
@@ -238,11 +238,11 @@ pub enum Step {
         attempt: Attempt,
         /// Its number.
         number: u64,
-        /// Whether exactly this number will do; else the next free one.
+        /// Whether it must be this number. Otherwise the next free number will do.
         exclusive: bool,
-        /// What the store held when the claim was decided.
+        /// The revision that the claim was decided on.
         expected: Revision,
-        /// The numbers of records on this refresh token that nobody needs any more.
+        /// The numbers of the records on this refresh token that no process needs any more.
         outdated: Vec<u64>,
     },
     /// Rewrite the own record.
@@ -252,7 +252,7 @@ pub enum Step {
         /// Its number.
         number: u64,
     },
-    /// Remove the own record: nothing was spent, or nothing is left to tell.
+    /// Remove the own record: nothing was spent, or there is nothing to share.
     Withdraw {
         /// SHA-256 of the refresh token.
         credential_sha256: String,
@@ -261,9 +261,9 @@ pub enum Step {
     },
     /// Ask for the next access token.
     Spend {
-        /// Whose endpoint and client.
+        /// The document with the endpoint and the client.
         document: Document,
-        /// What to ask with.
+        /// What to send.
         credential: Credential,
         /// How long the whole exchange may take.
         timeout: Duration,
@@ -272,12 +272,12 @@ pub enum Step {
     Replace {
         /// What the store must still hold.
         expected: Revision,
-        /// What it shall hold.
+        /// The new document.
         document: Document,
-        /// The own record, whose reserved room is used; with a success it ends, and those before it.
+        /// The own record. Its reserved room is used. A success removes it and the records before it.
         attempt: (String, u64),
     },
-    /// Revoke the session's refresh token, which nobody will use (RFC 7009).
+    /// Revoke the refresh token of the session, which no process will use (RFC 7009).
     Revoke {
         /// The session, its endpoint and its client.
         document: Document,
@@ -297,13 +297,13 @@ pub enum Event {
     LockAnswered(LockResult),
     /// Answers [`Step::Pause`].
     Paused,
-    /// Answers [`Step::Adopt`]: false where somebody else was first.
+    /// Answers [`Step::Adopt`]: false if another process was faster.
     Adopted(Result<bool, Failure>),
     /// Answers [`Step::Delegate`].
     Delegated(DelegateResult),
     /// Answers [`Step::Claim`].
     Claimed(ClaimResult),
-    /// Answers [`Step::Mark`], [`Step::Withdraw`] and [`Step::Revoke`]: whether it went well changes nothing.
+    /// Answers [`Step::Mark`], [`Step::Withdraw`] and [`Step::Revoke`], whether or not they succeeded.
     Noted,
     /// Answers [`Step::Spend`].
     Answered(Answer),

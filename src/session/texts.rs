@@ -1,4 +1,4 @@
-//! What a person reads when a token cannot be had.
+//! The messages for a person when there is no token.
 
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
@@ -12,7 +12,7 @@ pub(super) fn no_document(profile: &str) -> Failure {
         .hint(format!("{} ISSUER --client-id ID", login_command(profile)))
 }
 
-/// A cleared session; `rejected` says why.
+/// A cleared session. `rejected` has the reason.
 pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
     let message = match rejected {
         Some(rejected) => own_text(&rejected.message),
@@ -22,7 +22,7 @@ pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
     Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login_command(profile)))
 }
 
-/// Whether the present access token `works`: then there is one, and it is the next that there will not be.
+/// `works`: the stored access token still works, so only a newer one is missing.
 pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
     let message = match works {
         true => format!("cannot refresh: profile {profile} has no refresh token"),
@@ -41,27 +41,27 @@ pub(super) fn logged_out(profile: &str) -> Failure {
         .hint(login_command(profile))
 }
 
-/// The friendly text of a dead grant. `prior`: an earlier attempt that was begun and never finished.
-pub(super) fn dead(profile: &str, words: &str, prior: Option<&Attempt>) -> Failure {
+/// A dead grant. `unfinished`: an earlier attempt that was begun and never finished.
+pub(super) fn dead(profile: &str, words: &str, unfinished: Option<&Attempt>) -> Failure {
     let mut message =
         format!("cannot refresh: the session of profile {profile} has ended ({})", printable(words));
-    if let Some(prior) = prior {
+    if let Some(attempt) = unfinished {
         message.push_str(&format!(
             "; a refresh was begun by process {} on {} at {} and never finished",
-            prior.by.pid,
-            printable(&prior.by.host),
-            date(prior.at)
+            attempt.by.pid,
+            printable(&attempt.by.host),
+            date(attempt.at)
         ));
     }
     message.push_str("; a login is required");
     Failure::new(Kind::LoginRequired, message).hint(login_command(profile))
 }
 
-/// `earlier`: how the first request with the same refresh token ended, if this was the answer to the second.
-pub(super) fn refused(profile: &str, kind: Kind, words: &str, earlier: Option<&str>) -> Failure {
-    let what = match earlier {
-        Some(earlier) => {
-            format!("{earlier}; then the server refused: {words}; the refresh token may have been spent")
+/// `first`: how the first request with this refresh token ended, if this answers the second request.
+pub(super) fn refused(profile: &str, kind: Kind, words: &str, first: Option<&str>) -> Failure {
+    let what = match first {
+        Some(first) => {
+            format!("{first}; then the server refused: {words}; the refresh token may have been spent")
         }
         None => format!("the server refused: {words}; the session is kept"),
     };
@@ -80,12 +80,12 @@ pub(super) fn temporary(what: &str) -> Failure {
         .hint("try again".to_owned())
 }
 
-/// A failure with a hint of its own.
+/// A failure that has its own hint.
 pub(super) fn failed(failure: Failure) -> Failure {
     Failure { message: format!("cannot refresh: {}; the session is kept", failure.message), ..failure }
 }
 
-/// `again`: whether asking again may bring the answer.
+/// `again`: whether another request may bring the answer.
 pub(super) fn unknown(profile: &str, what: &str, again: bool) -> Failure {
     let message = format!("cannot refresh: {what}; the refresh token may have been spent");
     let hint =
@@ -99,24 +99,24 @@ pub(super) fn too_many_generations() -> Failure {
     Failure::new(Kind::Temporary, message).hint("date   # compare this machine's clock with the server's")
 }
 
-/// A lock call that should not wait did.
+/// A lock call without a wait did not return.
 pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
 
-/// The deadline passed while waiting for `waiting_for`.
-pub(super) fn deadline(waited: Duration, waiting_for: &str) -> Failure {
+/// The deadline passed. `reason` says what the process was waiting for.
+pub(super) fn deadline(waited: Duration, reason: &str) -> Failure {
     let waited = waited.as_secs_f32().ceil();
-    let message = format!("cannot refresh: {waiting_for} after {waited} s; the session is kept");
-    Failure::new(Kind::Temporary, message).hint(match waiting_for {
-        NO_ANSWER => "export ONEGRANT_LOCK=claim   # for everybody who shares this store",
+    let message = format!("cannot refresh: {reason} after {waited} s; the session is kept");
+    Failure::new(Kind::Temporary, message).hint(match reason {
+        NO_ANSWER => "export ONEGRANT_LOCK=claim   # for all processes that share this store",
         _ => "try again, or wait longer: --timeout SECONDS",
     })
 }
 
 pub(super) fn less_than_asked() -> Failure {
-    Failure::new(Kind::Temporary, "the token lasts shorter than --min-ttl asks: the server grants no more")
+    Failure::new(Kind::Temporary, "the token lasts less than --min-ttl asks: the server grants no more")
 }
 
-/// The token was obtained, and could not be stored.
+/// The token was obtained but could not be stored.
 pub(super) fn not_stored(failure: &Failure, kept: Option<&str>) -> Failure {
     let message = match kept {
         Some(path) => format!(
@@ -131,7 +131,7 @@ pub(super) fn not_stored(failure: &Failure, kept: Option<&str>) -> Failure {
     Failure { kind: Kind::Store, message, hint: failure.hint.clone() }
 }
 
-/// A completed answer lies there, and cannot be made the document.
+/// A completed answer waits, but cannot replace the document.
 pub(super) fn not_adopted() -> Failure {
     Failure::new(Kind::Store, "cannot adopt a completed session: the store keeps the old document")
 }

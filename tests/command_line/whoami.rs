@@ -158,7 +158,7 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
     for (name, value, why) in [
         ("iss", json!("https://other.example"), "it is of the issuer https://other.example, not of "),
         ("aud", json!("other"), "it is for other, not for this client"),
-        ("sub", json!(null), "it names nobody (sub)"),
+        ("sub", json!(null), "it names no person (sub)"),
     ] {
         let mut claims = claims.clone();
         claims[name] = value;

@@ -252,7 +252,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     assert_eq!(ended.finish().code, -15);
     for process in waiting {
         let text = "onegrant: cannot refresh: the lock call had not been answered after 3 s; the session is kept\n\
-                    hint: export ONEGRANT_LOCK=claim   # for everybody who shares this store\n";
+                    hint: export ONEGRANT_LOCK=claim   # for all processes that share this store\n";
         assert_eq!(process.finish(), Ran::failed(4, text));
     }
     assert!(began.elapsed() < ENDED_BY, "{:?}", began.elapsed());
@@ -309,7 +309,7 @@ fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
     let [here, there] = Mount::show_twice(&home, LIE);
     let gate = Gate::closed();
     server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
-    let owner = Process::start(&mut here.command(&home, "claim", &["--timeout", "1", "token"]));
+    let owner = Process::start(&mut here.command(&home, "claim", &["--timeout", "5", "token"]));
     server.wait_until(|counts| counts.rotations == 1);
     let worker = spender(&home);
     signal(worker, Signal::STOP);
@@ -322,7 +322,7 @@ fn an_owner_that_wakes_after_its_claim_ended_overwrites_nothing_newer() {
     assert_eq!(run(&mut there.command(&home, "claim", &["refresh"])).code, 0);
     let newest = home.bytes();
     signal(worker, Signal::CONT);
-    assert_eq!(owner.finish().code, 4, "its deadline was a second");
+    assert_eq!(owner.finish().code, 4, "its deadline has passed");
     wait_for("the end of the worker", || !is_running(worker));
     assert_eq!(home.bytes(), newest);
     assert_eq!(server.counts().token_requests, 3);

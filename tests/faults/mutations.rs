@@ -1,4 +1,4 @@
-//! The proof can fail: each decision that keeps a session is broken once, in a copy of the tree, and has to be seen.
+//! The tests can fail: this breaks each decision that keeps a session once, in a copy of the tree, and a test has to fail.
 //!
 //! `cargo test --test faults mutations -- --ignored --nocapture`, or with `ONEGRANT_MUTATION=WORDS` those alone whose name has
 //! the words. A mutation that does not build is not caught, and neither is one that another test sees than the one
@@ -24,6 +24,8 @@ enum Place {
     Story,
     /// The file store by itself.
     Store,
+    /// A store that compares and swaps, by itself.
+    Cell,
     /// Real processes, and a disk that forgets what was not synced.
     PowerCut,
 }
@@ -33,7 +35,7 @@ impl Place {
     fn target(self) -> &'static [&'static str] {
         match self {
             Self::Exploration | Self::Story => &["--lib"],
-            Self::Store => &["--test", "stores"],
+            Self::Store | Self::Cell => &["--test", "stores"],
             Self::PowerCut => &["--test", "faults"],
         }
     }
@@ -43,6 +45,7 @@ impl Place {
             Self::Exploration => format!("session::exploration::families::{test}"),
             Self::Story => format!("session::machine_tests::{test}"),
             Self::Store => format!("file::{test}"),
+            Self::Cell => format!("cells::{test}"),
             Self::PowerCut => format!("power_cut::{test}"),
         }
     }
@@ -50,15 +53,16 @@ impl Place {
 
 struct Mutation {
     name: &'static str,
-    /// In which file; the text that occurs exactly once, and what stands there instead.
+    /// The file, the text in it that occurs exactly once, and its replacement.
     edits: &'static [(&'static str, &'static str, &'static str)],
     /// The test that has to fail.
     caught_by: (Place, &'static str),
 }
 
-use Place::{Exploration, PowerCut, Store, Story};
+use Place::{Cell, Exploration, PowerCut, Store, Story};
 
 const COMPARING: &str = "src/session/machine/comparing.rs";
+const ENDING: &str = "src/session/machine/ending.rs";
 const ENTERING: &str = "src/session/machine/entering.rs";
 const MACHINE: &str = "src/session/machine/mod.rs";
 const SPENDING: &str = "src/session/machine/spending.rs";
@@ -67,8 +71,9 @@ const ATTEMPT: &str = "src/session/attempt.rs";
 const BOUNDS: &str = "src/session/bounds.rs";
 const FRESHNESS: &str = "src/session/freshness.rs";
 const FILE: &str = "src/store/file.rs";
+const CELL: &str = "src/store/cell/mod.rs";
 
-/// Behind each look stands another one; this leaves out the first.
+/// Leaves out the first of two looks. The second one still protects the session.
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
     ENTERING,
     "LockResult::Granted => self.look(Phase::Judging),",
@@ -101,7 +106,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "two_processes_refresh_once_and_have_the_same_token"),
     },
     Mutation {
-        name: "a verdict over a sibling's newer session",
+        name: "a verdict over a newer session of another process",
         edits: &[(
             COMPARING,
             "        if changed {",
@@ -119,6 +124,51 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "a_dead_session_is_cleared_and_a_new_login_is_not"),
     },
     Mutation {
+        name: "a store that swaps is not cleared",
+        edits: &[(
+            COMPARING,
+            "if (self.input.level == Level::Locked || self.settings.swaps)",
+            "if (self.input.level == Level::Locked)",
+        )],
+        caught_by: (Exploration, "a_dead_session_costs_two_requests_of_one_process"),
+    },
+    Mutation {
+        name: "a replacement that the store did not answer counts as done",
+        edits: &[(
+            SPENDING,
+            "                self.phase = Phase::Verifying(Box::new(Commit { document, token }));\n                Step::Read",
+            "                let _ = document;\n                self.withdraw_and_end(Ok(token))",
+        )],
+        caught_by: (Exploration, "a_replacement_that_the_store_does_not_answer_loses_no_session"),
+    },
+    Mutation {
+        name: "a failure beside a working token is a failure",
+        edits: &[(
+            ENDING,
+            "match self.latest_freshness(now).is_usable() {",
+            "match self.latest_freshness(now).is_fresh() {",
+        )],
+        caught_by: (Exploration, "while_the_token_works_no_process_waits_and_one_refreshes"),
+    },
+    Mutation {
+        name: "a change of a store that swaps does not compare",
+        edits: &[(
+            CELL,
+            "            if current != *expected {\n                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));",
+            "            if current != *expected && bytes.is_empty() {\n                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));",
+        )],
+        caught_by: (Cell, "a_late_holder_commits_over_an_open_claim_and_never_over_a_commit"),
+    },
+    Mutation {
+        name: "a claim is made beside a document that has changed",
+        edits: &[(
+            CELL,
+            "            if parts.revision() != *record.expected {",
+            "            if parts.revision() != *record.expected && bytes.is_empty() {",
+        )],
+        caught_by: (Cell, "a_record_is_created_only_beside_the_document_that_it_was_decided_for"),
+    },
+    Mutation {
         name: "a verdict while another's claim is open",
         edits: &[(
             COMPARING,
@@ -134,7 +184,7 @@ const MUTATIONS: &[Mutation] = &[
             "[Duration; 3] =\n    [Duration::from_millis(25), Duration::from_millis(50), Duration::from_millis(100)];",
             "[Duration; 0] = [];",
         )],
-        caught_by: (Story, "a_sibling_s_session_is_used_at_whichever_look_it_appears"),
+        caught_by: (Story, "a_session_of_another_process_is_used_at_each_look"),
     },
     Mutation {
         name: "an older session over a newer one",
@@ -154,10 +204,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "a third time after refusals",
         edits: &[(COMPARING, "self.first_request = Some(FirstRequest::Refused);", "")],
-        caught_by: (
-            Story,
-            "unchanged_to_the_end_under_the_lock_clears_the_session_and_keeps_the_configuration",
-        ),
+        caught_by: (Story, "under_the_lock_a_dead_session_is_cleared_and_the_configuration_kept"),
     },
     Mutation {
         name: "a record that is about to be spent on again still says looking",
@@ -180,7 +227,7 @@ const MUTATIONS: &[Mutation] = &[
             "self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)",
             "self.look(Phase::Comparing(looks))",
         )],
-        caught_by: (Story, "the_own_record_says_looking_which_claims_nothing"),
+        caught_by: (Story, "the_own_record_says_looking_and_binds_no_process"),
     },
     Mutation {
         name: "the refresh token that a logout left is not revoked",
@@ -210,7 +257,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
     Mutation {
-        name: "a paused owner who lives is not awaited for the verdict",
+        name: "a suspended owner that runs is not awaited before the verdict",
         edits: &[(
             ATTEMPT,
             "&& (self.owner == Presence::Alive || self.may_run(now))",
@@ -225,7 +272,7 @@ const MUTATIONS: &[Mutation] = &[
             "LockResult::Busy => self.lock(LockMode::AwaitRelease, now),\n            LockResult::Refused",
             "LockResult::Busy => self.look(Phase::Judging),\n            LockResult::Refused",
         )],
-        caught_by: (Story, "who_wakes_to_a_fresh_document_leaves_without_a_lock"),
+        caught_by: (Story, "a_waiter_that_finds_a_fresh_document_takes_no_lock"),
     },
     Mutation {
         name: "failures are shared that were there before",
@@ -260,7 +307,7 @@ const MUTATIONS: &[Mutation] = &[
         caught_by: (Exploration, "a_killed_process_loses_no_session_that_was_written"),
     },
     Mutation {
-        name: "who waits for a claim never stops",
+        name: "a wait for a claim never ends",
         edits: &[(MACHINE, "        if left.is_zero() {", "        if left == Duration::MAX {")],
         caught_by: (Exploration, "the_claim_of_a_process_killed_on_another_machine_binds_until_it_ends"),
     },
@@ -271,7 +318,7 @@ const MUTATIONS: &[Mutation] = &[
             "if self.generations >= MAX_GENERATIONS {",
             "if self.generations == u32::MAX - MAX_GENERATIONS {",
         )],
-        caught_by: (Story, "a_sibling_s_session_that_expired_is_spent_and_a_third_one_is_not"),
+        caught_by: (Story, "a_newer_session_that_expired_is_refreshed_and_a_third_one_is_not"),
     },
     Mutation {
         name: "a caller without its worker gives up",
@@ -443,14 +490,14 @@ impl Copy {
     }
 }
 
-/// Whoever changes the code sees at once which mutation has lost its place.
+/// A change of the code shows at once which mutation does not apply any more.
 #[test]
 fn each_mutation_has_its_place() {
     let source = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     for mutation in MUTATIONS {
         for (file, old, _) in mutation.edits {
             let occurs = source(file).matches(old).count();
-            assert_eq!(occurs, 1, "{}: {file} has it {occurs} times: {old}", mutation.name);
+            assert_eq!(occurs, 1, "{}: {file} contains this text {occurs} times: {old}", mutation.name);
         }
     }
 }

@@ -127,12 +127,14 @@ fn assert_bounded(began: Instant) {
 fn a_request_is_one_plain_form_and_its_answer_comes_whole() {
     let (port, server) = answering(
         "HTTP/1.1 400 Bad Request\r\nRetry-After: 7\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         WWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\n\
          Content-Length: 2\r\n\r\n{}",
     );
     let response = answered(send(&format!("{}?tenant=a", http(port)), PATIENCE));
     assert_eq!((response.status, response.body.as_slice()), (400, &b"{}"[..]));
     assert_eq!(response.headers.get("retry-after"), Some("7"));
     assert_eq!(response.headers.get("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(response.headers.all("WWW-Authenticate").collect::<Vec<_>>(), ["Basic", "Bearer"]);
     let request = server.join().unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /token?tenant=a HTTP/1.1\r\n"), "{head}");

@@ -18,19 +18,19 @@ fn with_lock(home: &Home, lock: &str) -> Command {
 
 /// The lines of the story, with `T` for each number of milliseconds.
 fn story(ran: &Ran) -> String {
-    let mut told = String::new();
+    let mut text = String::new();
     for line in ran.stderr.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         for (number, word) in words.iter().enumerate() {
             let is_time = words.get(number + 1).is_some_and(|next| next.trim_end_matches(':') == "ms");
             assert!(!is_time || word.parse::<u64>().is_ok(), "{line}");
-            told.push_str(if is_time { "T" } else { word });
-            told.push(if number + 1 == words.len() { '\n' } else { ' ' });
+            text.push_str(if is_time { "T" } else { word });
+            text.push(if number + 1 == words.len() { '\n' } else { ' ' });
         }
     }
-    let lines = told.lines().filter(|line| line.starts_with("onegrant: "));
-    assert!(lines.count() <= MOST_LINES, "{told}");
-    told
+    let lines = text.lines().filter(|line| line.starts_with("onegrant: "));
+    assert!(lines.count() <= MOST_LINES, "{text}");
+    text
 }
 
 /// One process with a held request, and one that came after it; the first one's identifier and host.
@@ -121,8 +121,8 @@ fn the_answer_of_a_failing_server_is_quoted() {
     server.always(Endpoint::Token, Fault::status(503));
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let ran = home.run(&["-v", "token"]);
-    let told = story(&ran);
-    let (_, rest) = told.split_once('\n').unwrap();
+    let text = story(&ran);
+    let (_, rest) = text.split_once('\n').unwrap();
     let wanted = "onegrant: after T ms: the server answered with status 503\n\
                   onegrant: no token after T ms\n\
                   onegrant: cannot refresh now: the server answered with status 503; the session is kept\n\

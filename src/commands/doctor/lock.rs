@@ -33,7 +33,7 @@ enum LockTest {
 /// nothing is created. No other process locks it.
 pub(super) fn check(context: &Context) -> Check {
     const COMPARED: &str = "compared (ONEGRANT_LOCK=off): two processes can refresh at once; a server that ends the \
-                            grant on replay can end it";
+                            family on replay can still end the grant";
     const CLAIMED: &str = "claimed (ONEGRANT_LOCK=claim): an exclusive record replaces the lock";
     match context.globals.lock {
         LockUse::Off => Check::warn("lock", COMPARED).hint("unset ONEGRANT_LOCK"),
@@ -46,34 +46,30 @@ pub(super) fn check(context: &Context) -> Check {
             }
             let file_system = file_system(&context.directory);
             let is_shared = file_system.reach == Reach::Shared;
-            let mut check = verdict(test(context), &file_system.name, is_shared);
             // A store that can lock only on this machine has another name for that level.
-            for level in [Level::Locked, Level::Claimed] {
-                let (word, here) =
-                    (format!("{}:", level.name()), format!("{}:", context.store.level_name(level)));
-                check.what = check.what.replacen(&word, &here, 1);
-            }
-            check
+            let names = [Level::Locked, Level::Claimed].map(|level| context.store.level_name(level));
+            verdict(test(context), &file_system.name, is_shared, names)
         }
     }
 }
 
-fn verdict(test: LockTest, file_system: &str, is_shared: bool) -> Check {
+/// `locked` and `claimed` are the names of the levels.
+fn verdict(test: LockTest, file_system: &str, is_shared: bool, [locked, claimed]: [&str; 2]) -> Check {
     const CLAIM: &str = "export ONEGRANT_LOCK=claim   # for every process that shares this store";
     match test {
         LockTest::NoFile => Check::ok("lock", "not checked: there is nothing to lock before the first login"),
         LockTest::Excluded | LockTest::Busy if is_shared => {
             let what = format!(
-                "locked: processes exclude each other here, but on {file_system} another machine or mount may \
+                "{locked}: processes exclude each other here, but on {file_system} another machine or mount may \
                  not see it"
             );
             Check::warn("lock", what).hint(CLAIM)
         }
         LockTest::Excluded => {
-            Check::ok("lock", format!("locked: two processes exclude each other (flock, {file_system})"))
+            Check::ok("lock", format!("{locked}: two processes exclude each other (flock, {file_system})"))
         }
         LockTest::Busy => {
-            Check::ok("lock", format!("locked: another process holds it now (flock, {file_system})"))
+            Check::ok("lock", format!("{locked}: another process holds it now (flock, {file_system})"))
         }
         LockTest::BothLocked => {
             let message =
@@ -82,14 +78,14 @@ fn verdict(test: LockTest, file_system: &str, is_shared: bool) -> Check {
         }
         LockTest::Refused(why) => {
             let what = format!(
-                "claimed: {file_system} refuses locks ({why}); an exclusive record replaces the lock"
+                "{claimed}: {file_system} refuses locks ({why}); an exclusive record replaces the lock"
             );
             Check::warn("lock", what).hint(CLAIM)
         }
         LockTest::Failed(failure) => Check::fail("lock", failure),
         LockTest::NoProbe(why) => Check::warn(
             "lock",
-            format!("locked, as far as one process can know: the lock probe gave no answer ({why})"),
+            format!("{locked}, as far as one process can know: the lock probe gave no answer ({why})"),
         )
         .hint("onegrant doctor"),
     }
@@ -152,7 +148,7 @@ mod tests {
         ];
         for (test, is_shared, wanted, hint, what) in cases {
             let case = format!("{test:?} {is_shared}");
-            let check = verdict(test, "ext4", is_shared);
+            let check = verdict(test, "ext4", is_shared, ["locked", "claimed"]);
             assert_eq!(check.verdict, wanted, "{case}");
             assert!(check.what.contains(what), "{case}: {}", check.what);
             assert_eq!(check.hint.is_some(), hint.is_some(), "{case}");

@@ -3,7 +3,7 @@
 mod copies;
 mod git;
 mod grant;
-pub mod lock;
+mod lock;
 mod server;
 mod store;
 
@@ -77,7 +77,7 @@ impl Check {
 /// configuration no second try.
 const ORDER: [Kind; 5] = [Kind::Defect, Kind::Store, Kind::Usage, Kind::LoginRequired, Kind::Temporary];
 
-/// Checks everything, prints the results, and fails with the first kind of [`ORDER`] that occurred.
+/// Checks everything, prints the results, and fails with the first kind of `ORDER` that occurred.
 pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
     let read = driver::read_document(&*context.store, context);
     let stored = read.as_ref().ok().and_then(|read| read.as_ref()).map(|(stored, _)| stored);

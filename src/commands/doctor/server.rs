@@ -1,11 +1,11 @@
-//! The server, asked for its metadata alone: no credential is sent.
+//! The server: proxy, addresses, TLS, metadata and clock. It is asked only for metadata, without a credential.
 
 use super::{Check, token_host};
 use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::oauth::discovery::{self, Discovery, Step};
+use crate::oauth::discovery::{Discovery, DiscoveryResult, DiscoveryStep};
 use crate::profile::Context;
 use crate::protocol::metadata::{Metadata, Url, address_of};
 use crate::protocol::{Request, Response};
@@ -13,16 +13,17 @@ use crate::text::{describe, printable};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// How far the clocks may be apart, in seconds: a session that was obtained by more than that in the future is not fresh.
+/// The difference between the clocks that is warned about, in seconds: a session that was obtained later than that in the
+/// future is not fresh.
 const SKEW_WARN_SECONDS: UnixSeconds = 60;
 
-/// From here on, in seconds, servers refuse assertions and ID tokens, and fresh access tokens look expired.
+/// The difference that fails, in seconds: servers refuse assertions and ID tokens, and fresh access tokens look expired.
 const SKEW_FAIL_SECONDS: UnixSeconds = 300;
 
-/// The longest time that an answer of a cache is corrected by, in seconds: a year.
+/// The largest `Age` that is believed, in seconds: a year.
 const LONGEST_AGE_SECONDS: u64 = 31_536_000;
 
-/// What an address that does not answer costs, in words: the delay after which the next one is tried beside it.
+/// The delay that a silent address causes, in words: after it the next address is tried as well (RFC 8305).
 const COST: &str = "a quarter of a second";
 
 /// Proxy, addresses, TLS, discovery, clock.
@@ -46,14 +47,14 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
     let scheme = if address.is_secure { "https" } else { "http" };
     let origin = format!("{scheme}://{}", address.host_and_port());
     let known = document.issuer.as_deref().filter(|_| !document.issuer_is_assumed);
-    // Another host than the token endpoint's tells nothing of that one's TLS and clock.
+    // The host of the issuer says nothing about TLS and clock of another host, the one of the token endpoint.
     let is_elsewhere = |issuer: &&str| address_of(issuer).as_ref() != Some(&address);
-    let mut visit = Visit { client: &client, context, skew: None };
+    let mut questions = Questions { client: &client, context, skew: None };
     let reached = match known.filter(is_elsewhere) {
-        Some(_) => visit.ask(&format!("{origin}/.well-known/oauth-authorization-server")).map(drop),
+        Some(_) => questions.ask(&format!("{origin}/.well-known/oauth-authorization-server")).map(drop),
         None => Ok(()),
     };
-    let discovered = reached.and_then(|()| visit.discover(known.unwrap_or(&origin)));
+    let discovered = reached.and_then(|()| questions.discover(known.unwrap_or(&origin)));
     let found = match discovered {
         Ok(found) => found,
         Err(failed) => {
@@ -67,14 +68,14 @@ pub fn checks(document: Option<&Document>, context: &Context) -> Vec<Check> {
         true => roots(&client, &format!("{host} answers over TLS")),
         false => Check::ok("tls", format!("{host} answers over plain http, on this machine")),
     };
-    let clock = clock(visit.skew);
+    let clock = clock(questions.skew);
     let addresses = addresses(&client, &address, context);
     let checks = [tls, discovery(known, document, found), clock];
     [proxy].into_iter().chain(addresses).chain(checks).collect()
 }
 
-/// The addresses of the server, or of the proxy before it, that do not answer, a line each: where another one answers, nothing
-/// else shows them.
+/// The addresses of the server, or of its proxy, that do not answer, one line each. If another address answers, nothing else
+/// shows them.
 fn addresses(client: &HttpClient, address: &Url, context: &Context) -> Vec<Check> {
     const NAME: &str = "addresses";
     if address.is_loopback() {
@@ -82,7 +83,7 @@ fn addresses(client: &HttpClient, address: &Url, context: &Context) -> Vec<Check
     }
     let (host, silent) = client.silent_addresses(address, context.left());
     let check = |(silent, error): (SocketAddr, io::Error)| match error.kind() {
-        // As IPv6 on many networks: the attempt fails at once.
+        // Usual for IPv6 on many networks: the attempt fails at once.
         ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable => Check::ok(
             NAME,
             format!("{silent} of {host} cannot be reached from this machine, which costs nothing"),
@@ -107,23 +108,26 @@ fn roots(client: &HttpClient, what: &str) -> Check {
     }
 }
 
-/// What was found instead of metadata.
-enum Found {
-    Metadata(Box<Metadata>),
+/// The result of the discovery.
+enum MetadataResult {
+    Found(Box<Metadata>),
+    /// Metadata that must not be used.
     Refused(Failure),
-    Trouble(String),
+    /// The server may have metadata, and does not give it now.
+    Unavailable(String),
     Nothing(String),
 }
 
-struct Visit<'a> {
+/// The requests of one check, and what their answers show about the clock.
+struct Questions<'a> {
     client: &'a HttpClient,
     context: &'a Context,
-    /// By how much the server's clock is ahead, as its first answer told.
+    /// By how many seconds the clock of the server is ahead, by its first answer with a date.
     skew: Option<UnixSeconds>,
 }
 
-impl Visit<'_> {
-    /// The answer, or why there was none.
+impl Questions<'_> {
+    /// Sends a request, and compares the clocks.
     fn ask(&mut self, url: &str) -> Result<Response, Failure> {
         let before = self.context.now().wall;
         let response =
@@ -131,10 +135,10 @@ impl Visit<'_> {
         let after = self.context.now().wall;
         match response {
             Ok(response) => {
-                // A cache repeats the date of the answer that it keeps, and tells its age.
+                // A cache repeats the date of the stored answer, and adds its age.
                 let age = response.age().unwrap_or(0).min(LONGEST_AGE_SECONDS);
                 let date = response.date().map(|date| date.saturating_add_unsigned(age));
-                // Made some time between the two, and cut to whole seconds.
+                // The server made the answer between the two times. Its date has whole seconds.
                 let ahead =
                     |date: UnixSeconds| date.saturating_sub(date.clamp(before.saturating_sub(1), after));
                 self.skew = self.skew.or(date.map(ahead));
@@ -144,48 +148,48 @@ impl Visit<'_> {
         }
     }
 
-    fn discover(&mut self, issuer: &str) -> Result<Found, Failure> {
+    fn discover(&mut self, issuer: &str) -> Result<MetadataResult, Failure> {
         let mut found = None;
         let mut places = Vec::new();
         for step in Discovery::new(issuer, None, |url| self.ask(url))? {
-            let Step { url, found: at_url } = step?;
+            let DiscoveryStep { url, found: at_url } = step?;
             match at_url {
-                discovery::Found::Metadata(metadata) => return Ok(Found::Metadata(metadata)),
-                discovery::Found::Refused(failure) => found = Some(Found::Refused(failure)),
-                discovery::Found::Nothing { why, is_temporary: true, .. } => {
-                    found = Some(Found::Trouble(format!("{url} answers with {why}")));
+                DiscoveryResult::Metadata(metadata) => return Ok(MetadataResult::Found(metadata)),
+                DiscoveryResult::Refused(failure) => found = Some(MetadataResult::Refused(failure)),
+                DiscoveryResult::Nothing { why, is_temporary: true, .. } => {
+                    found = Some(MetadataResult::Unavailable(format!("{url} answers with {why}")));
                 }
-                discovery::Found::Nothing { why, .. } => places.push(format!("{url} ({why})")),
+                DiscoveryResult::Nothing { why, .. } => places.push(format!("{url} ({why})")),
             }
         }
-        Ok(found.unwrap_or_else(|| Found::Nothing(format!("no metadata at {}", places.join(", ")))))
+        Ok(found.unwrap_or_else(|| MetadataResult::Nothing(format!("no metadata at {}", places.join(", ")))))
     }
 }
 
-fn discovery(issuer: Option<&str>, document: &Document, found: Found) -> Check {
+fn discovery(issuer: Option<&str>, document: &Document, found: MetadataResult) -> Check {
     const NAME: &str = "discovery";
     let Some(issuer) = issuer else {
         return Check::ok(NAME, "not checked: the endpoints were named at the login, and no issuer is known");
     };
     match found {
-        Found::Metadata(metadata) => match changed(document, &metadata) {
+        MetadataResult::Found(metadata) => match changed(document, &metadata) {
             Some((name, url)) => {
                 let what = format!("the server announces another {name} than the profile uses: {url}");
                 Check::warn(NAME, what).hint("onegrant login")
             }
             None => Check::ok(NAME, format!("{issuer} announces the endpoints that the profile uses")),
         },
-        Found::Refused(failure) => Check::fail(NAME, failure).hint("onegrant login"),
-        Found::Trouble(what) => {
+        MetadataResult::Refused(failure) => Check::fail(NAME, failure).hint("onegrant login"),
+        MetadataResult::Unavailable(what) => {
             Check::fail(NAME, Failure::new(Kind::Temporary, what).hint("onegrant doctor"))
         }
-        Found::Nothing(what) => {
+        MetadataResult::Nothing(what) => {
             Check::warn(NAME, what).hint("onegrant status   # shows the endpoints in use")
         }
     }
 }
 
-/// The first endpoint that is announced elsewhere now.
+/// The first endpoint that the server announces at another address than the profile uses.
 fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static str, &'a str)> {
     let stored = [
         ("token_endpoint", Some(&document.token_endpoint), Some(&metadata.token_endpoint)),
@@ -211,12 +215,12 @@ fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static 
 fn clock(skew: Option<UnixSeconds>) -> Check {
     const NAME: &str = "clock";
     let Some(skew) = skew else {
-        return Check::ok(NAME, "not checked: the server tells no time");
+        return Check::ok(NAME, "not checked: the answer has no date");
     };
     let seconds = skew.saturating_abs();
     let side = if skew > 0 { "behind" } else { "ahead of" };
     let what = format!("this machine's clock is {seconds} s {side} the server's");
-    let hint = "sudo timedatectl set-ntp true   # or whatever sets this machine's clock";
+    let hint = "sudo timedatectl set-ntp true   # or another way to set this machine's clock";
     match seconds {
         SKEW_FAIL_SECONDS.. => Check::fail(NAME, Failure::new(Kind::Usage, what).hint(hint)),
         SKEW_WARN_SECONDS.. => Check::warn(NAME, what).hint(hint),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Only the browser flow has a callback. It listens before the configuration is made, because a client may be registered
-//! with the port. [`retry_hint`] completes the hint of a login that fails.
+//! with the port. `retry_hint.rs` completes the hint of a login that fails.
 
 mod browser;
 mod client;

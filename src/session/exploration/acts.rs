@@ -25,11 +25,11 @@ impl World {
             Progress::Begins(step) => self.begin(number, step),
             Progress::HasReadTheRecords(attempts) => {
                 let stored = self.read(number);
-                self.tell(number, Event::Looked(Ok(View { attempts, stored })));
+                self.feed(number, Event::Looked(Ok(View { attempts, stored })));
             }
             Progress::Claims { attempt, expected, .. } if self.scenario.swaps && !self.holds(&expected) => {
                 let _ = attempt;
-                self.tell(number, Event::Claimed(ClaimResult::Taken));
+                self.feed(number, Event::Claimed(ClaimResult::Taken));
             }
             Progress::Claims { attempt, number: wanted, exclusive, expected, outdated, listed } => {
                 let key = attempt.credential_sha256.clone();
@@ -38,7 +38,7 @@ impl World {
                         process.progress =
                             Progress::SweepsTheOutdated { number: record, key, expected, outdated, listed };
                     }),
-                    None => self.tell(number, Event::Claimed(ClaimResult::Taken)),
+                    None => self.feed(number, Event::Claimed(ClaimResult::Taken)),
                 }
             }
             Progress::SweepsTheOutdated { number: record, key, expected, outdated, listed } => {
@@ -51,9 +51,9 @@ impl World {
                         self.answers.remove(name);
                     }
                 }
-                self.tell(number, Event::Claimed(ClaimResult::Mine(record)));
+                self.feed(number, Event::Claimed(ClaimResult::Mine(record)));
             }
-            Progress::Receives(answer) => self.tell(number, Event::Answered(answer)),
+            Progress::Receives(answer) => self.feed(number, Event::Answered(answer)),
             Progress::Compares { beside, expected, then } => match self.holds(&expected) {
                 true => {
                     self.change(number, |process| {
@@ -77,11 +77,11 @@ impl World {
                     self.answers.remove(&last);
                 }
                 match (is_done, *then) {
-                    (true, then) => self.tell(number, then),
-                    (false, Event::Adopted(_)) => self.tell(number, Event::Adopted(Ok(false))),
+                    (true, then) => self.feed(number, then),
+                    (false, Event::Adopted(_)) => self.feed(number, Event::Adopted(Ok(false))),
                     (false, _) => {
                         let there = self.read(number).map(Box::new);
-                        self.tell(number, Event::Replaced(ReplaceResult::Lost(there)));
+                        self.feed(number, Event::Replaced(ReplaceResult::Lost(there)));
                     }
                 }
             }
@@ -89,7 +89,7 @@ impl World {
                 let stays = |(about, number): &Name| *about != key || *number > last;
                 self.records.retain(|name, _| stays(name));
                 self.answers.retain(|name, _| stays(name));
-                self.tell(number, *then);
+                self.feed(number, *then);
             }
             Progress::WaitsForTheLock { queues, .. } => {
                 let has_changed = self.has_changed_for(&self.processes[number]);
@@ -102,10 +102,10 @@ impl World {
                 if queues && locking == LockResult::Granted {
                     self.held_by.insert(Party::Process(number));
                 }
-                self.tell(number, Event::LockAnswered(locking));
+                self.feed(number, Event::LockAnswered(locking));
             }
             Progress::WaitsForItsWorker { worker, .. } => self.hear_from(worker, number),
-            Progress::Rests => self.tell(number, Event::Paused),
+            Progress::Rests => self.feed(number, Event::Paused),
             Progress::Ended(_) | Progress::Killed => {}
         }
     }
@@ -116,14 +116,14 @@ impl World {
                 let stored = self.read(number);
                 let first_read = stored.as_ref().and_then(|stored| stored_generation(&stored.document));
                 self.change(number, |process| process.first_read = process.first_read.or(first_read));
-                self.tell(number, Event::Read(Ok(stored)));
+                self.feed(number, Event::Read(Ok(stored)));
             }
             Step::Look { credential_sha256 } => {
                 let attempts = self.attempt_records(&credential_sha256, Some(number));
                 if self.scenario.swaps {
                     // Records and document are one value.
                     let stored = self.read(number);
-                    return self.tell(number, Event::Looked(Ok(View { attempts, stored })));
+                    return self.feed(number, Event::Looked(Ok(View { attempts, stored })));
                 }
                 self.change(number, |process| process.progress = Progress::HasReadTheRecords(attempts));
             }
@@ -137,7 +137,7 @@ impl World {
                     }
                     (Lock::GrantsToAll, _) => LockResult::Granted,
                 };
-                self.tell(number, Event::LockAnswered(locking));
+                self.feed(number, Event::LockAnswered(locking));
             }
             Step::Adopt { credential_sha256: key, number: record, expected } => {
                 let beside = (key, record);
@@ -148,7 +148,7 @@ impl World {
                         Some(document) => self.change(number, |process| {
                             process.progress = Progress::Swaps { last: beside, document, expected, then };
                         }),
-                        None => self.tell(number, Event::Adopted(Ok(false))),
+                        None => self.feed(number, Event::Adopted(Ok(false))),
                     };
                 }
                 match self.answers.contains_key(&beside) {
@@ -156,7 +156,7 @@ impl World {
                         let then = Box::new(Event::Adopted(Ok(true)));
                         process.progress = Progress::Compares { beside, expected, then };
                     }),
-                    false => self.tell(number, Event::Adopted(Ok(false))),
+                    false => self.feed(number, Event::Adopted(Ok(false))),
                 }
             }
             Step::Delegate(command) => self.delegate(number, command),
@@ -183,7 +183,7 @@ impl World {
                     }
                     self.records.insert(name, Kept::new(attempt));
                 }
-                self.tell(number, Event::Noted);
+                self.feed(number, Event::Noted);
             }
             Step::Withdraw { credential_sha256, number: record } => {
                 let name = (credential_sha256, record);
@@ -194,7 +194,7 @@ impl World {
                         self.answers.remove(&name);
                     }
                 }
-                self.tell(number, Event::Noted);
+                self.feed(number, Event::Noted);
             }
             Step::Spend { document, .. } => {
                 let generation = stored_generation(&document).unwrap();
@@ -237,7 +237,7 @@ impl World {
             }
             Step::Revoke { document, .. } => {
                 self.server.revoke(self.scenario.server, stored_generation(&document).unwrap());
-                self.tell(number, Event::Noted);
+                self.feed(number, Event::Noted);
             }
             Step::Pause(_) | Step::Finish(_) => {}
         }
@@ -327,11 +327,11 @@ impl World {
     /// The store held another document: removes the file beside it.
     fn lose_the_replacement(&mut self, number: usize, beside: &Name, then: Event) {
         if let Event::Adopted(_) = then {
-            return self.tell(number, Event::Adopted(Ok(false)));
+            return self.feed(number, Event::Adopted(Ok(false)));
         }
         self.answers.remove(beside);
         let there = self.read(number).map(Box::new);
-        self.tell(number, Event::Replaced(ReplaceResult::Lost(there)));
+        self.feed(number, Event::Replaced(ReplaceResult::Lost(there)));
     }
 
     pub(super) fn fail_to_replace(&mut self, number: usize) {
@@ -341,7 +341,7 @@ impl World {
             return;
         };
         let failure = Failure::new(Kind::Store, "cannot replace");
-        self.tell(
+        self.feed(
             number,
             match *then {
                 Event::Adopted(_) => Event::Adopted(Err(failure)),
@@ -370,7 +370,7 @@ impl World {
                 Event::Replaced(ReplaceResult::Unknown)
             }
         };
-        self.tell(number, event);
+        self.feed(number, event);
     }
 
     // ---- mishaps ----
@@ -398,7 +398,7 @@ impl World {
             self.excuses.insert(Excuse::AnswerLost);
         }
         self.change(number, |process| process.has_lost_an_answer = true);
-        self.tell(number, Event::Answered(Answer::Unknown { what: format!("{what} lost"), again: true }));
+        self.feed(number, Event::Answered(Answer::Unknown { what: format!("{what} lost"), again: true }));
     }
 
     // ---- workers ----
@@ -434,7 +434,7 @@ impl World {
                 process.newest_when_read = worker.newest_when_read;
             });
         }
-        self.tell(number, Event::Delegated(delegation));
+        self.feed(number, Event::Delegated(delegation));
     }
 
     /// Whether the record tells a failure that waiting processes share.

@@ -414,7 +414,7 @@ impl World {
     }
 
     /// A logout that said that nothing is left has left nothing, in whatever step the migration was.
-    pub(super) fn nothing_is_left_of_a_logout_in_a_migration(&self) -> bool {
+    pub(super) fn nothing_is_left_of_a_completed_logout(&self) -> bool {
         !self.has_logged_out || (self.usable() == 0 && self.server.are_all_gone())
     }
 

@@ -481,7 +481,7 @@ impl World {
     }
 
     /// Gives the event to the machine, and takes its next step.
-    pub(super) fn tell(&mut self, number: usize, event: Event) {
+    pub(super) fn feed(&mut self, number: usize, event: Event) {
         let (clock, wall) = (self.clock, self.wall());
         self.change(number, |process| {
             let started_at = *process.started_at.get_or_insert(clock);
@@ -637,7 +637,7 @@ impl Process {
 /// The transitions that lead to a world, for the message of a failed search.
 pub(super) fn story(scenario: &Rc<Scenario>, moves: &[Transition]) -> String {
     let mut world = World::new(scenario);
-    let mut told = String::new();
+    let mut text = String::new();
     for next in moves {
         let progress = match next {
             Transition::Goes(number) | Transition::Crashes(number) => {
@@ -649,11 +649,11 @@ pub(super) fn story(scenario: &Rc<Scenario>, moves: &[Transition]) -> String {
             _ => String::new(),
         };
         let progress: String = progress.chars().take(160).collect();
-        writeln!(told, "{:>6} ms {next:?} {progress}", world.clock.as_millis()).unwrap();
+        writeln!(text, "{:>6} ms {next:?} {progress}", world.clock.as_millis()).unwrap();
         world = world.after(*next);
     }
     for process in &world.processes {
-        writeln!(told, "{:?}", process.progress).unwrap();
+        writeln!(text, "{:?}", process.progress).unwrap();
     }
-    told
+    text
 }

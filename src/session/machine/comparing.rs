@@ -13,12 +13,7 @@ use std::time::Duration;
 impl Machine {
     /// Judges one look of the comparison loop.
     pub(super) fn compare(&mut self, looks: usize, view: View, now: Now) -> Step {
-        let claimed = self.latest.clone();
-        let judgement = self.judgement(&view, now);
-        let changed = match (&claimed, &self.latest) {
-            (Some(claimed), Some(latest)) => !latest.has_session_of(claimed),
-            _ => true,
-        };
+        let (judgement, changed) = self.judge_change(&view, now);
         if changed {
             return match judgement {
                 Judgement::NoDocument => {
@@ -43,8 +38,8 @@ impl Machine {
         if others.any(|other| other.may_answer(now.wall)) {
             return match self.left(now) {
                 Duration::ZERO => {
-                    let waiting_for = "the server refused, and another process's refresh had not ended";
-                    let failure = texts::deadline(self.settings.deadline, waiting_for);
+                    let reason = "the server refused, and another process's refresh had not ended";
+                    let failure = texts::deadline(self.settings.deadline, reason);
                     self.hold_back(AttemptOutcome::Temporary, failure, now)
                 }
                 left => {
@@ -53,14 +48,13 @@ impl Machine {
                 }
             };
         }
-        let has_time = self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE;
         if self.first_request.is_none()
             && self.input.level != Level::Compared
-            && has_time
+            && self.left(now) >= REFUSAL_SETTLE + SHORTEST_EXCHANGE
             && self.holds_claim(&view, now)
         {
             self.first_request = Some(FirstRequest::Refused);
-            self.phase = Phase::PausingBeforeRequest;
+            self.phase = Phase::RetryingRequest;
             return Step::Pause(REFUSAL_SETTLE);
         }
         self.give_verdict(looks, now)

@@ -9,10 +9,10 @@ use crate::session::step::{Now, Step, Token, TokenResult, View};
 use crate::session::texts;
 
 impl Machine {
-    pub(super) fn last_look(&mut self, waiting_for: &str, view: View, now: Now) -> Step {
+    pub(super) fn last_look(&mut self, reason: &str, view: View, now: Now) -> Step {
         match self.judgement(&view, now) {
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) | Judgement::CredentialChanged => {
-                self.fail(texts::deadline(self.settings.deadline, waiting_for), now)
+                self.fail(texts::deadline(self.settings.deadline, reason), now)
             }
             judgement => self.act(judgement, now),
         }
@@ -82,7 +82,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn give_up(&mut self, waiting_for: &str) -> Step {
-        self.look(Phase::LastLook(waiting_for.to_owned()))
+    pub(super) fn give_up(&mut self, reason: &str) -> Step {
+        self.look(Phase::LastLook(reason.to_owned()))
     }
 }

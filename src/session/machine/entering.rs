@@ -1,6 +1,6 @@
 //! From the first read to a claim that is confirmed.
 
-use super::{Claim, LOCK_HELD, Machine, Phase, seconds};
+use super::{CLAIM_HELD, CLAIM_TAKEN, Claim, LOCK_HELD, Machine, Phase, seconds};
 use crate::error::Kind;
 use crate::session::attempt::{Attempt, AttemptRecord};
 use crate::session::bounds::{
@@ -58,7 +58,7 @@ impl Machine {
             LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::AfterRelease),
             LockResult::Granted => self.look(Phase::Judging),
             LockResult::Busy if mode == LockMode::AwaitRelease => {
-                self.pause(LOCK_HELD, Phase::PausingBeforeLock, now)
+                self.pause(LOCK_HELD, Phase::RetryingLock, now)
             }
             LockResult::Busy | LockResult::Unanswered if self.need_not_wait(now) => {
                 self.hand_out_latest(vec![])
@@ -100,9 +100,7 @@ impl Machine {
             }
             Judgement::CredentialChanged => self.look_at_new_credential(Phase::Judging, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_latest(vec![]),
-            Judgement::Wait => {
-                self.pause("another process's refresh had not ended", Phase::PausingForClaim, now)
-            }
+            Judgement::Wait => self.pause(CLAIM_HELD, Phase::PausingForClaim, now),
             Judgement::Adopt(number) if self.adoptions < MAX_ADOPTIONS => self.adopt(number),
             Judgement::Adopt(_) => self.fail(texts::not_adopted(), now),
             Judgement::Share(failure) => self.fail(failure, now),
@@ -177,24 +175,17 @@ impl Machine {
                 self.claim = Some(Claim { number, ..claim });
                 self.look(Phase::Confirming)
             }
-            ClaimResult::Taken => {
-                self.pause("other processes kept claiming the refresh", Phase::PausingForClaim, now)
-            }
+            ClaimResult::Taken => self.pause(CLAIM_TAKEN, Phase::PausingForClaim, now),
             ClaimResult::Failed(failure) => self.fail(failure, now),
         }
     }
 
     /// I5: spends only what was read after the claim was made.
     pub(super) fn confirm(&mut self, view: View, now: Now) -> Step {
-        let claimed = self.latest.clone();
-        let judgement = self.judgement(&view, now);
-        let unchanged = match (&claimed, &self.latest) {
-            (Some(claimed), Some(latest)) => latest.has_session_of(claimed),
-            _ => false,
-        };
+        let (judgement, changed) = self.judge_change(&view, now);
         match (judgement, self.first_request_words()) {
-            (Judgement::Claim(..), _) if unchanged && self.holds_claim(&view, now) => self.spend(now),
-            (_, Some(first)) if unchanged => self.give_up_unknown(&first, true, now),
+            (Judgement::Claim(..), _) if !changed && self.holds_claim(&view, now) => self.spend(now),
+            (_, Some(first)) if !changed => self.give_up_unknown(&first, true, now),
             _ => self.withdraw(Phase::Withdrawing),
         }
     }
@@ -215,7 +206,7 @@ impl Machine {
         match &mut self.claim {
             Some(claim) if claim.attempt.outcome.is_some() => {
                 claim.attempt.reopen();
-                self.phase = Phase::PausingBeforeRequest;
+                self.phase = Phase::RetryingRequest;
                 Step::Mark { attempt: claim.attempt.clone(), number: claim.number }
             }
             _ => self.look(Phase::Confirming),

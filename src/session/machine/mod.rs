@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// What the process was waiting for when the deadline passed.
 const LOCK_HELD: &str = "another process still held the lock";
+const CLAIM_TAKEN: &str = "other processes kept claiming the refresh";
+const CLAIM_HELD: &str = "another process's refresh had not ended";
 
 /// What one run of the machine is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +52,7 @@ enum Phase {
     FirstLook,
     AskedForLock(LockMode),
     /// The lock is busy and this store cannot wait for it: ask again after a pause.
-    PausingBeforeLock,
+    RetryingLock,
     /// The look after the holder released the lock.
     AfterRelease,
     /// A look with the lock, or where claims decide: judge and act.
@@ -65,7 +67,7 @@ enum Phase {
     Withdrawing,
     Spending,
     /// The same request follows after a pause.
-    PausingBeforeRequest,
+    RetryingRequest,
     /// The comparison loop, and how many looks it had.
     Comparing(usize),
     /// The new session is being stored.
@@ -174,7 +176,6 @@ impl Machine {
     pub fn next(&mut self, event: Event, now: Now) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Finished), event) {
             (Phase::FirstRead, Event::Read(Ok(stored))) => self.first_read(stored, now),
-            (Phase::FirstRead, Event::Read(Err(failure))) => self.fail(failure, now),
             (Phase::FirstLook, Event::Looked(Ok(view))) => self.first_look(view, now),
             (Phase::AskedForLock(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
             (Phase::AfterRelease, Event::Looked(Ok(view))) => self.after_release(view, now),
@@ -183,14 +184,14 @@ impl Machine {
                 self.act(judgement, now)
             }
             (Phase::PausingForClaim, Event::Paused) => self.look(Phase::Judging),
-            (Phase::PausingBeforeLock, Event::Paused) => self.lock(LockMode::Try, now),
+            (Phase::RetryingLock, Event::Paused) => self.lock(LockMode::Try, now),
             (Phase::Adopting, Event::Adopted(Ok(_))) => self.look(Phase::Judging),
             (Phase::Delegating, Event::Delegated(delegation)) => self.delegated(delegation, now),
             (Phase::Claiming(claim), Event::Claimed(claiming)) => self.claiming(claim, claiming, now),
             (Phase::Confirming, Event::Looked(Ok(view))) => self.confirm(view, now),
             (Phase::Withdrawing, Event::Noted) => self.look(Phase::Judging),
             (Phase::Spending, Event::Answered(answer)) => self.answered(answer, now),
-            (Phase::PausingBeforeRequest, Event::Paused | Event::Noted) => self.send_again(),
+            (Phase::RetryingRequest, Event::Paused | Event::Noted) => self.send_again(),
             (Phase::Comparing(looks), Event::Looked(Ok(view))) => self.compare(looks, view, now),
             (Phase::Comparing(looks), Event::Noted | Event::Paused) => self.look(Phase::Comparing(looks)),
             // I2: an unreadable store never clears a session. The answer of the server was a refusal.
@@ -210,9 +211,7 @@ impl Machine {
                 self.cleared(dead, looks, replaced, now)
             }
             (Phase::HoldingBack(outcome, failure), Event::Paused) => self.share(outcome, failure, now),
-            (Phase::LastLook(waiting_for), Event::Looked(Ok(view))) => {
-                self.last_look(&waiting_for, view, now)
-            }
+            (Phase::LastLook(reason), Event::Looked(Ok(view))) => self.last_look(&reason, view, now),
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
             // The refresh token may have been spent. The message and the record say so.
@@ -225,7 +224,9 @@ impl Machine {
                 )
             }
             // The store failed before the refresh token was spent.
-            (_, Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => self.fail(failure, now),
+            (_, Event::Read(Err(failure)) | Event::Looked(Err(failure)) | Event::Adopted(Err(failure))) => {
+                self.fail(failure, now)
+            }
             (phase, event) => {
                 let message = format!("defect: {event:?} cannot follow {phase:?}");
                 self.withdraw_and_end(Err(Failure::new(Kind::Defect, message)))
@@ -237,9 +238,8 @@ impl Machine {
         // With a claim the records of the claimed refresh token count, without one those of the stored refresh token.
         let claimed = self.claim.as_ref().map(|claim| claim.attempt.credential_sha256.clone());
         let stored = self.latest.as_ref().and_then(|stored| stored.document.credential_sha256());
-        if let Some(credential_sha256) = claimed.or(stored) {
-            self.credential_sha256 = credential_sha256;
-        }
+        let known = std::mem::take(&mut self.credential_sha256);
+        self.credential_sha256 = claimed.or(stored).unwrap_or(known);
         self.phase = phase;
         Step::Look { credential_sha256: self.credential_sha256.clone() }
     }
@@ -253,10 +253,10 @@ impl Machine {
         }
     }
 
-    fn pause(&mut self, waiting_for: &str, then: Phase, now: Now) -> Step {
+    fn pause(&mut self, reason: &str, then: Phase, now: Now) -> Step {
         let left = self.left(now);
         if left.is_zero() {
-            return self.give_up(waiting_for);
+            return self.give_up(reason);
         }
         self.next_pause = (self.next_pause * 2).clamp(FIRST_WAIT, LAST_WAIT);
         self.phase = then;
@@ -288,6 +288,14 @@ impl Machine {
         let judgement = judge(&self.question(now), view);
         self.latest = view.stored.clone();
         judgement
+    }
+
+    /// Judges a look, and tells whether it found another session than the look before it.
+    fn judge_change(&mut self, view: &View, now: Now) -> (Judgement, bool) {
+        let before = self.latest.clone();
+        let judgement = self.judgement(view, now);
+        let both = before.zip(self.latest.as_ref());
+        (judgement, !both.is_some_and(|(before, latest)| latest.has_session_of(&before)))
     }
 
     fn question(&self, now: Now) -> JudgementInput<'_> {

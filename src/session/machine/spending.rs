@@ -61,7 +61,7 @@ impl Machine {
             }
             (Answer::Temporary { what, retry_after }, None) => match retry_after {
                 Some(delay) if self.may_send_again(delay, now) => {
-                    self.phase = Phase::PausingBeforeRequest;
+                    self.phase = Phase::RetryingRequest;
                     Step::Pause(delay.max(FAILURE_SETTLE))
                 }
                 _ => self.hold_back(AttemptOutcome::Temporary, texts::temporary(&what), now),

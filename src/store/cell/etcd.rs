@@ -6,7 +6,7 @@
 //! The members are tried in turn. A transaction is sent to another member only if none of it can have left this process.
 //! Otherwise its result is unknown, and the caller reads the key.
 
-use super::{ANSWER_LIMIT, Cell, RawValue, RequestResult, SwapResult, Version, ahead_of};
+use super::{ANSWER_LIMIT, Cell, ExchangeResult, RawValue, SwapResult, Version, ahead_of};
 use crate::environment::{EtcdUser, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -83,16 +83,16 @@ impl Etcd {
     /// Sends a request that may be sent more than once.
     fn query_repeatedly(&self, path: &str, query: &Json, at_most: Duration) -> Result<Json, Failure> {
         match self.query(path, query, Instant::now() + at_most, true) {
-            RequestResult::Answered(answer) => Ok(answer),
-            RequestResult::Failed(failure) => Err(failure),
-            RequestResult::Unknown(why) => Err(self.unreachable(&why)),
+            ExchangeResult::Answer(answer) => Ok(answer),
+            ExchangeResult::Failed(failure) => Err(failure),
+            ExchangeResult::Unknown(why) => Err(self.unreachable(&why)),
         }
     }
 
-    fn query(&self, path: &str, query: &Json, until: Instant, is_repeatable: bool) -> RequestResult<Json> {
+    fn query(&self, path: &str, query: &Json, until: Instant, is_repeatable: bool) -> ExchangeResult<Json> {
         let client = match self.client() {
             Ok(client) => client,
-            Err(failure) => return RequestResult::Failed(failure),
+            Err(failure) => return ExchangeResult::Failed(failure),
         };
         let body = query.to_string();
         let members = self.address.endpoints.len();
@@ -110,14 +110,14 @@ impl Etcd {
             }
             let token = match self.token(path, until) {
                 Ok(token) => token,
-                Err(failure) => return RequestResult::Failed(failure),
+                Err(failure) => return ExchangeResult::Failed(failure),
             };
             let limit = TRY.saturating_mul(round.saturating_add(1)).min(LONGEST_TRY).min(left);
             match self.send(client, path, &body, token.as_ref(), None, limit) {
-                Err(failure) => return RequestResult::Failed(failure),
+                Err(failure) => return ExchangeResult::Failed(failure),
                 Ok(HttpOutcome::Answered(response)) if response.status == 200 => {
                     match serde_json::from_slice(&response.body) {
-                        Ok(answer) => return RequestResult::Answered(answer),
+                        Ok(answer) => return ExchangeResult::Answer(answer),
                         Err(_) => last = "its answer is not JSON".to_owned(),
                     }
                 }
@@ -129,7 +129,7 @@ impl Etcd {
                     continue;
                 }
                 Ok(HttpOutcome::Answered(response)) if is_refusal(&response) => {
-                    return RequestResult::Failed(self.refusal(path, &response));
+                    return ExchangeResult::Failed(self.refusal(path, &response));
                 }
                 Ok(HttpOutcome::Answered(response)) => {
                     last = format!("HTTP status {}: {}", response.status, error_text(&response));
@@ -144,10 +144,10 @@ impl Etcd {
             }
             self.use_next_member();
             if !is_repeatable {
-                return RequestResult::Unknown(last);
+                return ExchangeResult::Unknown(last);
             }
         }
-        RequestResult::Failed(self.unreachable(&last))
+        ExchangeResult::Failed(self.unreachable(&last))
     }
 
     fn use_next_member(&self) {
@@ -260,12 +260,12 @@ impl Cell for Etcd {
         };
         let transaction = json!({"compare": [compare], "success": [change]});
         match self.query("/v3/kv/txn", &transaction, Instant::now() + at_most, false) {
-            RequestResult::Answered(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => {
+            ExchangeResult::Answer(answer) if answer.get("succeeded") == Some(&Json::Bool(true)) => {
                 SwapResult::Done
             }
-            RequestResult::Answered(_) => SwapResult::Lost,
-            RequestResult::Unknown(why) => SwapResult::Unknown(why),
-            RequestResult::Failed(failure) => SwapResult::Failed(failure),
+            ExchangeResult::Answer(_) => SwapResult::Lost,
+            ExchangeResult::Unknown(why) => SwapResult::Unknown(why),
+            ExchangeResult::Failed(failure) => SwapResult::Failed(failure),
         }
     }
 

@@ -4,7 +4,7 @@
 //! members as they are. A patch without `resourceVersion` is never sent, because the server would apply it unconditionally.
 //! The requests use the service account of the pod, which needs `get`, `patch` and `watch` on this Secret.
 
-use super::{ANSWER_LIMIT, Cell, RawValue, RequestResult, SwapResult, Version, ahead_of};
+use super::{ANSWER_LIMIT, Cell, ExchangeResult, RawValue, SwapResult, Version, ahead_of};
 use crate::environment::{KubernetesServer, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -49,7 +49,7 @@ pub struct KubernetesSecret {
 }
 
 /// A request to the URL of the Secrets of the namespace.
-struct SecretsRequest {
+struct SecretRequest {
     method: Method,
     /// What follows this URL.
     rest: String,
@@ -58,7 +58,7 @@ struct SecretsRequest {
     lines: Option<usize>,
 }
 
-impl SecretsRequest {
+impl SecretRequest {
     fn get(rest: String) -> Self {
         Self { method: Method::Get, rest, body: Body::None, lines: None }
     }
@@ -83,11 +83,11 @@ impl KubernetesSecret {
     }
 
     fn read_secret(&self, at_most: Duration) -> Result<(), Failure> {
-        let request = SecretsRequest::get(format!("/{}", self.address.name));
+        let request = SecretRequest::get(format!("/{}", self.address.name));
         let response = match self.send_until(&request, Instant::now() + at_most) {
-            RequestResult::Answered(response) => response,
-            RequestResult::Unknown(why) => return Err(self.unreachable(&why)),
-            RequestResult::Failed(failure) => return Err(failure),
+            ExchangeResult::Answer(response) => response,
+            ExchangeResult::Unknown(why) => return Err(self.unreachable(&why)),
+            ExchangeResult::Failed(failure) => return Err(failure),
         };
         let read = match response.status {
             200 => {
@@ -106,15 +106,15 @@ impl KubernetesSecret {
 
     /// Sends the request until the answer is neither 429 nor 5xx. A request with a body is sent only once: if no answer comes,
     /// its result is unknown.
-    fn send_until(&self, request: &SecretsRequest, until: Instant) -> RequestResult<Response> {
+    fn send_until(&self, request: &SecretRequest, until: Instant) -> ExchangeResult<Response> {
         let began = Instant::now();
         let mut is_reached = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let (last, was_sent) = match self.send(request, TRY.min(left)) {
-                Err(failure) => return RequestResult::Failed(failure),
+                Err(failure) => return ExchangeResult::Failed(failure),
                 Ok(HttpOutcome::Answered(response)) if response.status < 500 && response.status != 429 => {
-                    return RequestResult::Answered(response);
+                    return ExchangeResult::Answer(response);
                 }
                 Ok(HttpOutcome::Answered(response)) => {
                     (format!("HTTP status {}: {}", response.status, error_text(&response)), true)
@@ -125,18 +125,18 @@ impl KubernetesSecret {
                 }
             };
             if was_sent && request.body != Body::None {
-                return RequestResult::Unknown(last);
+                return ExchangeResult::Unknown(last);
             }
             is_reached |= was_sent;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || (!is_reached && began.elapsed() > UNREACHABLE) {
-                return RequestResult::Failed(self.unreachable(&last));
+                return ExchangeResult::Failed(self.unreachable(&last));
             }
             std::thread::sleep(PAUSE.min(left));
         }
     }
 
-    fn send(&self, request: &SecretsRequest, limit: Duration) -> Result<HttpOutcome, Failure> {
+    fn send(&self, request: &SecretRequest, limit: Duration) -> Result<HttpOutcome, Failure> {
         let (server, client) = self.connection()?;
         // Read each time: it changes about every hour.
         let token = match &server.token_file {
@@ -149,7 +149,7 @@ impl KubernetesSecret {
             }
             None => None,
         };
-        let SecretsRequest { method, rest, body, lines } = request;
+        let SecretRequest { method, rest, body, lines } = request;
         let url = format!("{}/api/v1/namespaces/{}/secrets{rest}", server.url, self.address.namespace);
         let request = Request::new(*method, &url, body.clone())
             .authorized(token.as_ref())
@@ -241,17 +241,17 @@ impl Cell for KubernetesSecret {
             }
         };
         let body = Body::Text { content_type, text: Secret::new(body.to_string()) };
-        let request = SecretsRequest { method, rest, body, lines: None };
+        let request = SecretRequest { method, rest, body, lines: None };
         match self.send_until(&request, Instant::now() + at_most) {
-            RequestResult::Answered(Response { status: 200 | 201, .. }) => SwapResult::Done,
+            ExchangeResult::Answer(Response { status: 200 | 201, .. }) => SwapResult::Done,
             // The Secret has another version, or another process has created or removed it.
-            RequestResult::Answered(Response { status: 409, .. }) => SwapResult::Lost,
-            RequestResult::Answered(Response { status: 404, .. }) if method == Method::Patch => {
+            ExchangeResult::Answer(Response { status: 409, .. }) => SwapResult::Lost,
+            ExchangeResult::Answer(Response { status: 404, .. }) if method == Method::Patch => {
                 SwapResult::Lost
             }
-            RequestResult::Answered(response) => SwapResult::Failed(self.refusal(&response)),
-            RequestResult::Unknown(why) => SwapResult::Unknown(why),
-            RequestResult::Failed(failure) => SwapResult::Failed(failure),
+            ExchangeResult::Answer(response) => SwapResult::Failed(self.refusal(&response)),
+            ExchangeResult::Unknown(why) => SwapResult::Unknown(why),
+            ExchangeResult::Failed(failure) => SwapResult::Failed(failure),
         }
     }
 
@@ -264,7 +264,7 @@ impl Cell for KubernetesSecret {
             self.address.name,
             at_most.as_secs().max(1)
         );
-        let request = SecretsRequest { lines: Some(1), ..SecretsRequest::get(rest) };
+        let request = SecretRequest { lines: Some(1), ..SecretRequest::get(rest) };
         match self.send(&request, at_most) {
             Ok(HttpOutcome::Answered(response)) if response.status == 200 && is_change(&response.body) => {}
             _ if began.elapsed() >= at_most => {}

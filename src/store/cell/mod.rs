@@ -73,9 +73,9 @@ pub struct Version(pub String);
 /// The bytes in a cell, with their version. `None`: the cell is empty.
 pub type RawValue = Option<(Vec<u8>, Version)>;
 
-/// How a request to a server ended.
-enum RequestResult<T> {
-    Answered(T),
+/// How an exchange with a server ended.
+enum ExchangeResult<T> {
+    Answer(T),
     /// It was sent, and no whole answer came. The text says what happened instead.
     Unknown(String),
     Failed(Failure),
