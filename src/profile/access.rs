@@ -39,7 +39,7 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
         LockUse::Off => return Ok(None),
     };
     while !left().is_zero() {
-        let Ok(Some((stored, _))) = driver::read_document(dependencies.store, context) else {
+        let Ok(Some(stored)) = context.stored() else {
             break;
         };
         let is_claimed = || -> Result<bool, Failure> {
@@ -122,7 +122,7 @@ impl Drop for Claim<'_> {
 
 /// The document, and the complete answers beside its records.
 pub fn find(context: &Context) -> Result<Option<Found>, Failure> {
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(None) };
+    let Some(stored) = context.stored()? else { return Ok(None) };
     let mut answers = Vec::new();
     for key in credential_digests(&stored.document) {
         let records = context.store.records(&key)?;

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::access::{self, Claim};
-use crate::driver::{self, Clock as _};
+use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::session::Stored;
@@ -23,7 +23,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// newer session is overwritten.
 pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Result<(), Failure> {
     loop {
-        let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
+        let Some(mut stored) = context.stored()? else { return Ok(()) };
         if !change(&mut stored.document) {
             return Ok(());
         }
@@ -52,7 +52,7 @@ fn write(
     claimed: Option<&Stored>,
     change: &impl Fn(&mut Document) -> bool,
 ) -> Result<WriteResult, Failure> {
-    let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else {
+    let Some(mut stored) = context.stored()? else {
         return Ok(WriteResult::Done);
     };
     if claimed.is_some_and(|claimed| claimed.revision != stored.revision) {
@@ -71,7 +71,7 @@ fn write_with_claim(
     context: &Context,
     change: &impl Fn(&mut Document) -> bool,
 ) -> Result<WriteResult, Failure> {
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
+    let Some(stored) = context.stored()? else {
         return Ok(WriteResult::Done);
     };
     match Claim::make(context, &stored, CLAIM_SECONDS, true)? {

@@ -11,7 +11,7 @@ use super::amend::amend;
 use super::other_store::{
     OTHER_STORE, OTHER_STORE_WAIT, address, command_at, migrate_command, migrate_command_at, open,
 };
-use crate::driver::{self, Clock};
+use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::history::HistoryEvent;
@@ -197,13 +197,13 @@ fn change_there(
     stays: impl Fn() -> bool,
 ) -> Result<Option<Document>, Failure> {
     let _guard = access::enter(target, target.globals.timeout)?;
-    let stored = driver::read_document(&*target.store, target)?.map(|(stored, _)| stored);
+    let stored = target.stored()?;
     let Some(document) = change(stored.as_ref().map(|stored| &stored.document)) else { return Ok(None) };
     let expected = stored.map_or_else(absent, |stored| stored.revision);
     match target.store.replace(&expected, &document.to_bytes()?, None) {
         WriteResult::Done if stays() => Ok(Some(document)),
         WriteResult::Done => {
-            if let Some((stored, _)) = driver::read_document(&*target.store, target)? {
+            if let Some(stored) = target.stored()? {
                 remove(target, &stored, NOT_MOVED)?;
             }
             Ok(None)
@@ -274,7 +274,7 @@ fn take_back(
 ) -> Result<(), Failure> {
     // Without the lock, the removal still compares the revision.
     let _guard = access::enter(target, until).ok();
-    let Some((stored, _)) = driver::read_document(&*target.store, target)? else { return Ok(()) };
+    let Some(stored) = target.stored()? else { return Ok(()) };
     if stored.document.moved.as_ref() != Some(&moving.id) || !is_outdated(&stored.document) {
         return Ok(());
     }
@@ -308,7 +308,7 @@ pub fn give_up(context: &Context, replaced: &Document) {
 fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Failure> {
     let _target_guard = access::enter(target, target.globals.timeout)?;
     let guard = access::enter(context, context.globals.timeout)?;
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
+    let Some(stored) = context.stored()? else { return Ok(()) };
     if !is_marked(&stored.document, moving) {
         return Ok(());
     }

@@ -136,10 +136,15 @@ impl Context {
         }))
     }
 
-    /// Reads the document without a lock, and without a warning.
-    pub fn document(&self) -> Result<Option<Document>, Failure> {
+    /// Reads the document and its revision without a lock. Prints no warning.
+    pub fn stored(&self) -> Result<Option<Stored>, Failure> {
         let read = driver::read_document(&*self.store, self)?;
-        Ok(read.map(|(stored, _)| stored.document))
+        Ok(read.map(|(stored, _)| stored))
+    }
+
+    /// Reads the document without a lock. Prints no warning.
+    pub fn document(&self) -> Result<Option<Document>, Failure> {
+        Ok(self.stored()?.map(|stored| stored.document))
     }
 
     /// The dependencies of the driver.
