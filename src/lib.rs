@@ -123,6 +123,14 @@ pub fn tell_defects() {
 fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Token(arguments) => commands::token::run(arguments, context),
+        command => dispatch_other(command, context),
+    }
+}
+
+/// Not inlined: the frame of all these commands has five pages, and `token` would touch each of them.
+#[inline(never)]
+fn dispatch_other(command: &Command, context: &Context) -> anyhow::Result<()> {
+    match command {
         Command::Refresh(arguments) => commands::refresh::run(arguments, context),
         Command::Login(arguments) => commands::login::run(arguments, context),
         Command::Status(arguments) => commands::status::run(arguments, context),
@@ -135,8 +143,8 @@ fn dispatch(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::GitSetup(arguments) => commands::git_setup::run(arguments, context),
         Command::Exec(arguments) => commands::exec::run(arguments, context),
         Command::Helper(arguments) => commands::helper::run(arguments, context),
-        // `arguments::parse` has answered: it needs neither a profile nor a store.
-        Command::Completions(_) => Ok(()),
+        // `dispatch` and `arguments::parse` have answered.
+        Command::Token(_) | Command::Completions(_) => Ok(()),
     }
 }
 

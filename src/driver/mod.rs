@@ -112,8 +112,8 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies) -> TokenResult {
         if let Step::Finish(result) = step {
             return result;
         }
-        // Who we are costs some reads, and those who find a fresh token never need it.
-        if !matches!(step, Step::Read) && !machine.is_identified() {
+        // Identifying this process reads `/proc`.
+        if machine.wants_identity() {
             machine.identify(dependencies.clock.this_process().clone(), dependencies.clock.nonce()?);
         }
         let event = run.perform(step, machine.level());
@@ -153,7 +153,7 @@ impl Run<'_> {
         }
         match step {
             Step::Read => Event::Read(self.read()),
-            Step::Look { credential_sha256 } => Event::Looked(self.look(&credential_sha256)),
+            Step::Look { credential_sha256 } => Event::Looked(self.look(&credential_sha256, level)),
             Step::Lock(mode, at_most) => Event::LockAnswered(self.lock(mode, at_most)),
             Step::Pause(duration) => {
                 self.tell(2, &format!("waiting {} ms", duration.as_millis()));
@@ -246,20 +246,22 @@ impl Run<'_> {
     }
 
     /// The records first, then the document: see [`View`].
-    fn look(&mut self, credential_sha256: &str) -> Result<View, Failure> {
+    fn look(&mut self, credential_sha256: &str, level: Level) -> Result<View, Failure> {
         let has_gone = self.look_at_records(credential_sha256)?;
-        let attempts: Vec<_> =
-            self.records.iter().map(|record| attempt_record(record, self.dependencies.clock)).collect();
-        let known = std::mem::replace(&mut self.other, spender(&attempts, self.dependencies.clock));
+        let is_outside = self.guard.is_none() && self.signals.is_none();
+        // Without the lock this process takes over no claim. So it need not know whether the owner still runs.
+        let clock = (level != Level::Locked || !is_outside).then_some(self.dependencies.clock);
+        let attempts: Vec<_> = self.records.iter().map(|record| attempt_record(record, clock)).collect();
+        let other = spender(&attempts, &self.records, &self.record, self.dependencies.clock.now().wall);
+        let known = std::mem::replace(&mut self.other, other);
         // Possible only where locks lie, where somebody does without them, or where a claim was left on another machine.
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
             let all_the_same = "waiting for it; if locks keep nobody out here: export ONEGRANT_LOCK=claim";
             self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
         // A process that only waits does not read a store whose reads are costly. A process with the lock or a claim reads.
-        let only_waits = self.guard.is_none() && self.signals.is_none() && !has_gone;
         let stored = match &self.known {
-            Some(known) if only_waits => known.clone(),
+            Some(known) if is_outside && !has_gone => known.clone(),
             _ => self.read()?,
         };
         self.seen = stored.as_ref().map(|stored| stored.revision.clone());

@@ -193,7 +193,7 @@ fn is_old(path: &Path) -> bool {
 impl Store for FileStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         // From the second read on the answer counts, and must be no older than the question.
-        if let Some(place) = self.place.get() {
+        if let Some(place) = self.place.get().filter(|place| place.is_shared) {
             shared::forget(&place.document);
         }
         let find = || self.place().ok().map(|place| place.document.as_path());
@@ -227,7 +227,7 @@ impl Store for FileStore {
             Err(failure) => return Locked::Failed(failure),
         };
         let mut locker = self.locker.borrow_mut();
-        let locker = locker.get_or_insert_with(|| Locker::new(place.lock()));
+        let locker = locker.get_or_insert_with(|| Locker::new(place.lock(), !place.is_shared));
         locker.lock(mode, at_most, |error| failure("lock", &place.lock(), error))
     }
 

@@ -4,6 +4,7 @@
 use super::files::ProfileFiles;
 use crate::error::{Failure, Kind};
 use crate::grant::DOCUMENT_LIMIT;
+use crate::system::trust;
 use crate::text::{printable, shell_word};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
@@ -97,9 +98,9 @@ pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
 
 /// Gives `file` to the owner of `directory` where root created it: `sudo` must not lock the owner out.
 pub(crate) fn give_to_owner_of(file: &File, directory: &Path) -> io::Result<()> {
-    match rustix::process::geteuid().is_root() {
-        true => give(file, &fs::metadata(directory)?),
-        false => Ok(()),
+    match trust::user() {
+        0 => give(file, &fs::metadata(directory)?),
+        _ => Ok(()),
     }
 }
 

@@ -6,10 +6,12 @@ mod names;
 pub mod secret;
 pub mod shared;
 pub mod trust;
+mod wait_limit;
 mod watch;
 
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
+pub use wait_limit::WaitLimit;
 pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
@@ -76,6 +78,7 @@ pub fn end_after(time: Duration) {
     };
     let thread = std::thread::Builder::new().stack_size(WATCH_STACK).spawn(watch);
     if thread.is_err() {
+        given::set_dispositions();
         change_held(|held| held.always.remove(Signal::SIGALRM));
         nix::unistd::alarm::set(u32::try_from(ticks).unwrap_or(u32::MAX));
     }
@@ -206,7 +209,7 @@ thread_local! {
 
 /// Changes what this thread holds back, and gives whether the system agreed.
 fn change_held(change: impl FnOnce(&mut Held)) -> bool {
-    given::given();
+    given::mask();
     let unchanged = || SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
     let mut held = HELD.get().unwrap_or_else(|| Held { always: unchanged(), ends: 0, stops: 0 });
     change(&mut held);
@@ -282,7 +285,7 @@ pub fn never_stop_for_the_terminal() {
 /// Has signals go to the other threads of this process: what one of them holds back must not arrive here.
 pub fn leave_signals_to_others() {
     // This thread began with the signals of the one that started it.
-    given::given();
+    given::mask();
     let _ = SigSet::all().thread_block();
 }
 

@@ -11,16 +11,14 @@ use std::time::Duration;
 const ABSENT_DELAYS: [Duration; 5] = [Duration::from_millis(20); 5];
 
 /// Whether the file at `path` may be on a file system that another machine sees, too.
-fn is_shared(path: &Path) -> bool {
+pub fn is_shared(path: &Path) -> bool {
     !answers_lock_calls_at_once(path)
 }
 
-/// Has a file system that remembers names forget what it remembers of this one, so that no older file is read: a rename
-/// onto itself that replaces nothing changes nothing, and has it asked anew.
+/// Has a shared file system that remembers names forget what it remembers of this one, so that no older file is read: a
+/// rename onto itself that replaces nothing changes nothing, and has it asked anew.
 pub fn forget(path: &Path) {
-    if is_shared(path) {
-        let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
-    }
+    let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
 }
 
 /// Reads the file; one that is not there is looked for again where it may have been moved away for a moment. `find` says

@@ -7,7 +7,7 @@ use crate::lock::{Locked, Locker};
 use crate::output;
 use crate::profile::Context;
 use crate::session::{Level, LockMode, LockUse};
-use crate::system::command;
+use crate::system::{answers_lock_calls_at_once, command};
 use crate::text::describe;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -129,7 +129,7 @@ fn take(path: &Path, limit: Duration) -> Locked {
         let message = format!("cannot lock {}: {}", path.display(), describe(error));
         Failure::new(Kind::Store, message)
     };
-    Locker::new(path.to_owned()).lock(LockMode::Try, limit, fail)
+    Locker::new(path.to_owned(), answers_lock_calls_at_once(path)).lock(LockMode::Try, limit, fail)
 }
 
 fn unanswered() -> Failure {

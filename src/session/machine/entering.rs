@@ -55,7 +55,10 @@ impl Machine {
 
     pub(super) fn locking(&mut self, mode: LockMode, locking: LockResult, now: Now) -> Step {
         match locking {
-            LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::Woken),
+            LockResult::Granted if mode == LockMode::AwaitRelease => {
+                self.phase = Phase::Woken;
+                Step::Read
+            }
             LockResult::Granted => self.look(Phase::Deciding),
             LockResult::Busy if mode == LockMode::AwaitRelease => self.rest(LOCK_HELD, Phase::Knocking, now),
             LockResult::Busy | LockResult::Unanswered if self.need_not_wait(now) => {
@@ -75,8 +78,16 @@ impl Machine {
         }
     }
 
-    /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died.
-    pub(super) fn woken(&mut self, view: View, now: Now) -> Step {
+    /// The lock was released. Usually the document is fresh, and the records say nothing more. Otherwise they hold a shared
+    /// failure, or the holder died.
+    pub(super) fn woken(&mut self, stored: Option<Stored>, now: Now) -> Step {
+        match self.judgement(&View { attempts: Vec::new(), stored }, now) {
+            fresh @ Judgement::Use(_) => self.act(fresh, now),
+            _ => self.look(Phase::Woken),
+        }
+    }
+
+    pub(super) fn queue(&mut self, view: View, now: Now) -> Step {
         self.lock_if_needed(view, Phase::Woken, LockMode::Queue, now)
     }
 

@@ -152,12 +152,16 @@ impl Machine {
         (machine, Step::Read)
     }
 
-    /// Whether it knows who runs it.
-    pub fn is_identified(&self) -> bool {
-        !self.settings.nonce.is_empty()
+    /// Whether it must be identified before the next event. A process that only reads, or waits for the lock, claims
+    /// nothing yet.
+    pub fn wants_identity(&self) -> bool {
+        let waits =
+            matches!(self.phase, Phase::Arriving | Phase::Locking(_) | Phase::Knocking | Phase::Woken);
+        let claims_nothing = self.phase == Phase::Reading || (waits && self.level() == Level::Locked);
+        !claims_nothing && self.settings.nonce.is_empty()
     }
 
-    /// Tells who runs it, and a random word for its attempts. Needed by everything but the fast path.
+    /// Tells who runs it, and a random word for its attempts.
     pub fn identify(&mut self, owner: Owner, nonce: String) {
         self.settings.owner = owner;
         self.settings.nonce = nonce;
@@ -172,10 +176,11 @@ impl Machine {
     pub fn next(&mut self, event: Event, now: Now) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Over), event) {
             (Phase::Reading, Event::Read(Ok(stored))) => self.first_read(stored, now),
-            (Phase::Reading, Event::Read(Err(failure))) => self.fail(failure, now),
+            (Phase::Reading | Phase::Woken, Event::Read(Err(failure))) => self.fail(failure, now),
             (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
             (Phase::Locking(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
-            (Phase::Woken, Event::Looked(Ok(view))) => self.woken(view, now),
+            (Phase::Woken, Event::Read(Ok(stored))) => self.woken(stored, now),
+            (Phase::Woken, Event::Looked(Ok(view))) => self.queue(view, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => {
                 let judgement = self.judgement(&view, now);
                 self.act(judgement, now)
