@@ -7,8 +7,8 @@ use crate::session::{LockMode, LockResult, Stored};
 use std::time::Duration;
 
 /// How often a process that waits for the lock glances at the document. Usually the release of the lock wakes it before;
-/// the glance is for a document that changes while the lock is held.
-const GLANCE: Duration = Duration::from_millis(400);
+/// the glance is for a document that changes while the lock is held. It costs some system calls, and most refreshes take less.
+const GLANCE: Duration = Duration::from_millis(750);
 
 impl Run<'_> {
     pub(super) fn lock(&mut self, mode: LockMode, at_most: Duration) -> LockResult {

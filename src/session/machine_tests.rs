@@ -596,8 +596,8 @@ fn who_wakes_to_a_fresh_document_leaves_without_a_lock() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(millis(300))
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 #[test]
@@ -613,7 +613,8 @@ fn who_wakes_to_a_failure_shares_its_exit_code_and_text() {
     for (outcome, kind, exit) in cases {
         at_the_lock(Story::token(), &expired("A"))
             .then(locking(LockResult::Busy), "await the release for 30s")
-            .then(locking(LockResult::Granted), "look A")
+            .then(locking(LockResult::Granted), "read")
+            .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[ended(1, outcome, kind)]), exit)
             .saying("told by other-1")
             .saying("as he said");
@@ -625,7 +626,8 @@ fn who_wakes_to_nothing_queues_because_the_holder_died() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(seconds(1))
-        .then(locking(LockResult::Granted), "look A")
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 29s")
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A");
@@ -636,7 +638,8 @@ fn who_queued_shares_the_failure_of_the_one_before_him() {
     let failed = ended(2, AttemptOutcome::Temporary, Kind::Temporary);
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 30s")
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1), failed]), "exit 4")
@@ -721,7 +724,7 @@ fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about
             at_the_lock(Story::min_ttl(600), &stored("A", left))
                 .then(locking(LockResult::Busy), "await the release for 30s")
         };
-        waits().then(locking(LockResult::Granted), "look A").then(looked(fresh("B"), &[]), "ok b");
+        waits().then(locking(LockResult::Granted), "read").then(read(fresh("B")), "ok b");
         waits()
             .after(seconds(30))
             .then(locking(LockResult::Unanswered), "look A")
@@ -736,8 +739,8 @@ fn a_working_token_that_lasts_shorter_than_asked_waits_for_the_one_that_is_about
 fn a_forced_refresh_waits_although_the_token_works() {
     at_the_lock(Story::forced(), &fresh("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 // ---- section 4.3: read again under the lock ----
@@ -1807,7 +1810,8 @@ fn a_shared_failure_beside_a_working_token_is_a_warning_and_of_a_forced_refresh_
     let ends = |story: Story, before: &Stored, end: &str| {
         at_the_lock(story, before)
             .then(locking(LockResult::Busy), "await the release for 30s")
-            .then(locking(LockResult::Granted), "look A")
+            .then(locking(LockResult::Granted), "read")
+            .then(read(before.clone()), "look A")
             .then(looked(before.clone(), &[ended(1, AttemptOutcome::Temporary, Kind::Temporary)]), end)
             .saying("told by other-1");
     };
@@ -1853,8 +1857,8 @@ fn a_rejected_token_is_refreshed_only_if_the_store_still_holds_it() {
     Story::rejected("b").then(read(expired("A")), "look A");
     at_the_lock(Story::rejected("a"), &fresh("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 #[test]
@@ -2028,9 +2032,10 @@ fn records_are_looked_for_again_when_the_refresh_token_changed() {
         .then(looked(expired("C"), &[]), "claim C#1 over C");
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(expired("B"), &[]), "look B")
-        .then(looked(expired("B"), &[]), "queue for 30s");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("B")), "look B")
+        .then(looked(expired("C"), &[]), "look C")
+        .then(looked(expired("C"), &[]), "queue for 30s");
 }
 
 #[test]

@@ -157,7 +157,7 @@ families! { FAMILIES:
         });
 
     // The second request of a loser costs two more hastes.
-    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 15_000,
+    an_owner_who_sleeps_with_the_answer_is_awaited_before_the_verdict, at_least 14_900,
         binding(2, &[Server::Rejects], World::nothing_more, |scenario| {
             scenario.with_takers().with_one_impatient().with(|budget| (budget.ages, budget.hastes) = (1, 5))
         });
