@@ -116,8 +116,12 @@ impl Locker {
 /// Opens for reading and writing, because NFS turns an exclusive flock into a record lock.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    options.read(true).write(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let opened = options.open(path);
+    if !opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return opened;
+    }
+    let file = options.create(true).truncate(false).open(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
     Ok(file)
 }

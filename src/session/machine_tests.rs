@@ -1632,7 +1632,7 @@ fn a_refresh_token_that_was_rejected_is_not_sent_again() {
 #[test]
 fn beside_a_rejection_somebody_s_open_attempt_is_waited_for() {
     let seen = || looked(expired("A"), &[ended(1, AttemptOutcome::Rejected, Kind::LoginRequired), live(2)]);
-    Story::token().then(read(expired("A")), "look A").then(seen(), "try the lock for 30s");
+    Story::token().then(read(expired("A")), "look A").then(seen(), "await the release for 30s");
     for lock_use in [LockUse::Claim, LockUse::Off] {
         Story::using(lock_use)
             .then(read(expired("A")), "look A")

@@ -250,12 +250,11 @@ impl Store for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(|error| failure("read", &path, &error))?.0,
             };
-            let answer = open::read(&place.answer(key, number), Links::Refuse);
-            records.push(Record {
-                number,
-                bytes,
-                answer: answer.map(|(bytes, _)| bytes).unwrap_or_default(),
-            });
+            let answer = place.answer(key, number);
+            // While its owner is at work, the room is empty.
+            let is_empty = fs::symlink_metadata(&answer).is_ok_and(|metadata| metadata.len() == 0);
+            let read = (!is_empty).then(|| open::read(&answer, Links::Refuse).ok()).flatten();
+            records.push(Record { number, bytes, answer: read.map(|(bytes, _)| bytes).unwrap_or_default() });
         }
         records.sort_by_key(|record| record.number);
         Ok(records)

@@ -40,6 +40,10 @@ impl Machine {
         let is_locked = self.input.level == Level::Locked;
         match self.judgement(&view, now) {
             Judgement::Moved => self.follow(phase, now),
+            // Another process is refreshing: it holds the lock.
+            Judgement::Wait if is_locked && mode == LockMode::Try && !self.need_not_wait(now) => {
+                self.lock(LockMode::AwaitRelease, now)
+            }
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => self.lock(mode, now),
             judgement => self.act(judgement, now),
         }
