@@ -1,4 +1,4 @@
-//! How a process waits for the lock, and what it looks at meanwhile.
+//! How a process waits for the lock, and what it reads meanwhile.
 
 use super::Run;
 use crate::error::Failure;

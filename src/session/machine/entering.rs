@@ -32,11 +32,12 @@ impl Machine {
     pub(super) fn arrive(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|record| record.attempt.shared_failure().is_some());
         self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();
-        self.lock_if_needed(view, Phase::Arriving, LockMode::Try, now)
+        self.lock_if_needed(view, Phase::Arriving, now)
     }
 
     /// Asks for the lock if what was seen from `phase` needs it.
-    fn lock_if_needed(&mut self, view: View, phase: Phase, mode: LockMode, now: Now) -> Step {
+    pub(super) fn lock_if_needed(&mut self, view: View, phase: Phase, now: Now) -> Step {
+        let mode = if phase == Phase::Woken { LockMode::Queue } else { LockMode::Try };
         let is_locked = self.input.level == Level::Locked;
         match self.judgement(&view, now) {
             Judgement::Moved => self.follow(phase, now),
@@ -89,10 +90,6 @@ impl Machine {
             fresh @ Judgement::Use(_) => self.act(fresh, now),
             _ => self.look(Phase::Woken),
         }
-    }
-
-    pub(super) fn queue(&mut self, view: View, now: Now) -> Step {
-        self.lock_if_needed(view, Phase::Woken, LockMode::Queue, now)
     }
 
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {

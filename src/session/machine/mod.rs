@@ -155,8 +155,7 @@ impl Machine {
     /// Whether it must be identified before the next event. A process that only reads, or waits for the lock, claims
     /// nothing yet.
     pub fn wants_identity(&self) -> bool {
-        let waits =
-            matches!(self.phase, Phase::Arriving | Phase::Locking(_) | Phase::Knocking | Phase::Woken);
+        let waits = matches!(self.phase, Phase::Arriving | Phase::Locking(_) | Phase::Woken);
         let claims_nothing = self.phase == Phase::Reading || (waits && self.level() == Level::Locked);
         !claims_nothing && self.settings.nonce.is_empty()
     }
@@ -180,7 +179,7 @@ impl Machine {
             (Phase::Arriving, Event::Looked(Ok(view))) => self.arrive(view, now),
             (Phase::Locking(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
             (Phase::Woken, Event::Read(Ok(stored))) => self.woken(stored, now),
-            (Phase::Woken, Event::Looked(Ok(view))) => self.queue(view, now),
+            (Phase::Woken, Event::Looked(Ok(view))) => self.lock_if_needed(view, Phase::Woken, now),
             (Phase::Deciding, Event::Looked(Ok(view))) => {
                 let judgement = self.judgement(&view, now);
                 self.act(judgement, now)
