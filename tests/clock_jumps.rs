@@ -15,8 +15,8 @@ use onegrant::grant::{Document, Secret};
 use onegrant::protocol::token::{Answer, TokenAnswer};
 use onegrant::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use onegrant::session::{
-    ClaimResult, Demand, Event, LockMode, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role,
-    Settings, Step, Stored, TokenResult, View, age,
+    ClaimResult, Demand, Event, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role, Settings,
+    Step, Stored, TokenResult, View, age,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -169,7 +169,8 @@ impl World {
                 let attempts = self.records.iter().filter(concerned).cloned().collect();
                 Event::Looked(Ok(View { attempts, stored: Some(self.stored.clone()) }))
             }
-            Step::Lock(LockMode::Try, _) => Event::LockAnswered(LockResult::Granted),
+            // No process holds the lock.
+            Step::Lock(..) => Event::LockAnswered(LockResult::Granted),
             Step::Pause(time) => {
                 self.pass(time);
                 Event::Paused
