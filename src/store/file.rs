@@ -193,7 +193,7 @@ fn is_old(path: &Path) -> bool {
 impl Store for FileStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         // From the second read on the answer counts, and must be no older than the question.
-        if let Some(place) = self.place.get() {
+        if let Some(place) = self.place.get().filter(|place| place.is_shared) {
             shared::forget(&place.document);
         }
         let find = || self.place().ok().map(|place| place.document.as_path());
@@ -227,7 +227,7 @@ impl Store for FileStore {
             Err(failure) => return Locked::Failed(failure),
         };
         let mut locker = self.locker.borrow_mut();
-        let locker = locker.get_or_insert_with(|| Locker::new(place.lock()));
+        let locker = locker.get_or_insert_with(|| Locker::new(place.lock(), !place.is_shared));
         locker.lock(mode, at_most, |error| failure("lock", &place.lock(), error))
     }
 
@@ -250,12 +250,11 @@ impl Store for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(|error| failure("read", &path, &error))?.0,
             };
-            let answer = open::read(&place.answer(key, number), Links::Refuse);
-            records.push(Record {
-                number,
-                bytes,
-                answer: answer.map(|(bytes, _)| bytes).unwrap_or_default(),
-            });
+            let answer = place.answer(key, number);
+            // While its owner is at work, the room is empty.
+            let is_empty = fs::symlink_metadata(&answer).is_ok_and(|metadata| metadata.len() == 0);
+            let read = (!is_empty).then(|| open::read(&answer, Links::Refuse).ok()).flatten();
+            records.push(Record { number, bytes, answer: read.map(|(bytes, _)| bytes).unwrap_or_default() });
         }
         records.sort_by_key(|record| record.number);
         Ok(records)

@@ -271,7 +271,7 @@ impl HelperStore {
             return Err(failure);
         }
         let lock = place.lock();
-        let mut locker = Locker::new(lock.clone());
+        let mut locker = Locker::new(lock.clone(), !place.is_shared);
         let _guard = match system::holds_lock(&lock) {
             true => None,
             false => match locker.lock(LockMode::Queue, MENDING_LIMIT, |_| failure.clone()) {
