@@ -1,8 +1,8 @@
 //! The binary: hands the arguments over and returns the exit code.
 //!
-//! With glibc the C library calls `main` itself. Rust's own start would first find out where the stack ends, so that an
-//! overflow dies with a message: 17 system calls, the reading of `/proc/self/maps` among them, as many as everything
-//! else together. The other two things that it does are done here.
+//! With glibc the C library calls this `main`. Rust's own start would first find the end of the stack, to print a message if
+//! the stack overflows. That costs 17 system calls, among them the reading of `/proc/self/maps`: as many as everything else
+//! together. The other two things that Rust's start does are done here.
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
@@ -21,7 +21,7 @@ mod start {
     use std::os::fd::IntoRawFd;
     use std::process::abort;
 
-    /// glibc has handed the arguments to Rust's library before.
+    /// glibc has already given the arguments to Rust's library.
     #[unsafe(no_mangle)]
     #[expect(unsafe_code, reason = "the name that glibc calls; nothing else in this program has it")]
     extern "C" fn main() -> i32 {
@@ -31,8 +31,9 @@ mod start {
         onegrant::run(std::env::args_os()).into()
     }
 
-    /// Whoever was started without a stdin, stdout or stderr must not open a file in its place: what is meant for a
-    /// terminal would be written into it. An empty root has no `/dev/null`: a file that is nowhere stands in for it.
+    /// Opens `/dev/null` for each of stdin, stdout and stderr that is closed. Otherwise the next file that this process opens
+    /// would get that number, and messages would be written into it. An empty root has no `/dev/null`: a file in memory is
+    /// opened instead.
     fn fill_closed_descriptors() -> rustix::io::Result<()> {
         let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
         let mut standard = [&stdin, &stdout, &stderr].map(|fd| PollFd::new(fd, PollFlags::empty()));

@@ -14,8 +14,8 @@ use crate::output::Undisturbed;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, Owner, Presence};
 use crate::session::{
-    ClaimResult, DelegateResult, Event, Machine, Now, RefreshInput, ReplaceResult, Revision, Settings, Step,
-    Stored, TokenResult, View,
+    ClaimResult, DelegateResult, Event, Level, Machine, Now, RefreshInput, ReplaceResult, Revision, Settings,
+    Step, Stored, TokenResult, View,
 };
 use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
@@ -111,12 +111,12 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies) -> TokenResult {
         if let Step::Finish(result) = step {
             return result;
         }
-        // Identifying this process reads `/proc`. A fresh token is printed without it.
-        if !matches!(step, Step::Read) && !machine.is_identified() {
+        // Identifying this process reads `/proc`.
+        if machine.wants_identity() {
             machine.identify(dependencies.clock.this_process().clone(), dependencies.clock.nonce()?);
         }
         log.begins(&step, machine.level());
-        let event = run.perform(&step);
+        let event = run.perform(&step, machine.level());
         log.ended(&step, &event);
         (dependencies.observe)(&step, &event);
         step = machine.next(event, dependencies.clock.now());
@@ -145,11 +145,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn perform(&mut self, step: &Step) -> Event {
+    fn perform(&mut self, step: &Step, level: Level) -> Event {
         let store = self.dependencies.store;
         match *step {
             Step::Read => Event::Read(self.read()),
-            Step::Look { ref credential_sha256 } => Event::Looked(self.look(credential_sha256)),
+            Step::Look { ref credential_sha256 } => Event::Looked(self.look(credential_sha256, level)),
             Step::Lock(mode, at_most) => Event::LockAnswered(self.lock(mode, at_most)),
             Step::Pause(duration) => {
                 // No request is on its way: Ctrl-C may end this process. Ctrl-Z must not stop it while it has a claim.
@@ -222,11 +222,14 @@ impl Run<'_> {
     }
 
     /// The records first, then the document: see [`View`].
-    fn look(&mut self, credential_sha256: &str) -> Result<View, Failure> {
+    fn look(&mut self, credential_sha256: &str, level: Level) -> Result<View, Failure> {
         let has_gone = self.look_at_records(credential_sha256)?;
-        let attempts: Vec<_> =
-            self.records.iter().map(|record| attempt_record(record, self.dependencies.clock)).collect();
-        let known = std::mem::replace(&mut self.other, spender(&attempts, self.dependencies.clock));
+        let is_outside = self.guard.is_none() && self.signals.is_none();
+        // Without the lock this process takes over no claim. So it need not know whether the owner still runs.
+        let clock = (level != Level::Locked || !is_outside).then_some(self.dependencies.clock);
+        let attempts: Vec<_> = self.records.iter().map(|record| attempt_record(record, clock)).collect();
+        let other = spender(&attempts, &self.records, &self.record, self.dependencies.clock.now().wall);
+        let known = std::mem::replace(&mut self.other, other);
         // Only possible if the lock does not exclude (some network file systems), if another process runs with
         // `ONEGRANT_LOCK=off`, or if another machine left a claim.
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
@@ -235,9 +238,8 @@ impl Run<'_> {
             self.log(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
         // A process that only waits does not read a store that is costly to read. A process with the lock or a claim reads.
-        let only_waits = self.guard.is_none() && self.signals.is_none() && !has_gone;
         let stored = match &self.known {
-            Some(known) if only_waits => known.clone(),
+            Some(known) if is_outside && !has_gone => known.clone(),
             _ => self.read()?,
         };
         self.seen = stored.as_ref().map(|stored| stored.revision.clone());

@@ -2,7 +2,7 @@
 
 use super::{Clock, Dependencies};
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Unreadable};
+use crate::grant::{Document, UnixSeconds, Unreadable};
 use crate::session::Stored;
 use crate::session::attempt::{Attempt, AttemptOutcome, AttemptRecord, Presence};
 use crate::store::{Record, Snapshot, Store};
@@ -89,7 +89,7 @@ pub fn attempt_records(dependencies: &Dependencies, stored: &Stored) -> Result<V
         return Ok(Vec::new());
     };
     let records = dependencies.store.records(&credential)?;
-    let attempt_records = records.iter().map(|record| attempt_record(record, dependencies.clock));
+    let attempt_records = records.iter().map(|record| attempt_record(record, Some(dependencies.clock)));
     Ok(attempt_records.filter(|record| record.attempt.concerns(&stored.document)).collect())
 }
 
@@ -107,20 +107,26 @@ pub fn find_rejected(dependencies: &Dependencies, stored: &Stored) -> Result<Opt
 
 /// Parses a record. Bytes that are no record bind no process, but their number is taken: a record gets its name when it is
 /// complete, so its bytes were lost later.
-pub(super) fn attempt_record(record: &Record, clock: &dyn Clock) -> AttemptRecord {
+///
+/// Without a clock the presence of the owner is unknown.
+pub(super) fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
     let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
-    let owner = match attempt.is_over() {
-        true => Presence::Unknown,
-        false => clock.presence(&attempt.by),
-    };
+    let clock = clock.filter(|_| !attempt.is_over());
+    let owner = clock.map_or(Presence::Unknown, |clock| clock.presence(&attempt.by));
     let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
     AttemptRecord { number: record.number, attempt, owner, has_answer }
 }
 
-/// Another process that is refreshing, for people.
-pub(super) fn spender(attempts: &[AttemptRecord], clock: &dyn Clock) -> Option<String> {
-    let (now, this) = (clock.now().wall, clock.this_process());
-    let is_other = |record: &&AttemptRecord| record.is_live(now) && record.attempt.by != *this;
-    let by = &attempts.iter().find(is_other)?.attempt.by;
+/// Another process that is refreshing, for people. `own` is the record of this process.
+pub(super) fn spender(
+    attempts: &[AttemptRecord],
+    records: &[Record],
+    own: &[u8],
+    now: UnixSeconds,
+) -> Option<String> {
+    let is_other =
+        |(attempt, record): &(&AttemptRecord, &Record)| attempt.is_live(now) && record.bytes != own;
+    let (attempt, _) = attempts.iter().zip(records).find(is_other)?;
+    let by = &attempt.attempt.by;
     Some(format!("process {} on {}", by.pid, printable(&by.host)))
 }

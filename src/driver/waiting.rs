@@ -1,4 +1,4 @@
-//! How a process waits for the lock, and what it looks at meanwhile.
+//! How a process waits for the lock, and what it reads meanwhile.
 
 use super::Run;
 use crate::error::Failure;
@@ -6,9 +6,9 @@ use crate::lock::{Guard, Locked};
 use crate::session::{LockMode, LockResult, Stored};
 use std::time::Duration;
 
-/// How often a process that waits for the lock glances at the document: the first pause, which doubles up to the last.
-const FIRST_GLANCE: Duration = Duration::from_millis(50);
-const LAST_GLANCE: Duration = Duration::from_millis(400);
+/// How often a process that waits for the lock glances at the document. Usually the release of the lock wakes it before;
+/// the glance is for a document that changes while the lock is held. It costs some system calls, and most refreshes take less.
+const GLANCE: Duration = Duration::from_millis(750);
 
 impl Run<'_> {
     pub(super) fn lock(&mut self, mode: LockMode, at_most: Duration) -> LockResult {
@@ -19,7 +19,7 @@ impl Run<'_> {
             LockMode::Queue => self.log(1, "the other process left no answer: queueing for the lock"),
         }
         let locked = self.wait_for_lock(mode, at_most);
-        if !matches!(locked, Locked::Granted(_)) {
+        if !matches!(locked, Locked::Granted(_) | Locked::Busy) {
             self.dependencies.store.stop_waiting();
         }
         match locked {
@@ -44,24 +44,22 @@ impl Run<'_> {
     fn wait_for_lock(&mut self, mode: LockMode, at_most: Duration) -> Locked {
         let (clock, store) = (self.dependencies.clock, self.dependencies.store);
         let until = clock.now().elapsed.saturating_add(at_most);
-        let mut glance = FIRST_GLANCE;
         loop {
             let left = until.saturating_sub(clock.now().elapsed);
-            let locked = store.lock(mode, left.min(glance));
-            if !matches!(locked, Locked::Unanswered) || left <= glance {
+            let locked = store.lock(mode, left.min(GLANCE));
+            if !matches!(locked, Locked::Unanswered) || left <= GLANCE {
                 if matches!(locked, Locked::Granted(_)) {
                     // The holder has released the lock, and may have stored something.
                     self.known = None;
                 }
                 return locked;
             }
-            match (mode, self.has_changed()) {
-                (_, false) => glance = (glance * 2).min(LAST_GLANCE),
-                (LockMode::AwaitRelease, true) => {
-                    store.stop_waiting();
-                    return Locked::Granted(Guard::none());
-                }
-                (_, true) => return Locked::Busy,
+            if self.has_changed() {
+                store.stop_waiting();
+                return match mode {
+                    LockMode::AwaitRelease => Locked::Granted(Guard::default()),
+                    LockMode::Try | LockMode::Queue => Locked::Busy,
+                };
             }
         }
     }

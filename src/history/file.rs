@@ -85,7 +85,7 @@ fn lock(file: &File, path: &Path) -> bool {
     }
     let until = Instant::now() + LOCK_LIMIT;
     loop {
-        match flock::call(file, LockMode::Try) {
+        match flock::call(file, LockMode::Try, None) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() >= until {
                     return false;

@@ -605,8 +605,8 @@ fn a_waiter_that_finds_a_fresh_document_takes_no_lock() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(millis(300))
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 #[test]
@@ -622,7 +622,8 @@ fn a_waiter_that_finds_a_failure_shares_its_exit_code_and_text() {
     for (outcome, kind, exit) in cases {
         at_the_lock(Story::token(), &expired("A"))
             .then(locking(LockResult::Busy), "await the release for 30s")
-            .then(locking(LockResult::Granted), "look A")
+            .then(locking(LockResult::Granted), "read")
+            .then(read(expired("A")), "look A")
             .then(looked(expired("A"), &[ended(1, outcome, kind)]), exit)
             .saying("failure of other-1")
             .saying("the hint of it");
@@ -634,7 +635,8 @@ fn a_waiter_that_finds_no_result_queues_because_the_holder_died() {
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
         .after(seconds(1))
-        .then(locking(LockResult::Granted), "look A")
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 29s")
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "claim A#2 over A");
@@ -645,7 +647,8 @@ fn a_process_that_queued_shares_the_failure_of_the_process_before_it() {
     let failed = ended(2, AttemptOutcome::Temporary, Kind::Temporary);
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("A")), "look A")
         .then(looked(expired("A"), &[abandoned(1)]), "queue for 30s")
         .then(locking(LockResult::Granted), "look A")
         .then(looked(expired("A"), &[abandoned(1), failed]), "exit 4")
@@ -730,7 +733,7 @@ fn a_token_too_short_for_min_ttl_waits_for_the_refresh_of_another_process() {
             at_the_lock(Story::min_ttl(600), &stored("A", left))
                 .then(locking(LockResult::Busy), "await the release for 30s")
         };
-        waits().then(locking(LockResult::Granted), "look A").then(looked(fresh("B"), &[]), "ok b");
+        waits().then(locking(LockResult::Granted), "read").then(read(fresh("B")), "ok b");
         waits()
             .after(seconds(30))
             .then(locking(LockResult::Unanswered), "look A")
@@ -745,8 +748,8 @@ fn a_token_too_short_for_min_ttl_waits_for_the_refresh_of_another_process() {
 fn a_forced_refresh_waits_although_the_token_works() {
     at_the_lock(Story::forced(), &fresh("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 // ---- the look under the lock ----
@@ -1651,7 +1654,7 @@ fn a_refresh_token_that_was_rejected_is_not_sent_again() {
 #[test]
 fn beside_a_rejection_an_open_attempt_of_another_process_is_awaited() {
     let seen = || looked(expired("A"), &[ended(1, AttemptOutcome::Rejected, Kind::LoginRequired), live(2)]);
-    Story::token().then(read(expired("A")), "look A").then(seen(), "try the lock for 30s");
+    Story::token().then(read(expired("A")), "look A").then(seen(), "await the release for 30s");
     for lock_use in [LockUse::Claim, LockUse::Off] {
         Story::using(lock_use)
             .then(read(expired("A")), "look A")
@@ -1829,7 +1832,8 @@ fn a_shared_failure_is_a_warning_beside_a_working_token_and_ends_a_forced_refres
     let ends = |story: Story, before: &Stored, end: &str| {
         at_the_lock(story, before)
             .then(locking(LockResult::Busy), "await the release for 30s")
-            .then(locking(LockResult::Granted), "look A")
+            .then(locking(LockResult::Granted), "read")
+            .then(read(before.clone()), "look A")
             .then(looked(before.clone(), &[ended(1, AttemptOutcome::Temporary, Kind::Temporary)]), end)
             .saying("failure of other-1");
     };
@@ -1875,8 +1879,8 @@ fn a_rejected_token_is_refreshed_only_if_the_store_still_holds_it() {
     Story::rejected("b").then(read(expired("A")), "look A");
     at_the_lock(Story::rejected("a"), &fresh("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(fresh("B"), &[]), "ok b");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(fresh("B")), "ok b");
 }
 
 #[test]
@@ -2050,9 +2054,10 @@ fn after_a_change_of_the_refresh_token_its_records_are_read() {
         .then(looked(expired("C"), &[]), "claim C#1 over C");
     at_the_lock(Story::token(), &expired("A"))
         .then(locking(LockResult::Busy), "await the release for 30s")
-        .then(locking(LockResult::Granted), "look A")
-        .then(looked(expired("B"), &[]), "look B")
-        .then(looked(expired("B"), &[]), "queue for 30s");
+        .then(locking(LockResult::Granted), "read")
+        .then(read(expired("B")), "look B")
+        .then(looked(expired("C"), &[]), "look C")
+        .then(looked(expired("C"), &[]), "queue for 30s");
 }
 
 #[test]

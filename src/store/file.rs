@@ -181,7 +181,7 @@ fn is_own_or_missing(files: &ProfileFiles, name: RecordName, own: &[u8]) -> bool
 impl Store for FileStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         // A decision may depend on the second read and each later one. They must not use what the file system remembers.
-        if let Some(files) = self.files.get() {
+        if let Some(files) = self.files.get().filter(|files| files.is_shared) {
             shared::forget(&files.document);
         }
         let find = || self.files().ok().map(|files| files.document.as_path());
@@ -215,7 +215,7 @@ impl Store for FileStore {
             Err(failure) => return Locked::Failed(failure),
         };
         let mut locker = self.locker.borrow_mut();
-        let locker = locker.get_or_insert_with(|| Locker::new(files.lock()));
+        let locker = locker.get_or_insert_with(|| Locker::new(files.lock(), !files.is_shared));
         locker.lock(mode, at_most, |error| failure("lock", &files.lock(), error))
     }
 
@@ -233,12 +233,11 @@ impl Store for FileStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(|error| failure("read", &path, &error))?.0,
             };
-            let answer = open::read(&files.answer(key, number), Symlink::Refuse);
-            records.push(Record {
-                number,
-                bytes,
-                answer: answer.map(|(bytes, _)| bytes).unwrap_or_default(),
-            });
+            let answer = files.answer(key, number);
+            // While its owner runs, the answer is usually empty.
+            let is_empty = fs::symlink_metadata(&answer).is_ok_and(|metadata| metadata.len() == 0);
+            let read = (!is_empty).then(|| open::read(&answer, Symlink::Refuse).ok()).flatten();
+            records.push(Record { number, bytes, answer: read.map(|(bytes, _)| bytes).unwrap_or_default() });
         }
         Ok(records)
     }

@@ -3,7 +3,7 @@
 
 use super::open;
 use crate::error::{Failure, Kind};
-use crate::system::trust;
+use crate::system::{shared, trust};
 use crate::text::{describe, printable, shell_word};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::ffi::{OsStr, OsString};
@@ -28,6 +28,8 @@ pub(crate) struct ProfileFiles {
     stem: OsString,
     /// The document is a mount point: it cannot be renamed over.
     pub is_mount_point: bool,
+    /// Another machine may see the files, too.
+    pub is_shared: bool,
 }
 
 impl ProfileFiles {
@@ -56,7 +58,8 @@ impl ProfileFiles {
         let is_json = Path::new(name).extension() == Some(OsStr::new("json"));
         let stem = if is_json { Path::new(name).file_stem().unwrap_or(name) } else { name };
         let document = directory.join(name);
-        Ok(Self { is_mount_point: is_mount_point(&document), stem: stem.to_owned(), document, directory })
+        let (is_mount_point, is_shared) = (is_mount_point(&document), shared::is_shared(&document));
+        Ok(Self { is_mount_point, is_shared, stem: stem.to_owned(), document, directory })
     }
 
     /// The lock file: a sidecar, because a lock on the document is lost when the document is replaced. A document that is a

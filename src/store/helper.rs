@@ -274,7 +274,7 @@ impl HelperStore {
             return Err(failure);
         }
         let lock = files.lock();
-        let mut locker = Locker::new(lock.clone());
+        let mut locker = Locker::new(lock.clone(), !files.is_shared);
         let _guard = match system::holds_lock(&lock) {
             true => None,
             false => match locker.lock(LockMode::Queue, REPAIR_LOCK_LIMIT, |_| failure.clone()) {

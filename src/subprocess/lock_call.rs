@@ -28,11 +28,11 @@ pub fn make(file: &File, mode: LockMode) -> io::Result<()> {
         // Ctrl-Z must not stop it while it has the lock.
         as_given_in_own_session(&mut command).spawn()
     };
-    let Ok(mut process) = start() else { return flock::call(file, mode) };
+    let Ok(mut process) = start() else { return flock::call(file, mode, None) };
     match process.wait()?.code() {
         Some(0) => Ok(()),
         // It did not run: a shell uses these codes, too.
-        Some(126..) => flock::call(file, mode),
+        Some(126..) => flock::call(file, mode, None),
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         // A signal ended it before it had the lock.
         None => Err(io::ErrorKind::WouldBlock.into()),
@@ -55,11 +55,11 @@ pub(super) fn run() -> Result<u8, Failure> {
 /// when the parent runs.
 fn make_while_parent_runs(file: &File, mode: LockMode) -> io::Result<()> {
     loop {
-        flock::call(file, mode)?;
+        flock::call(file, mode, None)?;
         if !parent_is_stopped() {
             return Ok(());
         }
-        flock::call(file, LockMode::AwaitRelease)?;
+        flock::call(file, LockMode::AwaitRelease, None)?;
         while parent_is_stopped() {
             std::thread::sleep(STOPPED_PAUSE);
         }

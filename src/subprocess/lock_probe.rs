@@ -5,6 +5,7 @@ use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::output;
 use crate::session::LockMode;
+use crate::system::answers_lock_calls_at_once;
 use crate::text::describe;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -45,7 +46,7 @@ pub fn try_lock(path: &Path, limit: Duration) -> Locked {
         let message = format!("cannot lock {}: {}", path.display(), describe(error));
         Failure::new(Kind::Store, message)
     };
-    Locker::new(path.to_owned()).lock(LockMode::Try, limit, fail)
+    Locker::new(path.to_owned(), answers_lock_calls_at_once(path)).lock(LockMode::Try, limit, fail)
 }
 
 /// The second process: tries, answers, and ends.

@@ -25,8 +25,8 @@ pub struct Printed {
 /// How much of stderr is kept, in bytes.
 const STDERR_LIMIT: usize = 4096;
 
-/// Runs a command without a stdin and in a process group of its own, which is killed where it lasts longer than `timeout` or
-/// prints more than `limit` bytes; both are told as an error.
+/// Runs a command without a stdin and in a process group of its own. The group is killed if it lasts longer than `timeout` or
+/// prints more than `limit` bytes; both are errors.
 pub fn run(command: &mut Command, timeout: Duration, limit: usize) -> io::Result<Printed> {
     run_on(Stdio::null(), command.process_group(0), timeout, limit)
 }
@@ -36,7 +36,7 @@ pub fn run_without_terminal(command: &mut Command, timeout: Duration, limit: usi
     run_on(Stdio::null(), super::as_given_in_own_session(command), timeout, limit)
 }
 
-/// The same with `input` on stdin: in a file that lies in memory alone, so that nobody waits for a command to read it.
+/// The same with `input` on stdin, from a file in memory: so this process does not wait for the command to read it.
 pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize) -> io::Result<Printed> {
     run_on(file_in_memory(input)?.into(), command.process_group(0), timeout, limit)
 }
@@ -60,13 +60,13 @@ fn run_on(stdin: Stdio, command: &mut Command, timeout: Duration, limit: usize) 
     Ok(Printed { status, stdout: printed, stderr: said })
 }
 
-/// A child that is killed with its group when nobody waits for it any more.
+/// A child. Dropping it before its end kills it and its process group.
 struct Running {
     child: Child,
     is_over: bool,
 }
 
-/// How often the end of a command is looked for, if nothing else tells it.
+/// How often the end of a command is looked for if the system gives no pidfd for it.
 const GLANCE: Duration = Duration::from_millis(5);
 
 impl Running {
@@ -162,7 +162,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn what_a_command_prints_and_says_is_told_apart() {
+    fn stdout_and_stderr_of_a_command_are_kept_apart() {
         let printed = shell("echo token; echo why >&2; exit 3", LONG).unwrap();
         assert_eq!(printed.status.code(), Some(3));
         assert_eq!((&printed.stdout[..], &printed.stderr[..]), (&b"token\n"[..], &b"why\n"[..]));

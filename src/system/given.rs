@@ -1,9 +1,10 @@
 //! The signals as this process was given them: each program that it runs finds them so.
 //!
-//! SIGCHLD and SIGALRM get their default disposition, because this program's own waits need it. A parent that ignores
-//! SIGHUP, SIGINT, SIGQUIT, SIGTERM or a stop signal means its children, too (`nohup`, the background jobs of a shell):
-//! these stay ignored.
+//! SIGCHLD and SIGALRM get their default disposition, and SIGURG a handler, because this program's own waits need them.
+//! A parent that ignores SIGHUP, SIGINT, SIGQUIT, SIGTERM or a stop signal means its children, too (`nohup`, the
+//! background jobs of a shell): these stay ignored.
 
+use super::wait_limit;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -25,22 +26,20 @@ pub fn ignore_broken_pipes() {
     IGNORES_BROKEN_PIPES.store(matches!(before, Ok(SigHandler::SigIgn)), Ordering::Relaxed);
 }
 
-/// What was blocked and what was ignored when this process began.
-#[derive(Debug)]
-pub(super) struct Given {
-    pub mask: SigSet,
-    ignored: Vec<Signal>,
+/// What was blocked when this process began. The first call must come before any signal is blocked.
+pub(super) fn mask() -> &'static SigSet {
+    static MASK: OnceLock<SigSet> = OnceLock::new();
+    MASK.get_or_init(|| SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()))
 }
 
-/// Records the signals as they were given, and sets the dispositions that this program needs. Printing a fresh token needs
-/// neither. The first call must come before any signal is blocked.
-pub(super) fn given() -> &'static Given {
-    static GIVEN: OnceLock<Given> = OnceLock::new();
-    GIVEN.get_or_init(|| {
-        let mask = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+/// Sets the dispositions that this program needs when it runs others, and gives the signals that were ignored before.
+pub(super) fn set_dispositions() -> &'static [Signal] {
+    static IGNORED: OnceLock<Vec<Signal>> = OnceLock::new();
+    IGNORED.get_or_init(|| {
         let mut ignored: Vec<Signal> = NEEDED.into_iter().filter(|needed| was_ignored(*needed)).collect();
+        ignored.extend(wait_limit::interrupt().then_some(wait_limit::WAKE));
         ignored.extend(IGNORES_BROKEN_PIPES.load(Ordering::Relaxed).then_some(Signal::SIGPIPE));
-        Given { mask, ignored }
+        ignored
     })
 }
 
@@ -54,18 +53,18 @@ fn was_ignored(needed: Signal) -> bool {
 /// Gives a program that this process runs, or that takes its place, the signals as this process was given them.
 #[expect(unsafe_code, reason = "the standard library sets SIGPIPE alone, and always to its default")]
 pub fn as_given(command: &mut Command) -> &mut Command {
-    let given = given();
+    let (mask, ignored) = (mask(), set_dispositions());
     let set = move || {
         // A pending SIGXFSZ has already been reported as an error of a write. Ignoring the signal for a moment discards it.
         // SAFETY: neither installs a handler.
         if let Ok(before) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
             let _ = unsafe { signal(Signal::SIGXFSZ, before) };
         }
-        for ignored in &given.ignored {
+        for ignored in ignored {
             // SAFETY: as above.
             let _ = unsafe { signal(*ignored, SigHandler::SigIgn) };
         }
-        given.mask.thread_set_mask().map_err(io::Error::from)
+        mask.thread_set_mask().map_err(io::Error::from)
     };
     // SAFETY: it makes system calls, and nothing else.
     unsafe { command.pre_exec(set) }

@@ -1,4 +1,4 @@
-//! SystemClock, random bytes, processes and signals: read at the edge, passed down as values.
+//! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
 pub mod file_system;
@@ -9,11 +9,13 @@ pub mod ownership;
 pub mod secret;
 pub mod shared;
 pub mod trust;
+mod wait_limit;
 mod watch;
 
 pub use file_system::answers_lock_calls_at_once;
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
+pub use wait_limit::WaitLimit;
 pub use watch::{Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// More than any file of `/proc` has that is read here, in bytes.
 const PROC_LIMIT: usize = 4096;
 
-/// How exactly the end of a process is timed that may hang, and how much of a pause counts.
+/// The precision of [`end_after`], and how much of a pause counts.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The stack of the thread that times it, in bytes.
@@ -49,7 +51,7 @@ impl SystemClock {
         Self { started: Instant::now() }
     }
 
-    /// A clock whose `elapsed` is that much now, where time has no beginning too near.
+    /// A clock whose `elapsed` is that much now; zero if the system's clock has not run for so long.
     pub fn begun(elapsed: Duration) -> Self {
         let now = Instant::now();
         Self { started: now.checked_sub(elapsed).unwrap_or(now) }
@@ -67,9 +69,9 @@ pub fn unix_seconds(instant: SystemTime) -> UnixSeconds {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Has this process ended, even where it hangs, after it has run for that time. Time in which it is stopped (a container
-/// that is paused) counts for one [`TICK`] at most: an alarm would go off meanwhile, and whoever wakes with a server's
-/// answer would be ended before he has stored it.
+/// Ends this process after it has run for that time, even if it hangs. Time in which it is stopped (a container that is
+/// paused) counts for one [`TICK`] at most. An alarm would go off meanwhile, and would end a process that wakes with the
+/// server's answer before it has stored the answer.
 pub fn end_after(time: Duration) {
     let ticks = time.as_secs().max(1);
     let watch = move || {
@@ -80,13 +82,14 @@ pub fn end_after(time: Duration) {
     };
     let thread = std::thread::Builder::new().stack_size(WATCH_STACK).spawn(watch);
     if thread.is_err() {
+        given::set_dispositions();
         change_held(|held| held.always.remove(Signal::SIGALRM));
         nix::unistd::alarm::set(u32::try_from(ticks).unwrap_or(u32::MAX));
     }
 }
 
-/// Closes what this process was given beside stdin, stdout and stderr: somebody may wait for the end of a pipe, or for a
-/// lock, that the caller's own caller left open. To be called before anything is opened.
+/// Closes what this process inherited beside stdin, stdout and stderr. Another process may wait for the end of such a pipe,
+/// or for a lock that such a file holds. To be called before anything is opened.
 pub fn close_inherited() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return;
@@ -99,7 +102,7 @@ pub fn close_inherited() {
     }
 }
 
-/// Bytes that nobody can guess.
+/// Bytes that cannot be guessed.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
@@ -111,7 +114,7 @@ pub fn nonce() -> io::Result<String> {
     random::<8>().map(|bytes| hexadecimal(&bytes))
 }
 
-/// This process. What cannot be read (no `/proc`) stays empty, and then nobody concludes anything from it.
+/// This process. What cannot be read (no `/proc`) stays empty. No process concludes anything from an empty value.
 pub fn this_process() -> Owner {
     let pid = std::process::id();
     let read = |path: &str| read_at_once(path).unwrap_or_default().trim().to_owned();
@@ -168,8 +171,7 @@ struct ProcessStatus {
     start_time: u64,
 }
 
-/// Reads a file of `/proc`, which gives all it has to one read that has the room. Its length is not told before, so
-/// that the standard library would begin with 32 bytes.
+/// Reads a file of `/proc` with one call. Such a file shows no length, so the standard library would begin with 32 bytes.
 fn read_at_once(path: &str) -> io::Result<String> {
     let mut bytes = [0; PROC_LIMIT];
     let length = fs::File::open(path)?.read(&mut bytes)?;
@@ -210,7 +212,7 @@ thread_local! {
 
 /// Changes what this thread holds back, and gives whether the system agreed.
 fn change_held(change: impl FnOnce(&mut Held)) -> bool {
-    given::given();
+    given::mask();
     let unchanged = || SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
     let mut held = HELD.get().unwrap_or_else(|| Held { always: unchanged(), ends: 0, stops: 0 });
     change(&mut held);
@@ -258,26 +260,26 @@ impl Drop for SignalsHeld {
 }
 
 /// Whether this process has the advisory lock on the file at `path`: through any of its descriptors, an inherited one too,
-/// which the kernel tells beside each (proc_pid_fdinfo(5)).
+/// which the kernel lists for each (proc_pid_fdinfo(5)).
 pub fn holds_lock(path: &Path) -> bool {
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
     descriptors.filter_map(Result::ok).any(|descriptor| {
         fs::read_link(descriptor.path()).is_ok_and(|target| target == path)
             && fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor.file_name())).is_ok_and(
-                |told| told.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")),
+                |info| info.lines().any(|line| line.starts_with("lock:") && line.contains("WRITE")),
             )
     })
 }
 
-/// Has a read from the terminal fail while this process is in the background, where it would stop it.
+/// While this process is in the background, a read from the terminal fails from now on, instead of stopping the process.
 pub fn never_stop_for_the_terminal() {
     change_held(|held| held.always.add(Signal::SIGTTIN));
 }
 
-/// Has signals go to the other threads of this process: what one of them holds back must not arrive here.
+/// Blocks all signals in this thread: a signal that another thread holds back must not arrive here.
 pub fn leave_signals_to_others() {
     // This thread began with the signals of the one that started it.
-    given::given();
+    given::mask();
     let _ = SigSet::all().thread_block();
 }
 
@@ -287,7 +289,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_is_seen_alive_then_gone_and_a_reused_identifier_is_told() {
+    fn a_process_is_seen_alive_then_gone_and_a_reused_identifier_is_noticed() {
         let me = this_process();
         assert_eq!(presence(&me, &me), Presence::Alive);
         let reused = Owner { start_time: me.start_time.wrapping_add(1), ..me.clone() };
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_concludes_anything_across_boots_and_namespaces() {
+    fn a_process_of_another_boot_or_namespace_is_unknown() {
         let me = this_process();
         for other in [
             Owner { boot: "another".to_owned(), ..me.clone() },

@@ -6,25 +6,23 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// When a file is looked for again that is not there. NFS and libfuse move a file away before they put another one in its
-/// place, if somebody has it open: until then there is none.
+/// The pauses before a missing file is looked for again. NFS and libfuse move a file that is open away before they put
+/// another one in its place; in between there is none.
 const ABSENT_DELAYS: [Duration; 5] = [Duration::from_millis(20); 5];
 
 /// Whether the file at `path` may be on a file system that another machine sees, too.
-fn is_shared(path: &Path) -> bool {
+pub fn is_shared(path: &Path) -> bool {
     !answers_lock_calls_at_once(path)
 }
 
-/// Has a file system that remembers names forget what it remembers of this one, so that no older file is read: a rename
-/// onto itself that replaces nothing changes nothing, and has it asked anew.
+/// Makes a shared file system forget to which file this name led, so that no older file is read. A rename onto itself with
+/// `NOREPLACE` changes nothing, and the server is asked anew.
 pub fn forget(path: &Path) {
-    if is_shared(path) {
-        let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
-    }
+    let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
 }
 
-/// Reads the file; one that is not there is looked for again where it may have been moved away for a moment. `find` says
-/// where it is behind its links, and is asked for nothing else.
+/// Reads the file. A missing file is looked for again on a shared file system. `find` gives its path behind the links; it is
+/// called only for a missing file.
 pub fn read<'a, T>(find: impl Fn() -> Option<&'a Path>, read: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for delay in ABSENT_DELAYS {
         match read() {

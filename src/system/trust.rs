@@ -2,14 +2,20 @@
 
 use crate::error::{Failure, Kind};
 use crate::text::{printable, shell_word};
-use rustix::process::geteuid;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The owner that a user namespace shows for each user that it does not know (proc_sys_kernel(5), `overflowuid`): two files
 /// with this owner may belong to two users.
 const UNKNOWN_USER: u32 = 65534;
+
+/// The user that this process acts for: the system is asked once.
+pub fn user() -> u32 {
+    static USER: OnceLock<u32> = OnceLock::new();
+    *USER.get_or_init(|| rustix::process::geteuid().as_raw())
+}
 
 /// Whether this link or FIFO is in a sticky directory that others may write, and neither the caller nor the owner of the
 /// directory owns it. Does not depend on `fs.protected_symlinks` (proc_sys_fs(5)).
@@ -18,13 +24,13 @@ pub fn may_be_planted(directory: &Metadata, entry: &Metadata) -> bool {
     const OTHERS_WRITE: u32 = 0o022;
     let is_shared = directory.mode() & STICKY != 0 && directory.mode() & OTHERS_WRITE != 0;
     let is_of_its_owner = entry.uid() == directory.uid() && entry.uid() != UNKNOWN_USER;
-    is_shared && entry.uid() != geteuid().as_raw() && !is_of_its_owner
+    is_shared && entry.uid() != user() && !is_of_its_owner
 }
 
 /// Why nothing is run or read that the document at `path` names: its owner is neither the caller nor root, or others may
 /// write it. An access control list that lets others write shows in the group's bits (acl(5)).
 pub fn distrust(document: &Metadata, path: &Path) -> Option<Failure> {
-    let (owner, mode, me) = (document.uid(), document.mode() & 0o777, geteuid().as_raw());
+    let (owner, mode, me) = (document.uid(), document.mode() & 0o777, user());
     let is_foreign = owner != me && owner != 0;
     let is_writable = mode & 0o022 != 0;
     let why = match (is_foreign, is_writable) {

@@ -1,4 +1,4 @@
-//! Other processes, watched from beside: when one ends, and when one began.
+//! Other processes that are not children: when one ends, and when one began.
 
 use super::{process_status, read_at_once, this_process};
 use crate::grant::UnixSeconds;
@@ -8,29 +8,29 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// How often a process is looked for whose end wakes nobody.
+/// How often a process is looked for if the system has no pidfd.
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// A process that is no child of this one.
 pub struct Watched {
     owner: Owner,
     me: Owner,
-    /// Tells its end at once; none before Linux 5.3.
+    /// Becomes readable at its end; `None` before Linux 5.3.
     descriptor: Option<OwnedFd>,
 }
 
 impl Watched {
-    /// The process with this identifier that began at this time; none where that one is gone.
+    /// The process with this identifier and this start time; `None` if it is gone.
     pub fn new(pid: u32, start_time: u64) -> Option<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
         let descriptor = pidfd_open(raw, PidfdFlags::empty()).ok();
         let me = this_process();
         let watched = Self { owner: Owner { pid, start_time, ..me.clone() }, me, descriptor };
-        // Opened first: what is looked at now is what the descriptor is of.
+        // The descriptor is opened first, so the look is at the same process.
         watched.is_there().then_some(watched)
     }
 
-    /// Waits for that long; whether it runs still.
+    /// Waits for that long at most. Gives whether it still runs.
     pub fn runs_for(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         loop {
@@ -62,16 +62,16 @@ impl Watched {
         match super::presence(&self.owner, &self.me) {
             Presence::Gone => false,
             Presence::Alive => true,
-            // Without `/proc` any process of that number has to do.
+            // Without `/proc`, any process with that identifier counts.
             Presence::Unknown => pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()),
         }
     }
 }
 
-/// The unit of `/proc/PID/stat` (proc(5)): Linux tells every program this one, whatever its kernel's own is.
+/// The unit of `/proc/PID/stat` (proc(5)). It is the same for every kernel configuration.
 const TICKS_PER_SECOND: i64 = 100;
 
-/// When the process began that started this one, in whole seconds and never too late; none where that cannot be told.
+/// When the parent of this process began, rounded down to whole seconds; `None` if `/proc` does not show it.
 pub fn caller_began(now: UnixSeconds) -> Option<UnixSeconds> {
     let pid = u32::try_from(rustix::process::getppid()?.as_raw_nonzero().get()).ok()?;
     let began = i64::try_from(process_status(pid)?.start_time).ok()?;
@@ -89,14 +89,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_is_watched_to_its_end_and_another_of_its_number_is_not() {
+    fn a_process_is_watched_to_its_end_and_another_one_with_its_identifier_is_not() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let start_time = process_status(child.id()).unwrap().start_time;
         assert!(Watched::new(child.id(), start_time + 1).is_none(), "the number is another's");
         let mut watched = Watched::new(child.id(), start_time).unwrap();
         assert!(watched.runs_for(Duration::ZERO));
         drop(child.stdin.take());
-        // Not waited for yet: its end is seen all the same.
+        // Its end is seen although its parent has not waited for it yet.
         assert!(!watched.runs_for(Duration::from_secs(60)));
         watched.descriptor = None;
         assert!(!watched.runs_for(Duration::ZERO));

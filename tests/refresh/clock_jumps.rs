@@ -7,8 +7,8 @@ use onegrant::grant::{Document, Secret};
 use onegrant::protocol::token::{Answer, TokenAnswer};
 use onegrant::session::attempt::{Attempt, AttemptRecord, Owner, Presence};
 use onegrant::session::{
-    ClaimResult, Demand, Event, LockMode, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role,
-    Settings, Step, Stored, TokenResult, View, age,
+    ClaimResult, Demand, Event, LockResult, LockUse, Machine, Now, ReplaceResult, Revision, Role, Settings,
+    Step, Stored, TokenResult, View, age,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -171,7 +171,8 @@ impl World {
                 let attempts = self.records.iter().filter(concerned).cloned().collect();
                 Event::Looked(Ok(View { attempts, stored: Some(self.stored.clone()) }))
             }
-            Step::Lock(LockMode::Try, _) => Event::LockAnswered(match scenario.swaps {
+            // No process holds the lock.
+            Step::Lock(..) => Event::LockAnswered(match scenario.swaps {
                 true => LockResult::Refused("no locks".to_owned()),
                 false => LockResult::Granted,
             }),

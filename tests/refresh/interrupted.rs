@@ -344,7 +344,37 @@ fn waits_for_a_lock(pid: u32) -> bool {
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
-// ---- a process that is stopped, or blocked by its stderr, holds no lock ----
+/// The most system calls of a process that waits for the refresh of another one, from exec to exit.
+const MOST_CALLS: usize = 60;
+
+#[test]
+fn a_process_that_waits_for_a_refresh_makes_few_system_calls() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let trace = home.root.join("trace");
+    let traced =
+        |command: &Command| wrapped("/usr/bin/strace", &["-f", "-o", trace.to_str().unwrap(), "--"], command);
+    if !traced(Command::new("/bin/true").current_dir("/")).status().is_ok_and(|status| status.success()) {
+        println!("not counted: strace cannot be used here");
+        return;
+    }
+    let (refresher, gate) = held(&server, &home, "auto");
+    let waiter = Process::start(&mut traced(&home.command(&["token"])));
+    wait_for("a process that waits for the lock", || waits_for_a_lock(waiter.pid()));
+    gate.open();
+    assert_eq!(refresher.finish().code, 0);
+    assert_eq!(waiter.finish(), Ran::printed(&home.tokens().access_token));
+    let text = fs::read_to_string(&trace).unwrap();
+    // A debug build looks at each descriptor before it closes it.
+    let is_call = |line: &&str| !["+++", "resumed>", "F_GETFD"].iter().any(|other| line.contains(other));
+    let calls = text.lines().filter(is_call);
+    let count = calls.count();
+    assert!(count <= MOST_CALLS, "{count} system calls:\n{text}");
+    assert!(!text.contains("clone"), "it starts a thread or a process:\n{text}");
+    println!("{count} system calls");
+}
+
+// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
 
 fn is_stopped(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

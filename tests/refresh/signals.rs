@@ -4,13 +4,13 @@
 use crate::support::keyring::Keyring;
 use crate::support::*;
 use rustix::process::Signal;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
 /// Signals that some parents leave ignored or blocked.
 const CARELESS: [&str; 2] =
-    ["--ignore-signal=CHLD,ALRM,PIPE,USR1", "--block-signal=CHLD,ALRM,TERM,USR2,RTMIN"];
+    ["--ignore-signal=CHLD,ALRM,PIPE,URG,USR1", "--block-signal=CHLD,ALRM,TERM,URG,USR2,RTMIN"];
 
 /// The same command, with these signals ignored or blocked.
 fn under(signals: &[&str], command: &Command) -> Command {
@@ -69,6 +69,36 @@ fn ignored_and_blocked_signals_change_nothing() {
     let ran = run(&mut under(&CARELESS, &home.command(&["doctor"])));
     assert!(ran.stdout.contains("two processes exclude each other"), "{ran:?}");
     assert_eq!((server.counts().token_requests, server.counts().unexpected), (2, 0));
+}
+
+/// The timer that ends the wait sends a signal of its own.
+#[test]
+fn a_wait_for_the_lock_ends_at_the_deadline_under_ignored_and_blocked_signals() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let lock = File::create(home.state.join("default.lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = run(&mut under(&CARELESS, &home.command(&["--timeout", "0.2", "token"])));
+    assert_eq!((ran.code, server.counts().token_requests), (4, 0), "{ran:?}");
+    assert!(ran.stderr.contains("another process still held the lock"), "{ran:?}");
+}
+
+/// As `timeout` in a shell that has none: `perl -e 'alarm 1; exec @ARGV'`.
+#[test]
+fn an_alarm_that_the_parent_has_set_ends_a_wait_for_the_lock() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let lock = File::create(home.state.join("default.lock")).unwrap();
+    lock.lock().unwrap();
+    let script = "use Time::HiRes; Time::HiRes::ualarm(300_000); exec @ARGV";
+    let perl = Path::new("/usr/bin/perl");
+    if !perl.exists() {
+        println!("not tested: there is no perl");
+        return;
+    }
+    let command = wrapped(perl.to_str().unwrap(), &["-e", script], &home.command(&["token"]));
+    let ran = run(&mut { command });
+    assert_eq!(ran.code, -14, "{ran:?}");
 }
 
 #[test]

@@ -335,7 +335,8 @@ families! { FAMILIES:
     a_replacement_that_the_store_does_not_answer_loses_no_session, at_least 3_500, {
         let each = EVERY.iter().map(|server| Place::cell(LockUse::Auto).scenario(2, *server));
         let often = |budget: &mut Budget| (budget.unanswered_replacements, budget.delays) = (1, 1);
-        each.map(|scenario| (scenario.with(often), World::nothing_more as Promise)).collect()
+        let promise: Promise = World::nothing_more;
+        each.map(|scenario| (scenario.with(often), promise)).collect()
     };
 
     forced_refreshes_coalesce, at_least 10_000,

@@ -46,7 +46,6 @@ pub(super) enum Transition {
 pub(super) type Name = (String, u64);
 
 /// What a process does next. A step that a driver executes in several calls has several parts here.
-#[expect(clippy::large_enum_variant, reason = "most of what a process does is to begin a step")]
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
     Begins(Step),

@@ -32,14 +32,19 @@ impl Machine {
     pub(super) fn first_look(&mut self, view: View, now: Now) -> Step {
         let failed = view.attempts.iter().filter(|record| record.attempt.shared_failure().is_some());
         self.input.failed_before = failed.map(|record| record.attempt.id.clone()).collect();
-        self.lock_if_needed(view, Phase::FirstLook, LockMode::Try, now)
+        self.lock_if_needed(view, Phase::FirstLook, now)
     }
 
     /// Asks for the lock if the look of `phase` shows that it is needed.
-    fn lock_if_needed(&mut self, view: View, phase: Phase, mode: LockMode, now: Now) -> Step {
+    pub(super) fn lock_if_needed(&mut self, view: View, phase: Phase, now: Now) -> Step {
+        let mode = if phase == Phase::AfterRelease { LockMode::Queue } else { LockMode::Try };
         let is_locked = self.input.level == Level::Locked;
         match self.judgement(&view, now) {
             Judgement::CredentialChanged => self.look_at_new_credential(phase, now),
+            // Another process is refreshing: it holds the lock.
+            Judgement::Wait if is_locked && mode == LockMode::Try && !self.need_not_wait(now) => {
+                self.lock(LockMode::AwaitRelease, now)
+            }
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) if is_locked => self.lock(mode, now),
             judgement => self.act(judgement, now),
         }
@@ -55,7 +60,10 @@ impl Machine {
 
     pub(super) fn locking(&mut self, mode: LockMode, locking: LockResult, now: Now) -> Step {
         match locking {
-            LockResult::Granted if mode == LockMode::AwaitRelease => self.look(Phase::AfterRelease),
+            LockResult::Granted if mode == LockMode::AwaitRelease => {
+                self.phase = Phase::AfterRelease;
+                Step::Read
+            }
             LockResult::Granted => self.look(Phase::Judging),
             LockResult::Busy if mode == LockMode::AwaitRelease => {
                 self.pause(LOCK_HELD, Phase::RetryingLock, now)
@@ -77,9 +85,13 @@ impl Machine {
         }
     }
 
-    /// The lock was released. Usually the document is fresh or a shared failure is recorded. Otherwise the holder died: queue.
-    pub(super) fn after_release(&mut self, view: View, now: Now) -> Step {
-        self.lock_if_needed(view, Phase::AfterRelease, LockMode::Queue, now)
+    /// The lock was released. Usually the document is fresh, and the records say nothing more. Otherwise they hold a shared
+    /// failure, or the holder died.
+    pub(super) fn after_release(&mut self, stored: Option<Stored>, now: Now) -> Step {
+        match self.judgement(&View { attempts: Vec::new(), stored }, now) {
+            fresh @ Judgement::Use(_) => self.act(fresh, now),
+            _ => self.look(Phase::AfterRelease),
+        }
     }
 
     pub(super) fn act(&mut self, judgement: Judgement, now: Now) -> Step {

@@ -156,12 +156,15 @@ impl Machine {
         (machine, Step::Read)
     }
 
-    /// Whether it knows the process that runs it.
-    pub fn is_identified(&self) -> bool {
-        !self.settings.nonce.is_empty()
+    /// Whether it must be identified before the next event. A process that only reads, or waits for the lock, claims
+    /// nothing yet.
+    pub fn wants_identity(&self) -> bool {
+        let waits = matches!(self.phase, Phase::FirstLook | Phase::AskedForLock(_) | Phase::AfterRelease);
+        let claims_nothing = self.phase == Phase::FirstRead || (waits && self.level() == Level::Locked);
+        !claims_nothing && self.settings.nonce.is_empty()
     }
 
-    /// Sets the process that runs it, and a random word for its attempts. Every step but the first read needs them.
+    /// Sets the process that runs it, and a random word for its attempts.
     pub fn identify(&mut self, owner: Owner, nonce: String) {
         self.settings.owner = owner;
         self.settings.nonce = nonce;
@@ -176,9 +179,13 @@ impl Machine {
     pub fn next(&mut self, event: Event, now: Now) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Finished), event) {
             (Phase::FirstRead, Event::Read(Ok(stored))) => self.first_read(stored, now),
+            (Phase::FirstRead | Phase::AfterRelease, Event::Read(Err(failure))) => self.fail(failure, now),
             (Phase::FirstLook, Event::Looked(Ok(view))) => self.first_look(view, now),
             (Phase::AskedForLock(mode), Event::LockAnswered(locking)) => self.locking(mode, locking, now),
-            (Phase::AfterRelease, Event::Looked(Ok(view))) => self.after_release(view, now),
+            (Phase::AfterRelease, Event::Read(Ok(stored))) => self.after_release(stored, now),
+            (Phase::AfterRelease, Event::Looked(Ok(view))) => {
+                self.lock_if_needed(view, Phase::AfterRelease, now)
+            }
             (Phase::Judging, Event::Looked(Ok(view))) => {
                 let judgement = self.judgement(&view, now);
                 self.act(judgement, now)

@@ -1,0 +1,21 @@
+//! How the release binary is linked: without the tables to unwind the stack, a tenth of it. A panic ends the process
+//! (`tell_defects`), no error has a backtrace, and the binary has no symbols to print one with.
+//!
+//! Only with the linker that rustc chooses: others may not know the script, and everything works without it.
+
+use std::env;
+
+fn main() {
+    println!("cargo::rerun-if-changed=.cargo/no-unwinding.ld");
+    let is = |name: &str, wanted: &str| env::var(name).is_ok_and(|value| value == wanted);
+    let is_chosen_by_rustc = env::var_os("RUSTC_LINKER").is_none()
+        && !env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default().contains("link");
+    if is("CARGO_CFG_TARGET_OS", "linux")
+        && is("CARGO_CFG_TARGET_ENV", "gnu")
+        && is("PROFILE", "release")
+        && is_chosen_by_rustc
+    {
+        let directory = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-T,{directory}/.cargo/no-unwinding.ld");
+    }
+}
