@@ -5,7 +5,9 @@ mod log;
 mod reading;
 mod waiting;
 
-pub use reading::{Existing, attempt_records, find_rejected, parse, read_document, read_for_login};
+pub use reading::{
+    Existing, attempt_record, attempt_records, find_rejected, parse, read_document, read_for_login,
+};
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};
@@ -20,7 +22,7 @@ use crate::session::{
 use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
 use log::Log;
-use reading::{attempt_record, spender};
+use reading::spender;
 use std::time::Duration;
 
 /// The room that is reserved for an answer, in addition to the size of the document, in bytes: some tokens have many

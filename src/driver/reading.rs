@@ -109,7 +109,7 @@ pub fn find_rejected(dependencies: &Dependencies, stored: &Stored) -> Result<Opt
 /// complete, so its bytes were lost later.
 ///
 /// Without a clock the presence of the owner is unknown.
-pub(super) fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
+pub fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
     let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
     let clock = clock.filter(|_| !attempt.is_over());
     let owner = clock.map_or(Presence::Unknown, |clock| clock.presence(&attempt.by));

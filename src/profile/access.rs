@@ -6,7 +6,7 @@ use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, json_bytes};
 use crate::lock::{Guard, Locked};
-use crate::session::attempt::{Attempt, AttemptRecord};
+use crate::session::attempt::Attempt;
 use crate::session::logout::{Found, credential_digests};
 use crate::session::{Level, LockMode, LockUse, Stored};
 use crate::store::{NewRecord, RecordName, Store};
@@ -18,8 +18,8 @@ const LOCK_PROBE: Duration = Duration::from_secs(2);
 /// The pause between two looks at a claim that a command waits for.
 const CLAIM_WAIT: Duration = Duration::from_millis(50);
 
-/// Takes the lock, then waits until no live claim is about the stored session. Waits until `until`, counted from the start of
-/// this process. A claim may outlast that: its late answer finds a changed document, and does not replace it.
+/// Takes the lock, then waits until no live claim is about the stored session. The wait ends at `until`, counted from the start
+/// of this process. A claim may last longer: its late answer finds a changed document, and does not replace it.
 pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failure> {
     let (dependencies, left) = (context.dependencies(), || until.saturating_sub(context.now().elapsed));
     let guard = match context.globals.lock {
@@ -58,7 +58,7 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
     Ok(guard)
 }
 
-/// A claim on the session of a document. A refresh waits for it as for another refresh. To drop it removes its record.
+/// A claim on the session of a document. A refresh waits for it as for another refresh. Dropping it removes its record.
 pub struct Claim<'a> {
     context: &'a Context,
     /// The key, the number and the bytes of the record; `None` if the session has no credential digest.
@@ -81,11 +81,7 @@ impl<'a> Claim<'a> {
         let mut last = 0;
         for record in context.store.records(&key)? {
             last = record.number;
-            let attempt: Attempt =
-                serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
-            let owner = context.presence(&attempt.by);
-            let is_live = AttemptRecord { number: last, attempt, owner, has_answer: false }.is_live(now);
-            if is_exclusive && is_live {
+            if is_exclusive && driver::attempt_record(&record, Some(context)).is_live(now) {
                 return Ok(None);
             }
         }
