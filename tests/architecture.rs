@@ -167,6 +167,16 @@ fn imports_point_down() {
 }
 
 #[test]
+fn the_page_of_the_architecture_has_the_same_layers() {
+    let page = fs::read_to_string(root("docs/architecture.md")).unwrap();
+    let (_, layers) = page.split_once("## The layers").unwrap();
+    let mut block = layers.split("```").nth(1).unwrap().lines().skip(1);
+    assert!(block.next().unwrap().starts_with("main, lib "));
+    let rooms: Vec<&str> = block.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(rooms.iter().rev().eq(&LAYERS), "the page has {rooms:?}");
+}
+
+#[test]
 fn one_room_reads_the_environment_one_locks_and_one_speaks_http() {
     for path in sources(&root("src")) {
         let Some(module) = module(&path) else { continue };

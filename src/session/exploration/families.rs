@@ -458,12 +458,20 @@ fn all_families_together_are_as_large_as_they_were() {
 #[test]
 fn code_and_documentation_have_the_same_list_of_invariants() {
     let page = include_str!("../../../docs/guarantees.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let design = include_str!("../../../docs/design.md");
     let code = include_str!("../mod.rs");
     for invariant in Invariant::ALL {
         let name = format!("**{}**", invariant.name());
         assert!(code.contains(&name), "src/session/mod.rs does not name {name}");
         let entry = format!("{name} {}", invariant.sentence());
         assert!(page.contains(&entry), "docs/guarantees.md does not say: {entry}");
+    }
+    let entries = code.lines().filter_map(|line| line.strip_prefix("//! - **")?.split_once("** "));
+    assert_eq!(entries.clone().count(), Invariant::ALL.len());
+    for (name, sentence) in entries {
+        let (number, words) = name.split_once(' ').unwrap();
+        let row = format!("\n| {number} | {words} | {sentence} |");
+        assert!(design.contains(&row), "docs/design.md has no row {row}");
     }
 }
 
