@@ -1,4 +1,5 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): its requests, and what its answers mean.
+//! See "What each answer means" in `docs/design.md`.
 
 use super::client_authentication::authenticate;
 use super::redirect;

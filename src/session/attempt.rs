@@ -1,4 +1,5 @@
 //! The attempt record: which process spends which refresh token, or how the last attempt ended.
+//! See "Attempt record" in `docs/design.md`.
 
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};

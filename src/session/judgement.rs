@@ -1,4 +1,4 @@
-//! What a look at the store means for a process that wants to refresh.
+//! What a look at the store means for a process that wants to refresh. See "What a look means" in `docs/design.md`.
 
 use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};

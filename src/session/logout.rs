@@ -1,4 +1,4 @@
-//! The logout as a state machine without I/O.
+//! The logout as a state machine without I/O. See "Login, logout and other changes" in `docs/design.md`.
 //!
 //! A *live session* is one whose refresh token the server may still accept, wherever it is stored:
 //!

@@ -1,4 +1,4 @@
-//! The worker: the exchange with the server survives the process that asked for it.
+//! The worker: the exchange with the server survives the process that asked for it. See "Worker" in `docs/design.md`.
 //!
 //! Programs kill their helpers: a build tool after ten seconds, a cancelled CI job, a terminal with its whole process
 //! group. Between the server's rotation and the durable copy, that would lose the session. So a worker claims, spends

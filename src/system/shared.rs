@@ -1,4 +1,5 @@
 //! What a file system that machines share does to a file while another one is put in its place, and what helps.
+//! See "File systems that machines share" in `docs/design.md`.
 
 use super::answers_lock_calls_at_once;
 use rustix::fs::{CWD, RenameFlags, renameat_with};

@@ -1,4 +1,4 @@
-//! The machine: its state, and what each event does in each phase.
+//! The machine: its state, and what each event does in each phase. See "Getting a token" in `docs/design.md`.
 
 mod comparing;
 mod ending;

@@ -1,4 +1,4 @@
-//! From the request to the new session in the store.
+//! From the request to the new session in the store. See "Commit" in `docs/design.md`.
 
 use super::{Claim, Commit, FirstRequest, Machine, Phase};
 use crate::error::{Failure, Kind};
