@@ -13,58 +13,72 @@ use std::fmt;
 
 /// What happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum HistoryEvent {
     /// A login was stored.
-    #[serde(rename = "login")]
     Login,
     /// A refreshed session was stored.
     #[default]
-    #[serde(rename = "refresh")]
     Refresh,
     /// The answer that an interrupted process left was stored.
-    #[serde(rename = "adopted")]
     Adopted,
     /// The server answered `invalid_grant` or a word of its own for it.
-    #[serde(rename = "rejected")]
     Rejected,
     /// The server refused for another reason.
-    #[serde(rename = "refused")]
     Refused,
     /// The session was cleared.
-    #[serde(rename = "cleared")]
     Cleared,
     /// The refresh token was sent, and no whole answer came.
-    #[serde(rename = "lost answer")]
     LostAnswer,
     /// The server answered, and the new session could not be stored.
-    #[serde(rename = "not stored")]
     NotStored,
     /// The grant was moved to another store, or came from one.
-    #[serde(rename = "moved")]
     Moved,
     /// A logout.
-    #[serde(rename = "logout")]
     Logout,
     /// An event of a later version.
-    #[serde(untagged)]
     Other(String),
+}
+
+impl HistoryEvent {
+    /// All events of this version, as they are written.
+    const NAMES: [(Self, &str); 10] = [
+        (Self::Login, "login"),
+        (Self::Refresh, "refresh"),
+        (Self::Adopted, "adopted"),
+        (Self::Rejected, "rejected"),
+        (Self::Refused, "refused"),
+        (Self::Cleared, "cleared"),
+        (Self::LostAnswer, "lost answer"),
+        (Self::NotStored, "not stored"),
+        (Self::Moved, "moved"),
+        (Self::Logout, "logout"),
+    ];
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Other(name) => name,
+            known => Self::NAMES.iter().find(|(event, _)| event == known).map_or("", |(_, name)| name),
+        }
+    }
+}
+
+impl From<String> for HistoryEvent {
+    fn from(name: String) -> Self {
+        let known = Self::NAMES.into_iter().find(|(_, known)| *known == name);
+        known.map_or(Self::Other(name), |(event, _)| event)
+    }
+}
+
+impl From<HistoryEvent> for String {
+    fn from(event: HistoryEvent) -> Self {
+        event.name().to_owned()
+    }
 }
 
 impl fmt::Display for HistoryEvent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Login => "login",
-            Self::Refresh => "refresh",
-            Self::Adopted => "adopted",
-            Self::Rejected => "rejected",
-            Self::Refused => "refused",
-            Self::Cleared => "cleared",
-            Self::LostAnswer => "lost answer",
-            Self::NotStored => "not stored",
-            Self::Moved => "moved",
-            Self::Logout => "logout",
-            Self::Other(name) => name,
-        })
+        formatter.write_str(self.name())
     }
 }
 

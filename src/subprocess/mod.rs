@@ -25,14 +25,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// This program, even if its file was replaced or removed since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The longest request, in bytes: the largest document, with its characters escaped.
+const REQUEST_LIMIT: u64 = 32 << 20;
 
 /// A hidden mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,9 @@ fn request<R: DeserializeOwned>(mode: Mode) -> Result<R, Failure> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("stdin has no request"));
         }
-        Ok(serde_json::from_reader(file)?)
+        let mut bytes = Zeroizing::new(Vec::new());
+        file.take(REQUEST_LIMIT).read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes)?)
     };
     read().map_err(|error| {
         let message = format!("{} is for onegrant's own use: {}", mode.argument(), describe(&error));
