@@ -1,5 +1,5 @@
 //! The file of a history: JSON lines beside the document. No decision depends on it. It is appended to after a change was
-//! stored, it is never synced, and it is never a reason to fail. A logout keeps it. See "History" in `docs/design.md`.
+//! stored, it is never synced, and it is never a reason to fail. A logout keeps it.
 
 use super::HistoryEntry;
 use crate::session::LockMode;

@@ -16,7 +16,7 @@ use std::time::Duration;
 enum Victim {
     /// The process that was called, while its worker does the exchange.
     Caller,
-    /// Whichever process comes to the call first, the caller or the worker.
+    /// The process that comes to the call first: the caller or the worker.
     Either,
     /// The only one: no worker can be started.
     InPlace,
@@ -174,7 +174,7 @@ struct Swept {
     dead: Vec<String>,
 }
 
-/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told
+/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it reports
 /// that a refresh was begun and never finished.
 fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept {
     let expired = || {

@@ -669,9 +669,9 @@ fn setup_says_what_is_missing() {
             "onegrant: a:b is not HOST or HOST:PORT\nhint: onegrant git-setup --help\n",
         ),
         (
-            &["--profile", "nobody", "git-setup", "git.example"],
+            &["--profile", "absent", "git-setup", "git.example"],
             3,
-            "onegrant: profile nobody has no grant\nhint: onegrant --profile nobody login ISSUER --client-id ID\n",
+            "onegrant: profile absent has no grant\nhint: onegrant --profile absent login ISSUER --client-id ID\n",
         ),
     ];
     for (arguments, code, stderr) in cases {

@@ -66,7 +66,7 @@ fn forced_refreshes_coalesce() {
         let gate = Gate::closed();
         server.script(Endpoint::Token, [Fault::Hold(gate.clone())]);
         let crowd = start_together(crowd(&home, 20, lock, &["-vv", "refresh"]), "/dev/null".as_ref());
-        // All but the one whose request is held have read the old token and wait.
+        // All but the one with the request that is held have read the old token and wait.
         wait_for("19 waiting processes", || {
             crowd.processes.iter().filter(|process| process.said().contains(waiting)).count() == 19
         });

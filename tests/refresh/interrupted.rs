@@ -374,7 +374,7 @@ fn a_process_that_waits_for_a_refresh_makes_few_system_calls() {
     println!("{count} system calls");
 }
 
-// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
+// ---- a process that is stopped, or has a stderr that is not read, holds no lock ----
 
 fn is_stopped(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// The places whose claims bind. In the file store a lock that is refused leads to what `Claim` is.
+/// The places where claims bind. In the file store a lock that is refused leads to what `Claim` is.
 const BINDING: [Place; 4] = [
     Place::file(LockUse::Auto, Lock::Excludes),
     Place::file(LockUse::Auto, Lock::GrantsToAll),
@@ -101,7 +101,7 @@ fn with_atomic_changes(mut scenarios: Vec<(Scenario, Promise)>) -> Vec<(Scenario
     scenarios
 }
 
-/// One scenario for each place whose claims bind and each server, changed alike.
+/// One scenario for each place where claims bind and each server, changed alike.
 fn binding(
     processes: usize,
     servers: &[Server],
