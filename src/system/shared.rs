@@ -17,7 +17,7 @@ pub fn is_shared(path: &Path) -> bool {
 }
 
 /// Makes a shared file system forget to which file this name led, so that no older file is read. A rename onto itself with
-/// `NOREPLACE` changes nothing, and the server is asked anew.
+/// `NOREPLACE` changes nothing, and the server is asked again.
 pub fn forget(path: &Path) {
     let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
 }

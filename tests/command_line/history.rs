@@ -338,7 +338,7 @@ fn fifty_processes_that_share_one_refresh_leave_one_entry() {
     for ran in run_together(commands) {
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    assert_eq!(names(&home), ["refresh"], "one refresh, and nothing of those who waited for it");
+    assert_eq!(names(&home), ["refresh"], "one refresh, and nothing of the processes that waited for it");
     assert_eq!(server.counts().token_requests, 1);
 }
 

@@ -1,4 +1,4 @@
-//! `onegrant logout`: three outcomes with different messages, and a deletion whatever the server answered.
+//! `onegrant logout`: three outcomes with different messages, and a deletion after every answer of the server.
 
 use crate::support::keyring::Keyring;
 use crate::support::*;

@@ -117,7 +117,7 @@ impl Place {
         self.authorization_server.counts().refreshes
     }
 
-    /// What holds at the end of every test but the one of a person who is asked.
+    /// What holds at the end of every test, except the one in which git asks a person.
     #[track_caller]
     fn end(&self, refreshes: u64) {
         let counts = self.authorization_server.counts();

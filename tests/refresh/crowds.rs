@@ -1,4 +1,4 @@
-//! One refresh token is spent by one process, however many need it: and a failure is met once for all.
+//! One refresh token is spent by one process, however many need it. A failed attempt counts for all that waited.
 
 use crate::support::*;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How many processes need the token at once.
 const CROWD: usize = 200;
 
-/// The most requests with which a crowd may meet a server that is in trouble: all who start together share one,
+/// The most requests of a crowd to a server that fails: all processes that start together share one,
 /// and on a busy machine some start late.
 const HANDFUL: u64 = 5;
 

@@ -92,7 +92,7 @@ fn a_crowd_goes_on_after_a_kill_with_one_request() {
     }
 }
 
-/// Those who waited for the process that is killed go on, too.
+/// The processes that waited for the killed process continue.
 #[test]
 fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
     for lock in ["auto", "claim"] {

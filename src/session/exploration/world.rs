@@ -139,7 +139,7 @@ pub(super) struct Process {
     pub fingerprint: u128,
 }
 
-/// Who may hold the lock.
+/// The process that may hold the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Party {
     Process(usize),
