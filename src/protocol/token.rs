@@ -242,7 +242,7 @@ pub enum Answer {
         /// What it says about it.
         description: Option<String>,
     },
-    /// The same request may succeed later. As far as the response tells, the refresh token was not spent.
+    /// The same request may succeed later. According to the response, the refresh token was not spent.
     Temporary {
         /// What happened.
         what: String,

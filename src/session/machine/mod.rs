@@ -297,7 +297,7 @@ impl Machine {
         judgement
     }
 
-    /// Judges a look, and tells whether it found another session than the look before it.
+    /// Judges a look, and says whether it found another session than the look before it.
     fn judge_change(&mut self, view: &View, now: Now) -> (Judgement, bool) {
         let before = self.latest.clone();
         let judgement = self.judgement(view, now);
