@@ -47,7 +47,7 @@ port=${origin##*:}
 tls_port=$(member tls_port <"$work/programs.json")
 
 ask() { curl -fsS --noproxy '*' "$@"; }
-# Stores a new grant whose session ends in so many seconds, with an access token that the server does not know. The server's
+# Stores a new grant with a session that ends in so many seconds, and an access token that the server does not know. The server's
 # counts begin anew.
 session_for() { # SECONDS
     local refresh_token expires_at
@@ -154,7 +154,7 @@ ends_with 'google-auth' 0 with_google
 check 'google-auth: it got' google "$(cat "$work/stdout")"
 served gcloud
 check 'google-auth: a required login is an error of its own' yes \
-    "$(! ONEGRANT_PROFILE=nobody with_google >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
+    "$(! ONEGRANT_PROFILE=absent with_google >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile absent has no grant' "$work/stderr")"
 
 step "go: a private module proxy; then $go_crowd at once"
 go=$("$work/venv/bin/go" env GOROOT)/bin/go
@@ -201,7 +201,7 @@ check 'go, revoked: refreshes and replays' '1 0' "$(counted refreshes) $(counted
 revoked
 go_host=LOCALHOST ends_with 'go mod download, in capitals' 0 with_go mod download -x
 check 'go: -x shows that a login is required' yes \
-    "$(! go_profile=nobody with_go mod download -x >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile nobody has no grant' "$work/stderr")"
+    "$(! go_profile=absent with_go mod download -x >"$work/stderr" 2>&1 && yes_or_no grep -q 'profile absent has no grant' "$work/stderr")"
 
 optional() { # PROGRAM...: whether it is installed and runs
     local code=0

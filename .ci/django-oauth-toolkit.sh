@@ -76,7 +76,7 @@ profile=denied
 refuses access_denied by_device 'device denied' 3 deny "${of_short[@]}"
 refuses access_denied by_browser 'browser denied' 3 deny "${browser[@]}"
 profile=refused
-refuses invalid_request by_device 'device, unknown client' 2 nobody "$issuer" "${endpoints[@]}" --client-id stranger
+refuses invalid_request by_device 'device, unknown client' 2 none "$issuer" "${endpoints[@]}" --client-id stranger
 refuses invalid_scope by_browser 'browser, scope refused' 2 approve "$issuer" "${endpoints[@]}" --client-id browser --scope nothing
 refused 'client credentials, scope refused' 2 invalid_scope \
     onegrant login "${service[@]}" --client-secret-file "$work/secret" --scope nothing

@@ -57,12 +57,12 @@ kill_one() { # KIND...
                 ;;
             caller)
                 for i in $(seq $hosts); do if [ "${ended[i]}" = no ] && lives "${pids[i]}"; then candidates+=("$i"); fi; done
-                # One process is left, whose result shows how the round went.
+                # One process is left: its result shows how the round went.
                 [ "${#candidates[@]}" -gt 1 ] || continue
                 victim=${candidates[drawn_victim % ${#candidates[@]}]}
                 kill -KILL -- "-${pids[victim]}" 2>/dev/null || continue
                 ended[victim]=killed
-                # A caller whose worker was killed spends in its place.
+                # If its worker was killed, a caller spends in its place.
                 if [ "${bereft[victim]:-no}" = yes ]; then spenders_killed=$((spenders_killed + 1)); fi
                 ;;
             worker)

@@ -42,7 +42,7 @@ alive 'claims alone'
 step 'log out'
 logs_out "$issuer/token" "$issuer/me" onegrant
 
-step 'a confidential client, whose secret holds characters that forms and Basic treat specially'
+step 'a confidential client with a secret of characters that forms and Basic treat specially'
 profile=confidential
 confidential=("$issuer" --client-id confidential --client-secret-file "$work/secret" --scope 'openid offline_access')
 by_device confidential 0 approve "${confidential[@]}"
@@ -83,9 +83,9 @@ profile=denied
 refuses access_denied by_device 'device denied' 3 deny "${person[@]}"
 refuses access_denied by_browser 'browser denied' 3 deny "${person[@]}"
 profile=refused
-refuses invalid_scope by_device 'device, scope refused' 2 nobody "$issuer" --client-id narrow --scope 'openid api'
+refuses invalid_scope by_device 'device, scope refused' 2 none "$issuer" --client-id narrow --scope 'openid api'
 refuses invalid_scope by_browser 'browser, scope refused' 2 approve "$issuer" --client-id narrow --scope 'openid api'
-refuses invalid_client by_device 'device, unknown client' 2 nobody "$issuer" --client-id stranger
+refuses invalid_client by_device 'device, unknown client' 2 none "$issuer" --client-id stranger
 basic=("$issuer" --client-credentials --client-id service-basic)
 refused 'client credentials, scope refused' 2 invalid_scope \
     onegrant login "${basic[@]}" --client-secret-file "$work/secret" --scope openid

@@ -1,4 +1,4 @@
-//! The advisory lock: a guard, and calls that end by a deadline.
+//! The advisory lock: a guard, and calls that end by a deadline. See "Lock" in `docs/design.md`.
 //!
 //! Only "would block" means busy. On a local file system this thread makes the call, and a timer interrupts it. See
 //! [`caller`] for the file systems where a call can hang.

@@ -167,6 +167,32 @@ fn imports_point_down() {
 }
 
 #[test]
+fn the_page_of_the_architecture_has_the_same_layers() {
+    let page = fs::read_to_string(root("docs/architecture.md")).unwrap();
+    let (_, layers) = page.split_once("## The layers").unwrap();
+    let mut block = layers.split("```").nth(1).unwrap().lines().skip(1);
+    assert!(block.next().unwrap().starts_with("main, lib "));
+    let rooms: Vec<&str> = block.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(rooms.iter().rev().eq(&LAYERS), "the page has {rooms:?}");
+}
+
+#[test]
+fn each_heading_of_the_design_that_a_comment_names_exists() {
+    let design = fs::read_to_string(root("docs/design.md")).unwrap();
+    let headings: Vec<&str> = design.lines().filter_map(|line| Some(line.split_once("# ")?.1)).collect();
+    let mut found = 0;
+    for path in all_sources(&root("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (before, _) in text.lines().filter_map(|line| line.split_once("\" in `docs/design.md`")) {
+            let heading = before.rsplit('"').next().unwrap();
+            assert!(headings.contains(&heading), "{} names {heading}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 10, "only {found} were found: this test looks for what is not there");
+}
+
+#[test]
 fn one_room_reads_the_environment_one_locks_and_one_speaks_http() {
     for path in sources(&root("src")) {
         let Some(module) = module(&path) else { continue };

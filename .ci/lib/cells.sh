@@ -13,7 +13,7 @@ is_claimed() { value | grep -q '"attempts"'; }
 claimed() { wait_until 10 is_claimed || give_up 'no process has claimed'; }
 check_no_records() { check "$1: a record is left" no "$(yes_or_no is_claimed)"; } # WHAT
 
-# A new authorization server in place of the last one, and a login at it.
+# A new authorization server in place of the last one, and a login there.
 grant_at() { # NAME OPTION...
     [ -z "${grantor:-}" ] || kill "$grantor"
     authorization_server "$@"
@@ -43,7 +43,7 @@ worker_on() { # REGULAR_EXPRESSION
     done
 }
 
-# A process whose answer the store does not take, because it stops, and the next process on its machine, which stores it.
+# The store stops and does not take the answer of a process. The next process on this machine stores it.
 answer_is_stored_later() { # HOST TIMEOUT_SECONDS DIRECTORY STOP RESTART
     local code=0 answers=$work/hosts/$1/$3
     expire

@@ -30,9 +30,9 @@ answered() { # GRANT_TYPE
 answered_ok() { answered "$1" | grep -o '[0-9]* ok' | cut -d ' ' -f 1 | grep . || echo 0; } # GRANT_TYPE
 
 # What a person does at the address that a login shows.
-acts() { # approve|deny|nobody|chromium ADDRESS
+acts() { # approve|deny|none|chromium ADDRESS
     case $1 in
-        nobody) ;;
+        none) ;;
         chromium) timeout "$limit_seconds" node "$fixtures/real_servers/browser.mjs" "$2" "$work/browser" ;;
         *) timeout "$limit_seconds" node "$fixtures/real_servers/person.mjs" "$1" "$2" ;;
     esac
@@ -115,7 +115,7 @@ refuses_imports() {
     refused 'refresh token, wrong secret' 2 invalid_client imports "$work/wrong-secret"
     refused 'refresh token, unknown' 3 invalid_grant imports "$work/secret"
 }
-# A session whose refresh token expires soon: the process that finds out asks twice before the verdict, and no later one asks.
+# A session with a refresh token that expires soon: the process that finds out asks twice before the verdict, and no later one asks.
 refuses_an_expired_refresh_token() { # LOGIN_OPTION...
     profile=expired-token
     by_device 'a short session' 0 approve "$@"

@@ -139,7 +139,7 @@ pub fn exec_credential(session: &Session, exec_info: Option<&str>) -> Result<Str
 
 /// An instant in UTC (RFC 3339 section 5.6), limited to what the format can write.
 pub fn timestamp(instant: UnixSeconds) -> String {
-    // 9999-12-31: the last day whose year has four digits.
+    // 9999-12-31: the last day of a year with four digits.
     let instant = instant.clamp(0, 253_402_300_799);
     let (days, second) = (instant / 86_400, instant % 86_400);
     // Count years from March, so that the leap day is the last day of a year (proleptic Gregorian calendar).

@@ -1,4 +1,4 @@
-//! How a process waits for the lock, and what it reads meanwhile.
+//! How a process waits for the lock, and what it reads meanwhile. See "Lock" in `docs/design.md`.
 
 use super::Run;
 use crate::error::Failure;

@@ -1,5 +1,5 @@
 //! What one login obtained: the document that a store keeps for a profile (format version 1), and the secrets in it.
-//! Pure: bytes go in and out. The section "The document" of `docs/design.md` describes the format.
+//! Pure: bytes go in and out. The format: see "Document" in `docs/design.md`.
 
 mod client;
 mod document;

@@ -1,4 +1,4 @@
-//! The session: the part of the document that a refresh replaces.
+//! The session: the part of the document that a refresh replaces. See "Session" in `docs/design.md`.
 
 use super::{Secret, UnixSeconds, non_empty};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -49,7 +49,7 @@ impl<In: Transport> Connector<In> for Heads {
     }
 }
 
-/// A connection whose first response gets a short head. What follows the head is passed on unchanged.
+/// A connection that gives its first response a short head. What follows the head is passed on unchanged.
 #[derive(Debug)]
 pub(super) struct Filtered<In> {
     connection: In,

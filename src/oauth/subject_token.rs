@@ -1,4 +1,4 @@
-//! The subject token of a token exchange (RFC 8693). It is read anew for every request, because its source keeps it
+//! The subject token of a token exchange (RFC 8693). It is read again for every request, because its source keeps it
 //! fresh.
 
 use super::ask;

@@ -18,7 +18,7 @@ pub struct Dialect {
     pub expired: &'static [&'static str],
     /// Members that hold an error, or several: as an object or as an array.
     pub errors: &'static [&'static str],
-    /// Members whose text may be an error code: `error` (RFC 6749 section 5.2).
+    /// Members with a text that may be an error code: `error` (RFC 6749 section 5.2).
     pub codes: &'static [&'static str],
     /// Members that a person can read: `error_description` (RFC 6749 section 5.2).
     pub descriptions: &'static [&'static str],

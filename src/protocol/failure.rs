@@ -15,7 +15,7 @@ pub struct Purpose {
     pub what_now: &'static str,
     /// Comes before the words of a server that refused.
     pub refused: &'static str,
-    /// The kind of every refusal. `None`: the kind that the answer tells, and [`Kind::LoginRequired`] for a dead grant.
+    /// The kind of every refusal. `None`: the kind of the answer, and [`Kind::LoginRequired`] for a dead grant.
     pub refusal: Option<Kind>,
     /// What the server may have done if its answer is lost.
     pub lost: &'static str,

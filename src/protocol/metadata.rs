@@ -158,7 +158,7 @@ pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
 /// The path of a metadata document begins or ends with one of these.
 const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
 
-/// The issuer whose metadata document has this address: the inverse of [`candidates`]. `None` for any other address.
+/// The issuer that has its metadata document at this address: the inverse of [`candidates`]. `None` for any other address.
 pub fn issuer_of_document(url: &str) -> Option<String> {
     DOCUMENTS.iter().find_map(|document| {
         let (origin, path) = url.split_once(document)?;

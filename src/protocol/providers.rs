@@ -15,7 +15,7 @@ pub struct Provider {
     pub tenant: Tenant,
     /// Where its endpoints are.
     pub server: Server,
-    /// The host of its issuers, or the domain of their hosts. Empty: the host does not tell the provider.
+    /// The host of its issuers, or the domain of their hosts. Empty: the host does not identify the provider.
     pub hosts: &'static str,
     /// The default scope. Empty: the default of the server is the best.
     pub scope: &'static str,

@@ -220,7 +220,7 @@ impl Request {
         self
     }
 
-    /// Every secret that this request tells the server, or that the server told before.
+    /// Every secret that this request sends to the server, or that the server sent before.
     pub fn secrets(&self) -> Vec<&Secret> {
         let parameters = match &self.body {
             Body::Form(parameters) => parameters.0.as_slice(),

@@ -113,7 +113,7 @@ pub fn read(request: &Request, response: &Response) -> Revocation {
     if response.is_success() && !error.is_error {
         return Revocation::Revoked;
     }
-    // A dead token is the goal. But a server that fails, or whose response makes no sense, says nothing about the token.
+    // A dead token is the goal. But a server that fails, or sends nonsense, says nothing about the token.
     if response.status < 500 && is_dead(&error) {
         return Revocation::Revoked;
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 const ERRORS: [&str; 9] =
     ["error", "errors", "detail", "details", "extensions", "data", "meta", "response", "result"];
 
-/// Members whose text may be an error code, the most likely first. `error` counts before all of them.
+/// Members with a text that may be an error code, the most likely first. `error` counts before all of them.
 const CODES: [&str; 4] = ["code", "error", "error_type", "errcode"];
 
 /// Further such members inside an error. At the top level they mean other things.

@@ -1,4 +1,5 @@
 //! The token endpoint (RFC 6749 sections 3.2, 5 and 6): its requests, and what its answers mean.
+//! See "What each answer means" in `docs/design.md`.
 
 use super::client_authentication::authenticate;
 use super::redirect;
@@ -241,7 +242,7 @@ pub enum Answer {
         /// What it says about it.
         description: Option<String>,
     },
-    /// The same request may succeed later. As far as the response tells, the refresh token was not spent.
+    /// The same request may succeed later. According to the response, the refresh token was not spent.
     Temporary {
         /// What happened.
         what: String,

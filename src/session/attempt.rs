@@ -1,4 +1,5 @@
 //! The attempt record: which process spends which refresh token, or how the last attempt ended.
+//! See "Attempt record" in `docs/design.md`.
 
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
@@ -69,7 +70,7 @@ pub struct Attempt {
     /// The credential digest ([`Document::credential_sha256`]).
     #[serde(rename = "refresh_token_sha256")]
     pub credential_sha256: String,
-    /// SHA-256 of the access token of the same session. If the server does not rotate, it tells old records from new ones.
+    /// SHA-256 of the access token of the same session. If the server does not rotate, it distinguishes old records from new ones.
     #[serde(default)]
     pub access_token_sha256: String,
     /// Which process spends it.

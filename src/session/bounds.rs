@@ -1,4 +1,4 @@
-//! The bound of every loop and wait (I4).
+//! The bound of every loop and wait (I4). See "Bounds" in `docs/design.md`.
 
 use std::time::Duration;
 

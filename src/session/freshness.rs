@@ -1,4 +1,5 @@
 //! Is the stored access token good enough? Subtracting instants saturates; nothing here can overflow.
+//! See "Freshness" in `docs/design.md`.
 
 use super::Now;
 use crate::grant::{Secret, Session, UnixSeconds};

@@ -1,4 +1,4 @@
-//! What a look at the store means for a process that wants to refresh.
+//! What a look at the store means for a process that wants to refresh. See "What a look means" in `docs/design.md`.
 
 use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};
@@ -49,7 +49,7 @@ const RECORDS_KEPT: u64 = 8;
 pub(super) struct JudgementInput<'a> {
     /// What the refresh started from. Failures from before that are not shared.
     pub input: &'a RefreshInput,
-    /// The refresh token whose records the view holds.
+    /// The refresh token of the records in the view.
     pub credential_sha256: &'a str,
     /// The number of the own claim, which binds only other processes.
     pub own: Option<u64>,

@@ -1,6 +1,6 @@
-//! The logout as a state machine without I/O.
+//! The logout as a state machine without I/O. See "Login, logout and other changes" in `docs/design.md`.
 //!
-//! A *live session* is one whose refresh token the server may still accept, wherever it is stored:
+//! A *live session* has a refresh token that the server may still accept, wherever it is stored:
 //!
 //! | side | why |
 //! |---|---|

@@ -1,4 +1,5 @@
 //! The migration of a grant to another store: what to do next, from what both stores hold.
+//! See "Migration" in `docs/design.md`.
 //!
 //! ```text
 //!     the store that it leaves            the store that it goes to

@@ -117,7 +117,7 @@ impl StoreAddress {
         }
     }
 
-    /// The same address for a process whose working directory may be another one.
+    /// The same address for a process that may have another working directory.
     pub fn absolute(&self) -> io::Result<Self> {
         match self {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),

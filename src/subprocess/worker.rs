@@ -1,4 +1,4 @@
-//! The worker: the exchange with the server survives the process that asked for it.
+//! The worker: the exchange with the server survives the process that asked for it. See "Worker" in `docs/design.md`.
 //!
 //! Other programs kill onegrant: a build tool after ten seconds, a cancelled CI job, a terminal with its process group. Between the server's rotation and the durable copy, that would lose the session. So a worker claims, spends
 //! and commits, in its own session. The caller waits for it. If the caller is killed, only the waiting ends.

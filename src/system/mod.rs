@@ -46,12 +46,12 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose `elapsed` is zero now.
+    /// A clock with an `elapsed` of zero now.
     pub fn start() -> Self {
         Self { started: Instant::now() }
     }
 
-    /// A clock whose `elapsed` is that much now; zero if the system's clock has not run for so long.
+    /// A clock with that much `elapsed` now; zero if the system's clock has not run for so long.
     pub fn begun(elapsed: Duration) -> Self {
         let now = Instant::now();
         Self { started: now.checked_sub(elapsed).unwrap_or(now) }

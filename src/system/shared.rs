@@ -1,4 +1,5 @@
 //! What a file system that machines share does to a file while another one is put in its place, and what helps.
+//! See "File systems that machines share" in `docs/design.md`.
 
 use super::answers_lock_calls_at_once;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -16,7 +17,7 @@ pub fn is_shared(path: &Path) -> bool {
 }
 
 /// Makes a shared file system forget to which file this name led, so that no older file is read. A rename onto itself with
-/// `NOREPLACE` changes nothing, and the server is asked anew.
+/// `NOREPLACE` changes nothing, and the server is asked again.
 pub fn forget(path: &Path) {
     let _ = renameat_with(CWD, path, CWD, path, RenameFlags::NOREPLACE);
 }

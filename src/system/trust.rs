@@ -1,4 +1,4 @@
-//! Owners and modes: what another user may have put where this process looks.
+//! Owners and modes: what another user may have put where this process looks. See "Security rules" in `docs/design.md`.
 
 use crate::error::{Failure, Kind};
 use crate::text::{printable, shell_word};

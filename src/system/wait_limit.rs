@@ -50,7 +50,7 @@ impl WaitLimit {
 
 extern "C" fn do_nothing(_signal: i32) {}
 
-/// From now on [`WAKE`] interrupts system calls. Gives whether this process was told to ignore it.
+/// From now on [`WAKE`] interrupts system calls. Returns whether this process was started with it ignored.
 #[expect(unsafe_code, reason = "no safe call installs a handler")]
 pub(super) fn interrupt() -> bool {
     static WAS_IGNORED: OnceLock<bool> = OnceLock::new();

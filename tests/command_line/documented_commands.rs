@@ -3,7 +3,7 @@
 //! The `sh` blocks of a page are run one after the other, as a reader would, in a home directory of their own. The
 //! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. Before a page
 //! of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
-//! stands for what differs. Other blocks are not run, but their `onegrant` commands must parse.
+//! replaces what differs. Other blocks are not run, but their `onegrant` commands must parse.
 
 use crate::support::write_program;
 use onegrant::cli::{Parsed, parse};
@@ -82,7 +82,7 @@ impl Drop for Reader {
     }
 }
 
-/// Whether `text` is `pattern`, where `…` in the pattern stands for anything.
+/// Whether `text` is `pattern`, where `…` in the pattern matches anything.
 fn is_like(text: &str, pattern: &str) -> bool {
     let (first, rest) = match pattern.split_once('…') {
         None => return text == pattern,
@@ -238,7 +238,7 @@ fn the_two_first_commands_are_run_by_ci() {
 }
 
 #[test]
-fn dots_stand_for_anything() {
+fn dots_match_anything() {
     for (text, pattern, is_wanted) in
         [("ab", "ab", true), ("ab", "a", false), ("abc", "a…c", true), ("a", "a…", true), ("ab", "…c", false)]
     {

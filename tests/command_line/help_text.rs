@@ -1,6 +1,6 @@
 //! What `--help`, `--version` and usage errors print: whole text, stream and exit code. All of it is part of the interface.
 //!
-//! `BLESS=1 cargo test --test command_line help_text` writes the fixtures anew.
+//! `BLESS=1 cargo test --test command_line help_text` renews the fixtures.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

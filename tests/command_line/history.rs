@@ -254,9 +254,9 @@ fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
     thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
     assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
     // As many at once as are shown, again and again, so that the file is cut meanwhile: each of them is shown.
-    let everybody = u32::try_from(ENTRIES).unwrap();
+    let writers = u32::try_from(ENTRIES).unwrap();
     for round in 1..=ROUNDS {
-        let wanted: Vec<u32> = (0..everybody).map(|writer| round * 1000 + writer).collect();
+        let wanted: Vec<u32> = (0..writers).map(|writer| round * 1000 + writer).collect();
         thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
         let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
         told.sort_unstable();
@@ -338,11 +338,11 @@ fn fifty_processes_that_share_one_refresh_leave_one_entry() {
     for ran in run_together(commands) {
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    assert_eq!(names(&home), ["refresh"], "one refresh, and nothing of those who waited for it");
+    assert_eq!(names(&home), ["refresh"], "one refresh, and nothing of the processes that waited for it");
     assert_eq!(server.counts().token_requests, 1);
 }
 
-/// A logout that comes between the answer and its storing wins, and why there is no session is told.
+/// A logout between the answer and its commit wins. The history says why there is no session.
 #[test]
 fn an_answer_that_was_not_stored_is_recorded() {
     let server = server(|_| {});

@@ -1,6 +1,6 @@
 //! The manual pages in `docs/man` match the command line.
 //!
-//! `BLESS=1 cargo test --test command_line man_pages` writes them anew.
+//! `BLESS=1 cargo test --test command_line man_pages` renews them.
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo};
 use onegrant::cli::{Arguments, help};

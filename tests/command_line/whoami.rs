@@ -142,7 +142,7 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
     let text = "onegrant: cannot tell who it is: the profile has no userinfo endpoint and no ID token\n\
                 hint: onegrant login --userinfo-endpoint URL --scope openid\n";
     assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
-    // It has ended long ago, and who logged in has not changed.
+    // It has ended long ago, but it still names the person who logged in.
     let claims = json!({
         "iss": server.issuer(), "aud": server.client_id(), "iat": 1000, "exp": 2000,
         "sub": "me\u{1b}[31m", "name": "A\nB",

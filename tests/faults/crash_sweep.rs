@@ -16,7 +16,7 @@ use std::time::Duration;
 enum Victim {
     /// The process that was called, while its worker does the exchange.
     Caller,
-    /// Whichever process comes to the call first, the caller or the worker.
+    /// The process that comes to the call first: the caller or the worker.
     Either,
     /// The only one: no worker can be started.
     InPlace,
@@ -38,7 +38,7 @@ const FEWEST_POINTS: usize = 50;
 /// of the connection, the write. Rust checks a descriptor before it closes it in builds with debug assertions.
 const WINDOW: [&str; 5] = ["setsockopt", "recvfrom", "fcntl", "close", "pwrite64"];
 
-/// Which calls are met.
+/// Which calls are killed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     /// Every single one.
@@ -174,7 +174,7 @@ struct Swept {
     dead: Vec<String>,
 }
 
-/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it is told
+/// Kills a refresh at each of its calls. Every next process has the stored token, and the session is alive, or it reports
 /// that a refresh was begun and never finished.
 fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept {
     let expired = || {
@@ -333,7 +333,7 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
     }
 }
 
-/// A logout that was killed is done by the next one, whatever the server knows of it already.
+/// The next logout completes one that was killed, whether the server has revoked or not.
 #[test]
 #[ignore = "needs strace: .ci/run crash-sweep"]
 fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {

@@ -212,7 +212,7 @@ impl Stage {
         !self.injected().is_empty()
     }
 
-    /// A fault that goes by its number alone meets the worker on the store, and then its caller, who would tell of it.
+    /// A fault that is chosen by its number alone hits the worker at the store, and then its caller, which would report it.
     fn is_muted(&self) -> bool {
         self.injected().iter().any(|call| call.contains(" write(2, "))
     }

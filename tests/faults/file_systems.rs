@@ -234,7 +234,7 @@ fn a_lock_call_that_is_never_answered_costs_the_deadline_and_no_more() {
     let mounts = Mount::show_twice(&home, &format!("silent:{}", silence.display()));
     let token = |lock: &str, arguments: &[&str]| mounts[0].command(&home, lock, arguments);
 
-    // Who has a token asks for no lock, and who has one that works does not wait for it.
+    // A process with a fresh token asks for no lock. A process with a token that works does not wait for the lock.
     assert_eq!(run(&mut token("auto", &["--timeout", "3600", "token"])), Ran::printed(&issued.access_token));
     let issued = home.grant(&server, 25);
     let ran = run(&mut token("auto", &["--timeout", "3600", "token"]));

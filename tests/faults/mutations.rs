@@ -1,7 +1,7 @@
 //! The tests can fail: this breaks each decision that keeps a session once, in a copy of the tree, and a test has to fail.
 //!
-//! `cargo test --test faults mutations -- --ignored --nocapture`, or with `ONEGRANT_MUTATION=WORDS` those alone whose name has
-//! the words. A mutation that does not build is not caught, and neither is one that another test sees than the one
+//! `cargo test --test faults mutations -- --ignored --nocapture`, or with `ONEGRANT_MUTATION=WORDS` those alone that have
+//! the words in their name. A mutation that does not build is not caught, and neither is one that another test sees than the one
 //! that is named.
 
 use std::fs::{self, File};

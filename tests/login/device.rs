@@ -159,7 +159,7 @@ fn a_program_reads_one_object_a_line() {
     );
 }
 
-/// RFC 8628 section 3.5: five seconds more than the one that was told.
+/// RFC 8628 section 3.5: five seconds more than the interval before.
 #[test]
 fn slow_down_slows_down() {
     let server = server(|settings| settings.auto_approve = true);

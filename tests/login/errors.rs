@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// Where an error is met.
+/// The request that is answered with the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// At the device authorization endpoint.

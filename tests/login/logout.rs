@@ -1,4 +1,4 @@
-//! `onegrant logout`: three outcomes with different messages, and a deletion whatever the server answered.
+//! `onegrant logout`: three outcomes with different messages, and a deletion after every answer of the server.
 
 use crate::support::keyring::Keyring;
 use crate::support::*;
@@ -174,7 +174,7 @@ fn a_public_client_that_is_refused_revokes_once_more_with_an_empty_secret() {
         assert_eq!(secrets, [None, Some("")], "{refusal:?}");
         assert_eq!(server.counts().unexpected, 0);
     }
-    // Two refusals are the end of it, and the first one is the one that is told.
+    // After two refusals no third request is sent, and the message has the first refusal.
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     server.script(Endpoint::Revocation, [Fault::error(401, "invalid_client"), Fault::error(400, "odd")]);

@@ -559,13 +559,13 @@ fn a_refusal_and_a_missing_refresh_token_say_what_to_set_up() {
         let ran = run(login.arg("--device"));
         assert!(ran.code == 0 && ran.stderr.contains(&warning), "{ran:?}");
     }
-    // A name that this version does not know is another's business.
+    // A name that this version does not know is kept.
     let mut document = stage.home.document();
-    document["provider"] = json!("nobody");
+    document["provider"] = json!("absent");
     stage.home.write(&document);
     let ran = stage.home.run(&["login", "--device"]);
     assert!(ran.code == 0 && ran.stderr.contains("--scope \"offline_access\""), "{ran:?}");
-    assert_eq!(stage.home.document()["provider"], json!("nobody"));
+    assert_eq!(stage.home.document()["provider"], json!("absent"));
     assert_eq!(stage.server.counts().unexpected, 0);
 }
 

@@ -496,7 +496,7 @@ fn the_hint_of_a_document_that_is_not_trusted_makes_it_trusted() {
         let ran = home.run(&["token"]);
         let hint = ran.stderr.rsplit_once("hint: ").unwrap().1;
         assert_eq!(run(Command::new("/bin/sh").args(["-c", hint])).code, 0, "{hint}");
-        // The client of the document is a public one, and the server wants to know who exchanges.
+        // The client of the document is a public one, and the server requires client authentication.
         home.run(&["token"]);
         assert!(ran_by.exists(), "{how:?}: {hint}");
     }
@@ -547,7 +547,7 @@ fn an_untrusted_document_is_still_read_and_refreshed() {
         let before = home.bytes();
         run(home.command(&["git-credential", "erase"]).stdin(fs::File::open(input).unwrap()));
         assert_eq!(home.bytes(), before, "{how:?}");
-        // A logout deletes it, and a login that names everything anew replaces it.
+        // A logout deletes it, and a login with all its options replaces it.
         assert_eq!(home.run(&["logout", "--local"]).code, 0, "{how:?}");
         assert!(!home.document_path().exists());
     }

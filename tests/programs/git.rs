@@ -117,7 +117,7 @@ impl Place {
         self.authorization_server.counts().refreshes
     }
 
-    /// What holds at the end of every test but the one of a person who is asked.
+    /// What holds at the end of every test, except the one in which git asks a person.
     #[track_caller]
     fn end(&self, refreshes: u64) {
         let counts = self.authorization_server.counts();
@@ -669,9 +669,9 @@ fn setup_says_what_is_missing() {
             "onegrant: a:b is not HOST or HOST:PORT\nhint: onegrant git-setup --help\n",
         ),
         (
-            &["--profile", "nobody", "git-setup", "git.example"],
+            &["--profile", "absent", "git-setup", "git.example"],
             3,
-            "onegrant: profile nobody has no grant\nhint: onegrant --profile nobody login ISSUER --client-id ID\n",
+            "onegrant: profile absent has no grant\nhint: onegrant --profile absent login ISSUER --client-id ID\n",
         ),
     ];
     for (arguments, code, stderr) in cases {

@@ -114,7 +114,7 @@ fn cargo_gets_a_token_for_each_request_of_a_session() {
         cargo_request("get", "https://other.example:8443/index", &[]),
         cargo_request("get", "sparse+https://elsewhere.example/index/", &[]),
         cargo_request("login", "sparse+https://registry.example/index/", &[]),
-        cargo_request("get", "sparse+https://registry.example/index/", &["--profile", "nobody"]),
+        cargo_request("get", "sparse+https://registry.example/index/", &["--profile", "absent"]),
         cargo_request("get", "sparse+https://registry.example/index/", &["--profile", "../x"]),
     ];
     let ran = asking.by_name("cargo-credential-onegrant", &["--cargo-plugin"], &requests.concat());

@@ -1,5 +1,5 @@
 //! What each answer of the token endpoint means: exit code, text, what is stored, how many requests. One line per
-//! kind of answer; each is met with a session that has ended, and with one that still works.
+//! kind of answer; each with a session that has ended, and with one that still works.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -796,7 +796,7 @@ fn unusual_answers_with_a_token_are_accepted() {
     }
 }
 
-/// A lifetime below every margin: handed out by the one who got it, and refreshed by the next.
+/// A lifetime below every margin: the process that got it hands it out, and the next one refreshes.
 #[test]
 fn a_new_token_is_printed_even_if_its_lifetime_is_short() {
     let server = server(|settings| settings.lifetime = Some(Duration::from_secs(1)));

@@ -1,4 +1,4 @@
-//! The wall clock jumps between any two looks at it: the machine at each of its steps, and real processes that meet what
+//! The wall clock jumps between any two readings of it: the machine at each of its steps, and real processes that meet what
 //! other clocks have written.
 
 use crate::support::*;

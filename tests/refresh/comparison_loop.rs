@@ -1,4 +1,4 @@
-//! A refusal proves nothing while a sibling may have rotated: the history of the problem, with real processes.
+//! A refusal proves nothing while another process may have rotated. The cases of the comparison loop, with real processes.
 //!
 //! `ONEGRANT_TEST_ROUNDS=50` runs the unprotected crowds so many times; 10 is the default.
 
@@ -93,7 +93,7 @@ fn home_start(home: &Home, lock: &str) -> Process {
     Process::start(home.command(&["token"]).env("ONEGRANT_LOCK", lock))
 }
 
-/// A sibling on another machine, say, who leaves no record and heeds no lock.
+/// A process, on another machine for example, that leaves no record and takes no lock.
 #[test]
 fn a_loser_uses_a_session_that_another_process_stored_in_time() {
     for lock in ["auto", "claim", "off"] {
@@ -254,7 +254,7 @@ fn a_store_that_fails_during_the_loop_is_reported_with_the_refusal() {
     }
 }
 
-/// The sibling's answer was slower than all looks: its session is stored after the verdict.
+/// The answer of the other process comes after all looks: its session is stored after the verdict.
 #[test]
 fn a_session_that_arrives_after_the_last_look_is_used_by_the_next() {
     for lock in ["auto", "claim", "off"] {

@@ -1,4 +1,4 @@
-//! One refresh token is spent by one process, however many need it: and a failure is met once for all.
+//! One refresh token is spent by one process, however many need it. A failed attempt counts for all that waited.
 
 use crate::support::*;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How many processes need the token at once.
 const CROWD: usize = 200;
 
-/// The most requests with which a crowd may meet a server that is in trouble: all who start together share one,
+/// The most requests of a crowd to a server that fails: all processes that start together share one,
 /// and on a busy machine some start late.
 const HANDFUL: u64 = 5;
 
@@ -66,7 +66,7 @@ fn forced_refreshes_coalesce() {
         let gate = Gate::closed();
         server.script(Endpoint::Token, [Fault::Hold(gate.clone())]);
         let crowd = start_together(crowd(&home, 20, lock, &["-vv", "refresh"]), "/dev/null".as_ref());
-        // All but the one whose request is held have read the old token and wait.
+        // All but the one with the request that is held have read the old token and wait.
         wait_for("19 waiting processes", || {
             crowd.processes.iter().filter(|process| process.said().contains(waiting)).count() == 19
         });

@@ -92,7 +92,7 @@ fn a_crowd_goes_on_after_a_kill_with_one_request() {
     }
 }
 
-/// Those who waited for the process that is killed go on, too.
+/// The processes that waited for the killed process continue.
 #[test]
 fn a_crowd_that_waits_for_a_process_that_is_killed_goes_on_with_one_request() {
     for lock in ["auto", "claim"] {
@@ -374,7 +374,7 @@ fn a_process_that_waits_for_a_refresh_makes_few_system_calls() {
     println!("{count} system calls");
 }
 
-// ---- a process that is stopped, or whose stderr is not read, holds no lock ----
+// ---- a process that is stopped, or has a stderr that is not read, holds no lock ----
 
 fn is_stopped(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A keyring behind the helper program of `fixtures/keyring`, which fails as it is told.
+//! A keyring behind the helper program of `fixtures/keyring`, which fails as a test wants it.
 
 use super::{AuthorizationServer, Home, Issued, Ran, document, run};
 use serde_json::Value;
@@ -60,7 +60,7 @@ impl Keyring {
         self.document()["session"]["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// What the helper does before it does as it is told.
+    /// A script that the helper runs before it does what the verb asks for.
     pub fn fault(&self, verb: &str, script: &str) {
         fs::write(self.directory.join(format!("fault.{verb}")), script).unwrap();
     }

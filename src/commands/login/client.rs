@@ -170,7 +170,7 @@ fn authentication(arguments: &cli::Login, server: &Server, same: Option<&Documen
     }
 }
 
-/// How a client with a secret authenticates. A server whose metadata lists no methods accepts `client_secret_basic` (RFC
+/// How a client with a secret authenticates. A server that lists no methods in its metadata accepts `client_secret_basic` (RFC
 /// 8414 section 2), unless its row says otherwise.
 fn announced(server: &Server) -> ClientAuthentication {
     let methods = &server.token_endpoint_auth_methods_supported;

@@ -437,7 +437,7 @@ impl World {
         self.feed(number, Event::Delegated(delegation));
     }
 
-    /// Whether the record tells a failure that waiting processes share.
+    /// Whether the record has a failure that waiting processes share.
     pub(super) fn is_shared(attempt: &Attempt) -> bool {
         matches!(attempt.outcome, Some(AttemptOutcome::Temporary))
     }

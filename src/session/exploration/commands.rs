@@ -413,7 +413,7 @@ impl World {
         self.document.iter().chain(&self.target).filter(is_usable).count()
     }
 
-    /// A logout that said that nothing is left has left nothing, in whatever step the migration was.
+    /// A logout that said that nothing is left has left nothing, in every step of the migration.
     pub(super) fn nothing_is_left_of_a_completed_logout(&self) -> bool {
         !self.has_logged_out || (self.usable() == 0 && self.server.are_all_gone())
     }

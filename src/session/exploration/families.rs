@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// The places whose claims bind. In the file store a lock that is refused leads to what `Claim` is.
+/// The places where claims bind. In the file store a lock that is refused leads to what `Claim` is.
 const BINDING: [Place; 4] = [
     Place::file(LockUse::Auto, Lock::Excludes),
     Place::file(LockUse::Auto, Lock::GrantsToAll),
@@ -101,7 +101,7 @@ fn with_atomic_changes(mut scenarios: Vec<(Scenario, Promise)>) -> Vec<(Scenario
     scenarios
 }
 
-/// One scenario for each place whose claims bind and each server, changed alike.
+/// One scenario for each place where claims bind and each server, changed alike.
 fn binding(
     processes: usize,
     servers: &[Server],
@@ -458,12 +458,20 @@ fn all_families_together_are_as_large_as_they_were() {
 #[test]
 fn code_and_documentation_have_the_same_list_of_invariants() {
     let page = include_str!("../../../docs/guarantees.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let design = include_str!("../../../docs/design.md");
     let code = include_str!("../mod.rs");
     for invariant in Invariant::ALL {
         let name = format!("**{}**", invariant.name());
         assert!(code.contains(&name), "src/session/mod.rs does not name {name}");
         let entry = format!("{name} {}", invariant.sentence());
         assert!(page.contains(&entry), "docs/guarantees.md does not say: {entry}");
+    }
+    let entries = code.lines().filter_map(|line| line.strip_prefix("//! - **")?.split_once("** "));
+    assert_eq!(entries.clone().count(), Invariant::ALL.len());
+    for (name, sentence) in entries {
+        let (number, words) = name.split_once(' ').unwrap();
+        let row = format!("\n| {number} | {words} | {sentence} |");
+        assert!(design.contains(&row), "docs/design.md has no row {row}");
     }
 }
 

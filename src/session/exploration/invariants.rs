@@ -306,7 +306,7 @@ impl World {
         }
     }
 
-    /// Checks that a session may be called dead: the one whose refresh token has the digest `key`.
+    /// Checks that a session may be called dead: the one with the refresh token of the digest `key`.
     fn check_verdict(&mut self, number: usize, key: &str) {
         let Some(stored) = self.document.clone() else { return };
         let session = stored.document.session.as_ref();
@@ -335,9 +335,9 @@ impl World {
         let how = if self.server.takes(server, dead) {
             "which the server takes"
         } else if self.processes.iter().enumerate().any(is_on_its_way) {
-            "whose successor is on its way"
+            "and its successor is on its way"
         } else if is_left {
-            "whose successor lies beside it"
+            "and its successor lies beside it"
         } else {
             return;
         };

@@ -13,10 +13,10 @@
 //! Time passes if no process can go on, and a few times (`Budget::delays`) although one could: a process may be slower than
 //! the pauses of another one, but not for ever.
 //!
-//! The `scope` of a session is its generation: it tells worlds apart, because secrets do not print.
+//! The `scope` of a session is its generation: it distinguishes worlds, because secrets do not print.
 //!
-//! No model checker is used: `stateright` explores models that are written as its actors, whose state has `Hash` and
-//! `Eq` and whose timers have no instants. The machines that are explored here are the product's own, with secrets,
+//! No model checker is used: `stateright` explores models that are written as its actors: their state has `Hash` and
+//! `Eq`, and their timers have no instants. The machines that are explored here are the product's own, with secrets,
 //! deadlines and two clocks. Wrapped into one actor they would leave only the seventy lines of [`search`] to it.
 
 mod acts;

@@ -14,7 +14,7 @@ fn family(generation: u8) -> usize {
 
 #[derive(Clone, Debug)]
 pub(super) struct Authorizations {
-    /// The generations whose refresh tokens are accepted.
+    /// The generations of the refresh tokens that are accepted.
     valid: BTreeSet<u8>,
     /// The last generation that was issued, for each login.
     issued: [u8; 2],

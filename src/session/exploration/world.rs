@@ -133,13 +133,13 @@ pub(super) struct Process {
     pub is_past_until: bool,
     /// It was killed before its answer was durable, or an answer to it was lost: its refresh token may be sent again.
     pub has_lost_an_answer: bool,
-    /// The generation whose refresh token the server refused last: it may be sent once more.
+    /// The generation of the refresh token that the server refused last: it may be sent once more.
     pub refused: Option<u8>,
     /// A digest of all this; 0 after a change.
     pub fingerprint: u128,
 }
 
-/// Who may hold the lock.
+/// The process that may hold the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Party {
     Process(usize),
@@ -165,7 +165,7 @@ pub(super) struct World {
     pub sends: Vec<(u8, usize)>,
     /// The processes that were waiting when an attempt failed. They send nothing.
     pub must_share: BTreeSet<usize>,
-    /// The processes whose identifiers other programs have now.
+    /// The processes that have ended, and another program has the identifier now.
     pub reused: BTreeSet<usize>,
     /// The newest generation that was ever stored.
     pub newest: u8,

@@ -1,4 +1,5 @@
 //! The comparison loop: a refusal proves nothing while the store may still change (I2, I9).
+//! See "Comparison loop" in `docs/design.md`.
 
 use super::{FirstRequest, Machine, Phase};
 use crate::error::Failure;

@@ -52,7 +52,7 @@ impl Machine {
 
     pub(super) fn lock(&mut self, mode: LockMode, now: Now) -> Step {
         let left = self.left(now);
-        // A process whose token still works does not wait until the deadline for a lock call that hangs.
+        // A process with a token that still works does not wait until the deadline for a lock call that hangs.
         let at_most = if self.need_not_wait(now) { left.min(LAST_WAIT) } else { left };
         self.phase = Phase::AskedForLock(mode);
         Step::Lock(mode, at_most)

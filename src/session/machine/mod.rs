@@ -1,4 +1,4 @@
-//! The machine: its state, and what each event does in each phase.
+//! The machine: its state, and what each event does in each phase. See "Getting a token" in `docs/design.md`.
 
 mod comparing;
 mod ending;
@@ -297,7 +297,7 @@ impl Machine {
         judgement
     }
 
-    /// Judges a look, and tells whether it found another session than the look before it.
+    /// Judges a look, and says whether it found another session than the look before it.
     fn judge_change(&mut self, view: &View, now: Now) -> (Judgement, bool) {
         let before = self.latest.clone();
         let judgement = self.judgement(view, now);

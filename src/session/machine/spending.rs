@@ -1,4 +1,4 @@
-//! From the request to the new session in the store.
+//! From the request to the new session in the store. See "Commit" in `docs/design.md`.
 
 use super::{Claim, Commit, FirstRequest, Machine, Phase};
 use crate::error::{Failure, Kind};
@@ -136,8 +136,8 @@ impl Machine {
         Step::Revoke { document }
     }
 
-    /// Whether the new session may replace what is stored now: the session whose refresh token was spent, or a session that
-    /// was cleared because this refresh token was refused, or without a reason. If the server does not rotate, the same
+    /// Whether the new session may replace what is stored now: the session of the refresh token that was spent, or a session
+    /// that was cleared because this refresh token was refused, or without a reason. If the server does not rotate, the same
     /// refresh token beside another access token is a newer session of another process (I2).
     pub(super) fn may_follow(&self, stored: &Stored) -> bool {
         let document = &stored.document;

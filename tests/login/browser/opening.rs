@@ -1,4 +1,4 @@
-//! Who opens the address, and that nothing depends on it.
+//! Which program opens the address, and that nothing depends on it.
 
 use super::fake_browser::*;
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! Whatever else comes to the listener: none of it ends the login or holds it up.
+//! Other requests to the listener: none of them ends or delays the login.
 
 use super::fake_browser::*;
 use crate::support::*;

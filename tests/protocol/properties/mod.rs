@@ -1,4 +1,4 @@
-//! Whatever parses bytes that we did not write keeps its promises for all of them.
+//! Every parser of foreign bytes keeps its promises for all bytes.
 //!
 //! The promises are in `fixtures/fuzz/properties`, where the fuzz targets use them, too. Here they meet inputs that
 //! are made up at random but in the right shape, and every input that the fuzzers found worth keeping. A failure is
