@@ -183,15 +183,12 @@ impl Run<'_> {
                 Event::Claimed(claimed.map_or_else(ClaimResult::Failed, numbered))
             }
             Step::Mark { ref attempt, number } => {
-                self.mark(attempt, number);
-                Event::Noted
+                let marked = self.mark(attempt, number);
+                self.noted(marked)
             }
             Step::Withdraw { ref credential_sha256, number } => {
                 let name = RecordName { key: credential_sha256, number };
-                if let Err(failure) = store.remove_record(name, &self.record) {
-                    self.log(1, &failure.message);
-                }
-                Event::Noted
+                self.noted(store.remove_record(name, &self.record))
             }
             Step::Spend { ref document, ref credential, timeout } => {
                 Event::Answered(self.dependencies.endpoint.refresh(document, credential, timeout))
@@ -249,16 +246,18 @@ impl Run<'_> {
     }
 
     /// A record that cannot be rewritten stays open. The next process treats it as abandoned.
-    fn mark(&mut self, attempt: &Attempt, number: u64) {
+    fn mark(&mut self, attempt: &Attempt, number: u64) -> Result<(), Failure> {
         let name = RecordName { key: &attempt.credential_sha256, number };
-        let rewritten = json_bytes(attempt).and_then(|bytes| {
-            self.dependencies.store.rewrite_record(name, &self.record, &bytes, attempt.is_over())?;
-            self.record = bytes;
-            Ok(())
-        });
-        if let Err(failure) = rewritten {
-            self.log(1, &failure.message);
-        }
+        let bytes = json_bytes(attempt)?;
+        self.dependencies.store.rewrite_record(name, &self.record, &bytes, attempt.is_over())?;
+        self.record = bytes;
+        Ok(())
+    }
+
+    /// A failure to change this process's own record is only logged.
+    fn noted(&self, changed: Result<(), Failure>) -> Event {
+        changed.unwrap_or_else(|failure| self.log(1, &failure.message));
+        Event::Noted
     }
 
     fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> ReplaceResult {

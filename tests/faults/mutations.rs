@@ -154,8 +154,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a change of a store that swaps does not compare",
         edits: &[(
             CELL,
-            "            if current != *expected {\n                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));",
-            "            if current != *expected && bytes.is_empty() {\n                return Ok(Found::Settled(WriteResult::Lost(self.snapshot(parts))));",
+            "            if current != *expected {\n                return Ok(EditResult::Unchanged(WriteResult::Lost(self.snapshot(value))));",
+            "            if current != *expected && bytes.is_empty() {\n                return Ok(EditResult::Unchanged(WriteResult::Lost(self.snapshot(value))));",
         )],
         caught_by: (Cell, "a_late_holder_commits_over_an_open_claim_and_never_over_a_commit"),
     },
@@ -163,8 +163,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a claim is made beside a document that has changed",
         edits: &[(
             CELL,
-            "            if parts.revision() != *record.expected {",
-            "            if parts.revision() != *record.expected && bytes.is_empty() {",
+            "            if value.revision() != *record.expected {",
+            "            if value.revision() != *record.expected && bytes.is_empty() {",
         )],
         caught_by: (Cell, "a_record_is_created_only_beside_the_document_that_it_was_decided_for"),
     },
