@@ -1,4 +1,4 @@
-//! What applies to every command: an option wins over its variable, a variable over the default.
+//! The settings of every command: an option wins over its variable, a variable over the default.
 //!
 //! Pure: the values of options and variables go in, [`Globals`] come out.
 
@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// What applies to every command, from options, environment and defaults.
+/// The settings of a command, from options, environment and defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Globals {
     /// The grant to work on.
@@ -44,13 +44,13 @@ pub struct GlobalOptions<'a> {
     pub verbose: u8,
 }
 
-/// The deadline where none is given, in seconds.
+/// The deadline if none is given, in seconds.
 pub const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
 
 /// The longest deadline, in seconds: a day. No command has a reason to wait longer.
 pub const LONGEST_TIMEOUT_SECONDS: u64 = 86_400;
 
-/// What precedes a command in the middle of a hint.
+/// The text before a command in the middle of a hint.
 const BEFORE_COMMAND: [&str; 4] = [": ", "; ", "| ", "=claim "];
 
 impl Globals {
@@ -82,12 +82,12 @@ impl Globals {
         })
     }
 
-    /// What applies to a command without options.
+    /// The settings of a command without options.
     pub fn from_environment(environment: &Environment) -> Result<Self, Failure> {
         Self::resolve(&GlobalOptions::default(), environment)
     }
 
-    /// What another process of onegrant needs to work on the same grant. Its working directory may be another one.
+    /// The settings that another process of onegrant needs to work on the same grant. Its working directory may be another one.
     pub fn passed(&self) -> io::Result<Passed> {
         let timeout = self.timeout.as_secs_f64().to_string();
         Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])

@@ -21,6 +21,14 @@ use crate::profile::Context;
 pub fn run(command: &Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Token(arguments) => token::run(arguments, context),
+        command => run_other(command, context),
+    }
+}
+
+/// Not inlined: the frame of all these commands has five pages of stack, and `token` would touch each of them.
+#[inline(never)]
+fn run_other(command: &Command, context: &Context) -> anyhow::Result<()> {
+    match command {
         Command::Refresh(arguments) => refresh::run(arguments, context),
         Command::Login(arguments) => login::run(arguments, context),
         Command::Status(arguments) => status::run(arguments, context),
@@ -33,7 +41,7 @@ pub fn run(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::GitSetup(arguments) => git_setup::run(arguments, context),
         Command::Exec(arguments) => exec::run(arguments, context),
         Command::Helper(arguments) => helper::run(arguments, context),
-        // `cli::parse` has answered: it needs neither a profile nor a store.
-        Command::Completions(_) => Ok(()),
+        // `run` and `cli::parse` have answered.
+        Command::Token(_) | Command::Completions(_) => Ok(()),
     }
 }

@@ -185,7 +185,7 @@ impl<'a> Report<'a> {
             "grant": grant,
             "environment": self.environment().into_iter().collect::<Map<_, _>>(),
             "lock": lock_use(self.context.globals.lock),
-            "level": self.level.as_ref().ok().map(|level| self.context.store.names(*level)),
+            "level": self.level.as_ref().ok().map(|level| self.context.store.level_name(*level)),
             "last_refresh": self.document.last_refresh,
         });
         if let Some(members) = report.as_object_mut() {
@@ -257,10 +257,10 @@ impl<'a> Report<'a> {
         );
         line("level", match &self.level {
             Ok(level @ Level::Locked) => {
-                format!("{}: one process at a time spends a refresh token", self.context.store.names(*level))
+                format!("{}: one process at a time spends a refresh token", self.context.store.level_name(*level))
             }
             Ok(level @ Level::Claimed) => {
-                format!("{}: an exclusive record replaces the lock", self.context.store.names(*level))
+                format!("{}: an exclusive record replaces the lock", self.context.store.level_name(*level))
             }
             Ok(Level::Compared) => {
                 "compared: two processes can refresh at once; a server that ends the grant on replay can end it"

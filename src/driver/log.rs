@@ -1,27 +1,27 @@
-//! What a refresh does, in lines for `-v` and `-vv`.
+//! The lines that a refresh prints under `-v` and `-vv`.
 
 use super::Dependencies;
 use crate::protocol::metadata::endpoint_url;
 use crate::session::{Event, Level, ReplaceResult, Step};
 use std::time::Duration;
 
-/// Prints lines about the steps of one refresh.
+/// Prints the lines of one refresh.
 pub(super) struct Log<'a> {
     dependencies: &'a Dependencies<'a>,
     /// Whether a request was sent. A second request and its answer are shown only under `-vv`.
-    has_asked: bool,
+    has_sent: bool,
     /// When the last request was sent, since the start of this process.
     sent_at: Duration,
-    /// What the server answered. It is printed after the answer is stored, because stderr may block.
+    /// The line about the server's answer. It is printed after the answer is stored, because stderr may block.
     answer: Option<(u8, String)>,
 }
 
 impl<'a> Log<'a> {
     pub(super) fn new(dependencies: &'a Dependencies<'a>) -> Self {
-        Self { dependencies, has_asked: false, sent_at: Duration::ZERO, answer: None }
+        Self { dependencies, has_sent: false, sent_at: Duration::ZERO, answer: None }
     }
 
-    /// Before the step is performed.
+    /// Called before the step is performed.
     pub(super) fn begins(&mut self, step: &Step, level: Level) {
         if !matches!(step, Step::Replace { .. }) {
             self.print_answer();
@@ -33,7 +33,7 @@ impl<'a> Log<'a> {
                 let url = endpoint_url(&document.token_endpoint);
                 let host = url.map_or_else(|_| "the token endpoint".to_owned(), |url| url.host_and_port());
                 let pid = self.dependencies.clock.this_process().pid;
-                let level = self.dependencies.store.names(level);
+                let level = self.dependencies.store.level_name(level);
                 self.print(self.importance(), &format!("process {pid} refreshes at {host} ({level})"));
                 self.sent_at = self.dependencies.clock.now().elapsed;
             }
@@ -42,14 +42,14 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// After the step was performed.
+    /// Called after the step was performed.
     pub(super) fn ended(&mut self, step: &Step, event: &Event) {
         match (step, event) {
             (_, Event::Answered(answer)) => {
                 let took = self.dependencies.clock.now().elapsed.saturating_sub(self.sent_at);
                 let line = format!("after {} ms: {}", took.as_millis(), answer.story());
                 self.answer = Some((self.importance(), line));
-                self.has_asked = true;
+                self.has_sent = true;
             }
             (Step::Replace { document, .. }, Event::Replaced(result)) => {
                 self.print_answer();
@@ -66,7 +66,7 @@ impl<'a> Log<'a> {
     }
 
     fn importance(&self) -> u8 {
-        if self.has_asked { 2 } else { 1 }
+        if self.has_sent { 2 } else { 1 }
     }
 
     fn print_answer(&mut self) {
@@ -76,6 +76,6 @@ impl<'a> Log<'a> {
     }
 
     fn print(&self, importance: u8, line: &str) {
-        (self.dependencies.tell)(importance, line);
+        (self.dependencies.log)(importance, line);
     }
 }

@@ -3,11 +3,11 @@
 
 mod log;
 mod reading;
-mod visiting;
 mod waiting;
 
-pub use reading::{Existing, attempt_records, parse, read_document, read_for_login};
-pub use visiting::find_rejected;
+pub use reading::{
+    Existing, attempt_record, attempt_records, find_rejected, parse, read_document, read_for_login,
+};
 
 use crate::error::Failure;
 use crate::grant::{Credential, Document, json_bytes};
@@ -22,11 +22,11 @@ use crate::session::{
 use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
 use log::Log;
-use reading::{attempt_record, spender};
+use reading::spender;
 use std::time::Duration;
 
-/// The room that is reserved for an answer, beyond the present size of the document, in bytes: tokens of many
-/// kilobytes exist.
+/// The room that is reserved for an answer, in addition to the size of the document, in bytes: some tokens have many
+/// kilobytes.
 const ANSWER_RESERVE: u64 = 64 << 10;
 
 /// How long the revocation of a new refresh token may take after a logout by another process.
@@ -34,16 +34,16 @@ const REVOCATION_LIMIT: Duration = Duration::from_secs(10);
 
 /// The token endpoint.
 pub trait TokenEndpoint {
-    /// Asks for the next access token; ends within `timeout`.
+    /// Requests the next access token. Ends within `timeout`.
     fn refresh(&self, document: &Document, credential: &Credential, timeout: Duration) -> Answer;
 
     /// Revokes the session's refresh token (RFC 7009). A failure is not reported.
     fn revoke(&self, document: &Document, timeout: Duration);
 }
 
-/// Time and processes.
+/// The clocks, and what depends on this process.
 pub trait Clock {
-    /// Both clocks.
+    /// The time of both clocks.
     fn now(&self) -> Now;
     /// Waits.
     fn pause(&self, duration: Duration);
@@ -51,7 +51,7 @@ pub trait Clock {
     fn presence(&self, owner: &Owner) -> Presence;
     /// This process.
     fn this_process(&self) -> &Owner;
-    /// A random name for an attempt.
+    /// A random identifier for an attempt.
     fn nonce(&self) -> Result<String, Failure>;
 }
 
@@ -70,7 +70,7 @@ pub trait Peer {
         None
     }
 
-    /// Tells a caller whether no request is on its way, so that a signal may end it.
+    /// Tells a caller whether no request is on its way. Then a signal may end it.
     fn rests(&self, _is_resting: bool) {}
 }
 
@@ -80,15 +80,15 @@ pub struct Dependencies<'a> {
     pub store: &'a dyn Store,
     /// Where refresh tokens are spent.
     pub endpoint: &'a dyn TokenEndpoint,
-    /// Time.
+    /// The clocks.
     pub clock: &'a dyn Clock,
     /// The other process of the exchange.
     pub peer: &'a dyn Peer,
-    /// Takes what happens, and how important it is (1: `-v`, 2: `-vv`).
-    pub tell: &'a dyn Fn(u8, &str),
-    /// Takes what a person should know although nothing failed.
+    /// Logs what happens, with its importance (1: `-v`, 2: `-vv`).
+    pub log: &'a dyn Fn(u8, &str),
+    /// Prints a warning.
     pub warn: &'a dyn Fn(&Failure),
-    /// Takes each step and what it resulted in. It decides nothing.
+    /// Sees each step and its result. It decides nothing.
     pub observe: &'a dyn Fn(&Step, &Event),
 }
 
@@ -133,15 +133,16 @@ struct Run<'a> {
     /// From the claim to the end, pauses included: other processes wait for a claim as for a lock.
     undisturbed: Option<Undisturbed>,
     has_warned: bool,
-    /// The document as it was read last.
+    /// The revision of the document that the machine saw last.
     seen: Option<Revision>,
-    /// The document, kept if the store is costly to read. It is current while none of the `records` on `key` has been removed.
+    /// The document, kept if the store is costly to read. It is current as long as none of the `records` is removed.
     known: Option<Option<Stored>>,
+    /// The attempt records that were read last, and their key.
     records: Vec<Record>,
     key: String,
-    /// The bytes of this process's own record as they were written last.
+    /// The bytes of this process's record as they were written last.
     record: Vec<u8>,
-    /// Which other process refreshes, for people.
+    /// The other process that refreshes, for people.
     other: Option<String>,
 }
 
@@ -188,7 +189,7 @@ impl Run<'_> {
             Step::Withdraw { ref credential_sha256, number } => {
                 let name = RecordName { key: credential_sha256, number };
                 if let Err(failure) = store.remove_record(name, &self.record) {
-                    self.tell(1, &failure.message);
+                    self.log(1, &failure.message);
                 }
                 Event::Noted
             }
@@ -207,8 +208,8 @@ impl Run<'_> {
         }
     }
 
-    fn tell(&self, importance: u8, what: &str) {
-        (self.dependencies.tell)(importance, what);
+    fn log(&self, importance: u8, what: &str) {
+        (self.dependencies.log)(importance, what);
     }
 
     fn read(&mut self) -> Result<Option<Stored>, Failure> {
@@ -236,9 +237,9 @@ impl Run<'_> {
         if let (Some(other), Some(_), None) = (&self.other, &self.guard, known) {
             let all_the_same =
                 "waiting for it; if locks do not exclude other processes here: export ONEGRANT_LOCK=claim";
-            self.tell(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
+            self.log(1, &format!("this process holds the lock, and {other} refreshes: {all_the_same}"));
         }
-        // A process that only waits does not read a store whose reads are costly. A process with the lock or a claim reads.
+        // A process that only waits does not read a store that is costly to read. A process with the lock or a claim reads.
         let stored = match &self.known {
             Some(known) if is_outside && !has_gone => known.clone(),
             _ => self.read()?,
@@ -256,16 +257,11 @@ impl Run<'_> {
             Ok(())
         });
         if let Err(failure) = rewritten {
-            self.tell(1, &failure.message);
+            self.log(1, &failure.message);
         }
     }
 
-    fn replace(
-        &mut self,
-        expected: &Revision,
-        document: &Document,
-        attempt: &(String, u64),
-    ) -> ReplaceResult {
+    fn replace(&self, expected: &Revision, document: &Document, attempt: &(String, u64)) -> ReplaceResult {
         let bytes = match document.check_trust().and_then(|()| document.to_bytes()) {
             Ok(bytes) => bytes,
             Err(failure) => return ReplaceResult::Failed { failure, kept: None },

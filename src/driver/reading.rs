@@ -1,10 +1,10 @@
-//! From bytes to documents and records, with the mode that a torn document needs.
+//! Parses documents and attempt records. Reads a torn document again.
 
 use super::{Clock, Dependencies};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, Unreadable};
 use crate::session::Stored;
-use crate::session::attempt::{Attempt, AttemptRecord, Presence};
+use crate::session::attempt::{Attempt, AttemptOutcome, AttemptRecord, Presence};
 use crate::store::{Record, Snapshot, Store};
 use crate::text::printable;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use std::time::Duration;
 const TORN_READS: u32 = 5;
 const TORN_DELAY: Duration = Duration::from_millis(20);
 
-/// What a login meets.
+/// The document that a login finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// No document yet.
     Nothing,
     /// The document of an earlier login.
     Document(Box<Stored>),
-    /// Bytes that are no document, and that a login may replace after it kept them aside.
+    /// Bytes that are no document. A login keeps them in another file before it replaces them.
     Unreadable,
 }
 
-/// Reads what a login would replace. A newer format version is refused: a newer program works with it.
+/// Reads the document that a login would replace. A document of a newer version fails: a newer program uses it.
 pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> Result<Existing, Failure> {
-    match read_or_say_why(store, clock)? {
+    match read_parsed(store, clock)? {
         None => Ok(Existing::Nothing),
         Some(Ok((stored, _))) => Ok(Existing::Document(Box::new(stored))),
         Some(Err((Unreadable::Newer(_), failure))) => Err(failure),
@@ -34,18 +34,18 @@ pub fn read_for_login(store: &dyn Store, clock: &dyn Clock) -> Result<Existing, 
     }
 }
 
-/// A document as it was read, with the warning that came with it.
+/// Reads the document, with the warning of the store.
 pub fn read_document(store: &dyn Store, clock: &dyn Clock) -> Result<Option<WithWarning>, Failure> {
-    read_or_say_why(store, clock)?.transpose().map_err(|(_, failure)| failure)
+    read_parsed(store, clock)?.transpose().map_err(|(_, failure)| failure)
 }
 
 type Parsed<T> = Result<T, (Unreadable, Failure)>;
 
-/// A document, and the warning that came with it.
+/// A document, and the warning of the store.
 type WithWarning = (Stored, Option<Failure>);
 
-/// A torn document is read again: one that is a mount point is written in place.
-fn read_or_say_why(store: &dyn Store, clock: &dyn Clock) -> Result<Option<Parsed<WithWarning>>, Failure> {
+/// Reads a torn document again. The inner error says why the bytes are no document.
+fn read_parsed(store: &dyn Store, clock: &dyn Clock) -> Result<Option<Parsed<WithWarning>>, Failure> {
     let mut reads = 0;
     loop {
         let Some(snapshot) = store.read()? else {
@@ -62,7 +62,7 @@ fn read_or_say_why(store: &dyn Store, clock: &dyn Clock) -> Result<Option<Parsed
     }
 }
 
-/// The document in these bytes. One that the store does not trust knows why.
+/// Parses a document. If the store does not trust it, the document has the reason.
 pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
     match Document::parse(&snapshot.bytes) {
         Ok(mut document) => {
@@ -83,7 +83,7 @@ pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
     }
 }
 
-/// The records that concern the stored session.
+/// The attempt records that are about the stored session.
 pub fn attempt_records(dependencies: &Dependencies, stored: &Stored) -> Result<Vec<AttemptRecord>, Failure> {
     let Some(credential) = stored.document.credential_sha256() else {
         return Ok(Vec::new());
@@ -93,11 +93,23 @@ pub fn attempt_records(dependencies: &Dependencies, stored: &Stored) -> Result<V
     Ok(attempt_records.filter(|record| record.attempt.concerns(&stored.document)).collect())
 }
 
-/// A record that cannot be read binds nobody, but keeps its number: records appear as a whole, so its bytes were
-/// lost after that.
+/// The shared failure if the stored refresh token was rejected, and no other process is refreshing now.
+pub fn find_rejected(dependencies: &Dependencies, stored: &Stored) -> Result<Option<Failure>, Failure> {
+    let now = dependencies.clock.now().wall;
+    let attempt_records = attempt_records(dependencies, stored)?;
+    if attempt_records.iter().any(|record| record.is_live(now)) {
+        return Ok(None);
+    }
+    let rejected =
+        attempt_records.iter().find(|record| record.attempt.outcome == Some(AttemptOutcome::Rejected));
+    Ok(rejected.and_then(|record| record.attempt.failure(Kind::LoginRequired)))
+}
+
+/// Parses a record. Bytes that are no record bind no process, but their number is taken: a record gets its name when it is
+/// complete, so its bytes were lost later.
 ///
-/// Without a clock it is not found out whether the owner still runs.
-pub(super) fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
+/// Without a clock the presence of the owner is unknown.
+pub fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
     let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
     let clock = clock.filter(|_| !attempt.is_over());
     let owner = clock.map_or(Presence::Unknown, |clock| clock.presence(&attempt.by));
@@ -105,7 +117,7 @@ pub(super) fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> Atte
     AttemptRecord { number: record.number, attempt, owner, has_answer }
 }
 
-/// Which other process is refreshing, for people. `own` is the record of this one.
+/// Another process that is refreshing, for people. `own` is the record of this process.
 pub(super) fn spender(
     attempts: &[AttemptRecord],
     records: &[Record],

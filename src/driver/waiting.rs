@@ -15,8 +15,8 @@ impl Run<'_> {
         let other = self.other.as_deref().unwrap_or("another process");
         match mode {
             LockMode::Try => {}
-            LockMode::AwaitRelease => self.tell(1, &format!("{other} is refreshing: waiting for it")),
-            LockMode::Queue => self.tell(1, "the other process left no answer: queueing for the lock"),
+            LockMode::AwaitRelease => self.log(1, &format!("{other} is refreshing: waiting for it")),
+            LockMode::Queue => self.log(1, "the other process left no answer: queueing for the lock"),
         }
         let locked = self.wait_for_lock(mode, at_most);
         if !matches!(locked, Locked::Granted(_) | Locked::Busy) {
@@ -31,7 +31,7 @@ impl Run<'_> {
             }
             Locked::Busy => LockResult::Busy,
             Locked::Refused(why) => {
-                self.tell(1, &format!("no lock here ({why}): the attempt record decides (claimed)"));
+                self.log(1, &format!("no lock here ({why}): the attempt record decides (claimed)"));
                 LockResult::Refused(why)
             }
             Locked::Unanswered => LockResult::Unanswered,

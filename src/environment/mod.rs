@@ -4,16 +4,16 @@ pub mod desktop;
 pub mod network;
 
 pub use desktop::Desktop;
-pub use network::{EtcdUser, Kubernetes, NetworkSettings, Setting};
+pub use network::{EtcdUser, KubernetesServer, NetworkSettings, Setting};
 
 use std::ffi::{OsStr, OsString};
 
-/// The value of one variable; none if it is unset. An empty value is returned as it is.
+/// The value of a variable; `None` if it is unset. An empty value is returned as it is.
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Like [`variable`], as text; none if it is unset, empty, or no Unicode.
+/// Like [`variable`], as text; `None` if it is unset, empty, or not UTF-8.
 pub fn text(name: &str) -> Option<String> {
     variable(name)?.into_string().ok().filter(|value| !value.is_empty())
 }
@@ -22,7 +22,7 @@ pub fn text(name: &str) -> Option<String> {
 /// in its environment, which is also that of every program that it runs.
 pub type Passed = [OsString; 3];
 
-/// Which of the options were given that win over a variable.
+/// Which options were given. An option wins over its variable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FromOptions {
     /// `--profile`
@@ -78,13 +78,13 @@ impl Environment {
         }
     }
 
-    /// The same, but with what another process has passed.
+    /// The same environment, with the values that another process has passed.
     pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
         let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
         Self { profile, store, timeout, ..environment.clone() }
     }
 
-    /// The variables that decide something, with what they say: those that are set and that no option overrides.
+    /// The variables that have an effect, with their values: those that are set and that no option overrides.
     pub fn decisive(&self, given: FromOptions) -> Vec<(&'static str, &OsStr)> {
         let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
         let variables = [

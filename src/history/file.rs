@@ -1,5 +1,5 @@
-//! The file of a history: JSON lines beside the document. No decision depends on it. It is appended to after a change was
-//! stored, it is never synced, and it is never a reason to fail. A logout keeps it.
+//! The history file: JSON lines beside the document. No decision depends on it. An entry is appended after its change was
+//! stored. The file is never synced, and it is never a reason to fail. A logout keeps it.
 
 use super::HistoryEntry;
 use crate::session::LockMode;
@@ -13,31 +13,31 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What follows the document's name in the history's.
+/// The end of the file's name, after the name of the profile.
 pub const SUFFIX: &str = "~history";
 
-/// How many entries are shown, and kept at least.
+/// How many entries are shown. At least as many are kept.
 pub const ENTRIES: usize = 20;
 
 /// The longest line, in bytes: one write appends it as a whole.
 const LINE_LIMIT: usize = 4096;
 
-/// The size from which on the file is cut to the last [`ENTRIES`], in bytes: some fifty lines.
+/// A larger file is cut to the last [`ENTRIES`]. In bytes; about fifty lines.
 const TRIM_BYTES: u64 = 16 << 10;
 
-/// The size from which on nothing is appended, in bytes: no process could cut the file.
+/// To a larger file nothing is appended, in bytes: no process could cut it.
 const FULL_BYTES: u64 = 256 << 10;
 
 /// How often an entry is appended again because the file was cut meanwhile.
 const MAX_APPENDS: u32 = 8;
 
-/// How long a writer waits for another one. Each needs well below a millisecond.
+/// How long a writer waits for another one. A write takes less than a millisecond.
 const LOCK_LIMIT: Duration = Duration::from_millis(250);
 
-/// How often it asks for the lock meanwhile.
+/// The pause between two tries to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// The age at which a new file on its way is held to be abandoned. It lives for less than a millisecond.
+/// The age at which an unfinished new file is removed. It lives for less than a millisecond.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// Appends an entry to the file at `path`.
@@ -116,7 +116,7 @@ pub fn read(path: &Path) -> io::Result<Vec<HistoryEntry>> {
     Ok(last_entries(&bytes).into_iter().map(|(entry, _)| entry).collect())
 }
 
-/// Never through a planted link, and never a FIFO.
+/// Opens a regular file. Follows no link, and does not wait for a FIFO.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = options.mode(0o600).custom_flags(flags).open(path)?;

@@ -22,7 +22,7 @@ pub enum HistoryEvent {
     Refresh,
     /// The answer that an interrupted process left was stored.
     Adopted,
-    /// The server answered `invalid_grant` or a word of its own for it.
+    /// The server answered `invalid_grant` or another word for a dead refresh token.
     Rejected,
     /// The server refused for another reason.
     Refused,
@@ -36,7 +36,7 @@ pub enum HistoryEvent {
     Moved,
     /// A logout.
     Logout,
-    /// An event of a later version.
+    /// An event that a later version of onegrant wrote.
     Other(String),
 }
 
@@ -125,7 +125,7 @@ impl HistoryEntry {
         };
         let level = self.level.as_ref().map(|level| format!(", {level}")).unwrap_or_default();
         let date = date(self.at);
-        let told = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
-        format!("{date}  {}", own_text(&told))
+        let text = format!("{event}: {outcome} (process {pid}{program} on {host}{level}{token})");
+        format!("{date}  {}", own_text(&text))
     }
 }

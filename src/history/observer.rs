@@ -1,5 +1,5 @@
-//! From the steps of a refresh, and what each resulted in, to the entries of the history. Pure: nothing is written before
-//! the refresh has ended, so nothing delays the durable copy of the server's answer.
+//! Makes history entries of the steps of a refresh and their results. Pure: entries are written after the refresh has ended, so
+//! they do not delay the durable copy of the server's answer.
 
 use super::{HistoryEntry, HistoryEvent};
 use crate::grant::{Credential, Document, Secret};
@@ -7,7 +7,7 @@ use crate::protocol::token::{Answer, words};
 use crate::session::{Event, Level, LockResult, ReplaceResult, Step, TokenResult};
 use crate::text::printable;
 
-/// How many hexadecimal digits of a refresh token's SHA-256 an entry has: enough to tell two tokens apart.
+/// How many hexadecimal digits of a refresh token's SHA-256 an entry has. They distinguish two tokens.
 const DIGITS: usize = 8;
 
 /// The first digits of a token's SHA-256.
@@ -19,7 +19,7 @@ fn first_digits(sha256: &str) -> String {
     sha256.get(..DIGITS).unwrap_or(sha256).to_owned()
 }
 
-/// Collects the entries of one refresh. A token that was fresh makes none.
+/// Collects the entries of one refresh. A fresh token makes none.
 #[derive(Debug)]
 pub struct Observer {
     level: Level,
@@ -28,7 +28,7 @@ pub struct Observer {
     unstored: Option<Unstored>,
 }
 
-/// The digits of the refresh token that was spent for an answer; none for a grant without one.
+/// The digits of the refresh token that was spent; `None` for a grant without refresh tokens.
 #[derive(Debug)]
 struct Unstored(Option<String>);
 
@@ -38,12 +38,12 @@ impl Observer {
         Self { level, entries: Vec::new(), unstored: None }
     }
 
-    /// The level that was reached.
+    /// The present level.
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Takes a step of the refresh, and what it resulted in.
+    /// Takes a step of the refresh and its result.
     pub fn observe(&mut self, step: &Step, event: &Event) {
         match (step, event) {
             (Step::Lock(..), Event::LockAnswered(LockResult::Refused(_))) => self.level = Level::Claimed,

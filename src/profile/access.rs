@@ -1,26 +1,25 @@
-//! Exclusive access to the place where a session changes, for a command that is no refresh: the lock, and where none can be
-//! had, a claim like that of a refresh.
+//! Exclusive access for commands other than a refresh: the lock or, if this place cannot lock, a claim like that of a refresh.
+//! See "Login, logout and other changes" in `docs/design.md`.
 
 use super::Context;
 use crate::driver::{self, Clock};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds, json_bytes};
 use crate::lock::{Guard, Locked};
-use crate::session::attempt::{Attempt, AttemptRecord};
+use crate::session::attempt::Attempt;
 use crate::session::logout::{Found, credential_digests};
 use crate::session::{Level, LockMode, LockUse, Stored};
 use crate::store::{NewRecord, RecordName, Store};
 use std::time::Duration;
 
-/// How long a lock call may take that only finds out whether there are locks.
+/// How long a lock call may take that only finds out whether this place can lock.
 const LOCK_PROBE: Duration = Duration::from_secs(2);
 
-/// How often a claim is looked at that a command waits for.
+/// The pause between two looks at a claim that a command waits for.
 const CLAIM_WAIT: Duration = Duration::from_millis(50);
 
-/// Takes the lock, and where none can be had waits until no process spends the stored refresh token. Other processes are
-/// waited for until `until`, since the start of this one. A claim that outlasts that is not waited for: its late answer
-/// meets a changed store, and gives way.
+/// Takes the lock, then waits until no live claim is about the stored session. The wait ends at `until`, counted from the start
+/// of this process. A claim may last longer: its late answer finds a changed document, and does not replace it.
 pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failure> {
     let (dependencies, left) = (context.dependencies(), || until.saturating_sub(context.now().elapsed));
     let guard = match context.globals.lock {
@@ -40,7 +39,7 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
         LockUse::Off => return Ok(None),
     };
     while !left().is_zero() {
-        let Ok(Some((stored, _))) = driver::read_document(dependencies.store, context) else {
+        let Ok(Some(stored)) = context.stored() else {
             break;
         };
         let is_claimed = || -> Result<bool, Failure> {
@@ -51,7 +50,7 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
             break;
         }
         context.pause(CLAIM_WAIT.min(left()));
-        // A store whose reads are costly is not read while the claim is there.
+        // If reads are costly, only the records are read while there is a live claim.
         while dependencies.store.is_costly() && !left().is_zero() && is_claimed()? {
             context.pause(CLAIM_WAIT.min(left()));
         }
@@ -59,18 +58,16 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
     Ok(guard)
 }
 
-/// A claim on the session of one document. While it is open, a refresh waits for it as for another refresh. Dropping it
-/// removes its record.
+/// A claim on the session of a document. A refresh waits for it as for another refresh. Dropping it removes its record.
 pub struct Claim<'a> {
     context: &'a Context,
-    /// The key and the number of the record, and its bytes; none for a session that nothing can refresh.
+    /// The key, the number and the bytes of the record; `None` if the session has no credential digest.
     record: Option<(String, u64, Vec<u8>)>,
 }
 
 impl<'a> Claim<'a> {
-    /// Claims the session of `stored` for at most `lasts` seconds. None where another process holds a claim: try again.
-    ///
-    /// Unless it `is_exclusive` it is made beside the claims of others.
+    /// Claims the session of `stored` for at most `lasts` seconds. `None` if another process has a live claim: try again. If the
+    /// claim is not exclusive, claims of other processes do not matter.
     pub fn make(
         context: &'a Context,
         stored: &Stored,
@@ -84,11 +81,7 @@ impl<'a> Claim<'a> {
         let mut last = 0;
         for record in context.store.records(&key)? {
             last = record.number;
-            let attempt: Attempt =
-                serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
-            let owner = context.presence(&attempt.by);
-            let is_live = AttemptRecord { number: last, attempt, owner, has_answer: false }.is_live(now);
-            if is_exclusive && is_live {
+            if is_exclusive && driver::attempt_record(&record, Some(context)).is_live(now) {
                 return Ok(None);
             }
         }
@@ -117,15 +110,15 @@ impl<'a> Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some((key, number, bytes)) = &self.record {
-            // A record that stays is stale as soon as this process is gone.
+            // If this fails, the record is stale as soon as this process has ended.
             let _ = self.context.store.remove_record(RecordName { key, number: *number }, bytes);
         }
     }
 }
 
-/// The document, and the answers that wait beside it.
+/// The document, and the complete answers beside its records.
 pub fn find(context: &Context) -> Result<Option<Found>, Failure> {
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(None) };
+    let Some(stored) = context.stored()? else { return Ok(None) };
     let mut answers = Vec::new();
     for key in credential_digests(&stored.document) {
         let records = context.store.records(&key)?;
@@ -134,7 +127,7 @@ pub fn find(context: &Context) -> Result<Option<Found>, Failure> {
     Ok(Some(Found { stored, answers }))
 }
 
-/// How concurrent refreshes exclude each other here: asks for the lock and gives it back.
+/// The level of this store: asks for the lock and releases it.
 pub fn lock_level(store: &dyn Store, lock_use: LockUse) -> Result<Level, Failure> {
     match lock_use {
         LockUse::Claim => Ok(Level::Claimed),

@@ -1,8 +1,8 @@
-//! A small change to the document that is there: what a login does not write and a refresh does not know.
+//! Small changes to the document, such as its hosts or a refused token.
 
 use super::Context;
 use super::access::{self, Claim};
-use crate::driver::{self, Clock as _};
+use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::session::Stored;
@@ -10,20 +10,20 @@ use crate::store::WriteResult;
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
-/// How long a claim binds others that is made for a change, in seconds: a change waits for nothing but the disk.
+/// How long the claim of a change binds other processes, in seconds. A change waits only for the disk.
 const CLAIM_SECONDS: UnixSeconds = 10;
 
-/// How long is waited before a change is tried again that met somebody else's.
+/// The pause before a change is tried again after another process changed the document.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
-/// Changes the document of this profile; `change` says whether there is anything to write, and is asked again
-/// whenever the document was read again. Nothing happens where there is no document.
+/// Changes the document of this profile, if there is one. `change` edits the document, and returns whether it has to be
+/// written. It is called after each read.
 ///
-/// A change never meets a refresh: it is made under the lock, and where none can be had, behind a claim like that of a
-/// refresh. So it overwrites no newer session than it has read.
+/// A change is made under the lock or, if this place cannot lock, with a claim. So no refresh runs at the same time, and no
+/// newer session is overwritten.
 pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Result<(), Failure> {
     loop {
-        let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
+        let Some(mut stored) = context.stored()? else { return Ok(()) };
         if !change(&mut stored.document) {
             return Ok(());
         }
@@ -31,7 +31,7 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
         let signals = SignalsHeld::hold();
         let written = match &guard {
             Some(_) => write(context, None, &change)?,
-            None => behind_a_claim(context, &change)?,
+            None => write_with_claim(context, &change)?,
         };
         drop((guard, signals));
         match written {
@@ -46,13 +46,13 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
     }
 }
 
-/// `claimed` is the document that a claim was made for: for another one it binds nobody.
+/// Writes the change. `claimed` is the document that this process has a claim for; the claim does not protect another one.
 fn write(
     context: &Context,
     claimed: Option<&Stored>,
     change: &impl Fn(&mut Document) -> bool,
 ) -> Result<WriteResult, Failure> {
-    let Some((mut stored, _)) = driver::read_document(&*context.store, context)? else {
+    let Some(mut stored) = context.stored()? else {
         return Ok(WriteResult::Done);
     };
     if claimed.is_some_and(|claimed| claimed.revision != stored.revision) {
@@ -67,11 +67,11 @@ fn write(
     }
 }
 
-fn behind_a_claim(
+fn write_with_claim(
     context: &Context,
     change: &impl Fn(&mut Document) -> bool,
 ) -> Result<WriteResult, Failure> {
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else {
+    let Some(stored) = context.stored()? else {
         return Ok(WriteResult::Done);
     };
     match Claim::make(context, &stored, CLAIM_SECONDS, true)? {

@@ -1,4 +1,4 @@
-//! Imports a refresh token that was obtained elsewhere: one refresh proves it, then its session is stored.
+//! Imports a refresh token that another program obtained: spends it once, and stores the new session.
 
 use super::new_grant::{NOT_STORED, NotStored, Replaces, store};
 use super::{Context, access};
@@ -10,9 +10,9 @@ use crate::protocol::failure::IMPORT;
 use crate::protocol::token::Answer;
 use crate::system::SignalsHeld;
 
-/// Spends the refresh token once under the lock, because it may be the stored one and other processes may hold it. Gives the
-/// document that was stored. `configuration` is that document without a session; `begins` is called when the wait for other
-/// processes is over.
+/// Spends the refresh token under the lock, because it may be the stored one, and stores the new session. Returns the new
+/// document. `configuration` is this document without a session. `begins` is called when no other process has to be waited for
+/// any more.
 pub fn exchange(
     configuration: &Document,
     refresh_token: Secret,
@@ -26,7 +26,7 @@ pub fn exchange(
     let credential = Credential::RefreshToken(refresh_token.clone());
     let mut answer = context.refresh(configuration, &credential, context.left());
     if matches!(answer, Answer::Unknown { again: true, .. }) && !context.left().is_zero() {
-        // Servers with a grace period answer the same once more. A third request could end the grant.
+        // Servers with a grace period give the same answer again. A third request could end the grant.
         sent_at = context.now().wall;
         answer = context.refresh(configuration, &credential, context.left());
     }
@@ -38,13 +38,13 @@ pub fn exchange(
     let has_id_token = answer.id_token.is_some();
     let mut session = answer.session(configuration, sent_at);
     session.refresh_token = session.refresh_token.or(Some(refresh_token));
-    // The session is stored all the same: its refresh token may be the only one that is left.
+    // The session is still stored: its refresh token may be the only valid one.
     if has_id_token && session.id_token.is_none() {
         let message = "the server gave an ID token that cannot be trusted; it was not stored";
         output::warning(&Failure::new(Kind::LoginRequired, message));
     }
     let document = configuration.with_session(session);
-    // The grant is not revoked if that fails: the person who imports it may have no other one.
+    // If that fails, the grant is not revoked: the person may have no other one.
     store(&document, Replaces::Anything, guard, context).map_err(|NotStored { failure, .. }| Failure {
         message: format!("{NOT_STORED}: {}", failure.message),
         ..failure

@@ -1,8 +1,9 @@
-//! Executes a migration to another store. [`crate::session::migration`] decides each step and shows the states.
+//! Executes a migration to another store. [`crate::session::migration`] decides each step; "Migration" in `docs/design.md`
+//! shows the states.
 //!
-//! The mark that the first store keeps until the end holds the session, so a kill loses nothing. It also holds an
-//! identifier that the other store keeps, so the next call knows what this one did. Meanwhile a process that asks either
-//! store finds no session, and the command that goes on.
+//! The mark in the first store contains the session until the end, so a kill loses nothing. Its identifier is also in the other
+//! store, so the next call knows what this one did. Meanwhile a process that uses either store finds no session, and the
+//! command that continues the migration.
 
 use super::Context;
 use super::access::{self, find};
@@ -10,7 +11,7 @@ use super::amend::amend;
 use super::other_store::{
     OTHER_STORE, OTHER_STORE_WAIT, address, command_at, migrate_command, migrate_command_at, open,
 };
-use crate::driver::{self, Clock};
+use crate::driver::Clock;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::history::HistoryEvent;
@@ -25,14 +26,14 @@ use std::time::Duration;
 /// The space that must be free before the session is taken from its store, in bytes.
 const SPACE_BYTES: u64 = 128 << 10;
 
-/// What a process reads in the other store if the document itself cannot be removed there.
+/// The message for a process that uses the other store, if the document cannot be removed there.
 const NOT_MOVED: &str = "no access token: the grant was not moved here";
 
 /// Why a migration stopped before its end.
 pub struct Stopped {
-    /// What the machine decided; none if a store failed.
+    /// The end that the machine decided; `None` if a store failed.
     pub end: Option<End>,
-    /// The failure of the command.
+    /// The failure to report.
     pub failure: anyhow::Error,
 }
 
@@ -42,14 +43,14 @@ impl From<Failure> for Stopped {
     }
 }
 
-/// Begins a migration of `document` to the address `to`, which is the store of `target`, unless it can be known that it
-/// would fail.
+/// Begins a migration of `document` to the address `to`, which is the store of `target`. Fails before any change if the
+/// migration would certainly fail.
 pub fn begin(context: &Context, target: &Context, to: &str, document: &Document) -> Result<Moving, Failure> {
     check(context, target, document)?;
     mark(context, to)
 }
 
-/// Finds out what can be known before anything is changed.
+/// Fails if the migration would certainly fail. Changes nothing, except that it removes what an earlier migration left.
 fn check(context: &Context, target: &Context, document: &Document) -> Result<(), Failure> {
     if document.session.is_none() {
         return Err(no_session(context.globals.profile.as_str(), document.rejected.as_ref()));
@@ -58,7 +59,7 @@ fn check(context: &Context, target: &Context, document: &Document) -> Result<(),
         let moving =
             there.moving.filter(|moving| there.session.is_none() && moving.from == Some(address(context)));
         if let Some(moving) = moving {
-            // An earlier migration from here left it. It cannot be used there.
+            // An earlier migration from this store left it. It cannot be used there.
             take_back(target, &moving, target.globals.timeout, |there| there.session.is_none())?;
             return check(context, target, document);
         }
@@ -70,14 +71,14 @@ fn check(context: &Context, target: &Context, document: &Document) -> Result<(),
     target.store.check_writable(SPACE_BYTES)
 }
 
-/// Takes the session out of use: from here on no process uses it.
+/// Replaces the session by a mark. From then on no process uses it.
 fn mark(context: &Context, to: &str) -> Result<Moving, Failure> {
     let (id, now) = (context.nonce()?, context.now().wall);
     amend(context, |document| {
         let key = document.credential_sha256().unwrap_or_default();
         let Some(session) = document.session.take() else { return false };
         let message = format!("no access token: the grant is on its way to {}", printable(to));
-        // The mark names the refresh token, so a late answer to it may become the session again. The next step finds it.
+        // The mark has the digest of the refresh token, so a late answer may become the session again. The next step finds it.
         document.rejected =
             Some(Rejected { hint: Some(migrate_command(to)), ..Rejected::new(key, now, message) });
         document.moving = Some(Moving {
@@ -96,7 +97,7 @@ fn mark(context: &Context, to: &str) -> Result<Moving, Failure> {
     }
 }
 
-/// Executes the steps that are left of a migration. After each one both stores are read again.
+/// Executes the remaining steps of a migration. Reads both stores before each step.
 pub fn complete(context: &Context, target: &Context, moving: &Moving) -> Result<(), Stopped> {
     for _ in 0..MAX_STEPS {
         let (there, here) = (target.document()?, context.document()?);
@@ -168,7 +169,7 @@ fn explain(context: &Context, target: &Context, moving: &Moving, failure: Failur
     anyhow::Error::from(failure).context(what)
 }
 
-/// Removes the mark, if it is still there and the session never arrived. Gives whether it was so.
+/// Puts the session back in place of the mark, if the mark is still there and the session never arrived. Returns whether it did.
 fn put_back(context: &Context, moving: &Moving) -> bool {
     let was_ours = Cell::new(false);
     let amended = amend(context, |document| {
@@ -188,21 +189,21 @@ fn is_marked(document: &Document, moving: &Moving) -> bool {
     document.session.is_none() && document.moving.as_ref().is_some_and(|there| there.id == moving.id)
 }
 
-/// Changes the document of the target, under its lock, if that is still the one that `next` decided on. The change is undone
-/// unless it `stays`: a store without compare-and-swap may have made it after a logout.
+/// Changes the document of the target under its lock. `change` decides again with the document that is there. If `stays` is
+/// false afterwards, the change is undone: a store without compare-and-swap may have made it after a logout.
 fn change_there(
     target: &Context,
     change: impl Fn(Option<&Document>) -> Option<Document>,
     stays: impl Fn() -> bool,
 ) -> Result<Option<Document>, Failure> {
     let _guard = access::enter(target, target.globals.timeout)?;
-    let stored = driver::read_document(&*target.store, target)?.map(|(stored, _)| stored);
+    let stored = target.stored()?;
     let Some(document) = change(stored.as_ref().map(|stored| &stored.document)) else { return Ok(None) };
     let expected = stored.map_or_else(absent, |stored| stored.revision);
     match target.store.replace(&expected, &document.to_bytes()?, None) {
         WriteResult::Done if stays() => Ok(Some(document)),
         WriteResult::Done => {
-            if let Some((stored, _)) = driver::read_document(&*target.store, target)? {
+            if let Some(stored) = target.stored()? {
                 remove(target, &stored, NOT_MOVED)?;
             }
             Ok(None)
@@ -213,7 +214,7 @@ fn change_there(
     }
 }
 
-/// Writes the session into the target, where it cannot be used yet.
+/// Writes the session into the target. It cannot be used there yet.
 fn arrive(context: &Context, target: &Context, moving: &Moving) -> Result<(), Failure> {
     let Some(marked) = find(context)? else { return Ok(()) };
     let session = marked.newest(&moving.session);
@@ -239,7 +240,7 @@ fn arrive(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fa
     Ok(())
 }
 
-/// Notes in the source that the target has the session.
+/// Records in the source that the target has the session.
 fn confirm(context: &Context, moving: &Moving) -> Result<(), Failure> {
     amend(context, |document| match &mut document.moving {
         Some(there) if document.session.is_none() && there.id == moving.id => {
@@ -263,25 +264,24 @@ fn activate(context: &Context, target: &Context, moving: &Moving) -> Result<(), 
     Ok(())
 }
 
-/// Removes from the target what the migration brought, if that is still `wanted` there. Waits for the lock of the target
-/// until `until`.
+/// Removes from the target what the migration brought, if `is_outdated` says so. Waits for the lock of the target until
+/// `until`.
 fn take_back(
     target: &Context,
     moving: &Moving,
     until: Duration,
-    wanted: impl Fn(&Document) -> bool,
+    is_outdated: impl Fn(&Document) -> bool,
 ) -> Result<(), Failure> {
     // Without the lock, the removal still compares the revision.
     let _guard = access::enter(target, until).ok();
-    let Some((stored, _)) = driver::read_document(&*target.store, target)? else { return Ok(()) };
-    if stored.document.moved.as_ref() != Some(&moving.id) || !wanted(&stored.document) {
+    let Some(stored) = target.stored()? else { return Ok(()) };
+    if stored.document.moved.as_ref() != Some(&moving.id) || !is_outdated(&stored.document) {
         return Ok(());
     }
     remove(target, &stored, NOT_MOVED)
 }
 
-/// Ends the migration of a document that a login has `replaced` here: what it brought to the other store cannot be used any
-/// more.
+/// Ends the migration of a document that a login has `replaced`: removes what it brought to the other store.
 pub fn give_up(context: &Context, replaced: &Document) {
     let Some(moving) = replaced.moving.as_ref().filter(|moving| moving.from.is_none()) else { return };
     let end = || {
@@ -289,7 +289,7 @@ pub fn give_up(context: &Context, replaced: &Document) {
         let target = open(OTHER_STORE, &moving.to, context)?;
         let soon = context.now().elapsed.saturating_add(OTHER_STORE_WAIT);
         take_back(&target, moving, soon, |_| true)?;
-        // A program that a killed migration had started may still write.
+        // A helper program of a killed migration may still write.
         COMPARISON_DELAYS.iter().try_for_each(|delay| {
             context.pause(*delay);
             take_back(&target, moving, soon, |_| true)
@@ -303,12 +303,12 @@ pub fn give_up(context: &Context, replaced: &Document) {
     }
 }
 
-/// Removes the grant from the source. It holds the lock of the target, so that a migration that makes the session usable
-/// there can tell this from a logout.
+/// Removes the grant from the source. It holds the lock of the target, so that another process that executes the same
+/// migration does not take this for a logout.
 fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Failure> {
-    let _there = access::enter(target, target.globals.timeout)?;
+    let _target_guard = access::enter(target, target.globals.timeout)?;
     let guard = access::enter(context, context.globals.timeout)?;
-    let Some((stored, _)) = driver::read_document(&*context.store, context)? else { return Ok(()) };
+    let Some(stored) = context.stored()? else { return Ok(()) };
     if !is_marked(&stored.document, moving) {
         return Ok(());
     }
@@ -321,7 +321,7 @@ fn leave(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fai
     Ok(())
 }
 
-/// Removes the document if it is still the one that was read. If it is not, the next step finds out.
+/// Removes the document if it is still the one that was read. If it is another one, the next step sees that.
 fn remove(context: &Context, stored: &Stored, message: &str) -> Result<(), Failure> {
     let mark = stored.document.without_grant(context.now().wall, message.to_owned());
     match context.store.remove(&stored.revision, &mark.to_bytes()?) {

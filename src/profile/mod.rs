@@ -32,13 +32,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 use store::ProfileStore;
 
-/// What every command works with. Nothing in it is made before it is needed: `token` mostly needs one file.
+/// What every command works with. Its parts are made when they are needed: `token` usually needs only one file.
 pub struct Context {
-    /// What holds for every command.
+    /// The settings of the command.
     pub globals: Globals,
-    /// Where the profile is kept.
+    /// The store of the profile.
     pub store: ProfileStore,
-    /// The directory of the side files: the lock, the history.
+    /// The directory of the files that the store has on this machine: the lock, the history.
     pub(crate) directory: PathBuf,
     pub(crate) clock: system::SystemClock,
     this_process: OnceCell<Owner>,
@@ -47,20 +47,20 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of a command; its deadline runs from `clock`'s start.
+    /// The context of a command. Its deadline counts from the start of `clock`.
     pub fn new(globals: Globals, clock: system::SystemClock) -> Self {
         let (store, directory) =
-            (ProfileStore::new(&globals, clock.now().elapsed), store::beside(&globals.store));
+            (ProfileStore::new(&globals, clock.now().elapsed), store::local_directory(&globals.store));
         let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
         Self { globals, store, directory, clock, this_process, client, program }
     }
 
-    /// What is left of the deadline.
+    /// The time until the deadline.
     pub fn left(&self) -> Duration {
         self.globals.timeout.saturating_sub(self.clock.now().elapsed)
     }
 
-    /// The same with a deadline that begins now: the wait for a person does not count.
+    /// The same context with a deadline that begins now: waiting for a person does not count.
     pub fn begun_anew(&self) -> Self {
         Self::new(self.globals.clone(), system::SystemClock::start())
     }
@@ -70,35 +70,30 @@ impl Context {
         self.client.get_or_init(|| HttpClient::new(&NetworkSettings::read()))
     }
 
-    /// What was wrong with the network's configuration without being an error.
+    /// Warnings about the network settings.
     pub fn network_warnings(&self) -> impl Iterator<Item = Failure> {
         let warnings = self.client.get().map(HttpClient::warnings).unwrap_or_default();
         warnings.iter().map(|warning| Failure::new(Kind::Usage, warning.clone()))
     }
 
-    /// Gets a token, refreshing if it must, and tells the warnings that come with it. A story that was begun is told to
-    /// its end: how long it took, and whose refresh it was.
+    /// Gets a token, and prints the warnings that come with it. If lines were logged, the last one says how long it took and
+    /// whether this process refreshed.
     pub fn obtain(&self, demand: Demand) -> Result<Token, Failure> {
-        let (has_begun, dependencies) = (Cell::new(false), self.dependencies());
-        let tell = |importance, what: &str| {
-            has_begun.set(true);
-            (dependencies.tell)(importance, what);
+        let (has_logged, dependencies) = (Cell::new(false), self.dependencies());
+        let log = |importance, what: &str| {
+            has_logged.set(true);
+            (dependencies.log)(importance, what);
         };
-        let token = recording::obtain(
-            self.settings(demand, Role::Caller),
-            &Dependencies { tell: &tell, ..self.dependencies() },
-            self,
-        );
-        if has_begun.get() {
+        let logged = Dependencies { log: &log, ..dependencies };
+        let token = recording::obtain(self.settings(demand, Role::Caller), &logged, self);
+        if has_logged.get() {
             let took = self.clock.now().elapsed.as_millis();
-            (dependencies.tell)(
-                1,
-                &match &token {
-                    Ok(token) if token.refreshed => format!("done after {took} ms"),
-                    Ok(_) => format!("done after {took} ms: the stored token is used"),
-                    Err(_) => format!("no token after {took} ms"),
-                },
-            );
+            let line = match &token {
+                Ok(token) if token.refreshed => format!("done after {took} ms"),
+                Ok(_) => format!("done after {took} ms: the stored token is used"),
+                Err(_) => format!("no token after {took} ms"),
+            };
+            (dependencies.log)(1, &line);
         }
         let token = token?;
         token.warnings.iter().for_each(|warning| self.warn(warning));
@@ -110,7 +105,7 @@ impl Context {
         output::warning(&self.completed(warning.clone()));
     }
 
-    /// The same failure; a command in its hint works on the same grant.
+    /// The failure with a hint that works on this grant.
     pub fn completed(&self, failure: Failure) -> Failure {
         let environment = Environment::read();
         let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
@@ -130,7 +125,7 @@ impl Context {
         }
     }
 
-    /// Reads the document without a lock, and warns of loose permissions.
+    /// Reads the document without a lock. Prints a warning if others can read it.
     pub fn read(&self) -> Result<Option<Stored>, Failure> {
         let read = driver::read_document(&*self.store, self)?;
         Ok(read.map(|(stored, warning)| {
@@ -141,38 +136,43 @@ impl Context {
         }))
     }
 
-    /// The document as it is now, for who has been warned of its permissions or will be.
-    pub fn document(&self) -> Result<Option<Document>, Failure> {
+    /// Reads the document and its revision without a lock. Prints no warning.
+    pub fn stored(&self) -> Result<Option<Stored>, Failure> {
         let read = driver::read_document(&*self.store, self)?;
-        Ok(read.map(|(stored, _)| stored.document))
+        Ok(read.map(|(stored, _)| stored))
+    }
+
+    /// Reads the document without a lock. Prints no warning.
+    pub fn document(&self) -> Result<Option<Document>, Failure> {
+        Ok(self.stored()?.map(|stored| stored.document))
     }
 
     /// The dependencies of the driver.
     pub fn dependencies(&self) -> Dependencies<'_> {
-        let tell: &dyn Fn(u8, &str) = match self.globals.verbosity {
+        let log: &dyn Fn(u8, &str) = match self.globals.verbosity {
             0 => &|_, _| {},
-            1 => &|importance, what| tell(importance <= 1, what),
-            _ => &|_, what| tell(true, what),
+            1 => &|importance, what| log(importance <= 1, what),
+            _ => &|_, what| log(true, what),
         };
         Dependencies {
             store: &*self.store,
             endpoint: self,
             clock: self,
             peer: self,
-            tell,
+            log,
             warn: &output::warning,
             observe: &|_, _| {},
         }
     }
 
-    /// Has a worker do the task.
+    /// Runs the task in a worker.
     pub(crate) fn run_worker(
         &self,
         task: worker::Task,
         lock: Option<Guard>,
-        tell: &dyn Fn(u8, &str),
+        log: &dyn Fn(u8, &str),
     ) -> TaskResult {
-        worker::run(task, &self.globals, self.clock.now().elapsed, lock, tell)
+        worker::run(task, &self.globals, self.clock.now().elapsed, lock, log)
     }
 
     /// The command that logs in to this profile.
@@ -180,7 +180,7 @@ impl Context {
         login_command(self.globals.profile.as_str())
     }
 
-    /// Fails with exit 3: this profile has no grant.
+    /// The failure with exit code 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
         let message = format!("profile {} has no grant", self.globals.profile);
         Failure::new(Kind::LoginRequired, message)
@@ -188,7 +188,7 @@ impl Context {
     }
 }
 
-fn tell(is_wanted: bool, what: &str) {
+fn log(is_wanted: bool, what: &str) {
     if is_wanted {
         output::say(&format!("onegrant: {what}\n"));
     }
@@ -234,7 +234,7 @@ impl driver::Peer for Context {
         lock: Option<Guard>,
         dependencies: &Dependencies,
     ) -> DelegateResult {
-        match self.run_worker(worker::Task::Refresh(input.clone()), lock, dependencies.tell) {
+        match self.run_worker(worker::Task::Refresh(input.clone()), lock, dependencies.log) {
             TaskResult::Ended(Message::Refreshed(token)) => DelegateResult::Ended(Ok(*token)),
             TaskResult::Ended(Message::Failed(failure)) => DelegateResult::Ended(Err(failure)),
             TaskResult::Ended(_) | TaskResult::NotStarted | TaskResult::Died => DelegateResult::NoWorker,

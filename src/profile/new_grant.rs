@@ -1,4 +1,4 @@
-//! Stores the grant of a login in the place of whatever the profile held.
+//! Stores the grant of a login. It replaces the document of the profile.
 
 use super::{Context, access, migration};
 use crate::driver::{self, Existing};
@@ -7,7 +7,7 @@ use crate::grant::{Document, Login};
 use crate::history::HistoryEvent;
 use crate::lock::Guard;
 use crate::output;
-use crate::store::{WriteResult, absent};
+use crate::store::{WriteResult, revision_of};
 use crate::text::date;
 
 /// How often the store is written again because another process changed the document first.
@@ -30,7 +30,7 @@ pub enum Replaces<'a> {
 pub struct NotStored {
     /// The failure.
     pub failure: Failure,
-    /// Whether the grant may be stored all the same, because the store gave no answer. Then it must not be revoked.
+    /// Whether the grant may be stored all the same, because a store did not answer. Then it must not be revoked.
     pub may_be_stored: bool,
 }
 
@@ -52,7 +52,7 @@ pub fn store(
         None => access::enter(context, context.globals.timeout)?,
     };
     let level = context.level_under(guard.as_ref());
-    // This is the only copy of the grant: if the store fails, it is asked once more.
+    // This is the only copy of the grant: if the store fails, try once more.
     let replaced =
         replace(document, replaces, context).or_else(|not_stored| match not_stored.failure.kind {
             Kind::Store => replace(document, replaces, context),
@@ -66,7 +66,7 @@ pub fn store(
     Ok(())
 }
 
-/// Writes the document, and gives the one that it replaced.
+/// Writes the document. Returns the one that it replaced.
 fn replace(
     document: &Document,
     replaces: Replaces,
@@ -81,7 +81,7 @@ fn replace(
     let mut may_be_stored = false;
     for _ in 0..MAX_WRITES {
         let snapshot = context.store.read().map_err(|failure| NotStored { failure, may_be_stored })?;
-        let expected = snapshot.as_ref().map_or_else(absent, |snapshot| snapshot.revision.clone());
+        let expected = revision_of(snapshot.as_ref());
         let replaced = snapshot.and_then(|snapshot| driver::parse(snapshot, &*context.store).ok());
         let replaced = replaced.map(|replaced| replaced.document);
         if let (Some(stored), Replaces::Login(before)) = (&replaced, replaces)

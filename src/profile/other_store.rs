@@ -9,11 +9,11 @@ use crate::text::{describe, in_single_quotes, printable};
 use std::ffi::OsStr;
 use std::time::Duration;
 
-/// What messages call it, if no option names it.
+/// Its name in messages, if no option names it.
 pub const OTHER_STORE: &str = "the other store";
 
-/// How long a login or a logout waits for the lock of the other store. A migration that holds this lock finds out by itself
-/// what happened.
+/// How long a login or a logout waits for the lock of the other store. A migration that holds this lock sees the change
+/// itself.
 pub const OTHER_STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// Opens the store at `address`. `name` is the option that gave it, or [`OTHER_STORE`].
@@ -32,22 +32,17 @@ pub fn address(context: &Context) -> String {
     store.unwrap_or_else(|_| context.globals.store.clone()).text().to_string_lossy().into_owned()
 }
 
-/// The command of onegrant with these words on the store at `address`, for a hint.
+/// The command `onegrant WORDS` for the store at `address`, for a hint.
 pub fn command_at(address: &str, words: &str) -> String {
-    format!("onegrant --store {} {words}", quoted(address))
+    format!("onegrant --store {} {words}", in_single_quotes(&printable(address)))
 }
 
 /// The command that goes on with a migration to the store at `to`.
 pub fn migrate_command(to: &str) -> String {
-    format!("onegrant migrate --to {}", quoted(to))
+    format!("onegrant migrate --to {}", in_single_quotes(&printable(to)))
 }
 
-/// The command that goes on with a migration, asked for in the store that it goes to.
+/// The same command for a person who works in the store `to`.
 pub fn migrate_command_at(from: &str, to: &str) -> String {
-    command_at(from, &format!("migrate --to {}", quoted(to)))
-}
-
-/// The address of a store as a word for the shell.
-fn quoted(store: &str) -> String {
-    in_single_quotes(&printable(store))
+    command_at(from, &format!("migrate --to {}", in_single_quotes(&printable(to))))
 }

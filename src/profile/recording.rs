@@ -1,4 +1,4 @@
-//! Notes in the history of a profile what happens to its grant.
+//! Writes the history of a profile.
 
 use super::Context;
 use crate::driver::{self, Clock, Dependencies};
@@ -13,11 +13,11 @@ use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 
-/// Gets a token, and notes in the history what happened on the way. A token that was fresh is not noted.
+/// Gets a token, and adds to the history what happened. A fresh token adds nothing.
 pub fn obtain(settings: Settings, dependencies: &Dependencies, context: &Context) -> Result<Token, Failure> {
     let input = match &settings.role {
         Role::Worker(input) => {
-            // The caller may be gone by the end.
+            // Read now: the caller may have ended when the refresh ends.
             context.program();
             input.clone()
         }
@@ -29,18 +29,18 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies, context: &Context
     let observer = observer.into_inner();
     let level = observer.level();
     for entry in observer.finish(&result) {
-        context.note(entry, Some(level), dependencies.tell);
+        context.note(entry, Some(level), dependencies.log);
     }
     result
 }
 
 impl Context {
-    /// Where the history of this profile is: beside the real document, or where this store's side files are.
+    /// The path of the history: beside the real document, or in the directory of this store's files.
     pub fn history(&self) -> io::Result<PathBuf> {
         let Some(store) = self.store.file() else {
             return Ok(self.directory.join(format!("{}{}", self.globals.profile, history::SUFFIX)));
         };
-        let files = store.place().map_err(|failure| io::Error::other(failure.message))?;
+        let files = store.files().map_err(|failure| io::Error::other(failure.message))?;
         Ok(files.sidecar(history::SUFFIX))
     }
 
@@ -49,7 +49,7 @@ impl Context {
         self.program.get_or_init(caller_program).as_deref()
     }
 
-    /// The level of a login or a logout that [`super::access::enter`] gave this guard.
+    /// The level of a login or logout for which [`super::access::enter`] returned this guard.
     pub fn level_under(&self, guard: Option<&Guard>) -> Level {
         match (guard, self.globals.lock) {
             (Some(_), _) => Level::Locked,
@@ -58,7 +58,7 @@ impl Context {
         }
     }
 
-    /// Notes a login, a migration or a logout that is done.
+    /// Adds a login, a migration or a logout to the history.
     pub fn note_done(&self, event: HistoryEvent, outcome: &str, document: &Document, level: Option<Level>) {
         let token = document.refresh_token().map(digits_of);
         let (before, after) = match event {
@@ -72,26 +72,26 @@ impl Context {
             new_refresh_token_sha256: after,
             ..HistoryEntry::default()
         };
-        self.note(entry, level, self.dependencies().tell);
+        self.note(entry, level, self.dependencies().log);
     }
 
-    /// Completes an entry and appends it. A failure is shown under `-vv`, and changes nothing else.
-    fn note(&self, entry: HistoryEntry, level: Option<Level>, tell: &dyn Fn(u8, &str)) {
-        let me = self.this_process();
+    /// Completes an entry and appends it. A failure is only shown under `-vv`.
+    fn note(&self, entry: HistoryEntry, level: Option<Level>, log: &dyn Fn(u8, &str)) {
+        let this_process = self.this_process();
         let entry = HistoryEntry {
             at: self.now().wall,
-            pid: me.pid,
+            pid: this_process.pid,
             program: self.program().map(printable),
-            host: printable(&me.host),
-            level: level.map(|level| self.store.names(level).to_owned()),
+            host: printable(&this_process.host),
+            level: level.map(|level| self.store.level_name(level).to_owned()),
             ..entry
         };
-        // A file size limit is then an error of the write. It does not end this process.
+        // With signals held, a file size limit is an error of the write and does not end this process.
         let signals = SignalsHeld::hold();
         let appended = self.history().and_then(|path| history::append(&path, &entry));
         drop(signals);
         if let Err(error) = appended {
-            tell(2, &format!("the history was not written: {}", describe(&error)));
+            log(2, &format!("the history was not written: {}", describe(&error)));
         }
     }
 }

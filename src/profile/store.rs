@@ -1,4 +1,4 @@
-//! The store of a profile, of whatever kind: what a login and a list of profiles need of it beside [`Store`].
+//! The store of a profile, of any kind: [`Store`], and what login, logout and the list of profiles need beside it.
 
 use crate::error::Failure;
 use crate::globals::Globals;
@@ -15,36 +15,38 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// An opened store. Opening costs nothing.
+/// The store of one profile. To make it does no I/O.
 pub enum ProfileStore {
-    /// A directory.
+    /// A file store.
     File(FileStore),
-    /// A keyring's helper program.
+    /// A helper store.
     Helper(HelperStore),
-    /// A value of etcd or of Kubernetes.
+    /// A cell of etcd or Kubernetes.
     Cell(CellStore),
 }
 
 impl ProfileStore {
-    /// The store that the words and the environment name, for their profile, when that much of the deadline has passed.
+    /// The store and profile that options and environment name. `elapsed` is how much of the deadline has passed.
     pub fn new(globals: &Globals, elapsed: Duration) -> Self {
         let (profile, left) = (globals.profile.as_str(), globals.timeout.saturating_sub(elapsed));
         match &globals.store {
             StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
             StoreAddress::Helper { program, .. } => {
                 let is_required = globals.lock == LockUse::Require;
-                let store = HelperStore::new(program, &beside(&globals.store), profile, globals.timeout);
+                let store =
+                    HelperStore::new(program, &local_directory(&globals.store), profile, globals.timeout);
                 let store = store.ending_in(left);
                 Self::Helper(if is_required { store.refused() } else { store })
             }
             StoreAddress::Cell(address, _) => {
-                let store = CellStore::new(cell::cell_at(address, profile), beside(&globals.store), left);
+                let store =
+                    CellStore::new(cell::cell_at(address, profile), local_directory(&globals.store), left);
                 Self::Cell(store.trusted(globals.trusts_store))
             }
         }
     }
 
-    /// The directory of files, where it is one.
+    /// The file store, if it is one.
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
@@ -52,16 +54,16 @@ impl ProfileStore {
         }
     }
 
-    /// Where its lock is, where that is a file.
-    pub(crate) fn lock_place(&self) -> Option<Result<&ProfileFiles, Failure>> {
+    /// The files with the lock and the records, if the store has files.
+    pub(crate) fn profile_files(&self) -> Option<Result<&ProfileFiles, Failure>> {
         match self {
-            Self::File(store) => Some(store.place()),
-            Self::Helper(store) => Some(store.place()),
+            Self::File(store) => Some(store.files()),
+            Self::Helper(store) => Some(store.files()),
             Self::Cell(_) => None,
         }
     }
 
-    /// Waits that long, or until somebody else's claim has ended, where the store can tell.
+    /// Waits for `duration`. A cell with a claim of another process waits for a change instead: see [`CellStore::pause`].
     pub fn pause(&self, duration: Duration) {
         match self {
             Self::File(_) | Self::Helper(_) => std::thread::sleep(duration),
@@ -69,7 +71,7 @@ impl ProfileStore {
         }
     }
 
-    /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
+    /// Whether a document of this size can be written. A login checks this before it asks a person for anything.
     pub fn check_writable(&self, bytes: u64) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_writable(bytes),
@@ -78,7 +80,7 @@ impl ProfileStore {
         }
     }
 
-    /// Fails where a document that is stored here could not be used, because of what it names.
+    /// Fails if this document could not be used here, because it names programs or files and the store is not trusted.
     pub fn check_trust(&self, document: &Document) -> Result<(), Failure> {
         match self {
             Self::Cell(store) if document.names_sources() => store.distrust().map_or(Ok(()), Err),
@@ -86,7 +88,7 @@ impl ProfileStore {
         }
     }
 
-    /// Whether a refresh could be stored, as far as that can be told without a change.
+    /// Whether a refresh could be stored, as far as this can be found out without a change.
     pub fn check_access(&self) -> Result<(), Failure> {
         match self {
             Self::File(store) => store.check_access(),
@@ -95,7 +97,8 @@ impl ProfileStore {
         }
     }
 
-    /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the place, fit to be shown.
+    /// Copies an unreadable document to another file, so that a login can replace it. Returns the path of the copy as text to
+    /// show.
     pub fn set_aside(&self) -> Result<String, Failure> {
         let path = match self {
             Self::File(store) => store.set_aside(),
@@ -127,11 +130,11 @@ pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, F
     }
 }
 
-/// Where this store's side files are: what is for people, and no other machine.
-pub fn beside(address: &StoreAddress) -> PathBuf {
+/// The directory of the files that a store has on this machine: history, answers, the lock of a helper store.
+pub fn local_directory(address: &StoreAddress) -> PathBuf {
     match address {
         StoreAddress::File(directory) => directory.clone(),
-        // A tilde stands in no profile's name.
+        // A profile name has no tilde.
         StoreAddress::Cell(address, home) => home.join(format!("~{}", address.kind_name())),
         StoreAddress::Helper { program, home } => {
             home.join(format!("~helper.{}", StoreAddress::helper_name(program)))

@@ -1,7 +1,7 @@
 //! The file with a token for other programs: `token --write` and `exec --file`.
 //!
-//! The file may be in a directory that others write to, such as `/tmp`. So the path is walked here, component by component, from
-//! descriptor to descriptor: what was checked is what is used. Three rules:
+//! The file may be in a directory that others write to, such as `/tmp`. So this module walks the path, component by component,
+//! from descriptor to descriptor: it uses the file that it checked. Three rules:
 //!
 //! - In a sticky directory that others may write, a link or a FIFO is used only if the caller or the owner of the
 //!   directory owns it. This does not depend on `fs.protected_symlinks` and `fs.protected_fifos`.
@@ -9,7 +9,7 @@
 //!   requested.
 //! - The new file has mode 0600 and belongs to the caller. The owner of the old file and of the directory do not matter.
 //!
-//! The new file has no name before it is complete, where the file system can do that. Elsewhere, and between the two names of a
+//! If the file system allows it, the new file has no name before it is complete. Otherwise, and between the two names of a
 //! replacement, a kill leaves a temporary file. Its name contains the process, and the next write in this directory removes it.
 
 use crate::error::{Failure, Kind};
@@ -41,7 +41,7 @@ const MAX_TRIES: u32 = 10;
 /// The pause before a FIFO without a reader is opened again. The kernel has no event for this.
 const READER_PAUSE: Duration = Duration::from_millis(10);
 
-/// Temporary files of ours: this, the identifier of the process, a dot, and a random word.
+/// How the name of a temporary file begins. The identifier of the process, a dot and a random word follow.
 const TEMPORARY: &str = ".onegrant-token.";
 
 /// The bit of `statvfs` that says that no link is followed on this mount (mount(2), `MS_NOSYMFOLLOW`).
@@ -50,10 +50,10 @@ const NO_LINKS: u64 = 0x2000;
 /// The type of the file system `proc` (statfs(2)).
 const PROC: i64 = 0x9fa0;
 
-/// Opens the name itself, whatever kind of file it is, without following it.
+/// Opens a file of any kind, and does not follow a link.
 const NAME_ALONE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A place for a token, found and checked.
+/// A file or stream for a token, found and checked.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
@@ -62,16 +62,17 @@ pub struct TokenFile {
 
 #[derive(Debug)]
 enum Target {
-    /// A name in a directory: a regular file, or none yet.
+    /// A name in a directory. It is free, or the name of a regular file.
     Name { directory: File, name: OsString },
     /// A FIFO or a terminal, open for writing.
     Stream(File),
 }
 
 impl TokenFile {
-    /// Finds a file that can be replaced. Fails with [`Kind::Usage`] where something else is there, or a link of another user.
+    /// Finds a file that can be replaced. Fails with [`Kind::Usage`] if it is no regular file, or if the path has a link of another
+    /// user.
     pub fn find(path: &Path) -> Result<Self, Failure> {
-        let Found { directory, name, object } = walk(path)?;
+        let WalkResult { directory, name, object } = walk(path)?;
         match object {
             Some((_, metadata)) if !metadata.is_file() => {
                 let why = format!("it is {}, and only a regular file can be replaced", kind(&metadata));
@@ -81,7 +82,7 @@ impl TokenFile {
         }
     }
 
-    /// As [`TokenFile::find`], and opens a FIFO or a terminal. A FIFO waits for its reader for at most `left`.
+    /// Like [`TokenFile::find`]; also opens a FIFO or a terminal. Waits for the reader of a FIFO for at most `left`.
     pub fn open(path: &Path, left: Duration) -> Result<Self, Failure> {
         let found = walk(path)?;
         let stream = match &found.object {
@@ -149,18 +150,18 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-// ---- the way to the file ----
+// ---- the path ----
 
-/// What a path leads to.
-struct Found {
+/// The end of a path.
+struct WalkResult {
     directory: File,
     name: OsString,
-    /// None where the name is free.
+    /// `None` if the name is free.
     object: Option<(File, Metadata)>,
 }
 
-impl Found {
-    /// Opens what was found without waiting for anything. Fails where another object is there now.
+impl WalkResult {
+    /// Opens the object without waiting. Fails if it is not the one with the metadata `found` any more.
     fn open_for_writing(&self, found: &Metadata) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let opened = File::from(openat(&self.directory, &self.name, flags, Mode::empty())?);
@@ -175,7 +176,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-fn walk(path: &Path) -> Result<Found, Failure> {
+fn walk(path: &Path) -> Result<WalkResult, Failure> {
     let failed = |error: io::Error| broken(path, &error);
     let planted = |name: &OsStr, metadata: &Metadata| {
         let (owner, name, kind) = (metadata.uid(), printable(&name.to_string_lossy()), kind(metadata));
@@ -185,13 +186,13 @@ fn walk(path: &Path) -> Result<Found, Failure> {
     let mut directory = start(path.as_os_str()).map_err(failed)?;
     let mut names = components(path.as_os_str());
     let mut links = 0;
-    // The file behind a descriptor in `/proc`: the name that is shown there must lead to this file.
+    // The file of a descriptor in `/proc`: the path that the link shows must lead to this file.
     let mut wanted = None;
     while let Some(name) = names.pop_front() {
         let is_last = names.is_empty();
         let object = match openat(&directory, &name, NAME_ALONE, Mode::empty()) {
             Err(Errno::NOENT) if wanted.is_some() => return Err(nameless()),
-            Err(Errno::NOENT) if is_last => return Ok(Found { directory, name, object: None }),
+            Err(Errno::NOENT) if is_last => return Ok(WalkResult { directory, name, object: None }),
             opened => File::from(opened.map_err(|errno| failed(errno.into()))?),
         };
         let metadata = object.metadata().map_err(failed)?;
@@ -202,7 +203,7 @@ fn walk(path: &Path) -> Result<Found, Failure> {
         }
         if !is_link && is_last {
             return match wanted.is_none_or(|wanted| wanted == identity(&metadata)) {
-                true => Ok(Found { directory, name, object: Some((object, metadata)) }),
+                true => Ok(WalkResult { directory, name, object: Some((object, metadata)) }),
                 false => Err(nameless()),
             };
         }
@@ -221,7 +222,7 @@ fn walk(path: &Path) -> Result<Found, Failure> {
             if metadata.is_file() {
                 wanted = Some(identity(&metadata));
             } else if is_last {
-                return Ok(Found { directory, name, object: Some((target, metadata)) });
+                return Ok(WalkResult { directory, name, object: Some((target, metadata)) });
             } else {
                 directory = target;
                 continue;
@@ -239,7 +240,7 @@ fn walk(path: &Path) -> Result<Found, Failure> {
     Err(failed(Errno::NOENT.into()))
 }
 
-/// The directory that a path begins in.
+/// The directory in which a path begins.
 fn start(path: &OsStr) -> io::Result<File> {
     let start = if path.as_bytes().starts_with(b"/") { "/" } else { "." };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -260,7 +261,7 @@ fn follows_no_links(link: &File) -> bool {
 
 // ---- a FIFO or a terminal ----
 
-fn open_fifo(path: &Path, found: &Found, metadata: &Metadata, left: Duration) -> Result<File, Failure> {
+fn open_fifo(path: &Path, found: &WalkResult, metadata: &Metadata, left: Duration) -> Result<File, Failure> {
     let until = Instant::now() + left;
     loop {
         match found.open_for_writing(metadata) {
@@ -353,7 +354,7 @@ fn replace_once(directory: &File, name: &OsStr, bytes: &[u8]) -> io::Result<()> 
 fn create(directory: &File, name: &OsStr, flags: OFlags, bytes: &[u8]) -> io::Result<File> {
     let flags = flags | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-    // Some users' umask takes the owner's rights, too.
+    // The umask may take rights from the owner, too.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -374,7 +375,7 @@ fn readable(directory: &File) -> io::Result<File> {
     Ok(File::from(openat(directory, ".", flags, Mode::empty())?))
 }
 
-/// Removes the temporary files of this user that processes left which are gone. The next write tries again what fails here.
+/// Removes this user's temporary files of processes that have ended. If that fails, the next write tries again.
 fn sweep(directory: &File) {
     let Ok(entries) = readable(directory).and_then(|directory| Ok(Dir::new(directory)?)) else { return };
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_owned()));
@@ -382,7 +383,7 @@ fn sweep(directory: &File) {
         let name = name.to_str().unwrap_or_default();
         let process = name.strip_prefix(TEMPORARY).and_then(|name| name.split('.').next()?.parse().ok());
         let process = process.and_then(Pid::from_raw);
-        // This process has no temporary file at this time: one with its identifier is of an earlier process.
+        // This process has no temporary file now: a file with its identifier is of an earlier process.
         let is_gone =
             |process| process == rustix::process::getpid() || test_kill_process(process) == Err(Errno::SRCH);
         process.is_some_and(is_gone)

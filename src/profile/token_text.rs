@@ -6,7 +6,7 @@ use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Session;
 
-/// The text in this format. A command shows a secret only through this function and the answers of the helpers.
+/// The text in this format. Only this function and the answers to other programs (`adapters`) give a secret out.
 pub fn text(session: &Session, format: Format, context: &Context) -> Result<String, Failure> {
     match format {
         Format::Raw => Ok(format!("{}\n", session.access_token.expose())),

@@ -1,4 +1,4 @@
-//! Writing so that neither a kill nor a power cut leaves half a file: create beside, sync, then give it its name.
+//! Writes files so that neither a kill nor a power cut leaves half of one: create under another name, sync, rename.
 
 use super::files::{ProfileFiles, failure};
 use super::open::{create_new, keep_owner_and_mode};
@@ -12,14 +12,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
-pub(super) fn nonce(place: &ProfileFiles) -> Result<String, Failure> {
-    system::nonce().map_err(|error| failure("name a file in", &place.directory, &error))
+/// The age at which a temporary file is removed. It lives for milliseconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+
+pub(super) fn nonce(files: &ProfileFiles) -> Result<String, Failure> {
+    system::nonce().map_err(|error| failure("name a file in", &files.directory, &error))
 }
 
-/// Syncs the directory; where a file system has no such call, its names are as safe as they get.
-pub(super) fn sync_directory(place: &ProfileFiles) -> io::Result<()> {
-    match File::open(&place.directory)?.sync_all() {
+/// Syncs the directory. Some file systems have no such call: their names cannot be made safer.
+pub(super) fn sync_directory(files: &ProfileFiles) -> io::Result<()> {
+    match File::open(&files.directory)?.sync_all() {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }
@@ -27,6 +31,7 @@ pub(super) fn sync_directory(place: &ProfileFiles) -> io::Result<()> {
     }
 }
 
+/// Writes and syncs a file that did not exist.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create_new(path)?;
     give_to_owner_of(&file, path.parent().unwrap_or(path))?;
@@ -34,9 +39,9 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Puts a whole new file in the place of the one at `path`, by a rename.
-pub(super) fn write_over(place: &ProfileFiles, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = place.temporary(&system::nonce()?);
+/// Replaces the file at `path` by a rename.
+pub(super) fn write_over(files: &ProfileFiles, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = files.temporary(&system::nonce()?);
     let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -44,17 +49,17 @@ pub(super) fn write_over(place: &ProfileFiles, path: &Path, bytes: &[u8]) -> io:
     written
 }
 
-/// Creates an empty file beside the document, which has the document's owner and mode before anything stands in
-/// it. What lies there already is a leftover: the name is ours alone while its record is.
-pub(super) fn create_beside(place: &ProfileFiles, path: &Path) -> io::Result<File> {
+/// Creates an empty file that will become the document. It gets the document's owner and mode before anything is written
+/// into it. An existing file is left over from an earlier attempt: the record of this process owns the name.
+pub(super) fn create_beside(files: &ProfileFiles, path: &Path) -> io::Result<File> {
     remove(path)?;
     let file = create_new(path)?;
-    keep_owner_and_mode(&file, &place.document)?;
+    keep_owner_and_mode(&file, &files.document)?;
     Ok(file)
 }
 
-/// One write covers the old text to its end, with white space where the new one is shorter: no reader meets the new
-/// document with the old one's tail, and a kill in between leaves a whole document.
+/// Overwrites a file. One write covers the old text to its end; newlines fill up a shorter new text. So no reader sees the
+/// new document with the end of the old one, and a kill after this write leaves a whole document.
 pub(super) fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -67,13 +72,13 @@ pub(super) fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Reserves `bytes` of room without changing the length, so that an unfinished answer stays empty.
 pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
-    // The call below does not look at the limit that the write would meet.
+    // fallocate(2) does not check the file size limit of this process, and a later write does.
     if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
         return Err(Errno::FBIG.into());
     }
     match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes)) {
         Ok(()) => {}
-        // Without the call, writing finds out; the room is given back, but it was there a moment ago.
+        // This file system has no fallocate(2): write, then free the room again. It was free a moment ago.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             io::copy(&mut io::repeat(b' ').take(bytes), &mut file)?;
             file.sync_all()?;
@@ -84,12 +89,12 @@ pub(super) fn reserve(mut file: &File, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives a complete, synced file its name, exclusively: by a hard link, or where a file system has none, by a
-/// rename that replaces nothing. Either way nobody sees half a record.
+/// Gives a complete, synced file its name, if that is free: by a hard link or, on a file system without hard links, by a
+/// rename that replaces nothing. No process sees half a record.
 pub(super) fn name_exclusively(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => {}
-        // Over NFS a repeated request may be told of its own success (link(2)): then the file has two names.
+        // Over NFS a repeated request can fail because the first one succeeded (link(2)): then the file has two names.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::metadata(from) {
             Ok(metadata) if metadata.nlink() == 2 => {}
             _ => return Err(error),
@@ -99,15 +104,21 @@ pub(super) fn name_exclusively(from: &Path, to: &Path) -> io::Result<()> {
             return renamed.map_err(|errno| if errno == Errno::INVAL { error } else { errno.into() });
         }
     }
-    // The name stands, whatever becomes of the other one.
+    // The file has its name. A temporary name that stays is removed later.
     let _ = fs::remove_file(from);
     Ok(())
 }
 
-/// Removes a file; that it is gone already is as good.
+/// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Whether a temporary file is so old that its process must have been killed.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+    matches!(age, Ok(Ok(age)) if age > ABANDONED_AFTER)
 }

@@ -1,4 +1,5 @@
-//! Where the file store's files are: the document behind its symbolic links, and the sidecars beside it.
+//! The files of a profile: the document behind its symbolic links, and the sidecars beside it. See "Files" in
+//! `docs/design.md`.
 
 use super::open;
 use crate::error::{Failure, Kind};
@@ -12,17 +13,20 @@ use std::path::{Path, PathBuf};
 /// How many symbolic links are followed, as in Linux itself.
 const MAX_LINKS: usize = 40;
 
-/// How many hexadecimal digits of a key stand in a file name: enough that no two refresh tokens of a profile meet.
+/// How many hexadecimal digits of a key are in a file name. No two refresh tokens of a profile have the same ones.
 const KEY_DIGITS: usize = 16;
 
-/// The real place of a document. The lock and the records lie beside the real file, so that the same file by
-/// another path, another HOME or a symbolic link meets the same lock.
+/// The files of one profile. The sidecars lie beside the real document, so that every path to it, another HOME or a
+/// symbolic link, leads to the same lock.
 #[derive(Clone, Debug)]
 pub(crate) struct ProfileFiles {
+    /// The document itself, behind its links.
     pub document: PathBuf,
+    /// The directory of the document and its sidecars.
     pub directory: PathBuf,
+    /// How the names of all sidecars begin.
     stem: OsString,
-    /// The document is a mount point of its own: it cannot be renamed over.
+    /// The document is a mount point: it cannot be renamed over.
     pub is_mount_point: bool,
     /// Another machine may see the files, too.
     pub is_shared: bool,
@@ -41,14 +45,14 @@ impl ProfileFiles {
                     }
                     path = parent(&path).join(target);
                 }
-                // Not a link, or not there: what is left is to resolve the directory.
-                Err(_) => return Self::behind(&path),
+                // It is no link, or it does not exist: only the directory is left to resolve.
+                Err(_) => return Self::without_link(&path),
             }
         }
         Err(io::Error::from_raw_os_error(rustix::io::Errno::LOOP.raw_os_error()))
     }
 
-    fn behind(path: &Path) -> io::Result<Self> {
+    fn without_link(path: &Path) -> io::Result<Self> {
         let directory = std::fs::canonicalize(parent(path))?;
         let name = path.file_name().unwrap_or(OsStr::new("default.json"));
         let is_json = Path::new(name).extension() == Some(OsStr::new("json"));
@@ -58,38 +62,50 @@ impl ProfileFiles {
         Ok(Self { is_mount_point, is_shared, stem: stem.to_owned(), document, directory })
     }
 
-    /// The lock: a sidecar, because a lock on the document itself is lost at its first replacement. A mount point
-    /// is never replaced, and its sidecar would be private to the mount: there the document itself is locked.
+    /// The lock file: a sidecar, because a lock on the document is lost when the document is replaced. A document that is a
+    /// mount point is never replaced, and other mounts do not see its sidecars. So it is locked itself.
     pub fn lock(&self) -> PathBuf {
         if self.is_mount_point { self.document.clone() } else { self.sidecar(".lock") }
     }
 
+    /// The attempt record with this number.
     pub fn record(&self, key: &str, number: u64) -> PathBuf {
         self.sidecar(&format!("{}{number}", record_prefix(key)))
     }
 
+    /// The room for the answer of the attempt with this number.
     pub fn answer(&self, key: &str, number: u64) -> PathBuf {
         self.sidecar(&format!("{}{number}", answer_prefix(key)))
     }
 
-    /// A file of our own, which is renamed or removed within milliseconds.
+    /// A file that is renamed or removed within milliseconds.
     pub fn temporary(&self, nonce: &str) -> PathBuf {
         self.sidecar(&format!("{TEMPORARY}{nonce}"))
     }
 
-    /// The old bytes that a login keeps: never overwritten by us.
+    /// The file for unreadable bytes that a login replaces. It is never overwritten.
     pub fn set_aside(&self, nonce: &str) -> PathBuf {
         self.sidecar(&format!("~unreadable.{nonce}"))
     }
 
+    /// The file beside the document with this end of its name.
     pub fn sidecar(&self, suffix: &str) -> PathBuf {
         let mut name = self.stem.clone();
         name.push(suffix);
         self.directory.join(name)
     }
 
-    /// What follows the stem in the name of a sidecar of this document, and the path.
-    pub fn sidecars(&self) -> io::Result<Vec<(String, PathBuf)>> {
+    /// The records of one key with their numbers, sorted.
+    pub fn records(&self, key: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+        let sidecars = self.sidecars()?.into_iter();
+        let numbered = |sidecar: Sidecar| Some((sidecar.record_number(key)?, sidecar.path));
+        let mut records: Vec<_> = sidecars.filter_map(numbered).collect();
+        records.sort_unstable();
+        Ok(records)
+    }
+
+    /// The records, answers and temporary files of this document.
+    pub fn sidecars(&self) -> io::Result<Vec<Sidecar>> {
         let stem = self.stem.as_encoded_bytes();
         let mut sidecars = Vec::new();
         for name in open::names_in(&self.directory)? {
@@ -98,25 +114,58 @@ impl ProfileFiles {
             if let Some(suffix) = suffix
                 && [RECORD, ANSWER, TEMPORARY].iter().any(|kind| suffix.starts_with(kind))
             {
-                sidecars.push((suffix.to_owned(), self.directory.join(&name)));
+                sidecars.push(Sidecar { suffix: suffix.to_owned(), path: self.directory.join(&name) });
             }
         }
         Ok(sidecars)
     }
 }
 
-/// A tilde cannot stand in a profile name: no profile's files are taken for another one's sidecars.
+/// A record, an answer or a temporary file.
+#[derive(Clone, Debug)]
+pub(crate) struct Sidecar {
+    pub path: PathBuf,
+    /// The end of its name.
+    suffix: String,
+}
+
+impl Sidecar {
+    /// The number, if it is a record or an answer of this key.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.record_number(key).or_else(|| self.number_after(&answer_prefix(key)))
+    }
+
+    fn record_number(&self, key: &str) -> Option<u64> {
+        self.number_after(&record_prefix(key))
+    }
+
+    fn number_after(&self, prefix: &str) -> Option<u64> {
+        self.suffix.strip_prefix(prefix)?.parse().ok()
+    }
+
+    /// Whether it is an answer, of any key.
+    pub fn is_answer(&self) -> bool {
+        self.suffix.starts_with(ANSWER)
+    }
+
+    /// Whether it is a temporary file.
+    pub fn is_temporary(&self) -> bool {
+        self.suffix.starts_with(TEMPORARY)
+    }
+}
+
+// A profile name has no tilde. So no document is taken for a sidecar of another profile.
 const RECORD: &str = "~attempt.";
 const ANSWER: &str = "~answer.";
-pub(super) const TEMPORARY: &str = "~temporary.";
+const TEMPORARY: &str = "~temporary.";
 
 /// The part of a record's name before its number.
-pub(super) fn record_prefix(key: &str) -> String {
+fn record_prefix(key: &str) -> String {
     format!("{RECORD}{}.", digits(key))
 }
 
 /// The part of an answer's name before its number.
-pub(super) fn answer_prefix(key: &str) -> String {
+fn answer_prefix(key: &str) -> String {
     format!("{ANSWER}{}.", digits(key))
 }
 
@@ -124,6 +173,7 @@ fn digits(key: &str) -> &str {
     key.get(..KEY_DIGITS).unwrap_or(key)
 }
 
+/// The directory of `path`.
 pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -136,7 +186,7 @@ fn is_mount_point(path: &Path) -> bool {
         .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// A failure of the store: what was tried, where, and what the system said.
+/// A failure of the store: what was tried, with which file, and the error of the system.
 pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     let shown = printable(&path.display().to_string());
     let failure = Failure::new(Kind::Store, format!("cannot {what} {shown}: {}", describe(error)));

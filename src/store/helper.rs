@@ -1,21 +1,24 @@
-//! The helper store: the document lies in a keyring, behind a program that speaks docker's credential helper protocol;
-//! the lock, the attempt records and the answers on their way lie in a directory of this machine.
+//! The helper store: a program with docker's credential helper protocol keeps the document in a keyring. The lock, the
+//! attempt records and the answers are files of this machine. See "Helper store" in `docs/design.md`.
 //!
-//! The protocol has no lock and no comparison, and its programs may be killed while they write. So every document that
-//! is stored lies complete in a file beforehand, and is got again afterwards:
+//! The protocol has no lock and no comparison, and the program may be killed while it writes. So a document is first written
+//! to a file as a whole, and is read back after it was stored:
 //!
 //! ```text
 //! file (synced) ─▶ get: still what was expected? ─▶ store ─▶ get: what was stored? ─▶ file removed
 //! ```
 //!
-//! A kill leaves the file: the next process adopts it by its record, or, where the keyring's entry cannot be read any
-//! more, stores it again. A `get` that fails is tried again, and is never taken for an absent document.
+//! A kill leaves the file. The next process finds it beside its record and adopts it. If the entry in the keyring cannot be
+//! read any more, the next process stores the file again. A `get` that fails is tried again, and never means that there is no
+//! document.
 
 use super::durable::{nonce, sync_directory, write_new};
 use super::file::FileStore;
-use super::files::{ProfileFiles, answer_prefix, failure};
-use super::open::{self, Links};
-use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision};
+use super::files::{ProfileFiles, Sidecar, failure};
+use super::open::{self, Symlink};
+use super::{
+    Comparison, NewRecord, Record, RecordName, Snapshot, Store, WriteResult, absent, revision, revision_of,
+};
 use crate::adapters::keyring::{self, ANSWER_LIMIT, GetAnswer, PROGRAM_PREFIX};
 use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
@@ -29,16 +32,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a program may take that nobody has to unlock: those that were measured take a tenth of a second.
+/// The time limit of a call while the keyring is unlocked. Calls take about a tenth of a second.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long it may take while a person is there, who may be asked to unlock the keyring.
+/// The time limit of a call during a login: a person may have to unlock the keyring.
 const PERSON_LIMIT: Duration = Duration::from_secs(120);
 
-/// What a call gets at least, whatever is left of the deadline.
+/// The shortest time limit of a call, even after the deadline.
 const LEAST_CALL: Duration = Duration::from_secs(1);
 
-/// The pauses before each `get`: some programs write their entry in place, and who reads it then meets half of it.
+/// The pauses before each `get`. Some programs write their entry in place, so a `get` may read half of it.
 const GET_PAUSES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(50),
@@ -47,34 +50,34 @@ const GET_PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
 ];
 
-/// How long is waited for another process that may be hints a broken entry.
-const MENDING_LIMIT: Duration = Duration::from_secs(5);
+/// How long a repair waits for the lock: its holder may be about to replace the broken entry.
+const REPAIR_LOCK_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often a document is stored that cannot be got afterwards.
-const STORES: u32 = 3;
+/// How often a document is stored if it cannot be read back.
+const MAX_STORES: u32 = 3;
 
-/// The key of the file for a document that no attempt brought, as a login's.
+/// The name of the answer file for a document without an attempt, such as that of a login.
 const WITHOUT_ATTEMPT: RecordName = RecordName { key: "login", number: 0 };
 
-/// Where a document of this store is.
+/// The store of one profile behind a helper program.
 #[derive(Debug)]
 pub struct HelperStore {
     program: PathBuf,
     profile: String,
-    /// Lock, records and answers; it never has a document.
+    /// Keeps the lock, the records and the answers. It never has a document.
     local: FileStore,
     is_created: OnceCell<()>,
-    /// How long a `get` or an `erase` may take at most.
+    /// The time limit of a `get` or an `erase`.
     limit: Duration,
     /// The deadline of the command.
     deadline: Instant,
-    /// A lock was asked for that other machines would see.
+    /// `ONEGRANT_LOCK=require`: this store cannot give a lock that other machines see.
     is_refused: bool,
 }
 
 impl HelperStore {
-    /// The store of one profile behind `program`, a name or an absolute path, with its files in `directory`. A document is
-    /// waited for at most that long.
+    /// The store of one profile behind `program`, a name or an absolute path. Its files are in `directory`. A call may take
+    /// `limit`.
     pub fn new(program: &Path, directory: &Path, profile: &str, limit: Duration) -> Self {
         Self {
             program: executable(program),
@@ -87,12 +90,12 @@ impl HelperStore {
         }
     }
 
-    /// The same where so much is left of the deadline.
+    /// The same store for a command that has `left` until its deadline.
     pub fn ending_in(self, left: Duration) -> Self {
         Self { deadline: Instant::now() + left, ..self }
     }
 
-    /// The same where a lock is required that binds other machines, too: no session is changed then.
+    /// The same store if a lock is required that other machines see. It changes no session.
     pub fn refused(self) -> Self {
         Self { is_refused: true, ..self }
     }
@@ -105,9 +108,9 @@ impl HelperStore {
         Ok(&self.local)
     }
 
-    /// Where the lock is.
-    pub(crate) fn place(&self) -> Result<&ProfileFiles, Failure> {
-        self.local()?.place()
+    /// The files of this machine.
+    pub(crate) fn files(&self) -> Result<&ProfileFiles, Failure> {
+        self.local()?.files()
     }
 
     fn check_required(&self) -> Result<(), Failure> {
@@ -121,19 +124,19 @@ impl HelperStore {
         }
     }
 
-    /// Whether a refresh could be stored, as far as that can be told without a change.
+    /// Whether a refresh could be stored, as far as this can be found out without a change.
     pub fn check_access(&self) -> Result<(), Failure> {
         self.check_required()?;
         self.local()?.check_access()
     }
 
-    /// Finds out before anything is asked of a person whether a document can be written: one that is of no use is stored
-    /// beside, got and erased.
+    /// Whether a document can be written: stores a trial entry, reads it back and erases it. A login checks this before it
+    /// asks a person for anything.
     pub fn check_writable(&self) -> Result<(), Failure> {
         self.check_required()?;
         let trial = Self {
             program: self.program.clone(),
-            // No profile's name.
+            // A profile name has no tilde.
             profile: format!("{}~trial", self.profile),
             local: FileStore::new(&self.local.directory, &self.profile),
             is_created: OnceCell::new(),
@@ -142,20 +145,20 @@ impl HelperStore {
             is_refused: false,
         };
         trial.local()?.check_access()?;
-        let document = format!("{{\"trial\":\"{}\"}}\n", nonce(self.place()?)?);
-        match trial.put(None, document.as_bytes()) {
+        let document = format!("{{\"trial\":\"{}\"}}\n", nonce(self.files()?)?);
+        match trial.store_and_check(None, document.as_bytes()) {
             WriteResult::Done => trial.erase(),
             WriteResult::Failed { failure, .. } => Err(failure),
             WriteResult::Lost(_) | WriteResult::Unknown => {
-                Err(self.broken("store", "it does not keep what it is told"))
+                Err(self.failure_of("store", "it does not keep what it is given"))
             }
         }
     }
 
-    /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the new path.
+    /// Copies an unreadable document to a file, so that a login can replace it. Returns the path of the copy.
     pub fn set_aside(&self) -> Result<PathBuf, Failure> {
-        let place = self.place()?;
-        let aside = place.set_aside(&nonce(place)?);
+        let files = self.files()?;
+        let aside = files.set_aside(&nonce(files)?);
         let bytes = self.get()?.map(|snapshot| snapshot.bytes).unwrap_or_default();
         write_new(&aside, &bytes).map_err(|error| failure("keep the old document in", &aside, &error))?;
         Ok(aside)
@@ -167,8 +170,8 @@ impl HelperStore {
         call(&self.program, verb, input, limit)
     }
 
-    /// What a failure is told as that the program told.
-    fn broken(&self, verb: &str, why: &str) -> Failure {
+    /// The failure for an answer of the program.
+    fn failure_of(&self, verb: &str, why: &str) -> Failure {
         let message =
             format!("cannot {verb} the document of profile {}: {} says: {why}", self.profile, self.shown());
         let hint = format!("printf %s {} | {} get", keyring::server(&self.profile), self.shown());
@@ -179,12 +182,12 @@ impl HelperStore {
         printable(&self.program.display().to_string())
     }
 
-    /// What is left for a call that can be made again.
+    /// The time limit of a call that can be made again.
     fn left(&self) -> Duration {
         self.limit.min(self.deadline.saturating_duration_since(Instant::now()).max(LEAST_CALL))
     }
 
-    /// The document, whose absence the program must have told.
+    /// The document. `None` only if the program said that there is none.
     fn get(&self) -> Result<Option<Snapshot>, Failure> {
         self.get_within(self.left())
     }
@@ -206,44 +209,44 @@ impl HelperStore {
                         distrust: None,
                     }));
                 }
-                GetAnswer::Failed(said) => why = said,
+                GetAnswer::Failed(message) => why = message,
             }
         }
-        Err(self.broken("read", &why))
+        Err(self.failure_of("read", &why))
     }
 
-    /// Stores the document, and gets it again. What is there instead of `expected` is somebody else's, and stays.
-    fn put(&self, expected: Option<&Revision>, bytes: &[u8]) -> WriteResult {
+    /// Stores the document and reads it back. If the store holds neither the document nor `expected`, another process was
+    /// faster, and its document stays.
+    fn store_and_check(&self, expected: Option<&Revision>, bytes: &[u8]) -> WriteResult {
         let line = match keyring::line(&self.profile, bytes) {
             Ok(line) => line,
             Err(failure) => return WriteResult::Failed { failure, kept: None },
         };
         let wanted = revision(bytes);
-        let mut failure = self.broken("store", "it does not keep what it is told");
-        for _ in 0..STORES {
+        let mut failure = self.failure_of("store", "it does not keep what it is given");
+        for _ in 0..MAX_STORES {
             match self.call("store", &line, PROGRAM_LIMIT.max(self.limit)) {
                 Ok(printed) if printed.status.success() => {}
                 Ok(printed) => {
-                    failure = self.broken("store", &printable(&String::from_utf8_lossy(&printed.stdout)));
+                    failure = self.failure_of("store", &printable(&String::from_utf8_lossy(&printed.stdout)));
                 }
-                Err(told) => failure = told,
+                Err(error) => failure = error,
             }
             match self.get_within(self.limit) {
                 Ok(Some(found)) if found.revision == wanted => return WriteResult::Done,
                 Ok(found) => {
-                    let there = found.as_ref().map_or_else(absent, |found| found.revision.clone());
-                    if expected.is_some_and(|expected| *expected != there) {
+                    if expected.is_some_and(|expected| *expected != revision_of(found.as_ref())) {
                         return WriteResult::Lost(found);
                     }
                 }
-                // It is asked no more often than it answers.
-                Err(told) if told.kind == Kind::Temporary => {
-                    return WriteResult::Failed { failure: told, kept: None };
+                // The program does not answer any more.
+                Err(failure) if failure.kind == Kind::Temporary => {
+                    return WriteResult::Failed { failure, kept: None };
                 }
-                // A program that was killed while it wrote leaves half an entry: the whole one goes over it.
-                Err(told) => failure = told,
+                // The program may have been killed while it wrote, and left half an entry: store the document again.
+                Err(error) => failure = error,
             }
-            // It cannot be run, or has had all the time that there is.
+            // `store` took all of its time.
             if failure.kind == Kind::Temporary {
                 break;
             }
@@ -251,54 +254,51 @@ impl HelperStore {
         WriteResult::Failed { failure, kept: None }
     }
 
-    /// Some programs fail for what is not there: what counts is that it is gone.
+    /// Some programs fail if there is no entry. So `get` decides whether the entry is gone.
     fn erase(&self) -> Result<(), Failure> {
         let server = keyring::server(&self.profile);
         let printed = self.call("erase", server.as_bytes(), self.left())?;
         match self.get()? {
             None => Ok(()),
-            Some(_) => Err(self.broken("erase", &printable(&String::from_utf8_lossy(&printed.stdout)))),
+            Some(_) => Err(self.failure_of("erase", &printable(&String::from_utf8_lossy(&printed.stdout)))),
         }
     }
 
-    // ---- what a kill leaves ----
+    // ---- after a kill ----
 
-    /// Stores the newest document on its way once more, where the entry cannot be read: a kill in the middle of a `store`
-    /// has broken it. Only under the lock, so that no newer one is overwritten.
-    fn mend(&self, failure: Failure) -> Result<Option<Snapshot>, Failure> {
-        let Ok(place) = self.place() else { return Err(failure) };
-        if self.newest_on_its_way(place).is_none() {
+    /// Stores the newest complete answer again if the entry cannot be read: a kill during a `store` may have broken the entry.
+    /// This needs the lock, so that no newer document is overwritten.
+    fn repair(&self, failure: Failure) -> Result<Option<Snapshot>, Failure> {
+        let Ok(files) = self.files() else { return Err(failure) };
+        if self.newest_answer(files).is_none() {
             return Err(failure);
         }
-        let lock = place.lock();
-        let mut locker = Locker::new(lock.clone(), !place.is_shared);
+        let lock = files.lock();
+        let mut locker = Locker::new(lock.clone(), !files.is_shared);
         let _guard = match system::holds_lock(&lock) {
             true => None,
-            false => match locker.lock(LockMode::Queue, MENDING_LIMIT, |_| failure.clone()) {
+            false => match locker.lock(LockMode::Queue, REPAIR_LOCK_LIMIT, |_| failure.clone()) {
                 Locked::Granted(guard) => Some(guard),
                 _ => return Err(failure),
             },
         };
-        // Whoever was at it may have ended in the meantime.
+        // The process that held the lock may have replaced the entry.
         if let Ok(found) = self.get() {
             return Ok(found);
         }
-        let Some(bytes) = self.newest_on_its_way(place) else { return Err(failure) };
-        match self.put(None, &bytes) {
+        let Some(bytes) = self.newest_answer(files) else { return Err(failure) };
+        match self.store_and_check(None, &bytes) {
             WriteResult::Done => self.get(),
             _ => Err(failure),
         }
     }
 
-    fn newest_on_its_way(&self, place: &ProfileFiles) -> Option<Vec<u8>> {
-        let of_any = answer_prefix("");
-        let of_any = of_any.trim_end_matches('.');
-        let answers = place.sidecars().ok()?.into_iter().filter(|(suffix, _)| suffix.starts_with(of_any));
+    fn newest_answer(&self, files: &ProfileFiles) -> Option<Vec<u8>> {
         let mut newest: Option<(SystemTime, Vec<u8>)> = None;
-        for (_, path) in answers {
-            let Ok((bytes, metadata)) = open::read(&path, Links::Refuse) else { continue };
+        for answer in files.sidecars().ok()?.into_iter().filter(Sidecar::is_answer) {
+            let Ok((bytes, metadata)) = open::read(&answer.path, Symlink::Refuse) else { continue };
             let Ok(modified) = metadata.modified() else { continue };
-            // A document ends in a newline, and one that was being written does not yet.
+            // A complete document ends in a newline.
             if bytes.ends_with(b"\n") && newest.as_ref().is_none_or(|(other, _)| *other <= modified) {
                 newest = Some((modified, bytes));
             }
@@ -306,36 +306,25 @@ impl HelperStore {
         newest.map(|(_, bytes)| bytes)
     }
 
-    /// Writes the document into the room of its attempt, durably. Gives its path.
-    fn keep(&self, name: RecordName, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    /// Writes the document into the answer file of its attempt, durably. Returns the path.
+    fn write_answer(&self, name: RecordName, bytes: &[u8]) -> Result<PathBuf, Failure> {
         let local = self.local()?;
-        let place = local.place()?;
-        let path = place.answer(name.key, name.number);
-        let write = || local.write_beside(place, &path, bytes).and_then(|file| file.sync_all());
+        let files = local.files()?;
+        let path = files.answer(name.key, name.number);
+        let write = || local.write_beside(files, &path, bytes).and_then(|file| file.sync_all());
         write()
             .or_else(|_| write())
-            .and_then(|()| sync_directory(place))
+            .and_then(|()| sync_directory(files))
             .map_err(|error| failure("write", &path, &error))?;
         Ok(path)
     }
 
-    /// Whether the store holds `expected`; else what it holds.
-    fn holds(&self, expected: &Revision) -> Result<Result<(), Option<Snapshot>>, Failure> {
-        self.holds_within(expected, self.left())
-    }
-
-    fn holds_within(
-        &self,
-        expected: &Revision,
-        limit: Duration,
-    ) -> Result<Result<(), Option<Snapshot>>, Failure> {
-        let found = self.get_within(limit)?;
-        let there = found.as_ref().map_or_else(absent, |found| found.revision.clone());
-        Ok(if there == *expected { Ok(()) } else { Err(found) })
+    fn compare(&self, expected: &Revision) -> Result<Comparison, Failure> {
+        Ok(Comparison::of(self.get()?, expected))
     }
 }
 
-/// What is run for the words `helper:PROGRAM`.
+/// The program that the address `helper:PROGRAM` names.
 fn executable(program: &Path) -> PathBuf {
     match program.is_absolute() {
         true => program.to_owned(),
@@ -375,20 +364,21 @@ pub fn profiles(program: &Path) -> Result<Vec<String>, Failure> {
 impl Store for HelperStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
         match self.get() {
-            Err(failure) if failure.kind == Kind::Store => self.mend(failure),
+            Err(failure) if failure.kind == Kind::Store => self.repair(failure),
             got => got,
         }
     }
 
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult {
         let name = attempt.unwrap_or(WITHOUT_ATTEMPT);
-        // The keyring may take what the disk does not: the answer is nowhere else.
-        let kept = self.keep(name, bytes).ok();
+        // This is the only copy of the answer: if the disk cannot take it, the keyring still may.
+        let kept = self.write_answer(name, bytes).ok();
         let shown = kept.as_ref().map(|path| printable(&path.display().to_string()));
-        // So it is not given up at the deadline.
-        let written = match self.holds_within(expected, self.limit) {
-            Ok(Ok(())) => self.put(Some(expected), bytes),
-            Ok(Err(current)) => WriteResult::Lost(current),
+        // Not given up at the deadline.
+        let compared = self.get_within(self.limit).map(|current| Comparison::of(current, expected));
+        let written = match compared {
+            Ok(Comparison::Equal) => self.store_and_check(Some(expected), bytes),
+            Ok(Comparison::Different(current)) => WriteResult::Lost(current),
             Err(failure) => WriteResult::Failed { failure, kept: None },
         };
         match (written, kept) {
@@ -396,13 +386,13 @@ impl Store for HelperStore {
                 WriteResult::Failed { failure, kept: shown }
             }
             (written @ WriteResult::Done, _) if attempt.is_some() => {
-                if let Ok(place) = self.place() {
-                    self.local.sweep(place, name);
+                if let Ok(files) = self.files() {
+                    self.local.sweep(files, name);
                 }
                 written
             }
             (written, Some(path)) => {
-                // It is nobody's, unless it is all that is left.
+                // No record refers to it. It stays only if the entry in the keyring is broken: then it is the only copy.
                 if !matches!(written, WriteResult::Failed { .. }) || self.get().is_ok() {
                     let _ = fs::remove_file(path);
                 }
@@ -413,16 +403,16 @@ impl Store for HelperStore {
     }
 
     fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult {
-        let removed = match self.holds(expected) {
-            Ok(Ok(())) => self.erase().and_then(|()| self.local()),
-            Ok(Err(current)) => return WriteResult::Lost(current),
+        let removed = match self.compare(expected) {
+            Ok(Comparison::Equal) => self.erase().and_then(|()| self.local()),
+            Ok(Comparison::Different(current)) => return WriteResult::Lost(current),
             Err(failure) => Err(failure),
         };
         match removed {
             Ok(local) => local.remove(&absent(), mark),
-            Err(failure) if failure.kind == Kind::Store => match self.holds(expected) {
-                // It was erased, and another document was stored.
-                Ok(Err(Some(current))) => WriteResult::Lost(Some(current)),
+            Err(failure) if failure.kind == Kind::Store => match self.compare(expected) {
+                // Another process stored a document after the entry was erased.
+                Ok(Comparison::Different(Some(current))) => WriteResult::Lost(Some(current)),
                 _ => WriteResult::Failed { failure, kept: None },
             },
             Err(failure) => WriteResult::Failed { failure, kept: None },
@@ -450,28 +440,22 @@ impl Store for HelperStore {
 
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure> {
         let local = self.local()?;
-        let place = local.place()?;
-        // Listed before the document is seen: see `FileStore::sweep_outdated`.
-        let listed = place.sidecars().map_err(|error| failure("read", &place.directory, &error))?;
+        let files = local.files()?;
+        // Listed before the document is read: see `FileStore::sweep_outdated`.
+        let listed = files.sidecars().map_err(|error| failure("read", &files.directory, &error))?;
         let number = local.create_record(record)?;
-        if number.is_some() && matches!(self.holds(record.expected), Ok(Ok(()))) {
+        if number.is_some() && self.compare(record.expected) == Ok(Comparison::Equal) {
             FileStore::sweep_outdated(&listed, record);
         }
         Ok(number)
     }
 
-    fn rewrite_record(
-        &self,
-        name: RecordName,
-        ours: &[u8],
-        bytes: &[u8],
-        is_over: bool,
-    ) -> Result<(), Failure> {
-        self.local()?.rewrite_record(name, ours, bytes, is_over)
+    fn rewrite_record(&self, name: RecordName, old: &[u8], new: &[u8], is_over: bool) -> Result<(), Failure> {
+        self.local()?.rewrite_record(name, old, new, is_over)
     }
 
-    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure> {
-        self.local()?.remove_record(name, ours)
+    fn remove_record(&self, name: RecordName, old: &[u8]) -> Result<(), Failure> {
+        self.local()?.remove_record(name, old)
     }
 
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure> {
@@ -480,12 +464,12 @@ impl Store for HelperStore {
         let Some(answer) = record.map(|record| record.answer).filter(|answer| !answer.is_empty()) else {
             return Ok(false);
         };
-        if self.holds(expected)?.is_err() {
+        if self.compare(expected)? != Comparison::Equal {
             return Ok(false);
         }
-        match self.put(Some(expected), &answer) {
+        match self.store_and_check(Some(expected), &answer) {
             WriteResult::Done => {
-                local.sweep(local.place()?, name);
+                local.sweep(local.files()?, name);
                 Ok(true)
             }
             WriteResult::Lost(_) | WriteResult::Unknown => Ok(false),
@@ -497,7 +481,7 @@ impl Store for HelperStore {
         format!("{} in {}", keyring::server(&self.profile), self.shown())
     }
 
-    fn names(&self, level: Level) -> &'static str {
+    fn level_name(&self, level: Level) -> &'static str {
         match level {
             Level::Locked => "locked here",
             Level::Claimed => "claimed here",

@@ -1,4 +1,6 @@
-//! Where documents are kept. A store knows bytes and revisions, not OAuth.
+//! Stores keep documents and attempt records. A store knows bytes and revisions, not OAuth.
+//!
+//! `docs/design.md` describes them under "File store", "Cell stores" and "Helper store".
 
 pub mod cell;
 mod durable;
@@ -17,27 +19,46 @@ use std::time::Duration;
 /// The bytes of a document, as they were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The bytes; they may be torn where a document is written in place.
+    /// The bytes. They may be torn if the document is written in place.
     pub bytes: Vec<u8>,
-    /// Which state of the store it was.
+    /// The state of the store.
     pub revision: Revision,
-    /// What a person should know about it: loose permissions.
+    /// A warning that others can read the document.
     pub warning: Option<Failure>,
-    /// Why nothing that the document names is run or read; none where only the caller or root may write the document.
+    /// Why nothing that the document names is run or read. `None` if only the caller or root may write the document.
     pub distrust: Option<Failure>,
 }
 
-/// The revision of a document that is not there.
+/// The revision of a store without a document.
 pub fn absent() -> Revision {
     Revision("absent".to_owned())
 }
 
-/// Revisions are compared within one process, and every session is new: a quick hash tells them apart, and the hot
-/// path makes one.
+/// The revision of these bytes. Revisions are compared within one process, and each session has other bytes, so a quick hash
+/// is enough. Every `token` makes one.
 fn revision(bytes: &[u8]) -> Revision {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     Revision(format!("{:x}", hasher.finish()))
+}
+
+/// The revision of what was read.
+pub(crate) fn revision_of(current: Option<&Snapshot>) -> Revision {
+    current.map_or_else(absent, |snapshot| snapshot.revision.clone())
+}
+
+/// Whether the store holds the expected document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Comparison {
+    Equal,
+    /// It holds another document, which is here, or none.
+    Different(Option<Snapshot>),
+}
+
+impl Comparison {
+    fn of(current: Option<Snapshot>, expected: &Revision) -> Self {
+        if revision_of(current.as_ref()) == *expected { Self::Equal } else { Self::Different(current) }
+    }
 }
 
 /// An attempt record, as it was read.
@@ -47,16 +68,16 @@ pub struct Record {
     pub number: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// What was written into the room reserved for its answer; empty where nothing was.
+    /// What was written into the room for its answer; empty if nothing was written.
     pub answer: Vec<u8>,
 }
 
-/// What became of a replacement or of a removal.
+/// How a replacement or a removal ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteResult {
     /// It is durable.
     Done,
-    /// The store held something else, and what; nothing was written.
+    /// The store held another document, which is here, or none. Nothing was written.
     Lost(Option<Snapshot>),
     /// It may have happened: read back.
     Unknown,
@@ -64,17 +85,17 @@ pub enum WriteResult {
     Failed {
         /// What failed and why.
         failure: Failure,
-        /// Where the complete bytes are, where they could be written.
+        /// Where the complete bytes are, if they could be written.
         kept: Option<String>,
     },
 }
 
-/// The key and number of an attempt record. The key is opaque to a store: equal keys belong together.
+/// The key and the number of an attempt record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordName<'a> {
-    /// What the record is about.
+    /// The credential digest. For a store it is opaque: records with equal keys belong together.
     pub key: &'a str,
-    /// Which of the records about it.
+    /// The number among the records of the key.
     pub number: u64,
 }
 
@@ -87,77 +108,68 @@ pub struct NewRecord<'a> {
     pub bytes: &'a [u8],
     /// How much room to reserve for its answer beyond the present size of the document, in bytes.
     pub reserve: u64,
-    /// Whether exactly this number will do; else the next free one.
+    /// Whether the record must get this number. Otherwise it gets the next free one.
     pub exclusive: bool,
-    /// What the store held when it was decided: records of other keys are older as long as it does.
+    /// The document that the claim is for. While the store holds it, records of other keys are older ones.
     pub expected: &'a Revision,
-    /// The numbers of records of the same key that nobody needs any more.
+    /// The numbers of records of the same key that no process needs any more.
     pub outdated: &'a [u64],
 }
 
-/// A place that keeps the document of one profile.
+/// Keeps the document and the attempt records of one profile.
 ///
-/// Every failure is a [`Failure`] whose kind says what the caller can do; nothing was overwritten then, unless
-/// the method says otherwise.
+/// After a [`Failure`] nothing was overwritten, unless the method says otherwise.
 pub trait Store {
-    /// Reads the document without a lock; none before the first login.
+    /// Reads the document without a lock. `None`: there is no document.
     fn read(&self) -> Result<Option<Snapshot>, Failure>;
 
-    /// Replaces the document if the store still holds `expected`, durably, and then removes the attempt's record and
-    /// those of the same key before it. `attempt` names the record whose reserved room is used.
+    /// Replaces the document durably, if the store still holds `expected`. Uses the room that was reserved with the record
+    /// `attempt`, and then removes this record and those of the same key with lower numbers.
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult;
 
-    /// Removes the document and all records if the store still holds `expected`; the lock stays. A document that cannot be
-    /// removed, because it is a mount point, is overwritten with `mark`.
+    /// Removes the document and all records, if the store still holds `expected`. The lock file stays. A document that is a
+    /// mount point cannot be removed: it is overwritten with `mark`.
     fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult;
 
-    /// Asks for the lock, for at most that long. Asked again in the same way after [`Locked::Unanswered`], it goes
-    /// on waiting.
+    /// Asks for the lock, and waits for at most `at_most`. The same call after [`Locked::Unanswered`] goes on waiting.
     fn lock(&self, mode: LockMode, at_most: Duration) -> Locked;
 
-    /// Ends a wait that [`Store::lock`] left behind: a lock that is granted later is released at once.
+    /// Ends a wait after [`Locked::Unanswered`]. A lock that is granted later is released at once.
     fn stop_waiting(&self) {}
 
-    /// The attempt records of one key, in the order of their numbers.
+    /// The attempt records of one key, sorted by number.
     fn records(&self, key: &str) -> Result<Vec<Record>, Failure>;
 
-    /// Creates a record and reserves room for its answer, both durably. Gives its number; none where an exclusive
-    /// one exists already. Records that mean nothing any more are swept away.
+    /// Creates a record and reserves room for its answer, both durably. Returns its number, or `None` if another process has
+    /// taken the number. Removes records that are outdated.
     fn create_record(&self, record: &NewRecord) -> Result<Option<u64>, Failure>;
 
-    /// Rewrites a record of our own, which still says `ours`. If its attempt `is_over`, the room for an answer that was
-    /// never written is given back. Another process's record under the same name stays.
-    fn rewrite_record(
-        &self,
-        name: RecordName,
-        ours: &[u8],
-        bytes: &[u8],
-        is_over: bool,
-    ) -> Result<(), Failure>;
+    /// Rewrites a record of this process, if its bytes still are `old`: another process may have a record of the same name
+    /// by now. If the attempt `is_over`, the room for an answer that was never written is freed.
+    fn rewrite_record(&self, name: RecordName, old: &[u8], new: &[u8], is_over: bool) -> Result<(), Failure>;
 
-    /// Removes a record of our own, which still says `ours`, and the room reserved for it. Another process's record
-    /// under the same name stays.
-    fn remove_record(&self, name: RecordName, ours: &[u8]) -> Result<(), Failure>;
+    /// Removes a record of this process and the room reserved for it, if its bytes still are `old`.
+    fn remove_record(&self, name: RecordName, old: &[u8]) -> Result<(), Failure>;
 
-    /// Makes the answer beside a record the document, if the store still holds `expected`; false where somebody
-    /// else was first.
+    /// Makes the answer beside a record the document, if the store still holds `expected`. Returns false if another
+    /// process was first.
     fn adopt(&self, name: RecordName, expected: &Revision) -> Result<bool, Failure>;
 
-    /// Whether it compares and replaces in one step, with whoever else is at it.
+    /// Whether it compares and replaces in one step.
     fn swaps(&self) -> bool {
         false
     }
 
-    /// Whether a read costs much more than a look at the records, as where a program is run for it.
+    /// Whether it costs much more to read the document than the records, because a program is run for it.
     fn is_costly(&self) -> bool {
         false
     }
 
-    /// Where it is, for people.
+    /// The location of the document, for people.
     fn location(&self) -> String;
 
-    /// The word for a level here in messages and in `--json`.
-    fn names(&self, level: Level) -> &'static str {
+    /// The name of a level in messages and in `--json`.
+    fn level_name(&self, level: Level) -> &'static str {
         level.name()
     }
 }

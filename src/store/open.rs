@@ -1,5 +1,5 @@
-//! Opening files in a directory that others may write to: never through a planted link, never a FIFO, never more
-//! than a bound, and with the owner that the document has.
+//! Opens files in a directory that others may write: never through a planted link, never a FIFO, never more than a bound.
+//! New files get the owner of the document.
 
 use super::files::ProfileFiles;
 use crate::error::{Failure, Kind};
@@ -15,14 +15,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Whether the last component of a path may be a symbolic link: the document may, our own files never are.
+/// What happens if the last component of a path is a symbolic link. The document may be one; a sidecar never is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Links {
+pub(super) enum Symlink {
     Follow,
     Refuse,
 }
 
-/// What a person should know about the document at `path`: others can read it.
+/// The warning if others can read the document at `path`.
 pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
     let mode = document.mode() & 0o777;
     (mode & 0o077 != 0).then(|| {
@@ -32,13 +32,15 @@ pub(super) fn warning(document: &Metadata, path: &Path) -> Option<Failure> {
     })
 }
 
-/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. A link is followed by [`ProfileFiles::of`], which refuses the link of
+/// Reads a regular file of at most [`DOCUMENT_LIMIT`] bytes. [`ProfileFiles::of`] follows a link, and refuses the link of
 /// another user.
-pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)> {
+pub(super) fn read(path: &Path, symlink: Symlink) -> io::Result<(Vec<u8>, Metadata)> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed(); // a FIFO must not block
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if links == Links::Follow && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return read(&ProfileFiles::of(path)?.document, Links::Refuse);
+        Err(error)
+            if symlink == Symlink::Follow && error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+        {
+            return read(&ProfileFiles::of(path)?.document, Symlink::Refuse);
         }
         opened => opened?,
     };
@@ -64,7 +66,7 @@ pub(super) fn read(path: &Path, links: Links) -> io::Result<(Vec<u8>, Metadata)>
     Ok((bytes, metadata))
 }
 
-/// The names in a directory. `std::fs::read_dir` panics where closing the directory fails.
+/// The names in a directory. `std::fs::read_dir` panics if the directory cannot be closed.
 pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::new(File::open(directory)?)? {
@@ -73,16 +75,16 @@ pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Creates a file that was not there, mode 0600: a name of ours cannot have been prepared by anybody.
+/// Creates a file with mode 0600. Fails if the name exists: another user may have prepared it.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // Some users' umask takes the owner's rights, too.
+    // The umask may take rights from the owner, too.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-/// Gives `file` the owner, group and mode of the document at `like`, before anything stands in it. Where the group
-/// cannot be given, its members lose what they could read, rather than another group winning it.
+/// Gives `file` the owner, group and mode of the document at `like`, before anything is written into it. If the group cannot
+/// be given, the file gets no rights for its group, which is another one.
 pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
     let Ok(old) = fs::metadata(like) else {
         return Ok(());
@@ -96,7 +98,7 @@ pub(super) fn keep_owner_and_mode(file: &File, like: &Path) -> io::Result<()> {
     }
 }
 
-/// The hint `COMMAND PATH`, where the path can be shown.
+/// Adds the hint `COMMAND PATH`, if the path can be shown.
 pub(super) fn hint(failure: Failure, command: &str, path: &Path) -> Failure {
     match shell_word(path) {
         Some(path) => failure.hint(format!("{command} {path}")),

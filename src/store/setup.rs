@@ -1,12 +1,12 @@
-//! The file store before, beside and after its documents: what a login, a list of profiles and a logout need.
+//! What login, logout and the list of profiles need of the file store, beside [`super::Store`].
 
 use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
 };
 use super::file::FileStore;
 use super::files::{failure, parent};
-use super::open::{self, Links};
-use super::{Snapshot, WriteResult, absent, revision};
+use super::open::{self, Symlink};
+use super::{Comparison, Snapshot, WriteResult, absent, revision};
 use crate::error::Failure;
 use crate::session::Revision;
 use crate::system::trust;
@@ -18,13 +18,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 impl FileStore {
-    /// The profiles in `directory`, sorted. None where the directory is missing.
+    /// The profiles in `directory`, sorted. A missing directory has none.
     pub fn profiles(directory: &Path) -> Result<Vec<String>, Failure> {
         let names = match open::names_in(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| failure("read", directory, &error))?,
         };
-        // A link that a logout left without its target is no profile.
+        // A link without a target is what a logout leaves. It is no profile.
         let is_there = |name: &&OsString| directory.join(name).try_exists().unwrap_or(true);
         let profile = |name: &OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
         let mut profiles: Vec<String> = names.iter().filter(is_there).filter_map(profile).collect();
@@ -32,8 +32,8 @@ impl FileStore {
         Ok(profiles)
     }
 
-    /// Creates the directory with mode 0700, and its parents, durably: what is synced in a directory whose own name
-    /// is not goes with that name in a power cut.
+    /// Creates the directory with mode 0700, and its parents, durably. A power cut loses a synced file if the name of its
+    /// directory was not synced.
     pub fn create_directory(&self) -> Result<(), Failure> {
         let missing =
             self.directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
@@ -42,63 +42,63 @@ impl FileStore {
         let created = builder.recursive(true).mode(0o700).create(&self.directory);
         created.map_err(|error| failure("create", &self.directory, &error))?;
         for path in missing {
-            // A parent that may not be read cannot be synced: its names are as safe as they get.
+            // A parent that this process may not read cannot be synced.
             let _ = File::open(parent(path)).and_then(|directory| directory.sync_all());
         }
         Ok(())
     }
 
-    /// Keeps unreadable bytes beside, so that a login can write a new document. Gives the new path.
+    /// Copies an unreadable document to another file, so that a login can replace it. Returns the path of the copy.
     pub fn set_aside(&self) -> Result<PathBuf, Failure> {
-        let place = self.place()?;
-        let aside = place.set_aside(&nonce(place)?);
-        fs::copy(&place.document, &aside)
+        let files = self.files()?;
+        let aside = files.set_aside(&nonce(files)?);
+        fs::copy(&files.document, &aside)
             .and_then(|_| fs::set_permissions(&aside, Permissions::from_mode(0o600)))
             .and_then(|()| File::open(&aside)?.sync_all())
             .map_err(|error| failure("keep the old document in", &aside, &error))?;
         Ok(aside)
     }
 
-    /// Whether a refresh could be stored, as far as permissions tell. Changes nothing.
+    /// Whether permissions allow to store a refresh. Changes nothing.
     pub fn check_access(&self) -> Result<(), Failure> {
-        let directory = &self.place()?.directory;
+        let directory = &self.files()?.directory;
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|errno| failure("write in", directory, &errno.into()))
     }
 
     /// Removes the document if it still is `expected`, and all its records.
     ///
-    /// Without a lock another process may replace the document after it was compared. So it gets another name first, and is
-    /// compared under that name: what is not `expected` gets its name back, or where a newer one has that name, is reported.
-    /// Another process may also have compared before the removal, and put its answer in the place of the document after it.
-    /// So the place is read once more when the answers are gone: what is there then is reported.
+    /// Without a lock another process may replace the document at any time. So the document gets a temporary name first and is
+    /// compared under this name. If it is not `expected`, it gets its name back, unless a newer document has that name by now.
+    /// Another process may also have compared the document before, and rename its answer to it afterwards. So the document is
+    /// read once more after the answers are removed. A document that is there then is [`WriteResult::Lost`].
     pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<WriteResult, Failure> {
-        let place = self.place()?;
-        // A record that is created after this belongs to a later document.
-        let listed = place.sidecars().unwrap_or_default();
-        if let Err(current) = self.holds(expected)? {
+        let files = self.files()?;
+        // Records that are created later belong to a later document.
+        let listed = files.sidecars().unwrap_or_default();
+        if let Comparison::Different(current) = self.compare(expected)? {
             return Ok(WriteResult::Lost(current));
         }
-        let mut left = absent();
-        let taken = place.temporary(&nonce(place)?);
-        let fail = |error: &io::Error| failure("remove", &place.document, error);
-        match fs::rename(&place.document, &taken) {
+        let mut remains = absent();
+        let taken = files.temporary(&nonce(files)?);
+        let fail = |error: &io::Error| failure("remove", &files.document, error);
+        match fs::rename(&files.document, &taken) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                write_in_place(&place.document, mark).map_err(|error| fail(&error))?;
-                left = revision(mark);
+                write_in_place(&files.document, mark).map_err(|error| fail(&error))?;
+                remains = revision(mark);
             }
-            // There is none: that is what was expected, or another process was faster.
+            // There is none, as expected, or another process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed.map_err(|error| fail(&error))?,
         }
         let put_back = || {
-            let _ = name_exclusively(&taken, &place.document);
+            let _ = name_exclusively(&taken, &files.document);
             let _ = fs::remove_file(&taken);
         };
-        match open::read(&taken, Links::Refuse) {
+        match open::read(&taken, Symlink::Refuse) {
             Ok((bytes, metadata)) if revision(&bytes) != *expected => {
                 put_back();
-                let (revision, distrust) = (revision(&bytes), trust::distrust(&metadata, &place.document));
+                let (revision, distrust) = (revision(&bytes), trust::distrust(&metadata, &files.document));
                 return Ok(WriteResult::Lost(Some(Snapshot { bytes, revision, warning: None, distrust })));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -107,24 +107,27 @@ impl FileStore {
             }
             Ok(_) | Err(_) => remove(&taken).map_err(|error| fail(&error))?,
         }
-        for (_, path) in listed {
-            let _ = fs::remove_file(path);
+        for sidecar in listed {
+            let _ = fs::remove_file(sidecar.path);
         }
-        sync_directory(place).map_err(|error| failure("sync", &place.directory, &error))?;
-        Ok(self.holds(&left)?.map_or_else(WriteResult::Lost, |()| WriteResult::Done))
+        sync_directory(files).map_err(|error| failure("sync", &files.directory, &error))?;
+        Ok(match self.compare(&remains)? {
+            Comparison::Equal => WriteResult::Done,
+            Comparison::Different(current) => WriteResult::Lost(current),
+        })
     }
 
-    /// Finds out before anything is asked of a person whether a document of that many bytes can be written.
+    /// Whether a document of this size can be written. A login checks this before it asks a person for anything.
     pub fn check_writable(&self, bytes: u64) -> Result<(), Failure> {
         self.create_directory()?;
-        let place = self.place()?;
-        let temporary = place.temporary(&nonce(place)?);
-        let reserved = create_beside(place, &temporary).and_then(|file| reserve(&file, bytes));
+        let files = self.files()?;
+        let temporary = files.temporary(&nonce(files)?);
+        let reserved = create_beside(files, &temporary).and_then(|file| reserve(&file, bytes));
         let _ = fs::remove_file(&temporary);
-        let writable = reserved.and_then(|()| match place.is_mount_point {
-            true => OpenOptions::new().write(true).open(&place.document).map(|_| ()),
+        let writable = reserved.and_then(|()| match files.is_mount_point {
+            true => OpenOptions::new().write(true).open(&files.document).map(|_| ()),
             false => Ok(()),
         });
-        writable.map_err(|error| failure("write", &place.document, &error))
+        writable.map_err(|error| failure("write", &files.document, &error))
     }
 }

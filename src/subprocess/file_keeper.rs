@@ -2,7 +2,7 @@
 //!
 //! The command takes the place of the process that started it, so that signals and exit status are its own. The keeper runs
 //! beside it. It is not a child of the command (a command that counts its children finds none that it does not know), it
-//! has a session of its own, and it holds none of the command's files: a process that reads the command's output does not
+//! has its own session, and it holds none of the command's files: a process that reads the command's output does not
 //! wait for the keeper.
 //!
 //! The keeper ends when the command has ended. A refresh that is on its way then is finished first, within the deadline of
@@ -32,7 +32,7 @@ use std::time::Duration;
 /// leaves a fifth of it. If `--min-ttl` asks for more, it is at most half of the lifetime.
 const MARGIN_SECONDS: i64 = 60;
 
-/// The longest sleep. The clocks of sleeps may stand still while the machine is suspended. And a token that another process
+/// The longest sleep. Sleep may not count the time while the machine is suspended. And a token that another process
 /// has replaced early gets into the file within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -117,7 +117,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each round has a context, and with it a deadline, of its own. The first round finds the token that was written before the
+/// Each round has its own context and deadline. The first round finds the token that was written before the
 /// command began.
 fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
     let mut written = None;
@@ -140,7 +140,7 @@ fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
 }
 
 /// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
-/// server was asked and issued none that lasts longer.
+/// server issued none that lasts longer.
 fn renew(
     request: &Request,
     context: &Context,

@@ -1,4 +1,4 @@
-//! What this program does in each hidden mode.
+//! Runs a hidden mode.
 
 use super::{Mode, file_keeper, lock_call, lock_probe, worker_process};
 use crate::environment::Environment;

@@ -1,8 +1,7 @@
 //! The worker: the exchange with the server survives the process that asked for it. See "Worker" in `docs/design.md`.
 //!
-//! Programs kill their helpers: a build tool after ten seconds, a cancelled CI job, a terminal with its whole process
-//! group. Between the server's rotation and the durable copy, that would lose the session. So a worker claims, spends
-//! and commits, in a session of its own. The caller waits for it. If the caller is killed, only the waiting ends.
+//! Other programs kill onegrant: a build tool after ten seconds, a cancelled CI job, a terminal with its process group. Between the server's rotation and the durable copy, that would lose the session. So a worker claims, spends
+//! and commits, in its own session. The caller waits for it. If the caller is killed, only the waiting ends.
 //!
 //! ```text
 //! caller                          worker: stdin is the request, stdout the lock file, stderr the socket
@@ -11,7 +10,7 @@
 //! ```
 //!
 //! The lock belongs to the open file. The caller closes it as soon as the worker has it, and the worker closes it before it
-//! sends the result: a caller that is stopped, or whose stderr blocks, holds no lock. The worker opens no terminal and
+//! sends the result: a caller that is stopped or blocks on stderr holds no lock. The worker opens no terminal and
 //! keeps neither stdout nor stderr of its caller, so a process that reads those does not wait for the worker.
 
 use super::{Mode, command};

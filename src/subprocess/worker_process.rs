@@ -1,4 +1,4 @@
-//! What the worker's process does: one task of a caller that may be killed before the end.
+//! The process of a worker: does one task for a caller that may be killed before the end.
 
 use super::worker::{Message, Request, Task};
 use super::{Mode, request};
@@ -54,9 +54,9 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
 }
 
 fn refresh(input: RefreshInput, context: &Context, caller: &Caller) -> Result<Token, Failure> {
-    let tell = |importance, what: &str| caller.send(&Message::Happened(importance, what.to_owned()));
-    // The caller has read the same document, and warned.
-    let dependencies = Dependencies { tell: &tell, warn: &|_| {}, peer: caller, ..context.dependencies() };
+    let log = |importance, what: &str| caller.send(&Message::Happened(importance, what.to_owned()));
+    // The caller has read the same document and printed its warning.
+    let dependencies = Dependencies { log: &log, warn: &|_| {}, peer: caller, ..context.dependencies() };
     recording::obtain(context.settings(input.demand.clone(), Role::Worker(input)), &dependencies, context)
 }
 
@@ -80,7 +80,7 @@ impl Caller {
         Ok(Self { socket, lock: Cell::new(lock), unsent: RefCell::default() })
     }
 
-    /// Sends a message now if the socket has room, else later: this process holds the lock, and must not wait for the
+    /// Sends a message now if the socket has room, otherwise later: this process holds the lock, and must not wait for the
     /// caller. If the caller was killed, the exchange goes on.
     fn send(&self, message: &Message) {
         let mut unsent = self.unsent.borrow_mut();
@@ -142,12 +142,12 @@ mod tests {
         });
         caller.send_result(&Message::Began);
         drop(caller);
-        let heard = reading.join().unwrap();
+        let received = reading.join().unwrap();
         let wanted: Vec<String> = (0..MESSAGES)
             .map(message)
             .chain([Message::Began])
             .map(|message| serde_json::to_string(&message).unwrap())
             .collect();
-        assert!(heard.lines().eq(wanted.iter()), "{} lines", heard.lines().count());
+        assert!(received.lines().eq(wanted.iter()), "{} lines", received.lines().count());
     }
 }

@@ -333,8 +333,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a commit does not compare",
         edits: &[(
             FILE,
-            "        if let Err(current) = self.holds(expected)? {\n            let _ = fs::remove_file(&beside);",
-            "        if let (Err(current), true) = (self.holds(expected)?, bytes.is_empty()) {\n            let _ = fs::remove_file(&beside);",
+            "        if let Comparison::Different(current) = self.compare(expected)? {\n            let _ = fs::remove_file(&beside);",
+            "        if let (Comparison::Different(current), true) = (self.compare(expected)?, bytes.is_empty()) {\n            let _ = fs::remove_file(&beside);",
         )],
         caught_by: (Store, "a_replacement_that_finds_another_document_or_none_changes_nothing"),
     },
@@ -342,8 +342,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a commit over a document that was removed",
         edits: &[(
             FILE,
-            "        if let Err(current) = self.holds(expected)? {\n            let _ = fs::remove_file(&beside);",
-            "        if let Err(current @ Some(_)) = self.holds(expected)? {\n            let _ = fs::remove_file(&beside);",
+            "        if let Comparison::Different(current) = self.compare(expected)? {\n            let _ = fs::remove_file(&beside);",
+            "        if let Comparison::Different(current @ Some(_)) = self.compare(expected)? {\n            let _ = fs::remove_file(&beside);",
         )],
         caught_by: (Store, "a_replacement_that_finds_another_document_or_none_changes_nothing"),
     },
@@ -351,10 +351,10 @@ const MUTATIONS: &[Mutation] = &[
         name: "records are swept before the commit",
         edits: &[(
             FILE,
-            "        match self.put_in_place(place, &beside) {\n            Ok(()) => {}",
-            "        if let Some(name) = attempt {\n            self.sweep(place, name);\n        }\n        match self.put_in_place(place, &beside) {\n            Ok(()) => {}",
+            "        match self.replace_document(files, &beside) {\n            Ok(()) => {}",
+            "        if let Some(name) = attempt {\n            self.sweep(files, name);\n        }\n        match self.replace_document(files, &beside) {\n            Ok(()) => {}",
         )],
-        caught_by: (Store, "a_commit_removes_no_claim_that_was_made_after_its_own"),
+        caught_by: (Store, "a_commit_removes_no_later_claim"),
     },
     Mutation {
         name: "an answer is renamed before it is synced",
@@ -378,10 +378,10 @@ const MUTATIONS: &[Mutation] = &[
         name: "a commit sweeps later claims",
         edits: &[(
             FILE,
-            "number.parse().is_ok_and(|number: u64| number <= name.number)",
-            "number.parse().is_ok_and(|_: u64| true)",
+            "sidecar.number(name.key).is_some_and(|number| number <= name.number)",
+            "sidecar.number(name.key).is_some()",
         )],
-        caught_by: (Store, "a_commit_removes_no_claim_that_was_made_after_its_own"),
+        caught_by: (Store, "a_commit_removes_no_later_claim"),
     },
 ];
 

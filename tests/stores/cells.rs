@@ -1,11 +1,11 @@
-//! A store in one value that is compared and swapped, with every fault that such a place has: a swap that is lost, one
-//! without an answer that was made, was not, or is made later, and another process that is always faster.
+//! A store in one value that is compared and swapped, with every fault that a server can have: a swap that is lost; a swap
+//! without an answer that was made, was not made, or is made later; another process that is always faster.
 
 use crate::support::Home;
 use onegrant::error::{Failure, Kind};
 use onegrant::lock::Locked;
 use onegrant::session::{LockMode, Revision};
-use onegrant::store::cell::{Cell, CellStore, Swap, Value, Version};
+use onegrant::store::cell::{Cell, CellStore, RawValue, SwapResult, Version};
 use onegrant::store::{NewRecord, RecordName, Store, WriteResult, absent};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -21,7 +21,7 @@ const OLD: &[u8] = br#"{"version":1,"token_endpoint":"https://as.example/t","ses
 const NEW: &[u8] = br#"{ "version":1,"token_endpoint":"https://as.example/t","session":{}}"#;
 const NEWER: &[u8] = br#"{"version":1,"token_endpoint":"https://as.example/t","session":{"a":1}}"#;
 
-/// What becomes of one swap, in spite of all.
+/// What happens to one swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -29,9 +29,9 @@ enum Fault {
     Made,
     /// Not made, without an answer.
     NotMade,
-    /// Made after the next read, if its condition still holds by then, without an answer.
+    /// Without an answer; made after the next read, if its condition still holds then.
     Late,
-    /// Another process has written meanwhile, and changed nothing.
+    /// Another process writes the same value first.
     Overtaken,
 }
 
@@ -41,13 +41,13 @@ struct World {
     last: u64,
     reads: u32,
     failing_reads: u32,
-    /// By how many seconds the machine's clock is ahead that asks.
+    /// How many seconds the clock of the client is ahead of the store's clock.
     ahead: i64,
-    /// What the next wait gets, as if the value had changed.
-    told: Option<(Vec<u8>, u64)>,
+    /// What the next wait returns, as if the value had changed.
+    change: Option<(Vec<u8>, u64)>,
     faults: VecDeque<Fault>,
     late: Option<(Option<u64>, Option<Vec<u8>>)>,
-    /// The store is cut off after that many swaps.
+    /// The store cannot be reached after that many swaps.
     swaps_left: Option<u32>,
 }
 
@@ -70,7 +70,7 @@ fn cut_off() -> Failure {
 }
 
 impl Cell for Memory {
-    fn read(&self, _: Duration) -> Result<Value, Failure> {
+    fn read(&self, _: Duration) -> Result<RawValue, Failure> {
         let mut world = self.0.borrow_mut();
         if world.swaps_left == Some(0) {
             return Err(cut_off());
@@ -87,44 +87,44 @@ impl Cell for Memory {
         Ok(value.map(|(bytes, version)| (bytes, Version(version.to_string()))))
     }
 
-    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, _: Duration) -> Swap {
+    fn swap(&self, expected: Option<&Version>, bytes: Option<&[u8]>, _: Duration) -> SwapResult {
         let expected = expected.map(|version| version.0.parse().unwrap());
         let mut world = self.0.borrow_mut();
         match &mut world.swaps_left {
-            Some(0) => return Swap::Failed(cut_off()),
+            Some(0) => return SwapResult::Failed(cut_off()),
             Some(left) => *left -= 1,
             None => {}
         }
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
         match fault {
             Fault::None => match world.swap(expected, bytes) {
-                true => Swap::Done,
-                false => Swap::Lost,
+                true => SwapResult::Done,
+                false => SwapResult::Lost,
             },
             Fault::Made => {
                 world.swap(expected, bytes);
-                Swap::Unknown("no answer".to_owned())
+                SwapResult::Unknown("no answer".to_owned())
             }
-            Fault::NotMade => Swap::Unknown("no answer".to_owned()),
+            Fault::NotMade => SwapResult::Unknown("no answer".to_owned()),
             Fault::Late => {
                 world.late = Some((expected, bytes.map(<[u8]>::to_vec)));
-                Swap::Unknown("no answer".to_owned())
+                SwapResult::Unknown("no answer".to_owned())
             }
             Fault::Overtaken => {
                 world.last += 1;
                 let last = world.last;
                 world.value.iter_mut().for_each(|(_, version)| *version = last);
                 match world.swap(expected, bytes) {
-                    true => Swap::Done,
-                    false => Swap::Lost,
+                    true => SwapResult::Done,
+                    false => SwapResult::Lost,
                 }
             }
         }
     }
 
-    fn wait(&self, _: Duration) -> Option<Value> {
-        let told = self.0.borrow_mut().told.take();
-        told.map(|(bytes, version)| Some((bytes, Version(version.to_string()))))
+    fn wait(&self, _: Duration) -> Option<RawValue> {
+        let change = self.0.borrow_mut().change.take();
+        change.map(|(bytes, version)| Some((bytes, Version(version.to_string()))))
     }
 
     fn ahead(&self) -> i64 {
@@ -136,7 +136,7 @@ impl Cell for Memory {
     }
 }
 
-/// Machines that share one value; each has a home of its own.
+/// Machines that share one value. Each has its own home.
 #[derive(Default)]
 struct Shared {
     memory: Memory,
@@ -156,7 +156,7 @@ impl Shared {
     }
 
     fn process(&self, machine: usize) -> CellStore {
-        let home = self.homes[machine].state.join("of its own");
+        let home = self.homes[machine].state.join("answers");
         CellStore::new(Box::new(self.memory.clone()), home, Duration::from_secs(60))
     }
 
@@ -173,9 +173,9 @@ impl Shared {
         world.value.as_ref().map(|(bytes, _)| String::from_utf8(bytes.clone()).unwrap())
     }
 
-    /// What is spilled on this machine.
-    fn spilled(&self, machine: usize) -> Vec<Vec<u8>> {
-        let Ok(entries) = fs::read_dir(self.homes[machine].state.join("of its own")) else { return vec![] };
+    /// The answer files on this machine.
+    fn answers(&self, machine: usize) -> Vec<Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.homes[machine].state.join("answers")) else { return vec![] };
         let read = |entry: fs::DirEntry| {
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
             fs::read(entry.path()).unwrap()
@@ -192,19 +192,19 @@ fn revision(store: &CellStore) -> Revision {
     store.read().unwrap().map_or_else(absent, |snapshot| snapshot.revision)
 }
 
-fn claim(store: &CellStore, number: u64, who: &str) -> Option<u64> {
+fn claim(store: &CellStore, number: u64, text: &str) -> Option<u64> {
     let expected = revision(store);
-    claim_for(store, KEY, number, who, &expected)
+    claim_for(store, KEY, number, text, &expected)
 }
 
-fn claim_for(store: &CellStore, key: &str, number: u64, who: &str, expected: &Revision) -> Option<u64> {
-    store.create_record(&record(key, number, who, expected)).unwrap()
+fn claim_for(store: &CellStore, key: &str, number: u64, text: &str, expected: &Revision) -> Option<u64> {
+    store.create_record(&record(key, number, text, expected)).unwrap()
 }
 
-fn record<'a>(key: &'a str, number: u64, who: &'a str, expected: &'a Revision) -> NewRecord<'a> {
+fn record<'a>(key: &'a str, number: u64, text: &'a str, expected: &'a Revision) -> NewRecord<'a> {
     NewRecord {
         name: RecordName { key, number },
-        bytes: who.as_bytes(),
+        bytes: text.as_bytes(),
         reserve: 0,
         exclusive: true,
         expected,
@@ -218,7 +218,7 @@ fn records(store: &CellStore) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn document_and_records_are_one_value_and_each_keeps_its_bytes() {
+fn the_document_and_its_records_keep_their_bytes_in_one_value() {
     let mut shared = Shared::default();
     let store = shared.machine();
     assert_eq!(store.read().unwrap(), None);
@@ -240,7 +240,7 @@ fn document_and_records_are_one_value_and_each_keeps_its_bytes() {
 }
 
 #[test]
-fn a_value_that_a_tool_has_put_into_another_order_is_read_all_the_same() {
+fn the_order_of_members_in_a_value_does_not_matter() {
     let mut shared = Shared::holding(
         br#"{"version":1, "attempts":[{"number":3,"key":"0123456789abcdef0123456789abcdef","record":"r"}]}"#,
     );
@@ -258,20 +258,20 @@ fn a_value_that_a_tool_has_put_into_another_order_is_read_all_the_same() {
 }
 
 #[test]
-fn a_record_is_created_only_beside_the_document_that_it_was_decided_for() {
+fn a_record_is_created_only_if_the_document_is_the_expected_one() {
     let mut shared = Shared::holding(OLD);
     let (store, other) = (shared.machine(), shared.machine());
     let seen = revision(&store);
     assert_eq!(other.replace(&seen, NEW, None), WriteResult::Done);
     assert_eq!(claim_for(&store, KEY, 1, "late", &seen), None);
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
-    // What is about another refresh token is older, and goes.
+    // A record of another refresh token is older, and is removed.
     assert_eq!(claim_for(&store, OTHER_KEY, 1, "older", &revision(&store)), Some(1));
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     assert_eq!(store.records(OTHER_KEY).unwrap(), []);
 }
 
-/// A crowd reads what it must, and no more: each question of a hundred processes is one that the last of them waits for.
+/// If a hundred processes wait, each extra read delays the last one.
 #[test]
 fn a_waiter_reads_the_document_once() {
     let mut shared = Shared::holding(OLD);
@@ -285,30 +285,30 @@ fn a_waiter_reads_the_document_once() {
 
     assert_eq!(holder.replace(&revision(&holder), NEW, Some(name(1))), WriteResult::Done);
     reads();
-    let told = shared.memory.0.borrow().value.clone();
-    shared.memory.0.borrow_mut().told = told;
+    let value = shared.memory.0.borrow().value.clone();
+    shared.memory.0.borrow_mut().change = value;
     waiter.pause(Duration::ZERO);
     assert_eq!(
         (records(&waiter), waiter.read().unwrap().unwrap().bytes.as_slice(), reads()),
         (vec![], NEW, 0)
     );
-    // Nothing is waited for by now: what is there is read anew.
+    // Now it waits for no other process, and reads again.
     waiter.pause(Duration::ZERO);
     assert_eq!((records(&waiter).len(), reads()), (0, 1));
 }
 
 #[test]
-fn after_a_claim_the_value_is_read_again_and_a_claim_on_a_changed_value_is_lost() {
+fn after_a_claim_the_value_is_read_again_and_a_claim_for_an_old_document_is_refused() {
     let mut shared = Shared::holding(OLD);
     let (one, other) = (shared.machine(), shared.machine());
     let seen = revision(&one);
     assert_eq!(other.replace(&seen, NEW, None), WriteResult::Done);
-    assert_eq!(claim_for(&one, KEY, 1, "late", &seen), None, "it was decided on what had been read");
+    assert_eq!(claim_for(&one, KEY, 1, "late", &seen), None, "the document has changed since it was read");
     let seen = revision(&one);
     assert_eq!(claim_for(&one, KEY, 1, "one", &seen), Some(1));
     assert_eq!(records(&one), [(1, "one".to_owned())]);
     assert_eq!(other.replace(&seen, NEWER, None), WriteResult::Done);
-    assert_eq!((records(&one).len(), revision(&one) == seen), (1, false), "both are new");
+    assert_eq!((records(&one).len(), revision(&one) == seen), (1, false), "both were read again");
 }
 
 #[test]
@@ -332,18 +332,18 @@ fn a_late_holder_commits_over_an_open_claim_and_never_over_a_commit() {
         matches!(late.replace(&seen, OLD, Some(name(3))), WriteResult::Lost(Some(it)) if it.bytes == NEWER)
     );
     assert_eq!(shared.value().unwrap().as_bytes(), NEWER);
-    assert_eq!((shared.spilled(0), shared.spilled(1)), (vec![], vec![]));
+    assert_eq!((shared.answers(0), shared.answers(1)), (vec![], vec![]));
 }
 
 #[test]
-fn an_answer_that_cannot_be_stored_waits_on_this_machine_for_the_next_process() {
+fn an_answer_that_cannot_be_stored_is_kept_on_this_machine_and_adopted() {
     let mut shared = Shared::holding(OLD);
     let (store, elsewhere) = (shared.machine(), shared.machine());
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     shared.cut_off_after(Some(0));
     let WriteResult::Failed { failure, kept: Some(kept) } = store.replace(&seen, NEW, Some(name(1))) else {
-        unreachable!("it was cut off");
+        unreachable!("the store cannot be reached");
     };
     assert_eq!((failure.kind, fs::read(&kept).unwrap().as_slice()), (Kind::Store, NEW));
     shared.cut_off_after(None);
@@ -353,11 +353,11 @@ fn an_answer_that_cannot_be_stored_waits_on_this_machine_for_the_next_process() 
     assert_eq!(next.records(KEY).unwrap()[0].answer, NEW);
     assert!(next.adopt(name(1), &seen).unwrap());
     assert_eq!(shared.value().unwrap().as_bytes(), NEW);
-    assert_eq!(shared.spilled(0), [[0; 0]; 0]);
+    assert_eq!(shared.answers(0), [[0; 0]; 0]);
 }
 
 #[test]
-fn an_old_answer_is_swept_once_another_refresh_token_is_seen_and_never_adopted_over_one() {
+fn an_answer_to_an_older_refresh_token_is_not_adopted_and_the_next_claim_removes_it() {
     let mut shared = Shared::holding(OLD);
     let (store, elsewhere) = (shared.machine(), shared.machine());
     let seen = revision(&store);
@@ -369,13 +369,13 @@ fn an_old_answer_is_swept_once_another_refresh_token_is_seen_and_never_adopted_o
     let next = shared.process(0);
     assert!(!next.adopt(name(1), &seen).unwrap());
     assert_eq!(next.read().unwrap().unwrap().bytes, NEWER);
-    assert_eq!(shared.spilled(0), [NEW]);
+    assert_eq!(shared.answers(0), [NEW]);
     assert_eq!(claim_for(&next, OTHER_KEY, 1, "next", &revision(&next)), Some(1));
-    assert_eq!(shared.spilled(0), [[0; 0]; 0]);
+    assert_eq!(shared.answers(0), [[0; 0]; 0]);
 }
 
 #[test]
-fn without_a_local_directory_an_answer_goes_to_the_store_alone() {
+fn if_this_machine_can_keep_no_file_an_answer_goes_to_the_store_alone() {
     let shared = Shared::holding(OLD);
     let store =
         CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::from_secs(60));
@@ -412,7 +412,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_to_swaps_one_process_claims_and_its_commit_is_stored(
+    fn with_any_faults_of_swaps_one_process_claims_and_its_commit_is_stored(
         faults in prop::collection::vec(fault(), 0..12),
         reversed in any::<bool>(),
     ) {
@@ -428,7 +428,7 @@ proptest! {
         prop_assert_eq!(first.replace(&seen, NEW, Some(name(1))), WriteResult::Done);
         let is_lost = matches!(second.replace(&seen, NEWER, None), WriteResult::Lost(Some(it)) if it.bytes == NEW);
         prop_assert!(is_lost);
-        // Whatever was on its way has arrived.
+        // No swap is late any more.
         shared.faults(&[]);
         prop_assert_eq!(records(second), vec![]);
         prop_assert_eq!(second.read().unwrap().unwrap().bytes, NEW);
@@ -437,13 +437,12 @@ proptest! {
     }
 }
 
-/// A login may take a person longer than the deadline, and its grant is nowhere else.
+/// A person may need longer than the deadline for a login, and this is the only copy of the grant.
 #[test]
 fn an_unanswered_login_is_read_back_even_after_the_deadline() {
     for fault in [Fault::Made, Fault::NotMade, Fault::Late] {
         let mut shared = Shared::holding(OLD);
-        let place = shared.machine();
-        let seen = revision(&place);
+        let seen = revision(&shared.machine());
         let late = CellStore::new(Box::new(shared.memory.clone()), "/proc/nowhere".into(), Duration::ZERO);
         shared.faults(&[fault]);
         assert_eq!(late.replace(&seen, NEW, None), WriteResult::Done, "{fault:?}");
@@ -452,18 +451,18 @@ fn an_unanswered_login_is_read_back_even_after_the_deadline() {
 }
 
 #[test]
-fn a_store_that_is_away_for_a_moment_gets_the_answer_when_it_is_back() {
+fn an_answer_is_stored_after_a_short_outage_of_the_store() {
     let mut shared = Shared::holding(OLD);
     let store = shared.machine();
     let seen = revision(&store);
     assert_eq!(claim(&store, 1, "mine"), Some(1));
     shared.memory.0.borrow_mut().failing_reads = 5;
     assert_eq!(store.replace(&seen, NEW, Some(name(1))), WriteResult::Done);
-    assert_eq!((shared.value().unwrap().as_bytes(), shared.spilled(0)), (NEW, vec![]));
+    assert_eq!((shared.value().unwrap().as_bytes(), shared.answers(0)), (NEW, vec![]));
 }
 
 #[test]
-fn an_unanswered_write_is_unknown_and_no_failure() {
+fn a_write_without_an_answer_is_unknown_and_no_failure() {
     let mut shared = Shared::holding(OLD);
     let store = shared.machine();
     let seen = revision(&store);
@@ -473,7 +472,7 @@ fn an_unanswered_write_is_unknown_and_no_failure() {
 }
 
 #[test]
-fn an_unanswered_claim_is_withdrawn_when_it_is_given_up() {
+fn a_claim_without_an_answer_is_removed_when_its_process_gives_up() {
     let mut shared = Shared::holding(OLD);
     let (store, other) = (shared.machine(), shared.machine());
     let seen = revision(&store);
@@ -483,9 +482,9 @@ fn an_unanswered_claim_is_withdrawn_when_it_is_given_up() {
     assert_eq!(records(&other), [], "no process waits for it");
 }
 
-/// Where refresh tokens do not rotate, an attempt has the name of one before it.
+/// If refresh tokens do not rotate, a record can have the name of an earlier one.
 #[test]
-fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
+fn the_answer_to_an_earlier_attempt_is_not_taken_for_the_answer_to_a_new_one() {
     let mut shared = Shared::holding(OLD);
     let store = shared.machine();
     let seen = revision(&store);
@@ -498,7 +497,7 @@ fn an_answer_to_an_earlier_attempt_is_no_answer_to_this_one() {
     assert_eq!(store.records(KEY).unwrap()[0].answer, b"");
 }
 
-/// Of two machines one has a clock that is a minute ahead. The store's clock says what a claim's times mean on the other.
+/// The clock of one machine is a minute ahead. The other one converts the times by means of the store's clock.
 #[test]
 fn the_times_of_a_claim_follow_the_clock_of_its_reader() {
     let mut shared = Shared::holding(OLD);
@@ -507,20 +506,20 @@ fn the_times_of_a_claim_follow_the_clock_of_its_reader() {
     ahead(60);
     assert_eq!(claim(&writer, 1, r#"{"id":"a","at":1060,"until":1100}"#), Some(1));
     assert_eq!(records(&writer), [(1, r#"{"id":"a","at":1060,"until":1100}"#.to_owned())]);
-    for (seconds, told) in [
+    for (seconds, expected) in [
         (0, r#"{"at":1000,"id":"a","until":1040}"#),
         (-30, r#"{"at":970,"id":"a","until":1010}"#),
-        // What a clock of whole seconds and a slow answer make of nothing.
+        // So small a difference comes from a clock of whole seconds and a slow answer.
         (58, r#"{"id":"a","at":1060,"until":1100}"#),
     ] {
         ahead(seconds);
         reader.pause(Duration::ZERO);
-        assert_eq!(records(&reader), [(1, told.to_owned())], "{seconds}");
+        assert_eq!(records(&reader), [(1, expected.to_owned())], "{seconds}");
     }
 }
 
 #[test]
-fn a_value_that_a_kill_left_empty_does_not_stay_a_profile() {
+fn an_empty_value_that_a_kill_left_is_removed() {
     let mut shared = Shared::holding(OLD);
     shared.memory.0.borrow_mut().value = Some((br#"{"attempts":[]}"#.to_vec(), 1));
     shared.machine().check_writable().unwrap();

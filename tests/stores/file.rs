@@ -1,7 +1,7 @@
-//! Bad input is refused with its bytes untouched, and what cannot be stored is not spent.
+//! The file store: bad input is refused and stays as it is, and nothing is spent if the answer could not be stored.
 //!
-//! As root the permission tests drop the capabilities that see through permissions (setpriv), and the tests of
-//! mounts make a mount namespace (unshare); others make a user namespace with it.
+//! As root, the tests of permissions drop the capabilities that ignore permissions (setpriv). The tests of mounts make a mount
+//! namespace (unshare); another user makes a user namespace with it.
 
 use crate::support::*;
 use onegrant::grant::Secret;
@@ -16,7 +16,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Every command that reads the document, and never replaces what it cannot read.
+/// The commands that read the document and never replace one that they cannot read.
 const READERS: [&[&str]; 5] = [&["token"], &["refresh"], &["status"], &["whoami"], &["logout"]];
 
 #[test]
@@ -98,7 +98,7 @@ fn a_document_that_is_no_regular_file_or_too_large_is_refused() {
 }
 
 #[test]
-fn a_document_that_may_not_be_read_is_refused() {
+fn a_document_without_read_permission_is_refused() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     fs::set_permissions(home.document_path(), Permissions::from_mode(0o000)).unwrap();
@@ -116,7 +116,7 @@ fn a_document_that_may_not_be_read_is_refused() {
     assert_eq!(server.counts(), Default::default());
 }
 
-/// The store as it was met, and the call that must not spend: exit 5, or the token that still works.
+/// A call that must not spend ends with exit 5, and the store stays as it was.
 #[track_caller]
 fn assert_nothing_is_spent(server: &AuthorizationServer, home: &Home, wrap: &dyn Fn(&Command) -> Command) {
     for lock in ["auto", "claim", "off"] {
@@ -138,7 +138,7 @@ fn assert_nothing_is_spent(server: &AuthorizationServer, home: &Home, wrap: &dyn
 }
 
 #[test]
-fn nothing_is_spent_where_the_directory_cannot_be_written() {
+fn nothing_is_spent_if_the_directory_cannot_be_written() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     for lock_exists in [false, true] {
@@ -150,7 +150,7 @@ fn nothing_is_spent_where_the_directory_cannot_be_written() {
         assert_nothing_is_spent(&server, &home, &unprivileged);
         fs::set_permissions(&home.state, Permissions::from_mode(0o700)).unwrap();
     }
-    // What still works is handed out, and what is fresh needs no writing at all.
+    // A token that still works is handed out, and a fresh one needs no write.
     home.write(&document(&server, &issued, VALID));
     fs::set_permissions(&home.state, Permissions::from_mode(0o500)).unwrap();
     let ran = run(&mut unprivileged(&home.command(&AGEING)));
@@ -173,7 +173,7 @@ fn nothing_is_spent_on_a_read_only_file_system() {
     assert_eq!(ran, Ran::printed(&issued.access_token));
 }
 
-/// A small file system for the store, and what was left on it copied to `after`, with the names.
+/// Runs a command with the store on a small file system. Then copies the document to `after` and the file names to `names`.
 const SMALL_DISK: &str = "mount -t tmpfs -o size=400k,mode=700 none \"$0/disk\"; cp -p \"$0/state/default.json\" \
     \"$0/disk\"; BEFORE; code=0; \"$@\" || code=$?; cp \"$0/disk/default.json\" \"$0/after\"; ls \"$0/disk\" > \
     \"$0/names\"; exit $code";
@@ -200,12 +200,12 @@ fn nothing_is_spent_on_a_full_disk() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// The disk fills up while the server thinks: the room for the answer was there before the question.
+/// The room for the answer is reserved before the request.
 #[test]
 fn a_disk_that_fills_up_during_the_request_loses_nothing() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
-    // More than the one block that any file is given.
+    // More than the one block that every file gets.
     let mut large = home.document();
     large["x_future"] = json!("x".repeat(20_000));
     home.write(&large);
@@ -213,7 +213,7 @@ fn a_disk_that_fills_up_during_the_request_loses_nothing() {
     fs::create_dir(&disk).unwrap();
     let gate = Gate::closed();
     server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
-    // The filler waits for its turn at one FIFO, and says at another that it is done.
+    // The process that fills the disk waits at one FIFO, and reports its end at another one.
     let fifos = ["go", "done"].map(|name| home.root.join(name));
     for fifo in &fifos {
         rustix::fs::mkfifoat(rustix::fs::CWD, fifo, 0o600.into()).unwrap();
@@ -240,7 +240,7 @@ fn a_file_size_limit_is_reported_as_store_failure() {
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
     let command = home.command(&["token"]);
-    // Through pipes: the limit is about files, those that a test reads from among them.
+    // Output through pipes: the limit is for files.
     let output = wrapped("/bin/sh", &["-c", "ulimit -f 0; \"$@\"", "sh"], &command).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(5), &b""[..]), "{stderr}");
@@ -251,9 +251,9 @@ fn a_file_size_limit_is_reported_as_store_failure() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// The limit lets the records through, and not the answer: room is reserved for it before anything is spent.
+/// The limit is high enough for the records, but not for the answer. Room for the answer is reserved before anything is spent.
 #[test]
-fn a_file_size_limit_that_the_answer_would_meet_spends_nothing() {
+fn nothing_is_spent_if_the_answer_would_exceed_the_file_size_limit() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let before = home.bytes();
@@ -268,9 +268,9 @@ fn a_file_size_limit_that_the_answer_would_meet_spends_nothing() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// The owner of the grant knows the names of its sidecars, and another user may run onegrant on it.
+/// The owner of the grant can prepare a link under the name of a sidecar, and root may run onegrant on the grant.
 #[test]
-fn nothing_is_written_through_a_link_in_the_place_of_an_answer() {
+fn nothing_is_written_through_a_link_with_the_name_of_an_answer() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
@@ -285,7 +285,7 @@ fn nothing_is_written_through_a_link_in_the_place_of_an_answer() {
 }
 
 #[test]
-fn a_record_that_is_no_regular_file_blocks_no_process() {
+fn a_record_that_is_no_regular_file_is_reported_and_does_not_block() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     let digits = Secret::new(&issued.refresh_token).sha256()[..16].to_owned();
@@ -298,7 +298,7 @@ fn a_record_that_is_no_regular_file_blocks_no_process() {
     assert!(server.is_alive(&issued.refresh_token));
 }
 
-/// Root gives away what it creates. Every other user owns it already.
+/// Root gives what it creates to the owner of the directory. Another user is the owner.
 #[test]
 fn files_beside_a_document_belong_to_the_owner_of_the_directory() {
     let server = server(|_| {});
@@ -334,15 +334,15 @@ fn a_symlinked_document_stays_a_symlink() {
     assert!(fs::symlink_metadata(elsewhere.join("real.json")).unwrap().is_file());
     assert!(elsewhere.join("real.lock").exists(), "the lock lies beside the real file");
     assert_eq!(home.names(), ["default.json"]);
-    // The link stays after a logout, and is no profile then.
+    // The link stays after a logout. It is no profile then.
     assert_eq!(home.run(&["logout"]).code, 0);
     assert!(!elsewhere.join("real.json").exists());
     assert_eq!(home.run(&["profiles"]).stdout, "");
 }
 
-/// With a lock file that is there, and without one.
+/// With a lock file, and without one.
 #[test]
-fn a_logout_that_can_remove_nothing_revokes_and_names_what_is_left() {
+fn a_logout_that_cannot_remove_the_document_still_revokes_and_reports_it() {
     for lock_exists in [false, true] {
         let server = server(|_| {});
         let (home, issued) = Home::with_grant(&server, VALID);
@@ -361,9 +361,10 @@ fn a_logout_that_can_remove_nothing_revokes_and_names_what_is_left() {
     }
 }
 
-/// The grant would be stored where that user says. Only root can make a link that belongs to another user.
+/// With such a link the other user would decide where the grant is stored. Only root can make a link that belongs to another
+/// user.
 #[test]
-fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document() {
+fn a_link_of_another_user_in_a_sticky_directory_is_not_followed_to_a_document() {
     if !is_root() {
         return;
     }
@@ -385,12 +386,12 @@ fn a_link_of_another_user_in_a_sticky_directory_is_not_the_way_to_the_document()
         assert_eq!(server.counts().token_requests, 0);
         lchown(home.document_path(), Some(0), Some(0)).unwrap();
         let token = home.run(&["token"]).token().to_owned();
-        assert_eq!(token == issued.access_token, left == LIFETIME, "a link of one's own is followed");
+        assert_eq!(token == issued.access_token, left == LIFETIME, "the caller's own link is followed");
     }
 }
 
 #[test]
-fn mode_and_owner_are_kept_and_loose_ones_are_a_warning() {
+fn mode_and_owner_are_kept_and_a_mode_that_lets_others_read_is_a_warning() {
     let server = server(|_| {});
     for (mode, is_loose) in [(0o600, false), (0o400, false), (0o644, true), (0o660, true)] {
         let (home, _) = Home::with_grant(&server, EXPIRED);
@@ -426,7 +427,7 @@ fn unknown_members_are_kept() {
     let after = home.document();
     assert_eq!(after["x_future"], document["x_future"]);
     assert_eq!(after["session"]["x_hint"], document["session"]["x_hint"]);
-    // And by a clearing.
+    // They are also kept when the session is cleared.
     server.end_grant(&home.tokens().refresh_token);
     let mut expired = after;
     expired["session"]["expires_at"] = json!(now() - 5);
@@ -436,7 +437,7 @@ fn unknown_members_are_kept() {
     assert!(!server.is_alive(&issued.refresh_token));
 }
 
-/// As with a single file mounted into a container.
+/// For example a single file that is mounted into a container.
 #[test]
 fn a_document_that_is_a_mount_point_is_written_in_place() {
     let server = server(|_| {});
@@ -456,7 +457,7 @@ fn a_document_that_is_a_mount_point_is_written_in_place() {
     assert_eq!(server.counts().token_requests, 1);
 }
 
-/// The document cannot be removed. What the logout leaves in it is as good: no late answer follows it.
+/// The document cannot be removed. The logout writes a mark into it, and no late answer replaces the mark.
 #[test]
 fn a_logout_of_a_document_that_is_a_mount_point_is_not_undone_by_a_late_answer() {
     let server = server(|_| {});
@@ -497,9 +498,9 @@ fn a_logout_of_a_document_that_is_a_mount_point_is_not_undone_by_a_late_answer()
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
 }
 
-/// Two containers, say, each with the same file mounted into a directory of its own.
+/// For example two containers, each with the same file mounted into another directory.
 #[test]
-fn processes_that_share_nothing_but_a_mounted_document_share_its_lock() {
+fn processes_that_share_only_a_mounted_document_share_its_lock() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let outside = home.root.join("outside.json");
@@ -549,7 +550,11 @@ fn abandoned_files_are_removed_by_the_next_refresh() {
     File::options().write(true).open(path(swept[0])).unwrap().set_modified(old).unwrap();
     assert_eq!(home.run(&["token"]).code, 0);
     assert_eq!(swept.map(|name| path(name).exists()), [false; 3]);
-    assert_eq!(kept.map(|name| path(name).exists()), [true; 4], "they are young, or not ours to judge");
+    assert_eq!(
+        kept.map(|name| path(name).exists()),
+        [true; 4],
+        "they are new, or belong to no refresh of this profile"
+    );
 }
 
 #[test]
@@ -558,20 +563,20 @@ fn a_replacement_that_finds_another_document_or_none_changes_nothing() {
     home.write_bytes(b"old");
     let store = FileStore::new(&home.state, "default");
     let before = store.read().unwrap().unwrap().revision;
-    home.write_bytes(b"a sibling's");
+    home.write_bytes(b"another one");
     let name = RecordName { key: "refresh token", number: 1 };
     let there = store.read().unwrap();
     assert_eq!(store.replace(&before, b"new", Some(name)), WriteResult::Lost(there));
-    assert_eq!(home.bytes(), b"a sibling's");
+    assert_eq!(home.bytes(), b"another one");
     fs::remove_file(home.document_path()).unwrap();
     assert_eq!(store.replace(&before, b"new", Some(name)), WriteResult::Lost(None));
     assert!(!home.document_path().exists());
 }
 
-/// Where a server keeps the refresh token, who wants the next access token claims the same one: while the commit of
-/// the last is still on its way, say.
+/// If the server does not rotate, another process may claim the same refresh token for the next access token while this commit
+/// is on its way.
 #[test]
-fn a_commit_removes_no_claim_that_was_made_after_its_own() {
+fn a_commit_removes_no_later_claim() {
     let home = Home::new();
     home.write_bytes(b"old");
     let store = || FileStore::new(&home.state, "default");
@@ -591,9 +596,9 @@ fn a_commit_removes_no_claim_that_was_made_after_its_own() {
     assert_eq!(records.iter().map(|record| record.number).collect::<Vec<_>>(), [2]);
 }
 
-/// Without a lock both compare before either changes anything.
+/// Without a lock both can compare before one of them changes anything.
 #[test]
-fn an_adoption_that_a_removal_crosses_leaves_no_document_that_the_removal_did_not_report() {
+fn a_removal_reports_a_document_that_an_adoption_stored_meanwhile() {
     let home = Home::new();
     for round in 0..400 {
         home.write_bytes(b"old");
@@ -643,7 +648,7 @@ fn nothing_is_read_from_the_current_directory() {
     command.env("ONEGRANT_HOME", &empty).current_dir(&home.state);
     let text = "onegrant: no access token: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
     assert_eq!(run(&mut command), Ran::failed(3, text));
-    // Nor does a missing home come to be by a look.
+    // A read does not create a missing home directory.
     let missing = home.root.join("missing");
     command.env("ONEGRANT_HOME", &missing);
     assert_eq!(run(&mut command), Ran::failed(3, text));

@@ -1,5 +1,5 @@
-//! A keyring's helper program as the store: real processes, the fixture server, and a helper over a directory that fails in
-//! the ways of the real ones. `.ci/keyring.sh` does the same with two of those.
+//! The helper store: real processes, the fixture server, and a helper program that keeps entries in a directory and fails in
+//! the ways of real ones. `.ci/keyring.sh` runs two real ones.
 
 use crate::support::keyring::Keyring;
 use crate::support::{
@@ -30,9 +30,9 @@ fn twenty_processes_share_one_refresh() {
     }
 }
 
-/// Each of them would ask the keyring several times a second, and there may be a hundred of them.
+/// A hundred processes that each run the program several times a second would slow the machine down.
 #[test]
-fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
+fn processes_that_wait_for_a_refresh_do_not_run_the_helper() {
     const CROWD: usize = 20;
     for lock in ["auto", "claim"] {
         let server = server(|_| {});
@@ -52,7 +52,7 @@ fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
         });
         let before = keyring.calls("get");
-        // The refresh is a slow one.
+        // The refresh is slow.
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(keyring.calls("get"), before, "{lock}: they look at the records beside the lock");
         gate.open();
@@ -65,7 +65,7 @@ fn processes_that_wait_for_a_refresh_do_not_ask_the_keyring_again_and_again() {
 }
 
 #[test]
-fn a_logout_that_waits_for_a_claim_does_not_ask_the_keyring_again_and_again() {
+fn a_logout_that_waits_for_a_claim_does_not_run_the_helper() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
     let gate = Gate::closed();
@@ -76,7 +76,7 @@ fn a_logout_that_waits_for_a_claim_does_not_ask_the_keyring_again_and_again() {
     let logout = Process::start(keyring.command(&["logout", "--local"]).env("ONEGRANT_LOCK", "claim"));
     wait_for("a logout that reads", || keyring.calls("get") >= before + 2);
     std::thread::sleep(Duration::from_secs(1));
-    assert!(keyring.calls("get") <= before + 2, "it waits for the claim alone");
+    assert!(keyring.calls("get") <= before + 2, "it reads only the records");
     gate.open();
     assert_eq!((first.finish().code, logout.finish().code), (0, 0));
     assert!(!keyring.entry().exists());
@@ -92,10 +92,10 @@ fn the_level_is_reported_as_locked_here() {
         assert_eq!((ran.code, status["level"].as_str()), (0, Some(level)), "{ran:?}");
         assert_eq!(status["store"], keyring.store.as_str());
     }
-    let said = keyring.run(&["-v", "refresh"]).stderr;
-    assert!(said.contains("(locked here)"), "{said}");
-    let said = keyring.run(&["doctor"]).stdout;
-    assert!(said.contains("locked here: two processes exclude each other"), "{said}");
+    let text = keyring.run(&["-v", "refresh"]).stderr;
+    assert!(text.contains("(locked here)"), "{text}");
+    let text = keyring.run(&["doctor"]).stdout;
+    assert!(text.contains("locked here: two processes exclude each other"), "{text}");
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
     let before = server.counts();
     for arguments in [&["refresh"][..], &["logout"], &["login", "https://as.invalid", "--client-id", "c"]] {
@@ -110,7 +110,7 @@ fn the_level_is_reported_as_locked_here() {
 }
 
 #[test]
-fn a_get_that_fails_is_tried_again_and_is_never_taken_for_an_absent_grant() {
+fn a_get_that_fails_is_tried_again_and_never_means_that_there_is_no_grant() {
     let server = server(|_| {});
     let (keyring, issued) = Keyring::with_grant(&server, VALID);
     let twice = "n=$(grep -c get \"$keyring/calls\"); [ $n -gt 2 ] || fail 'exit status 2: gpg: decrypt_message failed'\n";
@@ -132,25 +132,25 @@ fn a_get_that_fails_is_tried_again_and_is_never_taken_for_an_absent_grant() {
 #[test]
 fn both_messages_for_a_missing_entry_are_recognized() {
     let keyring = Keyring::new();
-    let nobody = keyring.run(&["token"]);
-    assert_eq!(nobody.code, 3, "{nobody:?}");
-    assert!(nobody.stderr.contains("has no grant"), "{}", nobody.stderr);
+    let absent = keyring.run(&["token"]);
+    assert_eq!(absent.code, 3, "{absent:?}");
+    assert!(absent.stderr.contains("has no grant"), "{}", absent.stderr);
     keyring.fault(
         "get",
         "printf '{\"ServerURL\":\"%s\",\"Username\":\"\",\"Secret\":\"\"}\\n' \"$server\"; exit\n",
     );
-    assert_eq!(keyring.run(&["token"]), nobody);
+    assert_eq!(keyring.run(&["token"]), absent);
     assert_eq!(keyring.run(&["logout"]).code, 0);
 }
 
 #[test]
-fn a_missing_or_silent_helper_is_reported_with_what_to_do() {
+fn a_helper_that_is_missing_or_does_not_answer_is_reported_with_a_hint() {
     let server = server(|_| {});
     let (keyring, issued) = Keyring::with_grant(&server, VALID);
     let ran = run(keyring.command(&["token"]).env("ONEGRANT_STORE", "helper:nowhere"));
-    let said = "onegrant: cannot run docker-credential-nowhere, which keeps the grants: No such file or directory\n\
+    let text = "onegrant: cannot run docker-credential-nowhere, which keeps the grants: No such file or directory\n\
                 hint: command -v docker-credential-nowhere\n";
-    assert_eq!(ran, Ran::failed(5, said));
+    assert_eq!(ran, Ran::failed(5, text));
 
     keyring.fault("get", "sleep 50\n");
     let ran = keyring.run(&["--timeout", "0.3", "token"]);
@@ -180,7 +180,7 @@ fn a_new_session_that_the_keyring_refuses_is_kept_and_adopted() {
 fn an_entry_that_a_kill_broke_is_stored_again_from_its_copy() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
-    // The program ends with its whole group while its entry is half written. Then reading it fails.
+    // The program is killed while its entry is half written. After that a `get` fails.
     keyring.fault("store", "printf half >\"$entry\"; touch \"$keyring/broken\"; sleep 50\n");
     keyring.fault("get", "[ \"$(cat \"$entry\")\" != half ] || fail 'gpg: decrypt_message failed'\n");
     let process = Process::start(&mut keyring.command(&["token"]));
@@ -203,7 +203,7 @@ fn an_entry_that_a_kill_broke_is_stored_again_from_its_copy() {
 }
 
 #[test]
-fn ctrl_c_does_not_reach_a_helper_that_stores() {
+fn ctrl_c_does_not_reach_a_helper_program() {
     let server = server(|_| {});
     let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
     keyring.fault("store", "ps -o pgid= -p $$ >\"$keyring/group\"\n");
@@ -215,12 +215,12 @@ fn ctrl_c_does_not_reach_a_helper_that_stores() {
 }
 
 #[test]
-fn a_document_that_no_helper_reads_is_refused_by_its_size() {
+fn a_document_that_is_too_long_for_a_helper_is_refused() {
     let server = server(|_| {});
     let keyring = Keyring::new();
     let mut long = document(&server, &server.issue_grant(), EXPIRED);
     long["odd"] = "x".repeat(70_000).into();
-    // A keyring that was filled by another program.
+    // Another program stored it.
     keyring.write(&long.to_string());
     let ran = keyring.run(&["token"]);
     assert!(ran.stderr.contains("a helper program reads at most 65535 bytes, but the line has 7"), "{ran:?}");
@@ -242,7 +242,7 @@ fn login_refresh_and_logout_work_as_in_any_other_store() {
     ];
     let stdin = keyring.home.root.join("refresh-token");
     fs::write(&stdin, &issued.refresh_token).unwrap();
-    // Nothing is asked for before the keyring has taken and given something.
+    // No request is sent before the keyring has stored and returned a trial entry.
     keyring.fault("store", "fail 'pass not initialized'\n");
     let ran = run(keyring.command(&login).stdin(fs::File::open(&stdin).unwrap()));
     assert_eq!(ran.code, 5, "{ran:?}");

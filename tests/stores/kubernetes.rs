@@ -1,5 +1,4 @@
-//! A grant in a Kubernetes Secret: real processes with homes of their own, as in pods, and a server that answers as a real
-//! one does.
+//! A grant in a Kubernetes Secret: real processes, each with its own home, as in pods; and a server that answers as a real one.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -12,23 +11,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// How many pods ask at once.
+/// How many pods run at once.
 const CROWD: usize = 12;
 
 /// One server, its service account's token in a file, and pods.
 struct Cluster {
     server: Kubernetes,
-    place: Home,
+    home: Home,
 }
 
 impl Cluster {
     fn new() -> Self {
-        let cluster = Self { server: Kubernetes::start(), place: Home::new() };
+        let cluster = Self { server: Kubernetes::start(), home: Home::new() };
         cluster.rotate("first");
         cluster
     }
 
-    /// With a grant of `server`. Its access token lasts for so many seconds.
+    /// With a grant of `server`. Its access token has `left` seconds.
     fn with_grant(server: &AuthorizationServer, left: i64) -> (Self, Issued) {
         let (cluster, issued) = (Self::new(), server.issue_grant());
         cluster.server.put("default", &document(server, &issued, left).to_string());
@@ -36,7 +35,7 @@ impl Cluster {
     }
 
     fn token_file(&self) -> PathBuf {
-        self.place.root.join("token")
+        self.home.root.join("token")
     }
 
     fn rotate(&self, token: &str) {
@@ -47,7 +46,7 @@ impl Cluster {
     fn pod(&self, number: usize, arguments: &[&str]) -> Command {
         let mut command = onegrant(arguments);
         command
-            .env("ONEGRANT_HOME", self.place.root.join(format!("pod-{number}")))
+            .env("ONEGRANT_HOME", self.home.root.join(format!("pod-{number}")))
             .env("ONEGRANT_STORE", format!("kubernetes://{NAMESPACE}/{NAME}"))
             .env("ONEGRANT_KUBERNETES_API", &self.server.url)
             .env("ONEGRANT_KUBERNETES_TOKEN_FILE", self.token_file());
@@ -85,7 +84,7 @@ fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secre
     assert_eq!(stored.get("attempts"), None);
     assert_eq!(server.counts().refreshes, 1);
     assert_eq!(cluster.server.member("another.member").unwrap(), "stays");
-    assert!(cluster.server.world().watches > 0, "who waits watches");
+    assert!(cluster.server.world().watches > 0, "a process that waits watches");
     cluster.nothing_unexpected(&server);
 }
 
@@ -146,7 +145,7 @@ fn an_empty_secret_is_enough_and_a_logout_removes_only_its_own_member() {
 }
 
 #[test]
-fn where_it_may_be_created_a_login_creates_it() {
+fn a_login_creates_the_secret_if_it_has_the_right_to() {
     let server = server(|settings| settings.auto_approve = true);
     let cluster = Cluster::new();
     cluster.server.world().rights.push("create");
@@ -181,7 +180,7 @@ fn a_grant_moves_from_a_file_into_the_secret_and_back() {
 }
 
 #[test]
-fn a_claim_is_enough_where_a_lock_is_required() {
+fn a_claim_is_enough_if_a_lock_is_required() {
     let server = server(|_| {});
     let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
     let ran = run(cluster.pod(0, &["-v", "token"]).env("ONEGRANT_LOCK", "require"));
@@ -192,7 +191,7 @@ fn a_claim_is_enough_where_a_lock_is_required() {
 }
 
 #[test]
-fn a_right_that_is_missing_is_named_and_nothing_is_spent() {
+fn a_missing_right_is_reported_and_nothing_is_spent() {
     let server = server(|_| {});
     let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
     for right in ["get", "patch"] {
@@ -205,7 +204,7 @@ fn a_right_that_is_missing_is_named_and_nothing_is_spent() {
         assert_eq!(server.counts().refreshes, 0);
         cluster.server.world().rights = RIGHTS.to_vec();
     }
-    // Who may not watch looks again and again.
+    // Without the right to watch a process reads again and again.
     cluster.server.world().rights = vec!["get", "patch"];
     let started: Vec<Process> = (0..3).map(|pod| Process::start(&mut cluster.pod(pod, &["token"]))).collect();
     started.into_iter().for_each(|process| drop(process.finish().token().to_owned()));
@@ -233,9 +232,9 @@ struct Transcript {
 #[derive(Debug, PartialEq)]
 struct Answer {
     status_line: String,
-    /// Those that a client reads.
+    /// The headers that a client reads.
     headers: BTreeMap<String, String>,
-    /// One JSON a line.
+    /// One JSON value for each line.
     body: Vec<Value>,
 }
 
@@ -253,7 +252,7 @@ impl Answer {
         }
     }
 
-    /// The versions that it names, and all that differs by nature made the same.
+    /// Removes what is different in each answer, and returns the versions that were in it.
     fn versions(&mut self) -> Vec<String> {
         let mut versions = Vec::new();
         for line in &mut self.body {
@@ -292,13 +291,13 @@ impl Transcript {
         }
     }
 
-    /// The versions of the real server are those of this one that it answered with in their stead.
+    /// Sends the request with the versions of this server instead of those of the real one.
     fn send(&self, server: &Kubernetes, token: &str, versions: &BTreeMap<String, String>) -> Answer {
-        let ours = |version: &str| versions.get(version).map_or(version, String::as_str).to_owned();
+        let translated = |version: &str| versions.get(version).map_or(version, String::as_str).to_owned();
         let mut head = self.request.split(String::is_empty).next().unwrap().join("\r\n");
         if let Some((_, rest)) = head.split_once("resourceVersion=") {
             let version = rest.split('&').next().unwrap();
-            head = head.replace(&format!("Version={version}&"), &format!("Version={}&", ours(version)));
+            head = head.replace(&format!("Version={version}&"), &format!("Version={}&", translated(version)));
         }
         let (line, headers) = head.split_once("\r\n").unwrap();
         let headers = headers.replace("Bearer onegrant", token).replace("Bearer administrator", token);
@@ -306,7 +305,7 @@ impl Transcript {
         if let Ok(mut json) = serde_json::from_str::<Value>(&body)
             && let Some(version) = json["metadata"].get_mut("resourceVersion")
         {
-            *version = ours(version.as_str().unwrap()).into();
+            *version = translated(version.as_str().unwrap()).into();
             body = json.to_string();
         }
         let length = body.len();
@@ -335,8 +334,8 @@ fn without_chunks(mut body: &str) -> String {
     }
 }
 
-/// All that was recorded is answered by the server of these tests as the real one did, in the same order. One version of
-/// the real server is one of ours throughout: where that one's stays, so does ours.
+/// The server of these tests answers all recorded requests as the real one did, in the same order. Each version of the real
+/// server corresponds to one version of this server in all answers.
 #[test]
 fn the_server_of_the_tests_answers_as_the_real_one_did() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/kubernetes/transcripts");
@@ -349,10 +348,10 @@ fn the_server_of_the_tests_answers_as_the_real_one_did() {
     let mut versions = BTreeMap::new();
     for mut transcript in paths.iter().map(|path| Transcript::read(path)) {
         let name = transcript.name.clone();
-        let is_asked_by = |who: &str| transcript.request[1] == format!("Authorization: Bearer {who}");
+        let is_sent_by = |user: &str| transcript.request[1] == format!("Authorization: Bearer {user}");
         let mut world = server.world();
         world.rights = match name.as_str() {
-            _ if is_asked_by("administrator") => vec!["create"],
+            _ if is_sent_by("administrator") => vec!["create"],
             name if name.ends_with("-403") => Vec::new(),
             _ => RIGHTS.to_vec(),
         };
@@ -366,11 +365,11 @@ fn the_server_of_the_tests_answers_as_the_real_one_did() {
             server.delete();
         }
         let mut found = transcript.send(&server, "Bearer first", &versions);
-        let theirs = transcript.answer.versions();
-        let ours = found.versions();
+        let recorded = transcript.answer.versions();
+        let versions_here = found.versions();
         assert_eq!(found, transcript.answer, "{name}");
-        for (theirs, ours) in theirs.into_iter().zip(ours) {
-            assert_eq!(versions.entry(theirs).or_insert_with(|| ours.clone()), &ours, "{name}");
+        for (recorded, here) in recorded.into_iter().zip(versions_here) {
+            assert_eq!(versions.entry(recorded).or_insert_with(|| here.clone()), &here, "{name}");
         }
     }
     let different: BTreeSet<_> = versions.values().collect();
@@ -379,7 +378,7 @@ fn the_server_of_the_tests_answers_as_the_real_one_did() {
 }
 
 #[test]
-fn a_dead_grant_is_cleared_for_all_pods_after_two_requests_of_one() {
+fn one_pod_sends_two_requests_and_clears_a_dead_grant_for_all_pods() {
     let server = server(|_| {});
     let (cluster, issued) = Cluster::with_grant(&server, EXPIRED);
     cluster.server.put("another.member", "stays");
@@ -399,12 +398,12 @@ fn a_dead_grant_is_cleared_for_all_pods_after_two_requests_of_one() {
     cluster.nothing_unexpected(&server);
 }
 
-/// Otherwise each process that may write the Secret could run commands in each pod, and read its variables and files.
+/// Otherwise every process that can write the Secret could run commands in every pod, and read its variables and files.
 #[test]
-fn what_a_shared_store_names_is_used_only_where_the_store_is_trusted() {
+fn programs_and_files_that_a_shared_store_names_are_used_only_if_the_store_is_trusted() {
     let server = server(|settings| settings.subject_tokens = vec!["subject-1".to_owned()]);
     let (cluster, issued) = Cluster::with_grant(&server, EXPIRED);
-    let ran_by = cluster.place.root.join("ran");
+    let ran_by = cluster.home.root.join("ran");
     let document = document(&server, &issued, EXPIRED);
     let source = |source: Value| {
         let mut document = document.clone();
@@ -439,15 +438,15 @@ fn what_a_shared_store_names_is_used_only_where_the_store_is_trusted() {
         assert_eq!(cluster.server.member("default").unwrap(), stored);
     }
     assert_eq!(server.counts().token_requests, 0);
-    // A login that would store such a source says so before it asks the server.
+    // A login that would store such a source fails before it sends a request.
     cluster.server.world().data.as_mut().unwrap().remove("default");
     let arguments = ["login", &server.issuer(), "--client-id", "c", "--subject-token", "env:SECRET"];
     let ran = run(cluster.pod(0, &arguments).env("SECRET", "subject-1"));
     assert!(ran.code == 5 && ran.stderr.contains("ONEGRANT_TRUST_STORE=1"), "{ran:?}");
     assert_eq!(server.counts().token_requests, 0);
 
-    // In this store the command runs, in the worker too, because the caller says that it may.
-    let secret = cluster.place.root.join("secret");
+    // If the caller trusts the store, the command runs, also in the worker.
+    let secret = cluster.home.root.join("secret");
     fs::write(&secret, server.client_secret()).unwrap();
     let command = format!("command:touch {}; echo subject-1", ran_by.display());
     let mut login =

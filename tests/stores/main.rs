@@ -1,4 +1,4 @@
-//! Where a grant is kept: a file, a keyring, a value in a cluster; and how it moves from one to another.
+//! The stores: files, a keyring, etcd, Kubernetes; and how a grant moves from one to another.
 
 #![allow(
     clippy::unwrap_used,

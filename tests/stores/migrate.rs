@@ -1,4 +1,4 @@
-//! `onegrant migrate`: a grant goes to another store, is never usable in two, and a kill at any point loses nothing.
+//! `onegrant migrate`: a grant moves to another store. It is never usable in both, and a kill at any point loses nothing.
 
 use crate::support::keyring::Keyring;
 use crate::support::{
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Two stores at one home: the files' and the keyring's.
+/// Two stores with the same home: a file store and a helper store.
 struct Both {
     keyring: Keyring,
     files: String,
@@ -36,7 +36,7 @@ impl Both {
         self.at(from, &["migrate", "--to", to])
     }
 
-    /// In how many of the two a token can be had.
+    /// How many of the two stores give a token.
     fn usable(&self) -> usize {
         let stores = [&self.files, &self.keyring.store];
         stores.iter().filter(|store| self.at(store, &["token"]).code == 0).count()
@@ -99,7 +99,7 @@ fn if_the_target_store_fails_the_grant_stays_in_its_store() {
     let server = server(|_| {});
     let (both, issued) = Both::with_grant(&server, LIFETIME);
     let before = both.keyring.home.document();
-    // The trial before the move succeeds.
+    // The trial before the migration succeeds.
     for fault in
         ["fail 'the keyring is full'", "case $entry in *trial) ;; *) fail 'the keyring is full';; esac"]
     {
@@ -115,7 +115,7 @@ fn if_the_target_store_fails_the_grant_stays_in_its_store() {
 }
 
 #[test]
-fn a_process_that_asks_during_a_migration_learns_the_target_and_the_command_that_completes_it() {
+fn a_process_that_wants_a_token_during_a_migration_gets_the_command_that_completes_it() {
     let server = server(|_| {});
     let (both, issued) = Both::with_grant(&server, VALID);
     both.keyring.fault("store", "case $entry in *trial) ;; *) kill -9 $PPID;; esac\n");
@@ -124,11 +124,11 @@ fn a_process_that_asks_during_a_migration_learns_the_target_and_the_command_that
     let _ = fs::remove_file(both.keyring.entry());
     let ran = both.at(&both.files, &["token"]);
     let store = &both.keyring.store;
-    let said = format!(
+    let text = format!(
         "onegrant: no access token: the grant is on its way to {store}\nhint: onegrant migrate --to '{store}'\n"
     );
-    assert_eq!(ran, Ran::failed(3, said.clone()));
-    assert_eq!(both.at(&both.files, &["refresh"]), Ran::failed(3, said));
+    assert_eq!(ran, Ran::failed(3, text.clone()));
+    assert_eq!(both.at(&both.files, &["refresh"]), Ran::failed(3, text));
     let elsewhere = both.migrate(&both.files, "file:/nowhere");
     assert!(elsewhere.code == 2 && elsewhere.stderr.contains("on its way to"), "{elsewhere:?}");
     assert_eq!(both.migrate(&both.files, store), moved(store));
@@ -136,9 +136,9 @@ fn a_process_that_asks_during_a_migration_learns_the_target_and_the_command_that
     assert_eq!(server.counts().refreshes, 0);
 }
 
-/// Kills the mover at each call of the helper program, before it and after it, in both directions.
+/// Kills the migration at each call of the helper program, before and after the call, in both directions.
 #[test]
-fn the_same_command_finishes_a_migration_that_was_killed_at_any_point() {
+fn the_same_command_completes_a_migration_that_was_killed_at_any_point() {
     let server = server(|_| {});
     let prepare = |to_keyring: bool| {
         let (both, issued) = (Both::new(), server.issue_grant());
@@ -173,12 +173,12 @@ fn the_same_command_finishes_a_migration_that_was_killed_at_any_point() {
                 }
                 let case = format!("call {call} of {calls}, {moment}, to the keyring: {to_keyring}");
                 let ran = both.migrate(&from, &to);
-                // Who dies behind the last call may have ended before.
+                // After the last call the process may have ended before the kill.
                 assert!(ran.code == -9 || call == calls, "{case}: {ran:?}");
                 VERBS.iter().for_each(|verb| both.keyring.repair(verb));
                 assert!(both.usable() <= 1, "{case}");
                 let again = both.migrate(&from, &to);
-                // Nothing is left to be moved where the grant had gone.
+                // The grant may have moved already.
                 assert!(again == moved(&to) || again.code == 3, "{case}: {again:?}");
                 assert_eq!(both.at(&to, &["token"]), Ran::printed(&issued.access_token), "{case}");
                 assert_eq!(both.usable(), 1, "{case}");
@@ -188,7 +188,7 @@ fn the_same_command_finishes_a_migration_that_was_killed_at_any_point() {
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
 }
 
-/// What the mover has the helper do.
+/// The calls of the helper in a migration.
 const VERBS: [&str; 3] = ["get", "store", "erase"];
 
 #[test]
@@ -214,9 +214,9 @@ fn a_migration_waits_for_a_refresh() {
         |count: usize| -> Vec<Process> { (0..count).map(|_| both.keyring.home.start(&["token"])).collect() };
     let before = tokens(5);
     let mut command = both.keyring.command(&["migrate", "--to", &both.keyring.store]);
-    let mover = Process::start(command.env("ONEGRANT_STORE", &both.files));
+    let migration = Process::start(command.env("ONEGRANT_STORE", &both.files));
     let after = tokens(5);
-    assert_eq!(mover.finish(), moved(&both.keyring.store));
+    assert_eq!(migration.finish(), moved(&both.keyring.store));
     for ran in before.into_iter().chain(after).map(Process::finish) {
         assert!(matches!(ran.code, 0 | 3), "{ran:?}");
     }
@@ -227,8 +227,8 @@ fn a_migration_waits_for_a_refresh() {
     assert_eq!(both.usable(), 1);
 }
 
-/// The mover is killed at each call of the helper program, in both directions. Then the grant is
-/// logged out in the store that it leaves, or in the one that it goes to.
+/// The migration is killed at each call of the helper program, in both directions. Then a logout runs in the store that the
+/// grant leaves, or in the one that it goes to.
 #[test]
 fn a_logout_during_a_migration_leaves_no_token_and_no_refresh_token_in_either_store() {
     let server = server(|_| {});
@@ -271,7 +271,7 @@ fn a_logout_during_a_migration_leaves_no_token_and_no_refresh_token_in_either_st
                 let ran = both.at(store, &["logout"]);
                 assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{case}: {ran:?}");
                 if ran.stdout.starts_with("nothing to revoke") {
-                    // It was not there yet, or not there any more.
+                    // The grant was not there yet, or not any more.
                     assert!(both.usable() <= 1, "{case}");
                     return;
                 }
@@ -289,7 +289,7 @@ fn a_logout_during_a_migration_leaves_no_token_and_no_refresh_token_in_either_st
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
 }
 
-/// Has the helper wait at its store number `number`, until the file `hold` is gone.
+/// Makes the helper wait in call `number` of its `store`, until the file `hold` is removed.
 fn hold_at(both: &Both, number: usize) {
     fs::write(both.keyring.directory.join("hold"), "").unwrap();
     let script = format!(
@@ -303,24 +303,24 @@ fn release(both: &Both) {
     fs::remove_file(both.keyring.directory.join("hold")).unwrap();
 }
 
-/// Starts a move to the keyring, which is stopped in call `number` of its `store`.
-fn held_move(server: &AuthorizationServer, number: usize) -> (Both, Issued, Process) {
+/// Starts a migration to the keyring that waits in call `number` of `store`.
+fn held_migration(server: &AuthorizationServer, number: usize) -> (Both, Issued, Process) {
     let (both, issued) = Both::with_grant(server, LIFETIME);
     hold_at(&both, number);
     let mut command = both.keyring.command(&["migrate", "--to", &both.keyring.store]);
-    let mover = Process::start(command.env("ONEGRANT_STORE", &both.files));
+    let migration = Process::start(command.env("ONEGRANT_STORE", &both.files));
     wait_for("the helper", || both.keyring.directory.join("waits").exists());
-    (both, issued, mover)
+    (both, issued, migration)
 }
 
-/// The stores of a move: one for the trial, one that brings the session, one that makes it usable.
+/// The `store` calls of a migration: one for the trial, one that brings the session, one that makes it usable.
 const STORES: usize = 3;
 
 #[test]
 fn a_migration_that_continues_after_a_logout_reports_the_logout() {
     let server = server(|_| {});
     for number in 1..=STORES {
-        let (both, issued, mover) = held_move(&server, number);
+        let (both, issued, migration) = held_migration(&server, number);
         let ran = both.at(&both.files, &["logout"]);
         assert_eq!(
             ran.stdout, "revoked at the server, and deleted here: profile default\n",
@@ -328,7 +328,7 @@ fn a_migration_that_continues_after_a_logout_reports_the_logout() {
         );
         assert!(!server.is_alive(&issued.refresh_token), "{number}");
         release(&both);
-        let ran = mover.finish();
+        let ran = migration.finish();
         assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{number}: {ran:?}");
         assert!(ran.stderr.contains("it was logged out meanwhile"), "{number}: {ran:?}");
         assert_eq!(both.usable(), 0, "{number}");
@@ -343,9 +343,9 @@ fn a_login_during_a_migration_leaves_one_usable_grant_and_the_migration_can_be_r
     let server = server(|_| {});
     for (number, is_killed) in (1..=STORES).flat_map(|number| [(number, false), (number, true)]) {
         let case = format!("store {number}, killed: {is_killed}");
-        let (both, _, mover) = held_move(&server, number);
+        let (both, _, migration) = held_migration(&server, number);
         if is_killed {
-            mover.signal(rustix::process::Signal::KILL);
+            migration.signal(rustix::process::Signal::KILL);
             release(&both);
         }
         let new = server.issue_grant();
@@ -360,7 +360,7 @@ fn a_login_during_a_migration_leaves_one_usable_grant_and_the_migration_can_be_r
         if !is_killed {
             release(&both);
         }
-        let moved = mover.finish();
+        let moved = migration.finish();
         both.keyring.repair("store");
         assert_eq!(both.usable(), 1, "{case}: {moved:?}");
         if moved.code != 0 {
@@ -384,7 +384,7 @@ fn status_names_the_target_of_an_unfinished_migration() {
     let line = format!("refresh token  on its way to {}\n", both.keyring.store);
     assert!(ran.code == 3 && ran.stdout.contains(&line), "{ran:?}");
     let ran = both.at(&both.files, &["status", "--json"]);
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(told["moving_to"], both.keyring.store.as_str());
+    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(status["moving_to"], both.keyring.store.as_str());
     assert_eq!(server.requests_to(Endpoint::Token).len(), 0);
 }

@@ -47,7 +47,7 @@ pub(super) fn check(context: &Context) -> Check {
             let file_system = file_system(&context.directory);
             let is_shared = file_system.reach == Reach::Shared;
             // A store that can lock only on this machine has another name for that level.
-            let names = [Level::Locked, Level::Claimed].map(|level| context.store.names(level));
+            let names = [Level::Locked, Level::Claimed].map(|level| context.store.level_name(level));
             verdict(test(context), &file_system.name, is_shared, names)
         }
     }
@@ -92,7 +92,7 @@ fn verdict(test: LockTest, file_system: &str, is_shared: bool, [locked, claimed]
 }
 
 fn test(context: &Context) -> LockTest {
-    let Some(Ok(place)) = context.store.lock_place() else { return LockTest::NoFile };
+    let Some(Ok(place)) = context.store.profile_files() else { return LockTest::NoFile };
     let file = [place.lock(), place.document.clone()].into_iter().find(|path| path.exists());
     let Some(path) = file else {
         return LockTest::NoFile;

@@ -31,7 +31,7 @@ pub fn checks(context: &Context, unreadable: Option<&Failure>) -> Vec<Check> {
             let message = format!("cannot read {}: {}", context.directory.display(), describe(&error));
             vec![Check::fail("store", Failure::new(Kind::Store, message))]
         }
-        Ok(directory) => match store.place() {
+        Ok(directory) => match store.files() {
             Ok(place) => {
                 let mut checks =
                     vec![place_check(context, place, unreadable), permissions(place, &directory)];

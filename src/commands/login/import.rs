@@ -12,7 +12,7 @@ pub fn run(configuration: &Document, context: &Context) -> Result<Document, Fail
     let refresh_token = read_secret(&mut std::io::stdin().lock(), "the refresh token on stdin")?;
     let task =
         Task::Import { document: Box::new(configuration.clone()), refresh_token: refresh_token.clone() };
-    match context.run_worker(task, None, context.dependencies().tell) {
+    match context.run_worker(task, None, context.dependencies().log) {
         TaskResult::Ended(Message::Imported(document)) => Ok(*document),
         TaskResult::Ended(Message::Failed(failure)) => Err(failure),
         TaskResult::NotStarted => import::exchange(configuration, refresh_token, context, &|| {}),

@@ -1,6 +1,5 @@
-//! The behaviours. Each opens stores of its own, as different processes do, and knows nothing of what is behind them.
-//! A store that is opened anew sees what another process has changed. One that is open may reuse a look until its
-//! process waits or writes.
+//! The behaviours. Each opens its own stores, as different processes do, and does not know their kind. A store that is opened
+//! again sees what another process has changed. An open one may reuse what it read, until its process waits or writes.
 
 use super::Keeper;
 use crate::support::LIMIT;
@@ -16,7 +15,7 @@ const MOMENT: Duration = Duration::from_millis(60);
 
 const RECORD: &[u8] = b"{\"id\":\"mine\"}";
 
-/// A document as the program writes it: one line. Nothing in it means anything to a store.
+/// A document as the program writes it: one line. A store does not look at its members.
 fn document(word: &str) -> Vec<u8> {
     format!("{{\"version\":1,\"word\":\"{word}\",\"odd\":\"\\\\ \\\" 'é€'\"}}\n").into_bytes()
 }
@@ -32,7 +31,7 @@ fn write(store: &dyn Store, expected: &Revision, word: &str) -> Revision {
     read(store).revision
 }
 
-/// The lock, where there is one.
+/// The lock, if the store has one.
 #[track_caller]
 fn lock(store: &dyn Store) -> Option<Guard> {
     match store.lock(LockMode::Queue, LIMIT) {
@@ -122,7 +121,7 @@ pub fn readers_see_whole_documents(keeper: &Keeper) {
     });
 }
 
-/// The holder of the lock, or without one the process that compares, sees every earlier change.
+/// A process that holds the lock or, without locks, wins the comparison has seen every earlier change.
 pub fn no_update_is_lost(keeper: &Keeper) {
     write(&*keeper.store(), &absent(), "");
     let open = &keeper.open;
@@ -160,9 +159,9 @@ fn sort(word: &mut String) {
 }
 
 pub fn the_lock_has_one_holder(keeper: &Keeper) {
-    let (store, other, stranger) = (keeper.store(), keeper.store(), (keeper.open)("stranger"));
+    let (store, other, other_profile) = (keeper.store(), keeper.store(), (keeper.open)("other"));
     let Some(guard) = lock(&*store) else {
-        assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Refused(_)), "all are refused");
+        assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Refused(_)), "no process gets a lock");
         return;
     };
     assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Busy));
@@ -170,8 +169,8 @@ pub fn the_lock_has_one_holder(keeper: &Keeper) {
         matches!(other.lock(LockMode::Queue, MOMENT), Locked::Unanswered),
         "the wait ends by its deadline"
     );
-    assert!(lock(&*stranger).is_some(), "every profile has a lock of its own");
-    // Asked again in the same way, it goes on waiting.
+    assert!(lock(&*other_profile).is_some(), "every profile has its own lock");
+    // The same call again goes on waiting.
     drop(guard);
     let guard = lock(&*other).unwrap();
     assert!(matches!(store.lock(LockMode::Try, LIMIT), Locked::Busy));
@@ -213,8 +212,8 @@ pub fn a_record_is_changed_only_by_its_creator(keeper: &Keeper) {
     let revision = write(&*store, &absent(), "a");
     let name = RecordName { key: "key", number: 1 };
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
-    other.rewrite_record(name, b"a stranger's", b"overwritten", true).unwrap();
-    other.remove_record(name, b"a stranger's").unwrap();
+    other.rewrite_record(name, b"another", b"overwritten", true).unwrap();
+    other.remove_record(name, b"another").unwrap();
     assert_eq!(store.records("key").unwrap()[0].bytes, RECORD);
     store.rewrite_record(name, RECORD, b"{\"id\":\"done\"}", true).unwrap();
     assert_eq!(keeper.store().records("key").unwrap()[0].bytes, b"{\"id\":\"done\"}");
@@ -240,14 +239,14 @@ pub fn a_new_record_sweeps_those_of_spent_tokens(keeper: &Keeper) {
     let first = write(&*store, &absent(), "a");
     store.create_record(&new_record("old", 1, true, &first)).unwrap();
     let second = write(&*store, &first, "b");
-    // For a document that is there no more, nothing is known to be spent.
+    // The document has changed: it is not known which refresh tokens are spent.
     store.create_record(&new_record("stale", 1, true, &first)).unwrap();
     assert_eq!(numbers(&*store, "old"), [1]);
     store.create_record(&new_record("new", 1, true, &second)).unwrap();
     assert_eq!((numbers(&*store, "old"), numbers(&*store, "new")), (vec![], vec![1]));
 }
 
-/// What a holder leaves who ends between the server's answer and the commit.
+/// Leaves the same as a process that ends between the server's answer and the commit.
 #[track_caller]
 fn leave_an_answer(keeper: &Keeper) -> Revision {
     let store = keeper.store();
@@ -268,11 +267,11 @@ pub fn an_answer_that_could_not_be_stored_is_adopted_once(keeper: &Keeper) {
     let (store, name) = (keeper.store(), RecordName { key: "key", number: 1 });
     assert_eq!(read(&*store).revision, revision);
     assert_eq!(store.records("key").unwrap()[0].answer, document("b"));
-    assert!(!store.adopt(name, &absent()).unwrap(), "only over what was expected");
+    assert!(!store.adopt(name, &absent()).unwrap(), "only over the expected document");
     assert!(store.adopt(name, &revision).unwrap());
     assert_eq!(read(&*keeper.store()).bytes, document("b"));
     assert_eq!(numbers(&*store, "key"), [0; 0]);
-    assert!(!store.adopt(name, &read(&*store).revision).unwrap(), "a second time there is nothing");
+    assert!(!store.adopt(name, &read(&*store).revision).unwrap(), "it was adopted already");
 }
 
 pub fn a_late_answer_is_not_adopted(keeper: &Keeper) {

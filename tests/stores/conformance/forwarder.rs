@@ -1,4 +1,4 @@
-//! A port of this machine that leads to a server, and can be cut: then every connection fails.
+//! A port of this machine that forwards to a server. If it is cut, every connection fails.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -22,16 +22,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The deadline where a store waits for a place that fails.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The deadline of a store that waits for a server that fails.
+const DEADLINE: Duration = Duration::from_secs(1);
 
 type Open = dyn Fn(&str) -> Box<dyn Store> + Sync;
 
-/// A place that keeps documents, until it is dropped.
+/// Keeps documents until it is dropped.
 pub struct Keeper {
     /// Opens the store of a profile, as another process would.
     pub open: Box<Open>,
-    /// Makes the place fail, or work again: what is in it stays.
+    /// Makes the store fail, or work again. Its content stays.
     pub fail: Box<dyn Fn(bool) + Sync>,
     _home: Home,
 }
@@ -43,7 +43,7 @@ impl Keeper {
     }
 }
 
-/// A directory; it fails while another directory lies where the document was.
+/// A directory. It fails while there is a directory with the name of the document.
 fn file() -> Keeper {
     let home = Home::new();
     let (state, document) = (home.state.clone(), home.document_path());
@@ -62,7 +62,7 @@ fn file() -> Keeper {
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
-/// A helper program; it fails while it says so.
+/// A helper program. It fails while a script makes it fail.
 fn helper() -> Keeper {
     let home = Home::new();
     let program = home.root.join("docker-credential-test");
@@ -89,7 +89,7 @@ fn helper() -> Keeper {
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
-/// A Secret, behind a server that answers as a real one; it fails while that has lost its own etcd.
+/// A Secret, on a server that answers as a real one. It fails while the server has lost its etcd.
 fn kubernetes() -> Keeper {
     let home = Home::new();
     let server = Kubernetes::start();
@@ -101,18 +101,18 @@ fn kubernetes() -> Keeper {
     let address = KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
-        let environment = NetworkSettings::from_lookup(|name| match name {
+        let settings = NetworkSettings::from_variables(|name| match name {
             "ONEGRANT_KUBERNETES_API" => Some(server.url.clone().into()),
             "ONEGRANT_KUBERNETES_TOKEN_FILE" => Some(token.clone().into()),
             _ => None,
         });
-        let secret = KubernetesSecret::new(&address, profile).in_environment(environment).unwrap();
-        Box::new(CellStore::new(Box::new(secret), beside.clone(), PATIENCE))
+        let secret = KubernetesSecret::new(&address, profile).with_settings(settings).unwrap();
+        Box::new(CellStore::new(Box::new(secret), beside.clone(), DEADLINE))
     };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
-/// A prefix of an etcd that runs; it fails while connections to it fail.
+/// A prefix of a real etcd. It fails while connections to it fail.
 fn etcd() -> Keeper {
     static KEEPERS: AtomicU64 = AtomicU64::new(0);
     let home = Home::new();
@@ -123,13 +123,12 @@ fn etcd() -> Keeper {
     let address = CellAddress::parse(&url).unwrap().unwrap();
     let beside = home.state.clone();
     let open = move |profile: &str| -> Box<dyn Store> {
-        Box::new(CellStore::new(cell::cell_at(&address, profile), beside.clone(), PATIENCE))
+        Box::new(CellStore::new(cell::cell_at(&address, profile), beside.clone(), DEADLINE))
     };
     Keeper { open: Box::new(open), fail: Box::new(move |is_failing| forwarder.cut(is_failing)), _home: home }
 }
 
-/// One test for each behaviour of each store; those that need a program that not every machine has are left to the
-/// script that starts it.
+/// One test for each behaviour of each store. A script runs the ones that need a program that not every machine has.
 macro_rules! conforms {
     ($($(#[$attribute:meta])* $store:ident)*) => { $(mod $store { behaviours!([$(#[$attribute])*] $store); })* };
 }
