@@ -102,7 +102,7 @@ fn without_a_lock_only_the_rejection_is_recorded() {
 }
 
 #[test]
-fn a_siblings_session_that_is_used_after_a_rejection_is_recorded() {
+fn a_session_of_another_process_that_is_used_after_a_rejection_is_recorded() {
     let server = server(|settings| settings.replay = Replay::Reject);
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     // Another program rotates, and stores while the server refuses our refresh token.
