@@ -1,9 +1,9 @@
 //! The advisory lock: a guard, and calls that end by a deadline. See "Lock" in `docs/design.md`.
 //!
 //! Only "would block" means busy. On a local file system this thread makes the call, and a timer interrupts it. See
-//! [`caller`] for the file systems where a call can hang.
+//! [`lock_thread`] for the file systems where a call can hang.
 
-mod caller;
+mod lock_thread;
 
 use crate::error::Failure;
 use crate::output::Undisturbed;
@@ -11,7 +11,7 @@ use crate::session::LockMode;
 use crate::system::WaitLimit;
 use crate::system::{flock, ownership::give_to_owner_of};
 use crate::text::describe;
-use caller::Caller;
+use lock_thread::LockThread;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -66,13 +66,13 @@ pub struct Locker {
     /// The lock file, kept open between calls where they cannot hang.
     file: Option<File>,
     /// Makes the calls where they may hang.
-    caller: Option<Caller>,
+    thread: Option<LockThread>,
 }
 
 impl Locker {
     /// For the file at `path`, which is created if it is missing and never removed.
     pub fn new(path: PathBuf, is_local: bool) -> Self {
-        Self { path, is_local, file: None, caller: None }
+        Self { path, is_local, file: None, thread: None }
     }
 
     /// Makes the call, or goes on waiting for it. `fail` makes a failure of what the system says.
@@ -86,7 +86,7 @@ impl Locker {
         let _undisturbed = (mode == LockMode::Try).then(Undisturbed::begin);
         let made = match self.is_local {
             true => self.call(mode, at_most),
-            false => self.caller.get_or_insert_with(|| Caller::new(&self.path)).call(mode, at_most),
+            false => self.thread.get_or_insert_with(|| LockThread::new(&self.path)).call(mode, at_most),
         };
         match made {
             Ok(guard) => Locked::Granted(guard),

@@ -10,7 +10,7 @@ use crate::lock::{Guard, Locked};
 use crate::oauth::revocation;
 use crate::output;
 use crate::profile::Context;
-use crate::profile::access::{self, Claim, find};
+use crate::profile::access::{self, ClaimGuard, find};
 use crate::profile::other_store::{OTHER_STORE, OTHER_STORE_WAIT, command_at, open};
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
@@ -71,7 +71,7 @@ struct Execution<'a> {
     wait: Duration,
     guard: Option<Guard>,
     /// Made if there is no lock.
-    claim: Option<Claim<'a>>,
+    claim: Option<ClaimGuard<'a>>,
     /// The other store of a migration, and its lock.
     other: Option<(Context, Option<Guard>)>,
     /// Why the document must not name that store.
@@ -119,7 +119,7 @@ impl Execution<'_> {
             let lasts = lasts.saturating_add(UNTIL_MARGIN_SECONDS);
             // With `ONEGRANT_LOCK=off` no process waits for a claim.
             let is_exclusive = self.context.globals.lock != LockUse::Off;
-            match Claim::make(self.context, &found.stored, lasts, is_exclusive) {
+            match ClaimGuard::make(self.context, &found.stored, lasts, is_exclusive) {
                 Ok(Some(claim)) => {
                     let again = find(self.context)?;
                     let is_same =

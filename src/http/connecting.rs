@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection attempt.
-struct Attempt {
+struct ConnectionAttempt {
     address: SocketAddr,
     stream: TcpStream,
 }
 
-impl Attempt {
+impl ConnectionAttempt {
     fn begin(address: SocketAddr) -> io::Result<Self> {
         let family = match address.ip() {
             IpAddr::V4(_) => AddressFamily::INET,
@@ -44,7 +44,7 @@ impl Attempt {
 }
 
 /// Waits until an attempt has ended or the time has passed, and takes the ended attempts out of `open`.
-fn ended(open: &mut Vec<Attempt>, until: Instant) -> Vec<Attempt> {
+fn ended(open: &mut Vec<ConnectionAttempt>, until: Instant) -> Vec<ConnectionAttempt> {
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).ok();
     let mut events: Vec<PollFd> =
@@ -80,7 +80,7 @@ fn race(addresses: &[SocketAddr], delay: Duration, limit: Duration) -> io::Resul
         let now = Instant::now();
         if now >= next_turn || open.is_empty() {
             if let Some(address) = waiting.next() {
-                match Attempt::begin(*address) {
+                match ConnectionAttempt::begin(*address) {
                     Ok(attempt) => {
                         open.push(attempt);
                         next_turn = now + delay;
@@ -114,7 +114,7 @@ pub(super) fn silent(addresses: &[SocketAddr], limit: Duration) -> Vec<(SocketAd
     let mut silent = Vec::new();
     let mut open = Vec::new();
     for address in addresses {
-        match Attempt::begin(*address) {
+        match ConnectionAttempt::begin(*address) {
             Ok(attempt) => open.push(attempt),
             Err(error) => silent.push((*address, error)),
         }
@@ -170,10 +170,10 @@ mod tests {
         rustix::net::listen(&socket, 0).unwrap();
         let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
         // The queue holds one connection. Later ones get no answer.
-        let fill = |_| Attempt::begin(address).unwrap().stream;
+        let fill = |_| ConnectionAttempt::begin(address).unwrap().stream;
         let held: Vec<TcpStream> = (0..4).map(fill).collect();
         let silent = Silent { address, _held: held, _socket: socket };
-        let begun = Attempt::begin(address).unwrap();
+        let begun = ConnectionAttempt::begin(address).unwrap();
         assert!(ended(&mut vec![begun], Instant::now() + Duration::from_millis(50)).is_empty(), "it answers");
         silent
     }

@@ -59,13 +59,13 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
 }
 
 /// A claim on the session of a document. A refresh waits for it as for another refresh. Dropping it removes its record.
-pub struct Claim<'a> {
+pub struct ClaimGuard<'a> {
     context: &'a Context,
     /// The key, the number and the bytes of the record; `None` if the session has no credential digest.
     record: Option<(String, u64, Vec<u8>)>,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> ClaimGuard<'a> {
     /// Claims the session of `stored` for at most `lasts` seconds. `None` if another process has a live claim: try again. If the
     /// claim is not exclusive, claims of other processes do not matter.
     pub fn make(
@@ -107,7 +107,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for ClaimGuard<'_> {
     fn drop(&mut self) {
         if let Some((key, number, bytes)) = &self.record {
             // If this fails, the record is stale as soon as this process has ended.

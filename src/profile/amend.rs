@@ -1,7 +1,7 @@
 //! Small changes to the document, such as its hosts or a refused token.
 
 use super::Context;
-use super::access::{self, Claim};
+use super::access::{self, ClaimGuard};
 use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
@@ -74,7 +74,7 @@ fn write_with_claim(
     let Some(stored) = context.stored()? else {
         return Ok(WriteResult::Done);
     };
-    match Claim::make(context, &stored, CLAIM_SECONDS, true)? {
+    match ClaimGuard::make(context, &stored, CLAIM_SECONDS, true)? {
         Some(_claim) => write(context, Some(&stored), change),
         None => Ok(WriteResult::Lost(None)),
     }

@@ -44,7 +44,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a keeper is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Request {
+struct KeeperRequest {
     /// Whether this process is the keeper. Before that it is a child of the command's process, which starts the keeper
     /// and ends.
     is_keeper: bool,
@@ -64,7 +64,7 @@ struct Request {
 pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<(), Failure> {
     let start = || -> io::Result<bool> {
         let this_process = context.this_process();
-        let request = Request {
+        let request = KeeperRequest {
             is_keeper: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
@@ -86,7 +86,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
 }
 
 /// Runs this program once more, with none of the files of this process.
-fn spawn(request: &Request) -> io::Result<Child> {
+fn spawn(request: &KeeperRequest) -> io::Result<Child> {
     let mut command = command(Mode::FileKeeper, request)?;
     // The argument is for a person who lists processes.
     command.arg(&request.file).stdout(Stdio::null()).stderr(Stdio::null());
@@ -102,12 +102,12 @@ pub fn name_of(format: Format) -> &'static str {
 /// Starts the keeper, or is the keeper.
 pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     system::close_inherited();
-    let request: Request = request(Mode::FileKeeper)?;
+    let request: KeeperRequest = request(Mode::FileKeeper)?;
     if !request.is_keeper {
         system::end_after(START_LIMIT);
         // From here on no signal that is meant for the command's group reaches the keeper.
         let _ = rustix::process::setsid();
-        let started = spawn(&Request { is_keeper: true, ..request });
+        let started = spawn(&KeeperRequest { is_keeper: true, ..request });
         return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
     }
     let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
@@ -119,7 +119,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
 
 /// Each round has its own context and deadline. The first round finds the token that was written before the
 /// command began.
-fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
+fn keep(request: &KeeperRequest, command: &Watched, context: impl Fn() -> Context) {
     let mut written = None;
     let mut sleep = Duration::ZERO;
     let mut after_failure = SHORTEST_SLEEP;
@@ -142,7 +142,7 @@ fn keep(request: &Request, command: &Watched, context: impl Fn() -> Context) {
 /// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
 /// server issued none that lasts longer.
 fn renew(
-    request: &Request,
+    request: &KeeperRequest,
     context: &Context,
     written: &mut Option<String>,
     is_wanted: impl Fn() -> bool,

@@ -45,7 +45,7 @@ type Log<'a> = &'a dyn Fn(u8, &str);
 /// What the worker is started with. It is not in the environment: the worker, and the programs that it runs, have the
 /// environment that the caller was given.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct WorkerRequest {
     /// The grant and the deadline.
     pub passed: Passed,
     /// What is to be done.
@@ -104,7 +104,7 @@ pub fn run(task: Task, globals: &Globals, elapsed: Duration, lock: Option<Guard>
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(RESULT_LIMIT);
     let started =
-        globals.passed().and_then(|passed| start(&Request { passed, task, elapsed }, lock.as_ref()));
+        globals.passed().and_then(|passed| start(&WorkerRequest { passed, task, elapsed }, lock.as_ref()));
     drop(lock);
     match started {
         Ok(worker) => worker.listen(Instant::now() + limit, signals, log),
@@ -120,7 +120,7 @@ struct Worker {
     socket: UnixStream,
 }
 
-fn start(request: &Request, lock: Option<&Guard>) -> io::Result<Worker> {
+fn start(request: &WorkerRequest, lock: Option<&Guard>) -> io::Result<Worker> {
     let (socket, theirs) = UnixStream::pair()?;
     let mut command = command(Mode::Worker, request)?;
     command.stdout(lock.map(Guard::share).transpose()?.flatten().map_or_else(Stdio::null, Stdio::from));

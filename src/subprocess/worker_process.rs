@@ -1,6 +1,6 @@
 //! The process of a worker: does one task for a caller that may be killed before the end.
 
-use super::worker::{Message, Request, Task};
+use super::worker::{Message, Task, WorkerRequest};
 use super::{Mode, request};
 use crate::driver::{Dependencies, Peer};
 use crate::environment::Environment;
@@ -30,7 +30,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
     system::close_inherited();
     // The caller waits for the result.
     let _signals = SignalsHeld::hold();
-    let request: Request = request(Mode::Worker)?;
+    let request: WorkerRequest = request(Mode::Worker)?;
     let caller = Caller::of_this_process()?;
     let globals = Globals::from_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(BEYOND_DEADLINE));

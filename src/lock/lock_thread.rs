@@ -19,14 +19,14 @@ const STACK_BYTES: usize = 64 << 10;
 
 /// Makes calls one after the other. A call that was not answered can be waited for once more.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct LockThread {
     path: PathBuf,
-    thread: Option<(Sender<LockMode>, Receiver<Answer>)>,
+    thread: Option<(Sender<LockMode>, Receiver<CallResult>)>,
     /// The call that has not been answered yet.
     waiting: Option<LockMode>,
 }
 
-impl Caller {
+impl LockThread {
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), thread: None, waiting: None }
     }
@@ -54,9 +54,9 @@ impl Caller {
 }
 
 /// The locked file; `None` after a wait for a release.
-type Answer = io::Result<Option<File>>;
+type CallResult = io::Result<Option<File>>;
 
-fn start(path: &Path) -> (Sender<LockMode>, Receiver<Answer>) {
+fn start(path: &Path) -> (Sender<LockMode>, Receiver<CallResult>) {
     let (requests, asked) = channel::<LockMode>();
     let (sender, answers) = channel();
     let path = path.to_owned();
@@ -69,7 +69,7 @@ fn start(path: &Path) -> (Sender<LockMode>, Receiver<Answer>) {
     (requests, answers)
 }
 
-fn have_made(path: &Path, mode: LockMode) -> Answer {
+fn have_made(path: &Path, mode: LockMode) -> CallResult {
     let file = open(path)?;
     lock_call::make(&file, mode)?;
     // After a wait for a release the file is closed here, so that a stop signal cannot come first.
