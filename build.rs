@@ -1,5 +1,5 @@
 //! How the release binary is linked: without the tables to unwind the stack, a tenth of it. A panic ends the process
-//! (`tell_defects`), no error has a backtrace, and the binary has no symbols to print one with.
+//! (`report_panics`), no error has a backtrace, and the binary has no symbols to print one with.
 //!
 //! Only with the linker that rustc chooses: others may not know the script, and everything works without it.
 

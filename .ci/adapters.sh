@@ -48,7 +48,7 @@ tls_port=$(member tls_port <"$work/programs.json")
 
 ask() { curl -fsS --noproxy '*' "$@"; }
 # Stores a new grant with a session that ends in so many seconds, and an access token that the server does not know. The server's
-# counts begin anew.
+# counts begin again.
 session_for() { # SECONDS
     local refresh_token expires_at
     refresh_token=$(ask "$origin/grant")

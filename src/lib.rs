@@ -95,7 +95,7 @@ fn exit_code(result: anyhow::Result<()>, complete: impl Fn(&str) -> String) -> u
 }
 
 /// Makes a panic end the process like any other defect: with exit code 1, and a message that names the place.
-pub fn tell_defects() {
+pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("a panic");
         let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();

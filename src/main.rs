@@ -8,7 +8,7 @@
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(test))))]
 fn main() -> std::process::ExitCode {
-    onegrant::tell_defects();
+    onegrant::report_panics();
     onegrant::run(std::env::args_os()).into()
 }
 
@@ -27,7 +27,7 @@ mod start {
     extern "C" fn main() -> i32 {
         let _ = fill_closed_descriptors();
         onegrant::system::ignore_broken_pipes();
-        onegrant::tell_defects();
+        onegrant::report_panics();
         onegrant::run(std::env::args_os()).into()
     }
 

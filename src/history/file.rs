@@ -1,5 +1,5 @@
 //! The history file: JSON lines beside the document. No decision depends on it. An entry is appended after its change was
-//! stored. The file is never synced, and it is never a reason to fail. A logout keeps it.
+//! stored. The file is never synced, and it is never a reason to fail. A logout keeps it. See "History" in `docs/design.md`.
 
 use super::HistoryEntry;
 use crate::session::LockMode;

@@ -187,7 +187,7 @@ fn hint(elsewhere: Option<String>) -> String {
     let issuer = elsewhere.as_deref().and_then(issuer_of_document);
     match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
         (Some(issuer), _) => login_at(&issuer),
-        (None, Some(target)) => format!("{HINT}endpoints that {target} names"),
+        (None, Some(target)) => format!("{HINT}endpoints that {target} lists"),
         (None, None) => format!("{HINT}endpoints instead"),
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving, Rejected, Secret};
 use crate::history::HistoryEvent;
 use crate::session::bounds::COMPARISON_DELAYS;
-use crate::session::migration::{End, MAX_STEPS, Next, arriving, next};
+use crate::session::migration::{End, MAX_STEPS, MigrationStep, arriving, next};
 use crate::session::{Stored, no_session};
 use crate::store::{WriteResult, absent};
 use crate::text::printable;
@@ -103,18 +103,18 @@ pub fn complete(context: &Context, target: &Context, moving: &Moving) -> Result<
         let (there, here) = (target.document()?, context.document()?);
         here.iter().chain(&there).try_for_each(Document::check_trust)?;
         let done = match next(moving, here.as_ref(), there.as_ref()) {
-            Next::Arrive => arrive(context, target, moving),
-            Next::Confirm => confirm(context, moving),
-            Next::Activate(_) => activate(context, target, moving),
-            Next::TakeBack => {
+            MigrationStep::Arrive => arrive(context, target, moving),
+            MigrationStep::Confirm => confirm(context, moving),
+            MigrationStep::Activate(_) => activate(context, target, moving),
+            MigrationStep::TakeBack => {
                 take_back(target, moving, target.globals.timeout, |now| match context.document() {
-                    Ok(here) => next(moving, here.as_ref(), Some(now)) == Next::TakeBack,
+                    Ok(here) => next(moving, here.as_ref(), Some(now)) == MigrationStep::TakeBack,
                     Err(_) => false,
                 })
             }
-            Next::Leave => leave(context, target, moving),
-            Next::End(End::Moved) => return Ok(()),
-            Next::End(end) => {
+            MigrationStep::Leave => leave(context, target, moving),
+            MigrationStep::End(End::Moved) => return Ok(()),
+            MigrationStep::End(end) => {
                 return Err(Stopped { end: Some(end), failure: failure_of(end, target, &moving.to).into() });
             }
         };
@@ -232,7 +232,7 @@ fn arrive(context: &Context, target: &Context, moving: &Moving) -> Result<(), Fa
         target,
         |there| {
             let still = context.document().ok()?;
-            let is_wanted = next(moving, still.as_ref(), there) == Next::Arrive;
+            let is_wanted = next(moving, still.as_ref(), there) == MigrationStep::Arrive;
             arrived.clone().filter(|_| is_wanted)
         },
         || true,
@@ -255,7 +255,7 @@ fn activate(context: &Context, target: &Context, moving: &Moving) -> Result<(), 
     let is_marked_here =
         || context.document().is_ok_and(|here| here.is_some_and(|here| is_marked(&here, moving)));
     let decide = |there: Option<&Document>| match next(moving, context.document().ok()?.as_ref(), there) {
-        Next::Activate(document) => Some(*document),
+        MigrationStep::Activate(document) => Some(*document),
         _ => None,
     };
     if let Some(document) = change_there(target, decide, is_marked_here)? {

@@ -274,9 +274,9 @@ impl Story {
 
     #[track_caller]
     fn then(mut self, event: Event, expected: &str) -> Self {
-        let told = format!("{event:?}");
+        let text = format!("{event:?}");
         self.feed(event);
-        assert_eq!(shown(&self.step), expected, "after {told}");
+        assert_eq!(shown(&self.step), expected, "after {text}");
         self
     }
 
@@ -1065,19 +1065,19 @@ fn a_failure_is_held_back_then_recorded_then_reported() {
     ];
     for (answer, outcome, code, words) in cases {
         let mark = format!("mark A#1 {outcome}, exit {code}");
-        let told = Story::token()
+        let story = Story::token()
             .spends(&expired("A"))
             .after(seconds(2))
             .then(answer.clone(), "pause 250ms")
             .rested(&mark)
             .saying(words);
-        assert_eq!(told.marked().ended_at, Some(NOW + 2));
-        told.then(Event::Noted, &format!("exit {code}")).saying("the session is kept");
+        assert_eq!(story.marked().ended_at, Some(NOW + 2));
+        story.then(Event::Noted, &format!("exit {code}")).saying("the session is kept");
 
-        let told = Story::token().spends(&ageing("A")).then(answer, "pause 250ms").rested(&mark);
-        let message = told.marked().message.unwrap();
+        let story = Story::token().spends(&ageing("A")).then(answer, "pause 250ms").rested(&mark);
+        let message = story.marked().message.unwrap();
         assert!(!message.contains("still valid"), "others may not have it: {message}");
-        told.then(Event::Noted, "ok a, warned").saying(words).saying("still valid");
+        story.then(Event::Noted, "ok a, warned").saying(words).saying("still valid");
     }
 }
 

@@ -25,7 +25,7 @@ pub const MAX_STEPS: u32 = 16;
 
 /// What a migration does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum MigrationStep {
     /// Write the document to the other store, with a session that cannot be used yet.
     Arrive,
     /// Note here that the document has arrived.
@@ -65,29 +65,29 @@ enum There<'a> {
 }
 
 /// Decides for the migration that `moving` describes. Read the other store (`there`) first, then this one (`here`).
-pub fn next(moving: &Moving, here: Option<&Document>, there: Option<&Document>) -> Next {
+pub fn next(moving: &Moving, here: Option<&Document>, there: Option<&Document>) -> MigrationStep {
     let here = here.filter(|document| !document.has_no_grant());
     let mark = here.and_then(|document| document.moving.as_ref()).filter(|mark| mark.id == moving.id);
     let is_in_use = here.is_some_and(|document| document.session.is_some());
     match (mark.filter(|_| !is_in_use), look(&moving.id, there)) {
-        (Some(mark), There::Nothing) if mark.has_arrived => Next::End(End::LoggedOut),
-        (Some(_), There::Nothing) => Next::Arrive,
+        (Some(mark), There::Nothing) if mark.has_arrived => MigrationStep::End(End::LoggedOut),
+        (Some(_), There::Nothing) => MigrationStep::Arrive,
         (Some(mark), There::Arrived(document)) if mark.has_arrived => {
-            Next::Activate(Box::new(usable(document)))
+            MigrationStep::Activate(Box::new(usable(document)))
         }
-        (Some(_), There::Arrived(_)) => Next::Confirm,
-        (Some(_), There::Usable(_) | There::Cleared) => Next::Leave,
-        (Some(_), There::Another) => Next::End(End::AnotherThere),
+        (Some(_), There::Arrived(_)) => MigrationStep::Confirm,
+        (Some(_), There::Usable(_) | There::Cleared) => MigrationStep::Leave,
+        (Some(_), There::Another) => MigrationStep::End(End::AnotherThere),
         // A login or the late answer of a refresh is stored here: it is the newest session.
-        (None, There::Arrived(_)) => Next::TakeBack,
+        (None, There::Arrived(_)) => MigrationStep::TakeBack,
         (None, There::Usable(session)) if is_in_use => match *session == moving.session {
-            true => Next::TakeBack,
-            false => Next::End(End::NewerThere),
+            true => MigrationStep::TakeBack,
+            false => MigrationStep::End(End::NewerThere),
         },
         // Another run of the same command completed the migration. A logout would have removed it there, too.
-        (None, There::Usable(_)) => Next::End(End::Moved),
-        (None, _) if here.is_none() => Next::End(End::LoggedOut),
-        (None, _) => Next::End(End::Changed),
+        (None, There::Usable(_)) => MigrationStep::End(End::Moved),
+        (None, _) if here.is_none() => MigrationStep::End(End::LoggedOut),
+        (None, _) => MigrationStep::End(End::Changed),
     }
 }
 
@@ -165,25 +165,25 @@ mod tests {
         let moved = |name| Document { moved: Some("m".to_owned()), ..document(name) };
         let gone = document(None).without_grant(0, "logged out".to_owned());
         let login = Document { moving: Some(moving()), ..document(Some("b")) };
-        let end = Next::End;
+        let end = MigrationStep::End;
         #[rustfmt::skip]
         let cases = [
-            ("the mark alone",                 Some(marked(false)),       None,                      Next::Arrive),
-            ("the mark, and one of a logout",  Some(marked(false)),       Some(gone.clone()),        Next::Arrive),
-            ("it has arrived",                 Some(marked(false)),       Some(arrived()),           Next::Confirm),
-            ("that is noted",                  Some(marked(true)),        Some(arrived()),           Next::Activate(Box::new(moved(Some("a"))))),
-            ("it can be used there",           Some(marked(true)),        Some(moved(Some("a"))),    Next::Leave),
-            ("it was refreshed there",         Some(marked(true)),        Some(moved(Some("b"))),    Next::Leave),
-            ("it has ended there",             Some(marked(true)),        Some(moved(None)),         Next::Leave),
+            ("the mark alone",                 Some(marked(false)),       None,                      MigrationStep::Arrive),
+            ("the mark, and one of a logout",  Some(marked(false)),       Some(gone.clone()),        MigrationStep::Arrive),
+            ("it has arrived",                 Some(marked(false)),       Some(arrived()),           MigrationStep::Confirm),
+            ("that is noted",                  Some(marked(true)),        Some(arrived()),           MigrationStep::Activate(Box::new(moved(Some("a"))))),
+            ("it can be used there",           Some(marked(true)),        Some(moved(Some("a"))),    MigrationStep::Leave),
+            ("it was refreshed there",         Some(marked(true)),        Some(moved(Some("b"))),    MigrationStep::Leave),
+            ("it has ended there",             Some(marked(true)),        Some(moved(None)),         MigrationStep::Leave),
             ("the move is complete",           None,                      Some(moved(Some("a"))),    end(End::Moved)),
             ("logged out there",               Some(marked(true)),        None,                      end(End::LoggedOut)),
-            ("logged out here",                None,                      Some(arrived()),           Next::TakeBack),
-            ("a mark of a logout here",        Some(gone.clone()),        Some(arrived()),           Next::TakeBack),
+            ("logged out here",                None,                      Some(arrived()),           MigrationStep::TakeBack),
+            ("a mark of a logout here",        Some(gone.clone()),        Some(arrived()),           MigrationStep::TakeBack),
             ("logged out, and taken back",     None,                      None,                      end(End::LoggedOut)),
             ("another grant there",            Some(marked(false)),       Some(document(Some("b"))), end(End::AnotherThere)),
-            ("a late answer here",             Some(login.clone()),       Some(arrived()),           Next::TakeBack),
+            ("a late answer here",             Some(login.clone()),       Some(arrived()),           MigrationStep::TakeBack),
             ("a late answer, and a use there", Some(login.clone()),       Some(moved(Some("c"))),    end(End::NewerThere)),
-            ("a login here",                   Some(document(Some("b"))), Some(moved(Some("a"))),    Next::TakeBack),
+            ("a login here",                   Some(document(Some("b"))), Some(moved(Some("a"))),    MigrationStep::TakeBack),
             ("a login here, and taken back",   Some(document(Some("b"))), None,                      end(End::Changed)),
         ];
         for (case, here, there, wanted) in cases {

@@ -3,7 +3,7 @@
 //! ```text
 //! NAME.json                  the document; replaced by a rename, or written in place if it is a mount point
 //! NAME.lock                  the lock; created once, never removed
-//! NAME~attempt.DIGITS.N      record N on the refresh token whose SHA-256 begins with DIGITS; created exclusively
+//! NAME~attempt.DIGITS.N      record N on one refresh token; its SHA-256 begins with DIGITS; created exclusively
 //! NAME~answer.DIGITS.N       the room reserved for its answer; becomes NAME.json
 //! NAME~temporary.NONCE       a file on its way to one of these names
 //! NAME~history               what happened to the grant, for people: see [`crate::history`]

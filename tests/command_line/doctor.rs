@@ -1,6 +1,6 @@
 //! `onegrant doctor`: every check where all is well and where it is not, and nothing that it changes.
 
-use crate::support::authorization_server::Told;
+use crate::support::authorization_server::NamedIssuer;
 use crate::support::*;
 use serde_json::{Value, json};
 use servers::closed_port::ClosedPort;
@@ -379,7 +379,8 @@ fn the_servers_metadata_is_compared_with_the_profile() {
     let check = assert_check(&mut doctor(&home), "discovery", "fail", "answers with status 503");
     assert_eq!(check["exit_code"], 4);
     server.clear_faults();
-    server.adjust(|settings| settings.metadata_issuer = Told::Lie("https://other.example".to_owned()));
+    server
+        .adjust(|settings| settings.metadata_issuer = NamedIssuer::Other("https://other.example".to_owned()));
     let check = assert_check(&mut doctor(&home), "discovery", "fail", "https://other.example");
     assert_eq!(check["exit_code"], 2);
     server.adjust(|settings| {

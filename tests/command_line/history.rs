@@ -102,7 +102,7 @@ fn without_a_lock_only_the_rejection_is_recorded() {
 }
 
 #[test]
-fn a_siblings_session_that_is_used_after_a_rejection_is_recorded() {
+fn a_session_of_another_process_that_is_used_after_a_rejection_is_recorded() {
     let server = server(|settings| settings.replay = Replay::Reject);
     let (home, issued) = Home::with_grant(&server, EXPIRED);
     // Another program rotates, and stores while the server refuses our refresh token.
@@ -258,9 +258,9 @@ fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
     for round in 1..=ROUNDS {
         let wanted: Vec<u32> = (0..writers).map(|writer| round * 1000 + writer).collect();
         thread::scope(|scope| wanted.iter().for_each(|pid| drop(scope.spawn(move || append(*pid)))));
-        let mut told: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
-        told.sort_unstable();
-        assert_eq!(told, wanted, "round {round}");
+        let mut pids: Vec<u32> = history::read(&path).unwrap().iter().map(|event| event.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, wanted, "round {round}");
         assert!(fs::metadata(&path).unwrap().len() <= 64 << 10, "bounded");
     }
     let text = fs::read_to_string(&path).unwrap();

@@ -77,15 +77,15 @@ fn status_shows_everything_but_the_secrets() {
     assert_eq!(home.run(&["token"]).code, 0);
     let stored = home.document();
     let ran = home.run(&["status", "--json"]);
-    let mut told = object(&ran);
-    let valid_for = told["valid_for"].take().as_i64().unwrap();
+    let mut text = object(&ran);
+    let valid_for = text["valid_for"].take().as_i64().unwrap();
     assert!((1..=3600).contains(&valid_for));
-    let last_refresh = told["last_refresh"].take();
+    let last_refresh = text["last_refresh"].take();
     assert_eq!(last_refresh, stored["last_refresh"]);
     let host = rustix::system::uname();
     assert_eq!(last_refresh["host"], json!(host.nodename().to_string_lossy()));
     assert_eq!(
-        told,
+        text,
         json!({
             "profile": "default",
             "store": format!("file:{}", home.state.display()),
@@ -180,7 +180,7 @@ fn a_refresh_token_that_expires_soon_is_a_warning() {
 fn status_names_the_variables_that_take_effect() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
-    let told = |arguments: &[&str]| {
+    let status = |arguments: &[&str]| {
         let mut command = home.command(arguments);
         command.envs([
             ("ONEGRANT_PROFILE", "default"),
@@ -192,14 +192,14 @@ fn status_names_the_variables_that_take_effect() {
     let state = home.state.display().to_string();
     let (lock, timeout, profile) = ("claim", "7", "default");
     assert_eq!(
-        told(&["status", "--json"]),
+        status(&["status", "--json"]),
         json!({
             "ONEGRANT_HOME": state, "ONEGRANT_LOCK": lock, "ONEGRANT_PROFILE": profile, "ONEGRANT_TIMEOUT": timeout,
         })
     );
     let store = format!("--store=file:{state}");
     assert_eq!(
-        told(&["status", "--json", "--profile", "default", "--timeout", "8", &store]),
+        status(&["status", "--json", "--profile", "default", "--timeout", "8", &store]),
         json!({ "ONEGRANT_LOCK": lock })
     );
     let text = run(home.command(&["status"]).env("ONEGRANT_LOCK", "claim")).stdout;
@@ -213,30 +213,30 @@ fn status_shows_the_level() {
     for (lock, level) in
         [("auto", "locked"), ("require", "locked"), ("claim", "claimed"), ("off", "compared")]
     {
-        let told = object(&home.run_with_lock(lock, &["status", "--json"]));
-        assert_eq!((&told["lock"], &told["level"]), (&json!(lock), &json!(level)));
+        let text = object(&home.run_with_lock(lock, &["status", "--json"]));
+        assert_eq!((&text["lock"], &text["level"]), (&json!(lock), &json!(level)));
         let text = home.run_with_lock(lock, &["status"]).stdout;
         assert!(text.lines().last().unwrap().starts_with(&format!("level          {level}: ")), "{text}");
     }
 }
 
-/// Gathers what is said, and what must not be.
+/// Collects what is printed, and the secrets that must not be in it.
 #[derive(Default)]
-struct Ears {
-    heard: Vec<(String, String)>,
+struct OutputCheck {
+    printed: Vec<(String, String)>,
     secrets: BTreeSet<String>,
 }
 
-impl Ears {
+impl OutputCheck {
     /// Everything but the one place where a token belongs.
-    fn listen(&mut self, what: &str, ran: &Ran, stdout_is_a_token: bool) {
-        self.heard.push((format!("{what}: stderr"), ran.stderr.clone()));
+    fn add_output(&mut self, what: &str, ran: &Ran, stdout_is_a_token: bool) {
+        self.printed.push((format!("{what}: stderr"), ran.stderr.clone()));
         if !stdout_is_a_token {
-            self.heard.push((format!("{what}: stdout"), ran.stdout.clone()));
+            self.printed.push((format!("{what}: stdout"), ran.stdout.clone()));
         }
     }
 
-    fn learn(&mut self, home: &Home) {
+    fn add_secrets(&mut self, home: &Home) {
         let Ok(bytes) = fs::read(home.document_path()) else { return };
         let document: Value = serde_json::from_slice(&bytes).unwrap();
         for name in ["access_token", "refresh_token", "id_token"] {
@@ -249,7 +249,7 @@ impl Ears {
 fn no_output_contains_a_secret() {
     let server = server(|settings| (settings.auto_approve, settings.replay) = (true, Replay::Reject));
     let home = Home::new();
-    let mut ears = Ears::default();
+    let mut check = OutputCheck::default();
     let secret = home.root.join("secret");
     fs::write(&secret, server.client_secret()).unwrap();
     let issuer = server.issuer();
@@ -268,8 +268,8 @@ fn no_output_contains_a_secret() {
     for more in [&[][..], &["--json"]] {
         let ran = run(home.command(&login).args(more));
         assert_eq!(ran.code, 0, "{ran:?}");
-        ears.listen("login", &ran, false);
-        ears.learn(&home);
+        check.add_output("login", &ran, false);
+        check.add_secrets(&home);
     }
     let expire = |home: &Home| {
         let mut document = home.document();
@@ -285,14 +285,14 @@ fn no_output_contains_a_secret() {
     for status in [400, 500, 200] {
         expire(&home);
         server.script(Endpoint::Token, [echo(status, &home)]);
-        ears.listen("refused", &home.run(&["-vv", "token"]), false);
+        check.add_output("refused", &home.run(&["-vv", "token"]), false);
     }
     for fault in [Fault::DropAfter, Fault::Truncate(30), Fault::status(503)] {
         expire(&home);
         let newest = |home: &Home| server.newest_refresh_token(&home.tokens().refresh_token);
         server.script(Endpoint::Token, [fault, Fault::status(503)]);
-        ears.listen("trouble", &home.run(&["-vv", "token"]), false);
-        ears.secrets.extend(newest(&home));
+        check.add_output("trouble", &home.run(&["-vv", "token"]), false);
+        check.secrets.extend(newest(&home));
         // As if the answer had come after all.
         let mut document = home.document();
         document["session"]["refresh_token"] = json!(newest(&home));
@@ -301,55 +301,55 @@ fn no_output_contains_a_secret() {
     server.clear_faults();
     let ran = home.run(&["-vv", "token"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    ears.listen("token", &ran, true);
-    ears.learn(&home);
+    check.add_output("token", &ran, true);
+    check.add_secrets(&home);
     let rejected = home.root.join("rejected");
     fs::write(&rejected, &home.tokens().access_token).unwrap();
     let mut refresh = home.command(&["-vv", "refresh", "--rejected"]);
-    ears.listen("refresh", &run(refresh.stdin(File::open(&rejected).unwrap())), true);
-    ears.learn(&home);
+    check.add_output("refresh", &run(refresh.stdin(File::open(&rejected).unwrap())), true);
+    check.add_secrets(&home);
     for arguments in
         [&["-vv", "status"][..], &["-vv", "status", "--json"], &["-vv", "whoami"], &["-vv", "profiles"]]
     {
         let ran = home.run(arguments);
         assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
-        ears.listen(arguments[1], &ran, false);
+        check.add_output(arguments[1], &ran, false);
     }
     // A secret on the command line, by mistake; a torn document; a dead grant.
     let token = home.tokens().refresh_token;
-    ears.listen("usage", &home.run(&["login", "--refresh-token-stdin", &issuer, &token]), false);
-    ears.listen("usage", &home.run(&["refresh", &token]), false);
+    check.add_output("usage", &home.run(&["login", "--refresh-token-stdin", &issuer, &token]), false);
+    check.add_output("usage", &home.run(&["refresh", &token]), false);
     let good = home.bytes();
     home.write_bytes(&good[..good.len() - 3]);
-    ears.listen("torn", &home.run(&["-vv", "token"]), false);
+    check.add_output("torn", &home.run(&["-vv", "token"]), false);
     home.write_bytes(
         String::from_utf8(good.clone())
             .unwrap()
             .replace("\"client_id\":\"", "\"client_id\":7,\"x\":\"")
             .as_bytes(),
     );
-    ears.listen("foreign", &home.run(&["-vv", "token"]), false);
+    check.add_output("foreign", &home.run(&["-vv", "token"]), false);
     home.write_bytes(&good);
     expire(&home);
     server.end_grant(&home.tokens().refresh_token);
     server.script(Endpoint::Token, [echo(400, &home)]);
-    ears.listen("refused", &home.run(&["-vv", "token"]), false);
+    check.add_output("refused", &home.run(&["-vv", "token"]), false);
     let ran = home.run(&["-vv", "token"]);
     assert_eq!(ran.code, 3);
-    ears.listen("dead", &ran, false);
-    ears.listen("logout", &home.run(&["-vv", "logout"]), false);
+    check.add_output("dead", &ran, false);
+    check.add_output("logout", &home.run(&["-vv", "logout"]), false);
 
     for request in server.requests() {
         for name in ["refresh_token", "device_code", "client_secret", "token"] {
-            ears.secrets.extend(request.parameter(name).map(str::to_owned));
+            check.secrets.extend(request.parameter(name).map(str::to_owned));
         }
         let authorization = request.header("authorization").and_then(|header| header.split(' ').nth(1));
-        ears.secrets.extend(authorization.map(str::to_owned));
+        check.secrets.extend(authorization.map(str::to_owned));
     }
-    ears.secrets.insert(server.client_secret().to_owned());
-    assert!(ears.secrets.len() > 10, "{} secrets were in play", ears.secrets.len());
-    for (what, text) in &ears.heard {
-        for secret in &ears.secrets {
+    check.secrets.insert(server.client_secret().to_owned());
+    assert!(check.secrets.len() > 10, "{} secrets were in play", check.secrets.len());
+    for (what, text) in &check.printed {
+        for secret in &check.secrets {
             assert!(!text.contains(secret.as_str()), "{what}: {secret} in {text}");
         }
     }

@@ -153,8 +153,8 @@ const FAILURES: [Errno; 2] = [Errno::IO, Errno::STALE];
 /// What `doctor` finds out about the lock there.
 fn lock_check(command: &mut Command) -> (Value, i32) {
     let ran = run(command);
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let checks = told["checks"].as_array().unwrap();
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
     (checks.iter().find(|check| check["name"] == "lock").unwrap().clone(), ran.code)
 }
 
@@ -384,12 +384,12 @@ fn doctor_reports_locks_that_do_not_exclude() {
         let (home, _) = Home::with_grant(&server, LIFETIME);
         let mount = Mount::show(&home, answer, "here");
         let check = |lock: &str| lock_check(&mut mount.command(&home, lock, &["doctor", "--json"]));
-        let (told, ended) = check("auto");
-        assert_eq!((&told["verdict"], ended), (&verdict.into(), code), "{told}");
-        assert_eq!(told["what"], what);
-        assert!(told["hint"].as_str().unwrap().starts_with("export ONEGRANT_LOCK=claim"), "{told}");
-        let (told, ended) = check("claim");
-        assert_eq!((&told["verdict"], ended), (&"ok".into(), 0), "the hint fixes it: {told}");
+        let (report, ended) = check("auto");
+        assert_eq!((&report["verdict"], ended), (&verdict.into(), code), "{report}");
+        assert_eq!(report["what"], what);
+        assert!(report["hint"].as_str().unwrap().starts_with("export ONEGRANT_LOCK=claim"), "{report}");
+        let (report, ended) = check("claim");
+        assert_eq!((&report["verdict"], ended), (&"ok".into(), 0), "the hint fixes it: {report}");
         mount.hide();
     }
 }
@@ -406,7 +406,7 @@ fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
         server.script(Endpoint::Token, [Fault::Hold(gate.clone())]);
         let first = Process::start(&mut here.command(&home, "auto", &["token"]));
         server.wait_until(|counts| counts.refreshes == 1);
-        let told = format!("this process holds the lock, and process {} on ", spender(&home));
+        let text = format!("this process holds the lock, and process {} on ", spender(&home));
         let hint = "if locks do not exclude other processes here: export ONEGRANT_LOCK=claim\n";
         let second = Process::start(&mut there.command(&home, "auto", &["-v", "token"]));
         // It holds the lock, and says nothing before it has released it.
@@ -418,7 +418,7 @@ fn a_claim_found_under_the_lock_is_reported_as_a_lock_that_does_not_exclude() {
         gate.open();
         let (first, second) = (first.finish(), second.finish());
         let token = home.tokens().access_token;
-        assert!(second.stderr.contains(&told), "{}", second.stderr);
+        assert!(second.stderr.contains(&text), "{}", second.stderr);
         assert_eq!(first, Ran::printed(&token), "{answer}");
         assert_eq!((second.code, second.stdout), (0, format!("{token}\n")), "{answer}");
         assert_eq!(second.stderr.matches(hint).count(), 1, "reported once: {}", second.stderr);

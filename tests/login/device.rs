@@ -354,8 +354,8 @@ fn an_unreadable_document_is_kept_beside_the_new_one() {
         let aside = home.names().into_iter().find(|name| name.starts_with("default~unreadable.")).unwrap();
         let path = home.state.join(&aside);
         assert_eq!(fs::read(&path).unwrap(), bytes);
-        let told = format!("onegrant: warning: the unreadable document was kept as {}\n", path.display());
-        assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+        let text = format!("onegrant: warning: the unreadable document was kept as {}\n", path.display());
+        assert!(ran.stderr.contains(&text), "{}", ran.stderr);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
         assert_eq!(home.names(), ["default.json", "default.lock", &aside]);
@@ -387,7 +387,7 @@ fn a_confidential_client_proves_itself_as_it_did_at_login() {
 fn metadata_of_another_issuer_is_refused() {
     let server = server(|settings| {
         settings.metadata_issuer =
-            crate::support::authorization_server::Told::Lie("https://other.example".to_owned());
+            crate::support::authorization_server::NamedIssuer::Other("https://other.example".to_owned());
         settings.auto_approve = true;
     });
     let home = Home::new();

@@ -120,8 +120,8 @@ fn a_client_logs_in_in_its_own_name_and_gets_the_next_token_without_a_refresh_to
     let ran =
         run(&mut with_credentials(&home, &server, &["--scope", "read write", "--audience", "api", "--json"]));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&told["event"], &told["has_refresh_token"]), (&json!("logged_in"), &json!(false)));
+    let object: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&object["event"], &object["has_refresh_token"]), (&json!("logged_in"), &json!(false)));
     let first = home.tokens().access_token;
     assert_eq!(home.run(&["token"]), Ran::printed(&first));
 
@@ -225,9 +225,9 @@ fn a_secret_that_a_variable_holds_is_read_at_every_use_and_never_stored() {
     assert_eq!(home.run(&["token"]), Ran::failed(2, missing));
     let ran = run(home.command(&["token"]).env("SECRET", server.client_secret()));
     assert_eq!(ran, Ran::printed(&home.tokens().access_token));
-    let told = home.run(&["status"]).stdout;
-    assert!(told.contains("confidential:client (its secret in the variable SECRET)"), "{told}");
-    assert!(told.contains("not needed: the client asks in its own name"), "{told}");
+    let text = home.run(&["status"]).stdout;
+    assert!(text.contains("confidential:client (its secret in the variable SECRET)"), "{text}");
+    assert!(text.contains("not needed: the client asks in its own name"), "{text}");
 }
 
 /// RFC 7523 section 3; the fixture checks signature, claims, and that no assertion comes twice.

@@ -270,7 +270,7 @@ fn a_push_works_and_no_trace_of_git_shows_the_refresh_token() {
     for (challenges, buffer) in [(&BOTH[..], "16m"), (&BOTH[1..], "64k")] {
         let place = Place::new(EXPIRED, challenges);
         let url = place.git_server.url("project.git");
-        let mut told = String::new();
+        let mut text = String::new();
         let mut traced = |arguments: &[&str]| {
             let mut git = place.git(arguments);
             for name in ["GIT_TRACE", "GIT_TRACE_CURL", "GIT_TRACE2", "GIT_TRACE_PACKET"] {
@@ -278,7 +278,7 @@ fn a_push_works_and_no_trace_of_git_shows_the_refresh_token() {
             }
             let ran = run(git.env("GIT_TRACE_REDACT", "0"));
             assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr.lines().last().unwrap_or_default());
-            told.push_str(&ran.stderr);
+            text.push_str(&ran.stderr);
         };
         traced(&["clone", "-q", &url, "clone"]);
         let noise = (0..400_000_u32).map(|number| format!("{:x}\n", number.wrapping_mul(2_654_435_761)));
@@ -290,8 +290,8 @@ fn a_push_works_and_no_trace_of_git_shows_the_refresh_token() {
         let there = place.locally(&["-C", "repositories/project.git", "rev-parse", "main"]).stdout;
         assert_eq!(here, there);
         let now = place.home.tokens();
-        assert!(told.contains(" get'"), "the trace shows the helper");
-        assert!(!told.contains(&now.refresh_token) && !told.contains(&place.issued.refresh_token));
+        assert!(text.contains(" get'"), "the trace shows the helper");
+        assert!(!text.contains(&now.refresh_token) && !text.contains(&place.issued.refresh_token));
         place.end(1);
     }
 }

@@ -181,11 +181,11 @@ fn metadata_of_another_issuer_gives_the_login_there_as_a_hint() {
 fn metadata_that_is_elsewhere_is_named_and_not_followed() {
     let openid = "/.well-known/openid-configuration";
     let named = "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the endpoints";
-    let at_target = |target: &str| format!("{named} that {target} tells");
+    let at_target = |target: &str| format!("{named} that {target} lists");
     let endpoints = format!("{named} instead");
     let (https, localhost) = (at_target("https://127.0.0.1:"), at_target("http://localhost:1/x"));
     // The port of the first one is not known here.
-    let https = https.trim_end_matches(" tells");
+    let https = https.trim_end_matches(" lists");
     let other = format!("https://other.example/tenant{openid}?x=1");
     let loops = [(302, "/.well-known/oauth-authorization-server"); 4];
     let no_more: [Redirect; 4] = [(301, "/1"), (301, "/2"), (301, "/3"), (301, "/4")];

@@ -9,7 +9,7 @@ use crate::grant::{Document, Login, Moving, Rejected};
 use crate::session::attempt::{Attempt, Owner};
 use crate::session::logout::{Found, credential_digests};
 use crate::session::logout::{Logout, LogoutEvent, LogoutStep, Remains, Removal, Side};
-use crate::session::migration::{Next, arriving, next};
+use crate::session::migration::{MigrationStep, arriving, next};
 use crate::session::{LockUse, Revision, Stored};
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(super) enum CommandProgress {
     /// A migration reads the store that it goes to, then the store that it leaves.
     ReadsTarget(Moving),
     ReadsSource(Moving, Option<Stored>),
-    Migrates(Moving, Next, Option<Stored>, Option<Stored>),
+    Migrates(Moving, MigrationStep, Option<Stored>, Option<Stored>),
     Ended,
     Killed,
 }
@@ -103,7 +103,7 @@ impl World {
                     || self.claims_end_at(number).is_none()
             }
             // A change of the first store needs its lock, or no open claim.
-            CommandProgress::Migrates(_, Next::Confirm | Next::Leave, ..) => {
+            CommandProgress::Migrates(_, MigrationStep::Confirm | MigrationStep::Leave, ..) => {
                 is_free && self.claims_end_at(number).is_none()
             }
             _ => true,
@@ -202,7 +202,7 @@ impl World {
                 let document =
                     |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.document.clone());
                 match next(&moving, document(&here).as_ref(), document(&there).as_ref()) {
-                    Next::End(_) => CommandProgress::Ended,
+                    MigrationStep::End(_) => CommandProgress::Ended,
                     next => CommandProgress::Migrates(moving, next, here, there),
                 }
             }
@@ -369,7 +369,7 @@ impl World {
     fn continue_migration(
         &mut self,
         moving: &Moving,
-        next: Next,
+        next: MigrationStep,
         here: Option<Stored>,
         there: Option<Stored>,
     ) {
@@ -378,7 +378,7 @@ impl World {
         let is_same_there = revision(&self.target) == expected(&there);
         let is_same_here = revision(&self.document) == expected(&here);
         match next {
-            Next::Arrive if is_same_there => {
+            MigrationStep::Arrive if is_same_there => {
                 let marked = here.unwrap().document;
                 let answers = credential_digests(&marked).into_iter().flat_map(|key| {
                     let beside = self.answers.iter().rev().filter(move |((about, _), _)| *about == key);
@@ -389,14 +389,14 @@ impl World {
                 let arrived = arriving(&marked, session, "here".to_owned(), reason).unwrap();
                 self.target = Some(at_revision(arrived));
             }
-            Next::Activate(document) if is_same_there => self.target = Some(at_revision(*document)),
-            Next::TakeBack if is_same_there => self.target = None,
-            Next::Confirm if is_same_here => {
+            MigrationStep::Activate(document) if is_same_there => self.target = Some(at_revision(*document)),
+            MigrationStep::TakeBack if is_same_there => self.target = None,
+            MigrationStep::Confirm if is_same_here => {
                 let mut document = here.unwrap().document;
                 document.moving.as_mut().unwrap().has_arrived = true;
                 self.document = Some(at_revision(document));
             }
-            Next::Leave if is_same_here => {
+            MigrationStep::Leave if is_same_here => {
                 self.document = None;
                 self.records.clear();
                 self.answers.clear();

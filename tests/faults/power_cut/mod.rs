@@ -319,7 +319,7 @@ fn assert_evidence(recording: &Recording) {
 const FEWEST_STATES: usize = 3;
 
 #[track_caller]
-fn told(what: &str, (states, dead): (usize, usize), began: Instant) {
+fn report(what: &str, (states, dead): (usize, usize), began: Instant) {
     assert!(states >= FEWEST_STATES, "{what}: {states} states show nothing");
     println!(
         "{what}: {states} states, {dead} of them without a token, {:.1} s",
@@ -358,7 +358,7 @@ fn a_power_cut_during_a_refresh_costs_nothing_once_the_answer_is_synced() {
             assert_evidence(&recording);
             let swept = sweep(&recording, Some(answer_synced(&recording)), survives_a_refresh(replay));
             assert_eq!(swept.1 > 0, replay != GRACE, "what cannot be helped is seen, and nothing else");
-            told(&format!("refresh, {lock}, {name} server"), swept, began);
+            report(&format!("refresh, {lock}, {name} server"), swept, began);
         }
     });
 }
@@ -386,7 +386,7 @@ fn a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced() {
                 Outcome::Absent | Outcome::Ended => false,
             });
             let state = if is_synced { "synced" } else { "not synced" };
-            told(&format!("adoption of an answer that was {state}, {lock}"), swept, began);
+            report(&format!("adoption of an answer that was {state}, {lock}"), swept, began);
         }
     });
 }
@@ -403,7 +403,7 @@ fn a_power_cut_during_a_temporary_failure_costs_nothing() {
         assert_eq!(recording.ran.code, 4);
         assert_evidence(&recording);
         let swept = sweep(&recording, None, |_, _, outcome| outcome == Outcome::Alive);
-        told(&format!("temporary failure, {lock}"), swept, began);
+        report(&format!("temporary failure, {lock}"), swept, began);
     });
 }
 
@@ -419,7 +419,7 @@ fn a_power_cut_while_a_dead_session_is_cleared_leaves_the_old_document_or_the_cl
         assert_eq!(recording.ran.code, 3);
         let swept =
             sweep(&recording, None, |_, _, outcome| matches!(outcome, Outcome::Ended | Outcome::Lost));
-        told(&format!("clearing, {lock}"), swept, began);
+        report(&format!("clearing, {lock}"), swept, began);
     });
 }
 
@@ -446,7 +446,7 @@ fn a_power_cut_during_a_login_leaves_the_old_session_or_the_new_one() {
     let recording = Recording::of(&home, &server, "auto", &mut command, Some(&home.root.join("stdin")));
     assert_eq!(recording.ran.code, 0, "{:?}", recording.ran);
     let swept = sweep(&recording, None, |_, _, outcome| outcome == Outcome::Alive);
-    told("login over an old session", swept, began);
+    report("login over an old session", swept, began);
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
             outcome => outcome == Outcome::Alive,
         };
         let swept = sweep(&recording, None, is_allowed);
-        told(
+        report(
             &format!("first login, directory {}", if is_missing { "missing" } else { "there" }),
             swept,
             began,
@@ -492,5 +492,5 @@ fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_reported_dead
         Outcome::Lost => false,
     };
     let swept = sweep(&recording, None, is_allowed);
-    told("logout", swept, began);
+    report("logout", swept, began);
 }

@@ -1,7 +1,7 @@
 //! What the server answers instead of a code, or to it.
 
 use super::fake_browser::*;
-use crate::support::authorization_server::Told;
+use crate::support::authorization_server::NamedIssuer;
 use crate::support::*;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -84,7 +84,7 @@ fn the_answer_of_another_issuer_is_not_used() {
         }
     }
     // A server that promises nothing need not name itself.
-    let server = server(|settings| settings.response_issuer = Told::Nothing);
+    let server = server(|settings| settings.response_issuer = NamedIssuer::Absent);
     let home = Home::new();
     let (process, address) = start(&mut login(&home, &server, &[]));
     get(&redirect(&address));

@@ -110,12 +110,12 @@ fn a_wrong_paste_is_reported_and_the_browser_still_works() {
         (&long, "it has no query"),
         ("", ""),
     ] {
-        let told = format!("onegrant: that is not the address that the browser was sent to: {why}\n");
-        let count = || terminal.screen().matches(&told).count();
+        let text = format!("onegrant: that is not the address that the browser was sent to: {why}\n");
+        let count = || terminal.screen().matches(&text).count();
         let before = count();
         terminal.keyboard.try_clone().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
         if !why.is_empty() {
-            wait_for(&told, || count() == before + 1);
+            wait_for(&text, || count() == before + 1);
         }
     }
     // The end of the input is not the end of the login.

@@ -1,7 +1,7 @@
 //! Metadata: where it is, and what can be wrong with it.
 
 use super::client::{get, post};
-use servers::authorization_server::{AuthorizationServer, Endpoint, Settings, Told};
+use servers::authorization_server::{AuthorizationServer, Endpoint, NamedIssuer, Settings};
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
@@ -51,9 +51,9 @@ fn either_document_can_be_missing() {
 
 #[test]
 fn the_metadata_can_lie_about_the_issuer() {
-    let lie = Told::Lie("https://evil.example".to_owned());
+    let lie = NamedIssuer::Other("https://evil.example".to_owned());
     let server = AuthorizationServer::start(Settings { metadata_issuer: lie, ..Settings::default() });
     assert_eq!(get(&server, OAUTH, "").member("issuer"), "https://evil.example");
-    server.adjust(|settings| settings.metadata_issuer = Told::Nothing);
+    server.adjust(|settings| settings.metadata_issuer = NamedIssuer::Absent);
     assert!(get(&server, OAUTH, "").json().get("issuer").is_none());
 }

@@ -1,7 +1,9 @@
 //! The device flow, the code flow and client credentials.
 
 use super::client::{Answer, form, get, post, send};
-use servers::authorization_server::{AuthorizationServer, Consent, Endpoint, RefreshTokens, Settings, Told};
+use servers::authorization_server::{
+    AuthorizationServer, Consent, Endpoint, NamedIssuer, RefreshTokens, Settings,
+};
 use std::time::Duration;
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -240,7 +242,7 @@ fn an_unregistered_redirect_uri_gets_no_redirect() {
 fn consent_can_be_denied_and_the_issuer_of_an_answer_can_be_wrong() {
     let server = AuthorizationServer::start(Settings {
         consent: Consent::Denied,
-        response_issuer: Told::Lie("https://evil.example".to_owned()),
+        response_issuer: NamedIssuer::Other("https://evil.example".to_owned()),
         ..Settings::default()
     });
     let (_, redirect) = authorize(&server, &[]);
