@@ -166,7 +166,7 @@ const MUTATIONS: &[Mutation] = &[
             "            if value.revision() != *record.expected {",
             "            if value.revision() != *record.expected && bytes.is_empty() {",
         )],
-        caught_by: (Cell, "a_record_is_created_only_beside_the_document_that_it_was_decided_for"),
+        caught_by: (Cell, "a_record_is_created_only_if_the_document_is_the_expected_one"),
     },
     Mutation {
         name: "a verdict while another's claim is open",
@@ -490,15 +490,29 @@ impl Copy {
     }
 }
 
-/// A change of the code shows at once which mutation does not apply any more.
+/// The text of all Rust files below a path.
+fn texts(path: &Path) -> String {
+    match path.is_dir() {
+        true => fs::read_dir(path).unwrap().map(|entry| texts(&entry.unwrap().path())).collect(),
+        false => fs::read_to_string(path).unwrap_or_default(),
+    }
+}
+
+/// A change of the code shows at once which mutation does not apply any more, and whose test has another name now.
 #[test]
-fn each_mutation_has_its_place() {
-    let source = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+fn each_mutation_has_its_place_and_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+    let tests = texts(&root.join("src")) + &texts(&root.join("tests"));
     for mutation in MUTATIONS {
         for (file, old, _) in mutation.edits {
             let occurs = source(file).matches(old).count();
             assert_eq!(occurs, 1, "{}: {file} contains this text {occurs} times: {old}", mutation.name);
         }
+        let test = mutation.caught_by.1.rsplit("::").next().unwrap();
+        let is_there =
+            [format!("fn {test}("), format!("{test}, at_least ")].iter().any(|text| tests.contains(text));
+        assert!(is_there, "{}: there is no test {test}", mutation.name);
     }
 }
 
