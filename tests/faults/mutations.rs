@@ -164,7 +164,7 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[(
             CELL,
             "            if value.revision() != *record.expected {",
-            "            if value.revision() != *record.expected && bytes.is_empty() {",
+            "            if value.revision() != *record.expected && record.bytes.is_empty() {",
         )],
         caught_by: (Cell, "a_record_is_created_only_if_the_document_is_the_expected_one"),
     },
