@@ -54,6 +54,7 @@ impl Run<'_> {
                 }
                 return locked;
             }
+            self.log(2, "the lock is still held");
             if self.has_changed() {
                 store.stop_waiting();
                 return match mode {

@@ -49,10 +49,14 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
         if !is_claimed()? {
             break;
         }
-        context.pause(CLAIM_WAIT.min(left()));
+        let pause = || {
+            (dependencies.log)(2, "another process refreshes: waiting for its claim to end");
+            context.pause(CLAIM_WAIT.min(left()));
+        };
+        pause();
         // If reads are costly, only the records are read while there is a live claim.
         while dependencies.store.is_costly() && !left().is_zero() && is_claimed()? {
-            context.pause(CLAIM_WAIT.min(left()));
+            pause();
         }
     }
     Ok(guard)

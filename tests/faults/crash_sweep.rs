@@ -225,7 +225,7 @@ fn refreshes(victim: Victim, reach: Reach, lock: &str, replay: Replay) -> Swept 
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server() {
     for lock in ["auto", "claim", "off"] {
         let swept = refreshes(Victim::Caller, Reach::Every, lock, Replay::EndFamily);
@@ -234,7 +234,7 @@ fn a_caller_that_is_killed_at_any_call_loses_nothing_even_with_a_strict_server()
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -246,7 +246,7 @@ fn a_kill_at_any_call_costs_nothing_where_the_server_has_a_grace_period() {
 
 /// What no client can help: between the server's rotation and the write of its answer.
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
     for lock in ["auto", "claim", "off"] {
         for victim in [Victim::Either, Victim::InPlace] {
@@ -262,7 +262,7 @@ fn a_kill_of_the_exchange_costs_nothing_but_between_the_answer_and_its_copy() {
 /// The grant is dead. A process that is killed while it finds that out leaves a whole document, and the next one says the
 /// same.
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict_to_the_next() {
     let dead = || {
         let server = server(|_| {});
@@ -299,7 +299,7 @@ fn a_clearing_that_is_killed_at_any_call_leaves_a_whole_document_and_the_verdict
 
 /// A login replaces the grant of an earlier one as a whole, or not at all.
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
     let began = || {
         let server = server(|settings| settings.auto_approve = true);
@@ -335,7 +335,7 @@ fn a_login_that_is_killed_at_any_call_leaves_the_old_grant_or_the_new_one() {
 
 /// The next logout completes one that was killed, whether the server has revoked or not.
 #[test]
-#[ignore = "needs strace: .ci/run crash-sweep"]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
 fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     let began = || {
         let server = server(|_| {});

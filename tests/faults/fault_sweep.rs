@@ -333,13 +333,13 @@ fn check_refresh(stage: &mut Stage, ran: &Ran, point: &str) {
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run faults"]
+#[ignore = "fails each system call on the store once, which takes strace and minutes: .ci/run faults"]
 fn no_fault_during_a_refresh_costs_the_grant() {
     sweep("refresh", refresh, check_refresh);
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run faults"]
+#[ignore = "fails each system call on the store once, which takes strace and minutes: .ci/run faults"]
 fn no_fault_during_a_refresh_without_locks_costs_the_grant() {
     sweep("refresh by claim", refresh_by_claim, check_refresh);
 }
@@ -347,7 +347,7 @@ fn no_fault_during_a_refresh_without_locks_costs_the_grant() {
 /// A grant that is dead stays dead, and is reported dead: by the process that meets the fault if it got that far, and by
 /// the next in any case.
 #[test]
-#[ignore = "needs strace: .ci/run faults"]
+#[ignore = "fails each system call on the store once, which takes strace and minutes: .ci/run faults"]
 fn no_fault_while_a_dead_session_is_cleared_hides_that_it_is_dead() {
     sweep("clear", refresh_that_is_refused, |stage, ran, point| {
         assert!(ran.code == 3 || ran.code == 5, "{point}: {ran:?}");
@@ -364,7 +364,7 @@ fn no_fault_while_a_dead_session_is_cleared_hides_that_it_is_dead() {
 
 /// What the login was given is in the store, or is reported lost. What was stored before stays until then.
 #[test]
-#[ignore = "needs strace: .ci/run faults"]
+#[ignore = "fails each system call on the store once, which takes strace and minutes: .ci/run faults"]
 fn no_fault_during_a_login_costs_the_grant() {
     sweep("login", login, |stage, ran, point| {
         let (home, server) = (&stage.home, &stage.server);
@@ -380,7 +380,7 @@ fn no_fault_during_a_login_costs_the_grant() {
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run faults"]
+#[ignore = "fails each system call on the store once, which takes strace and minutes: .ci/run faults"]
 fn no_fault_during_a_logout_hides_what_was_not_done() {
     sweep("logout", logout, |stage, ran, point| {
         let is_revoked = !stage.server.is_alive(&stage.issued.refresh_token);

@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 #[test]
 fn twenty_processes_share_one_refresh() {
@@ -31,6 +30,9 @@ fn twenty_processes_share_one_refresh() {
 }
 
 /// A hundred processes that each run the program several times a second would slow the machine down.
+/// How often a process that waits must have looked before its reads are counted.
+const LOOKS: usize = 2;
+
 #[test]
 fn processes_that_wait_for_a_refresh_do_not_run_the_helper() {
     const CROWD: usize = 20;
@@ -52,8 +54,15 @@ fn processes_that_wait_for_a_refresh_do_not_run_the_helper() {
             crowd.processes.iter().all(|process| process.said().contains("waiting"))
         });
         let before = keyring.calls("get");
-        // The refresh is slow.
-        std::thread::sleep(Duration::from_secs(2));
+        // Each of them looks some more times, at the records or at the lock.
+        let looks = |process: &Process| {
+            let said = process.said();
+            said.matches("waiting").count() + said.matches("the lock is still held").count()
+        };
+        let seen: Vec<usize> = crowd.processes.iter().map(looks).collect();
+        wait_for("more looks of each", || {
+            crowd.processes.iter().zip(&seen).all(|(process, seen)| looks(process) >= seen + LOOKS)
+        });
         assert_eq!(keyring.calls("get"), before, "{lock}: they look at the records beside the lock");
         gate.open();
         let token = first.finish().token().to_owned();
@@ -73,9 +82,11 @@ fn a_logout_that_waits_for_a_claim_does_not_run_the_helper() {
     let first = Process::start(keyring.command(&["token"]).env("ONEGRANT_LOCK", "claim"));
     server.wait_until(|counts| counts.rotations == 1);
     let before = keyring.calls("get");
-    let logout = Process::start(keyring.command(&["logout", "--local"]).env("ONEGRANT_LOCK", "claim"));
-    wait_for("a logout that reads", || keyring.calls("get") >= before + 2);
-    std::thread::sleep(Duration::from_secs(1));
+    let mut logout = keyring.command(&["logout", "--local", "-vv"]);
+    let logout = Process::start(logout.env("ONEGRANT_LOCK", "claim"));
+    wait_for("a logout that looks again and again", || {
+        logout.said().matches("waiting for its claim to end").count() > 10 * LOOKS
+    });
     assert!(keyring.calls("get") <= before + 2, "it reads only the records");
     gate.open();
     assert_eq!((first.finish().code, logout.finish().code), (0, 0));

@@ -346,7 +346,7 @@ fn at_each_level(test: impl Fn(&'static str) + Sync) {
 const SERVERS: [(&str, Replay); 2] = [("grace", GRACE), ("strict", Replay::EndFamily)];
 
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_a_refresh_costs_nothing_once_the_answer_is_synced() {
     at_each_level(|lock| {
         for (name, replay) in SERVERS {
@@ -365,7 +365,7 @@ fn a_power_cut_during_a_refresh_costs_nothing_once_the_answer_is_synced() {
 
 /// A process was killed with its answer written, and the power is cut while the next one adopts that.
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced() {
     at_each_level(|lock| {
         for is_synced in [false, true] {
@@ -392,7 +392,7 @@ fn a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced() {
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_a_temporary_failure_costs_nothing() {
     at_each_level(|lock| {
         let began = Instant::now();
@@ -408,7 +408,7 @@ fn a_power_cut_during_a_temporary_failure_costs_nothing() {
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_while_a_dead_session_is_cleared_leaves_the_old_document_or_the_cleared_one() {
     at_each_level(|lock| {
         let began = Instant::now();
@@ -436,7 +436,7 @@ fn import(home: &Home, server: &AuthorizationServer, refresh_token: &str, state:
 /// A grant that was stored before stays until the new one is there. What a login was given, it has to spend before
 /// it can store anything: a server without mercy may take that along.
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_a_login_leaves_the_old_session_or_the_new_one() {
     let began = Instant::now();
     let server = server(|_| {});
@@ -450,7 +450,7 @@ fn a_power_cut_during_a_login_leaves_the_old_session_or_the_new_one() {
 }
 
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
     for is_missing in [false, true] {
         let began = Instant::now();
@@ -478,7 +478,7 @@ fn a_power_cut_during_a_first_login_leaves_nothing_or_the_session() {
 
 /// I3: a logout that was reported is not undone by a power cut.
 #[test]
-#[ignore = "needs strace: .ci/run power-cut"]
+#[ignore = "cuts the power after each write of a run, which takes strace and minutes: .ci/run power-cut"]
 fn a_power_cut_during_a_logout_leaves_nothing_or_a_session_that_is_reported_dead() {
     let began = Instant::now();
     let server = server(|_| {});
