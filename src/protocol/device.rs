@@ -465,6 +465,12 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
+        let ended = |error: &str| {
+            polling()
+                .next(poll(400, &format!(r#"{{"error":"{error}","error_description":"d"}}"#)), seconds(1))
+        };
+        assert_eq!(ended("authorization_declined"), ended("access_denied"), "the word of Entra");
+        assert_eq!(ended("code_expired"), ended("expired_token"), "the word of Entra");
         // A response that cannot be read may have held the grant. It stays the reason, whatever the server says to the
         // next poll.
         for second in
