@@ -2,7 +2,7 @@
 
 use super::client_authentication::authenticate;
 use super::dialects::with_words_of_dialects;
-use super::failure::{POLL, START_DEVICE_FLOW};
+use super::failure::{LOGIN, POLL, START_DEVICE_FLOW};
 use super::hints::login_hint;
 use super::pkce::push_challenge;
 use super::response::Content;
@@ -222,11 +222,7 @@ impl Polling {
         let before = self.unreadable.clone();
         match (self.step(event, elapsed), before) {
             (PollStep::Ended(_), Some(what)) => {
-                let message =
-                    format!("cannot log in: {what}; the server may have given the grant; nothing was stored");
-                PollStep::Ended(
-                    Failure::new(Kind::Temporary, message).hint("onegrant login   # gets another one"),
-                )
+                PollStep::Ended(Answer::Unknown { what, again: true }.failure(&LOGIN))
             }
             (step, _) => step,
         }
@@ -469,6 +465,12 @@ mod tests {
             };
             assert_eq!(failure.kind, kind, "{body}");
         }
+        let ended = |error: &str| {
+            polling()
+                .next(poll(400, &format!(r#"{{"error":"{error}","error_description":"d"}}"#)), seconds(1))
+        };
+        assert_eq!(ended("authorization_declined"), ended("access_denied"), "the word of Entra");
+        assert_eq!(ended("code_expired"), ended("expired_token"), "the word of Entra");
         // A response that cannot be read may have held the grant. It stays the reason, whatever the server says to the
         // next poll.
         for second in

@@ -90,3 +90,33 @@ pub(super) fn with_words_of_dialects(
 ) -> Vec<&'static str> {
     general.iter().copied().chain(all().flat_map(|dialect| words(dialect).iter().copied())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Response;
+    use crate::protocol::server_error::ServerError;
+    use std::collections::BTreeSet;
+
+    /// Each of these words ends a session. So the documentation names them all, and each of them counts.
+    #[test]
+    fn the_documented_words_are_those_for_a_dead_grant() {
+        let documentation = include_str!("../../docs/design.md");
+        let (_, words) = documentation.split_once("Words for a dead refresh token: ").unwrap();
+        let (words, texts) = words.split_once(", in any case,").unwrap();
+        let documented = words.split([',', '`']).map(str::trim).filter(|word| !word.is_empty());
+        let documented: BTreeSet<&str> = documented.collect();
+        let known = with_words_of_dialects(&["invalid_grant"], |dialect| dialect.dead_grant);
+        assert_eq!(documented, known.into_iter().collect());
+        let said = |error: &str, text: &str| format!(r#"{{"error":"{error}","error_description":"{text}"}}"#);
+        let is_dead =
+            |body: &str| ServerError::read(&Response::new(400, body).content()).dead_grant().is_some();
+        for word in documented {
+            assert!(is_dead(&said(word, "d")), "{word}");
+        }
+        for (error, text) in all().flat_map(|dialect| dialect.dead_grant_texts) {
+            assert!(texts.contains(&format!("`{error}`")) && texts.contains(&format!("`{text}`")), "{text}");
+            assert!(is_dead(&said(error, text)) && !is_dead(&said(error, "d")), "{error}: {text}");
+        }
+    }
+}

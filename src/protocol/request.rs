@@ -192,7 +192,7 @@ impl Request {
     /// The request with this `Authorization` header, if there is one. Its credentials are hidden in what the server says.
     pub fn authorized(mut self, authorization: Option<&Secret>) -> Self {
         if let Some(authorization) = authorization {
-            self.hidden.extend(credentials(authorization));
+            self.hidden.push(credentials(authorization));
             self.headers.push("authorization", authorization.expose());
         }
         self
@@ -238,9 +238,12 @@ impl Request {
     }
 }
 
-/// The part of an `Authorization` header after the scheme.
-fn credentials(authorization: &Secret) -> Option<Secret> {
-    authorization.expose().split_once(' ').map(|(_, credentials)| Secret::new(credentials))
+/// The part of an `Authorization` header after the scheme, or all of it: etcd takes its token without a scheme.
+fn credentials(authorization: &Secret) -> Secret {
+    match authorization.expose().split_once(' ') {
+        Some((_, credentials)) => Secret::new(credentials),
+        None => authorization.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +267,16 @@ mod tests {
             ["t0k\u{200b}en  t0ken", "t0ken\u{1b} \u{ad}t0ken", "t0ken  t0ken", "\u{feff}t0ken\tt0ken"]
         {
             assert_eq!(request.shown(text), "[secret]", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_hidden_with_and_without_a_scheme() {
+        for (authorization, shown) in
+            [("Bearer t0ken-t0ken", "Bearer [secret]"), ("t0ken-t0ken", "Bearer [secret]")]
+        {
+            let request = Request::get("https://a/").authorized(Some(&Secret::new(authorization)));
+            assert_eq!(request.shown("Bearer t0ken-t0ken"), shown, "{authorization}");
         }
     }
 
