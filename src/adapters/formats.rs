@@ -39,8 +39,9 @@ pub const FORMATS: &[(&str, Format)] = &[
     ("exec-credential", Format::ExecCredential),
 ];
 
-/// The user name beside a token if the profile names none. Most servers accept any.
-pub const USERNAME: &str = "oauth2";
+/// The user name beside a token if neither the profile nor the request names one. Most servers that accept a token as a
+/// password accept any user name, but not an empty one.
+pub(super) const USERNAME: &str = "oauth2";
 
 /// The access token for a program that sends it as a password.
 pub fn password(session: &Session) -> Result<&str, Failure> {

@@ -1,6 +1,7 @@
 //! The attribute lists that git and a credential helper exchange (git-credential, "INPUT/OUTPUT FORMAT"; gitcredentials,
 //! "CUSTOM HELPERS").
 
+use super::formats::USERNAME;
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, UnixSeconds, is_visible_ascii};
 
@@ -15,10 +16,6 @@ pub const QUIT: &str = "quit=1\n";
 
 /// The answer to the operation `capability`.
 pub const CAPABILITIES: &str = "version 0\ncapability authtype\n";
-
-/// The user name if neither the profile nor the request has one. Most servers that accept a token as a password accept
-/// any user name, but not an empty one.
-const USERNAME: &str = "oauth2";
 
 /// The attributes that git sends. Attributes that onegrant does not need are dropped. Text that is not UTF-8 counts as
 /// empty.

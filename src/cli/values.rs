@@ -59,9 +59,6 @@ const TOKEN_TYPES: [&str; 5] = ["jwt", "id_token", "access_token", "refresh_toke
 /// The words for the value that the help calls `name`; empty if there is no list. A word that ends with a colon is the
 /// beginning of a value.
 pub fn words(name: &str) -> Vec<&'static str> {
-    fn names<T>(choices: &'static [(&'static str, T)]) -> Vec<&'static str> {
-        choices.iter().map(|(name, _)| *name).collect()
-    }
     match name {
         "FORMAT" => names(FORMATS),
         "ISSUER" => PROVIDERS.iter().map(|provider| provider.name).collect(),
@@ -73,6 +70,10 @@ pub fn words(name: &str) -> Vec<&'static str> {
         "TYPE" => TOKEN_TYPES.to_vec(),
         _ => Vec::new(),
     }
+}
+
+fn names<T>(choices: Choices<T>) -> Vec<&'static str> {
+    choices.iter().map(|(name, _)| *name).collect()
 }
 
 /// Precedes the reason of every refusal in this file. No reason contains it.
@@ -91,10 +92,9 @@ pub(super) fn reason_in(message: &str) -> Option<&str> {
 
 fn one_of<T: Copy>(choices: Choices<T>, text: &str) -> Result<T, String> {
     let found = choices.iter().find(|(name, _)| *name == text);
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        refused(&format!("not one of {}", names.join(", ")))
-    })
+    found
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| refused(&format!("not one of {}", names(choices).join(", "))))
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

@@ -33,7 +33,7 @@ pub enum Flow {
 pub struct Login {
     /// Random.
     pub id: String,
-    /// When it was stored.
+    /// When it began.
     pub at: UnixSeconds,
     /// Its flow.
     pub flow: Flow,

@@ -39,7 +39,7 @@ fn values(option: &str, name: &str) -> Values {
     match (option, name, words(name)) {
         ("--profile", ..) => Values::Profiles,
         ("--store", ..) => Values::Words("file:".to_owned()),
-        (_, "FILE" | "PATH" | "DIR", _) => Values::Files,
+        (_, "FILE", _) => Values::Files,
         (_, "CMD", _) => Values::Programs,
         (.., words) if words.is_empty() => Values::Nothing,
         (.., words) => Values::Words(words.join(" ")),

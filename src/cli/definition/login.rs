@@ -25,7 +25,7 @@ use std::path::PathBuf;
     error_code(2, "usage or configuration, or the server refuses this client or scope"),
     error_code(3, "the person or the server refused, or the login was not completed in time"),
     error_code(4, "temporary: try again"),
-    error_code(5, "the store cannot be written; the login was not started")
+    error_code(5, "the store failed; if it cannot be written, the login is not started")
 )]
 pub struct Login {
     /// the address of the authorization server or of its metadata, from which the endpoints are discovered; or a known
@@ -66,8 +66,8 @@ pub struct Login {
     #[argh(option, arg_name = "FILE", from_str_fn(input))]
     pub client_secret_file: Option<Input>,
 
-    /// how the client authenticates: none, basic (without a secret: an empty one), post or private_key_jwt (default: none
-    /// without a secret or a key, else what the server announces)
+    /// how the client authenticates: none, basic (without a secret: an empty one), post or private_key_jwt (default:
+    /// private_key_jwt with a key; with a secret, what the server announces; else none)
     #[argh(option, arg_name = "METHOD", from_str_fn(client_authentication))]
     pub client_auth: Option<ClientAuthentication>,
 

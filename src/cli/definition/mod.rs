@@ -206,7 +206,7 @@ pub struct Whoami {
             or has no revocation endpoint.",
     error_code(0, "deleted here"),
     error_code(2, "usage or configuration"),
-    error_code(4, "another process still held the lock; nothing was deleted: try again"),
+    error_code(4, "temporary: a grant is still stored; try again"),
     error_code(5, "the store failed: not deleted")
 )]
 pub struct Logout {

@@ -125,7 +125,147 @@ fn lasting_scope(scopes_supported: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::ClientGrant;
+    use crate::cli::{Input, Parameter};
+    use crate::grant::{
+        ClientAuthentication, ClientGrant, ClientKey, Flow, LastRefresh, Rejected, Secret, SubjectToken,
+    };
+    use serde_json::{Map, json};
+    use std::path::Path;
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn key(file: &str, id: &str) -> Option<ClientKey> {
+        Some(ClientKey { file: file.into(), id: text(id), audience: text("stored"), other: Map::new() })
+    }
+
+    fn login() -> Login {
+        Login { id: "new".to_owned(), at: 2, flow: Flow::Browser, other: Map::new() }
+    }
+
+    /// A document of an earlier login. Each member that a login decides on has a value.
+    fn stored() -> Document {
+        Document {
+            client_id: "client".to_owned(),
+            client_secret: Some(Secret::new("secret")),
+            client_secret_env: text("SECRET"),
+            client_key: key("/stored.pem", "stored"),
+            client_auth: ClientAuthentication::Post,
+            scope: text("stored"),
+            resource: vec!["https://stored".to_owned()],
+            audience: text("stored"),
+            parameters: [("a", "1"), ("b", "2")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            redirect_uri: text("http://localhost/stored"),
+            redirect_port: Some(1),
+            grant: Some(ClientGrant::ClientCredentials),
+            git_hosts: vec!["stored.example".to_owned()],
+            git_username: text("stored"),
+            provider: text("gitlab"),
+            login: Some(Login { id: "old".to_owned(), at: 1, flow: Flow::Device, other: Map::new() }),
+            rejected: Some(Rejected::new("00".to_owned(), 1, "dead".to_owned())),
+            last_refresh: Some(LastRefresh { at: 1, host: "h".to_owned(), pid: 1, other: Map::new() }),
+            other: Map::from_iter([("later".to_owned(), json!(true))]),
+            ..Document::new("https://as.example", "https://as.example/t")
+        }
+    }
+
+    /// The document of a login at the server of [`stored`].
+    fn of_login(arguments: &cli::Login) -> Document {
+        let stored = stored();
+        let server = Server {
+            issuer: stored.issuer.clone(),
+            provider: stored.provider.clone(),
+            token_endpoint: stored.token_endpoint.clone(),
+            ..Server::default()
+        };
+        let client = Client::find(arguments, &server, Some(&stored)).unwrap();
+        document(arguments, server, client, Some(&stored), login())
+    }
+
+    #[test]
+    fn a_login_without_options_keeps_the_configuration_and_nothing_of_the_earlier_grant() {
+        let wanted = Document { login: Some(login()), rejected: None, last_refresh: None, ..stored() };
+        assert_eq!(of_login(&cli::Login::default()), wanted);
+    }
+
+    #[test]
+    fn another_client_of_the_same_server_takes_the_request_and_nothing_of_the_stored_client() {
+        let arguments = cli::Login {
+            client_id: text("another"),
+            client_auth: Some(ClientAuthentication::None),
+            ..cli::Login::default()
+        };
+        let wanted = Document {
+            client_id: "another".to_owned(),
+            client_secret: None,
+            client_secret_env: None,
+            client_key: None,
+            client_auth: ClientAuthentication::None,
+            redirect_uri: None,
+            redirect_port: None,
+            ..of_login(&cli::Login::default())
+        };
+        assert_eq!(of_login(&arguments), wanted);
+    }
+
+    #[test]
+    fn an_option_wins_over_the_stored_value() {
+        let arguments = cli::Login {
+            client_secret_file: Some(Input::Environment("NEW".to_owned())),
+            client_key_id: text("new"),
+            scope: text("new"),
+            resource: vec!["https://new".to_owned()],
+            audience: text("new"),
+            param: vec![Parameter { name: "b".to_owned(), value: "3".to_owned() }],
+            git_host: vec!["new.example".to_owned()],
+            redirect_port: Some(2),
+            subject_token: Some(SubjectToken::Environment("TOKEN".to_owned())),
+            ..cli::Login::default()
+        };
+        let wanted = Document {
+            client_secret: None,
+            client_secret_env: text("NEW"),
+            client_key: key("/stored.pem", "new"),
+            // The server lists no method.
+            client_auth: ClientAuthentication::Basic,
+            scope: text("new"),
+            resource: arguments.resource.clone(),
+            audience: text("new"),
+            parameters: [("a", "1"), ("b", "3")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            git_hosts: arguments.git_host.clone(),
+            redirect_port: Some(2),
+            grant: Some(ClientGrant::TokenExchange {
+                subject_token: SubjectToken::Environment("TOKEN".to_owned()),
+                subject_token_type: "urn:ietf:params:oauth:token-type:jwt".to_owned(),
+            }),
+            ..of_login(&cli::Login::default())
+        };
+        assert_eq!(of_login(&arguments), wanted);
+        // A new key or redirect URI leaves nothing of the stored one, and a flow of a person ends the client's own grant.
+        let arguments = cli::Login {
+            client_key_file: Some("/new.pem".into()),
+            redirect_uri: text("http://localhost/new"),
+            browser: true,
+            ..cli::Login::default()
+        };
+        let found = of_login(&arguments);
+        let new_key = found.client_key.unwrap();
+        assert_eq!(
+            (new_key.file.as_path(), new_key.id, new_key.audience),
+            (Path::new("/new.pem"), None, None)
+        );
+        assert_eq!(found.client_auth, ClientAuthentication::PrivateKeyJwt);
+        assert_eq!(
+            (found.redirect_uri.as_deref(), found.redirect_port),
+            (Some("http://localhost/new"), None)
+        );
+        assert_eq!(found.grant, None);
+    }
 
     #[test]
     fn the_scope_is_that_of_the_option_else_the_stored_one_else_the_one_of_the_server() {

@@ -100,4 +100,28 @@ mod tests {
             assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {desktop:?}: {chosen}");
         }
     }
+
+    #[test]
+    fn a_login_after_one_with_a_device_is_one_with_a_device() {
+        let both = Server {
+            authorization_endpoint: Some("https://as.example/authorize".to_owned()),
+            device_authorization_endpoint: Some("https://as.example/device".to_owned()),
+            ..Server::default()
+        };
+        let without_device = Server { device_authorization_endpoint: None, ..both.clone() };
+        let desktop = Desktop { has_browser: true, ..Desktop::default() };
+        let (none, no_open) = (cli::Login::default(), cli::Login { no_open: true, ..cli::Login::default() });
+        let cases = [
+            (&none, &both, Some(Flow::Device), Flow::Device),
+            (&no_open, &both, Some(Flow::Device), Flow::Browser),
+            (&none, &without_device, Some(Flow::Device), Flow::Browser),
+            (&none, &both, Some(Flow::Browser), Flow::Browser),
+            (&none, &both, Some(Flow::Imported), Flow::Browser),
+            (&none, &both, None, Flow::Browser),
+        ];
+        for (arguments, server, before, wanted) in cases {
+            let chosen = choose(arguments, server, &Client::default(), before, desktop);
+            assert_eq!(chosen, Ok(wanted), "{arguments:?} {server:?} {before:?}");
+        }
+    }
 }

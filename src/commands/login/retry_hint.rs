@@ -124,28 +124,28 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
     let is_same_client = known.is_some();
     add("", arguments.issuer.clone(), is_same_client);
     add("--token-endpoint", arguments.token_endpoint.clone(), is_same_client);
-    add(
-        "--authorization-endpoint",
-        arguments.authorization_endpoint.clone(),
-        is_stored(&|stored, _| stored.authorization_endpoint == arguments.authorization_endpoint),
-    );
-    add(
-        "--device-authorization-endpoint",
-        arguments.device_authorization_endpoint.clone(),
-        is_stored(&|stored, _| {
-            stored.device_authorization_endpoint == arguments.device_authorization_endpoint
-        }),
-    );
-    add(
-        "--revocation-endpoint",
-        arguments.revocation_endpoint.clone(),
-        is_stored(&|stored, _| stored.revocation_endpoint == arguments.revocation_endpoint),
-    );
-    add(
-        "--userinfo-endpoint",
-        arguments.userinfo_endpoint.clone(),
-        is_stored(&|stored, _| stored.userinfo_endpoint == arguments.userinfo_endpoint),
-    );
+    let stored = known.map(|(stored, _)| stored);
+    let endpoints = [
+        (
+            "--authorization-endpoint",
+            &arguments.authorization_endpoint,
+            stored.map(|stored| &stored.authorization_endpoint),
+        ),
+        (
+            "--device-authorization-endpoint",
+            &arguments.device_authorization_endpoint,
+            stored.map(|stored| &stored.device_authorization_endpoint),
+        ),
+        (
+            "--revocation-endpoint",
+            &arguments.revocation_endpoint,
+            stored.map(|stored| &stored.revocation_endpoint),
+        ),
+        ("--userinfo-endpoint", &arguments.userinfo_endpoint, stored.map(|stored| &stored.userinfo_endpoint)),
+    ];
+    for (name, given, stored) in endpoints {
+        add(name, given.clone(), stored == Some(given));
+    }
     add("--client-id", arguments.client_id.clone(), is_same_client);
     let is_same_proof = is_stored(&|stored, client| {
         (&stored.client_secret, &stored.client_secret_env, &stored.client_key, stored.client_auth)
@@ -219,7 +219,8 @@ fn input(input: &Input) -> String {
 mod tests {
     use super::*;
     use crate::cli::Parameter;
-    use crate::grant::ClientAuthentication;
+    use crate::grant::{ClientAuthentication, SubjectToken};
+    use argh::ArgsInfo;
 
     fn arguments() -> cli::Login {
         cli::Login {
@@ -271,6 +272,49 @@ mod tests {
         let none = RetryHint::undiscovered(&cli::Login::default());
         assert_eq!(none.command(" --client-id ID   # yours"), "onegrant login --client-id ID   # yours");
         assert_eq!(none.command(" https://ISSUER --client-id ID --device"), "onegrant login https://ISSUER --client-id ID --device");
+    }
+
+    /// All fields are written here: a new option does not compile until it is added, and then this test looks for it.
+    #[test]
+    fn a_hint_repeats_every_option_of_login_but_json() {
+        let text = || Some("x".to_owned());
+        let all = cli::Login {
+            issuer: text(),
+            device: true,
+            browser: true,
+            refresh_token_stdin: true,
+            client_credentials: true,
+            subject_token: Some(SubjectToken::Environment("X".to_owned())),
+            subject_token_type: text(),
+            client_id: text(),
+            client_secret_file: Some(Input::Stdin),
+            client_auth: Some(ClientAuthentication::Post),
+            client_key_file: Some("x".into()),
+            client_key_id: text(),
+            client_key_audience: text(),
+            scope: text(),
+            resource: vec!["x".to_owned()],
+            audience: text(),
+            param: vec![Parameter { name: "x".to_owned(), value: "y".to_owned() }],
+            token_endpoint: text(),
+            authorization_endpoint: text(),
+            device_authorization_endpoint: text(),
+            revocation_endpoint: text(),
+            userinfo_endpoint: text(),
+            pushed: true,
+            redirect_port: Some(1),
+            redirect_uri: text(),
+            no_open: true,
+            git_host: vec!["x".to_owned()],
+            json: true,
+        };
+        let command = RetryHint::undiscovered(&all).command("");
+        let words: Vec<&str> = command.split(' ').collect();
+        for option in cli::Login::get_args_info().flags {
+            let is_repeated = !["--json", "--help"].contains(&option.long);
+            assert_eq!(words.contains(&option.long), is_repeated, "{} in {command}", option.long);
+        }
+        assert!(command.starts_with("onegrant login x "), "{command}");
     }
 
     #[test]

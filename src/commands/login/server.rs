@@ -130,8 +130,8 @@ impl Server {
             &self.revocation_endpoint,
             &self.userinfo_endpoint,
         ];
-        let all = std::iter::once(&self.token_endpoint).chain(others.into_iter().flatten());
-        all.map(|url| endpoint_url(url)).try_for_each(|checked| checked.map(drop))
+        let mut all = std::iter::once(&self.token_endpoint).chain(others.into_iter().flatten());
+        all.try_for_each(|url| endpoint_url(url).map(drop))
     }
 
     /// Its row.
