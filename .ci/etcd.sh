@@ -25,9 +25,12 @@ check 'conformance' yes "$(yes_or_no grep -q '^test result: ok. [1-9]' "$work/co
 step "$crowd processes at once"
 crowd_refreshes_once crowd $crowd
 
+step "$crowd processes at once, and the server answers after 300 ms"
+grant_at delayed --delay 300
+crowd_refreshes_once delayed $crowd
+
 if [ -n "${MEASURE:-}" ]; then
     step 'how long the last of them waits, against what no client can save'
-    grant_at measured --delay 300
     median() { sort -n | awk '{line[NR] = $1} END {print line[int((NR + 1) / 2)]}'; }
     milliseconds() { for _ in {1..9}; do curl -s -o /dev/null -m 10 -w '%{time_total}\n' "$@" | awk '{print $1 * 1000}'; done | median; }
     took() { local began=${EPOCHREALTIME/./}; "$@" >&2; echo $(((${EPOCHREALTIME/./} - began) / 1000)); }
@@ -102,7 +105,7 @@ step 'the quorum is lost after the refresh token is spent: the next process stor
 stop() { kill_member 1; kill_member 2; }
 resume() { restart 1 2; }
 answer_is_stored_later spender 12 '~etcd' stop resume
-check 'the spender printed its token' yes "$(yes_or_no [ -s "$work/spender" ])"
+check 'the spender ends with' 0 "$code"
 
 step 'the owner of a claim is stopped until the claim has ended, another process takes over, and the owner goes on'
 grant_at patient --delay 2500 --replay grace --grace 60

@@ -39,6 +39,10 @@ expire
 ONEGRANT_LOCK=claim round 'claims alone' $large_crowd refresh_token "$(($(answered_ok refresh_token) + 1)) ok"
 alive 'claims alone'
 
+step 'and at a refresh after that, with the lock again'
+ends_with 'third refresh' 0 onegrant refresh
+alive 'third refresh'
+
 step 'log out'
 logs_out "$issuer/token" "$issuer/me" onegrant
 

@@ -43,9 +43,11 @@ worker_on() { # REGULAR_EXPRESSION
     done
 }
 
-# The store stops and does not take the answer of a process. The next process on this machine stores it.
+# The store stops and does not take the answer of a process. The next process on this machine stores it. Sets `code`, with which
+# the first one ends.
 answer_is_stored_later() { # HOST TIMEOUT_SECONDS DIRECTORY STOP RESTART
-    local code=0 answers=$work/hosts/$1/$3
+    local answers=$work/hosts/$1/$3
+    code=0
     expire
     starts "$1" --timeout "$2"
     claimed

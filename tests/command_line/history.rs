@@ -5,7 +5,7 @@ use onegrant::history::{self, ENTRIES, HistoryEntry, HistoryEvent};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -192,6 +192,10 @@ fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
 fn status_without_history_does_not_read_it() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
+    // Without an end: status says how many seconds are left, and the clock goes on.
+    let mut document = home.document();
+    document["session"].as_object_mut().unwrap().remove("expires_at");
+    home.write(&document);
     let before = home.run(&["status"]);
     assert_eq!(
         home.run(&["status", "--history"]).stdout,
@@ -233,6 +237,17 @@ fn a_history_that_cannot_be_written_fails_no_command() {
     assert_eq!(server.counts().unexpected, 0);
 }
 
+/// Appends an entry as the process `pid`.
+fn append(path: &Path, pid: u32) {
+    let entry = HistoryEntry {
+        pid,
+        event: HistoryEvent::Refresh,
+        outcome: "x".repeat(200),
+        ..HistoryEntry::default()
+    };
+    history::append(path, &entry).unwrap();
+}
+
 #[test]
 fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
     if ran_alone("history::no_entry_is_lost_however_many_writers_append_while_the_file_is_cut") {
@@ -241,15 +256,7 @@ fn no_entry_is_lost_however_many_writers_append_while_the_file_is_cut() {
     const ROUNDS: u32 = 400;
     let home = Home::new();
     let path = path(&home);
-    let append = |pid: u32| {
-        let event = HistoryEntry {
-            pid,
-            event: HistoryEvent::Refresh,
-            outcome: "x".repeat(200),
-            ..HistoryEntry::default()
-        };
-        history::append(&path, &event).unwrap();
-    };
+    let append = |pid| append(&path, pid);
     // Fifty at once: no more is kept than is shown.
     thread::scope(|scope| (0..50).for_each(|writer| drop(scope.spawn(move || append(writer)))));
     assert_eq!(history::read(&path).unwrap().len(), ENTRIES);
@@ -280,15 +287,7 @@ fn an_abandoned_new_file_does_not_keep_the_history_from_being_cut() {
     for is_ahead in [false, true] {
         let home = Home::new();
         let path = path(&home);
-        let append = |pid: u32| {
-            let event = HistoryEntry {
-                pid,
-                event: HistoryEvent::Refresh,
-                outcome: "x".repeat(200),
-                ..HistoryEntry::default()
-            };
-            history::append(&path, &event).unwrap();
-        };
+        let append = |pid| append(&path, pid);
         append(0);
         let abandoned = fs::File::create(home.state.join("default~history.new")).unwrap();
         let (now, hour) = (std::time::SystemTime::now(), Duration::from_secs(3600));
