@@ -563,3 +563,15 @@ fn the_age_of_a_cached_answer_is_no_skew() {
     assert_check(&mut doctor(&home), "clock", "ok", "");
     assert_check(&mut doctor(&home), "clock", "fail", "ahead of");
 }
+
+/// The request to the second process is a file, too: a file in memory.
+#[test]
+fn a_file_size_limit_ends_no_check() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, VALID);
+    let command = home.command(&["doctor"]);
+    let output = wrapped("/bin/sh", &["-c", "ulimit -f 0; \"$@\"", "sh"], &command).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("the lock probe gave no answer (File too large"), "{stdout}");
+}
