@@ -23,8 +23,9 @@ use crate::session::{Demand, Unwanted, expiry};
 use crate::system::{self, Watched};
 use crate::text::describe;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ struct KeeperRequest {
     min_ttl: i64,
     /// The name of the format ([`FORMATS`]).
     format: String,
-    file: PathBuf,
+    /// Its path, of any bytes.
+    file: OsString,
     passed: Passed,
 }
 
@@ -70,7 +72,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
             start_time: this_process.start_time,
             min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
             format: name_of(arguments.format.unwrap_or_default()).to_owned(),
-            file: file.to_owned(),
+            file: file.into(),
             passed: context.globals.passed()?,
         };
         Ok(spawn(&request)?.wait()?.success())
@@ -155,7 +157,7 @@ fn renew(
     let text = token_text::text(&session, format_named(&request.format), context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file =
-            TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));
+            TokenFile::find(Path::new(&request.file)).and_then(|file| file.write(text.as_bytes(), context.left()));
         // The obstacle may be removed later: try again.
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
