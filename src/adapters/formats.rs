@@ -5,11 +5,11 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Session, UnixSeconds};
 use crate::session::expiry;
 use crate::text::printable;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A format of `onegrant token --format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// The token and a newline.
     #[default]
@@ -38,6 +38,13 @@ pub const FORMATS: &[(&str, Format)] = &[
     ("netrc", Format::Netrc),
     ("exec-credential", Format::ExecCredential),
 ];
+
+impl Format {
+    /// The name, as `--format` takes it.
+    pub fn name(self) -> &'static str {
+        FORMATS.iter().find(|(_, format)| *format == self).map_or("raw", |(name, _)| name)
+    }
+}
 
 /// The user name beside a token if neither the profile nor the request names one. Most servers that accept a token as a
 /// password accept any user name, but not an empty one.

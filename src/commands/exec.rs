@@ -78,7 +78,7 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
 /// The same call with a file instead of a variable, for a hint.
 fn with_file(arguments: &cli::Exec, context: &Context) -> String {
     let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
-    let format = arguments.format.map(|format| format!("--format {} ", file_keeper::name_of(format)));
+    let format = arguments.format.map(|format| format!("--format {} ", format.name()));
     let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
     let options = [lasting, format].map(Option::unwrap_or_default).concat();
     let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));

@@ -18,8 +18,8 @@ pub fn text(name: &str) -> Option<String> {
     variable(name)?.into_string().ok().filter(|value| !value.is_empty())
 }
 
-/// Profile, store and deadline, as one process of onegrant passes them to another: in its request or its arguments, never
-/// in its environment, which is also that of every program that it runs.
+/// Profile, store and deadline, as one process of onegrant passes them to another: in its request, never in its
+/// environment, which is also that of every program that it runs.
 pub type Passed = [OsString; 3];
 
 /// Which options were given. An option wins over its variable.

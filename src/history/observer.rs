@@ -26,6 +26,9 @@ pub struct Observer {
     entries: Vec<HistoryEntry>,
     /// The server answered, and the new session is not stored yet.
     unstored: Option<Unstored>,
+    /// The document of a write of which the store did not say whether it happened, with the digits of the refresh token
+    /// before it. The next read shows it.
+    unverified: Option<(Document, String)>,
 }
 
 /// The digits of the refresh token that was spent; `None` for a grant without refresh tokens.
@@ -35,7 +38,7 @@ struct Unstored(Option<String>);
 impl Observer {
     /// For a refresh that begins at this level.
     pub fn new(level: Level) -> Self {
-        Self { level, entries: Vec::new(), unstored: None }
+        Self { level, entries: Vec::new(), unstored: None, unverified: None }
     }
 
     /// The present level.
@@ -50,6 +53,18 @@ impl Observer {
             (Step::Spend { credential, .. }, Event::Answered(answer)) => self.answered(credential, answer),
             (Step::Replace { document, attempt: (sha256, _), .. }, Event::Replaced(ReplaceResult::Done)) => {
                 self.replaced(document, first_digits(sha256));
+            }
+            (
+                Step::Replace { document, attempt: (sha256, _), .. },
+                Event::Replaced(ReplaceResult::Unknown),
+            ) => {
+                self.unverified = Some((document.clone(), first_digits(sha256)));
+            }
+            (Step::Read, Event::Read(Ok(Some(stored)))) => {
+                let written = self.unverified.take().filter(|(document, _)| *document == stored.document);
+                if let Some((document, before)) = written {
+                    self.replaced(&document, before);
+                }
             }
             (Step::Adopt { credential_sha256, .. }, Event::Adopted(Ok(true))) => {
                 let outcome = "stored the answer that an interrupted process left";
@@ -126,5 +141,68 @@ impl Observer {
             rejected.outcome.push_str("; another process had refreshed: its session is used");
         }
         self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::token::TokenAnswer;
+    use crate::session::{Revision, Stored, Token};
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn document(number: u32) -> Document {
+        let session = json!({
+            "access_token": format!("access {number}"),
+            "token_type": "Bearer",
+            "refresh_token": format!("refresh {number}"),
+            "obtained_at": 1,
+        });
+        let text = json!({
+            "version": 1,
+            "token_endpoint": "https://issuer.example/token",
+            "client_id": "client",
+            "client_auth": "none",
+            "session": session,
+        });
+        Document::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    /// What is recorded of a refresh if the store does not say whether it wrote document 2, and then holds `stored`.
+    fn entries_after_an_unknown_write(stored: Document) -> Vec<(String, String)> {
+        let (before, new) = (document(1), document(2));
+        let token = before.refresh_token().unwrap().clone();
+        let sha256 = token.sha256();
+        let answer: TokenAnswer = TokenAnswer {
+            access_token: Secret::new("access 2"),
+            token_type: "Bearer".to_owned(),
+            expires_in: None,
+            refresh_token: Some(Secret::new("refresh 2")),
+            id_token: None,
+            scope: None,
+            extra: serde_json::Map::new(),
+        };
+        let revision = || Revision(String::new());
+        let mut observer = Observer::new(Level::Claimed);
+        let credential = Credential::RefreshToken(token);
+        let spend = Step::Spend { document: before, credential, timeout: Duration::ZERO };
+        observer.observe(&spend, &Event::Answered(Answer::Refreshed(answer)));
+        let replace = Step::Replace { expected: revision(), document: new.clone(), attempt: (sha256, 1) };
+        observer.observe(&replace, &Event::Replaced(ReplaceResult::Unknown));
+        let read = Stored { document: stored, revision: revision() };
+        observer.observe(&Step::Read, &Event::Read(Ok(Some(read))));
+        let session = new.session.unwrap();
+        let result = Ok(Token { session, warnings: Vec::new(), refreshed: true });
+        let entries = observer.finish(&result).into_iter();
+        entries.map(|entry| (entry.event.to_string(), entry.outcome)).collect()
+    }
+
+    #[test]
+    fn a_write_without_an_answer_is_recorded_as_the_store_shows_it() {
+        let entry = |event: &str, outcome: &str| vec![(event.to_owned(), outcome.to_owned())];
+        assert_eq!(entries_after_an_unknown_write(document(2)), entry("refresh", "stored"));
+        let kept = "another process had stored a session, which is kept";
+        assert_eq!(entries_after_an_unknown_write(document(3)), entry("not stored", kept));
     }
 }

@@ -234,8 +234,9 @@ impl Store for FileStore {
                 other => other.map_err(|error| failure("read", &path, &error))?.0,
             };
             let answer = files.answer(key, number);
-            // While its owner runs, the answer is usually empty.
-            let is_empty = fs::symlink_metadata(&answer).is_ok_and(|metadata| metadata.len() == 0);
+            // While its owner runs, the answer is usually empty. A shared file system may remember an old length.
+            let is_empty =
+                !files.is_shared && fs::symlink_metadata(&answer).is_ok_and(|metadata| metadata.len() == 0);
             let read = (!is_empty).then(|| open::read(&answer, Symlink::Refuse).ok()).flatten();
             records.push(Record { number, bytes, answer: read.map(|(bytes, _)| bytes).unwrap_or_default() });
         }

@@ -9,7 +9,7 @@
 //! any other. The keeper also ends when a login is required; the file stays as it is.
 
 use super::{Mode, command, request};
-use crate::adapters::formats::{FORMATS, Format};
+use crate::adapters::formats::Format;
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
@@ -23,8 +23,9 @@ use crate::session::{Demand, Unwanted, expiry};
 use crate::system::{self, Watched};
 use crate::text::describe;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -54,9 +55,9 @@ struct KeeperRequest {
     start_time: u64,
     /// In seconds.
     min_ttl: i64,
-    /// The name of the format ([`FORMATS`]).
-    format: String,
-    file: PathBuf,
+    format: Format,
+    /// Its path, of any bytes.
+    file: OsString,
     passed: Passed,
 }
 
@@ -69,8 +70,8 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
             pid: this_process.pid,
             start_time: this_process.start_time,
             min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
-            format: name_of(arguments.format.unwrap_or_default()).to_owned(),
-            file: file.to_owned(),
+            format: arguments.format.unwrap_or_default(),
+            file: file.into(),
             passed: context.globals.passed()?,
         };
         Ok(spawn(&request)?.wait()?.success())
@@ -91,12 +92,6 @@ fn spawn(request: &KeeperRequest) -> io::Result<Child> {
     // The argument is for a person who lists processes.
     command.arg(&request.file).stdout(Stdio::null()).stderr(Stdio::null());
     system::as_given(&mut command).spawn()
-}
-
-/// The name of a format, as `--format` takes it.
-pub fn name_of(format: Format) -> &'static str {
-    let found = FORMATS.iter().find(|(_, named)| *named == format);
-    found.map_or("raw", |(name, _)| name)
 }
 
 /// Starts the keeper, or is the keeper.
@@ -152,10 +147,10 @@ fn renew(
     let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
     let demand = Demand { min_ttl, unwanted: Unwanted::None };
     let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token_text::text(&session, format_named(&request.format), context).map_err(kind)?;
+    let text = token_text::text(&session, request.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
-        let file =
-            TokenFile::find(&request.file).and_then(|file| file.write(text.as_bytes(), context.left()));
+        let file = TokenFile::find(Path::new(&request.file))
+            .and_then(|file| file.write(text.as_bytes(), context.left()));
         // The obstacle may be removed later: try again.
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
@@ -169,8 +164,4 @@ fn renew(
 fn margin(session: &Session, min_ttl: i64) -> i64 {
     let lifetime = expiry(session).unwrap_or_default().saturating_sub(session.obtained_at);
     MARGIN_SECONDS.min(lifetime / 5).max(min_ttl.min(lifetime / 2))
-}
-
-fn format_named(name: &str) -> Format {
-    FORMATS.iter().find(|(known, _)| *known == name).map_or(Format::default(), |(_, format)| *format)
 }

@@ -8,8 +8,9 @@ use crate::session::LockMode;
 use crate::system::answers_lock_calls_at_once;
 use crate::text::describe;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a lock call may take that does not wait.
@@ -36,7 +37,7 @@ pub enum Probe {
 
 /// Has a second process try the lock at `path`, within `limit`.
 pub fn try_in_second_process(path: &Path, limit: Duration) -> io::Result<Probe> {
-    let printed = super::run(Mode::LockProbe, &path, limit, ANSWER_LIMIT)?;
+    let printed = super::run(Mode::LockProbe, &path.as_os_str(), limit, ANSWER_LIMIT)?;
     Ok(serde_json::from_slice(&printed.stdout)?)
 }
 
@@ -51,8 +52,8 @@ pub fn try_lock(path: &Path, limit: Duration) -> Locked {
 
 /// The second process: tries, answers, and ends.
 pub(super) fn run() -> anyhow::Result<()> {
-    let path: PathBuf = request(Mode::LockProbe)?;
-    let probe = match try_lock(&path, LIMIT) {
+    let path: OsString = request(Mode::LockProbe)?;
+    let probe = match try_lock(Path::new(&path), LIMIT) {
         Locked::Granted(_) => Probe::Granted,
         Locked::Busy => Probe::Busy,
         Locked::Refused(_) => Probe::Refused,

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long the caller waits beyond its deadline for a worker that is about to send its result.
@@ -122,9 +122,14 @@ struct Worker {
 
 fn start(request: &WorkerRequest, lock: Option<&Guard>) -> io::Result<Worker> {
     let (socket, theirs) = UnixStream::pair()?;
+    let theirs = OwnedFd::from(theirs);
+    let stdout = match lock.map(Guard::share).transpose()?.flatten() {
+        Some(file) => OwnedFd::from(file),
+        // Some containers have no `/dev/null`.
+        None => theirs.try_clone()?,
+    };
     let mut command = command(Mode::Worker, request)?;
-    command.stdout(lock.map(Guard::share).transpose()?.flatten().map_or_else(Stdio::null, Stdio::from));
-    command.stderr(OwnedFd::from(theirs));
+    command.stdout(stdout).stderr(theirs);
     Ok(Worker { child: as_given_in_own_session(&mut command).spawn()?, socket })
 }
 

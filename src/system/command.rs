@@ -1,5 +1,6 @@
 //! A command that prints something for us, bounded in time and in what it prints.
 
+use super::SignalsHeld;
 use crate::text::describe;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -43,6 +44,8 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
 
 /// A file without a name, which lies in memory alone and is read from its beginning.
 pub fn file_in_memory(bytes: &[u8]) -> io::Result<File> {
+    // The file size limit is also for files in memory. With signals held it is an error of the write.
+    let _signals = SignalsHeld::hold();
     let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

@@ -4,7 +4,9 @@ use crate::support::authorization_server::NamedIssuer;
 use crate::support::*;
 use serde_json::{Value, json};
 use servers::closed_port::ClosedPort;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -242,6 +244,16 @@ fn the_level_is_determined_by_two_processes() {
     let ends = "a server that ends the family on replay can still end the grant";
     let check = assert_check(&mut with("off"), "lock", "warn", ends);
     assert_eq!(check["hint"], "unset ONEGRANT_LOCK");
+}
+
+#[test]
+fn the_lock_is_tested_in_a_directory_with_a_name_of_any_bytes() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let directory = home.root.join(OsStr::from_bytes(b"\xff"));
+    fs::rename(&home.state, &directory).unwrap();
+    let mut command = doctor(&home);
+    assert_check(command.env("ONEGRANT_HOME", &directory), "lock", "ok", "two processes exclude each other");
 }
 
 #[test]
@@ -562,4 +574,16 @@ fn the_age_of_a_cached_answer_is_no_skew() {
     server.script(Endpoint::OauthMetadata, [answer("Age: 3000\r\n"), answer("")]);
     assert_check(&mut doctor(&home), "clock", "ok", "");
     assert_check(&mut doctor(&home), "clock", "fail", "ahead of");
+}
+
+/// The request to the second process is a file, too: a file in memory.
+#[test]
+fn a_file_size_limit_ends_no_check() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, VALID);
+    let command = home.command(&["doctor"]);
+    let output = wrapped("/bin/sh", &["-c", "ulimit -f 0; \"$@\"", "sh"], &command).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("the lock probe gave no answer (File too large"), "{stdout}");
 }

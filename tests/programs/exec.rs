@@ -291,6 +291,17 @@ fn the_file_is_replaced_while_the_command_runs_with_one_refresh_for_each_token()
 }
 
 #[test]
+fn a_file_is_kept_in_a_directory_with_a_name_of_any_bytes() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let directory = home.root.join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&directory).unwrap();
+    let script = "cat \"$ACCESS_TOKEN_FILE\"";
+    let ran = run(exec(&home, &shell(&["--file", "token"], script)).current_dir(directory));
+    assert_eq!(ran, Ran::printed(&issued.access_token));
+}
+
+#[test]
 fn the_keeper_ends_when_the_command_is_killed() {
     let server = server(|_| {});
     let kept = Kept::start(&server, LIFETIME, &[]);

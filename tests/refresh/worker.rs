@@ -216,6 +216,21 @@ fn where_no_worker_can_be_started_the_exchange_runs_in_place() {
     }
 }
 
+/// A container may have no `/dev`.
+#[test]
+fn a_worker_needs_no_device() {
+    for lock in LOCKS {
+        let server = server(|settings| settings.replay = Replay::EndFamily);
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let command = with_lock(&home, lock, &["-vv", "token"]);
+        let ran = run(&mut in_namespace("mount -t tmpfs none /dev && exec \"$@\"", &home, &command));
+        let new = home.tokens();
+        assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", new.access_token)), "{lock}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("going on in place"), "{lock}: {}", ran.stderr);
+        assert_eq!(server.counts().token_requests, 1, "{lock}");
+    }
+}
+
 /// A container that is paused beyond the deadline: what the server answered meanwhile lies in the socket.
 #[test]
 fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {

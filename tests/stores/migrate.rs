@@ -28,6 +28,25 @@ impl Both {
         (both, issued)
     }
 
+    /// With a grant in the store that a migration leaves.
+    fn with_grant_to_move(server: &AuthorizationServer, to_keyring: bool) -> (Self, Issued) {
+        let (both, issued) = (Self::new(), server.issue_grant());
+        let text = document(server, &issued, LIFETIME);
+        match to_keyring {
+            true => both.keyring.home.write(&text),
+            false => both.keyring.write(&text.to_string()),
+        }
+        (both, issued)
+    }
+
+    /// The store that a migration leaves, and the one that it goes to.
+    fn ends(&self, to_keyring: bool) -> (String, String) {
+        match (self.files.clone(), self.keyring.store.clone()) {
+            (files, keyring) if to_keyring => (files, keyring),
+            (files, keyring) => (keyring, files),
+        }
+    }
+
     fn at(&self, store: &str, arguments: &[&str]) -> Ran {
         run(self.keyring.command(arguments).env("ONEGRANT_STORE", store))
     }
@@ -136,36 +155,32 @@ fn a_process_that_wants_a_token_during_a_migration_gets_the_command_that_complet
     assert_eq!(server.counts().refreshes, 0);
 }
 
+/// The calls of the helper in a migration.
+const VERBS: [&str; 3] = ["get", "store", "erase"];
+
+/// How often a migration that is not interrupted calls the helper.
+fn calls_of_a_migration(server: &AuthorizationServer, to_keyring: bool) -> usize {
+    let (both, _) = Both::with_grant_to_move(server, to_keyring);
+    let (from, to) = both.ends(to_keyring);
+    assert_eq!(both.migrate(&from, &to), moved(&to));
+    let calls = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
+    assert!(calls >= 5, "{calls} calls");
+    calls
+}
+
 /// Kills the migration at each call of the helper program, before and after the call, in both directions.
 #[test]
 fn the_same_command_completes_a_migration_that_was_killed_at_any_point() {
     let server = server(|_| {});
-    let prepare = |to_keyring: bool| {
-        let (both, issued) = (Both::new(), server.issue_grant());
-        let text = document(&server, &issued, LIFETIME);
-        match to_keyring {
-            true => both.keyring.home.write(&text),
-            false => both.keyring.write(&text.to_string()),
-        }
-        (both, issued)
-    };
     for to_keyring in [true, false] {
-        let ends = |both: &Both| match (both.files.clone(), both.keyring.store.clone()) {
-            (files, keyring) if to_keyring => (files, keyring),
-            (files, keyring) => (keyring, files),
-        };
-        let (both, _) = prepare(to_keyring);
-        let (from, to) = ends(&both);
-        assert_eq!(both.migrate(&from, &to), moved(&to));
-        let calls: usize = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
-        assert!(calls >= 5, "{calls} calls");
+        let calls = calls_of_a_migration(&server, to_keyring);
         let kills: Vec<_> = (1..=calls).flat_map(|call| [(call, "now"), (call, "trap")]).collect();
         side_by_side(
             &kills,
             || (),
             |(), &(call, moment)| {
-                let (both, issued) = prepare(to_keyring);
-                let (from, to) = ends(&both);
+                let (both, issued) = Both::with_grant_to_move(&server, to_keyring);
+                let (from, to) = both.ends(to_keyring);
                 let kill = if moment == "now" { "kill -9 $PPID" } else { "trap 'kill -9 $PPID' EXIT" };
                 for verb in VERBS {
                     let script = format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then {kill}; fi\n");
@@ -187,9 +202,6 @@ fn the_same_command_completes_a_migration_that_was_killed_at_any_point() {
     }
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (0, 0));
 }
-
-/// The calls of the helper in a migration.
-const VERBS: [&str; 3] = ["get", "store", "erase"];
 
 #[test]
 fn the_answer_of_an_interrupted_refresh_is_migrated_too() {
@@ -232,32 +244,16 @@ fn a_migration_waits_for_a_refresh() {
 #[test]
 fn a_logout_during_a_migration_leaves_no_token_and_no_refresh_token_in_either_store() {
     let server = server(|_| {});
-    let prepare = |to_keyring: bool| {
-        let (both, issued) = (Both::new(), server.issue_grant());
-        let text = document(&server, &issued, LIFETIME);
-        match to_keyring {
-            true => both.keyring.home.write(&text),
-            false => both.keyring.write(&text.to_string()),
-        }
-        (both, issued)
-    };
     for (to_keyring, in_source) in [(true, true), (true, false), (false, true), (false, false)] {
-        let ends = |both: &Both| match (both.files.clone(), both.keyring.store.clone()) {
-            (files, keyring) if to_keyring => (files, keyring),
-            (files, keyring) => (keyring, files),
-        };
-        let (both, _) = prepare(to_keyring);
-        let (from, to) = ends(&both);
-        assert_eq!(both.migrate(&from, &to), moved(&to));
-        let calls: usize = VERBS.iter().map(|verb| both.keyring.calls(verb)).sum();
+        let calls = calls_of_a_migration(&server, to_keyring);
         let found = AtomicUsize::new(0);
         let kills: Vec<_> = (1..=calls).collect();
         side_by_side(
             &kills,
             || (),
             |(), &call| {
-                let (both, issued) = prepare(to_keyring);
-                let (from, to) = ends(&both);
+                let (both, issued) = Both::with_grant_to_move(&server, to_keyring);
+                let (from, to) = both.ends(to_keyring);
                 for verb in VERBS {
                     let script =
                         format!("if [ $(wc -l <\"$keyring/calls\") -eq {call} ]; then kill -9 $PPID; fi\n");
