@@ -6,7 +6,7 @@ mod reading;
 mod waiting;
 
 pub use reading::{
-    Existing, attempt_record, attempt_records, find_rejected, parse, read_document, read_for_login,
+    Existing, attempt_records, find_rejected, parse, read_document, read_for_login, read_record,
 };
 
 use crate::error::Failure;
@@ -22,7 +22,7 @@ use crate::session::{
 use crate::store::{NewRecord, Record, RecordName, Store, WriteResult};
 use crate::system::SignalsHeld;
 use log::Log;
-use reading::spender;
+use reading::{attempt_record, find_owner, spender};
 use std::time::Duration;
 
 /// The room that is reserved for an answer, in addition to the size of the document, in bytes: some tokens have many
@@ -224,9 +224,11 @@ impl Run<'_> {
     fn look(&mut self, credential_sha256: &str, level: Level) -> Result<View, Failure> {
         let has_gone = self.look_at_records(credential_sha256)?;
         let is_outside = self.guard.is_none() && self.signals.is_none();
-        // Without the lock this process takes over no claim. So it need not know whether the owner still runs.
-        let clock = (level != Level::Locked || !is_outside).then_some(self.dependencies.clock);
-        let attempts: Vec<_> = self.records.iter().map(|record| attempt_record(record, clock)).collect();
+        let mut attempts: Vec<_> = self.records.iter().map(attempt_record).collect();
+        let has_ended = attempts.iter().any(|record| record.attempt.is_over());
+        if level.must_know_owners(is_outside, has_ended) {
+            attempts.iter_mut().for_each(|record| find_owner(record, self.dependencies.clock));
+        }
         let other = spender(&attempts, &self.records, &self.record, self.dependencies.clock.now().wall);
         let known = std::mem::replace(&mut self.other, other);
         // Only possible if the lock does not exclude (some network file systems), if another process runs with

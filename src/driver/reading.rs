@@ -89,7 +89,7 @@ pub fn attempt_records(dependencies: &Dependencies, stored: &Stored) -> Result<V
         return Ok(Vec::new());
     };
     let records = dependencies.store.records(&credential)?;
-    let attempt_records = records.iter().map(|record| attempt_record(record, Some(dependencies.clock)));
+    let attempt_records = records.iter().map(|record| read_record(record, dependencies.clock));
     Ok(attempt_records.filter(|record| record.attempt.concerns(&stored.document)).collect())
 }
 
@@ -107,14 +107,24 @@ pub fn find_rejected(dependencies: &Dependencies, stored: &Stored) -> Result<Opt
 
 /// Parses a record. Bytes that are no record bind no process, but their number is taken: a record gets its name when it is
 /// complete, so its bytes were lost later.
-///
-/// Without a clock the presence of the owner is unknown.
-pub fn attempt_record(record: &Record, clock: Option<&dyn Clock>) -> AttemptRecord {
+pub fn read_record(record: &Record, clock: &dyn Clock) -> AttemptRecord {
+    let mut attempt_record = attempt_record(record);
+    find_owner(&mut attempt_record, clock);
+    attempt_record
+}
+
+/// The same, without looking whether the owner still runs.
+pub(super) fn attempt_record(record: &Record) -> AttemptRecord {
     let attempt: Attempt = serde_json::from_slice(&record.bytes).unwrap_or_else(|_| Attempt::unreadable());
-    let clock = clock.filter(|_| !attempt.is_over());
-    let owner = clock.map_or(Presence::Unknown, |clock| clock.presence(&attempt.by));
     let has_answer = Document::parse(&record.answer).is_ok_and(|document| document.session.is_some());
-    AttemptRecord { number: record.number, attempt, owner, has_answer }
+    AttemptRecord { number: record.number, attempt, owner: Presence::Unknown, has_answer }
+}
+
+/// Looks whether the owner still runs, if that matters to other processes.
+pub(super) fn find_owner(record: &mut AttemptRecord, clock: &dyn Clock) {
+    if !record.attempt.is_over() {
+        record.owner = clock.presence(&record.attempt.by);
+    }
 }
 
 /// Another process that is refreshing, for people. `own` is the record of this process.

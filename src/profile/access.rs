@@ -85,7 +85,7 @@ impl<'a> ClaimGuard<'a> {
         let mut last = 0;
         for record in context.store.records(&key)? {
             last = record.number;
-            if is_exclusive && driver::attempt_record(&record, Some(context)).is_live(now) {
+            if is_exclusive && driver::read_record(&record, context).is_live(now) {
                 return Ok(None);
             }
         }

@@ -1970,6 +1970,29 @@ fn a_caller_without_a_worker_does_the_exchange_itself() {
         .then(looked(fresh("B"), &[]), "ok b");
 }
 
+/// Finding out which process this is reads several files of `/proc`.
+#[test]
+fn only_a_process_that_may_claim_is_identified() {
+    let unidentified = |mut story: Story| {
+        story.machine.identify(Owner::default(), String::new());
+        story
+    };
+    for lock_use in [LockUse::Claim, LockUse::Off] {
+        let caller = unidentified(Story::calling(Unwanted::None, lock_use));
+        assert!(!caller.machine.wants_identity());
+        let caller = caller.then(read(expired("A")), "look A");
+        assert!(!caller.machine.wants_identity());
+        let level = RefreshInput::new(Demand::default(), lock_use).level.name();
+        let caller = caller.then(looked(expired("A"), &[]), &format!("delegate, {level}"));
+        assert!(!caller.machine.wants_identity());
+        let worker = unidentified(Story::working(&caller.delegated()));
+        assert!(!worker.machine.wants_identity());
+        assert!(worker.then(read(expired("A")), "look A").machine.wants_identity());
+        let alone = caller.then(worked(DelegateResult::NoWorker), "look A");
+        assert!(alone.machine.wants_identity());
+    }
+}
+
 /// The worker was the only holder of the lock, so its death released the lock.
 #[test]
 fn a_caller_whose_worker_died_asks_for_the_lock_again() {

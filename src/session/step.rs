@@ -87,6 +87,12 @@ impl Level {
             Self::Compared => "compared",
         }
     }
+
+    /// Whether a look must find out which owners still run. At the level locked a process with neither the lock nor a claim
+    /// (`is_outside`) takes over no claim. But it ends as an attempt that `has_ended` did, unless a live claim is beside it.
+    pub fn must_know_owners(self, is_outside: bool, has_ended: bool) -> bool {
+        self != Self::Locked || !is_outside || has_ended
+    }
 }
 
 /// How to ask for the lock.

@@ -635,6 +635,26 @@ fn a_broken_record_blocks_no_process() {
     }
 }
 
+/// The claim of a killed process does not hide what a later process found out, even if the lock is never released.
+#[test]
+fn a_verdict_beside_the_claim_of_a_killed_process_needs_no_lock() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    killed(&server, &home, "auto", Fault::StallBefore);
+    let first = home.names().into_iter().find(|name| name.starts_with("default~attempt.")).unwrap();
+    let mut rejected = home.attempts().remove(0);
+    rejected["id"] = json!("another");
+    rejected["outcome"] = json!("rejected");
+    rejected["message"] = json!("the grant has ended");
+    fs::write(home.state.join(format!("{}2", first.trim_end_matches('1'))), rejected.to_string()).unwrap();
+    assert_eq!(home.attempts().len(), 2);
+    let lock = File::options().read(true).write(true).open(home.state.join("default.lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = home.run(&["--timeout", "1", "token"]);
+    assert_eq!(ran, Ran::failed(3, "onegrant: the grant has ended\n"));
+    assert_eq!(server.counts().token_requests, 1);
+}
+
 /// The claim of another machine binds until its `until`. Then the next process reports it.
 #[test]
 fn the_claim_of_another_machine_binds_until_it_has_run_out() {

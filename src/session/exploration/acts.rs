@@ -101,6 +101,7 @@ impl World {
                 };
                 if queues && locking == LockResult::Granted {
                     self.held_by.insert(Party::Process(number));
+                    self.change(number, |process| process.has_guard = true);
                 }
                 self.feed(number, Event::LockAnswered(locking));
             }
@@ -137,6 +138,7 @@ impl World {
                     }
                     (Lock::GrantsToAll, _) => LockResult::Granted,
                 };
+                self.change(number, |process| process.has_guard = locking == LockResult::Granted);
                 self.feed(number, Event::LockAnswered(locking));
             }
             Step::Adopt { credential_sha256: key, number: record, expected } => {
@@ -406,19 +408,22 @@ impl World {
     /// Starts a worker with the deadline of its caller. If the caller holds the lock, it hands the lock over.
     fn delegate(&mut self, number: usize, input: RefreshInput) {
         let caller = &self.processes[number];
-        let (started_at, late) = (caller.started_at, caller.late);
+        let (started_at, late, has_guard) = (caller.started_at, caller.late, caller.has_guard);
         let scenario = Rc::clone(&self.scenario);
         let (lock_use, deadline) = (scenario.lock_uses[number], caller.deadline);
         let worker = self.processes.len();
         let demand = input.demand.clone();
         let process = Process::asking(&scenario, demand, lock_use, Role::Worker(input), deadline, worker);
-        self.processes.push(Rc::new(Process { started_at, late, ..process }));
+        self.processes.push(Rc::new(Process { started_at, late, has_guard, ..process }));
         if self.held_by.remove(&Party::Process(number)) {
             self.held_by.insert(Party::Process(worker));
         }
         let until = started_at.unwrap_or(self.clock) + deadline + LAST_WORD_LIMIT;
         self.change(worker, |_| {});
-        self.change(number, |process| process.progress = Progress::WaitsForItsWorker { worker, until });
+        self.change(number, |process| {
+            process.has_guard = false;
+            process.progress = Progress::WaitsForItsWorker { worker, until };
+        });
     }
 
     fn hear_from(&mut self, worker: usize, number: usize) {

@@ -125,6 +125,8 @@ pub(super) struct Process {
     pub newest_when_read: Option<u8>,
     /// The generation that the server gave it last.
     pub given: Option<u8>,
+    /// It was granted the lock and has not handed it on. Locks that do not exclude are granted to several processes.
+    pub has_guard: bool,
     /// It has an open file with room for its answer.
     pub has_room: bool,
     /// When its claim ends, by the wall clock.
@@ -539,10 +541,12 @@ impl World {
 
     /// The records on that refresh token as `reader` sees them. `None`: as a command sees them.
     pub(super) fn attempt_records(&self, key: &str, reader: Option<usize>) -> Vec<AttemptRecord> {
-        let records = self.records.iter().filter(|((about, _), _)| about == key);
+        let records = || self.records.iter().filter(|((about, _), _)| about == key);
+        let has_ended = records().any(|(_, record)| record.what.is_over());
+        let must_know = reader.is_none_or(|number| self.must_know_owners(number, has_ended));
         let record = |(name, record): (&Name, &Rc<Kept<Attempt>>)| {
             let attempt = record.what.clone();
-            let owner = match attempt.is_over() {
+            let owner = match attempt.is_over() || !must_know {
                 true => Presence::Unknown,
                 false => self.presence(&attempt.by),
             };
@@ -553,7 +557,14 @@ impl World {
                 .is_some_and(|document| document.session.is_some());
             AttemptRecord { number: name.1, attempt, owner, has_answer }
         };
-        records.map(record).collect()
+        records().map(record).collect()
+    }
+
+    /// Whether a look of that process finds out which owners still run, as in `driver`.
+    fn must_know_owners(&self, number: usize, has_ended: bool) -> bool {
+        let process = &self.processes[number];
+        let is_outside = !process.has_guard && process.until.is_none();
+        process.machine.level().must_know_owners(is_outside, has_ended)
     }
 
     /// The complete document beside a record.
@@ -619,6 +630,7 @@ impl Process {
             seen: None,
             newest_when_read: None,
             given: None,
+            has_guard: false,
             has_room: false,
             until: None,
             is_past_until: false,

@@ -156,11 +156,11 @@ impl Machine {
         (machine, Step::Read)
     }
 
-    /// Whether it must be identified before the next event. A process that only reads, or waits for the lock, claims
-    /// nothing yet.
+    /// Whether it must be identified before the next event. A process that only reads claims nothing, and a caller leaves the
+    /// claim to its worker.
     pub fn wants_identity(&self) -> bool {
-        let waits = matches!(self.phase, Phase::FirstLook | Phase::AskedForLock(_) | Phase::AfterRelease);
-        let claims_nothing = self.phase == Phase::FirstRead || (waits && self.level() == Level::Locked);
+        let claims_nothing =
+            self.settings.role == Role::Caller || matches!(self.phase, Phase::FirstRead | Phase::Delegating);
         !claims_nothing && self.settings.nonce.is_empty()
     }
 
