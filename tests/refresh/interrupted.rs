@@ -344,8 +344,12 @@ fn waits_for_a_lock(pid: u32) -> bool {
     table.lines().any(|line| line.contains("->") && line.split_whitespace().any(is_its))
 }
 
-/// The most system calls of a process that waits for the refresh of another one, from exec to exit.
-const MOST_CALLS: usize = 60;
+/// The most system calls of a process that waits for the refresh of another one, from exec to exit: 60 in a directory of a
+/// usual depth. These are without the one call for each directory of the path, and without the looks during a long wait.
+const MOST_CALLS: usize = 52;
+
+/// The most system calls of one look at the document during the wait, the timer for the next one included.
+const MOST_CALLS_OF_A_LOOK: usize = 10;
 
 #[test]
 fn a_process_that_waits_for_a_refresh_makes_few_system_calls() {
@@ -365,11 +369,12 @@ fn a_process_that_waits_for_a_refresh_makes_few_system_calls() {
     assert_eq!(refresher.finish().code, 0);
     assert_eq!(waiter.finish(), Ran::printed(&home.tokens().access_token));
     let text = fs::read_to_string(&trace).unwrap();
-    // A debug build looks at each descriptor before it closes it.
-    let is_call = |line: &&str| !["+++", "resumed>", "F_GETFD"].iter().any(|other| line.contains(other));
-    let calls = text.lines().filter(is_call);
-    let count = calls.count();
-    assert!(count <= MOST_CALLS, "{count} system calls:\n{text}");
+    // A debug build looks at each descriptor before it closes it. The C library resolves a path directory by directory.
+    let others = ["+++", "---", "resumed>", "F_GETFD", "= -1 EINVAL"];
+    let count = text.lines().filter(|line| !others.iter().any(|other| line.contains(other))).count();
+    let looks = text.lines().filter(|line| line.contains("flock(") && line.contains("ERESTARTSYS")).count();
+    let most = MOST_CALLS + looks * MOST_CALLS_OF_A_LOOK;
+    assert!(count <= most, "{count} system calls, and at most {most} are allowed:\n{text}");
     let starts = ["clone(", "clone3(", "fork("].iter().any(|call| text.contains(call));
     assert!(!starts, "it starts a thread or a process:\n{text}");
     println!("{count} system calls");
