@@ -46,7 +46,10 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
 pub fn file_in_memory(bytes: &[u8]) -> io::Result<File> {
     // The file size limit is also for files in memory. With signals held it is an error of the write.
     let _signals = SignalsHeld::hold();
-    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    // A system may insist that such a file cannot be executed (vm.memfd_noexec = 2). Linux before 6.3 does not know the flag.
+    let no_exec = memfd_create("input", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL);
+    let created = no_exec.or_else(|_| memfd_create("input", MemfdFlags::CLOEXEC));
+    let mut file = File::from(created?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)
