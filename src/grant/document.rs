@@ -1,7 +1,7 @@
 //! The document: one profile as a store keeps it.
 
 use super::client::{ClientAuthentication, ClientGrant, ClientKey};
-use super::{Secret, Session, UnixSeconds, is_visible_ascii, json_bytes, non_empty};
+use super::{Registration, Secret, Session, UnixSeconds, is_visible_ascii, json_bytes, non_empty};
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -164,12 +164,21 @@ pub struct Document {
     /// How the client authenticates.
     #[serde(default)]
     pub client_auth: ClientAuthentication,
+    /// The registration of the client, if a login registered it. `None`: a person named the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// The scope that the login requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Resource indicators (RFC 8707), sent with every token request.
+    /// The resources that the tokens are for, as resource indicators (RFC 8707).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
+    /// Whether `resource` is left out of every request, because the server refuses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_resource: bool,
+    /// The address of the protected resource metadata (RFC 9728) that named the resource and the issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_metadata: Option<String>,
     /// The audience, for servers that need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
@@ -265,8 +274,11 @@ impl Document {
             client_secret_env: None,
             client_key: None,
             client_auth: ClientAuthentication::None,
+            registration: None,
             scope: None,
             resource: Vec::new(),
+            no_resource: false,
+            resource_metadata: None,
             audience: None,
             parameters: BTreeMap::new(),
             redirect_port: None,
@@ -365,7 +377,13 @@ impl Document {
             let others = session.refresh_token.iter().chain(&session.id_token);
             others.chain(std::iter::once(&session.access_token))
         });
-        session.chain(&self.client_secret).collect()
+        let registration = self.registration.iter().filter_map(|client| client.management_token.as_ref());
+        session.chain(&self.client_secret).chain(registration).collect()
+    }
+
+    /// The resource indicators that every request carries (RFC 8707 section 2).
+    pub fn resource_indicators(&self) -> &[String] {
+        if self.no_resource { &[] } else { &self.resource }
     }
 
     /// The issuer identifier, unless it is only assumed.

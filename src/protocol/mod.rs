@@ -4,6 +4,7 @@
 
 pub mod assertion;
 pub mod authorization;
+pub mod challenge;
 pub mod claims;
 pub mod client_authentication;
 pub mod device;
@@ -17,6 +18,8 @@ pub mod metadata;
 pub mod pkce;
 pub mod providers;
 pub mod redirect;
+pub mod registration;
+pub mod resource;
 pub mod revocation;
 pub mod subject_token;
 pub mod token;

@@ -54,7 +54,7 @@ impl Parameters {
     /// audience, and what `--param` gave. A parameter that is there already is not added (RFC 6749 section 3.2), so none of
     /// these replaces a parameter of the protocol.
     pub(super) fn push_configured(&mut self, document: &Document) {
-        for resource in &document.resource {
+        for resource in document.resource_indicators() {
             self.push("resource", resource);
         }
         self.push("audience", document.audience.as_deref().unwrap_or_default());

@@ -83,6 +83,14 @@ pub struct Login {
     #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
     pub client_key_audience: Option<String>,
 
+    /// the address of a client metadata document, which is the client identifier where the server supports that
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub client_metadata_url: Option<String>,
+
+    /// register a new client at the server (RFC 7591), also if this profile has one
+    #[argh(switch)]
+    pub register: bool,
+
     /// the scope to ask for, as one argument: "openid offline_access"
     #[argh(option, arg_name = "SCOPE")]
     pub scope: Option<String>,
@@ -90,6 +98,10 @@ pub struct Login {
     /// an API that the token is for (RFC 8707); repeatable
     #[argh(option, arg_name = "URI", from_str_fn(non_empty))]
     pub resource: Vec<String>,
+
+    /// leave the resource out of every request, for servers that refuse it
+    #[argh(switch)]
+    pub no_resource: bool,
 
     /// the audience, for servers that need one
     #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]

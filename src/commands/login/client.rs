@@ -4,7 +4,9 @@ use super::flow;
 use super::server::Server;
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken};
+use crate::grant::{
+    ClientAuthentication, ClientGrant, ClientKey, Document, Registration, Secret, SubjectToken,
+};
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::providers::{ClientKind, Provider};
 use crate::system::secret::{read_secret, read_secret_if_any};
@@ -29,6 +31,8 @@ pub struct Client {
     pub key: Option<ClientKey>,
     /// RFC 6749 section 2.3.
     pub authentication: ClientAuthentication,
+    /// Its registration, if a login registered it.
+    pub registration: Option<Registration>,
     /// The loopback redirect URI as the server has registered it.
     pub redirect_uri: Option<String>,
     /// The one loopback port that the server accepts.
@@ -53,6 +57,7 @@ impl Client {
             secret_variable,
             key: key(arguments, same)?,
             authentication: authentication(arguments, server, same),
+            registration: same.and_then(|same| same.registration.clone()),
             redirect_uri,
             redirect_port,
             grant: match flow::is_of_a_person(arguments) {

@@ -157,6 +157,7 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
     add("--client-key-file", arguments.client_key_file.as_deref().map(path), is_same_proof);
     add("--client-key-id", arguments.client_key_id.clone(), is_same_proof);
     add("--client-key-audience", arguments.client_key_audience.clone(), is_same_proof);
+    add("--client-metadata-url", arguments.client_metadata_url.clone(), is_same_client);
     add("--scope", arguments.scope.clone(), is_stored(&|stored, _| stored.scope == arguments.scope));
     for resource in &arguments.resource {
         let is_stored = is_stored(&|stored, _| stored.resource == arguments.resource);
@@ -190,6 +191,8 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
         ("--browser", arguments.browser, flow_before == Some(Flow::Browser)),
         ("--refresh-token-stdin", arguments.refresh_token_stdin, false),
         ("--client-credentials", arguments.client_credentials, is_same_grant),
+        ("--register", arguments.register, false),
+        ("--no-resource", arguments.no_resource, stored.is_some_and(|stored| stored.no_resource)),
         ("--pushed", arguments.pushed, false),
         ("--no-open", arguments.no_open, false),
     ];
@@ -292,8 +295,11 @@ mod tests {
             client_key_file: Some("x".into()),
             client_key_id: text(),
             client_key_audience: text(),
+            client_metadata_url: text(),
+            register: true,
             scope: text(),
             resource: vec!["x".to_owned()],
+            no_resource: true,
             audience: text(),
             param: vec![Parameter { name: "x".to_owned(), value: "y".to_owned() }],
             token_endpoint: text(),
