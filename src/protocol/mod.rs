@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or reads a clock; instants are passed in. Parameter names are those of the RFCs.
 
+pub mod address_search;
 pub mod assertion;
 pub mod authorization;
 pub mod challenge;
