@@ -3,6 +3,7 @@
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{ClientAuthentication, Registration, Secret, UnixSeconds};
+use crate::text::printable;
 
 /// What a client asks to be registered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,14 @@ pub struct NotRegistered {
     pub failure: Failure,
     /// Whether the server refused the redirect URI (`invalid_redirect_uri`): another one may do.
     pub refuses_redirect_uri: bool,
+}
+
+impl NotRegistered {
+    /// There was no whole response.
+    pub fn unanswered(request: &Request, failure: Failure) -> Self {
+        let message = format!("cannot register a client at {}: {}", printable(&request.url), failure.message);
+        Self { failure: Failure { message, ..failure }, refuses_redirect_uri: false }
+    }
 }
 
 /// The request for a new client (RFC 7591 section 3.1).
