@@ -14,7 +14,7 @@ pub mod token_text;
 use crate::driver::{self, Clock, Dependencies};
 use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
-use crate::globals::Globals;
+use crate::globals::{Globals, Selection};
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;
@@ -26,6 +26,7 @@ use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
 use crate::subprocess::worker::{self, Message, TaskResult};
+use crate::store_address::ProfileName;
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -63,6 +64,12 @@ impl Context {
     /// The same context with a deadline that begins now: waiting for a person does not count.
     pub fn begun_anew(&self) -> Self {
         Self::new(self.globals.clone(), system::SystemClock::start())
+    }
+
+    /// The same context for another profile. The deadline stays.
+    pub fn of_profile(&self, profile: ProfileName) -> Self {
+        let globals = Globals { profile, selection: Selection::Name, ..self.globals.clone() };
+        Self::new(globals, self.clock)
     }
 
     /// The HTTP client.
