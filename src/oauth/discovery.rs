@@ -2,9 +2,12 @@
 
 use super::ask;
 use crate::error::{Failure, Kind};
-use crate::http::HttpClient;
-use crate::protocol::address_search::{Finding, Located, Search, SearchEvent, SearchStep};
+use crate::http::{HttpClient, HttpOutcome};
+use crate::protocol::address_search::{
+    Finding, Located, Purpose, Search, SearchEvent, SearchStep, Standing,
+};
 use crate::protocol::metadata::{Discovered, Metadata, candidates, read, without_metadata};
+use crate::protocol::reach::Reach;
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
 use crate::protocol::{Request, Response};
 use crate::text::printable;
@@ -179,13 +182,18 @@ pub fn discover(
     Err(if is_troubled { failure } else { failure.hint(without_metadata(elsewhere.as_deref())) })
 }
 
-/// Searches for the authorization server of an address. `ask` sends a request without a credential. `note` is told what each
-/// answer was.
+/// Searches for the authorization server of an address. `left` is the time until the deadline. `note` is told what each answer
+/// was. Also gives the client for what the server names: it reaches no addresses that can be reached from fewer places than
+/// the server itself.
 pub fn search(
+    client: &HttpClient,
     address: &str,
-    mut ask: impl FnMut(&Request) -> Result<Response, Failure>,
+    left: impl Fn() -> Duration,
     mut note: impl FnMut(&Finding),
-) -> Result<Located, Failure> {
+) -> Result<(Located, HttpClient), Failure> {
+    // A person named the address, so it may be anywhere.
+    let first = client.limited_to(Reach::Loopback);
+    let mut named: Option<HttpClient> = None;
     let mut search = Search::new(address)?;
     let mut event = SearchEvent::Begun;
     loop {
@@ -193,15 +201,25 @@ pub fn search(
         finding.iter().for_each(&mut note);
         let question = match step {
             SearchStep::Ask(question) => question,
-            SearchStep::Found(located) => return Ok(*located),
+            SearchStep::Found(located) => {
+                let last = named.as_ref().unwrap_or(&first);
+                return Ok((*located, last.limited_to(last.reached())));
+            }
             SearchStep::Failed(failure) => return Err(failure),
         };
-        let mut requests = 0;
+        let client = match &question.purpose {
+            Purpose::Issuer(_, Standing::Named) => {
+                &*named.get_or_insert_with(|| first.limited_to(first.reached()))
+            }
+            _ => &first,
+        };
+        let send = |request: &Request| client.send(request, left()).and_then(HttpOutcome::response);
+        let mut requests: usize = 0;
         let answered = match question.redirects {
-            0 => ask(&question.request).map(|response| (response, None)),
+            0 => send(&question.request).map(|response| (response, None)),
             most => fetch(&question.request.url, most, |url| {
-                requests += 1;
-                ask(&Request::get(url))
+                requests = requests.saturating_add(1);
+                send(&Request::get(url))
             }),
         };
         let requests = requests.max(1);

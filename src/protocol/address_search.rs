@@ -121,6 +121,8 @@ pub struct LocatedResource {
 /// One request and its answer, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// What the request was for.
+    pub purpose: Purpose,
     /// The request: method and address.
     pub request: String,
     /// What the server answered.
@@ -499,7 +501,7 @@ fn places_of(issuer: &str, standing: Standing, most: usize) -> Vec<Question> {
 
 fn finding(question: &Question, answer: String, is_useful: bool, departures: Vec<Departure>) -> Finding {
     let request = format!("{} {}", question.request.method.as_str(), printable(&question.request.url));
-    Finding { request, answer, is_useful, departures }
+    Finding { purpose: question.purpose.clone(), request, answer, is_useful, departures }
 }
 
 /// Where usable metadata of an issuer departs from the standards.

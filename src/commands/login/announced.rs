@@ -2,7 +2,6 @@
 
 use super::destination::Destination;
 use crate::error::{Failure, Kind};
-use crate::http::HttpOutcome;
 use crate::oauth::discovery;
 use crate::profile::Context;
 use crate::protocol::address_search::{Finding, LocatedResource};
@@ -18,17 +17,20 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// Asks the servers that the destination needs.
-    pub fn find(destination: &Destination, context: &Context) -> Result<Self, Failure> {
-        let found = match (&destination.endpoints, &destination.issuer, &destination.address) {
+    /// Asks the servers that the destination needs. `note` is told what each answer of a search was.
+    pub fn find(
+        destination: &Destination,
+        context: &Context,
+        note: impl FnMut(&Finding),
+    ) -> Result<Self, Failure> {
+        Ok(match (&destination.endpoints, &destination.issuer, &destination.address) {
             (Some(endpoints), ..) => Self { metadata: Some(endpoints.clone()), ..Self::default() },
             (None, Some(issuer), _) => {
                 Self { metadata: Some(discover(issuer, destination, context)?), resource: None }
             }
-            (None, None, Some(address)) => search(address, context)?,
+            (None, None, Some(address)) => search(address, context, note)?,
             (None, None, None) => Self::default(),
-        };
-        Ok(found)
+        })
     }
 }
 
@@ -43,10 +45,8 @@ fn discover(issuer: &str, destination: &Destination, context: &Context) -> Resul
     })
 }
 
-fn search(address: &str, context: &Context) -> Result<Announced, Failure> {
-    let log = context.dependencies().log;
-    let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
-    let ask = |request: &_| context.client().send(request, context.left()).and_then(HttpOutcome::response);
-    let located = discovery::search(address, ask, note)?;
+fn search(address: &str, context: &Context, note: impl FnMut(&Finding)) -> Result<Announced, Failure> {
+    let (located, client) = discovery::search(context.client(), address, || context.left(), note)?;
+    context.go_on_with(client);
     Ok(Announced { metadata: Some(located.metadata), resource: located.resource })
 }

@@ -32,6 +32,7 @@ use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
+use crate::protocol::address_search::Finding;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
@@ -41,13 +42,14 @@ use crate::text::{date, printable};
 use announced::Announced;
 use anyhow::Context as _;
 use browser::Callback;
-use client::{Client, ClientChoice};
+pub use client::ClientChoice;
+use client::Client;
 use configuration::Configuration;
 use destination::Destination;
 use registration::{NewClient, NotAgain};
 use retry_hint::RetryHint;
 use serde_json::json;
-use server::Server;
+pub use server::Server;
 
 /// The space that must be free before a person is asked for anything, in bytes.
 const SPACE_BYTES: u64 = 128 << 10;
@@ -81,7 +83,9 @@ impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let destination = Destination::read(arguments)?;
     context.store.check_writable(SPACE_BYTES)?;
-    let announced = Announced::find(&destination, context)
+    let log = context.dependencies().log;
+    let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
+    let announced = Announced::find(&destination, context, note)
         .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
     let of_resource = profile::of_resource(arguments, &announced, context)?;
     let context = of_resource.as_ref().unwrap_or(context);
@@ -90,6 +94,32 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         Some(context) => profile::completed(error, context),
         None => error,
     })
+}
+
+/// What a login at an address would do.
+pub struct Outlook {
+    /// The server, and the resource.
+    pub server: Server,
+    /// The client, or why there is none.
+    pub client: Result<ClientChoice, Failure>,
+    /// The flow, or why there is none.
+    pub flow: Result<Flow, Failure>,
+    /// The scope that it asks for.
+    pub scope: Option<String>,
+}
+
+/// Finds out what a login at `address` would do, with the same requests, but without a registration. `note` is told what each
+/// answer was.
+pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> Result<Outlook, Failure> {
+    let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
+    let destination = Destination::read(&arguments)?;
+    let announced = Announced::find(&destination, context, note)?;
+    let (server, _) = Server::find(&arguments, &destination, announced, None, context)?;
+    let client = ClientChoice::make(&arguments, &server, None);
+    let known = client.as_ref().ok().and_then(ClientChoice::known);
+    let flow = flow::choose(&arguments, &server, known, None, Desktop::here());
+    let scope = configuration::scope(&arguments, &server, None, None);
+    Ok(Outlook { server, client, flow, scope })
 }
 
 /// Gets a grant for the profile of the context and stores it.
