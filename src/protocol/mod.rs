@@ -17,6 +17,7 @@ pub mod loopback;
 pub mod metadata;
 pub mod pkce;
 pub mod providers;
+pub mod reach;
 pub mod redirect;
 pub mod registration;
 pub mod resource;
