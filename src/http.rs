@@ -201,7 +201,7 @@ impl HttpClient {
     }
 
     /// Sends one request once and waits for the whole response, at most `timeout`. Fails if a repetition does not help:
-    /// no credential may be sent to this URL, or the proxy cannot be used.
+    /// no credential may be sent to this URL, the proxy cannot be used, or the host is by its text beyond the limit.
     pub fn send(&self, request: &Request, timeout: Duration) -> Result<HttpOutcome, Failure> {
         let (address, proxy) = self.route(&request.url)?;
         let mut limit = self.limit.clone();
