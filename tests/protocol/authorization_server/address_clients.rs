@@ -84,6 +84,16 @@ fn metadata_that_cannot_be_used_makes_the_client_an_invalid_one() {
 }
 
 #[test]
+fn an_address_that_the_server_has_read_before_can_be_anywhere() {
+    let server = with_address_clients();
+    let id = "https://a.example/client.json";
+    server.adjust(|settings| settings.known_client_addresses = vec![id.to_owned()]);
+    let (_, redirect) = authorize(&server, &[("client_id", id)]);
+    assert_eq!(exchange(&server, id, value(&redirect, "code")).status, 200);
+    assert_eq!(server.requests_to(Endpoint::ClientMetadata).len(), 0);
+}
+
+#[test]
 fn an_address_off_loopback_or_of_a_server_without_such_clients_is_no_client() {
     let server = with_address_clients();
     for id in ["https://a.example/client.json", "http://192.0.2.1/client.json", "http://127.0.0.1:1"] {

@@ -184,8 +184,10 @@ fn a_secret_can_expire() {
 #[test]
 fn an_answer_can_say_anything() {
     let members = json!({ "client_secret": "", "token_endpoint_auth_method": null, "note": 1 });
-    let server = with_registration(Registration { members, ..Registration::default() });
-    let answer = register(&server, &wanted()).json();
+    let server = with_registration(Registration { members, status: 200, ..Registration::default() });
+    let answer = register(&server, &wanted());
+    assert_eq!(answer.status, 200);
+    let answer = answer.json();
     assert_eq!((&answer["client_secret"], &answer["note"]), (&json!(""), &json!(1)));
     assert!(answer.get("token_endpoint_auth_method").is_none());
     server.script(Endpoint::Registration, [Fault::Status(Response::new(403).body("Forbidden"))]);
@@ -213,6 +215,21 @@ fn a_client_may_use_the_grant_types_that_it_registered_for() {
         settings.metadata_members = json!({ "grant_types_supported": ["authorization_code"] });
     });
     assert_eq!(register(&server, &document).error().1, "invalid_client_metadata");
+}
+
+#[test]
+fn a_client_has_the_scope_that_it_registered_for() {
+    let server = with_registration(Registration::default());
+    let mut document = wanted();
+    document["scope"] = json!("read offline_access");
+    let id = register(&server, &document).member("client_id");
+    let tokens = login(&server, &id, "", &[("client_id", &id)]);
+    assert_eq!(tokens.member("scope"), "read offline_access");
+    let wider = [("client_id", &*id), ("scope", "read write")];
+    assert_eq!(value(&authorize(&server, &wider).1, "error"), "invalid_scope");
+    server.adjust(|settings| settings.registration.as_mut().unwrap().limits_scope = false);
+    assert_eq!(value(&authorize(&server, &wider).1, "error"), "");
+    assert_eq!(server.counts().unexpected, 0);
 }
 
 #[test]
