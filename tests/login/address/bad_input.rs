@@ -220,7 +220,9 @@ fn an_answer_that_is_no_document_is_a_failure_of_usage() {
     ];
     let registrations =
         registrations.into_iter().map(|(fault, text)| (Place::Registration, fault, text.to_owned()));
-    let cases: Vec<_> = documents.chain(registrations).collect();
+    let long_head = Fault::Status(Response::new(401).header("x", "y".repeat(70_000)));
+    let long_head = (Place::Resource, long_head, "the head of the answer from ".to_owned());
+    let cases: Vec<_> = documents.chain(registrations).chain([long_head]).collect();
     side_by_side(
         &cases,
         || (),
@@ -250,6 +252,10 @@ fn whatever_the_resource_answers_its_metadata_is_looked_for() {
         redirect_to("https://other.example/x"),
         Fault::Status(Response::new(401).header("www-authenticate", "\u{1}=,,\"")),
         Fault::Status(Response::new(401).header("www-authenticate", "Basic realm=\"x")),
+        Fault::Status(
+            Response::new(401).header("www-authenticate", format!("Bearer {}", "a=b,".repeat(10_000))),
+        ),
+        Fault::Status(Response::new(401).header("x", "y".repeat(50_000))),
     ];
     side_by_side(
         &faults,

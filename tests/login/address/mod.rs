@@ -1,6 +1,7 @@
 //! `onegrant login ADDRESS`: what is at the address, which client logs in there, and what it asks for.
 
 mod bad_input;
+mod finding;
 
 pub use crate::browser::fake_browser::*;
 pub use crate::support::authorization_server::{ProtectedResource, Registration};
