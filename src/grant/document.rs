@@ -349,10 +349,21 @@ impl Document {
         Self { session: Some(session), rejected: None, moving: None, ..self.clone() }
     }
 
-    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it.
+    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it. It forgets
+    /// a client that a login registered: the registration ends with the grant, or belongs to the store that has it now.
     pub fn without_grant(&self, at: UnixSeconds, message: String) -> Self {
         let rejected = Some(Rejected::tombstone(at, message));
-        Self { session: None, rejected, moving: None, moved: None, ..self.clone() }
+        let gone = Self { session: None, rejected, moving: None, moved: None, ..self.clone() };
+        match self.registration {
+            None => gone,
+            Some(_) => Self {
+                client_id: String::new(),
+                client_secret: None,
+                client_auth: ClientAuthentication::None,
+                registration: None,
+                ..gone
+            },
+        }
     }
 
     /// Whether this is the result of [`Document::without_grant`]. A commit, a login and a migration treat it as no document.

@@ -21,6 +21,7 @@ pub mod redirect;
 pub mod registration;
 pub mod resource;
 pub mod revocation;
+pub mod scope;
 pub mod subject_token;
 pub mod token;
 pub mod userinfo;
