@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod challenge;
 pub mod claims;
 pub mod client_authentication;
+pub mod client_configuration;
 pub mod device;
 pub mod dialects;
 pub mod extra;

@@ -1100,7 +1100,7 @@ fn what_a_refusal_asks_for_depends_on_its_reason_and_on_the_client() {
         (Refusal::InvalidClient, &named, 2, named_client),
         (Refusal::InvalidClient, &registered, 3, "onegrant login --register"),
         (Refusal::UnauthorizedClient, &registered, 2, named_client),
-        (Refusal::InvalidScope, &registered, 2, "onegrant login --scope \"A B\"   # what this server"),
+        (Refusal::InvalidScope, &registered, 2, "what this server lets this client ask for"),
         (target(true), &registered, 2, "onegrant login --no-resource   # or --resource URI"),
         (target(false), &named, 2, "onegrant login --resource URI"),
         (Refusal::Other, &registered, 3, "onegrant login"),
