@@ -98,7 +98,7 @@ const LINES: [(&str, &str); 10] = [
     ("onegrant --profile=work tok", "token"),
     ("onegrant --profile w", "work"),
     ("onegrant token --profile w", "work"),
-    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\njson\nnetrc\nraw"),
+    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\nheaders-json\njson\nnetrc\nraw"),
     ("onegrant login --client-auth p", "post\nprivate_key_jwt"),
     ("onegrant completions ", "bash\nfish\nzsh"),
     ("onegrant helper ", "bazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),
@@ -123,7 +123,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
         ("onegrant login github ", ""),
         ("onegrant token --write t", "token file"),
         ("onegrant token --write=f", "folder"),
-        ("onegrant token --format=h", "header"),
+        ("onegrant token --format=h", "header\nheaders-json"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "folder"),
         ("onegrant --store=file:fo", "folder"),
@@ -140,7 +140,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
 fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
     let whole =
         BASH.replace("[=:]) if", "nothing) if").replace("== [=:] ]]; then COMP", "== nothing ]]; then COMP");
-    assert_offers("bash", &whole, "onegrant token --format=h", "--format=header");
+    assert_offers("bash", &whole, "onegrant token --format=h", "--format=header\n--format=headers-json");
     assert_offers("bash", &whole, "onegrant --store=file:fo", "--store=file:folder");
 }
 
@@ -159,7 +159,7 @@ fn fish_completes_commands_options_values_profiles_and_paths() {
         ("onegrant token --write fo", "folder/"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "file:folder/"),
-        ("onegrant token --format=h", "--format=header"),
+        ("onegrant token --format=h", "--format=header\n--format=headers-json"),
     ];
     for (line, wanted) in cases {
         assert_offers("fish", FISH, line, wanted);
@@ -180,7 +180,7 @@ fn zsh_completes_commands_options_values_profiles_and_paths() {
         ("onegrant token --write fo", "folder"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "folder"),
-        ("onegrant token --format=h", "header"),
+        ("onegrant token --format=h", "header\nheaders-json"),
     ];
     for (line, wanted) in cases {
         assert_offers("zsh", ZSH, line, wanted);

@@ -124,8 +124,9 @@ pub struct Token {
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub min_ttl: Option<Duration>,
 
-    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), json, curl (for curl -K -), netrc (for the
-    /// servers that the profile names) or exec-credential (for kubectl) (default: raw)
+    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json ({"Authorization":"Bearer ..."}),
+    /// json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
+    /// (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
 
