@@ -3,6 +3,7 @@
 //! bash is everywhere. `.ci/run completions` installs zsh and fish, and runs the tests that need them.
 
 use crate::support::{Home, Ran, onegrant, run};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +11,12 @@ use std::process::Command;
 /// Completes the last word of a line, which is `$1`; onegrant is on the path, and its script in the file `script`.
 fn offered(shell: &str, program: &str, line: &str) -> Vec<String> {
     let home = Home::new();
-    for profile in ["default", "work"] {
-        fs::write(home.state.join(format!("{profile}.json")), "{}").unwrap();
+    let work = json!({
+        "version": 1, "token_endpoint": "https://as.example/token", "client_id": "c",
+        "resource": ["https://wiki.example/mcp"], "session": null,
+    });
+    for (profile, document) in [("default", "{}".to_owned()), ("work", work.to_string())] {
+        fs::write(home.state.join(format!("{profile}.json")), document).unwrap();
     }
     fs::create_dir(home.root.join("folder")).unwrap();
     fs::write(home.root.join("token file"), "").unwrap();
@@ -113,7 +118,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
     let cases = [
         (
             "onegrant status --",
-            "--help\n--history\n--json\n--profile\n--store\n--timeout\n--verbose\n--version",
+            "--for\n--help\n--history\n--json\n--profile\n--store\n--timeout\n--verbose\n--version",
         ),
         ("onegrant --min", ""),
         ("onegrant token --min", "--min-ttl"),

@@ -23,7 +23,7 @@ use std::time::Duration;
     example = "onegrant token --format header | curl -H @- https://api.example/me",
     example = "onegrant status",
     note = "Help for a command: onegrant COMMAND --help",
-    note = "Environment: ONEGRANT_PROFILE, ONEGRANT_STORE, ONEGRANT_HOME (the directory of the file store, \
+    note = "Environment: ONEGRANT_PROFILE, ONEGRANT_FOR, ONEGRANT_STORE, ONEGRANT_HOME (the directory of the file store, \
             default $XDG_STATE_HOME/onegrant, else ~/.local/state/onegrant), ONEGRANT_TIMEOUT, ONEGRANT_LOCK \
             (auto, require, claim or off; default auto), ONEGRANT_LOG (quiet, info or debug). An option wins \
             over its variable. An empty variable counts as unset.",
@@ -45,6 +45,11 @@ pub struct Arguments {
     /// the name of the grant: letters, digits, ".", "_" and "-", no leading dot, at most 64 (default: default)
     #[argh(option, arg_name = "NAME")]
     pub profile: Option<String>,
+
+    /// use the grant whose resource covers this address, instead of a name: the same scheme, host and port, and a path that
+    /// begins with the path of the resource. The longest path wins.
+    #[argh(option, long = "for", arg_name = "URL")]
+    pub resource: Option<String>,
 
     /// where grants are kept: file:DIR; helper:PROGRAM (a keyring, through docker-credential-PROGRAM);
     /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME (default: file: and the home directory of the file
