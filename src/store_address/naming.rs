@@ -1,4 +1,5 @@
-//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address.
+//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address. "Profile of a
+//! resource" in `docs/design.md` has the rules.
 
 use super::ProfileName;
 use crate::grant::Secret;

@@ -129,8 +129,8 @@ pub struct Token {
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub min_ttl: Option<Duration>,
 
-    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json ({"Authorization":"Bearer ..."}),
-    /// json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
+    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json (the header as a
+    /// JSON object), json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
     /// (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
@@ -241,13 +241,13 @@ pub struct Migrate {
     pub to: String,
 }
 
-/// list the profiles of the store
+/// list the profiles of the store, each with its resource
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "profiles",
     example = "onegrant profiles",
-    error_code(0, "listed, one per line; there may be none"),
+    error_code(0, "listed, one per line: the name, a tab, the resource; there may be none"),
     error_code(2, "usage or configuration"),
     error_code(5, "the store failed")
 )]
