@@ -67,6 +67,14 @@ pub struct NotRegistered {
     pub refuses_redirect_uri: bool,
 }
 
+impl NotRegistered {
+    /// There was no whole response.
+    pub fn unanswered(request: &Request, failure: Failure) -> Self {
+        let message = format!("cannot register a client at {}: {}", printable(&request.url), failure.message);
+        Self { failure: Failure { message, ..failure }, refuses_redirect_uri: false }
+    }
+}
+
 /// The request for a new client (RFC 7591 section 3.1). It asks for a public client: a secret that every user of a program
 /// could read would be none (RFC 8252 section 8.5). `application_type` is of OpenID Connect Dynamic Client Registration section
 /// 2: without it a server may refuse redirect URIs on loopback.
