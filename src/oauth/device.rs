@@ -6,7 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
 use crate::http::HttpClient;
 use crate::protocol::device::{self, DeviceAuthorization};
-use crate::protocol::failure::Refusal;
+use crate::protocol::failure::FailedRequest;
 use std::time::Duration;
 
 /// Starts a device flow at the device authorization endpoint of the document (RFC 8628 section 3.1).
@@ -16,7 +16,7 @@ pub fn authorize(
     code_verifier: &Secret,
     timeout: Duration,
     now: UnixSeconds,
-) -> Result<DeviceAuthorization, Refusal> {
+) -> Result<DeviceAuthorization, FailedRequest> {
     let Some(request) = device::request(document, code_verifier, &authentication(document, now)?) else {
         let message = "cannot start the device flow: the server names no device authorization endpoint";
         let hint = "onegrant login --device-authorization-endpoint URL";

@@ -34,7 +34,7 @@ pub fn run(
     let code_verifier = random_text(random().map_err(failed)?);
     let authorization =
         oauth::device::authorize(context.client(), document, &code_verifier, timeout, context.now().wall)
-            .map_err(|refusal| NotGranted::of(refusal, document))?;
+            .map_err(|failed| NotGranted::of(failed, document))?;
     show(arguments, &authorization)?;
     let mut polling = Polling::new(&authorization);
     let mut event = PollEvent::Waited;

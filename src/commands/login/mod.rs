@@ -33,7 +33,7 @@ use crate::output;
 use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
 use crate::protocol::address_search::Finding;
-use crate::protocol::failure::Refusal;
+use crate::protocol::failure::FailedRequest;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
@@ -75,11 +75,11 @@ enum NotGranted {
 }
 
 impl NotGranted {
-    /// A refusal of the server to the client of this document.
-    fn of(refusal: Refusal, document: &Document) -> Self {
-        match document.registration.is_some() && refusal.rejects_client {
-            true => Self::UnknownClient(refusal.failure),
-            false => refusal.failure.into(),
+    /// A request of the client of this document failed.
+    fn of(failed: FailedRequest, document: &Document) -> Self {
+        match document.registration.is_some() && failed.rejects_client {
+            true => Self::UnknownClient(failed.failure),
+            false => failed.failure.into(),
         }
     }
 }

@@ -85,7 +85,7 @@ pub fn run(
         timeout,
         context.now().wall,
     );
-    let address = address.map_err(|refusal| NotGranted::of(refusal, document))?;
+    let address = address.map_err(|failed| NotGranted::of(failed, document))?;
     registration::begin_wait(document, context)?;
     show(arguments, &authorization, &address)?;
     let wait = Wait::begin(callback.listener, arguments, &address);
@@ -106,7 +106,7 @@ pub fn run(
     let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
-        answer => return Err(NotGranted::of(answer.refusal(&LOGIN), document)),
+        answer => return Err(NotGranted::of(answer.failed_request(&LOGIN), document)),
     };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
