@@ -2,18 +2,17 @@
 
 use super::ask;
 use crate::error::{Failure, Kind};
-use crate::http::HttpClient;
-use crate::protocol::hints::login_at;
-use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
+use crate::http::{HttpClient, HttpOutcome};
+use crate::protocol::address_search::{
+    Finding, Located, Purpose, Search, SearchEvent, SearchStep, Standing,
+};
+use crate::protocol::metadata::{Discovered, Metadata, candidates, read, without_metadata};
+use crate::protocol::reach::Reach;
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
 use crate::protocol::{Request, Response};
 use crate::text::printable;
 use std::time::{Duration, Instant};
 use std::vec;
-
-/// The beginning of the hint for a server without metadata.
-const HINT: &str =
-    "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
 
 /// One address where metadata may be, and what the server answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl<'a, Ask: FnMut(&str) -> Result<Response, Failure>> Discovery<'a, Ask> {
     }
 
     fn step(&mut self, url: String) -> Result<DiscoveryStep, Failure> {
-        let (response, stray) = fetch(&url, &mut self.ask)?;
+        let (response, stray) = fetch(&url, MOST_REDIRECTS, &mut self.ask)?;
         let found = match read(self.issuer, &response) {
             Discovered::Metadata(metadata) => DiscoveryResult::Metadata(metadata),
             Discovered::Refused(failure) => DiscoveryResult::Refused(failure),
@@ -90,10 +89,11 @@ struct Stray {
     target: Option<String>,
 }
 
-/// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most [`MOST_REDIRECTS`] of them: the
-/// request carries no credential, and the issuer in the metadata is checked.
+/// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most `most` of them: the request
+/// carries no credential, and what the metadata is about is checked.
 fn fetch(
     url: &str,
+    most: usize,
     mut ask: impl FnMut(&str) -> Result<Response, Failure>,
 ) -> Result<(Response, Option<Stray>), Failure> {
     let mut url = url.to_owned();
@@ -103,14 +103,14 @@ fn fetch(
         let status = response.status;
         let (what, target) = match redirect::redirection(&url, &response) {
             Redirection::Done => return Ok((response, None)),
-            Redirection::Follow(target) if followed < MOST_REDIRECTS => {
+            Redirection::Follow(target) if followed < most => {
                 followed += 1;
                 response = ask(&target)?;
                 url = target;
                 continue;
             }
             Redirection::Follow(_) => {
-                (format!("more than {MOST_REDIRECTS} redirects, the last one from {}", printable(&url)), None)
+                (format!("more than {most} redirects, the last one from {}", printable(&url)), None)
             }
             Redirection::Elsewhere { target: None } => {
                 (format!("status {status}, a redirect to nowhere"), None)
@@ -179,15 +179,56 @@ pub fn discover(
     }
     let kind = if is_troubled { Kind::Temporary } else { Kind::Usage };
     let failure = Failure::new(kind, format!("{what}: no metadata at {}", places.join(", ")));
-    Err(if is_troubled { failure } else { failure.hint(hint(elsewhere)) })
+    Err(if is_troubled { failure } else { failure.hint(without_metadata(elsewhere.as_deref())) })
 }
 
-/// The login for a server without metadata; `elsewhere` is where a redirect pointed.
-fn hint(elsewhere: Option<String>) -> String {
-    let issuer = elsewhere.as_deref().and_then(issuer_of_document);
-    match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
-        (Some(issuer), _) => login_at(&issuer),
-        (None, Some(target)) => format!("{HINT}endpoints that {target} lists"),
-        (None, None) => format!("{HINT}endpoints instead"),
+/// Searches for the authorization server of an address. `left` is the time until the deadline. `note` is told what each answer
+/// was. Also gives the client for what the server names: it reaches no addresses that can be reached from fewer places than
+/// the server itself.
+pub fn search(
+    client: &HttpClient,
+    address: &str,
+    left: impl Fn() -> Duration,
+    mut note: impl FnMut(&Finding),
+) -> Result<(Located, HttpClient), Failure> {
+    // A person named the address, so it may be anywhere.
+    let first = client.limited_to(Reach::Loopback);
+    let mut named: Option<HttpClient> = None;
+    let mut search = Search::new(address)?;
+    let mut event = SearchEvent::Begun;
+    loop {
+        let (finding, step) = search.next(event);
+        finding.iter().for_each(&mut note);
+        let question = match step {
+            SearchStep::Ask(question) => question,
+            SearchStep::Found(located) => {
+                let last = named.as_ref().unwrap_or(&first);
+                return Ok((*located, last.limited_to(last.reached())));
+            }
+            SearchStep::Failed(failure) => return Err(failure),
+        };
+        let client = match &question.purpose {
+            Purpose::Issuer(_, Standing::Named) => {
+                &*named.get_or_insert_with(|| first.limited_to(first.reached()))
+            }
+            _ => &first,
+        };
+        let send = |request: &Request| client.send(request, left()).and_then(HttpOutcome::response);
+        let mut requests: usize = 0;
+        let answered = match question.redirects {
+            0 => send(&question.request).map(|response| (response, None)),
+            most => fetch(&question.request.url, most, |url| {
+                requests = requests.saturating_add(1);
+                send(&Request::get(url))
+            }),
+        };
+        let requests = requests.max(1);
+        event = match answered {
+            Ok((response, stray)) => {
+                let stray = stray.map(|stray| (stray.what, stray.target));
+                SearchEvent::Answered { question, response, requests, stray }
+            }
+            Err(failure) => SearchEvent::NotAnswered { question, failure },
+        };
     }
 }

@@ -5,6 +5,7 @@ pub mod authorization;
 mod client_authentication;
 pub mod device;
 pub mod discovery;
+pub mod registration;
 pub mod revocation;
 mod subject_token;
 pub mod token;

@@ -14,7 +14,7 @@ pub mod token_text;
 use crate::driver::{self, Clock, Dependencies};
 use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
-use crate::globals::Globals;
+use crate::globals::{Globals, Selection};
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;
@@ -26,6 +26,7 @@ use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
 use crate::subprocess::worker::{self, Message, TaskResult};
+use crate::store_address::ProfileName;
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ pub struct Context {
     pub(crate) clock: system::SystemClock,
     this_process: OnceCell<Owner>,
     client: OnceCell<HttpClient>,
+    limited_client: OnceCell<HttpClient>,
     program: OnceCell<Option<String>>,
 }
 
@@ -51,8 +53,9 @@ impl Context {
     pub fn new(globals: Globals, clock: system::SystemClock) -> Self {
         let (store, directory) =
             (ProfileStore::new(&globals, clock.now().elapsed), store::local_directory(&globals.store));
-        let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { globals, store, directory, clock, this_process, client, program }
+        let (client, limited_client) = (OnceCell::new(), OnceCell::new());
+        let (this_process, program) = (OnceCell::new(), OnceCell::new());
+        Self { globals, store, directory, clock, this_process, client, limited_client, program }
     }
 
     /// The time until the deadline.
@@ -65,9 +68,23 @@ impl Context {
         Self::new(self.globals.clone(), system::SystemClock::start())
     }
 
+    /// The same context for another profile. The deadline stays.
+    pub fn of_profile(&self, profile: ProfileName) -> Self {
+        let globals = Globals { profile, selection: Selection::Name, ..self.globals.clone() };
+        let Self { client, limited_client, .. } = self;
+        let (client, limited_client) = (client.clone(), limited_client.clone());
+        Self { client, limited_client, ..Self::new(globals, self.clock) }
+    }
+
     /// The HTTP client.
     pub fn client(&self) -> &HttpClient {
-        self.client.get_or_init(|| HttpClient::new(&NetworkSettings::read()))
+        let usual = || self.client.get_or_init(|| HttpClient::new(&NetworkSettings::read()));
+        self.limited_client.get().unwrap_or_else(usual)
+    }
+
+    /// Uses this client from now on: what a server named is reached through it. A second call changes nothing.
+    pub fn go_on_with(&self, client: HttpClient) {
+        let _ = self.limited_client.set(client);
     }
 
     /// Warnings about the network settings.

@@ -194,6 +194,12 @@ pub struct Metadata {
     pub token_endpoint_auth_methods_supported: Vec<String>,
     /// The grant types. Empty if the server does not say.
     pub grant_types_supported: Vec<String>,
+    /// The methods of PKCE (RFC 7636 section 4.2). Empty if the server does not say.
+    pub code_challenge_methods_supported: Vec<String>,
+    /// The registration endpoint (RFC 7591 section 3).
+    pub registration_endpoint: Option<String>,
+    /// Whether a client identifier may be the address of a client metadata document.
+    pub client_id_metadata_document_supported: bool,
 }
 
 impl Metadata {
@@ -215,6 +221,7 @@ impl Metadata {
                 .or(other.device_authorization_endpoint),
             revocation_endpoint: self.revocation_endpoint.or(other.revocation_endpoint),
             userinfo_endpoint: self.userinfo_endpoint.or(other.userinfo_endpoint),
+            registration_endpoint: self.registration_endpoint.or(other.registration_endpoint),
             ..self
         }
     }
@@ -302,6 +309,9 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         scopes_supported: list("scopes_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         grant_types_supported: list("grant_types_supported"),
+        code_challenge_methods_supported: list("code_challenge_methods_supported"),
+        registration_endpoint: endpoint("registration_endpoint")?,
+        client_id_metadata_document_supported: flag("client_id_metadata_document_supported"),
     })
 }
 
@@ -328,6 +338,20 @@ fn by_hand(members: &Map<String, Value>) -> Option<String> {
     let is_changed = BY_HAND.iter().filter_map(|(name, _)| text(name)).any(|url| with_https(url) != url);
     let is_usable = is_changed && text("token_endpoint").is_some();
     is_usable.then(|| format!("{command} --client-id ID   # if the server has them with https"))
+}
+
+/// The beginning of the hint for a server without metadata.
+const ENDPOINTS: &str =
+    "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
+
+/// The login for a server without metadata; `elsewhere` is where a redirect pointed.
+pub fn without_metadata(elsewhere: Option<&str>) -> String {
+    let issuer = elsewhere.and_then(issuer_of_document);
+    match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
+        (Some(issuer), _) => login_at(&issuer),
+        (None, Some(target)) => format!("{ENDPOINTS}endpoints that {target} lists"),
+        (None, None) => format!("{ENDPOINTS}endpoints instead"),
+    }
 }
 
 /// The address with `https` instead of `http`. Loopback addresses keep `http`.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or reads a clock; instants are passed in. Parameter names are those of the RFCs.
 
+pub mod address_search;
 pub mod assertion;
 pub mod authorization;
 pub mod challenge;
@@ -17,6 +18,7 @@ pub mod loopback;
 pub mod metadata;
 pub mod pkce;
 pub mod providers;
+pub mod reach;
 pub mod redirect;
 pub mod registration;
 pub mod resource;

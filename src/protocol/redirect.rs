@@ -208,7 +208,7 @@ fn is_origin(url: &str) -> bool {
 }
 
 /// The path of a URL, with what follows it.
-fn path_of(url: &str) -> &str {
+pub(super) fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.find(['/', '?']).and_then(|start| rest.get(start..)).unwrap_or_default()
 }

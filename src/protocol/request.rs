@@ -79,8 +79,6 @@ pub enum Method {
     Get,
     /// Sends the body to be processed.
     Post,
-    /// Replaces.
-    Put,
     /// Changes a part (RFC 5789).
     Patch,
     /// Removes.
@@ -93,7 +91,6 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
-            Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -195,6 +192,12 @@ impl Request {
             self.hidden.push(credentials(authorization));
             self.headers.push("authorization", authorization.expose());
         }
+        self
+    }
+
+    /// The request whose header fields hold this secret, which is hidden in what the server says.
+    pub(super) fn hiding_secret(mut self, secret: &Secret) -> Self {
+        self.hidden.push(secret.clone());
         self
     }
 

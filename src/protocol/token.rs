@@ -19,7 +19,7 @@ pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
 const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
 
 /// The grant type of RFC 8628 section 3.4.
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A refresh (RFC 6749 section 6). Without `scope` the server keeps the scope of the grant. The request carries no secret
 /// but the refresh token and the client authentication.
@@ -277,6 +277,12 @@ impl Answer {
             Self::Unknown { what, .. } => Self::Temporary { what, retry_after: None },
             same => same,
         }
+    }
+
+    /// Whether the server does not accept the client: it does not know it any more, or lets it do nothing (RFC 6749 section 5.2).
+    pub fn rejects_client(&self) -> bool {
+        let codes = ["invalid_client", "unauthorized_client"];
+        matches!(self, Self::Refused { error, .. } if codes.contains(&error.as_str()))
     }
 
     /// What the server said, for the log of `-v`.

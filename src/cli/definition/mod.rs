@@ -271,6 +271,7 @@ pub struct Completions {
     subcommand,
     name = "doctor",
     example = "onegrant doctor",
+    example = "onegrant doctor https://mcp.example.com/mcp",
     note = "Checks the store and its permissions; the lock, with two processes; copies of the grant and its age; the proxy, \
             TLS and its CA roots; the server's metadata and clock; git's configuration. Changes nothing and sends no \
             credential. Prints one line for each check (ok, warn or fail), and below it how to fix the problem.",
@@ -282,6 +283,10 @@ pub struct Completions {
     error_code(5, "the store fails")
 )]
 pub struct Doctor {
+    /// check this address of a resource or of an authorization server instead: what a login there would find and do
+    #[argh(positional, arg_name = "ADDRESS")]
+    pub address: Option<String>,
+
     /// JSON on stdout
     #[argh(switch)]
     pub json: bool,

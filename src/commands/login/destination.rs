@@ -1,4 +1,4 @@
-//! The server that a login names: an issuer, or a provider by its name.
+//! What a login names: a provider by its name, an issuer by its metadata, or an address that may be anything.
 
 use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
@@ -15,6 +15,8 @@ pub struct Destination {
     pub provider: Option<&'static Provider>,
     /// The issuer that is to be discovered.
     pub issuer: Option<String>,
+    /// An address: of a resource, or of an issuer.
+    pub address: Option<String>,
     /// The address of its metadata, if that was given.
     pub metadata_url: Option<String>,
     /// The endpoints of the row, if it has them instead of metadata.
@@ -42,7 +44,8 @@ impl Destination {
             {
                 at_provider(provider, None, arguments)
             }
-            provider => Ok(Self { provider, issuer: Some(word.to_owned()), metadata_url, endpoints: None }),
+            None if metadata_url.is_none() => Ok(Self { address: Some(word.to_owned()), ..Self::default() }),
+            provider => Ok(Self { provider, issuer: Some(word.to_owned()), metadata_url, ..Self::default() }),
         }
     }
 
@@ -200,7 +203,14 @@ mod tests {
                 None,
             ),
             ("https://github.com/x", None, "github", Some("https://github.com/x"), None),
-            ("https://as.example", None, "", Some("https://as.example"), None),
+            (
+                "https://as.example/.well-known/openid-configuration",
+                None,
+                "",
+                Some("https://as.example"),
+                None,
+            ),
+            ("https://as.example", None, "", None, None),
         ];
         for (word, token_endpoint, name, issuer, endpoint) in cases {
             let destination = Destination::read(&login(word, token_endpoint)).unwrap();

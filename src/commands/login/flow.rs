@@ -13,14 +13,19 @@ use crate::protocol::providers::Redirect;
 pub fn choose(
     arguments: &cli::Login,
     server: &Server,
-    client: &Client,
+    client: Option<&Client>,
     before: Option<Flow>,
     desktop: Desktop,
 ) -> Result<Flow, Failure> {
-    let has_device = server.device_authorization_endpoint.is_some();
+    // A client that is to be registered gets the device grant only from a server that lists it.
+    let may_have_device = client.is_some() || server.grant_types_supported.is_empty();
+    let has_device = match may_have_device {
+        true => server.device_authorization_endpoint.is_some(),
+        false => server.lists_device_grant(),
+    };
     let comes_back = server.row().is_none_or(|provider| provider.redirect != Redirect::Nowhere);
-    let has_browser =
-        server.authorization_endpoint.is_some() && (comes_back || client.redirect_uri.is_some());
+    let has_browser = server.authorization_endpoint.is_some()
+        && (comes_back || client.is_some_and(|client| client.redirect_uri.is_some()));
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
         let hint = server.advice().unwrap_or_else(|| format!("onegrant login {option} URL"));
@@ -34,7 +39,7 @@ pub fn choose(
             lacking("authorization endpoint", "--authorization-endpoint")
         }
         Some(flow) => Ok(flow),
-        None if client.grant.is_some() => Ok(Flow::Client),
+        None if client.is_some_and(|client| client.grant.is_some()) => Ok(Flow::Client),
         // `--no-open` implies the browser flow.
         None if has_browser && arguments.no_open => Ok(Flow::Browser),
         None if has_device && before == Some(Flow::Device) => Ok(Flow::Device),
@@ -51,6 +56,12 @@ pub fn choose(
 /// Whether an option names a flow in which a person takes part, now or when the refresh token was obtained.
 pub fn is_of_a_person(arguments: &cli::Login) -> bool {
     arguments.device || arguments.browser || arguments.refresh_token_stdin
+}
+
+/// Whether a client that this login registers can take part: a person agrees to it.
+pub fn may_register(arguments: &cli::Login) -> bool {
+    let is_without_person = arguments.client_credentials || arguments.subject_token.is_some();
+    !is_without_person && !arguments.refresh_token_stdin
 }
 
 #[cfg(test)]
@@ -96,7 +107,7 @@ mod tests {
             };
             let client = Client { grant: has_grant.then_some(ClientGrant::ClientCredentials), ..Client::default() };
             let desktop = Desktop { has_browser: has_browser_here, ..Desktop::default() };
-            let chosen = format!("{:?}", choose(&arguments, &server, &client, None, desktop));
+            let chosen = format!("{:?}", choose(&arguments, &server, Some(&client), None, desktop));
             assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {desktop:?}: {chosen}");
         }
     }
@@ -120,7 +131,7 @@ mod tests {
             (&none, &both, None, Flow::Browser),
         ];
         for (arguments, server, before, wanted) in cases {
-            let chosen = choose(arguments, server, &Client::default(), before, desktop);
+            let chosen = choose(arguments, server, Some(&Client::default()), before, desktop);
             assert_eq!(chosen, Ok(wanted), "{arguments:?} {server:?} {before:?}");
         }
     }

@@ -3,13 +3,14 @@
 //! A login is a pipeline. Each type says how far it has come:
 //!
 //! ```text
-//! cli::Login ─▶ Destination ─▶ Server ─▶ Client ─▶ Flow ─▶ Callback ─▶ Configuration ─▶ Granted ─▶ Document
-//! options       named server   endpoints id, proof         listener    without session  answer     stored
+//! cli::Login ─▶ Destination ─▶ Announced ─▶ Server ─▶ ClientChoice ─▶ Flow ─▶ Client, Callback ─▶ Configuration ─▶ Granted ─▶ Document
+//! options       what is named  by servers   endpoints known or new            id, listener        without session  answer     stored
 //! ```
 //!
-//! Only the browser flow has a callback. It listens before the configuration is made, because a client may be registered
-//! with the port. `retry_hint.rs` completes the hint of a login that fails.
+//! Only the browser flow has a callback. It listens before a new client is registered, because the client is registered with
+//! the port. `retry_hint.rs` completes the hint of a login that fails.
 
+mod announced;
 mod browser;
 mod client;
 mod client_grant;
@@ -18,6 +19,8 @@ mod destination;
 mod device;
 mod flow;
 mod import;
+mod profile;
+mod registration;
 mod retry_hint;
 mod server;
 
@@ -29,20 +32,24 @@ use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
+use crate::protocol::address_search::Finding;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
 use crate::session::expiry;
 use crate::system::SignalsHeld;
 use crate::text::{date, printable};
+use announced::Announced;
 use anyhow::Context as _;
 use browser::Callback;
+pub use client::ClientChoice;
 use client::Client;
 use configuration::Configuration;
 use destination::Destination;
+use registration::{NewClient, NotAgain};
 use retry_hint::RetryHint;
 use serde_json::json;
-use server::Server;
+pub use server::Server;
 
 /// The space that must be free before a person is asked for anything, in bytes.
 const SPACE_BYTES: u64 = 128 << 10;
@@ -58,64 +65,207 @@ struct Granted {
     signals: Option<SignalsHeld>,
 }
 
+/// Why a flow brought no grant.
+enum NotGranted {
+    /// The server does not know the registered client.
+    UnknownClient(Failure),
+    /// Anything else.
+    Failed(anyhow::Error),
+}
+
+impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let destination = Destination::read(arguments)?;
-    let existing = driver::read_for_login(&*context.store, context)?;
     context.store.check_writable(SPACE_BYTES)?;
+    let log = context.dependencies().log;
+    let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
+    let announced = Announced::find(&destination, context, note)
+        .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
+    let of_resource = profile::of_resource(arguments, &announced, context)?;
+    let context = of_resource.as_ref().unwrap_or(context);
+    log_in(arguments, &destination, announced, context).map_err(|error| match &of_resource {
+        // The command line names another profile, or none.
+        Some(context) => profile::completed(error, context),
+        None => error,
+    })
+}
+
+/// What a login at an address would do.
+pub struct Outlook {
+    /// The server, and the resource.
+    pub server: Server,
+    /// The client, or why there is none.
+    pub client: Result<ClientChoice, Failure>,
+    /// The flow, or why there is none.
+    pub flow: Result<Flow, Failure>,
+    /// The scope that it asks for.
+    pub scope: Option<String>,
+}
+
+/// Finds out what a login at `address` would do, with the same requests, but without a registration. `note` is told what each
+/// answer was.
+pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> Result<Outlook, Failure> {
+    let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
+    let destination = Destination::read(&arguments)?;
+    let announced = Announced::find(&destination, context, note)?;
+    let (server, _) = Server::find(&arguments, &destination, announced, None, context)?;
+    let client = ClientChoice::make(&arguments, &server, None);
+    let known = client.as_ref().ok().and_then(ClientChoice::known);
+    let flow = flow::choose(&arguments, &server, known, None, Desktop::here());
+    let scope = configuration::scope(&arguments, &server, None, None);
+    Ok(Outlook { server, client, flow, scope })
+}
+
+/// Gets a grant for the profile of the context and stores it.
+fn log_in(
+    arguments: &cli::Login,
+    destination: &Destination,
+    announced: Announced,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let existing = driver::read_for_login(&*context.store, context)?;
     let stored = match &existing {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
-    let (server, client, stored_there) = find(arguments, &destination, stored, context)
+    let (server, choice, stored_there) = find(arguments, destination, announced, stored, context)
         .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
-    let hint = RetryHint::new(arguments, stored, &server, &client);
+    let hint = RetryHint::new(arguments, stored, &server, choice.known());
     let advice = server.advice();
-    let replaces = Replaces::Login(stored.and_then(|stored| stored.login.as_ref()));
-    log_in(arguments, server, client, stored_there, replaces, context)
-        .map_err(|error| hint.complete(with_advice(error, advice)))
+    let attempt = Attempt {
+        arguments,
+        server,
+        stored: stored_there,
+        replaces: Replaces::Login(stored.and_then(|stored| stored.login.as_ref())),
+        context,
+    };
+    attempt.run(choice).map_err(|error| hint.complete(with_advice(error, advice)))
 }
 
 /// The server, the client, and the stored document if it is of the same server.
 fn find<'a>(
     arguments: &cli::Login,
     destination: &Destination,
+    announced: Announced,
     stored: Option<&'a Document>,
     context: &Context,
-) -> Result<(Server, Client, Option<&'a Document>), Failure> {
-    let (server, stored) = Server::find(arguments, destination, stored, context)?;
-    let client = Client::find(arguments, &server, stored)?;
-    Ok((server, client, stored))
+) -> Result<(Server, ClientChoice, Option<&'a Document>), Failure> {
+    let (server, stored) = Server::find(arguments, destination, announced, stored, context)?;
+    let choice = ClientChoice::make(arguments, &server, stored)?;
+    Ok((server, choice, stored))
 }
 
-/// Gets a grant for the client and stores it.
-fn log_in(
-    arguments: &cli::Login,
+/// A login at a server that is known.
+struct Attempt<'a> {
+    arguments: &'a cli::Login,
     server: Server,
-    client: Client,
-    stored: Option<&Document>,
-    replaces: Replaces,
-    context: &Context,
-) -> anyhow::Result<()> {
-    let before = stored.and_then(|stored| stored.login.as_ref()).map(|login| login.flow);
-    let flow = flow::choose(arguments, &server, &client, before, Desktop::here())?;
-    let callback = match flow {
-        Flow::Browser => Some(Callback::listen(&server, &client)?),
-        Flow::Device | Flow::Client | Flow::Imported => None,
-    };
-    let login = new_login(flow, context)?;
-    let configuration = Configuration::new(arguments, server, client, stored, login, context)?;
-    let granted = match (flow, callback) {
-        (Flow::Imported, _) => {
-            let document = import::run(configuration.document(), context)?;
-            return report(arguments, &document, context);
+    /// The stored document, if it is of this server.
+    stored: Option<&'a Document>,
+    replaces: Replaces<'a>,
+    context: &'a Context,
+}
+
+impl Attempt<'_> {
+    /// Gets a grant and stores it. If the server does not know the registered client: once more, with a new one.
+    fn run(&self, choice: ClientChoice) -> anyhow::Result<()> {
+        let client = choice.known();
+        let before = self.stored.and_then(|stored| stored.login.as_ref()).map(|login| login.flow);
+        let flow = flow::choose(self.arguments, &self.server, client, before, Desktop::here())?;
+        let grant = client.and_then(|client| client.grant.as_ref());
+        let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
+        let (client, callback) = self.client(choice, flow, scope.as_deref())?;
+        let registration = client.registration.clone();
+        let granted = self.grant(flow, client, callback, scope.clone());
+        match (granted, registration) {
+            (Err(NotGranted::UnknownClient(_)), Some(registration)) => {
+                self.say(NotAgain::Forgotten);
+                let new = NewClient { endpoint: registration.endpoint };
+                let (client, callback) = self.register(&new, flow, scope.as_deref())?;
+                self.grant(flow, client, callback, scope)
+            }
+            (granted, _) => granted,
         }
-        (_, Some(callback)) => browser::run(arguments, &configuration, callback, context)?,
-        (Flow::Client, None) => client_grant::run(&configuration, context)?,
-        (Flow::Device | Flow::Browser, None) => device::run(arguments, &configuration, context)?,
-    };
-    let document = keep(&configuration, granted, replaces, context)?;
-    report(arguments, &document, context)
+        .map_err(|not_granted| match not_granted {
+            NotGranted::UnknownClient(failure) => failure.into(),
+            NotGranted::Failed(error) => error,
+        })
+    }
+
+    /// The client, and for the browser flow the listener of its redirect URI. A stored registration that cannot be used again
+    /// is replaced by a new one.
+    fn client(
+        &self,
+        choice: ClientChoice,
+        flow: Flow,
+        scope: Option<&str>,
+    ) -> Result<(Client, Option<Callback>), Failure> {
+        let client = match choice {
+            ClientChoice::New(new) => return self.register(&new, flow, scope),
+            ClientChoice::Known(client) => client,
+        };
+        let Some(registration) = &client.registration else {
+            let callback =
+                (flow == Flow::Browser).then(|| Callback::of(&self.server, &client)).transpose()?;
+            return Ok((client, callback));
+        };
+        let endpoint = self.server.registration_endpoint.as_ref().unwrap_or(&registration.endpoint);
+        let new = NewClient { endpoint: endpoint.clone() };
+        let now = self.context.now().wall;
+        let issuer = self.server.issuer.as_deref();
+        let reason = match registration::usable(registration, issuer, self.arguments, flow, now) {
+            Err(reason) => reason,
+            Ok(()) if flow != Flow::Browser => return Ok((client, None)),
+            Ok(()) => match Callback::of(&self.server, &client) {
+                Ok(callback) => return Ok((client, Some(callback))),
+                Err(_) => NotAgain::PortTaken,
+            },
+        };
+        self.say(reason);
+        self.register(&new, flow, scope)
+    }
+
+    fn say(&self, reason: NotAgain) {
+        (self.context.dependencies().log)(1, &format!("registering a new client: {reason}"));
+    }
+
+    fn register(
+        &self,
+        new: &NewClient,
+        flow: Flow,
+        scope: Option<&str>,
+    ) -> Result<(Client, Option<Callback>), Failure> {
+        new.register(self.arguments, &self.server, flow, scope, self.context)
+    }
+
+    /// Gets the grant for this client and stores it.
+    fn grant(
+        &self,
+        flow: Flow,
+        client: Client,
+        callback: Option<Callback>,
+        scope: Option<String>,
+    ) -> Result<(), NotGranted> {
+        let Self { arguments, stored, context, .. } = *self;
+        let (login, server) = (new_login(flow, context)?, self.server.clone());
+        let configuration = Configuration::new(arguments, server, client, scope, stored, login, context)?;
+        let granted = match (flow, callback) {
+            (Flow::Imported, _) => {
+                let document = import::run(configuration.document(), context)?;
+                return Ok(report(arguments, &document, context)?);
+            }
+            (_, Some(callback)) => browser::run(arguments, &configuration, callback, context)?,
+            (Flow::Client, None) => client_grant::run(&configuration, context)?,
+            (Flow::Device | Flow::Browser, None) => device::run(arguments, &configuration, context)?,
+        };
+        let document = keep(&configuration, granted, self.replaces, context)?;
+        Ok(report(arguments, &document, context)?)
+    }
 }
 
 /// Makes the document of the grant and stores it. A grant that is not stored is revoked: no process would use it.
@@ -171,6 +321,7 @@ fn report(arguments: &cli::Login, document: &Document, context: &Context) -> any
             "event": "logged_in",
             "profile": profile,
             "issuer": document.issuer,
+            "resource": document.resource,
             "expires_at": expires_at,
             "has_refresh_token": document.refresh_token().is_some(),
             "scope": scope.or(document.scope.as_ref()),

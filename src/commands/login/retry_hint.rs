@@ -39,11 +39,16 @@ pub struct RetryHint {
 impl RetryHint {
     /// For a login that found its server and its client. `stored` is the document in the store: what it says in the same way
     /// need not be said again.
-    pub fn new(arguments: &cli::Login, stored: Option<&Document>, server: &Server, client: &Client) -> Self {
-        let is_known = |stored: &&Document| {
+    pub fn new(
+        arguments: &cli::Login,
+        stored: Option<&Document>,
+        server: &Server,
+        client: Option<&Client>,
+    ) -> Self {
+        let is_known = |(stored, client): &(&Document, &Client)| {
             stored.token_endpoint == server.token_endpoint && stored.client_id == client.id
         };
-        let known = stored.filter(is_known).map(|stored| (stored, client));
+        let known = stored.zip(client).filter(is_known);
         let flows = [
             ("--device", "--device-authorization-endpoint", &server.device_authorization_endpoint),
             ("--browser", "--authorization-endpoint", &server.authorization_endpoint),
@@ -264,7 +269,7 @@ mod tests {
             authorization_endpoint: Some("https://as.example/a".to_owned()),
             ..Server::default()
         };
-        let imported = RetryHint::new(&imported, None, &server, &Client::default());
+        let imported = RetryHint::new(&imported, None, &server, Some(&Client::default()));
         let ends = [
             (" --device   # or --browser", " --device --device-authorization-endpoint URL   # or --browser"),
             (" --browser", " --param prompt=none --browser"),
@@ -334,14 +339,14 @@ mod tests {
             parameters: [("prompt".to_owned(), "none".to_owned())].into(),
             ..Document::new("https://as.example", &server.token_endpoint)
         };
-        let hint = RetryHint::new(&arguments(), Some(&stored), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&stored), &server, Some(&client));
         let without_endpoint = "--device-authorization-endpoint URL";
         assert_eq!(hint.command(""), "onegrant login --scope 'read write' --device");
         let stored = Document { scope: arguments().scope, ..stored };
-        let hint = RetryHint::new(&arguments(), Some(&stored), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&stored), &server, Some(&client));
         assert_eq!(hint.command(" --device"), format!("onegrant login --device {without_endpoint}"));
         let another = Document { client_id: "another".to_owned(), ..stored };
-        let hint = RetryHint::new(&arguments(), Some(&another), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&another), &server, Some(&client));
         assert!(hint.command("").starts_with("onegrant login --token-endpoint"), "{}", hint.command(""));
     }
 }

@@ -1,0 +1,188 @@
+//! A client that a login registers by itself (RFC 7591): when a stored one is used again, and how a new one is made.
+
+use super::browser::Callback;
+use super::client::Client;
+use super::server::Server;
+use crate::cli;
+use crate::driver::Clock;
+use crate::error::Failure;
+use crate::grant::{Document, Flow, Registration, UnixSeconds};
+use crate::oauth;
+use crate::profile::{Context, amend};
+use crate::protocol::loopback::RedirectUri;
+use crate::protocol::registration::{NotRegistered, Wanted};
+use std::fmt;
+
+/// The redirect URI of a client that no browser comes back to.
+const WITHOUT_PORT: &str = "http://127.0.0.1/callback";
+
+/// The redirect URI for a server that refuses the numeric address. RFC 8252 section 8.3 advises against the name.
+const BY_NAME: &str = "http://localhost/callback";
+
+/// Why a stored registration is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAgain {
+    /// `--register`.
+    Asked,
+    /// It is of another issuer.
+    OtherIssuer,
+    /// Its secret has expired.
+    SecretExpired,
+    /// No answer came back from the last login with it.
+    NoAnswer,
+    /// The login needs another redirect URI.
+    OtherRedirect,
+    /// Another program listens on its port.
+    PortTaken,
+    /// The server does not know the client.
+    Forgotten,
+}
+
+impl fmt::Display for NotAgain {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Asked => "--register was given",
+            Self::OtherIssuer => "the stored client is registered with another issuer",
+            Self::SecretExpired => "the secret of the stored client has expired",
+            Self::NoAnswer => "no answer came back from the last login with the stored client",
+            Self::OtherRedirect => "the stored client has another redirect URI",
+            Self::PortTaken => "the port of the stored client is taken",
+            Self::Forgotten => "the server does not know the client",
+        })
+    }
+}
+
+/// Decides whether a login at `issuer` at `now` can use the stored registration.
+pub fn usable(
+    registration: &Registration,
+    issuer: Option<&str>,
+    arguments: &cli::Login,
+    flow: Flow,
+    now: UnixSeconds,
+) -> Result<(), NotAgain> {
+    let registered = RedirectUri::parse(&registration.redirect_uri).ok();
+    let port = registered.and_then(|uri| uri.port);
+    let is_other_redirect = match (flow, &arguments.redirect_uri, arguments.redirect_port) {
+        (Flow::Browser, Some(uri), _) => *uri != registration.redirect_uri,
+        (Flow::Browser, None, Some(wanted)) => port != Some(wanted),
+        (Flow::Browser, None, None) => port.is_none(),
+        _ => false,
+    };
+    let reasons = [
+        (arguments.register, NotAgain::Asked),
+        (issuer != Some(registration.issuer.as_str()), NotAgain::OtherIssuer),
+        (registration.client_secret_expires_at.is_some_and(|end| end <= now), NotAgain::SecretExpired),
+        (registration.awaited_since.is_some(), NotAgain::NoAnswer),
+        (is_other_redirect, NotAgain::OtherRedirect),
+    ];
+    match reasons.into_iter().find(|(applies, _)| *applies) {
+        Some((_, reason)) => Err(reason),
+        None => Ok(()),
+    }
+}
+
+/// A client that is to be registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewClient {
+    /// The registration endpoint.
+    pub endpoint: String,
+}
+
+impl NewClient {
+    /// Registers it for this flow. For the browser flow it listens first, because the redirect URI has its port.
+    pub fn register(
+        &self,
+        arguments: &cli::Login,
+        server: &Server,
+        flow: Flow,
+        scope: Option<&str>,
+        context: &Context,
+    ) -> Result<(Client, Option<Callback>), Failure> {
+        if flow != Flow::Browser {
+            let client = self.registered(WITHOUT_PORT, server, flow, scope, context);
+            return Ok((client.map_err(|not| not.failure)?, None));
+        }
+        let uri = match &arguments.redirect_uri {
+            Some(uri) => RedirectUri::parse(uri)?,
+            None => RedirectUri::default(),
+        };
+        let callback = Callback::listen(&uri, arguments.redirect_port)?;
+        match self.registered(callback.redirect_uri(), server, flow, scope, context) {
+            Ok(client) => Ok((client, Some(callback))),
+            Err(not) if not.refuses_redirect_uri && arguments.redirect_uri.is_none() => {
+                drop(callback);
+                let callback = Callback::listen(&RedirectUri::parse(BY_NAME)?, arguments.redirect_port)?;
+                let client = self.registered(callback.redirect_uri(), server, flow, scope, context);
+                Ok((client.map_err(|not| not.failure)?, Some(callback)))
+            }
+            Err(not) => Err(not.failure),
+        }
+    }
+
+    fn registered(
+        &self,
+        redirect_uri: &str,
+        server: &Server,
+        flow: Flow,
+        scope: Option<&str>,
+        context: &Context,
+    ) -> Result<Client, NotRegistered> {
+        let wanted = Wanted {
+            endpoint: &self.endpoint,
+            redirect_uri,
+            uses_devices: server.lists_device_grant() || flow == Flow::Device,
+            scope,
+        };
+        let now = context.now().wall;
+        let registered = oauth::registration::register(context.client(), &wanted, context.left(), now)?;
+        (context.dependencies().log)(1, &format!("registered a client at {}", self.endpoint));
+        Ok(Client {
+            id: registered.client_id,
+            secret: registered.client_secret,
+            authentication: registered.authentication,
+            registration: Some(Registration {
+                issuer: server.issuer.clone().unwrap_or_default(),
+                endpoint: self.endpoint.clone(),
+                redirect_uri: redirect_uri.to_owned(),
+                registered_at: now,
+                client_secret_expires_at: registered.client_secret_expires_at,
+                management_uri: registered.management_uri,
+                management_token: registered.management_token,
+                awaited_since: None,
+                other: serde_json::Map::new(),
+            }),
+            ..Client::default()
+        })
+    }
+}
+
+/// Notes in the store that a person is about to be sent to the server with this client. A server that no longer knows the
+/// client says so on its own page, so no answer comes back, and the next login does not use the client again.
+pub fn begin_wait(document: &Document, context: &Context) -> Result<(), Failure> {
+    let now = context.now().wall;
+    note(document, context, |registration| {
+        let is_new = registration.awaited_since.is_none();
+        registration.awaited_since.get_or_insert(now);
+        is_new
+    })
+}
+
+/// Notes that an answer has come back: the server knows the client.
+pub fn end_wait(document: &Document, context: &Context) -> Result<(), Failure> {
+    note(document, context, |registration| registration.awaited_since.take().is_some())
+}
+
+/// Changes the stored registration of the same client, if there is one. A new client is not stored before its grant is.
+fn note(
+    document: &Document,
+    context: &Context,
+    change: impl Fn(&mut Registration) -> bool,
+) -> Result<(), Failure> {
+    if document.registration.is_none() {
+        return Ok(());
+    }
+    amend::amend(context, |stored| {
+        let is_same = stored.client_id == document.client_id && stored.issuer == document.issuer;
+        stored.registration.as_mut().filter(|_| is_same).is_some_and(&change)
+    })
+}

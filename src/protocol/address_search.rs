@@ -1,0 +1,524 @@
+//! From an address to its authorization server: what the address is, decided without I/O. See "Login by address" in
+//! `docs/design.md`.
+//!
+//! An address may be a protected resource (RFC 9728), an issuer (RFC 8414, OpenID Connect Discovery), or a resource that is
+//! older than RFC 9728 and whose origin is the issuer. A login sends the requests, and so does `onegrant doctor ADDRESS`.
+
+use super::challenge::{self, Challenge};
+use super::metadata::{self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin};
+use super::redirect::MOST_REDIRECTS;
+use super::resource::{self, FoundResource, ResourceMetadata};
+use super::{Request, Response};
+use crate::error::{Failure, Kind};
+use crate::text::printable;
+use std::collections::VecDeque;
+
+/// The most requests of a search. With a registration and a pushed request a login makes two more before the browser opens.
+pub const MOST_REQUESTS: usize = 7;
+
+/// How many of the places of an issuer's metadata are asked if the address is a resource: the third one is for issuers alone.
+const PLACES_AT_A_RESOURCE: usize = 2;
+
+/// What a request of the search is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whether a resource is there, and what it says about the token that it wants.
+    Probe,
+    /// The metadata of the resource.
+    Resource,
+    /// The metadata of this issuer.
+    Issuer(String, Standing),
+    /// The end of the session that the probe began.
+    EndOfSession,
+}
+
+/// Why an address is asked for an issuer's metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The resource names the issuer.
+    Named,
+    /// The address itself may be an issuer.
+    Address,
+    /// The origin of the address may be the issuer of a resource that has no metadata.
+    Origin,
+}
+
+/// A request of the search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The request. It has no credential.
+    pub request: Request,
+    /// How many redirects may be followed.
+    pub redirects: usize,
+}
+
+impl Question {
+    fn new(purpose: Purpose, request: Request) -> Self {
+        Self { purpose, request, redirects: 0 }
+    }
+}
+
+/// What became of a question.
+#[derive(Clone, Debug)]
+pub enum SearchEvent {
+    /// The search begins.
+    Begun,
+    /// The server answered.
+    Answered {
+        /// The question.
+        question: Question,
+        /// The last response.
+        response: Response,
+        /// How many requests were sent: redirects may have been followed.
+        requests: usize,
+        /// A redirect that was not followed, in words, and where it points, if that is an address.
+        stray: Option<(String, Option<String>)>,
+    },
+    /// There was no response, or the request must not be sent.
+    NotAnswered {
+        /// The question.
+        question: Question,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchStep {
+    /// Send this request.
+    Ask(Question),
+    /// The search is over.
+    Found(Box<Located>),
+    /// It is over, and has found nothing that can be used.
+    Failed(Failure),
+}
+
+/// What an address turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// The authorization server.
+    pub metadata: Metadata,
+    /// The resource, unless the address is that of an issuer.
+    pub resource: Option<LocatedResource>,
+}
+
+/// A resource, as far as a login needs to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocatedResource {
+    /// Its identifier, as its metadata writes it; without metadata: the address.
+    pub identifier: String,
+    /// The address of its metadata.
+    pub metadata_url: Option<String>,
+    /// The scope that it demands in its challenge (RFC 6750 section 3).
+    pub challenge_scope: Option<String>,
+    /// The scopes that its metadata lists.
+    pub scopes_supported: Vec<String>,
+}
+
+/// One request and its answer, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What the request was for.
+    pub purpose: Purpose,
+    /// The request: method and address.
+    pub request: String,
+    /// What the server answered.
+    pub answer: String,
+    /// Whether the answer helped the search.
+    pub is_useful: bool,
+    /// Where the server departs from a standard.
+    pub departures: Vec<Departure>,
+}
+
+/// Where a server departs from a standard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// The standard and what it says otherwise.
+    pub what: String,
+    /// Whether a login fails, or gets less, because of it.
+    pub matters: bool,
+}
+
+impl Departure {
+    fn harmless(what: impl Into<String>) -> Self {
+        Self { what: what.into(), matters: false }
+    }
+
+    fn harmful(what: impl Into<String>) -> Self {
+        Self { what: what.into(), matters: true }
+    }
+}
+
+/// How far the search has come. Each phase has its questions in [`Search::questions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Probe,
+    Resource,
+    /// The issuers that the resource names.
+    Issuers,
+    /// The address as an issuer, then its origin.
+    AddressAsIssuer,
+    End,
+}
+
+/// A search.
+#[derive(Clone, Debug)]
+pub struct Search {
+    address: String,
+    phase: Phase,
+    questions: VecDeque<Question>,
+    requests: usize,
+    challenge: Option<Challenge>,
+    /// The answer to the probe is that of a resource.
+    is_resource: bool,
+    end_of_session: Option<Request>,
+    resource: Option<(String, ResourceMetadata)>,
+    metadata: Option<(Standing, Metadata)>,
+    /// The first document that must not be used.
+    refused: Option<Failure>,
+    /// The first server that did not answer, or may answer otherwise later.
+    trouble: Option<Failure>,
+    /// Each address that was asked and had nothing, with the reason.
+    places: Vec<String>,
+    /// Where a redirect pointed that was not followed.
+    elsewhere: Option<String>,
+}
+
+impl Search {
+    /// The search from `address`. It fails if that is no address that a token may be sent to.
+    pub fn new(address: &str) -> Result<Self, Failure> {
+        endpoint_url(address)?;
+        Ok(Self {
+            address: address.to_owned(),
+            phase: Phase::Probe,
+            questions: VecDeque::from([Question::new(Purpose::Probe, resource::probe(address))]),
+            requests: 0,
+            challenge: None,
+            is_resource: false,
+            end_of_session: None,
+            resource: None,
+            metadata: None,
+            refused: None,
+            trouble: None,
+            places: Vec::new(),
+            elsewhere: None,
+        })
+    }
+
+    /// Takes what happened, says what it was, and what to do next.
+    pub fn next(&mut self, event: SearchEvent) -> (Option<Finding>, SearchStep) {
+        let finding = match event {
+            SearchEvent::Begun => None,
+            SearchEvent::Answered { question, response, requests, stray } => {
+                self.requests = self.requests.saturating_add(requests);
+                Some(self.answered(&question, &response, stray))
+            }
+            SearchEvent::NotAnswered { question, failure } => {
+                self.requests = self.requests.saturating_add(1);
+                Some(self.not_answered(&question, failure))
+            }
+        };
+        loop {
+            match self.questions.pop_front() {
+                Some(question) if self.requests < MOST_REQUESTS => {
+                    return (finding, SearchStep::Ask(self.with_redirects(question)));
+                }
+                Some(question) if question.purpose == Purpose::EndOfSession => {}
+                Some(question) => {
+                    let url = &question.request.url;
+                    self.places.push(format!("{url} (not asked: {MOST_REQUESTS} requests are the most)"));
+                }
+                None if self.phase == Phase::End => return (finding, self.end()),
+                None => self.go_on(),
+            }
+        }
+    }
+
+    /// Redirects are requests, too. Only a request for metadata follows them.
+    fn with_redirects(&self, question: Question) -> Question {
+        let left = MOST_REQUESTS.saturating_sub(self.requests).saturating_sub(1);
+        let redirects = match &question.purpose {
+            Purpose::Probe | Purpose::EndOfSession => 0,
+            Purpose::Resource | Purpose::Issuer(..) => left.min(MOST_REDIRECTS),
+        };
+        Question { redirects, ..question }
+    }
+
+    /// Begins the next phase.
+    fn go_on(&mut self) {
+        let (phase, questions) = match self.phase {
+            Phase::Probe => (Phase::Resource, self.resource_questions()),
+            Phase::Resource if self.resource.is_some() => (Phase::Issuers, self.issuer_questions()),
+            // The resource says that it has metadata, so it is no issuer.
+            Phase::Resource if self.names_metadata() => (Phase::End, Vec::new()),
+            Phase::Resource => (Phase::AddressAsIssuer, self.address_questions()),
+            Phase::Issuers | Phase::AddressAsIssuer | Phase::End => (Phase::End, Vec::new()),
+        };
+        self.phase = phase;
+        self.questions.extend(questions);
+        if self.phase == Phase::End {
+            let request = self.end_of_session.take();
+            self.questions.extend(request.map(|request| Question::new(Purpose::EndOfSession, request)));
+        }
+    }
+
+    fn resource_questions(&self) -> Vec<Question> {
+        let named = self.metadata_of_challenge().ok().flatten();
+        let others = resource::candidates(&self.address);
+        let others = others.into_iter().filter(|url| Some(url) != named.as_ref());
+        let question = |url: String| Question::new(Purpose::Resource, Request::get(&url));
+        named.clone().into_iter().chain(others).map(question).collect()
+    }
+
+    /// The address of the metadata in the challenge (RFC 9728 section 5.1), if it has the origin of the resource. Otherwise the
+    /// reason why it is not used.
+    fn metadata_of_challenge(&self) -> Result<Option<String>, String> {
+        let named = self.challenge.as_ref().and_then(|challenge| challenge.get("resource_metadata"));
+        let Some(url) = named else { return Ok(None) };
+        match (endpoint_url(url), endpoint_url(&self.address)) {
+            (Ok(there), Ok(here)) if there == here => Ok(Some(url.to_owned())),
+            (Ok(_), _) => Err(format!("{} is of another origin", printable(url))),
+            (Err(failure), _) => Err(failure.message),
+        }
+    }
+
+    fn names_metadata(&self) -> bool {
+        matches!(self.metadata_of_challenge(), Ok(Some(_)))
+    }
+
+    fn issuer_questions(&self) -> Vec<Question> {
+        let issuers = self.resource.iter().flat_map(|(_, resource)| &resource.authorization_servers);
+        issuers.flat_map(|issuer| places_of(issuer, Standing::Named, usize::MAX)).collect()
+    }
+
+    fn address_questions(&self) -> Vec<Question> {
+        let most = if self.is_resource { PLACES_AT_A_RESOURCE } else { usize::MAX };
+        let mut questions = places_of(&self.address, Standing::Address, most);
+        // A resource with metadata that cannot be used is not older than RFC 9728.
+        let has_metadata = self.refused.is_some() || self.trouble.is_some();
+        if let Some(origin) = origin(&self.address).ok().filter(|_| !has_metadata) {
+            let is_known =
+                |question: &Question| questions.iter().any(|known| known.request.url == question.request.url);
+            let at_origin = places_of(&origin, Standing::Origin, usize::MAX);
+            let at_origin: Vec<Question> =
+                at_origin.into_iter().filter(|question| !is_known(question)).collect();
+            questions.extend(at_origin);
+        }
+        questions
+    }
+
+    fn answered(
+        &mut self,
+        question: &Question,
+        response: &Response,
+        stray: Option<(String, Option<String>)>,
+    ) -> Finding {
+        let url = question.request.url.clone();
+        match &question.purpose {
+            Purpose::Probe => self.probed(question, response),
+            Purpose::EndOfSession => finding(question, response.status_words(None), true, Vec::new()),
+            Purpose::Resource => match resource::read(&self.address, response) {
+                FoundResource::Metadata(metadata) => {
+                    let departures = metadata.departures.iter().map(Departure::harmless).collect();
+                    let issuers = metadata.authorization_servers.join(", ");
+                    let answer = format!("metadata of the resource {}, issuer {issuers}", metadata.resource);
+                    self.resource = Some((url, *metadata));
+                    self.questions.clear();
+                    finding(question, answer, true, departures)
+                }
+                FoundResource::Refused(failure) => {
+                    let failure =
+                        Failure { message: format!("{}: {}", printable(&url), failure.message), ..failure };
+                    // The other places are asked only where there is nothing.
+                    self.questions.clear();
+                    self.refuse(question, failure)
+                }
+                FoundResource::Nothing(why) => self.nothing(question, response, why, stray),
+            },
+            Purpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
+                Discovered::Metadata(metadata) => self.found(question, issuer, *standing, *metadata),
+                Discovered::Refused(failure) => self.refuse(question, failure),
+                Discovered::Nothing(why) => self.nothing(question, response, why, stray),
+            },
+        }
+    }
+
+    fn probed(&mut self, question: &Question, response: &Response) -> Finding {
+        let mut departures = Vec::new();
+        self.end_of_session = resource::end_of_session(&self.address, response);
+        let words = response.status_words(None);
+        if response.status != 401 {
+            self.is_resource = response.is_success();
+            return finding(question, words, false, departures);
+        }
+        self.challenge = challenge::bearer(&response.headers);
+        self.is_resource = self.challenge.is_some();
+        let Some(challenge) = &self.challenge else {
+            departures.push(Departure::harmless(
+                "RFC 9110 section 11.6.1, RFC 6750 section 3: a 401 without a challenge for a bearer token",
+            ));
+            return finding(question, words, false, departures);
+        };
+        match self.metadata_of_challenge() {
+            Ok(Some(_)) => {}
+            Ok(None) => departures.push(Departure::harmless(
+                "RFC 9728 section 5.1: the challenge does not name the resource metadata",
+            )),
+            Err(why) => departures.push(Departure::harmful(format!(
+                "RFC 9728 section 5.1: the resource metadata that the challenge names is not used: {why}"
+            ))),
+        }
+        let scope = challenge.get("scope").map(|scope| format!(" with the scope {}", printable(scope)));
+        let answer = format!("{words} and a challenge for a bearer token{}", scope.unwrap_or_default());
+        finding(question, answer, true, departures)
+    }
+
+    /// Metadata of an issuer. The search for a named issuer ends with the first; that for the address goes on as long as another
+    /// document may name further endpoints.
+    fn found(&mut self, question: &Question, issuer: &str, standing: Standing, found: Metadata) -> Finding {
+        let departures =
+            departures_of(issuer, &found, self.resource.is_some() || standing == Standing::Origin);
+        let metadata = match self.metadata.take() {
+            Some((_, known)) => known.completed_by(found),
+            None => found,
+        };
+        let answer = format!("metadata of the issuer {}", printable(&metadata.issuer));
+        match standing == Standing::Address && !metadata.is_complete() {
+            true => self.questions.retain(|other| other.purpose == question.purpose),
+            false => self.questions.clear(),
+        }
+        self.metadata = Some((standing, metadata));
+        finding(question, answer, true, departures)
+    }
+
+    fn refuse(&mut self, question: &Question, failure: Failure) -> Finding {
+        let departure = Departure::harmful(failure.message.clone());
+        if self.metadata.is_none() {
+            self.refused.get_or_insert(failure);
+        }
+        finding(question, "a document that is not used".to_owned(), false, vec![departure])
+    }
+
+    fn nothing(
+        &mut self,
+        question: &Question,
+        response: &Response,
+        why: String,
+        stray: Option<(String, Option<String>)>,
+    ) -> Finding {
+        let url = printable(&question.request.url);
+        // Some gateways answer 502 for every path that they do not know.
+        let is_temporary = match question.purpose {
+            Purpose::Resource => matches!(response.status, 429 | 500 | 501 | 503..),
+            _ => matches!(response.status, 429 | 500..),
+        };
+        let (why, target) = stray.unwrap_or((why, None));
+        self.elsewhere = self.elsewhere.take().or(target);
+        if is_temporary {
+            let message = format!("{url} answered with {why}");
+            self.trouble.get_or_insert(Failure::new(Kind::Temporary, message));
+        }
+        self.places.push(format!("{url} ({why})"));
+        finding(question, why, false, Vec::new())
+    }
+
+    fn not_answered(&mut self, question: &Question, failure: Failure) -> Finding {
+        let answer = failure.message.clone();
+        match &question.purpose {
+            Purpose::EndOfSession => {}
+            // Another issuer may do.
+            Purpose::Issuer(_, Standing::Named) => {
+                self.places.push(format!("{} ({answer})", printable(&question.request.url)));
+                self.keep(failure);
+            }
+            // The same server does not answer other requests either.
+            _ => {
+                self.keep(failure);
+                self.questions.clear();
+                self.phase = Phase::End;
+            }
+        }
+        finding(question, answer, false, Vec::new())
+    }
+
+    fn keep(&mut self, failure: Failure) {
+        match failure.kind {
+            Kind::Usage => self.refused.get_or_insert(failure),
+            _ => self.trouble.get_or_insert(failure),
+        };
+    }
+
+    fn end(&mut self) -> SearchStep {
+        let challenge_scope =
+            self.challenge.as_ref().and_then(|challenge| challenge.get("scope")).map(str::to_owned);
+        match (self.metadata.take(), self.resource.take()) {
+            (Some((standing, metadata)), resource) => {
+                let resource = match (standing, resource) {
+                    (Standing::Address, _) | (Standing::Named, None) => None,
+                    (Standing::Origin, _) => Some(LocatedResource {
+                        identifier: self.address.clone(),
+                        challenge_scope,
+                        ..LocatedResource::default()
+                    }),
+                    (Standing::Named, Some((url, resource))) => Some(LocatedResource {
+                        identifier: resource.resource,
+                        metadata_url: Some(url),
+                        challenge_scope,
+                        scopes_supported: resource.scopes_supported,
+                    }),
+                };
+                SearchStep::Found(Box::new(Located { metadata, resource }))
+            }
+            (None, _) => SearchStep::Failed(self.failure()),
+        }
+    }
+
+    fn failure(&mut self) -> Failure {
+        let what = format!("cannot find the authorization server of {}", printable(&self.address));
+        if let Some(failure) = self.refused.take().or(self.trouble.take()) {
+            return Failure { message: format!("{what}: {}", failure.message), ..failure };
+        }
+        let message = format!("{what}: no metadata at {}", self.places.join(", "));
+        Failure::new(Kind::Usage, message).hint(metadata::without_metadata(self.elsewhere.as_deref()))
+    }
+}
+
+/// The questions for the metadata of an issuer, at most `most` of them. An issuer that is itself the address of a metadata
+/// document is asked there. An address that can be no issuer has none.
+fn places_of(issuer: &str, standing: Standing, most: usize) -> Vec<Question> {
+    let document = issuer_of_document(issuer);
+    let named = document.as_deref().unwrap_or(issuer);
+    let others = candidates(named).unwrap_or_default();
+    let first = document.as_ref().map(|_| issuer.to_owned());
+    let others = others.into_iter().filter(|url| Some(url) != first.as_ref());
+    let question =
+        |url: String| Question::new(Purpose::Issuer(named.to_owned(), standing), Request::get(&url));
+    first.clone().into_iter().chain(others).take(most).map(question).collect()
+}
+
+fn finding(question: &Question, answer: String, is_useful: bool, departures: Vec<Departure>) -> Finding {
+    let request = format!("{} {}", question.request.method.as_str(), printable(&question.request.url));
+    Finding { purpose: question.purpose.clone(), request, answer, is_useful, departures }
+}
+
+/// Where usable metadata of an issuer departs from the standards.
+fn departures_of(issuer: &str, metadata: &Metadata, is_for_resource: bool) -> Vec<Departure> {
+    let mut departures = Vec::new();
+    if metadata.issuer != issuer {
+        departures.push(Departure::harmless(format!(
+            "RFC 8414 section 3.3: the issuer is written {}",
+            printable(&metadata.issuer)
+        )));
+    }
+    let methods = &metadata.code_challenge_methods_supported;
+    if !methods.is_empty() && !methods.iter().any(|method| method == "S256") {
+        departures.push(Departure::harmful("RFC 7636 section 4.2: it does not list the method S256 of PKCE"));
+    }
+    if methods.is_empty() && is_for_resource && metadata.authorization_endpoint.is_some() {
+        departures.push(Departure::harmless("RFC 8414 section 2: it lists no methods of PKCE"));
+    }
+    departures
+}
