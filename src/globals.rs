@@ -17,6 +17,8 @@ use std::time::Duration;
 pub struct Globals {
     /// The grant to work on.
     pub profile: ProfileName,
+    /// How the command says which grant that is.
+    pub selection: Selection,
     /// Where grants are kept.
     pub store: StoreAddress,
     /// One deadline for everything that the command waits for, except for a person.
@@ -29,6 +31,16 @@ pub struct Globals {
     pub trusts_store: bool,
     /// Which of these come from an option.
     pub given: FromOptions,
+}
+
+/// How a command says which profile it works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// It does not: the default profile.
+    #[default]
+    Default,
+    /// By its name: `--profile`, `ONEGRANT_PROFILE`.
+    Name,
 }
 
 /// The global options as the command line gives them; `None` where it does not.
@@ -64,6 +76,10 @@ impl Globals {
                 "ONEGRANT_PROFILE",
                 &variables.profile,
             )?)?,
+            selection: match options.profile.is_some() || set(&variables.profile).is_some() {
+                true => Selection::Name,
+                false => Selection::Default,
+            },
             store: store(options.store, variables)?,
             timeout: timeout(NamedValue::new(
                 "--timeout",

@@ -3,6 +3,7 @@
 use super::names::NAMES;
 use super::*;
 use crate::environment::FromOptions;
+use crate::globals::Selection;
 use crate::grant::ClientAuthentication;
 use crate::session::LockUse;
 use crate::store_address::{ProfileName, StoreAddress};
@@ -37,6 +38,7 @@ fn failure(line: &str) -> Failure {
 fn defaults() -> Globals {
     Globals {
         profile: ProfileName::new("default").unwrap(),
+        selection: Selection::Default,
         store: StoreAddress::File("/home/me/.local/state/onegrant".into()),
         timeout: Duration::from_secs(30),
         lock: LockUse::Auto,

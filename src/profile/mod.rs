@@ -25,8 +25,8 @@ use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
-use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::store_address::ProfileName;
+use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -71,9 +71,11 @@ impl Context {
     /// The same context for another profile. The deadline stays.
     pub fn of_profile(&self, profile: ProfileName) -> Self {
         let globals = Globals { profile, selection: Selection::Name, ..self.globals.clone() };
-        let Self { client, limited_client, .. } = self;
-        let (client, limited_client) = (client.clone(), limited_client.clone());
-        Self { client, limited_client, ..Self::new(globals, self.clock) }
+        let context = Self::new(globals, self.clock);
+        if let Some(client) = self.limited_client.get() {
+            context.go_on_with(client.limited_to(client.reached()));
+        }
+        context
     }
 
     /// The HTTP client.

@@ -7,7 +7,7 @@
 use super::challenge::{self, Challenge};
 use super::metadata::{self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin};
 use super::redirect::MOST_REDIRECTS;
-use super::resource::{self, FoundResource, ResourceMetadata};
+use super::resource::{self, FoundResource, ResourceMetadata, resource_url};
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 use crate::text::printable;
@@ -190,7 +190,7 @@ pub struct Search {
 impl Search {
     /// The search from `address`. It fails if that is no address that a token may be sent to.
     pub fn new(address: &str) -> Result<Self, Failure> {
-        endpoint_url(address)?;
+        resource_url(address)?;
         Ok(Self {
             address: address.to_owned(),
             phase: Phase::Probe,
@@ -320,7 +320,7 @@ impl Search {
         match &question.purpose {
             Purpose::Probe => self.probed(question, response),
             Purpose::EndOfSession => finding(question, response.status_words(None), true, Vec::new()),
-            Purpose::Resource => match resource::read(&self.address, response) {
+            Purpose::Resource => match resource::read(&self.address, &url, response) {
                 FoundResource::Metadata(metadata) => {
                     let departures = metadata.departures.iter().map(Departure::harmless).collect();
                     let issuers = metadata.authorization_servers.join(", ");
@@ -330,8 +330,6 @@ impl Search {
                     finding(question, answer, true, departures)
                 }
                 FoundResource::Refused(failure) => {
-                    let failure =
-                        Failure { message: format!("{}: {}", printable(&url), failure.message), ..failure };
                     // The other places are asked only where there is nothing.
                     self.questions.clear();
                     self.refuse(question, failure)

@@ -42,8 +42,8 @@ use crate::text::{date, printable};
 use announced::Announced;
 use anyhow::Context as _;
 use browser::Callback;
-pub use client::ClientChoice;
 use client::Client;
+pub use client::ClientChoice;
 use configuration::Configuration;
 use destination::Destination;
 use registration::{NewClient, NotAgain};
@@ -85,7 +85,7 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     context.store.check_writable(SPACE_BYTES)?;
     let log = context.dependencies().log;
     let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
-    let announced = Announced::find(&destination, context, note)
+    let announced = Announced::find(arguments, &destination, context, note)
         .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
     let of_resource = profile::of_resource(arguments, &announced, context)?;
     let context = of_resource.as_ref().unwrap_or(context);
@@ -113,7 +113,7 @@ pub struct Outlook {
 pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> Result<Outlook, Failure> {
     let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
     let destination = Destination::read(&arguments)?;
-    let announced = Announced::find(&destination, context, note)?;
+    let announced = Announced::find(&arguments, &destination, context, note)?;
     let (server, _) = Server::find(&arguments, &destination, announced, None, context)?;
     let client = ClientChoice::make(&arguments, &server, None);
     let known = client.as_ref().ok().and_then(ClientChoice::known);

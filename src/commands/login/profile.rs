@@ -8,7 +8,7 @@ use crate::globals::Selection;
 use crate::grant::Document;
 use crate::profile::Context;
 use crate::protocol::hints::login_at;
-use crate::store_address::naming::names;
+use crate::store_address::names;
 
 /// The context of the profile for the resource: the first of its names that no other grant has. `None`: the command line names
 /// a profile, or no resource.
@@ -36,7 +36,8 @@ pub fn of_resource(
             return Ok(Some(context));
         }
     }
-    let message = format!("cannot log in: other grants have the names of the profile for {}", resource.identifier);
+    let message =
+        format!("cannot log in: other grants have the names of the profile for {}", resource.identifier);
     let hint = format!("{} --profile NAME   # another name", login_at(&resource.identifier));
     Err(Failure::new(Kind::Usage, message).hint(hint))
 }
