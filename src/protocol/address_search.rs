@@ -252,8 +252,8 @@ impl Search {
         let (phase, questions) = match self.phase {
             Phase::Probe => (Phase::Resource, self.resource_questions()),
             Phase::Resource if self.resource.is_some() => (Phase::Issuers, self.issuer_questions()),
-            // The resource says that it has metadata, so it is no issuer.
-            Phase::Resource if self.names_metadata() => (Phase::End, Vec::new()),
+            // The resource says that it has metadata, and has some that cannot be used: so it is no issuer.
+            Phase::Resource if self.names_metadata() && self.has_trouble() => (Phase::End, Vec::new()),
             Phase::Resource => (Phase::AddressAsIssuer, self.address_questions()),
             Phase::Issuers | Phase::AddressAsIssuer | Phase::End => (Phase::End, Vec::new()),
         };
@@ -289,6 +289,11 @@ impl Search {
         matches!(self.metadata_of_challenge(), Ok(Some(_)))
     }
 
+    /// Whether there was a document that cannot be used, or may have been one.
+    fn has_trouble(&self) -> bool {
+        self.refused.is_some() || self.trouble.is_some()
+    }
+
     fn issuer_questions(&self) -> Vec<Question> {
         let issuers = self.resource.iter().flat_map(|(_, resource)| &resource.authorization_servers);
         issuers.flat_map(|issuer| places_of(issuer, Standing::Named, usize::MAX)).collect()
@@ -298,8 +303,7 @@ impl Search {
         let most = if self.is_resource { PLACES_AT_A_RESOURCE } else { usize::MAX };
         let mut questions = places_of(&self.address, Standing::Address, most);
         // A resource with metadata that cannot be used is not older than RFC 9728.
-        let has_metadata = self.refused.is_some() || self.trouble.is_some();
-        if let Some(origin) = origin(&self.address).ok().filter(|_| !has_metadata) {
+        if let Some(origin) = origin(&self.address).ok().filter(|_| !self.has_trouble()) {
             let is_known =
                 |question: &Question| questions.iter().any(|known| known.request.url == question.request.url);
             let at_origin = places_of(&origin, Standing::Origin, usize::MAX);
