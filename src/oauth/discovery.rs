@@ -3,11 +3,9 @@
 use super::ask;
 use crate::error::{Failure, Kind};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::protocol::address_search::{
-    Finding, Located, Purpose, Search, SearchEvent, SearchStep, Standing,
-};
-use crate::protocol::metadata::{Discovered, Metadata, candidates, read, without_metadata};
-use crate::protocol::reach::Reach;
+use crate::protocol::address_search::{Finding, Located, Purpose, Search, SearchEvent, SearchStep, Standing};
+use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read, without_metadata};
+use crate::protocol::reach::{Reach, refusal};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
 use crate::protocol::{Request, Response};
 use crate::text::printable;
@@ -130,13 +128,14 @@ fn fetch(
 /// same server names. `document` is the address of the metadata, if that is known. `timeout` bounds all requests together.
 ///
 /// It is a temporary failure if the server cannot be reached or answers with 429 or 5xx, and a failure of usage if the issuer
-/// has no metadata or only that of another issuer.
+/// has no metadata or only that of another issuer. Also gives the client for what the metadata names.
 pub fn discover(
     client: &HttpClient,
     issuer: &str,
     document: Option<&str>,
     timeout: Duration,
-) -> Result<Metadata, Failure> {
+) -> Result<(Metadata, HttpClient), Failure> {
+    let client = &client.limited_to(Reach::Loopback);
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
     let get = |url: &str| ask(client, &Request::get(url), timeout.saturating_sub(began.elapsed()), &what);
@@ -172,7 +171,7 @@ pub fn discover(
         }
     }
     if let Some(metadata) = metadata {
-        return Ok(metadata);
+        return with_limit(metadata, client);
     }
     if let Some(failure) = refused {
         return Err(failure);
@@ -193,7 +192,8 @@ pub fn search(
 ) -> Result<(Located, HttpClient), Failure> {
     // A person named the address, so it may be anywhere.
     let first = client.limited_to(Reach::Loopback);
-    let mut named: Option<HttpClient> = None;
+    // The client for the issuer that the resource names.
+    let mut named: Option<(String, HttpClient)> = None;
     let mut search = Search::new(address)?;
     let mut event = SearchEvent::Begun;
     loop {
@@ -202,14 +202,17 @@ pub fn search(
         let question = match step {
             SearchStep::Ask(question) => question,
             SearchStep::Found(located) => {
-                let last = named.as_ref().unwrap_or(&first);
-                return Ok((*located, last.limited_to(last.reached())));
+                let last = named.as_ref().map_or(&first, |(_, client)| client);
+                let (metadata, client) = with_limit(located.metadata, last)?;
+                return Ok((Located { metadata, ..*located }, client));
             }
             SearchStep::Failed(failure) => return Err(failure),
         };
         let client = match &question.purpose {
-            Purpose::Issuer(_, Standing::Named) => {
-                &*named.get_or_insert_with(|| first.limited_to(first.reached()))
+            Purpose::Issuer(issuer, Standing::Named) => {
+                let same = named.take_if(|(other, _)| other == issuer);
+                let begun = || (issuer.clone(), first.limited_to(first.reached()));
+                &named.insert(same.unwrap_or_else(begun)).1
             }
             _ => &first,
         };
@@ -231,4 +234,17 @@ pub fn search(
             Err(failure) => SearchEvent::NotAnswered { question, failure },
         };
     }
+}
+
+/// The metadata, and the client for what it names: no address that fewer places can reach than the addresses that `client` has
+/// reached. Fails if the text of an endpoint shows such an address: some endpoints are not used before the login has ended.
+fn with_limit(metadata: Metadata, client: &HttpClient) -> Result<(Metadata, HttpClient), Failure> {
+    let limit = client.reached();
+    for url in metadata.endpoints() {
+        let reach = address_of(url).map_or(Reach::Public, |address| Reach::of_host(&address.host));
+        if reach > limit {
+            return Err(refusal(url, reach, limit));
+        }
+    }
+    Ok((metadata, client.limited_to(limit)))
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod amend;
+pub mod choice;
 pub mod import;
 pub mod migration;
 pub mod new_grant;
@@ -25,8 +26,8 @@ use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
-use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::store_address::ProfileName;
+use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
@@ -71,9 +72,11 @@ impl Context {
     /// The same context for another profile. The deadline stays.
     pub fn of_profile(&self, profile: ProfileName) -> Self {
         let globals = Globals { profile, selection: Selection::Name, ..self.globals.clone() };
-        let Self { client, limited_client, .. } = self;
-        let (client, limited_client) = (client.clone(), limited_client.clone());
-        Self { client, limited_client, ..Self::new(globals, self.clock) }
+        let context = Self::new(globals, self.clock);
+        if let Some(client) = self.limited_client.get() {
+            context.go_on_with(client.limited_to(client.reached()));
+        }
+        context
     }
 
     /// The HTTP client.
@@ -124,9 +127,12 @@ impl Context {
 
     /// The failure with a hint that works on this grant.
     pub fn completed(&self, failure: Failure) -> Failure {
-        let environment = Environment::read();
-        let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
-        Failure { hint, ..failure }
+        Failure { hint: self.hint(&failure, "status"), ..failure }
+    }
+
+    /// The hint with the options that its commands need to work on this grant.
+    pub fn complete(&self, hint: &str) -> String {
+        self.globals.complete(hint, &Environment::read())
     }
 
     pub(crate) fn settings(&self, demand: Demand, role: Role) -> Settings {

@@ -7,7 +7,7 @@
 use super::challenge::{self, Challenge};
 use super::metadata::{self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin};
 use super::redirect::MOST_REDIRECTS;
-use super::resource::{self, FoundResource, ResourceMetadata};
+use super::resource::{self, FoundResource, ResourceMetadata, resource_url};
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 use crate::text::printable;
@@ -190,7 +190,7 @@ pub struct Search {
 impl Search {
     /// The search from `address`. It fails if that is no address that a token may be sent to.
     pub fn new(address: &str) -> Result<Self, Failure> {
-        endpoint_url(address)?;
+        resource_url(address)?;
         Ok(Self {
             address: address.to_owned(),
             phase: Phase::Probe,
@@ -252,8 +252,8 @@ impl Search {
         let (phase, questions) = match self.phase {
             Phase::Probe => (Phase::Resource, self.resource_questions()),
             Phase::Resource if self.resource.is_some() => (Phase::Issuers, self.issuer_questions()),
-            // The resource says that it has metadata, so it is no issuer.
-            Phase::Resource if self.names_metadata() => (Phase::End, Vec::new()),
+            // The resource says that it has metadata, and has some that cannot be used: so it is no issuer.
+            Phase::Resource if self.names_metadata() && self.has_trouble() => (Phase::End, Vec::new()),
             Phase::Resource => (Phase::AddressAsIssuer, self.address_questions()),
             Phase::Issuers | Phase::AddressAsIssuer | Phase::End => (Phase::End, Vec::new()),
         };
@@ -289,6 +289,11 @@ impl Search {
         matches!(self.metadata_of_challenge(), Ok(Some(_)))
     }
 
+    /// Whether there was a document that cannot be used, or may have been one.
+    fn has_trouble(&self) -> bool {
+        self.refused.is_some() || self.trouble.is_some()
+    }
+
     fn issuer_questions(&self) -> Vec<Question> {
         let issuers = self.resource.iter().flat_map(|(_, resource)| &resource.authorization_servers);
         issuers.flat_map(|issuer| places_of(issuer, Standing::Named, usize::MAX)).collect()
@@ -298,8 +303,7 @@ impl Search {
         let most = if self.is_resource { PLACES_AT_A_RESOURCE } else { usize::MAX };
         let mut questions = places_of(&self.address, Standing::Address, most);
         // A resource with metadata that cannot be used is not older than RFC 9728.
-        let has_metadata = self.refused.is_some() || self.trouble.is_some();
-        if let Some(origin) = origin(&self.address).ok().filter(|_| !has_metadata) {
+        if let Some(origin) = origin(&self.address).ok().filter(|_| !self.has_trouble()) {
             let is_known =
                 |question: &Question| questions.iter().any(|known| known.request.url == question.request.url);
             let at_origin = places_of(&origin, Standing::Origin, usize::MAX);
@@ -320,7 +324,7 @@ impl Search {
         match &question.purpose {
             Purpose::Probe => self.probed(question, response),
             Purpose::EndOfSession => finding(question, response.status_words(None), true, Vec::new()),
-            Purpose::Resource => match resource::read(&self.address, response) {
+            Purpose::Resource => match resource::read(&self.address, &url, response) {
                 FoundResource::Metadata(metadata) => {
                     let departures = metadata.departures.iter().map(Departure::harmless).collect();
                     let issuers = metadata.authorization_servers.join(", ");
@@ -330,8 +334,6 @@ impl Search {
                     finding(question, answer, true, departures)
                 }
                 FoundResource::Refused(failure) => {
-                    let failure =
-                        Failure { message: format!("{}: {}", printable(&url), failure.message), ..failure };
                     // The other places are asked only where there is nothing.
                     self.questions.clear();
                     self.refuse(question, failure)

@@ -209,6 +209,19 @@ impl Metadata {
         self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
     }
 
+    /// Every endpoint.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        let others = [
+            &self.authorization_endpoint,
+            &self.device_authorization_endpoint,
+            &self.pushed_authorization_request_endpoint,
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+            &self.registration_endpoint,
+        ];
+        std::iter::once(self.token_endpoint.as_str()).chain(others.into_iter().flatten().map(String::as_str))
+    }
+
     /// This metadata with the endpoints that only the other document of the same server names.
     pub fn completed_by(self, other: Self) -> Self {
         if other.issuer != self.issuer || other.token_endpoint != self.token_endpoint {

@@ -52,7 +52,9 @@ fn conclusions(address: &str, outlook: &Outlook) -> Vec<Check> {
         Failure { hint, ..failure.clone() }
     };
     let client = match client {
-        Ok(ClientChoice::New(new)) => Check::ok("client", format!("a login registers one at {}", new.endpoint)),
+        Ok(ClientChoice::New(new)) => {
+            Check::ok("client", format!("a login registers one at {}", new.endpoint))
+        }
         Ok(ClientChoice::Known(client)) => Check::ok("client", format!("a login uses {}", client.id)),
         // A person can name a client, so nothing is broken.
         Err(failure) => {
@@ -65,6 +67,7 @@ fn conclusions(address: &str, outlook: &Outlook) -> Vec<Check> {
         Ok(Flow::Browser | Flow::Imported | Flow::Client) => Check::ok("flow", "a login uses a browser"),
         Err(failure) => Check::fail("flow", with_address(failure)),
     };
-    let asked = scope.as_deref().map_or("a login names none".to_owned(), |scope| format!("a login asks for {scope}"));
+    let asked =
+        scope.as_deref().map_or("a login names none".to_owned(), |scope| format!("a login asks for {scope}"));
     vec![Check::ok("server", what), client, flow, Check::ok("scope", asked)]
 }

@@ -1,7 +1,9 @@
 //! What servers say about the address of a login, before the store is asked what it knows.
 
 use super::destination::Destination;
+use crate::cli;
 use crate::error::{Failure, Kind};
+use crate::http::HttpClient;
 use crate::oauth::discovery;
 use crate::profile::Context;
 use crate::protocol::address_search::{Finding, LocatedResource};
@@ -17,24 +19,53 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// Asks the servers that the destination needs. `note` is told what each answer of a search was.
+    /// Asks the servers that the destination needs. `note` is told what each answer of a search was. What a server names is
+    /// reached with a limit from then on, unless options name endpoints.
     pub fn find(
+        arguments: &cli::Login,
         destination: &Destination,
         context: &Context,
         note: impl FnMut(&Finding),
     ) -> Result<Self, Failure> {
-        Ok(match (&destination.endpoints, &destination.issuer, &destination.address) {
-            (Some(endpoints), ..) => Self { metadata: Some(endpoints.clone()), ..Self::default() },
-            (None, Some(issuer), _) => {
-                Self { metadata: Some(discover(issuer, destination, context)?), resource: None }
+        let (announced, client) = match (&destination.endpoints, &destination.issuer, &destination.address) {
+            (Some(endpoints), ..) => {
+                return Ok(Self { metadata: Some(endpoints.clone()), ..Self::default() });
             }
-            (None, None, Some(address)) => search(address, context, note)?,
-            (None, None, None) => Self::default(),
-        })
+            (None, Some(issuer), _) => {
+                let (metadata, client) = discover(issuer, destination, context)?;
+                (Self { metadata: Some(metadata), resource: None }, client)
+            }
+            (None, None, Some(address)) => {
+                let left = || context.left();
+                let (located, client) = discovery::search(context.client(), address, left, note)?;
+                (Self { metadata: Some(located.metadata), resource: located.resource }, client)
+            }
+            (None, None, None) => return Ok(Self::default()),
+        };
+        if !names_endpoints(arguments) {
+            context.go_on_with(client);
+        }
+        Ok(announced)
     }
 }
 
-fn discover(issuer: &str, destination: &Destination, context: &Context) -> Result<Metadata, Failure> {
+/// Whether a person names an endpoint, which may be anywhere.
+fn names_endpoints(arguments: &cli::Login) -> bool {
+    let endpoints = [
+        &arguments.token_endpoint,
+        &arguments.authorization_endpoint,
+        &arguments.device_authorization_endpoint,
+        &arguments.revocation_endpoint,
+        &arguments.userinfo_endpoint,
+    ];
+    endpoints.into_iter().any(Option::is_some)
+}
+
+fn discover(
+    issuer: &str,
+    destination: &Destination,
+    context: &Context,
+) -> Result<(Metadata, HttpClient), Failure> {
     let document = destination.metadata_url.as_deref();
     discovery::discover(context.client(), issuer, document, context.left()).map_err(|failure| {
         // After a temporary failure the same command works later.
@@ -43,10 +74,4 @@ fn discover(issuer: &str, destination: &Destination, context: &Context) -> Resul
             _ => failure,
         }
     })
-}
-
-fn search(address: &str, context: &Context, note: impl FnMut(&Finding)) -> Result<Announced, Failure> {
-    let (located, client) = discovery::search(context.client(), address, || context.left(), note)?;
-    context.go_on_with(client);
-    Ok(Announced { metadata: Some(located.metadata), resource: located.resource })
 }

@@ -5,6 +5,7 @@ mod fake_browser;
 mod opening;
 mod other_requests;
 mod pasting;
+mod registered;
 mod requests;
 
 use crate::support::authorization_server::Consent;
