@@ -412,11 +412,11 @@ impl Search {
         stray: Option<(String, Option<String>)>,
     ) -> Finding {
         let url = printable(&question.request.url);
-        // Some gateways answer 502 for every path that they do not know.
-        let is_temporary = match question.purpose {
-            Purpose::Resource => matches!(response.status, 429 | 500 | 501 | 503..),
-            _ => matches!(response.status, 429 | 500..),
-        };
+        // Some gateways answer 502 for every path that they do not know. The resource knows the path in its challenge.
+        let is_unknown_path = question.purpose == Purpose::Resource && response.status == 502;
+        let is_named =
+            self.metadata_of_challenge().is_ok_and(|named| named.as_ref() == Some(&question.request.url));
+        let is_temporary = matches!(response.status, 429 | 500..) && (is_named || !is_unknown_path);
         let (why, target) = stray.unwrap_or((why, None));
         self.elsewhere = self.elsewhere.take().or(target);
         if is_temporary {
@@ -429,11 +429,17 @@ impl Search {
 
     fn not_answered(&mut self, question: &Question, failure: Failure) -> Finding {
         let answer = failure.message.clone();
+        let url = &question.request.url;
+        let message = match *url == self.address || failure.message.contains(url.as_str()) {
+            true => failure.message,
+            false => format!("{}: {}", printable(url), failure.message),
+        };
+        let failure = Failure { message, ..failure };
         match &question.purpose {
             Purpose::EndOfSession => {}
             // Another issuer may do.
             Purpose::Issuer(_, Standing::Named) => {
-                self.places.push(format!("{} ({answer})", printable(&question.request.url)));
+                self.places.push(format!("{} ({answer})", printable(url)));
                 self.keep(failure);
             }
             // The same server does not answer other requests either.
@@ -481,7 +487,9 @@ impl Search {
     fn failure(&mut self) -> Failure {
         let what = format!("cannot find the authorization server of {}", printable(&self.address));
         if let Some(failure) = self.refused.take().or(self.trouble.take()) {
-            return Failure { message: format!("{what}: {}", failure.message), ..failure };
+            let endpoints = (failure.kind == Kind::Usage).then(|| metadata::without_metadata(None));
+            let (message, hint) = (format!("{what}: {}", failure.message), failure.hint.or(endpoints));
+            return Failure { message, kind: failure.kind, hint };
         }
         let message = format!("{what}: no metadata at {}", self.places.join(", "));
         Failure::new(Kind::Usage, message).hint(metadata::without_metadata(self.elsewhere.as_deref()))

@@ -1,7 +1,7 @@
 //! `onegrant login --browser`: what a person sees, what comes back from the browser, and what ends it.
 
 mod answers;
-mod fake_browser;
+pub mod fake_browser;
 mod opening;
 mod other_requests;
 mod pasting;
