@@ -106,7 +106,14 @@ pub fn run(
     let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
-        answer => return Err(NotGranted::of(answer.failed_request(&LOGIN), document)),
+        answer => {
+            let not_granted = NotGranted::of(answer.failed_request(&LOGIN), document);
+            // A client that the server does not know is replaced.
+            if matches!(not_granted, NotGranted::Failed(_)) {
+                registration::end_wait(document, context)?;
+            }
+            return Err(not_granted);
+        }
     };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
