@@ -1,6 +1,7 @@
 //! `onegrant login ADDRESS`: what is at the address, which client logs in there, and what it asks for.
 
 mod bad_input;
+mod client;
 mod finding;
 mod registration;
 
