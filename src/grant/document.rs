@@ -349,10 +349,21 @@ impl Document {
         Self { session: Some(session), rejected: None, moving: None, ..self.clone() }
     }
 
-    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it.
+    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it. It forgets
+    /// a client that a login registered: the registration ends with the grant, or belongs to the store that has it now.
     pub fn without_grant(&self, at: UnixSeconds, message: String) -> Self {
         let rejected = Some(Rejected::tombstone(at, message));
-        Self { session: None, rejected, moving: None, moved: None, ..self.clone() }
+        let gone = Self { session: None, rejected, moving: None, moved: None, ..self.clone() };
+        match self.registration {
+            None => gone,
+            Some(_) => Self {
+                client_id: String::new(),
+                client_secret: None,
+                client_auth: ClientAuthentication::None,
+                registration: None,
+                ..gone
+            },
+        }
     }
 
     /// Whether this is the result of [`Document::without_grant`]. A commit, a login and a migration treat it as no document.
@@ -464,6 +475,7 @@ mod tests {
             ("rejected", r#""refresh_token_sha256":"00","at":1,"message":"m""#),
             ("moving", r#""id":"m","to":"file:/x","session":{"access_token":"at"}"#),
             ("last_refresh", r#""at":1,"host":"h","pid":1"#),
+            ("registration", r#""issuer":"i","endpoint":"e","redirect_uri":"r","registered_at":1"#),
         ];
         for (name, members) in inner {
             let with = format!("\"{name}\":{{{members},\"later\":[1]}},\"session\"");
@@ -515,6 +527,30 @@ mod tests {
         let Err(Unreadable::Foreign(_)) = Document::parse(forged.as_bytes()) else {
             panic!("accepted");
         };
+    }
+
+    /// A client that a person named stays for the next login.
+    #[test]
+    fn a_document_without_its_grant_forgets_a_registered_client_alone() {
+        let mut document = Document::parse(DOCUMENT.as_bytes()).unwrap();
+        document.client_secret = Some(Secret::new("secret"));
+        let gone = |document: &Document| document.without_grant(1, "logged out".to_owned());
+        assert!(gone(&document).has_no_grant());
+        assert_eq!(
+            (gone(&document).client_id.as_str(), gone(&document).client_secret.is_some()),
+            ("c", true)
+        );
+        document.registration = serde_json::from_str(
+            r#"{"issuer":"i","endpoint":"e","redirect_uri":"r","registered_at":1,"management_token":"management"}"#,
+        )
+        .unwrap();
+        let gone = gone(&document);
+        assert!(gone.has_no_grant() && gone.registration.is_none());
+        assert_eq!((gone.client_id.as_str(), &gone.client_secret), ("", &None));
+        assert_eq!(gone.issuer, document.issuer);
+        assert_eq!(Document::parse(&gone.to_bytes().unwrap()), Ok(gone));
+        let management = Secret::new("management");
+        assert!(document.secrets().contains(&&management), "it is hidden like every other secret");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod authorization;
 mod client_authentication;
+pub mod client_configuration;
 pub mod device;
 pub mod discovery;
 pub mod registration;

@@ -2,7 +2,7 @@
 
 use super::client_authentication::authenticate;
 use super::failure::START_BROWSER_FLOW;
-use super::hints::login_hint;
+use super::hints::{login_hint, target_hint};
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
 use super::server_error::ServerError;
@@ -185,14 +185,17 @@ impl<'a> Authorization<'a> {
     /// those of OpenID Connect Core section 3.1.2.6, a person has to log in.
     fn refusal(&self, error: &str, description: Option<&str>) -> Failure {
         let what = words(&self.shown(error), description.map(|text| self.shown(text)).as_deref());
-        let failed = |kind, why: &str| {
-            let failure = Failure::new(kind, format!("cannot log in{why} {what}"));
-            failure.hint_of(login_hint(error).or(Some("onegrant login")))
+        let hint = match error {
+            "invalid_target" => target_hint(!self.document.resource_indicators().is_empty()),
+            error => login_hint(error).unwrap_or("onegrant login"),
         };
+        let failed = |kind, why: &str| Failure::new(kind, format!("cannot log in{why} {what}")).hint(hint);
         match error {
-            "invalid_request" | "invalid_scope" | "unauthorized_client" | "unsupported_response_type" => {
-                failed(Kind::Usage, ": the request was refused:")
-            }
+            "invalid_request"
+            | "invalid_scope"
+            | "invalid_target"
+            | "unauthorized_client"
+            | "unsupported_response_type" => failed(Kind::Usage, ": the request was refused:"),
             "server_error" | "temporarily_unavailable" => failed(Kind::Temporary, " now: the server says"),
             _ => failed(Kind::LoginRequired, ": the request was refused:"),
         }

@@ -223,6 +223,14 @@ impl Request {
         self
     }
 
+    /// The first value of a parameter in the body.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        match &self.body {
+            Body::Form(parameters) => parameters.get(name),
+            Body::None | Body::Text { .. } => None,
+        }
+    }
+
     /// Every secret that this request sends to the server, or that the server sent before.
     pub fn secrets(&self) -> Vec<&Secret> {
         let parameters = match &self.body {

@@ -101,6 +101,8 @@ impl RetryHint {
                 let name = value.split('=').next().unwrap_or_default();
                 words.contains(&format!("--param {name}="))
             }
+            ("--resource", _) => has("--resource") || has("--no-resource"),
+            ("--no-resource", _) => has("--no-resource") || has("--resource"),
             ("--subject-token-type", _) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) if FLOWS.contains(&name) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) => has(name),
@@ -258,6 +260,7 @@ mod tests {
             (r#" --scope "A B""#, format!(r#"{first} {client} {rest} --param prompt=none --device --scope "A B""#)),
             (" --param prompt=login", format!("{first} {client} {scope} {rest} --device --param prompt=login")),
             (" --resource URI", format!("{first} {client} {scope} --param prompt=none --device --resource URI")),
+            (" --no-resource", format!("{first} {client} {scope} --param prompt=none --device --no-resource")),
             (" entra:common", format!(r"onegrant login entra:common {} {client} {scope} {rest} --param prompt=none --device", &first[15..])),
             (" --client-id ID   # yours", format!("{first} {client} {scope} {rest} --param prompt=none --device   # yours")),
         ];

@@ -1,0 +1,81 @@
+//! Scopes: sets of words, separated by single spaces (RFC 6749 section 3.3).
+
+use super::hints::shell_word;
+use crate::grant::Document;
+
+/// How much of a scope is read that a server demands, in bytes. The scopes of one API take some hundred.
+const DEMANDED_LIMIT: usize = 4096;
+
+/// Everything of `requested`, and then what is new in `demanded`, in order.
+///
+/// `demanded` is the text of a server: words that are no scope are left out, and so is what exceeds [`DEMANDED_LIMIT`].
+pub fn union(requested: &str, demanded: &str) -> String {
+    let mut union: Vec<&str> = Vec::new();
+    let mut add = |word| {
+        if !union.contains(&word) {
+            union.push(word);
+        }
+    };
+    requested.split_ascii_whitespace().for_each(&mut add);
+    let mut length: usize = 0;
+    let is_within_limit = |word: &&str| {
+        length = length.saturating_add(word.len()).saturating_add(1);
+        length <= DEMANDED_LIMIT
+    };
+    let demanded = demanded.split_ascii_whitespace().take_while(is_within_limit);
+    demanded.filter(|word| is_scope_token(word)).for_each(&mut add);
+    union.join(" ")
+}
+
+/// The login after `insufficient_scope` (RFC 6750 section 3.1): what the earlier login requested, or without that what the
+/// server granted, and what is demanded now. A refresh cannot add a scope (RFC 6749 section 6).
+pub fn login_with(demanded: &str, document: &Document) -> String {
+    let granted = document.session.as_ref().and_then(|session| session.scope.as_deref());
+    let scope = union(document.scope.as_deref().or(granted).unwrap_or_default(), demanded);
+    format!("onegrant login --scope {}", shell_word(&scope))
+}
+
+/// `scope-token` of RFC 6749 section 3.3.
+fn is_scope_token(word: &str) -> bool {
+    word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::document;
+    use super::*;
+
+    #[test]
+    fn a_union_keeps_the_order_and_has_each_scope_once() {
+        let cases = [
+            ("", "", ""),
+            ("a b", "", "a b"),
+            ("", "a b", "a b"),
+            ("b a", "a c b d", "b a c d"),
+            ("a", "A", "a A"),
+            ("read  read", "read", "read"),
+            ("files:read", "files:write files:read", "files:read files:write"),
+            ("a", "b\"c d\\e f\u{1b}[2J ü g", "a g"),
+        ];
+        for (requested, demanded, wanted) in cases {
+            assert_eq!(union(requested, demanded), wanted, "{requested} + {demanded}");
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_make_the_union_long() {
+        let demanded: Vec<String> = (0..10_000).map(|number| format!("s{number}")).collect();
+        let union = union("mine", &demanded.join(" "));
+        assert!(union.starts_with("mine s0 s1 ") && union.len() <= DEMANDED_LIMIT + 5, "{}", union.len());
+    }
+
+    #[test]
+    fn the_login_after_insufficient_scope_asks_for_what_was_there_before_and_for_more() {
+        let mut document = document();
+        assert_eq!(login_with("a", &document), "onegrant login --scope a");
+        document.session.as_mut().unwrap().scope = Some("granted".to_owned());
+        assert_eq!(login_with("a", &document), "onegrant login --scope 'granted a'");
+        document.scope = Some("openid requested".to_owned());
+        assert_eq!(login_with("a openid", &document), "onegrant login --scope 'openid requested a'");
+    }
+}
