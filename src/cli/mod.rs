@@ -82,6 +82,7 @@ pub fn parse(
 fn global_options(options: &Arguments) -> GlobalOptions<'_> {
     GlobalOptions {
         profile: options.profile.as_deref(),
+        resource: options.resource.as_deref(),
         store: options.store.as_deref(),
         timeout: options.timeout.as_deref(),
         verbose: options.verbose,

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod amend;
+pub mod choice;
 pub mod import;
 pub mod migration;
 pub mod new_grant;
@@ -126,9 +127,12 @@ impl Context {
 
     /// The failure with a hint that works on this grant.
     pub fn completed(&self, failure: Failure) -> Failure {
-        let environment = Environment::read();
-        let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
-        Failure { hint, ..failure }
+        Failure { hint: self.hint(&failure, "status"), ..failure }
+    }
+
+    /// The hint with the options that its commands need to work on this grant.
+    pub fn complete(&self, hint: &str) -> String {
+        self.globals.complete(hint, &Environment::read())
     }
 
     pub(crate) fn settings(&self, demand: Demand, role: Role) -> Settings {

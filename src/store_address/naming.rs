@@ -1,4 +1,5 @@
-//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address.
+//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address. "Profile of a
+//! resource" in `docs/design.md` has the rules.
 
 use super::ProfileName;
 use crate::grant::Secret;
@@ -183,6 +184,69 @@ mod tests {
         last.sort();
         last.dedup();
         assert_eq!(last.len(), resources.len());
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_longest_path_that_covers_the_address_wins() {
+        let profile = |name: &str, resources: &[&str]| Candidate {
+            name: ProfileName::new(name).unwrap(),
+            resources: resources.iter().map(|resource| (*resource).to_owned()).collect(),
+        };
+        let profiles = [
+            profile("root", &["https://a.example"]),
+            profile("a.example", &["https://a.example/mcp"]),
+            profile("copy", &["https://a.example/mcp"]),
+            profile("deep", &["https://other.example/", "https://a.example/mcp/deep/"]),
+            profile("port", &["https://a.example:8443/mcp"]),
+            profile("local", &["http://127.0.0.1:8080/mcp"]),
+            profile("b.example-v2-mcp", &["https://b.example/v2/mcp"]),
+            profile("b.example", &["https://b.example/v1/mcp"]),
+            profile("b2", &["https://b.example/v2/mcp"]),
+            profile("one", &["https://c.example/mcp"]),
+            profile("two", &["https://c.example/mcp"]),
+            profile("audience", &["api://a.example/mcp", "urn:a"]),
+            profile("default", &[]),
+        ];
+        let cases: [(&str, &[&str]); 20] = [
+            ("https://a.example",               &["root"]),
+            ("https://a.example/",              &["root"]),
+            ("https://a.example/other?x=/mcp",  &["root"]),
+            ("https://a.example/mcp",           &["a.example"]),
+            ("https://A.example:443/mcp?x",     &["a.example"]),
+            ("https://a.example/mcp/",          &["a.example"]),
+            ("https://a.example/mcp2",          &["root"]),
+            ("https://a.example/mcp/deeper",    &["a.example"]),
+            ("https://a.example/mcp/deep/x",    &["deep"]),
+            ("https://other.example/mcp",       &["deep"]),
+            ("https://a.example:8443/mcp/x",    &["port"]),
+            ("https://a.example:8443/",         &[]),
+            ("http://a.example/mcp",            &[]),
+            ("http://127.0.0.1:8080/mcp",       &["local"]),
+            ("https://127.0.0.1:8080/mcp",      &[]),
+            ("http://127.0.0.1:8081/mcp",       &[]),
+            ("https://b.example/v2/mcp",        &["b.example-v2-mcp"]),
+            ("https://b.example/v1/mcp/x",      &["b.example"]),
+            ("https://c.example/mcp",           &["one", "two"]),
+            ("https://sub.a.example/mcp",       &[]),
+        ];
+        for (url, wanted) in cases {
+            let wanted: Vec<ProfileName> = wanted.iter().filter_map(|name| ProfileName::new(name)).collect();
+            let wanted = match wanted.as_slice() {
+                [] => Choice::Nothing,
+                [one] => Choice::One(one.clone()),
+                _ => Choice::Several(wanted),
+            };
+            assert_eq!(choose(&profiles, url), wanted, "{url}");
+            let reversed: Vec<Candidate> = profiles.iter().rev().cloned().collect();
+            match (choose(&reversed, url), &wanted) {
+                (Choice::Several(mut names), Choice::Several(wanted)) => {
+                    names.reverse();
+                    assert_eq!(names, *wanted, "{url}");
+                }
+                (chosen, wanted) => assert_eq!(chosen, *wanted, "{url}"),
+            }
+        }
     }
 
     #[test]

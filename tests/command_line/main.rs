@@ -18,5 +18,6 @@ mod guarantees;
 mod help_text;
 mod history;
 mod man_pages;
+mod profiles;
 mod status;
 mod whoami;

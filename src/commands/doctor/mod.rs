@@ -10,7 +10,6 @@ mod store;
 
 use crate::cli;
 use crate::driver;
-use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
@@ -117,8 +116,10 @@ fn summary(checks: &[Check], kind: Kind, worst: &Check) -> Failure {
 }
 
 fn completed(check: &Check, context: &Context) -> Option<String> {
-    let environment = Environment::read();
-    check.hint.as_ref().map(|hint| context.globals.complete(hint, &environment))
+    match check.verdict {
+        Verdict::Fail(kind) => context.hint(&Failure::new(kind, "").hint_of(check.hint.as_deref()), "doctor"),
+        Verdict::Ok | Verdict::Warn => check.hint.as_ref().map(|hint| context.complete(hint)),
+    }
 }
 
 fn text(checks: &[Check], context: &Context) -> String {
