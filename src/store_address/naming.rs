@@ -1,5 +1,6 @@
-//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address. "Profile of a
-//! resource" in `docs/design.md` has the rules.
+//! Which profile belongs to which resource: the name of a new profile, and the profile that covers an address.
+//!
+//! The rules: "Profile of a resource" in `docs/design.md`.
 
 use super::ProfileName;
 use crate::grant::Secret;
