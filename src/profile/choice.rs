@@ -159,8 +159,7 @@ impl Context {
                 Failure::new(Kind::Temporary, message).hint("try again, or wait longer: --timeout SECONDS")
             );
         }
-        let globals = Globals { profile: profile.clone(), ..self.globals.clone() };
-        let profile = Self::new(globals, self.clock);
+        let profile = self.of_profile(profile.clone());
         let snapshot = match profile.store.read() {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return Ok((Content::Nothing, false)),

@@ -90,8 +90,7 @@ fn hooks() -> Vec<Hook> {
     let argv = |list: &Value| words(list).into_iter().map(str::to_owned).collect::<Vec<_>>();
 
     let helper = text(&json_block(".mcp.json")["mcpServers"]["example"]["headersHelper"]);
-    let every: Value =
-        serde_json::from_str(&format!("{{{}}}", block(".mcp.json for every server"))).unwrap();
+    let every: Value = serde_json::from_str(&format!("{{{}}}", block(".mcp.json for every server"))).unwrap();
     let (codex, arguments) = (text(&toml_value("config.toml", "command")), "args");
     let codex = [vec![codex], argv(&toml_value("config.toml", arguments))].concat();
     let glab = block("config.yml").lines().find_map(|line| line.trim().strip_prefix("valueFromCommand: "));
@@ -101,8 +100,18 @@ fn hooks() -> Vec<Hook> {
     let hook = |name, runs, reads, profile| Hook { name, runs, reads, profile };
     vec![
         hook("headersHelper", Runs::Line(helper), headers, "mcp.example.com"),
-        hook("headersHelper for every server", Runs::Line(text(&every["headersHelper"])), headers, "mcp.example.com"),
-        hook("apiKeyHelper", Runs::Line(text(&json_block("settings.json")["apiKeyHelper"])), trimmed_line, "models.example.com"),
+        hook(
+            "headersHelper for every server",
+            Runs::Line(text(&every["headersHelper"])),
+            headers,
+            "mcp.example.com",
+        ),
+        hook(
+            "apiKeyHelper",
+            Runs::Line(text(&json_block("settings.json")["apiKeyHelper"])),
+            trimmed_line,
+            "models.example.com",
+        ),
         hook("auth.command of Codex", Runs::Words(codex), trimmed_line, "models.example.com"),
         hook("valueFromCommand of glab", Runs::Words(glab), bearer, "gitlab.example.com"),
         hook("token.command of himalaya", Runs::Words(himalaya), trimmed_line, "mail"),
@@ -191,14 +200,29 @@ impl Reader {
 #[test]
 fn every_block_of_the_page_has_a_test() {
     let tested = [
-        ".mcp.json", ".mcp.json for every server", "settings.json", "config.toml", "config.toml for MCP", "codex",
-        "opencode.json", "opencode", "config.yml", "himalaya.toml", "gemini-cli settings.json", "gemini-cli",
-        "login", "refresh",
+        ".mcp.json",
+        ".mcp.json for every server",
+        "settings.json",
+        "config.toml",
+        "config.toml for MCP",
+        "codex",
+        "opencode.json",
+        "opencode",
+        "config.yml",
+        "himalaya.toml",
+        "gemini-cli settings.json",
+        "gemini-cli",
+        "login",
+        "refresh",
     ];
     let mut names: Vec<&str> = blocks().into_keys().collect();
     names.sort_by_key(|name| tested.iter().position(|other| other == name));
     assert_eq!(names, tested);
-    assert_eq!(PAGE.matches("\n```").count(), 2 * tested.len(), "a block without a name, or two with the same");
+    assert_eq!(
+        PAGE.matches("\n```").count(),
+        2 * tested.len(),
+        "a block without a name, or two with the same"
+    );
 }
 
 #[test]
