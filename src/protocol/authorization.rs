@@ -1,7 +1,7 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and the response that the browser brings.
 
 use super::client_authentication::authenticate;
-use super::failure::START_BROWSER_FLOW;
+use super::failure::{FailedRequest, START_BROWSER_FLOW};
 use super::hints::{login_hint, target_hint};
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
@@ -226,7 +226,11 @@ fn has_scope(document: &Document, scope: &str) -> bool {
 }
 
 /// Reads the response to a pushed request (RFC 9126 section 2.2): the request_uri.
-pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> Result<String, Failure> {
+pub fn read_pushed(
+    request: &Request,
+    response: &Response,
+    now: UnixSeconds,
+) -> Result<String, FailedRequest> {
     let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     match content {
@@ -237,9 +241,9 @@ pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> 
                 let why = "the answer to the pushed request has no usable request_uri";
                 Failure::new(Kind::Temporary, format!("cannot start the browser flow: {why}"))
             };
-            is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
+            is_usable.then(|| request_uri.to_owned()).ok_or_else(|| unusable().into())
         }
-        _ => Err(classify(request, response, now).failure(&START_BROWSER_FLOW)),
+        _ => Err(classify(request, response, now).failed_request(&START_BROWSER_FLOW)),
     }
 }
 

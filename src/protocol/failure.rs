@@ -78,7 +78,27 @@ pub const IMPORT: Purpose = Purpose {
     ..LOGIN
 };
 
+/// A request of a login that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRequest {
+    /// The failure.
+    pub failure: Failure,
+    /// Whether the server does not accept the client: [`Answer::rejects_client`].
+    pub rejects_client: bool,
+}
+
+impl From<Failure> for FailedRequest {
+    fn from(failure: Failure) -> Self {
+        Self { failure, rejects_client: false }
+    }
+}
+
 impl Answer {
+    /// The request that got this answer instead of what it was for.
+    pub fn failed_request(self, purpose: &Purpose) -> FailedRequest {
+        FailedRequest { rejects_client: self.rejects_client(), failure: self.failure(purpose) }
+    }
+
     /// The tokens, or the failure of a request that got another answer.
     pub fn tokens(self, purpose: &Purpose) -> Result<TokenAnswer, Failure> {
         match self {

@@ -198,9 +198,15 @@ fn instant(value: &Value) -> Option<UnixSeconds> {
     digits.split('.').next()?.parse().ok().filter(|instant| *instant > 0)
 }
 
-/// The request that removes the registration (RFC 7592 section 2.3). `None` if the server gave no address for it.
+/// The request that removes the registration (RFC 7592 section 2.3). `None` if the server gave no address for it, or an
+/// address of another origin than that of its registration endpoint: no server may make onegrant send a DELETE to a service
+/// of the network that onegrant runs in.
 pub fn removal(registration: &Registration) -> Option<Request> {
     let uri = registration.management_uri.as_deref()?;
+    let (to, endpoint) = (endpoint_url(uri).ok()?, endpoint_url(&registration.endpoint).ok()?);
+    if to != endpoint {
+        return None;
+    }
     let token = registration.management_token.as_ref()?;
     let authorization = Secret::new(format!("Bearer {}", token.expose()));
     Some(Request::new(Method::Delete, uri, Body::None).authorized(Some(&authorization)))
@@ -334,7 +340,9 @@ mod tests {
     #[test]
     fn a_registration_is_removed_with_its_own_token() {
         let registration = |members: Value| -> Registration {
-            let mut whole = json!({"issuer": "i", "endpoint": "e", "redirect_uri": "r", "registered_at": 1});
+            let endpoint = "https://as.example/register";
+            let mut whole =
+                json!({"issuer": "i", "endpoint": endpoint, "redirect_uri": "r", "registered_at": 1});
             whole.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
             serde_json::from_value(whole).unwrap()
         };
@@ -347,6 +355,12 @@ mod tests {
         assert_eq!(request.shown("no management-token"), "no [secret]");
         for members in [json!({}), json!({"management_uri": uri}), json!({"management_token": "t"})] {
             assert_eq!(removal(&registration(members.clone())), None, "{members}");
+        }
+        let elsewhere =
+            ["http://127.0.0.1:8080/c", "https://other.example/c", "https://as.example:444/c", "c"];
+        for uri in elsewhere {
+            let members = json!({"management_uri": uri, "management_token": "t"});
+            assert_eq!(removal(&registration(members)), None, "{uri}");
         }
     }
 

@@ -318,8 +318,9 @@ impl Answer {
 
     /// Whether the server does not accept the client: it does not know it any more, or lets it do nothing (RFC 6749 section 5.2).
     pub fn rejects_client(&self) -> bool {
-        let codes = ["invalid_client", "unauthorized_client"];
-        matches!(self, Self::Refused { error, .. } if codes.contains(&error.as_str()))
+        let rejects =
+            |refusal: &Refusal| matches!(refusal, Refusal::InvalidClient | Refusal::UnauthorizedClient);
+        matches!(self, Self::Refused { refusal, .. } if rejects(refusal))
     }
 
     /// What the server said, for the log of `-v`.

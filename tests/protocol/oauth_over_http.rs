@@ -235,7 +235,8 @@ fn an_endpoint_that_has_moved_is_named_with_its_target_and_gets_no_second_reques
         (301, "REDIRECT /new"),
     ]);
     let document = document(&base);
-    let failure = device::authorize(&client(), &document, &Secret::new("verifier"), PATIENCE, 0).unwrap_err();
+    let refusal = device::authorize(&client(), &document, &Secret::new("verifier"), PATIENCE, 0);
+    let failure = refusal.unwrap_err().failure;
     let moved = |status: u16| {
         format!("the server answered with status {status}: the endpoint has moved to {base}/new")
     };
@@ -323,7 +324,7 @@ fn a_device_flow_begins() {
     let mut document = document(&base);
     document.device_authorization_endpoint = None;
     assert_eq!(
-        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().kind,
+        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().failure.kind,
         Kind::Usage
     );
 }

@@ -33,6 +33,7 @@ use crate::output;
 use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
 use crate::protocol::address_search::Finding;
+use crate::protocol::failure::FailedRequest;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
@@ -73,6 +74,16 @@ enum NotGranted {
     Failed(anyhow::Error),
 }
 
+impl NotGranted {
+    /// A request of the client of this document failed.
+    fn of(failed: FailedRequest, document: &Document) -> Self {
+        match document.registration.is_some() && failed.rejects_client {
+            true => Self::UnknownClient(failed.failure),
+            false => failed.failure.into(),
+        }
+    }
+}
+
 impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
     fn from(error: Error) -> Self {
         Self::Failed(error.into())
@@ -88,6 +99,9 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let announced = Announced::find(arguments, &destination, context, note)
         .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
     let of_resource = profile::of_resource(arguments, &announced, context)?;
+    if let Some(context) = &of_resource {
+        context.store.check_writable(SPACE_BYTES)?;
+    }
     let context = of_resource.as_ref().unwrap_or(context);
     log_in(arguments, &destination, announced, context).map_err(|error| match &of_resource {
         // The command line names another profile, or none.
@@ -136,6 +150,7 @@ fn log_in(
     };
     let (server, choice, stored_there) = find(arguments, destination, announced, stored, context)
         .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
+    warn_of_another_issuer(&server, stored, context);
     let hint = RetryHint::new(arguments, stored, &server, choice.known());
     let advice = server.advice();
     let attempt = Attempt {
@@ -146,6 +161,23 @@ fn log_in(
         context,
     };
     attempt.run(choice).map_err(|error| hint.complete(with_advice(error, advice)))
+}
+
+/// Says that the resource now takes the tokens of another issuer. Nothing of the stored client is sent there.
+fn warn_of_another_issuer(server: &Server, stored: Option<&Document>, context: &Context) {
+    let (Some(resource), Some(stored)) = (&server.resource, stored) else { return };
+    let is_same_resource = stored.resource.contains(&resource.identifier);
+    if let (Some(now), Some(before)) = (&server.issuer, &stored.issuer)
+        && is_same_resource
+        && now != before
+    {
+        let (now, before) = (printable(now), printable(before));
+        let message = format!(
+            "{} names the issuer {now}; the stored grant is of {before}",
+            printable(&resource.identifier)
+        );
+        context.warn(&Failure::new(Kind::Usage, message));
+    }
 }
 
 /// The server, the client, and the stored document if it is of the same server.
@@ -183,8 +215,9 @@ impl Attempt<'_> {
         let registration = client.registration.clone();
         let granted = self.grant(flow, client, callback, scope.clone());
         match (granted, registration) {
-            (Err(NotGranted::UnknownClient(_)), Some(registration)) => {
-                self.say(NotAgain::Forgotten);
+            (Err(NotGranted::UnknownClient(failure)), Some(registration)) => {
+                // A person sees a second address, or a second code.
+                output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
                 let new = NewClient { endpoint: registration.endpoint };
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
                 self.grant(flow, client, callback, scope)

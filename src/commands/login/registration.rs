@@ -34,8 +34,6 @@ pub enum NotAgain {
     OtherRedirect,
     /// Another program listens on its port.
     PortTaken,
-    /// The server does not know the client.
-    Forgotten,
 }
 
 impl fmt::Display for NotAgain {
@@ -47,7 +45,6 @@ impl fmt::Display for NotAgain {
             Self::NoAnswer => "no answer came back from the last login with the stored client",
             Self::OtherRedirect => "the stored client has another redirect URI",
             Self::PortTaken => "the port of the stored client is taken",
-            Self::Forgotten => "the server does not know the client",
         })
     }
 }

@@ -6,7 +6,8 @@ use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
 use crate::protocol::client_authentication;
-use crate::protocol::hints::shell_word;
+use crate::protocol::hints::{SCOPE, shell_word};
+use crate::text::printable;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -34,6 +35,8 @@ pub struct RetryHint {
     is_undiscovered: bool,
     /// The flows without an endpoint, each with the option that gives it.
     without_endpoint: Vec<(&'static str, &'static str)>,
+    /// What the comment of a hint about the scope says besides: the scopes that the resource lists.
+    scopes: String,
 }
 
 impl RetryHint {
@@ -58,12 +61,21 @@ impl RetryHint {
             options: options(arguments, known),
             is_undiscovered: false,
             without_endpoint: missing.map(|(flow, option, _)| (flow, option)).collect(),
+            scopes: match server.resource.as_ref().map(|resource| resource.scopes_supported.as_slice()) {
+                None | Some([]) => String::new(),
+                Some(scopes) => format!("; the resource lists: {}", printable(&scopes.join(" "))),
+            },
         }
     }
 
     /// For a login that did not find its server or its client. Every option is said again.
     pub fn undiscovered(arguments: &cli::Login) -> Self {
-        Self { options: options(arguments, None), is_undiscovered: true, without_endpoint: Vec::new() }
+        Self {
+            options: options(arguments, None),
+            is_undiscovered: true,
+            without_endpoint: Vec::new(),
+            scopes: String::new(),
+        }
     }
 
     /// If the hint of the error logs in again: adds the options of this login, except for those that the hint replaces.
@@ -72,7 +84,11 @@ impl RetryHint {
         if let Some(hint) = hint
             && let Some(rest) = hint.strip_prefix(LOGIN)
         {
+            let is_about_scope = *hint == SCOPE;
             *hint = self.command(rest);
+            if is_about_scope {
+                hint.push_str(&self.scopes);
+            }
         }
         error
     }
@@ -229,7 +245,9 @@ fn input(input: &Input) -> String {
 mod tests {
     use super::*;
     use crate::cli::Parameter;
+    use crate::error::Kind;
     use crate::grant::{ClientAuthentication, SubjectToken};
+    use crate::protocol::address_search::LocatedResource;
     use argh::ArgsInfo;
 
     fn arguments() -> cli::Login {
@@ -283,6 +301,33 @@ mod tests {
         let none = RetryHint::undiscovered(&cli::Login::default());
         assert_eq!(none.command(" --client-id ID   # yours"), "onegrant login --client-id ID   # yours");
         assert_eq!(none.command(" https://ISSUER --client-id ID --device"), "onegrant login https://ISSUER --client-id ID --device");
+    }
+
+    /// Not those that its issuer lists: they are for all its resources.
+    #[test]
+    fn the_hint_about_a_refused_scope_says_which_ones_the_resource_lists() {
+        let scopes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let resource = |names: &[&str]| LocatedResource {
+            identifier: "https://r.example".to_owned(),
+            metadata_url: None,
+            challenge_scope: None,
+            scopes_supported: scopes(names),
+        };
+        let cases = [
+            (None, ""),
+            (Some(resource(&["c", "\u{1b}[31md"])), "; the resource lists: c [31md"),
+            (Some(resource(&[])), ""),
+        ];
+        for (resource, end) in cases {
+            let server = Server { resource, scopes_supported: scopes(&["a"]), ..Server::default() };
+            let hint = RetryHint::new(&cli::Login::default(), None, &server, None);
+            let completed = |text: &str| {
+                let failure = Failure::new(Kind::Usage, "refused").hint(text);
+                hint.complete(failure.into()).downcast::<Failure>().unwrap().hint.unwrap()
+            };
+            assert_eq!(completed(SCOPE), format!("{SCOPE}{end}"));
+            assert_eq!(completed("onegrant login"), "onegrant login");
+        }
     }
 
     /// All fields are written here: a new option does not compile until it is added, and then this test looks for it.

@@ -25,7 +25,7 @@ const CASES: u32 = 400;
 const SHRINKING_STEPS: u32 = 2000;
 
 /// What kept inputs may take in the repository.
-const CORPUS_FILES: usize = 240;
+const CORPUS_FILES: usize = 280;
 const CORPUS_BYTES: usize = 200 << 10;
 
 /// Runs the property of `target` on inputs of this shape.
@@ -109,6 +109,93 @@ fn metadata() {
     );
     let input = (issuer, answer(like(base, members)));
     hold("metadata", input.prop_map(|(issuer, answer)| [issuer.as_bytes(), b"\n", &answer].concat()));
+}
+
+#[test]
+fn challenge() {
+    let scheme = select(&["Bearer", "bearer", "Basic", "Negotiate abc==", "DPoP", "(x)", ""][..]);
+    let name = select(&["realm", "scope", "ERROR", "resource_metadata", "b~", "ü", ""][..]);
+    let value = prop_oneof![
+        3 => select(&[r#""""#, "x", r#""a, Bearer b""#, r#""a \"b\" \\ c""#, "https://r.example/x?a=b", "", "==", r#""open"#, "\"\t\u{7}\""][..])
+            .prop_map(str::to_owned),
+        1 => word().prop_map(|word| format!("{word:?}")),
+        1 => word(),
+    ];
+    let white = || select(&["", "", " ", "\t", "  "][..]);
+    let parameter = (name, white(), white(), value)
+        .prop_map(|(name, before, after, value)| format!("{name}{before}={after}{value}"));
+    let element = prop_oneof![2 => scheme.prop_map(str::to_owned), 4 => parameter, 1 => word()];
+    let joint = select(&[", ", ",", " ", " , ", ",,", "\n"][..]);
+    let parts = vec((element, joint), 0..12);
+    hold(
+        "challenge",
+        parts.prop_map(|parts| {
+            parts
+                .into_iter()
+                .map(|(element, joint)| format!("{element}{joint}"))
+                .collect::<String>()
+                .into_bytes()
+        }),
+    );
+}
+
+#[test]
+fn resource_metadata() {
+    let addresses = &[
+        "https://r.example",
+        "https://r.example/",
+        "https://r.example/mcp",
+        "https://R.EXAMPLE:443/mcp/",
+        "https://r.example/mcp/v1?x=1",
+        "https://r.example/mcp2",
+        "https://r.example/mcp/%2e%2e/x",
+        "https://r.example/./mcp",
+        "https://other.example/mcp",
+        "http://localhost:8/mcp",
+        "http://r.example/mcp",
+        "https://r.example/#x",
+        "",
+    ][..];
+    let issuer = || prop_oneof![4 => pick(&["https://as.example", "https://as.example/t", "http://as.example", ""]), 1 => value()];
+    let base = serde_json::json!({"resource": "https://r.example/mcp", "authorization_servers": ["https://as.example"],
+        "scopes_supported": ["mcp:tools", "a b"]});
+    let issuers = vec(issuer(), 0..7).prop_map(Value::from);
+    let other = prop_oneof![pick(addresses), issuer(), issuers.clone(), value()];
+    let members = (pick(addresses), issuers, object(other)).prop_map(|(resource, issuers, mut members)| {
+        members.insert("resource".to_owned(), resource);
+        members.insert("authorization_servers".to_owned(), issuers);
+        members
+    });
+    let input = (select(addresses), answer(like(base, members)));
+    hold("resource_metadata", input.prop_map(|(url, answer)| [url.as_bytes(), b"\n", &answer].concat()));
+}
+
+#[test]
+fn registration() {
+    let base = serde_json::json!({"client_id": "c", "client_secret": "answered-secret-1", "client_secret_expires_at": 0,
+        "registration_client_uri": "https://as.example/register/c", "registration_access_token": "answered-token-2"});
+    let methods = || {
+        pick(&[
+            "none",
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+            "answered-secret-1",
+            "",
+        ])
+    };
+    let errors =
+        || pick(&["invalid_redirect_uri", "invalid_client_metadata", "invalid_scope", "answered-secret-1"]);
+    let inner =
+        prop_oneof![2 => methods(), 1 => errors(), 1 => pick(&["", "http://as.example/c"]), 2 => value()];
+    let members = (prop::option::of(methods()), prop::option::of(errors()), object(inner)).prop_map(
+        |(method, error, mut members)| {
+            members.extend(method.map(|method| ("token_endpoint_auth_method".to_owned(), method)));
+            members.extend(error.map(|error| ("error".to_owned(), error)));
+            members
+        },
+    );
+    hold("registration", answer(like(base, members)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Secret};
+use crate::grant::Secret;
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
@@ -24,7 +24,7 @@ use crate::protocol::failure::LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::Redirect;
-use crate::protocol::token::{Answer, TokenAnswer};
+use crate::protocol::token::Answer;
 use crate::system::{SignalsHeld, random};
 use crate::text::describe;
 use listener::{Listener, ListenerEvent};
@@ -84,7 +84,8 @@ pub fn run(
         &authorization,
         timeout,
         context.now().wall,
-    )?;
+    );
+    let address = address.map_err(|failed| NotGranted::of(failed, document))?;
     registration::begin_wait(document, context)?;
     show(arguments, &authorization, &address)?;
     let wait = Wait::begin(callback.listener, arguments, &address);
@@ -103,17 +104,11 @@ pub fn run(
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
     let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
-    let answer = answer_of_registered(answer, document)?;
+    let answer = match answer {
+        Answer::Refreshed(answer) => answer,
+        answer => return Err(NotGranted::of(answer.failed_request(&LOGIN), document)),
+    };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
-}
-
-/// The tokens. A registered client that the server does not know can be registered again.
-fn answer_of_registered(answer: Answer, document: &Document) -> Result<TokenAnswer, NotGranted> {
-    let is_forgotten = document.registration.is_some() && answer.rejects_client();
-    answer.tokens(&LOGIN).map_err(|failure| match is_forgotten {
-        true => NotGranted::UnknownClient(failure),
-        false => failure.into(),
-    })
 }
 
 /// The redirect URI of the client, else the one that the provider accepts.
@@ -243,6 +238,7 @@ fn no_answer(limit: Duration) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::Document;
 
     /// No test of the whole program can wait for this limit.
     #[test]
