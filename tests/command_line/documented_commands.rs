@@ -1,14 +1,16 @@
 //! The commands of the README and of the pages in `docs` do what is said.
 //!
 //! The `sh` blocks of a page are run one after the other, as a reader would, in a home directory of their own. The
-//! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. Before a page
-//! of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
+//! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. The service
+//! at `https://mcp.example.com` is a resource of the test's server. Before a page of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
 //! replaces what differs. Other blocks are not run, but their `onegrant` commands must parse.
 
 use crate::support::write_program;
 use onegrant::cli::{Parsed, parse};
 use onegrant::environment::Environment;
-use servers::authorization_server::{AuthorizationServer, Settings};
+use servers::authorization_server::{
+    AuthorizationServer, Endpoint, ProtectedResource, Registration, Settings,
+};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ const README: &str = include_str!("../../README.md");
 
 /// The login of the README, which a reader of another page has made.
 const LOGIN: &str = "onegrant login \"$ISSUER\" --client-id \"$CLIENT\"";
+
+/// The service of the pages, and the profile that a login there makes.
+const SERVICE: (&str, &str) = ("https://mcp.example.com", "mcp.example.com");
 
 /// The fenced blocks: language and text.
 fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -47,6 +52,8 @@ impl Reader {
         let settings = Settings {
             auto_approve: true,
             subject_tokens: vec!["the identity of a job".to_owned()],
+            resources: vec![ProtectedResource::at("/mcp")],
+            registration: Some(Registration { is_managed: true, ..Registration::default() }),
             ..Settings::default()
         };
         Self { server: AuthorizationServer::start(settings), home }
@@ -54,10 +61,13 @@ impl Reader {
 
     /// Exit code, stdout, stderr.
     fn run(&self, script: &str) -> (Option<i32>, String, String) {
+        let origin = self.server.origin();
+        let profile = origin.trim_start_matches("http://").replace(':', "-");
+        let script = script.replace(SERVICE.0, &origin);
         let onegrant = Path::new(env!("CARGO_BIN_EXE_onegrant")).parent().unwrap();
         let refresh_token = self.server.issue_grant().refresh_token;
         let output = Command::new("bash")
-            .args(["-eu", "-o", "pipefail", "-c", script])
+            .args(["-eu", "-o", "pipefail", "-c", &script])
             .current_dir(&self.home)
             .env_clear()
             .env("HOME", &self.home)
@@ -71,7 +81,10 @@ impl Reader {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.replace(&origin, SERVICE.0).replace(&profile, SERVICE.1)
+        };
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 }
@@ -126,6 +139,33 @@ fn run_commands(reader: &Reader, page: &str) -> usize {
 fn the_commands_of_the_readme_work() {
     let commands = run_commands(&Reader::new("readme"), README);
     assert!(commands >= 6, "the README has lost its commands, or this test finds them no more");
+}
+
+/// A home without anything in it, an address, and no other word: the first commands of a reader. Each request is made once.
+#[test]
+fn the_first_login_of_the_readme_needs_an_address_and_nothing_else() {
+    let mut logins = blocks(README).filter(|(language, text)| *language == "sh" && text.contains(" login "));
+    let (_, text) = logins.next().unwrap();
+    let (login, token) = text.trim_end().split_once('\n').unwrap();
+    assert_eq!(login, format!("onegrant login {}/mcp", SERVICE.0));
+    let reader = Reader::new("first-login");
+    let (code, stdout, stderr) = reader.run(text);
+    assert_eq!(code, Some(0), "{stderr}");
+    let asked: Vec<Endpoint> =
+        reader.server.requests().iter().filter_map(|request| request.endpoint).collect();
+    let wanted = [
+        Endpoint::Resource,
+        Endpoint::ResourceMetadata,
+        Endpoint::OauthMetadata,
+        Endpoint::Registration,
+        Endpoint::Authorization,
+        Endpoint::Token,
+    ];
+    assert_eq!(asked, wanted);
+    assert_eq!(reader.run(token).1, stdout, "the same token for each process");
+    let told = format!("onegrant: logged in: profile {}, access token valid until ", SERVICE.1);
+    assert!(stderr.contains(&told), "{stderr}");
+    assert_eq!((reader.server.requests().len(), reader.server.counts().unexpected), (wanted.len(), 0));
 }
 
 #[test]
