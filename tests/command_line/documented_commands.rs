@@ -8,6 +8,7 @@
 use crate::support::write_program;
 use onegrant::cli::{Parsed, parse};
 use onegrant::environment::Environment;
+use serde_json::Value;
 use servers::authorization_server::{
     AuthorizationServer, Endpoint, ProtectedResource, Registration, Settings,
 };
@@ -45,10 +46,6 @@ struct Reader {
 
 impl Reader {
     fn new(name: &str) -> Self {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir(&home).unwrap();
-        let browser = home.join("browser");
-        write_program(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n");
         let settings = Settings {
             auto_approve: true,
             subject_tokens: vec!["the identity of a job".to_owned()],
@@ -56,6 +53,14 @@ impl Reader {
             registration: Some(Registration { is_managed: true, ..Registration::default() }),
             ..Settings::default()
         };
+        Self::at(name, settings)
+    }
+
+    fn at(name: &str, settings: Settings) -> Self {
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir(&home).unwrap();
+        let browser = home.join("browser");
+        write_program(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n");
         Self { server: AuthorizationServer::start(settings), home }
     }
 
@@ -183,6 +188,30 @@ fn the_commands_of_the_pages_in_docs_work() {
         runs.into_iter().map(|run| run.join().unwrap()).sum()
     });
     assert!(commands >= 15, "the pages have lost their commands, or this test finds them no more");
+}
+
+/// The server reads the document as an organisation would publish it, and there is no other way to a client.
+#[test]
+fn the_client_metadata_document_of_the_page_is_a_client_at_a_server_that_supports_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/login.md")).unwrap();
+    let (_, text) = blocks(&page).find(|(_, text)| text.contains("\"application_type\"")).unwrap();
+    let mut document: Value = serde_json::from_str(text).unwrap();
+    let published = document["client_id"].as_str().unwrap();
+    let command = page.lines().find(|line| line.contains("login") && line.contains("--client-metadata-url"));
+    assert!(command.is_some_and(|line| line.ends_with(&format!("--client-metadata-url {published}"))));
+    assert!(text.len() < 5 << 10 && published.starts_with("https://") && document["client_secret"].is_null());
+
+    let resources = vec![ProtectedResource::at("/mcp")];
+    let reader = Reader::at("address", Settings { address_clients: true, resources, ..Settings::default() });
+    let client_id = reader.server.url(Endpoint::ClientMetadata);
+    document["client_id"] = client_id.as_str().into();
+    reader.server.adjust(|settings| settings.client_metadata = document);
+    let login = format!("onegrant login {}/mcp --client-metadata-url {client_id}", SERVICE.0);
+    let (code, _, stderr) = reader.run(&login);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(reader.server.requests_to(Endpoint::ClientMetadata).len(), 1);
+    assert_eq!((reader.server.counts().registrations, reader.server.counts().unexpected), (0, 0));
 }
 
 /// The words of a line as a shell gives them to a program, if the line calls onegrant.
