@@ -94,14 +94,14 @@ pub enum HttpOutcome {
 }
 
 impl HttpOutcome {
-    /// The response. For a request that may be repeated, it is a failure to get none.
+    /// The response. For a request that may be repeated, it is a failure to get none: a temporary one, unless a repetition does
+    /// not help.
     pub fn response(self) -> Result<Response, Failure> {
         match self {
             Self::Answered(response) => Ok(response),
             Self::NoConnection(failure) => Err(failure),
-            Self::NotSent(why) | Self::Lost(why) | Self::TooLong(why) => {
-                Err(Failure::new(Kind::Temporary, why))
-            }
+            Self::NotSent(why) | Self::Lost(why) => Err(Failure::new(Kind::Temporary, why)),
+            Self::TooLong(why) => Err(Failure::new(Kind::Usage, why)),
         }
     }
 }

@@ -73,6 +73,8 @@ pub fn find(url: &str, globals: &Globals, clock: SystemClock, need: Need) -> Res
     }
     let context = Context::new(globals.clone(), clock);
     match context.covering(url).map_err(|failure| context.completed(failure))? {
+        // A login at an address still has to find out whether the profile is that of the address.
+        Ok(profile) if need == Need::IfAny => Ok(Globals { profile, ..globals.clone() }),
         Ok(profile) => Ok(Globals { profile, selection: Selection::Name, ..nothing }),
         Err(_) if need == Need::IfAny => Ok(nothing),
         Err(failure) => Err(context.completed(failure)),

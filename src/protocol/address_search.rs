@@ -252,8 +252,8 @@ impl Search {
         let (phase, questions) = match self.phase {
             Phase::Probe => (Phase::Resource, self.resource_questions()),
             Phase::Resource if self.resource.is_some() => (Phase::Issuers, self.issuer_questions()),
-            // The resource says that it has metadata, so it is no issuer.
-            Phase::Resource if self.names_metadata() => (Phase::End, Vec::new()),
+            // The resource says that it has metadata, and has some that cannot be used: so it is no issuer.
+            Phase::Resource if self.names_metadata() && self.has_trouble() => (Phase::End, Vec::new()),
             Phase::Resource => (Phase::AddressAsIssuer, self.address_questions()),
             Phase::Issuers | Phase::AddressAsIssuer | Phase::End => (Phase::End, Vec::new()),
         };
@@ -289,6 +289,11 @@ impl Search {
         matches!(self.metadata_of_challenge(), Ok(Some(_)))
     }
 
+    /// Whether there was a document that cannot be used, or may have been one.
+    fn has_trouble(&self) -> bool {
+        self.refused.is_some() || self.trouble.is_some()
+    }
+
     fn issuer_questions(&self) -> Vec<Question> {
         let issuers = self.resource.iter().flat_map(|(_, resource)| &resource.authorization_servers);
         issuers.flat_map(|issuer| places_of(issuer, Standing::Named, usize::MAX)).collect()
@@ -298,8 +303,7 @@ impl Search {
         let most = if self.is_resource { PLACES_AT_A_RESOURCE } else { usize::MAX };
         let mut questions = places_of(&self.address, Standing::Address, most);
         // A resource with metadata that cannot be used is not older than RFC 9728.
-        let has_metadata = self.refused.is_some() || self.trouble.is_some();
-        if let Some(origin) = origin(&self.address).ok().filter(|_| !has_metadata) {
+        if let Some(origin) = origin(&self.address).ok().filter(|_| !self.has_trouble()) {
             let is_known =
                 |question: &Question| questions.iter().any(|known| known.request.url == question.request.url);
             let at_origin = places_of(&origin, Standing::Origin, usize::MAX);
@@ -408,11 +412,11 @@ impl Search {
         stray: Option<(String, Option<String>)>,
     ) -> Finding {
         let url = printable(&question.request.url);
-        // Some gateways answer 502 for every path that they do not know.
-        let is_temporary = match question.purpose {
-            Purpose::Resource => matches!(response.status, 429 | 500 | 501 | 503..),
-            _ => matches!(response.status, 429 | 500..),
-        };
+        // Some gateways answer 502 for every path that they do not know. The resource knows the path in its challenge.
+        let is_unknown_path = question.purpose == Purpose::Resource && response.status == 502;
+        let is_named =
+            self.metadata_of_challenge().is_ok_and(|named| named.as_ref() == Some(&question.request.url));
+        let is_temporary = matches!(response.status, 429 | 500..) && (is_named || !is_unknown_path);
         let (why, target) = stray.unwrap_or((why, None));
         self.elsewhere = self.elsewhere.take().or(target);
         if is_temporary {
@@ -425,11 +429,17 @@ impl Search {
 
     fn not_answered(&mut self, question: &Question, failure: Failure) -> Finding {
         let answer = failure.message.clone();
+        let url = &question.request.url;
+        let message = match *url == self.address || failure.message.contains(url.as_str()) {
+            true => failure.message,
+            false => format!("{}: {}", printable(url), failure.message),
+        };
+        let failure = Failure { message, ..failure };
         match &question.purpose {
             Purpose::EndOfSession => {}
             // Another issuer may do.
             Purpose::Issuer(_, Standing::Named) => {
-                self.places.push(format!("{} ({answer})", printable(&question.request.url)));
+                self.places.push(format!("{} ({answer})", printable(url)));
                 self.keep(failure);
             }
             // The same server does not answer other requests either.
@@ -477,7 +487,9 @@ impl Search {
     fn failure(&mut self) -> Failure {
         let what = format!("cannot find the authorization server of {}", printable(&self.address));
         if let Some(failure) = self.refused.take().or(self.trouble.take()) {
-            return Failure { message: format!("{what}: {}", failure.message), ..failure };
+            let endpoints = (failure.kind == Kind::Usage).then(|| metadata::without_metadata(None));
+            let (message, hint) = (format!("{what}: {}", failure.message), failure.hint.or(endpoints));
+            return Failure { message, kind: failure.kind, hint };
         }
         let message = format!("{what}: no metadata at {}", self.places.join(", "));
         Failure::new(Kind::Usage, message).hint(metadata::without_metadata(self.elsewhere.as_deref()))

@@ -71,7 +71,9 @@ impl NotRegistered {
     /// There was no whole response.
     pub fn unanswered(request: &Request, failure: Failure) -> Self {
         let message = format!("cannot register a client at {}: {}", printable(&request.url), failure.message);
-        Self { failure: Failure { message, ..failure }, refuses_redirect_uri: false }
+        let own_client = (failure.kind == Kind::Usage).then(|| OWN_CLIENT.to_owned());
+        let hint = failure.hint.or(own_client);
+        Self { failure: Failure { message, kind: failure.kind, hint }, refuses_redirect_uri: false }
     }
 }
 

@@ -17,16 +17,23 @@ pub fn of_resource(
     announced: &Announced,
     context: &Context,
 ) -> Result<Option<Context>, Failure> {
-    let is_named = context.globals.selection != Selection::Default;
+    let is_named = context.globals.selection == Selection::Name;
     let Some(resource) = announced.resource.as_ref().filter(|_| !is_named) else { return Ok(None) };
     // What an option says replaces what the server says, in the document, too.
     let resources = match arguments.resource.as_slice() {
         [] => std::slice::from_ref(&resource.identifier),
         given => given,
     };
+    let existing = |context: &Context| driver::read_for_login(&*context.store, context);
+    // `--for` may mean a profile of this resource with any name.
+    if matches!(context.globals.selection, Selection::Resource(_))
+        && matches!(existing(context)?, Existing::Document(stored) if stored.document.resource == resources)
+    {
+        return Ok(None);
+    }
     for name in names(&resource.identifier) {
         let context = context.of_profile(name);
-        let is_free = match driver::read_for_login(&*context.store, &context)? {
+        let is_free = match existing(&context)? {
             Existing::Document(stored) => is_of(&stored.document, resources),
             Existing::Nothing => true,
             // Nothing is known about the grant in it.

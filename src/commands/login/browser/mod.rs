@@ -187,9 +187,7 @@ impl Wait {
     fn run(mut self, authorization: &Authorization, limit: Duration) -> Option<Result<Secret, Failure>> {
         let began = Instant::now();
         loop {
-            let Some(left) = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
-                return None;
-            };
+            let left = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero())?;
             if let Some(why) = self.browser.as_mut().and_then(Browser::look_after) {
                 output::say(&format!(
                     "onegrant: no browser could be opened ({why}): open the address yourself\n"
