@@ -4,8 +4,8 @@
 # recipes are those of the page; only the addresses are replaced. The programs have no network but loopback, if the system allows
 # that.
 #
-# glab and himalaya are not run: no package registry has a build of them with these options, and building glab or himalaya takes
-# minutes. tests/programs/agents.rs runs their lines, and all others, as their documentation says.
+# glab and himalaya are not run: npm, PyPI and Debian have no build of them with these options, and building one takes minutes.
+# tests/programs/agents.rs runs their lines, and all others, as their documentation says.
 #
 #   .ci/agents.sh            installs the programs (420 MB from npm), then does the same as
 #   .ci/agents.sh DIRECTORY  with the programs that npm installed there
@@ -73,7 +73,8 @@ line() { # LINE
 # A block of the page, with the addresses of the servers here.
 recipe() { # NAME
     awk -v name="$1" '/^```/ { wanted = substr($0, index($0, " ") + 1) == name; next } wanted' "$repository/docs/agents.md" |
-        sed "s|https://mcp.example.com|$mcp|g; s|https://models.example.com|$models|g" | grep .
+        sed "s|https://mcp.example.com|$mcp|g; s|https://models.example.com|$models|g" | grep . ||
+        { echo "docs/agents.md has no block $1" >&2; return 1; }
 }
 counts() { curl -fsS --noproxy '*' "$1/counts" | jq -cS 'del(."without a token")'; } # SERVER
 # The session of a profile is over. The requests are counted from here.
@@ -131,7 +132,9 @@ served 'claude -p' 2 '["mcp"]' '["messages"]'
 
 step 'Codex: models, and an MCP server'
 { recipe config.toml; recipe 'config.toml for MCP'; } >"$person/.codex/config.toml"
-codex="$(recipe codex) exec --skip-git-repo-check 'say something'"
+# The options keep Codex from asking other machines for news, plugins and statistics.
+codex="$(recipe codex) exec --skip-git-repo-check -c check_for_update_on_startup=false -c analytics.enabled=false \
+    -c features.plugins=false -c features.apps=false 'say something'"
 expired "$mcp_profile" "$models_profile"
 ends_with 'codex exec' 0 line "$codex"
 check 'codex exec: the model answered' yes "$(says "$work/stdout")"

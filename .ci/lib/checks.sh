@@ -102,7 +102,7 @@ wait_until() { # SECONDS COMMAND...
     done
 }
 
-onegrant() { timeout "$limit_seconds" "$ONEGRANT" --profile "$profile" "$@"; }
+onegrant() { timeout "$limit_seconds" "$ONEGRANT" ${profile:+--profile "$profile"} "$@"; }
 # As on a machine of its own: a home that no other process of the script uses.
 on() { # HOST COMMAND...
     env ONEGRANT_HOME="$work/hosts/$1" "${@:2}"

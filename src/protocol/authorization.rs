@@ -404,7 +404,8 @@ mod tests {
         ];
         for (status, body, wanted) in cases {
             let response = Response::new(status, body);
-            let found = format!("{:?}", read_pushed(&request, &response, 0));
+            let read = read_pushed(&request, &response, 0).map_err(|failed| failed.failure);
+            let found = format!("{read:?}");
             assert!(found.starts_with(wanted), "{status} {body}: {found}");
         }
     }

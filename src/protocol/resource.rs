@@ -1,6 +1,6 @@
 //! Protected resources: their metadata (RFC 9728), and which addresses one resource covers.
 
-use super::hints::{login_at, shell_word};
+use super::hints::shell_word;
 use super::metadata::{Url, endpoint_url};
 use super::redirect::path_of;
 use super::response::Content;
@@ -167,10 +167,13 @@ fn usable(url: &str, members: &Map<String, Value>) -> Result<ResourceMetadata, F
     if resource.contains('#') {
         return Err(refuse(format!("its resource {} has a fragment", printable(resource))));
     }
+    // A hint holds the whole resource or nothing of it.
+    let word = Some(shell_word(resource)).filter(|word| printable(word) == *word);
     let Some(length) = covers(resource, url) else {
         let why = format!("it is of the resource {}, not of {}", printable(resource), printable(url));
-        let is_usable = resource_url(resource).is_ok() && printable(resource) == resource;
-        return Err(refuse(why).hint_of(is_usable.then(|| login_at(resource)).as_deref()));
+        let hint =
+            word.filter(|_| resource_url(resource).is_ok()).map(|word| format!("onegrant login {word}"));
+        return Err(refuse(why).hint_of(hint.as_deref()));
     };
     let mut departures = Vec::new();
     if resource != url {
@@ -181,11 +184,10 @@ fn usable(url: &str, members: &Map<String, Value>) -> Result<ResourceMetadata, F
         });
     }
     let authorization_servers = issuers(members, &mut departures).map_err(|why| {
-        let hint = format!(
-            "onegrant login ISSUER --resource {}   # names the authorization server",
-            shell_word(resource)
-        );
-        refuse(why).hint_of(Some(hint.as_str()).filter(|_| printable(resource) == resource))
+        let hint = word.map(|word| {
+            format!("onegrant login ISSUER --resource {word}   # names the authorization server")
+        });
+        refuse(why).hint_of(hint.as_deref())
     })?;
     let scopes_supported = scopes(members, &mut departures);
     Ok(ResourceMetadata {
@@ -521,6 +523,9 @@ mod tests {
         for (resource, wanted) in cases {
             assert_eq!(hint(resource).as_deref(), wanted, "{resource}");
         }
-        assert_eq!(hint(&format!("https://r.example/{}", "x".repeat(400))), None);
+        // A quote becomes four characters between quotes.
+        for long in ["x".repeat(400), "'".repeat(100)] {
+            assert_eq!(hint(&format!("https://r.example/{long}")), None);
+        }
     }
 }

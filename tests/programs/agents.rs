@@ -1,6 +1,6 @@
 //! The recipes of docs/agents.md. Each line is run as the documentation of its program says that the program runs it, and must
 //! give what the program reads. `.ci/agents.sh` runs the same page with the real Claude Code, Codex, opencode and gemini-cli.
-//! glab and himalaya are run only here: no package registry has a build of them with these options.
+//! glab and himalaya are run only here: npm, PyPI and Debian have no build of them with these options.
 
 use crate::support::*;
 use serde_json::{Value, json};

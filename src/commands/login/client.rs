@@ -165,8 +165,8 @@ fn client_metadata_url(url: &str) -> Result<&str, Failure> {
     }
 }
 
-/// The hint for a server without registration.
-const NAME_A_CLIENT: &str =
+/// The hint for a server that registers no client that it accepts.
+pub const NAME_A_CLIENT: &str =
     "onegrant login --client-id ID   # the identifier of an application that you have registered there";
 
 /// The server announces no registration, and no client is named.

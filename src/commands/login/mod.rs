@@ -225,7 +225,8 @@ impl Attempt<'_> {
             (granted, _) => granted,
         }
         .map_err(|not_granted| match not_granted {
-            NotGranted::UnknownClient(failure) => failure.into(),
+            // Registered twice: only another kind of client can help.
+            NotGranted::UnknownClient(failure) => failure.hint(client::NAME_A_CLIENT).into(),
             NotGranted::Failed(error) => error,
         })
     }
