@@ -106,7 +106,13 @@ pub fn run(
     let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
-        answer => return Err(NotGranted::of(answer.failed_request(&LOGIN), document)),
+        answer => {
+            let failed = answer.failed_request(&LOGIN);
+            if !failed.rejects_client {
+                registration::end_wait(document, context)?;
+            }
+            return Err(NotGranted::of(failed, document));
+        }
     };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
