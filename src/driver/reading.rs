@@ -76,8 +76,7 @@ pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
             let failure = Failure::new(Kind::Store, message);
             let failure = match unreadable {
                 Unreadable::Newer(_) => failure.hint("onegrant --version   # a newer one wrote this file"),
-                _ => failure
-                    .hint("onegrant login ISSUER --client-id ID   # keeps the old file beside the new one"),
+                _ => failure.hint("onegrant login https://ADDRESS   # keeps the old file beside the new one"),
             };
             Err((unreadable, failure))
         }

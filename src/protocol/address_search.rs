@@ -13,8 +13,12 @@ use crate::error::{Failure, Kind};
 use crate::text::printable;
 use std::collections::VecDeque;
 
-/// The most requests of a search. With a registration and a pushed request a login makes two more before the browser opens.
+/// The most requests of a search.
 pub const MOST_REQUESTS: usize = 7;
+
+/// The most requests of a login with an address before the browser opens: the search, a registration, a pushed request. A second
+/// registration is made only if one is left for it.
+pub const MOST_REQUESTS_OF_A_LOGIN: usize = 9;
 
 /// How many of the places of an issuer's metadata are asked if the address is a resource: the third one is for issuers alone.
 const PLACES_AT_A_RESOURCE: usize = 2;
@@ -103,6 +107,8 @@ pub struct Located {
     pub metadata: Metadata,
     /// The resource, unless the address is that of an issuer.
     pub resource: Option<LocatedResource>,
+    /// How many requests the search took.
+    pub requests: usize,
 }
 
 /// A resource, as far as a login needs to know it.
@@ -486,7 +492,7 @@ impl Search {
                         scopes_supported: resource.scopes_supported,
                     }),
                 };
-                SearchStep::Found(Box::new(Located { metadata, resource }))
+                SearchStep::Found(Box::new(Located { metadata, resource, requests: self.requests }))
             }
             (None, _) => SearchStep::Failed(self.failure()),
         }

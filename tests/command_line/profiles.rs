@@ -279,7 +279,7 @@ fn the_only_other_profile_is_the_hint_where_there_is_no_default_one() {
         ),
         (
             &["--profile", "default", "token"],
-            format!("onegrant: no access token: {no_grant} login ISSUER --client-id ID\n"),
+            format!("onegrant: no access token: {no_grant} login https://ADDRESS\n"),
         ),
     ];
     for (arguments, text) in cases {
@@ -294,7 +294,7 @@ fn the_only_other_profile_is_the_hint_where_there_is_no_default_one() {
 
     // With a second one there is nothing to guess.
     grant(&home, "other", &[], &server, LIFETIME);
-    let text = format!("onegrant: no access token: {no_grant} login ISSUER --client-id ID\n");
+    let text = format!("onegrant: no access token: {no_grant} login https://ADDRESS\n");
     assert_eq!(home.run(&["token"]), Ran::failed(3, text));
     // The hint of a default profile is its own.
     fs::remove_file(home.state.join("other.json")).unwrap();

@@ -52,7 +52,7 @@ fn the_state_and_the_exit_code_say_whether_a_token_can_be_had() {
         assert_eq!(home.bytes(), before, "{case}");
     }
     assert_eq!(server.counts(), Default::default(), "without the network");
-    let text = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(Home::new().run(&["status"]), Ran::failed(3, text));
 }
 

@@ -210,6 +210,6 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
 
 #[test]
 fn without_a_grant_a_login_is_required() {
-    let text = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(Home::new().run(&["whoami"]), Ran::failed(3, text));
 }

@@ -37,7 +37,8 @@ fn a_grant_is_revoked_and_deleted() {
     // Again, and from the beginning.
     let nothing = done("nothing to revoke, nothing to delete: profile default has no grant\n");
     assert_eq!(home.run(&["logout"]), nothing);
-    let text = "onegrant: no access token: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text =
+        "onegrant: no access token: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(home.run(&["token"]), Ran::failed(3, text));
     assert_eq!(Home::new().run(&["logout"]), nothing);
     assert_eq!(server.counts().revocations, 1);

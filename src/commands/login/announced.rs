@@ -6,7 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::http::HttpClient;
 use crate::oauth::discovery;
 use crate::profile::Context;
-use crate::protocol::address_search::{Finding, LocatedResource};
+use crate::protocol::address_search::{Finding, Located, LocatedResource};
 use crate::protocol::metadata::Metadata;
 
 /// The metadata of the server, and the resource, as far as there is any.
@@ -16,6 +16,8 @@ pub struct Announced {
     pub metadata: Option<Metadata>,
     /// The resource behind the address. `None` if the address is that of a server.
     pub resource: Option<LocatedResource>,
+    /// How many requests the search took.
+    pub requests: usize,
 }
 
 impl Announced {
@@ -33,12 +35,13 @@ impl Announced {
             }
             (None, Some(issuer), _) => {
                 let (metadata, client) = discover(issuer, destination, context)?;
-                (Self { metadata: Some(metadata), resource: None }, client)
+                (Self { metadata: Some(metadata), ..Self::default() }, client)
             }
             (None, None, Some(address)) => {
                 let left = || context.left();
                 let (located, client) = discovery::search(context.client(), address, left, note)?;
-                (Self { metadata: Some(located.metadata), resource: located.resource }, client)
+                let Located { metadata, resource, requests } = located;
+                (Self { metadata: Some(metadata), resource, requests }, client)
             }
             (None, None, None) => return Ok(Self::default()),
         };

@@ -189,6 +189,10 @@ fn find<'a>(
     context: &Context,
 ) -> Result<(Server, ClientChoice, Option<&'a Document>), Failure> {
     let (server, stored) = Server::find(arguments, destination, announced, stored, context)?;
+    if arguments.client_metadata_url.is_some() && !server.knows_client_metadata {
+        let what = "the server announces no support for client metadata documents: --client-metadata-url is not used";
+        (context.dependencies().log)(1, what);
+    }
     let choice = ClientChoice::make(arguments, &server, stored)?;
     Ok((server, choice, stored))
 }

@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::grant::{Document, Flow, Registration, UnixSeconds};
 use crate::oauth;
 use crate::profile::{Context, amend};
+use crate::protocol::address_search::MOST_REQUESTS_OF_A_LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::registration::{NotRegistered, Wanted};
 use std::fmt;
@@ -111,7 +112,7 @@ impl NewClient {
         let callback = Callback::listen(&uri, arguments.redirect_port)?;
         match self.registered(callback.redirect_uri(), server, flow, scope, context) {
             Ok(client) => Ok((client, Some(callback))),
-            Err(not) if not.refuses_redirect_uri && arguments.redirect_uri.is_none() => {
+            Err(not) if not.refuses_redirect_uri && may_try_by_name(arguments, server) => {
                 drop(callback);
                 let callback = Callback::listen(&RedirectUri::parse(BY_NAME)?, arguments.redirect_port)?;
                 let client = self.registered(callback.redirect_uri(), server, flow, scope, context);
@@ -156,6 +157,14 @@ impl NewClient {
             ..Client::default()
         })
     }
+}
+
+/// Whether the login may register once more, with [`BY_NAME`].
+fn may_try_by_name(arguments: &cli::Login, server: &Server) -> bool {
+    const REGISTRATIONS: usize = 2;
+    let pushed = usize::from(server.pushed_authorization_request_endpoint.is_some());
+    let requests = server.requests.saturating_add(REGISTRATIONS).saturating_add(pushed);
+    arguments.redirect_uri.is_none() && requests <= MOST_REQUESTS_OF_A_LOGIN
 }
 
 /// Notes in the store that a person is about to be sent to the server with this client. A server that no longer knows the

@@ -119,6 +119,7 @@ impl RetryHint {
             }
             ("--resource", _) => has("--resource") || has("--no-resource"),
             ("--no-resource", _) => has("--no-resource") || has("--resource"),
+            ("--register", _) => has("--client-id"),
             ("--subject-token-type", _) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) if FLOWS.contains(&name) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) => has(name),

@@ -48,6 +48,8 @@ pub struct Server {
     pub knows_client_metadata: bool,
     /// The resource that the login is for, if an address named it.
     pub resource: Option<LocatedResource>,
+    /// How many requests have found it, if it was searched for.
+    pub requests: usize,
 }
 
 impl Server {
@@ -60,7 +62,7 @@ impl Server {
         stored: Option<&'a Document>,
         context: &Context,
     ) -> Result<(Self, Option<&'a Document>), Failure> {
-        let Announced { metadata, resource } = announced;
+        let Announced { metadata, resource, requests } = announced;
         let stored =
             stored.filter(|stored| is_same_server(arguments, destination, metadata.as_ref(), stored));
         let server = match (metadata, stored, &arguments.token_endpoint) {
@@ -76,7 +78,7 @@ impl Server {
         let of_resource = resource.as_ref().and(server.issuer.as_deref()).and_then(providers::of_issuer);
         let named = named.or(of_resource.map(|provider| provider.name.to_owned()));
         let provider = named.or(server.provider.clone());
-        let server = Self { provider, resource, ..server }.with_given(arguments);
+        let server = Self { provider, resource, requests, ..server }.with_given(arguments);
         server.check()?;
         Ok((server, stored))
     }
@@ -109,6 +111,7 @@ impl Server {
             is_announced: destination.endpoints.is_none(),
             knows_client_metadata: metadata.client_id_metadata_document_supported,
             resource: None,
+            requests: 0,
         }
     }
 

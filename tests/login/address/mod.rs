@@ -4,6 +4,7 @@ mod bad_input;
 mod client;
 mod finding;
 mod registration;
+mod scope_and_resource;
 
 pub use crate::browser::fake_browser::*;
 pub use crate::support::authorization_server::{ProtectedResource, Registration};

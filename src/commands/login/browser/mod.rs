@@ -107,12 +107,11 @@ pub fn run(
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
         answer => {
-            let not_granted = NotGranted::of(answer.failed_request(&LOGIN), document);
-            // A client that the server does not know is replaced.
-            if matches!(not_granted, NotGranted::Failed(_)) {
+            let failed = answer.failed_request(&LOGIN);
+            if !failed.rejects_client {
                 registration::end_wait(document, context)?;
             }
-            return Err(not_granted);
+            return Err(NotGranted::of(failed, document));
         }
     };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
