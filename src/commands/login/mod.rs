@@ -256,7 +256,8 @@ impl Attempt<'_> {
         let new = NewClient { endpoint: endpoint.clone() };
         let now = self.context.now().wall;
         let issuer = self.server.issuer.as_deref();
-        let reason = match registration::usable(registration, issuer, self.arguments, flow, now) {
+        let scopes = (self.stored.and_then(|stored| stored.scope.as_deref()), scope);
+        let reason = match registration::usable(registration, issuer, self.arguments, flow, scopes, now) {
             Err(reason) => reason,
             Ok(()) if flow != Flow::Browser => return Ok((client, None)),
             Ok(()) => match Callback::of(&self.server, &client) {

@@ -12,6 +12,7 @@ use crate::profile::{Context, amend};
 use crate::protocol::address_search::MOST_REQUESTS_OF_A_LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::registration::{NotRegistered, Wanted};
+use crate::protocol::scope::is_subset;
 use std::fmt;
 
 /// The redirect URI of a client that no browser comes back to.
@@ -33,6 +34,8 @@ pub enum NotAgain {
     NoAnswer,
     /// The login needs another redirect URI.
     OtherRedirect,
+    /// The login asks for more than the earlier one.
+    MoreScope,
     /// Another program listens on its port.
     PortTaken,
 }
@@ -45,17 +48,20 @@ impl fmt::Display for NotAgain {
             Self::SecretExpired => "the secret of the stored client has expired",
             Self::NoAnswer => "no answer came back from the last login with the stored client",
             Self::OtherRedirect => "the stored client has another redirect URI",
+            Self::MoreScope => "the stored client is registered for less",
             Self::PortTaken => "the port of the stored client is taken",
         })
     }
 }
 
-/// Decides whether a login at `issuer` at `now` can use the stored registration.
+/// Decides whether a login at `issuer` at `now` can use the stored registration. `scopes`: what the earlier login asked for, and
+/// what this one does. Servers refuse a scope that a client is not registered for (RFC 7591 section 2).
 pub fn usable(
     registration: &Registration,
     issuer: Option<&str>,
     arguments: &cli::Login,
     flow: Flow,
+    scopes: (Option<&str>, Option<&str>),
     now: UnixSeconds,
 ) -> Result<(), NotAgain> {
     let registered = RedirectUri::parse(&registration.redirect_uri).ok();
@@ -77,6 +83,7 @@ pub fn usable(
         (registration.client_secret_expires_at.is_some_and(|end| end <= now), NotAgain::SecretExpired),
         (registration.awaited_since.is_some(), NotAgain::NoAnswer),
         (is_other_redirect, NotAgain::OtherRedirect),
+        (matches!(scopes, (Some(before), Some(now)) if !is_subset(now, before)), NotAgain::MoreScope),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(reason),
