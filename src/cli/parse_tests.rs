@@ -267,7 +267,7 @@ fn a_usage_error_has_a_message_and_names_the_help_to_read() {
         ("login --device --refresh-token-stdin", "more than one way to log in: --device or --refresh-token-stdin, not both", "login "),
         ("login --refresh-token-stdin --client-secret-file -", "--refresh-token-stdin and --client-secret-file - cannot both read stdin", "login "),
         ("token s3cret", "token takes only options, but an argument was given", "token "),
-        ("login https://issuer s3cret", "login takes only one argument, ISSUER", "login "),
+        ("login https://issuer s3cret", "login takes only one argument, ADDRESS", "login "),
         ("exec --env X --", "exec needs a command to run: onegrant exec -- CMD", "exec "),
         ("exec --env 1X ls", "option --env: not the name of a variable", "exec "),
         ("exec --env A=B ls", "option --env: not the name of a variable", "exec "),

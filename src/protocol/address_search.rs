@@ -177,6 +177,8 @@ pub struct Search {
     end_of_session: Option<Request>,
     resource: Option<(String, ResourceMetadata)>,
     metadata: Option<(Standing, Metadata)>,
+    /// The address in the challenge has something, but no metadata.
+    is_broken: bool,
     /// The first document that must not be used.
     refused: Option<Failure>,
     /// The first server that did not answer, or may answer otherwise later.
@@ -201,6 +203,7 @@ impl Search {
             end_of_session: None,
             resource: None,
             metadata: None,
+            is_broken: false,
             refused: None,
             trouble: None,
             places: Vec::new(),
@@ -253,7 +256,9 @@ impl Search {
             Phase::Probe => (Phase::Resource, self.resource_questions()),
             Phase::Resource if self.resource.is_some() => (Phase::Issuers, self.issuer_questions()),
             // The resource says that it has metadata, and has some that cannot be used: so it is no issuer.
-            Phase::Resource if self.names_metadata() && self.has_trouble() => (Phase::End, Vec::new()),
+            Phase::Resource if self.names_metadata() && (self.has_trouble() || self.is_broken) => {
+                (Phase::End, Vec::new())
+            }
             Phase::Resource => (Phase::AddressAsIssuer, self.address_questions()),
             Phase::Issuers | Phase::AddressAsIssuer | Phase::End => (Phase::End, Vec::new()),
         };
@@ -330,6 +335,8 @@ impl Search {
                     let issuers = metadata.authorization_servers.join(", ");
                     let answer = format!("metadata of the resource {}, issuer {issuers}", metadata.resource);
                     self.resource = Some((url, *metadata));
+                    // What the other places have does not matter any more.
+                    (self.refused, self.trouble) = (None, None);
                     self.questions.clear();
                     finding(question, answer, true, departures)
                 }
@@ -412,11 +419,12 @@ impl Search {
         stray: Option<(String, Option<String>)>,
     ) -> Finding {
         let url = printable(&question.request.url);
-        // Some gateways answer 502 for every path that they do not know. The resource knows the path in its challenge.
-        let is_unknown_path = question.purpose == Purpose::Resource && response.status == 502;
         let is_named =
             self.metadata_of_challenge().is_ok_and(|named| named.as_ref() == Some(&question.request.url));
-        let is_temporary = matches!(response.status, 429 | 500..) && (is_named || !is_unknown_path);
+        // Some gateways answer 502 for every path that they do not know. The resource knows the path in its challenge.
+        let is_unknown_path = question.purpose == Purpose::Resource && response.status == 502 && !is_named;
+        let is_temporary = matches!(response.status, 429 | 500..) && !is_unknown_path;
+        self.is_broken |= is_named && matches!(response.status, 200..400);
         let (why, target) = stray.unwrap_or((why, None));
         self.elsewhere = self.elsewhere.take().or(target);
         if is_temporary {
@@ -487,7 +495,8 @@ impl Search {
     fn failure(&mut self) -> Failure {
         let what = format!("cannot find the authorization server of {}", printable(&self.address));
         if let Some(failure) = self.refused.take().or(self.trouble.take()) {
-            let endpoints = (failure.kind == Kind::Usage).then(|| metadata::without_metadata(None));
+            let endpoints =
+                (failure.kind == Kind::Usage).then(|| metadata::without_metadata(self.elsewhere.as_deref()));
             let (message, hint) = (format!("{what}: {}", failure.message), failure.hint.or(endpoints));
             return Failure { message, kind: failure.kind, hint };
         }

@@ -3,10 +3,12 @@
 
 use super::hints::shell_word;
 use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
+use super::response::Content;
 use super::{Request, Response, client_authentication};
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
+use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow, Secret};
 use crate::text::printable;
+use serde_json::Value;
 
 /// The most redirects that a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;
@@ -50,10 +52,18 @@ pub fn target(request: &Request, response: &Response) -> Option<String> {
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
     let same = query(&target).filter(|_| query(&target) == query(&request.url));
     let shown = without_query(&target) + &same.map(|query| format!("?{query}")).unwrap_or_default();
-    match request.shown(&shown) == shown {
+    match hiding_tokens(request, response).shown(&shown) == shown {
         true => Some(shown),
         false => address_of(&target).map(|address| origin_of(&address)),
     }
+}
+
+/// The request with the tokens that are in the body of the response: the target may repeat them, too.
+fn hiding_tokens(request: &Request, response: &Response) -> Request {
+    let Content::Members(members) = response.content() else { return request.clone() };
+    let tokens = ["access_token", "refresh_token", "id_token"];
+    let tokens = tokens.iter().filter_map(|name| members.get(*name).and_then(Value::as_str));
+    tokens.fold(request.clone(), |request, token| request.hiding_secret(&Secret::new(token)))
 }
 
 /// The message about a redirect that is not followed. `None` for any other response.
@@ -302,7 +312,7 @@ fn without_dots(path: &str) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
-    use crate::grant::{Login, Secret};
+    use crate::grant::Login;
     use crate::protocol::Authentication;
     use crate::protocol::token::refresh_request;
 

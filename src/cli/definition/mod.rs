@@ -19,6 +19,8 @@ use std::time::Duration;
 /// one OAuth grant, any number of processes, never logged out
 #[derive(Clone, Debug, FromArgs, ArgsInfo)]
 #[argh(
+    example = "onegrant login https://mcp.example.com/mcp",
+    example = "onegrant --for https://mcp.example.com/mcp token",
     example = "onegrant login https://issuer.example --client-id my-cli",
     example = "onegrant token --format header | curl -H @- https://api.example/me",
     example = "onegrant status",

@@ -177,30 +177,34 @@ fn a_refused_connection_is_a_temporary_failure() {
 #[test]
 fn an_answer_that_is_no_document_is_a_failure_of_usage() {
     let none = "no metadata at ORIGIN/.well-known/oauth-";
+    // (answer, text, whether a resource without metadata can be asked otherwise)
     let documents = [
-        (html(200), format!("{none}PLACE (no JSON object)")),
-        (Fault::Status(Response::json(200, "[]")), format!("{none}PLACE (no JSON object)")),
-        (Fault::status(204), format!("{none}PLACE (no JSON object)")),
-        (Fault::status(401), format!("{none}PLACE (status 401)")),
-        (html(403), format!("{none}PLACE (status 403)")),
-        (html(404), format!("{none}PLACE (status 404)")),
-        (redirect_to("/.well-known/moved"), format!("{none}PLACE (status 404)")),
+        (html(200), format!("{none}PLACE (no JSON object)"), false),
+        (Fault::Status(Response::json(200, "[]")), format!("{none}PLACE (no JSON object)"), false),
+        (Fault::status(204), format!("{none}PLACE (no JSON object)"), false),
+        (Fault::status(401), format!("{none}PLACE (status 401)"), true),
+        (html(403), format!("{none}PLACE (status 403)"), true),
+        (html(404), format!("{none}PLACE (status 404)"), true),
+        (redirect_to("/.well-known/moved"), format!("{none}PLACE (status 404)"), true),
         (
             redirect_to("https://other.example/x"),
             format!("{none}PLACE (status 302, a redirect to https://other.example/x, which is not followed"),
+            false,
         ),
-        (redirect_to("http://127.0.0.1:1/x"), "which is not followed".to_owned()),
-        (redirect_to("//169.254.169.254/x"), "which is not followed".to_owned()),
-        (redirect_to("file:///etc/passwd"), format!("{none}PLACE (status 302, a redirect to ")),
-        (redirect_to("::"), format!("{none}PLACE (status ")),
-        (Fault::Huge(2 << 20), "is longer than 1048576 bytes".to_owned()),
+        (redirect_to("http://127.0.0.1:1/x"), "which is not followed".to_owned(), false),
+        (redirect_to("//169.254.169.254/x"), "which is not followed".to_owned(), false),
+        (redirect_to("file:///etc/passwd"), format!("{none}PLACE (status 302, a redirect to "), false),
+        (redirect_to("::"), format!("{none}PLACE (status "), true),
+        (Fault::Huge(2 << 20), "is longer than 1048576 bytes".to_owned(), false),
     ];
     let places = [
         (Place::ResourceMetadata, "protected-resource/mcp"),
         (Place::IssuerMetadata, "authorization-server"),
     ];
     let documents = places.iter().flat_map(|(place, name)| {
-        documents.iter().map(move |(fault, text)| (*place, fault.clone(), text.replace("PLACE", name)))
+        let documents =
+            documents.iter().filter(|(_, _, is_none)| !is_none || *place == Place::IssuerMetadata);
+        documents.map(move |(fault, text, _)| (*place, fault.clone(), text.replace("PLACE", name)))
     });
     let registrations = [
         (html(200), "the server answered with status 200: Sign in and no JSON object"),

@@ -284,15 +284,25 @@ fn an_address_without_anything_is_answered_with_all_that_was_asked() {
     assert_eq!(server.counts().unexpected, 0);
 }
 
-/// A challenge that names metadata says that this is a resource, so the address is no issuer.
+/// A challenge that names metadata says that this is a resource with metadata. It may be wrong about that, but what is there
+/// instead has to be nothing.
 #[test]
-fn a_resource_that_names_unusable_metadata_is_no_issuer() {
-    let server = resource_server(|settings| settings.resources[0].serves_metadata = false);
-    server.adjust(|settings| {
-        let named = r#"Bearer resource_metadata="ORIGIN/.well-known/oauth-protected-resource/mcp""#;
-        settings.resources[0].challenges = Some(vec![named.to_owned()]);
-    });
-    let ran = run(&mut login(&Home::new(), &server, &[]));
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert_eq!(asked(&server), [PROBE, INSERTED, ROOT]);
+fn metadata_that_a_challenge_names_may_be_missing_and_must_not_be_broken() {
+    for status in [401, 403, 404, 410] {
+        let server = resource_server(|_| {});
+        server.always(Endpoint::ResourceMetadata, Fault::status(status));
+        let document = resource_at(&server, &server.url(Endpoint::Resource));
+        assert_eq!(
+            (&document["issuer"], &document["resource_metadata"]),
+            (&json!(server.issuer()), &Value::Null)
+        );
+        assert_eq!(document["scope"], "read offline_access", "that of the challenge");
+    }
+    for status in [200, 302] {
+        let server = resource_server(|_| {});
+        server.always(Endpoint::ResourceMetadata, Fault::status(status));
+        let ran = run(&mut login(&Home::new(), &server, &[]));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert_eq!(asked(&server), [PROBE, INSERTED, ROOT]);
+    }
 }
