@@ -60,8 +60,13 @@ pub fn usable(
 ) -> Result<(), NotAgain> {
     let registered = RedirectUri::parse(&registration.redirect_uri).ok();
     let port = registered.and_then(|uri| uri.port);
+    // A redirect URI without a port takes any.
+    let is_registered = |uri: &str| {
+        let wanted = RedirectUri::parse(uri).map(|uri| uri.with_port(port.unwrap_or_default()));
+        wanted.is_ok_and(|wanted| wanted == registration.redirect_uri)
+    };
     let is_other_redirect = match (flow, &arguments.redirect_uri, arguments.redirect_port) {
-        (Flow::Browser, Some(uri), _) => *uri != registration.redirect_uri,
+        (Flow::Browser, Some(uri), _) => !is_registered(uri),
         (Flow::Browser, None, Some(wanted)) => port != Some(wanted),
         (Flow::Browser, None, None) => port.is_none(),
         _ => false,

@@ -1,7 +1,10 @@
 //! `onegrant login ADDRESS`: what is at the address, which client logs in there, and what it asks for.
 
 mod bad_input;
+mod client;
 mod finding;
+mod registration;
+mod scope_and_resource;
 
 pub use crate::browser::fake_browser::*;
 pub use crate::support::authorization_server::{ProtectedResource, Registration};
@@ -74,6 +77,20 @@ fn profiles(home: &Home) -> Vec<String> {
     names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
 }
 
+/// Runs the hint of a login that failed, with its place holders filled in. A person agrees to that login.
+#[track_caller]
+fn run_hint(home: &Home, ran: &Ran, values: &[(&str, &str)]) -> String {
+    let hint = ran.stderr.split_once("hint: onegrant ").unwrap().1;
+    let command = hint.split(['#', '\n']).next().unwrap().trim();
+    let filled = |word: &str| {
+        let value = values.iter().find(|(name, _)| *name == word);
+        value.map_or(word.to_owned(), |(_, value)| (*value).to_owned())
+    };
+    let words: Vec<String> = command.split(' ').map(filled).collect();
+    let mut command = home.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    agree(&mut command).0
+}
+
 #[test]
 fn an_address_and_a_person_who_agrees_are_enough() {
     let server = resource_server(|_| {});
@@ -107,8 +124,8 @@ fn an_address_and_a_person_who_agrees_are_enough() {
     // The token is for the resource and is found by its address.
     let token = document["session"]["access_token"].as_str().unwrap().to_owned();
     assert_eq!(server.resources_of(&token), Some(vec![resource.clone()]));
-    assert_eq!(home.run(&["--profile", &name, "token"]), Ran::printed(&token));
-    let refreshed = home.run(&["--profile", &name, "refresh"]);
+    assert_eq!(home.run(&["--for", &resource, "token"]), Ran::printed(&token));
+    let refreshed = home.run(&["--for", &resource, "refresh"]);
     assert_eq!(refreshed.code, 0, "{refreshed:?}");
     let counts = server.counts();
     assert_eq!((counts.registrations, counts.token_requests, counts.rotations), (1, 2, 1));
