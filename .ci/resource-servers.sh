@@ -15,7 +15,11 @@ begin curl node npm
 
 # Every command but a login finds its profile by the resource.
 onegrant() { timeout "$limit_seconds" "$ONEGRANT" --for "$resource" "$@"; }
-port() { sed 's|^http://[^/]*:\([0-9]*\).*|\1|' <<<"$1"; } # ADDRESS
+port() { # ADDRESS
+    local authority=${1#http://}
+    authority=${authority%%/*}
+    echo "${authority##*:}"
+}
 # Starts a server and sets `resource`, `host` (the name of its profile) and `serving` (its process).
 serves_a_resource() { # COMMAND NAME ARGUMENT...
     "$@"
@@ -105,7 +109,7 @@ check_resource
 step 'oidc-provider: the resource has another origin, and a logout removes the client (RFC 7592)'
 serve site node "$fixtures/real_servers/client.mjs"
 client_site=$issuer client_document=$(member client_id <"$work/site.json")
-settings=(ACCESS_TOKEN_SECONDS=$lifetime_seconds NODE_EXTRA_CA_CERTS="$fixtures/tls/ca.pem")
+settings=(ACCESS_TOKEN_SECONDS="$lifetime_seconds" NODE_EXTRA_CA_CERTS="$fixtures/tls/ca.pem")
 serves_a_resource node_server oidc oidc_provider "${settings[@]}"
 whole_life '401 invalid_client'
 check 'registrations that the logout removed' '1 204' "$(answers client_configuration)"

@@ -206,8 +206,7 @@ impl Context {
     /// The failure with exit code 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
         let message = format!("profile {} has no grant", self.globals.profile);
-        Failure::new(Kind::LoginRequired, message)
-            .hint(format!("{} ISSUER --client-id ID", self.login_command()))
+        Failure::new(Kind::LoginRequired, message).hint(format!("{} https://ADDRESS", self.login_command()))
     }
 }
 

@@ -307,7 +307,17 @@ impl Search {
 
     fn issuer_questions(&self) -> Vec<Question> {
         let issuers = self.resource.iter().flat_map(|(_, resource)| &resource.authorization_servers);
-        issuers.flat_map(|issuer| places_of(issuer, Standing::Named, usize::MAX)).collect()
+        issuers.flat_map(|issuer| places_of(issuer, self.standing(issuer), usize::MAX)).collect()
+    }
+
+    /// Some issuers have resource metadata, too, which names themselves. If nothing answers like a resource at the address, then
+    /// a person means the issuer.
+    fn standing(&self, issuer: &str) -> Standing {
+        let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
+        match !self.is_resource && bare(issuer) == bare(&self.address) {
+            true => Standing::Address,
+            false => Standing::Named,
+        }
     }
 
     fn address_questions(&self) -> Vec<Question> {

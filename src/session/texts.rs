@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(super) fn no_document(profile: &str) -> Failure {
     Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} has no grant"))
-        .hint(format!("{} ISSUER --client-id ID", login_command(profile)))
+        .hint(format!("{} https://ADDRESS", login_command(profile)))
 }
 
 /// A cleared session. `rejected` has the reason.

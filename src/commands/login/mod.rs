@@ -28,6 +28,7 @@ use crate::cli;
 use crate::driver::{self, Clock, Existing, TokenEndpoint};
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
+use crate::globals::Selection;
 use crate::grant::{Document, Flow, Login, Secret, UnixSeconds};
 use crate::output;
 use crate::profile::Context;
@@ -93,6 +94,9 @@ impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
     let destination = Destination::read(arguments)?;
+    // The profile of a resource is not known before the resource is.
+    let is_known = destination.address.is_none() || context.globals.selection == Selection::Name;
+    let existing = is_known.then(|| driver::read_for_login(&*context.store, context)).transpose()?;
     context.store.check_writable(SPACE_BYTES)?;
     let log = context.dependencies().log;
     let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
@@ -103,7 +107,11 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
         context.store.check_writable(SPACE_BYTES)?;
     }
     let context = of_resource.as_ref().unwrap_or(context);
-    log_in(arguments, &destination, announced, context).map_err(|error| match &of_resource {
+    let existing = match existing {
+        Some(existing) => existing,
+        None => driver::read_for_login(&*context.store, context)?,
+    };
+    log_in(arguments, &destination, announced, &existing, context).map_err(|error| match &of_resource {
         // The command line names another profile, or none.
         Some(context) => profile::completed(error, context),
         None => error,
@@ -141,10 +149,10 @@ fn log_in(
     arguments: &cli::Login,
     destination: &Destination,
     announced: Announced,
+    existing: &Existing,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let existing = driver::read_for_login(&*context.store, context)?;
-    let stored = match &existing {
+    let stored = match existing {
         Existing::Document(stored) => Some(&stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     };
