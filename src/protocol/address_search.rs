@@ -536,7 +536,7 @@ fn places_of(issuer: &str, standing: Standing, most: usize) -> Vec<Question> {
 
 fn finding(question: &Question, answer: String, is_useful: bool, departures: Vec<Departure>) -> Finding {
     let request = format!("{} {}", question.request.method.as_str(), printable(&question.request.url));
-    Finding { purpose: question.purpose.clone(), request, answer, is_useful, departures }
+    Finding { purpose: question.purpose.clone(), request, answer: printable(&answer), is_useful, departures }
 }
 
 /// Where usable metadata of an issuer departs from the standards.
