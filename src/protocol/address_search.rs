@@ -588,8 +588,11 @@ mod tests {
         }
     }
 
-    /// Searches among these answers. An answer is the status and the body; a status of 0 is no answer. Nothing else is there.
-    fn search(address: &str, probe: Response, answers: &[(&str, u16, &str)]) -> Run {
+    /// An address, the status and the body of its answer. A status of 0 is no answer.
+    type Answer<'a> = (&'a str, u16, &'a str);
+
+    /// Searches among these answers. Nothing else is there.
+    fn search(address: &str, probe: Response, answers: &[Answer]) -> Run {
         let mut search = Search::new(address).unwrap();
         let mut run = Run { asked: Vec::new(), findings: Vec::new(), outcome: Ok(Located::default()) };
         let mut event = SearchEvent::Begun;
@@ -650,7 +653,7 @@ mod tests {
             "https://r.example/mcp/.well-known/openid-configuration",
         ];
         // (case, answer to the probe, answers, the questions behind the probe)
-        let cases: Vec<(&str, Response, Vec<(&str, u16, &str)>, Vec<&str>)> = vec![
+        let cases: Vec<(&str, Response, Vec<Answer>, Vec<&str>)> = vec![
             (
                 "the challenge",
                 naming(other),
@@ -754,7 +757,7 @@ mod tests {
         let of_another = issuer("https://evil.example");
         let page = "<html>";
         // (case, answer to the probe, answers, kind, text)
-        let cases: Vec<(&str, Response, Vec<(&str, u16, &str)>, Kind, &str)> = vec![
+        let cases: Vec<(&str, Response, Vec<Answer>, Kind, &str)> = vec![
             ("another resource", naming(INSERTED), vec![(INSERTED, 200, wrong)], Kind::Usage, "it is of the resource https://r.example/other"),
             ("another issuer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 200, &of_another)], Kind::Usage, "https://evil.example"),
             ("nothing", Response::new(404, ""), vec![], Kind::Usage, "no metadata at https://r.example/.well-known/oauth-protected-resource/mcp (status 404), "),

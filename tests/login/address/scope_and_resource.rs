@@ -109,7 +109,7 @@ fn no_resource_is_named_if_a_person_says_so() {
     let home = Home::new();
     let resource = server.url(Endpoint::Resource);
     let (process, address) = start(&mut login(&home, &server, &[]));
-    assert_eq!(named(&address), [resource.clone()]);
+    assert_eq!(named(&address), [resource.as_str()]);
     get(&redirect(&address));
     let ran = process.finish();
     assert_eq!(ran.code, 2, "{ran:?}");
