@@ -1,12 +1,15 @@
 //! How the release binary is linked: without the tables to unwind the stack, a tenth of it. A panic ends the process
 //! (`report_panics`), no error has a backtrace, and the binary has no symbols to print one with.
 //!
+//! Such a binary also has its own `_Unwind_Backtrace` (`src/main.rs`). The one of libgcc stays in its archive.
+//!
 //! Only with the linker that rustc chooses: others may not know the script, and everything works without it.
 
 use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=.cargo/no-unwinding.ld");
+    println!("cargo::rustc-check-cfg=cfg(no_unwinding)");
     let is = |name: &str, wanted: &str| env::var(name).is_ok_and(|value| value == wanted);
     let is_chosen_by_rustc = env::var_os("RUSTC_LINKER").is_none()
         && !env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default().contains("link");
@@ -16,6 +19,9 @@ fn main() {
         && is_chosen_by_rustc
     {
         let directory = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-cfg=no_unwinding");
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-T,{directory}/.cargo/no-unwinding.ld");
+        // Of two functions with one name, the linker takes the first: that of this program.
+        println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-z,muldefs");
     }
 }
