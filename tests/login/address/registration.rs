@@ -259,6 +259,37 @@ fn if_the_server_does_not_know_the_client_of_the_code_the_person_is_asked_once_m
     }
 }
 
+/// The server says so before a person is asked, so nobody notices.
+#[test]
+fn if_the_server_does_not_know_the_client_of_the_first_request_a_new_one_is_registered() {
+    for (options, endpoint) in
+        [(&["--no-open"][..], Endpoint::PushedAuthorization), (&["--device"], Endpoint::DeviceAuthorization)]
+    {
+        let server = resource_server(|settings| {
+            settings.requires_pushed_requests = true;
+            settings.auto_approve = true;
+        });
+        let home = Home::new();
+        let resource = server.url(Endpoint::Resource);
+        let log_in = || {
+            let mut command = home.command(&["login", &resource]);
+            match endpoint {
+                Endpoint::DeviceAuthorization => assert_eq!(run(command.args(options)).code, 0),
+                _ => drop(agree(command.args(options))),
+            }
+            document_of(&home, &profile_name(&server))["client_id"].as_str().unwrap().to_owned()
+        };
+        let first = log_in();
+        server.forget_clients();
+        let before = server.requests().len();
+        assert_ne!(log_in(), first, "{endpoint:?}");
+        let requests = server.requests();
+        let after = requests[before..].iter().map(|request| request.endpoint.unwrap()).collect::<Vec<_>>();
+        assert_eq!(after[3..6], [endpoint, Endpoint::Registration, endpoint]);
+        assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0), "{endpoint:?}");
+    }
+}
+
 #[test]
 fn a_server_that_knows_no_client_at_all_ends_the_login_after_the_second_one() {
     let server = resource_server(|_| {});
