@@ -120,6 +120,7 @@ impl NewClient {
         match self.registered(callback.redirect_uri(), server, flow, scope, context) {
             Ok(client) => Ok((client, Some(callback))),
             Err(not) if not.refuses_redirect_uri && may_try_by_name(arguments, server) => {
+                (context.dependencies().log)(1, &not.failure.message);
                 drop(callback);
                 let callback = Callback::listen(&RedirectUri::parse(BY_NAME)?, arguments.redirect_port)?;
                 let client = self.registered(callback.redirect_uri(), server, flow, scope, context);
