@@ -22,18 +22,20 @@ fn a_server_that_does_not_answer_the_end_of_a_session_does_not_end_the_login() {
 #[test]
 fn a_long_list_of_scopes_makes_no_address_that_is_too_long_to_open() {
     let long = (0..500).map(|number| format!("scope:{number}:{}", "x".repeat(200)));
-    let scopes: Vec<String> = long.collect();
-    let cases: [fn(&mut ProtectedResource, Vec<String>); 2] = [
-        |resource, scopes| (resource.challenge_scope, resource.scopes) = (None, scopes),
-        |resource, scopes| resource.challenge_scope = Some(scopes[..30].join(" ")),
-    ];
-    for change in cases {
-        let server = resource_server(|settings| change(&mut settings.resources[0], scopes.clone()));
+    let scopes: Vec<&str> = long.map(|scope| &*scope.leak()).collect();
+    for is_in_challenge in [false, true] {
+        let server = resource_server(|settings| {
+            settings.scopes.clone_from(&scopes);
+            let resource = &mut settings.resources[0];
+            resource.scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            resource.challenge_scope = is_in_challenge.then(|| scopes[..30].join(" "));
+        });
         let (_process, address) = start(&mut login(&Home::new(), &server, &[]));
         let scope = value(&address, "scope");
         let asked: Vec<&str> = scope.split(' ').collect();
-        assert!(scope.len() < 4096 && asked.len() > 10, "{}", scope.len());
-        assert_eq!(asked, scopes[..asked.len()]);
+        assert!(scope.len() < 4096 + " offline_access".len() && asked.len() > 10, "{}", scope.len());
+        let (last, of_resource) = asked.split_last().unwrap();
+        assert_eq!((of_resource, *last), (&scopes[..of_resource.len()], "offline_access"));
         assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
     }
 }
