@@ -4,7 +4,7 @@
 
 use crate::environment::{Environment, FromOptions, Passed};
 use crate::error::{Failure, Kind};
-use crate::protocol::resource::resource_url;
+use crate::protocol::metadata::endpoint_url;
 use crate::session::LockUse;
 use crate::store_address::{ProfileName, StoreAddress, misconfigured};
 use crate::text::{in_single_quotes, parse_seconds, printable};
@@ -214,12 +214,12 @@ fn url(NamedValue { source, value }: &NamedValue<'_>) -> Result<String, Failure>
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("https://{rest}"),
         _ => (*value).to_owned(),
     };
-    match resource_url(&secure) {
+    match endpoint_url(&secure) {
         Ok(_) => Ok((*value).to_owned()),
         Err(_) => {
             // A URL with user information may hold a password. Show nothing of it.
             let shown = if value.contains('@') { "it".to_owned() } else { format!("'{}'", printable(value)) };
-            let rule = "write https://HOST/PATH, without a user name, a fragment and dot segments";
+            let rule = "write https://HOST/PATH, without a user name and a fragment";
             Err(misconfigured(source, format_args!("{shown} is no address of a resource: {rule}")))
         }
     }

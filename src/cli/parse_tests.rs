@@ -114,7 +114,7 @@ fn a_profile_is_named_or_is_the_one_that_covers_an_address() {
             other => panic!("{line} {variables:?}: {other:?}"),
         }
     }
-    let rule = "is no address of a resource: write https://HOST/PATH, without a user name, a fragment and dot segments";
+    let rule = "is no address of a resource: write https://HOST/PATH, without a user name and a fragment";
     let both = "each say which profile to use";
     #[rustfmt::skip]
     let refused: [(&str, Variables<'_>, String, &str); 7] = [
