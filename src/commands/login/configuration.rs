@@ -8,6 +8,7 @@ use crate::grant::{ClientGrant, Document, Login, Session, VERSION};
 use crate::profile::Context;
 use crate::protocol::address_search::LocatedResource;
 use crate::protocol::providers::refuses_resource;
+use crate::protocol::scope::named;
 
 /// The document of a login without its session. Requests to the server are built from it.
 pub struct Configuration(Document);
@@ -151,8 +152,8 @@ pub fn scope(
 /// nothing: then the server's default is the best, and `offline_access` alone would narrow it.
 fn scope_of_resource(resource: &LocatedResource, listed_by_issuer: &[String]) -> Option<String> {
     const LASTING: &str = "offline_access";
-    let demanded = resource.challenge_scope.iter().flat_map(|scope| scope.split_whitespace());
-    let mut words: Vec<&str> = demanded.collect();
+    let demanded = resource.challenge_scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
+    let mut words: Vec<&str> = named(demanded).collect();
     if words.is_empty() {
         words = resource.scopes_supported.iter().map(String::as_str).collect();
     }

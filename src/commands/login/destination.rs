@@ -2,7 +2,8 @@
 
 use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
-use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
+use crate::protocol::hints::login_at;
+use crate::protocol::metadata::{Metadata, address_of, endpoint_url, issuer_of_document, origin};
 use crate::protocol::providers::{
     ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of_issuer,
 };
@@ -32,7 +33,7 @@ impl Destination {
             return at_provider(provider, tenant, arguments);
         }
         if !word.contains("://") {
-            return Err(unknown(name));
+            return Err(unknown(word, name));
         }
         let issuer = issuer_of_document(word);
         let metadata_url = issuer.as_ref().map(|_| word.trim_end_matches('/').to_owned());
@@ -138,16 +139,19 @@ fn documented(
     })
 }
 
-fn unknown(name: &str) -> Failure {
+/// `word` is the whole argument, and `name` what comes before its colon.
+fn unknown(word: &str, name: &str) -> Failure {
     let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
     let mut message = format!("unknown provider '{}'", printable(name));
     if let Some(nearest) = nearest(name, names.iter().copied()) {
         message.push_str(&format!(": did you mean {nearest}?"));
     }
-    // A host was probably meant as an issuer.
-    let issuer = if name.contains('.') { printable(name) } else { "ISSUER".to_owned() };
-    Failure::new(Kind::Usage, message)
-        .hint(format!("onegrant login https://{issuer} --client-id ID   # or one of {}", names.join(", ")))
+    // A host was probably meant as an address. One of this machine seldom has TLS.
+    let addresses = ["http", "https"].map(|scheme| format!("{scheme}://{word}"));
+    let is_usable = |address: &&String| endpoint_url(address).is_ok() && printable(address) == **address;
+    let address = addresses.iter().filter(|_| name.contains('.')).find(is_usable);
+    let login = login_at(address.map_or("https://ADDRESS", String::as_str));
+    Failure::new(Kind::Usage, message).hint(format!("{login}   # or one of {}", names.join(", ")))
 }
 
 #[cfg(test)]

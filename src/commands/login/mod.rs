@@ -224,13 +224,10 @@ impl Attempt<'_> {
         let grant = client.and_then(|client| client.grant.as_ref());
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
-        let registration = client.registration.clone();
-        let granted = self.grant(flow, client, callback, scope.clone());
-        match (granted, registration) {
-            (Err(NotGranted::UnknownClient(failure)), Some(registration)) => {
+        match (self.grant(flow, client, callback, scope.clone()), self.new_client()) {
+            (Err(NotGranted::UnknownClient(failure)), Ok(new)) => {
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
-                let new = NewClient { endpoint: registration.endpoint };
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
                 self.grant(flow, client, callback, scope)
             }
@@ -260,8 +257,6 @@ impl Attempt<'_> {
                 (flow == Flow::Browser).then(|| Callback::of(&self.server, &client)).transpose()?;
             return Ok((client, callback));
         };
-        let endpoint = self.server.registration_endpoint.as_ref().unwrap_or(&registration.endpoint);
-        let new = NewClient { endpoint: endpoint.clone() };
         let now = self.context.now().wall;
         let issuer = self.server.issuer.as_deref();
         let scopes = (self.stored.and_then(|stored| stored.scope.as_deref()), scope);
@@ -274,7 +269,13 @@ impl Attempt<'_> {
             },
         };
         self.say(reason);
-        self.register(&new, flow, scope)
+        self.register(&self.new_client()?, flow, scope)
+    }
+
+    /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
+    fn new_client(&self) -> Result<NewClient, Failure> {
+        let endpoint = self.server.registration_endpoint.clone();
+        Ok(NewClient { endpoint: endpoint.ok_or_else(client::unregistered)? })
     }
 
     fn say(&self, reason: NotAgain) {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod finding;
+mod hostile;
 mod named_addresses;
 mod profiles;
 mod registration;
