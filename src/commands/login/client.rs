@@ -64,8 +64,9 @@ impl ClientChoice {
         // Another flow than that of a person needs a client that the server trusts.
         let new = new.filter(|_| flow::may_register(arguments));
         match (named, stored, new) {
-            (None, _, Some(new)) if arguments.register => Ok(new),
-            (None, ..) if arguments.register => Err(no_registration()),
+            // Nobody names a client by its identifier as well. The address of a client metadata document comes second.
+            (_, _, Some(new)) if arguments.register => Ok(new),
+            _ if arguments.register => Err(no_registration()),
             (None, None, Some(_)) if has_proof(arguments) => Err(missing(server.row())),
             (None, None, Some(new)) => Ok(new),
             (None, None, None) if server.is_announced && endpoint.is_none() && server.row().is_none() => {
@@ -175,6 +176,10 @@ pub const NAME_A_CLIENT: &str =
 fn has_proof(arguments: &cli::Login) -> bool {
     arguments.client_secret_file.is_some() || arguments.client_key_file.is_some()
 }
+
+/// The hint for a server that cannot use the client metadata document, and registers clients.
+pub const REGISTER_ONE: &str =
+    "onegrant login --register   # a client that needs no client metadata document";
 
 /// The server announces no registration, and no client is named.
 pub fn unregistered() -> Failure {

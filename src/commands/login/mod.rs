@@ -69,7 +69,7 @@ struct Granted {
 
 /// Why a flow brought no grant.
 enum NotGranted {
-    /// The server does not know the registered client.
+    /// The server does not know the registered client, or cannot read the document of one whose identifier is an address.
     UnknownClient(Failure),
     /// Anything else.
     Failed(anyhow::Error),
@@ -78,7 +78,8 @@ enum NotGranted {
 impl NotGranted {
     /// A request of the client of this document failed.
     fn of(failed: FailedRequest, document: &Document) -> Self {
-        match document.registration.is_some() && failed.rejects_client {
+        let can_be_replaced = document.registration.is_some() || document.client_id.contains("://");
+        match can_be_replaced && failed.rejects_client {
             true => Self::UnknownClient(failed.failure),
             false => failed.failure.into(),
         }
@@ -224,8 +225,9 @@ impl Attempt<'_> {
         let grant = client.and_then(|client| client.grant.as_ref());
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
+        let is_registered = client.registration.is_some();
         match (self.grant(flow, client, callback, scope.clone()), self.new_client()) {
-            (Err(NotGranted::UnknownClient(failure)), Ok(new)) => {
+            (Err(NotGranted::UnknownClient(failure)), Ok(new)) if is_registered => {
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
@@ -234,8 +236,11 @@ impl Attempt<'_> {
             (granted, _) => granted,
         }
         .map_err(|not_granted| match not_granted {
-            // Registered twice: only another kind of client can help.
-            NotGranted::UnknownClient(failure) => failure.hint(client::NAME_A_CLIENT).into(),
+            NotGranted::UnknownClient(failure) => {
+                // After a second registration only another kind of client can help.
+                let can_register = !is_registered && self.server.registration_endpoint.is_some();
+                failure.hint(if can_register { client::REGISTER_ONE } else { client::NAME_A_CLIENT }).into()
+            }
             NotGranted::Failed(error) => error,
         })
     }

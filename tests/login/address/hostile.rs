@@ -85,6 +85,43 @@ fn a_server_that_has_closed_its_registration_gets_no_request_for_one() {
     assert_eq!((counts.registrations, counts.token_requests, counts.unexpected), (0, 1, 0));
 }
 
+/// Many hosts refuse the requests of servers (draft-ietf-oauth-client-id-metadata-document section 5), and the client hears
+/// `invalid_client`.
+#[test]
+fn a_server_that_cannot_read_the_document_of_the_client_can_register_another_client() {
+    let server = resource_server(|settings| settings.address_clients = true);
+    let home = Home::new();
+    let metadata_url = server.url(Endpoint::ClientMetadata);
+    let options = ["--client-metadata-url", metadata_url.as_str()];
+    for (metadata, words) in [
+        (json!({}), "--register   # a client that needs no client metadata document\n"),
+        (
+            json!({ "registration_endpoint": null }),
+            "--client-id ID   # the identifier of an application that ",
+        ),
+    ] {
+        server.adjust(|settings| settings.metadata_members = metadata);
+        let (process, address) = start(&mut login(&home, &server, &options));
+        assert_eq!(value(&address, "client_id"), options[1]);
+        server.script(Endpoint::Token, [Fault::error(401, "invalid_client")]);
+        get(&redirect(&address));
+        let ran = process.finish();
+        let hint = format!(
+            "hint: onegrant --profile {} login {} {} --no-open {words}",
+            profile_name(&server),
+            server.url(Endpoint::Resource),
+            options.join(" ")
+        );
+        assert!(ran.code == 2 && ran.stderr.contains(&hint), "{ran:?}");
+    }
+    assert_eq!(server.counts().registrations, 0);
+    // The hint.
+    server.adjust(|settings| settings.metadata_members = json!({}));
+    let (address, _) = agree(&mut login(&home, &server, &[&options[..], &["--register"]].concat()));
+    assert_eq!(value(&address, "client_id"), server.clients()[0].client_id);
+    assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
+}
+
 #[test]
 fn options_that_mean_a_known_client_register_none() {
     let server = resource_server(|_| {});
