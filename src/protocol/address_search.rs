@@ -240,7 +240,7 @@ impl Search {
                 }
                 Some(question) if question.purpose == Purpose::EndOfSession => {}
                 Some(question) => {
-                    let url = &question.request.url;
+                    let url = printable(&question.request.url);
                     self.places.push(format!("{url} (not asked: {MOST_REQUESTS} requests are the most)"));
                 }
                 None if self.phase == Phase::End => return (finding, self.end()),

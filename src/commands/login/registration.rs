@@ -13,6 +13,7 @@ use crate::protocol::address_search::MOST_REQUESTS_OF_A_LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::registration::{NotRegistered, Wanted};
 use crate::protocol::scope::is_subset;
+use crate::text::printable;
 use std::fmt;
 
 /// The redirect URI of a client that no browser comes back to.
@@ -146,7 +147,7 @@ impl NewClient {
         };
         let now = context.now().wall;
         let registered = oauth::registration::register(context.client(), &wanted, context.left(), now)?;
-        (context.dependencies().log)(1, &format!("registered a client at {}", self.endpoint));
+        (context.dependencies().log)(1, &format!("registered a client at {}", printable(&self.endpoint)));
         Ok(Client {
             id: registered.client_id,
             secret: registered.client_secret,

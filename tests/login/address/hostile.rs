@@ -40,6 +40,24 @@ fn a_long_list_of_scopes_makes_no_address_that_is_too_long_to_open() {
     }
 }
 
+#[test]
+fn long_addresses_of_a_server_are_shown_in_part() {
+    let long = "a".repeat(4000);
+    let issuers: Vec<String> = (0..4).map(|number| format!("ORIGIN/{number}/{long}")).collect();
+    let server = resource_server(|settings| {
+        settings.resources[0].metadata =
+            Some(json!({ "resource": "ORIGIN/mcp", "authorization_servers": issuers }));
+    });
+    let home = Home::new();
+    for arguments in [&["-v", "login"][..], &["doctor"]] {
+        let ran = home.run(&[arguments, &[&server.url(Endpoint::Resource)]].concat());
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains("(not asked: 7 requests are the most)") || arguments == ["doctor"]);
+        let text = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!text.contains(&long[..300]), "{text}");
+    }
+}
+
 /// RFC 6749 section 4.1.2.1: a login made the client, so another login can make another one.
 #[test]
 fn a_registered_client_that_the_server_refuses_in_the_browser_leads_to_another_registration() {
