@@ -198,8 +198,11 @@ fn remove_registrations(report: &LogoutReport, context: &Context) {
     let log = |what: &str| (dependencies.log)(1, what);
     let documents = report.document.iter().chain(report.revocations.iter().map(|(document, _)| document));
     let mut seen: Vec<&str> = Vec::new();
-    for registration in documents.filter_map(|document| document.registration.as_ref()) {
-        let Some(management_uri) = registration.management_uri.as_deref() else { continue };
+    for document in documents {
+        let registration = document.registration.as_ref();
+        let Some(management_uri) = registration.and_then(|client| client.management_uri.as_deref()) else {
+            continue;
+        };
         if seen.contains(&management_uri) {
             continue;
         }
@@ -214,7 +217,7 @@ fn remove_registrations(report: &LogoutReport, context: &Context) {
             log("the registration of the client stays: another login uses it");
             continue;
         }
-        match client_configuration::remove(context.client(), registration, context.left()) {
+        match client_configuration::remove(context.client(), document, context.left()) {
             Some(RegistrationRemoval::Removed) => log("the registration of the client was removed"),
             Some(RegistrationRemoval::Kept(why)) => {
                 log(&format!("the server keeps the registration of the client: {why}"));

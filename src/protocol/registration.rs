@@ -8,7 +8,7 @@ use super::server_error::ServerError;
 use super::token::DEVICE_CODE;
 use super::{Body, JSON, Method, Request, Response, redirect};
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, Registration, Secret, UnixSeconds, is_visible_ascii};
+use crate::grant::{ClientAuthentication, Document, Secret, UnixSeconds, is_visible_ascii};
 use crate::text::printable;
 use serde_json::{Map, Value, json};
 
@@ -200,10 +200,11 @@ fn instant(value: &Value) -> Option<UnixSeconds> {
     digits.split('.').next()?.parse().ok().filter(|instant| *instant > 0)
 }
 
-/// The request that removes the registration (RFC 7592 section 2.3). `None` if the server gave no address for it, or an
-/// address of another origin than that of its registration endpoint: no server may make onegrant send a DELETE to a service
-/// of the network that onegrant runs in.
-pub fn removal(registration: &Registration) -> Option<Request> {
+/// The request that removes the registration of the client (RFC 7592 section 2.3). `None` if a person named the client, or the
+/// server gave no address for it, or an address of another origin than that of its registration endpoint: no server may make
+/// onegrant send a DELETE to a service of the network that onegrant runs in.
+pub fn removal(document: &Document) -> Option<Request> {
+    let registration = document.registration.as_ref()?;
     let uri = registration.management_uri.as_deref()?;
     let (to, endpoint) = (endpoint_url(uri).ok()?, endpoint_url(&registration.endpoint).ok()?);
     if to != endpoint {
@@ -211,7 +212,8 @@ pub fn removal(registration: &Registration) -> Option<Request> {
     }
     let token = registration.management_token.as_ref()?;
     let authorization = Secret::new(format!("Bearer {}", token.expose()));
-    Some(Request::new(Method::Delete, uri, Body::None).authorized(Some(&authorization)))
+    // Some servers answer with the whole client, and its secret.
+    Some(Request::new(Method::Delete, uri, Body::None).authorized(Some(&authorization)).hiding(document))
 }
 
 #[cfg(test)]
@@ -341,28 +343,32 @@ mod tests {
 
     #[test]
     fn a_registration_is_removed_with_its_own_token() {
-        let registration = |members: Value| -> Registration {
+        let registered = |members: Value| -> Document {
             let endpoint = "https://as.example/register";
             let mut whole =
                 json!({"issuer": "i", "endpoint": endpoint, "redirect_uri": "r", "registered_at": 1});
             whole.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-            serde_json::from_value(whole).unwrap()
+            Document {
+                client_secret: Some(Secret::new("client-secret")),
+                registration: serde_json::from_value(whole).unwrap(),
+                ..Document::new("https://as.example", "https://as.example/token")
+            }
         };
         let uri = "https://as.example/register/c";
         let request =
-            removal(&registration(json!({"management_uri": uri, "management_token": "management-token"})))
+            removal(&registered(json!({"management_uri": uri, "management_token": "management-token"})))
                 .unwrap();
         assert_eq!((request.method, request.url.as_str(), &request.body), (Method::Delete, uri, &Body::None));
         assert_eq!(request.headers.get("authorization"), Some("Bearer management-token"));
-        assert_eq!(request.shown("no management-token"), "no [secret]");
+        assert_eq!(request.shown("no management-token, client-secret"), "no [secret], [secret]");
         for members in [json!({}), json!({"management_uri": uri}), json!({"management_token": "t"})] {
-            assert_eq!(removal(&registration(members.clone())), None, "{members}");
+            assert_eq!(removal(&registered(members.clone())), None, "{members}");
         }
         let elsewhere =
             ["http://127.0.0.1:8080/c", "https://other.example/c", "https://as.example:444/c", "c"];
         for uri in elsewhere {
             let members = json!({"management_uri": uri, "management_token": "t"});
-            assert_eq!(removal(&registration(members)), None, "{uri}");
+            assert_eq!(removal(&registered(members)), None, "{uri}");
         }
     }
 
