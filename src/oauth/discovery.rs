@@ -3,7 +3,9 @@
 use super::ask;
 use crate::error::{Failure, Kind};
 use crate::http::{HttpClient, HttpOutcome};
-use crate::protocol::address_search::{Finding, Located, Purpose, Search, SearchEvent, SearchStep, Standing};
+use crate::protocol::address_search::{
+    Finding, Located, Purpose, Question, Search, SearchEvent, SearchStep, Standing,
+};
 use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read, without_metadata};
 use crate::protocol::reach::{Reach, refusal};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
@@ -219,28 +221,32 @@ pub fn search(
             }
             _ => &first,
         };
-        let limit = match question.purpose {
-            Purpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
-            _ => Duration::MAX,
-        };
-        let send =
-            |request: &Request| client.send(request, left().min(limit)).and_then(HttpOutcome::response);
-        let mut requests: usize = 0;
-        let answered = match question.redirects {
-            0 => send(&question.request).map(|response| (response, None)),
-            most => fetch(&question.request.url, most, |url| {
-                requests = requests.saturating_add(1);
-                send(&Request::get(url))
-            }),
-        };
-        let requests = requests.max(1);
-        event = match answered {
-            Ok((response, stray)) => {
-                let stray = stray.map(|stray| (stray.what, stray.target));
-                SearchEvent::Answered { question, response, requests, stray }
-            }
-            Err(failure) => SearchEvent::NotAnswered { question, failure },
-        };
+        event = answer(question, client, &left);
+    }
+}
+
+/// Sends the request of a question, and follows as many redirects as the question allows. `left` is the time until the deadline.
+fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration) -> SearchEvent {
+    let limit = match question.purpose {
+        Purpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
+        _ => Duration::MAX,
+    };
+    let send = |request: &Request| client.send(request, left().min(limit)).and_then(HttpOutcome::response);
+    let mut requests: usize = 0;
+    let answered = match question.redirects {
+        0 => send(&question.request).map(|response| (response, None)),
+        most => fetch(&question.request.url, most, |url| {
+            requests = requests.saturating_add(1);
+            send(&Request::get(url))
+        }),
+    };
+    let requests = requests.max(1);
+    match answered {
+        Ok((response, stray)) => {
+            let stray = stray.map(|stray| (stray.what, stray.target));
+            SearchEvent::Answered { question, response, requests, stray }
+        }
+        Err(failure) => SearchEvent::NotAnswered { question, failure },
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
-use crate::grant::Secret;
+use crate::grant::{Document, Secret};
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
@@ -77,12 +77,11 @@ pub fn run(
             .hint("onegrant login --authorization-endpoint URL")
             .into());
     };
-    let timeout = context.globals.timeout;
     let address = oauth::authorization::address(
         context.client(),
         document,
         &authorization,
-        timeout,
+        context.globals.timeout,
         context.now().wall,
     );
     let address = address.map_err(|failed| NotGranted::of(failed, document))?;
@@ -102,11 +101,20 @@ pub fn run(
             return Err(failure.into());
         }
     };
+    exchange(&authorization, document, &code, context)
+}
 
+/// Exchanges the code. Signals are held back from here until the grant is stored.
+fn exchange(
+    authorization: &Authorization,
+    document: &Document,
+    code: &Secret,
+    context: &Context,
+) -> Result<Granted, NotGranted> {
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
-    let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
+    let answer = endpoint.exchange(authorization, document, code, context.globals.timeout, sent_at);
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
         answer => {
@@ -245,7 +253,6 @@ fn no_answer(limit: Duration) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Document;
 
     /// No test of the whole program can wait for this limit.
     #[test]
