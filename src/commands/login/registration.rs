@@ -187,9 +187,13 @@ pub fn begin_wait(document: &Document, context: &Context) -> Result<(), Failure>
     })
 }
 
-/// Notes that an answer has come back: the server knows the client.
-pub fn end_wait(document: &Document, context: &Context) -> Result<(), Failure> {
-    note(document, context, |registration| registration.awaited_since.take().is_some())
+/// Notes that an answer has come back: the server knows the client. If that cannot be noted, the next login registers another
+/// one: the answer itself matters more.
+pub fn end_wait(document: &Document, context: &Context) {
+    let noted = note(document, context, |registration| registration.awaited_since.take().is_some());
+    if let Err(failure) = noted {
+        context.warn(&failure);
+    }
 }
 
 /// Changes the stored registration of the same client, if there is one. A new client is not stored before its grant is.

@@ -120,6 +120,8 @@ impl RetryHint {
             ("--resource", _) => has("--resource") || has("--no-resource"),
             ("--no-resource", _) => has("--no-resource") || has("--resource"),
             ("--register", _) => has("--client-id"),
+            // Another client has nothing of this one.
+            (name, _) if name.starts_with("--client-") && has("--register") => true,
             ("--subject-token-type", _) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) if FLOWS.contains(&name) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) => has(name),
@@ -282,6 +284,7 @@ mod tests {
             (" --no-resource", format!("{first} {client} {scope} --param prompt=none --device --no-resource")),
             (" entra:common", format!(r"onegrant login entra:common {} {client} {scope} {rest} --param prompt=none --device", &first[15..])),
             (" --client-id ID   # yours", format!("{first} {client} {scope} {rest} --param prompt=none --device   # yours")),
+            (" --register   # another", format!("onegrant login --token-endpoint 'https://as.example/t?a=1&b=2' {scope} {rest} --param prompt=none --device --register   # another")),
         ];
         for (hint, wanted) in cases {
             assert_eq!(RetryHint::undiscovered(&arguments()).command(hint), wanted, "{hint}");

@@ -78,6 +78,22 @@ fn a_registered_client_that_the_server_refuses_in_the_browser_leads_to_another_r
     assert_eq!((server.counts().token_requests, server.counts().unexpected), (0, 0));
 }
 
+#[test]
+fn what_the_server_answered_is_said_even_if_the_store_cannot_take_a_note_of_it() {
+    let server = resource_server(|_| {});
+    let home = Home::new();
+    agree(&mut login(&home, &server, &[]));
+    let document = home.state.join(format!("{}.json", profile_name(&server)));
+    let (process, address) = start(&mut login(&home, &server, &[]));
+    std::fs::write(&document, "no document").unwrap();
+    get(&answer_to(&address, &[("error", "access_denied"), ("iss", &server.issuer())]));
+    let ran = process.finish();
+    assert!(ran.code == 3 && ran.stderr.contains("the request was refused: access_denied\n"), "{ran:?}");
+    assert!(ran.stderr.contains("onegrant: warning: cannot use "), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&document).unwrap(), "no document");
+    assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
+}
+
 /// What the metadata says now counts, not what the stored registration says about the server of that time.
 #[test]
 fn a_server_that_has_closed_its_registration_gets_no_request_for_one() {
@@ -112,10 +128,10 @@ fn a_server_that_cannot_read_the_document_of_the_client_can_register_another_cli
     let metadata_url = server.url(Endpoint::ClientMetadata);
     let options = ["--client-metadata-url", metadata_url.as_str()];
     for (metadata, words) in [
-        (json!({}), "--register   # a client that needs no client metadata document\n"),
+        (json!({}), "--no-open --register   # a client that needs no client metadata document\n".to_owned()),
         (
             json!({ "registration_endpoint": null }),
-            "--client-id ID   # the identifier of an application that ",
+            format!("{} --no-open --client-id ID   # the identifier of an application ", options.join(" ")),
         ),
     ] {
         server.adjust(|settings| settings.metadata_members = metadata);
@@ -125,19 +141,21 @@ fn a_server_that_cannot_read_the_document_of_the_client_can_register_another_cli
         get(&redirect(&address));
         let ran = process.finish();
         let hint = format!(
-            "hint: onegrant --profile {} login {} {} --no-open {words}",
+            "hint: onegrant --profile {} login {} {words}",
             profile_name(&server),
-            server.url(Endpoint::Resource),
-            options.join(" ")
+            server.url(Endpoint::Resource)
         );
         assert!(ran.code == 2 && ran.stderr.contains(&hint), "{ran:?}");
     }
     assert_eq!(server.counts().registrations, 0);
     // The hint.
     server.adjust(|settings| settings.metadata_members = json!({}));
-    let (address, _) = agree(&mut login(&home, &server, &[&options[..], &["--register"]].concat()));
+    let (address, _) = agree(&mut login(&home, &server, &["--register"]));
     assert_eq!(value(&address, "client_id"), server.clients()[0].client_id);
-    assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
+    // With both options.
+    let (address, _) = agree(&mut login(&home, &server, &[&options[..], &["--register"]].concat()));
+    assert_eq!(value(&address, "client_id"), server.clients()[1].client_id);
+    assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0));
 }
 
 #[test]

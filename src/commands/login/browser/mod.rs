@@ -97,7 +97,7 @@ pub fn run(
     let code = match came_back {
         Ok(code) => code,
         Err(failure) => {
-            registration::end_wait(document, context)?;
+            registration::end_wait(document, context);
             return Err(failure.into());
         }
     };
@@ -118,9 +118,10 @@ fn exchange(
     let answer = match answer {
         Answer::Refreshed(answer) => answer,
         answer => {
+            drop(signals);
             let failed = answer.failed_request(&LOGIN);
             if !failed.rejects_client {
-                registration::end_wait(document, context)?;
+                registration::end_wait(document, context);
             }
             return Err(NotGranted::of(failed, document));
         }
