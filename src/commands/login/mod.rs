@@ -48,7 +48,7 @@ use client::Client;
 pub use client::ClientChoice;
 use configuration::Configuration;
 use destination::Destination;
-use registration::{NewClient, NotAgain};
+use registration::{Needs, NewClient, NotAgain};
 use retry_hint::RetryHint;
 use serde_json::json;
 pub use server::Server;
@@ -136,12 +136,34 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
     let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
     let destination = Destination::read(&arguments)?;
     let announced = Announced::find(&arguments, &destination, context, note)?;
-    let (server, _) = Server::find(&arguments, &destination, announced, None, context)?;
-    let client = ClientChoice::make(&arguments, &server, None);
+    let stored = stored_at(&arguments, &announced, context);
+    let (server, stored) = Server::find(&arguments, &destination, announced, stored.as_ref(), context)?;
+    let client = ClientChoice::make(&arguments, &server, stored);
     let known = client.as_ref().ok().and_then(ClientChoice::known);
-    let flow = flow::choose(&arguments, &server, known, None, Desktop::here());
-    let scope = configuration::scope(&arguments, &server, None, None);
+    let before = stored.and_then(|stored| stored.login.as_ref()).map(|login| login.flow);
+    let flow = flow::choose(&arguments, &server, known, before, Desktop::here());
+    let grant = known.and_then(|client| client.grant.as_ref());
+    let scope = configuration::scope(&arguments, &server, grant, stored);
+    let registration = known.and_then(|client| client.registration.as_ref());
+    let new = registration.zip(flow.as_ref().ok()).and_then(|(registration, flow)| {
+        let (issuer, scope) = (server.issuer.as_deref(), scope.as_deref());
+        let needs = Needs { arguments: &arguments, issuer, flow: *flow, scope, now: context.now().wall };
+        let scope_before = stored.and_then(|stored| stored.scope.as_deref());
+        let is_usable = registration::usable(registration, scope_before, &needs).is_ok();
+        (!is_usable).then(|| NewClient::instead_of(registration, &server))
+    });
+    let client = new.map_or(client, |new| Ok(ClientChoice::New(new)));
     Ok(Outlook { server, client, flow, scope })
+}
+
+/// The document that a login at the address would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
+fn stored_at(arguments: &cli::Login, announced: &Announced, context: &Context) -> Option<Document> {
+    let of_resource = profile::of_resource(arguments, announced, context).ok()?;
+    let context = of_resource.as_ref().unwrap_or(context);
+    match driver::read_for_login(&*context.store, context).ok()? {
+        Existing::Document(stored) => Some(stored.document),
+        Existing::Nothing | Existing::Unreadable => None,
+    }
 }
 
 /// Gets a grant for the profile of the context and stores it.
@@ -260,11 +282,11 @@ impl Attempt<'_> {
                 (flow == Flow::Browser).then(|| Callback::of(&self.server, &client)).transpose()?;
             return Ok((client, callback));
         };
-        let endpoint = self.server.registration_endpoint.as_ref().unwrap_or(&registration.endpoint);
-        let new = NewClient { endpoint: endpoint.clone() };
-        let now = self.context.now().wall;
+        let new = NewClient::instead_of(registration, &self.server);
         let issuer = self.server.issuer.as_deref();
-        let reason = match registration::usable(registration, issuer, self.arguments, flow, now) {
+        let needs = Needs { arguments: self.arguments, issuer, flow, scope, now: self.context.now().wall };
+        let scope_before = self.stored.and_then(|stored| stored.scope.as_deref());
+        let reason = match registration::usable(registration, scope_before, &needs) {
             Err(reason) => reason,
             Ok(()) if flow != Flow::Browser => return Ok((client, None)),
             Ok(()) => match Callback::of(&self.server, &client) {

@@ -33,6 +33,8 @@ pub enum NotAgain {
     NoAnswer,
     /// The login needs another redirect URI.
     OtherRedirect,
+    /// The login asks for a scope that no login with it has asked for.
+    MoreScope,
     /// Another program listens on its port.
     PortTaken,
 }
@@ -45,19 +47,30 @@ impl fmt::Display for NotAgain {
             Self::SecretExpired => "the secret of the stored client has expired",
             Self::NoAnswer => "no answer came back from the last login with the stored client",
             Self::OtherRedirect => "the stored client has another redirect URI",
+            Self::MoreScope => "the stored client is registered for less scope",
             Self::PortTaken => "the port of the stored client is taken",
         })
     }
 }
 
-/// Decides whether a login at `issuer` at `now` can use the stored registration.
-pub fn usable(
-    registration: &Registration,
-    issuer: Option<&str>,
-    arguments: &cli::Login,
-    flow: Flow,
-    now: UnixSeconds,
-) -> Result<(), NotAgain> {
+/// What a login needs of a registration.
+pub struct Needs<'a> {
+    /// Its options.
+    pub arguments: &'a cli::Login,
+    /// The issuer that it is at.
+    pub issuer: Option<&'a str>,
+    /// Its flow.
+    pub flow: Flow,
+    /// The scope that it asks for.
+    pub scope: Option<&'a str>,
+    /// When it begins.
+    pub now: UnixSeconds,
+}
+
+/// Decides whether a login can use the stored registration. `scope` is what the stored login asked for. A server may let a client
+/// ask only for the scope that it was registered with (RFC 7591 section 2).
+pub fn usable(registration: &Registration, scope: Option<&str>, needs: &Needs) -> Result<(), NotAgain> {
+    let Needs { arguments, issuer, flow, now, .. } = *needs;
     let registered = RedirectUri::parse(&registration.redirect_uri).ok();
     let port = registered.and_then(|uri| uri.port);
     // A redirect URI without a port takes any.
@@ -77,11 +90,18 @@ pub fn usable(
         (registration.client_secret_expires_at.is_some_and(|end| end <= now), NotAgain::SecretExpired),
         (registration.awaited_since.is_some(), NotAgain::NoAnswer),
         (is_other_redirect, NotAgain::OtherRedirect),
+        (has_more(needs.scope, scope), NotAgain::MoreScope),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(reason),
         None => Ok(()),
     }
+}
+
+/// Whether the first scope has a word that the second one does not have. No scope means the server's default.
+fn has_more(scope: Option<&str>, than: Option<&str>) -> bool {
+    let mut wanted = scope.unwrap_or_default().split_whitespace();
+    wanted.any(|word| !than.unwrap_or_default().split_whitespace().any(|known| known == word))
 }
 
 /// A client that is to be registered.
@@ -92,6 +112,12 @@ pub struct NewClient {
 }
 
 impl NewClient {
+    /// A client to use instead of a registered one.
+    pub fn instead_of(registration: &Registration, server: &Server) -> Self {
+        let endpoint = server.registration_endpoint.as_ref().unwrap_or(&registration.endpoint);
+        Self { endpoint: endpoint.clone() }
+    }
+
     /// Registers it for this flow. For the browser flow it listens first, because the redirect URI has its port.
     pub fn register(
         &self,

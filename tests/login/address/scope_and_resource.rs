@@ -182,14 +182,15 @@ fn a_refused_scope_or_resource_has_a_hint_that_works() {
 /// The stored scope of an earlier login does not narrow what the resource demands now.
 #[test]
 fn a_second_login_asks_for_what_the_resource_demands_then() {
-    let server = resource_server(|settings| {
-        settings.registration = Some(Registration { limits_scope: false, ..Registration::default() });
-    });
+    let server = resource_server(|_| {});
     let home = Home::new();
     let (address, _) = agree(&mut login(&home, &server, &[]));
     assert_eq!(value(&address, "scope"), "read offline_access");
     server.adjust(|settings| settings.resources[0].challenge_scope = Some("read write".to_owned()));
     let (address, _) = agree(&mut login(&home, &server, &[]));
     assert_eq!(value(&address, "scope"), "read write offline_access");
-    assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
+    // Less of it is no reason for another client.
+    let (address, _) = agree(&mut login(&home, &server, &["--scope", "write"]));
+    assert_eq!(value(&address, "scope"), "write");
+    assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0));
 }
