@@ -2,7 +2,8 @@
 
 use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
-use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
+use crate::protocol::hints::login_at;
+use crate::protocol::metadata::{Metadata, address_of, endpoint_url, issuer_of_document, origin};
 use crate::protocol::providers::{
     ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of_issuer,
 };
@@ -32,7 +33,7 @@ impl Destination {
             return at_provider(provider, tenant, arguments);
         }
         if !word.contains("://") {
-            return Err(unknown(name));
+            return Err(without_scheme(word).unwrap_or_else(|| unknown(name)));
         }
         let issuer = issuer_of_document(word);
         let metadata_url = issuer.as_ref().map(|_| word.trim_end_matches('/').to_owned());
@@ -138,16 +139,28 @@ fn documented(
     })
 }
 
+/// An address whose scheme is missing: no name of a provider has a dot.
+fn without_scheme(word: &str) -> Option<Failure> {
+    let scheme = match endpoint_url(&format!("http://{word}")) {
+        Ok(_) => "http",
+        Err(_) => "https",
+    };
+    let address = format!("{scheme}://{word}");
+    let url = endpoint_url(&address).ok()?;
+    (url.is_loopback() || url.host.contains('.')).then(|| {
+        let message = format!("cannot use {}: it does not begin with {scheme}://", printable(word));
+        Failure::new(Kind::Usage, message).hint(login_at(&address))
+    })
+}
+
 fn unknown(name: &str) -> Failure {
     let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
     let mut message = format!("unknown provider '{}'", printable(name));
     if let Some(nearest) = nearest(name, names.iter().copied()) {
         message.push_str(&format!(": did you mean {nearest}?"));
     }
-    // A host was probably meant as an issuer.
-    let issuer = if name.contains('.') { printable(name) } else { "ISSUER".to_owned() };
     Failure::new(Kind::Usage, message)
-        .hint(format!("onegrant login https://{issuer} --client-id ID   # or one of {}", names.join(", ")))
+        .hint(format!("onegrant login https://ADDRESS   # or one of {}", names.join(", ")))
 }
 
 #[cfg(test)]
