@@ -243,7 +243,7 @@ fn with_limit(metadata: Metadata, client: &HttpClient) -> Result<(Metadata, Http
     for url in metadata.endpoints() {
         let reach = address_of(url).map_or(Reach::Public, |address| Reach::of_host(&address.host));
         if reach > limit {
-            return Err(refusal(url, reach, limit));
+            return Err(refusal(url, reach, limit).hint(without_metadata(None)));
         }
     }
     Ok((metadata, client.limited_to(limit)))

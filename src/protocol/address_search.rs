@@ -545,7 +545,13 @@ fn corrected(address: &str) -> Option<String> {
 
 fn finding(question: &Question, answer: String, is_unavailable: bool, departures: Vec<Departure>) -> Finding {
     let request = format!("{} {}", question.request.method.as_str(), printable(&question.request.url));
-    Finding { purpose: question.purpose.clone(), request, answer, is_unavailable, departures }
+    Finding {
+        purpose: question.purpose.clone(),
+        request,
+        answer: printable(&answer),
+        is_unavailable,
+        departures,
+    }
 }
 
 /// Where usable metadata of an issuer departs from the standards.
@@ -565,4 +571,318 @@ fn departures_of(issuer: &str, metadata: &Metadata, is_for_resource: bool) -> Ve
         departures.push(Departure::harmless("RFC 8414 section 2: it lists no methods of PKCE"));
     }
     departures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "https://r.example/mcp";
+    const INSERTED: &str = "https://r.example/.well-known/oauth-protected-resource/mcp";
+    const ROOT: &str = "https://r.example/.well-known/oauth-protected-resource";
+    const ISSUER: &str = "https://as.example/.well-known/oauth-authorization-server";
+    const ISSUER_OPENID: &str = "https://as.example/.well-known/openid-configuration";
+
+    /// How a search ended: the questions, and what was found.
+    struct Run {
+        asked: Vec<String>,
+        findings: Vec<Finding>,
+        outcome: Result<Located, Failure>,
+    }
+
+    impl Run {
+        fn departures(&self) -> Vec<(&str, bool)> {
+            let departures = self.findings.iter().flat_map(|finding| &finding.departures);
+            departures.map(|departure| (departure.what.as_str(), departure.matters)).collect()
+        }
+
+        fn failure(&self) -> (Kind, &str) {
+            self.outcome
+                .as_ref()
+                .map_or_else(|failure| (failure.kind, failure.message.as_str()), |_| panic!())
+        }
+    }
+
+    /// An address, the status and the body of its answer. A status of 0 is no answer.
+    type Answer<'a> = (&'a str, u16, &'a str);
+
+    /// Searches among these answers. Nothing else is there.
+    fn search(address: &str, probe: Response, answers: &[Answer]) -> Run {
+        let mut search = Search::new(address).unwrap();
+        let mut run = Run { asked: Vec::new(), findings: Vec::new(), outcome: Ok(Located::default()) };
+        let mut event = SearchEvent::Begun;
+        loop {
+            let (finding, step) = search.next(event);
+            run.findings.extend(finding);
+            let question = match step {
+                SearchStep::Ask(question) => question,
+                SearchStep::Found(located) => return Run { outcome: Ok(*located), ..run },
+                SearchStep::Failed(failure) => return Run { outcome: Err(failure), ..run },
+            };
+            run.asked.push(question.request.url.clone());
+            let answer = answers.iter().find(|(url, ..)| *url == question.request.url);
+            event = match (&question.purpose, answer) {
+                (Purpose::Probe, _) => answered(question, probe.clone()),
+                (_, Some((_, 0, why))) => {
+                    let failure = Failure::new(Kind::Temporary, *why);
+                    SearchEvent::NotAnswered { question, failure }
+                }
+                (_, Some((_, status, body))) => answered(question, Response::new(*status, *body)),
+                (_, None) => answered(question, Response::new(404, "")),
+            };
+        }
+    }
+
+    fn answered(question: Question, response: Response) -> SearchEvent {
+        SearchEvent::Answered { question, response, requests: 1, stray: None }
+    }
+
+    fn challenge(parameters: &str) -> Response {
+        Response::new(401, "").with_header("www-authenticate", &format!("Bearer {parameters}"))
+    }
+
+    fn naming(url: &str) -> Response {
+        challenge(&format!("scope=\"read\", resource_metadata=\"{url}\""))
+    }
+
+    const RESOURCE: &str =
+        r#"{"resource":"https://r.example/mcp","authorization_servers":["https://as.example"]}"#;
+
+    /// Metadata of an issuer that has each endpoint that another document could name.
+    fn issuer(issuer: &str) -> String {
+        format!(
+            r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/token","authorization_endpoint":"{issuer}/authorize",
+                "revocation_endpoint":"{issuer}/revoke","userinfo_endpoint":"{issuer}/me",
+                "code_challenge_methods_supported":["S256"]}}"#
+        )
+    }
+
+    /// RFC 9728 section 5, RFC 8414 section 3.
+    #[test]
+    fn the_places_are_asked_in_the_order_of_the_standards() {
+        let (named, own) = (issuer("https://as.example"), issuer("https://r.example"));
+        let other = "https://r.example/about";
+        let own_issuer = "https://r.example/.well-known/oauth-authorization-server";
+        let at_path = [
+            "https://r.example/.well-known/oauth-authorization-server/mcp",
+            "https://r.example/mcp/.well-known/openid-configuration",
+        ];
+        // (case, answer to the probe, answers, the questions behind the probe)
+        let cases: Vec<(&str, Response, Vec<Answer>, Vec<&str>)> = vec![
+            (
+                "the challenge",
+                naming(other),
+                vec![(other, 200, RESOURCE), (ISSUER, 200, &named)],
+                vec![other, ISSUER],
+            ),
+            (
+                "well-known",
+                challenge("x=y"),
+                vec![(INSERTED, 200, RESOURCE), (ISSUER, 200, &named)],
+                vec![INSERTED, ISSUER],
+            ),
+            (
+                "root",
+                Response::new(404, ""),
+                vec![(ROOT, 200, RESOURCE), (ISSUER, 200, &named)],
+                vec![INSERTED, ROOT, ISSUER],
+            ),
+            (
+                "named in vain",
+                naming(other),
+                vec![(ROOT, 200, RESOURCE), (ISSUER, 200, &named)],
+                vec![other, INSERTED, ROOT, ISSUER],
+            ),
+            (
+                "another origin",
+                naming("https://evil.example/about"),
+                vec![(INSERTED, 200, RESOURCE), (ISSUER, 200, &named)],
+                vec![INSERTED, ISSUER],
+            ),
+            (
+                "the second place of the issuer",
+                naming(INSERTED),
+                vec![(INSERTED, 200, RESOURCE), (ISSUER_OPENID, 200, &named)],
+                vec![INSERTED, ISSUER, ISSUER_OPENID],
+            ),
+            (
+                "the origin",
+                challenge("x=y"),
+                vec![(own_issuer, 200, &own)],
+                vec![INSERTED, ROOT, at_path[0], at_path[1], own_issuer],
+            ),
+        ];
+        for (case, probe, answers, questions) in cases {
+            let run = search(ADDRESS, probe, &answers);
+            assert_eq!(run.asked, [&[ADDRESS], &questions[..]].concat(), "{case}");
+            let located = run.outcome.unwrap();
+            assert_eq!(located.requests, run.asked.len(), "{case}");
+            assert_eq!(located.resource.unwrap().identifier, ADDRESS, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_search_makes_no_more_requests_than_its_bound() {
+        let entries: Vec<String> = (0..9).map(|number| format!("\"https://as{number}.example/t\"")).collect();
+        let resource =
+            format!(r#"{{"resource":"{ADDRESS}","authorization_servers":[{}]}}"#, entries.join(","));
+        let begun = Response::new(200, "").with_header("mcp-session-id", "s");
+        let run = search(ADDRESS, begun, &[(ROOT, 200, &resource)]);
+        assert_eq!(run.asked.len(), MOST_REQUESTS);
+        let (kind, message) = run.failure();
+        assert_eq!(kind, Kind::Usage);
+        for number in 1..4 {
+            let place = format!(
+                "https://as{number}.example/t/.well-known/openid-configuration (not asked: 7 requests are the most)"
+            );
+            assert!(message.contains(&place), "{place} in {message}");
+        }
+        assert!(!message.contains("as4"), "{message}");
+    }
+
+    /// The number of redirects is what the bound leaves, and they count.
+    #[test]
+    fn redirects_count_as_requests() {
+        let mut search = Search::new(ADDRESS).unwrap();
+        let (_, step) = search.next(SearchEvent::Begun);
+        let SearchStep::Ask(mut question) = step else { panic!("{step:?}") };
+        assert_eq!(question.redirects, 0);
+        let mut sent = 0;
+        let mut allowed = Vec::new();
+        loop {
+            let requests = question.redirects + 1;
+            sent += requests;
+            let event =
+                SearchEvent::Answered { question, response: Response::new(404, ""), requests, stray: None };
+            match search.next(event).1 {
+                SearchStep::Ask(next) => question = next,
+                SearchStep::Failed(_) => break,
+                step => panic!("{step:?}"),
+            }
+            allowed.push(question.redirects);
+        }
+        assert!(sent <= MOST_REQUESTS, "{sent}");
+        assert_eq!(allowed.first(), Some(&MOST_REDIRECTS.min(MOST_REQUESTS - 2)));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_first_document_that_is_wrong_is_the_failure_else_the_first_server_that_may_be_well_later() {
+        let wrong = r#"{"resource":"https://r.example/other","authorization_servers":["https://as.example"]}"#;
+        let of_another = issuer("https://evil.example");
+        let page = "<html>";
+        // (case, answer to the probe, answers, kind, text)
+        let cases: Vec<(&str, Response, Vec<Answer>, Kind, &str)> = vec![
+            ("another resource", naming(INSERTED), vec![(INSERTED, 200, wrong)], Kind::Usage, "it is of the resource https://r.example/other"),
+            ("another issuer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 200, &of_another)], Kind::Usage, "https://evil.example"),
+            ("nothing", Response::new(404, ""), vec![], Kind::Usage, "no metadata at https://r.example/.well-known/oauth-protected-resource/mcp (status 404), "),
+            ("a page where metadata is named", naming(INSERTED), vec![(INSERTED, 200, page)], Kind::Usage, "oauth-protected-resource/mcp (no JSON object), "),
+            ("503 of the resource", challenge("x=y"), vec![(INSERTED, 503, "")], Kind::Temporary, "oauth-protected-resource/mcp answered with status 503"),
+            ("502 where metadata is named", naming(INSERTED), vec![(INSERTED, 502, "")], Kind::Temporary, "answered with status 502"),
+            ("502 at another place", challenge("x=y"), vec![(INSERTED, 502, "")], Kind::Usage, "no metadata at "),
+            ("500 of the issuer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 500, "")], Kind::Temporary, "answered with status 500"),
+            ("429 of the issuer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 429, "")], Kind::Temporary, "answered with status 429"),
+            ("no answer of the resource", naming(INSERTED), vec![(INSERTED, 0, "lost")], Kind::Temporary, "oauth-protected-resource/mcp: lost"),
+            ("no answer of the issuer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 0, "lost")], Kind::Temporary, "oauth-authorization-server: lost"),
+            ("wrong, then no answer", naming(INSERTED), vec![(INSERTED, 200, RESOURCE), (ISSUER, 200, &of_another), (ISSUER_OPENID, 0, "lost")], Kind::Usage, "https://evil.example"),
+        ];
+        for (case, probe, answers, kind, text) in cases {
+            let run = search(ADDRESS, probe, &answers);
+            let (found, message) = run.failure();
+            assert_eq!(found, kind, "{case}: {message}");
+            assert!(message.starts_with("cannot find the authorization server of https://r.example/mcp: "), "{case}: {message}");
+            assert!(message.contains(text), "{case}: {message}");
+            assert_eq!(run.outcome.unwrap_err().hint.is_some(), kind == Kind::Usage, "{case}");
+        }
+    }
+
+    #[test]
+    fn another_issuer_does_if_the_first_one_does_not() {
+        let resource = r#"{"resource":"https://r.example/mcp","authorization_servers":["https://dead.example","https://as.example"]}"#;
+        let named = issuer("https://as.example");
+        let of_another = issuer("https://evil.example");
+        let dead = "https://dead.example/.well-known/oauth-authorization-server";
+        for (status, body) in [(0, "lost"), (404, ""), (500, ""), (200, of_another.as_str()), (200, "<html>")]
+        {
+            let answers = [(INSERTED, 200, resource), (dead, status, body), (ISSUER, 200, &named)];
+            let run = search(ADDRESS, naming(INSERTED), &answers);
+            assert_eq!(run.outcome.unwrap().metadata.issuer, "https://as.example", "{status}");
+        }
+    }
+
+    /// RFC 8414 section 2, OpenID Connect Discovery section 3: an issuer may have two documents, and one endpoint in each.
+    #[test]
+    fn the_search_at_an_issuer_goes_on_until_its_endpoints_are_known() {
+        let half = r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token"}"#;
+        let whole = issuer("https://as.example");
+        let run = search(
+            "https://as.example",
+            Response::new(404, ""),
+            &[(ISSUER, 200, half), (ISSUER_OPENID, 200, &whole)],
+        );
+        assert!(run.asked.ends_with(&[ISSUER.to_owned(), ISSUER_OPENID.to_owned()]), "{:?}", run.asked);
+        let located = run.outcome.unwrap();
+        assert_eq!(located.metadata.revocation_endpoint.as_deref(), Some("https://as.example/revoke"));
+        assert_eq!(located.resource, None);
+    }
+
+    /// MCP, "Session Management". A server ends a session by itself, too: a search that has made its last request, or whose
+    /// server does not answer, leaves that to it.
+    #[test]
+    fn the_session_of_the_probe_is_ended_if_a_request_is_left() {
+        let begun = Response::new(200, "").with_header("mcp-session-id", "s");
+        let named = issuer("https://as.example");
+        let cases = [
+            (&[(INSERTED, 200, RESOURCE), (ISSUER, 200, named.as_str())][..], 1),
+            (&[(INSERTED, 200, RESOURCE), (ISSUER, 0, "lost")], 1),
+            (&[(INSERTED, 0, "lost")], 0),
+            (&[], 0),
+        ];
+        for (answers, wanted) in cases {
+            let run = search(ADDRESS, begun.clone(), answers);
+            let ends = run.findings.iter().filter(|finding| finding.purpose == Purpose::EndOfSession);
+            assert_eq!(ends.count(), wanted, "{:?}", run.asked);
+            assert!(run.asked.len() <= MOST_REQUESTS, "{:?}", run.asked);
+        }
+    }
+
+    #[test]
+    fn departures_are_named_and_matter_if_the_login_gets_less() {
+        let plain = issuer("https://as.example").replace("S256", "plain");
+        let none = issuer("https://as.example")
+            .replace(r#""code_challenge_methods_supported":["S256"]"#, r#""x":1"#);
+        let slash = issuer("https://as.example").replacen("https://as.example", "https://as.example/", 1);
+        let named = issuer("https://as.example");
+        let no_challenge =
+            "RFC 9110 section 11.6.1, RFC 6750 section 3: a 401 without a challenge for a bearer token";
+        let silent = "RFC 9728 section 5.1: the challenge does not name the resource metadata";
+        let elsewhere = "RFC 9728 section 5.1: the resource metadata that the challenge names is not used: \
+                         https://evil.example/x is of another origin";
+        let insecure = "RFC 9728 section 5.1: the resource metadata that the challenge names is not used: cannot use \
+                        http://r.example/x: plain http is for loopback addresses only; use https";
+        let cases = [
+            (naming(INSERTED), named.as_str(), None),
+            (Response::new(404, ""), &named, None),
+            (Response::new(401, ""), &named, Some((no_challenge, false))),
+            (challenge("realm=x"), &named, Some((silent, false))),
+            (naming("https://evil.example/x"), &named, Some((elsewhere, true))),
+            (naming("http://r.example/x"), &named, Some((insecure, true))),
+            (
+                naming(INSERTED),
+                &slash,
+                Some(("RFC 8414 section 3.3: the issuer is written https://as.example/", false)),
+            ),
+            (naming(INSERTED), &none, Some(("RFC 8414 section 2: it lists no methods of PKCE", false))),
+            (
+                naming(INSERTED),
+                &plain,
+                Some(("RFC 7636 section 4.2: it does not list the method S256 of PKCE", true)),
+            ),
+        ];
+        for (probe, metadata, departure) in cases {
+            let run = search(ADDRESS, probe, &[(INSERTED, 200, RESOURCE), (ISSUER, 200, metadata)]);
+            assert!(run.outcome.is_ok(), "{departure:?}");
+            assert_eq!(run.departures(), departure.into_iter().collect::<Vec<_>>());
+        }
+    }
 }

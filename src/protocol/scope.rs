@@ -27,6 +27,11 @@ pub fn union(requested: &str, demanded: &str) -> String {
     union.join(" ")
 }
 
+/// Whether each word of `scope` is in `other`.
+pub fn is_subset(scope: &str, other: &str) -> bool {
+    scope.split_ascii_whitespace().all(|word| other.split_ascii_whitespace().any(|known| known == word))
+}
+
 /// The login after `insufficient_scope` (RFC 6750 section 3.1): what the earlier login requested, or without that what the
 /// server granted, and what is demanded now. A refresh cannot add a scope (RFC 6749 section 6).
 pub fn login_with(demanded: &str, document: &Document) -> String {
@@ -44,6 +49,16 @@ fn is_scope_token(word: &str) -> bool {
 mod tests {
     use super::super::tests::document;
     use super::*;
+
+    #[test]
+    fn a_scope_is_a_set_of_words() {
+        for (scope, other) in [("", ""), ("", "a"), ("a", "a"), (" b  a b", "a b c"), ("a", " a")] {
+            assert!(is_subset(scope, other), "{scope} {other}");
+        }
+        for (scope, other) in [("a", ""), ("a b", "a"), ("a", "ab"), ("A", "a")] {
+            assert!(!is_subset(scope, other), "{scope} {other}");
+        }
+    }
 
     #[test]
     fn a_union_keeps_the_order_and_has_each_scope_once() {

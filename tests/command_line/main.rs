@@ -13,6 +13,7 @@ mod support;
 
 mod completions;
 mod doctor;
+mod doctor_address;
 mod documented_commands;
 mod guarantees;
 mod help_text;

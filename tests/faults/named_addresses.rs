@@ -7,9 +7,7 @@ use onegrant::error::Kind;
 use onegrant::http::{HttpClient, HttpOutcome};
 use onegrant::protocol::Request;
 use onegrant::protocol::reach::Reach;
-use std::fs;
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
@@ -20,29 +18,10 @@ const METADATA_SERVICE: &str = "169.254.169.254";
 const HOSTS: &str = "1.2.3.4 public.test\n10.1.2.3 private.test\n169.254.169.254 metadata.test\n\
                      127.0.0.1 loopback.test\n10.1.2.3 both.test\n1.2.3.4 both.test\n";
 
-/// Runs the test `name` in a process with a network of its own, as [`ran_alone`] does it.
+/// Runs the test in a process with these addresses.
 #[track_caller]
-fn ran_in_own_network(name: &str) -> bool {
-    const IS_INSIDE: &str = "ONEGRANT_TEST_HAS_OWN_NETWORK";
-    if std::env::var_os(IS_INSIDE).is_some() {
-        return false;
-    }
-    let home = Home::new();
-    let hosts = home.root.join("hosts");
-    fs::write(&hosts, HOSTS).unwrap();
-    let script = format!(
-        "ip link set lo up
-        for address in {PUBLIC} {PRIVATE} {METADATA_SERVICE}; do ip address add $address/32 dev lo; done
-        mount --bind \"$0\" /etc/hosts
-        exec \"$@\""
-    );
-    let options = if is_root() { "-nm" } else { "-rnm" };
-    let mut test = Command::new("unshare");
-    test.args([options, "/bin/sh", "-euc", &script]).arg(hosts).arg(std::env::current_exe().unwrap());
-    test.args([name, "--exact", "--nocapture"]).env(IS_INSIDE, "").stdin(Stdio::null());
-    let ran = run(&mut test);
-    assert!(ran.code == 0 && ran.stdout.contains("1 passed"), "{name}: {}{}", ran.stdout, ran.stderr);
-    true
+fn is_run(name: &str) -> bool {
+    ran_in_own_network(name, &[PUBLIC, PRIVATE, METADATA_SERVICE], HOSTS)
 }
 
 /// A server that hangs up, at every address of this machine. It reports the address of each connection first.
@@ -61,9 +40,7 @@ fn listener() -> (u16, Receiver<IpAddr>) {
 
 #[test]
 fn a_name_is_reached_at_those_of_its_addresses_that_are_within_the_limit() {
-    if ran_in_own_network(
-        "named_addresses::a_name_is_reached_at_those_of_its_addresses_that_are_within_the_limit",
-    ) {
+    if is_run("named_addresses::a_name_is_reached_at_those_of_its_addresses_that_are_within_the_limit") {
         return;
     }
     let (port, connections) = listener();
@@ -117,7 +94,7 @@ fn a_name_is_reached_at_those_of_its_addresses_that_are_within_the_limit() {
 /// The owner of a name can add the address of this machine to those of a server of its own.
 #[test]
 fn the_address_that_answered_decides_what_its_documents_may_name() {
-    if ran_in_own_network("named_addresses::the_address_that_answered_decides_what_its_documents_may_name") {
+    if is_run("named_addresses::the_address_that_answered_decides_what_its_documents_may_name") {
         return;
     }
     let (port, connections) = listener();

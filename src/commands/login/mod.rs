@@ -48,7 +48,7 @@ use client::Client;
 pub use client::ClientChoice;
 use configuration::Configuration;
 use destination::Destination;
-use registration::{Needs, NewClient, NotAgain};
+use registration::{NewClient, NotAgain};
 use retry_hint::RetryHint;
 use serde_json::json;
 pub use server::Server;
@@ -146,11 +146,10 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
     let scope = configuration::scope(&arguments, &server, grant, stored);
     let registration = known.and_then(|client| client.registration.as_ref());
     let new = registration.zip(flow.as_ref().ok()).and_then(|(registration, flow)| {
-        let (issuer, scope) = (server.issuer.as_deref(), scope.as_deref());
-        let needs = Needs { arguments: &arguments, issuer, flow: *flow, scope, now: context.now().wall };
-        let scope_before = stored.and_then(|stored| stored.scope.as_deref());
-        let is_usable = registration::usable(registration, scope_before, &needs).is_ok();
-        (!is_usable).then(|| NewClient::instead_of(registration, &server))
+        let (issuer, scopes) = (server.issuer.as_deref(), (scope_before(stored), scope.as_deref()));
+        let now = context.now().wall;
+        let usable = registration::usable(registration, issuer, &arguments, *flow, scopes, now);
+        usable.is_err().then(|| NewClient::instead_of(registration, &server))
     });
     let client = new.map_or(client, |new| Ok(ClientChoice::New(new)));
     Ok(Outlook { server, client, flow, scope })
@@ -164,6 +163,13 @@ fn stored_at(arguments: &cli::Login, announced: &Announced, context: &Context) -
         Existing::Document(stored) => Some(stored.document),
         Existing::Nothing | Existing::Unreadable => None,
     }
+}
+
+/// The scope that the stored login asked for. If it asked for none: what the server granted.
+fn scope_before(stored: Option<&Document>) -> Option<&str> {
+    let stored = stored?;
+    let granted = || stored.session.as_ref().and_then(|session| session.scope.as_deref());
+    stored.scope.as_deref().or_else(granted)
 }
 
 /// Gets a grant for the profile of the context and stores it.
@@ -284,9 +290,9 @@ impl Attempt<'_> {
         };
         let new = NewClient::instead_of(registration, &self.server);
         let issuer = self.server.issuer.as_deref();
-        let needs = Needs { arguments: self.arguments, issuer, flow, scope, now: self.context.now().wall };
-        let scope_before = self.stored.and_then(|stored| stored.scope.as_deref());
-        let reason = match registration::usable(registration, scope_before, &needs) {
+        let scopes = (scope_before(self.stored), scope);
+        let now = self.context.now().wall;
+        let reason = match registration::usable(registration, issuer, self.arguments, flow, scopes, now) {
             Err(reason) => reason,
             Ok(()) if flow != Flow::Browser => return Ok((client, None)),
             Ok(()) => match Callback::of(&self.server, &client) {

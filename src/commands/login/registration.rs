@@ -12,6 +12,7 @@ use crate::profile::{Context, amend};
 use crate::protocol::address_search::MOST_REQUESTS_OF_A_LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::registration::{NotRegistered, Wanted};
+use crate::protocol::scope::is_subset;
 use std::fmt;
 
 /// The redirect URI of a client that no browser comes back to.
@@ -33,7 +34,7 @@ pub enum NotAgain {
     NoAnswer,
     /// The login needs another redirect URI.
     OtherRedirect,
-    /// The login asks for a scope that no login with it has asked for.
+    /// The login asks for more than the earlier one.
     MoreScope,
     /// Another program listens on its port.
     PortTaken,
@@ -47,30 +48,22 @@ impl fmt::Display for NotAgain {
             Self::SecretExpired => "the secret of the stored client has expired",
             Self::NoAnswer => "no answer came back from the last login with the stored client",
             Self::OtherRedirect => "the stored client has another redirect URI",
-            Self::MoreScope => "the stored client is registered for less scope",
+            Self::MoreScope => "the stored client is registered for less",
             Self::PortTaken => "the port of the stored client is taken",
         })
     }
 }
 
-/// What a login needs of a registration.
-pub struct Needs<'a> {
-    /// Its options.
-    pub arguments: &'a cli::Login,
-    /// The issuer that it is at.
-    pub issuer: Option<&'a str>,
-    /// Its flow.
-    pub flow: Flow,
-    /// The scope that it asks for.
-    pub scope: Option<&'a str>,
-    /// When it begins.
-    pub now: UnixSeconds,
-}
-
-/// Decides whether a login can use the stored registration. `scope` is what the stored login asked for. A server may let a client
-/// ask only for the scope that it was registered with (RFC 7591 section 2).
-pub fn usable(registration: &Registration, scope: Option<&str>, needs: &Needs) -> Result<(), NotAgain> {
-    let Needs { arguments, issuer, flow, now, .. } = *needs;
+/// Decides whether a login at `issuer` at `now` can use the stored registration. `scopes`: what the earlier login asked for, and
+/// what this one does. Servers refuse a scope that a client is not registered for (RFC 7591 section 2).
+pub fn usable(
+    registration: &Registration,
+    issuer: Option<&str>,
+    arguments: &cli::Login,
+    flow: Flow,
+    scopes: (Option<&str>, Option<&str>),
+    now: UnixSeconds,
+) -> Result<(), NotAgain> {
     let registered = RedirectUri::parse(&registration.redirect_uri).ok();
     let port = registered.and_then(|uri| uri.port);
     // A redirect URI without a port takes any.
@@ -90,18 +83,12 @@ pub fn usable(registration: &Registration, scope: Option<&str>, needs: &Needs) -
         (registration.client_secret_expires_at.is_some_and(|end| end <= now), NotAgain::SecretExpired),
         (registration.awaited_since.is_some(), NotAgain::NoAnswer),
         (is_other_redirect, NotAgain::OtherRedirect),
-        (has_more(needs.scope, scope), NotAgain::MoreScope),
+        (!is_subset(scopes.1.unwrap_or_default(), scopes.0.unwrap_or_default()), NotAgain::MoreScope),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(reason),
         None => Ok(()),
     }
-}
-
-/// Whether the first scope has a word that the second one does not have. No scope means the server's default.
-fn has_more(scope: Option<&str>, than: Option<&str>) -> bool {
-    let mut wanted = scope.unwrap_or_default().split_whitespace();
-    wanted.any(|word| !than.unwrap_or_default().split_whitespace().any(|known| known == word))
 }
 
 /// A client that is to be registered.

@@ -116,7 +116,8 @@ fn a_session_that_the_probe_began_is_ended() {
 /// RFC 8414 section 3.1, OpenID Connect Discovery section 4.
 #[test]
 fn the_issuer_of_a_resource_has_its_metadata_where_the_standards_put_it() {
-    let cases: [(&str, fn(&mut Settings), &[&str]); 4] = [
+    type Change = fn(&mut Settings);
+    let cases: [(&str, Change, &[&str]); 4] = [
         ("", |_| {}, &[OAUTH]),
         ("", |settings| settings.serves_oauth_metadata = false, &[OAUTH, OPENID]),
         ("/tenant", |_| {}, &["GET /.well-known/oauth-authorization-server/tenant"]),

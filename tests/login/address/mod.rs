@@ -4,6 +4,8 @@ mod bad_input;
 mod client;
 mod doctor;
 mod finding;
+mod named_addresses;
+mod profiles;
 mod registration;
 mod scope_and_resource;
 
@@ -72,24 +74,28 @@ fn document_of(home: &Home, profile: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The names of the profiles in the store.
+/// The names of the profiles in the store, sorted.
 fn profiles(home: &Home) -> Vec<String> {
     let names = home.names().into_iter();
-    names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+    let mut names: Vec<String> =
+        names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect();
+    names.sort();
+    names
 }
 
-/// Runs the hint of a login that failed, with its place holders filled in. A person agrees to that login.
+/// Runs the hint of a failure in a shell, with its place holders filled in. A person agrees to that login in the browser. Gives
+/// the address that the browser opened.
 #[track_caller]
 fn run_hint(home: &Home, ran: &Ran, values: &[(&str, &str)]) -> String {
     let hint = ran.stderr.split_once("hint: onegrant ").unwrap().1;
-    let command = hint.split(['#', '\n']).next().unwrap().trim();
-    let filled = |word: &str| {
-        let value = values.iter().find(|(name, _)| *name == word);
-        value.map_or(word.to_owned(), |(_, value)| (*value).to_owned())
-    };
-    let words: Vec<String> = command.split(' ').map(filled).collect();
-    let mut command = home.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    agree(&mut command).0
+    let command = hint.split("   #").next().unwrap().trim();
+    let filled = values.iter().fold(format!(" {command} "), |command, (name, value)| {
+        assert!(command.contains(&format!(" {name} ")), "{name} in {hint}");
+        command.replace(&format!(" {name} "), &format!(" {value} "))
+    });
+    let no_open = if filled.contains(" --no-open ") { "" } else { "--no-open" };
+    let script = format!("exec \"$0\"{filled}{no_open}");
+    agree(&mut wrapped("/bin/sh", &["-c", &script], &home.command(&[]))).0
 }
 
 #[test]

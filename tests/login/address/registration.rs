@@ -102,7 +102,7 @@ fn a_client_that_cannot_be_used_again_is_replaced() {
     type Change = fn(&mut Value);
     let cases: [(&str, &[&str], Change); 4] = [
         // The server lets a client ask for the scope of its registration alone.
-        ("the stored client is registered for less scope", &["--scope", "read write"], |_| {}),
+        ("the stored client is registered for less", &["--scope", "read write"], |_| {}),
         ("the secret of the stored client has expired", &[], |document| {
             document["registration"]["client_secret_expires_at"] = json!(now() - 1);
         }),

@@ -109,7 +109,7 @@ fn no_resource_is_named_if_a_person_says_so() {
     let home = Home::new();
     let resource = server.url(Endpoint::Resource);
     let (process, address) = start(&mut login(&home, &server, &[]));
-    assert_eq!(named(&address), [resource.clone()]);
+    assert_eq!(named(&address), [resource.as_str()]);
     get(&redirect(&address));
     let ran = process.finish();
     assert_eq!(ran.code, 2, "{ran:?}");
@@ -164,8 +164,7 @@ fn a_refused_scope_or_resource_has_a_hint_that_works() {
     let ran = process.finish();
     assert!(ran.code == 2 && ran.stderr.contains("the request was refused: invalid_scope"), "{ran:?}");
     assert_eq!(home.names(), Vec::<String>::new());
-    let hint = Ran { stderr: ran.stderr.replace("\"A B\"", "SCOPE"), ..ran };
-    let address = run_hint(&home, &hint, &[("SCOPE", "read")]);
+    let address = run_hint(&home, &ran, &[("\"A B\"", "read")]);
     assert_eq!(value(&address, "scope"), "read");
 
     // The registration is refused for the same reason.
@@ -179,18 +178,42 @@ fn a_refused_scope_or_resource_has_a_hint_that_works() {
     assert_eq!(home.names(), Vec::<String>::new());
 }
 
-/// The stored scope of an earlier login does not narrow what the resource demands now.
+/// The stored scope of an earlier login does not narrow what the resource demands now, and a client that is registered for less
+/// is not used for it.
 #[test]
 fn a_second_login_asks_for_what_the_resource_demands_then() {
     let server = resource_server(|_| {});
     let home = Home::new();
-    let (address, _) = agree(&mut login(&home, &server, &[]));
-    assert_eq!(value(&address, "scope"), "read offline_access");
-    server.adjust(|settings| settings.resources[0].challenge_scope = Some("read write".to_owned()));
-    let (address, _) = agree(&mut login(&home, &server, &[]));
-    assert_eq!(value(&address, "scope"), "read write offline_access");
-    // Less of it is no reason for another client.
-    let (address, _) = agree(&mut login(&home, &server, &["--scope", "write"]));
-    assert_eq!(value(&address, "scope"), "write");
-    assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0));
+    for (demanded, registrations) in [("read", 1), ("read write", 2), ("write", 2), ("read email", 3)] {
+        server.adjust(|settings| settings.resources[0].challenge_scope = Some(demanded.to_owned()));
+        let (address, _) = agree(&mut login(&home, &server, &[]));
+        assert_eq!(value(&address, "scope"), format!("{demanded} offline_access"));
+        assert_eq!(
+            (server.counts().registrations, server.counts().unexpected),
+            (registrations, 0),
+            "{demanded}"
+        );
+    }
+}
+
+/// RFC 6750 section 3.1: a refresh cannot widen the scope, so the hint is a login, and the client is registered for it.
+#[test]
+fn the_hint_after_insufficient_scope_is_a_login_that_brings_the_scope() {
+    let server =
+        resource_server(|settings| settings.resources[0].challenge_scope = Some("openid".to_owned()));
+    let home = Home::new();
+    let resource = server.url(Endpoint::Resource);
+    agree(&mut login(&home, &server, &["--scope", "read"]));
+    server.reset_counts();
+    let ran = home.run(&["--for", &resource, "whoami"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(
+        ran.stderr.contains("wants the scope \"openid\"") && ran.stderr.contains(" --scope 'read openid'"),
+        "{ran:?}"
+    );
+    assert_eq!(server.counts().refreshes, 0, "a refresh would not help");
+    let address = run_hint(&home, &ran, &[]);
+    assert_eq!(value(&address, "scope"), "read openid");
+    assert_eq!(home.run(&["--for", &resource, "whoami"]).code, 0);
+    assert_eq!(server.counts().unexpected, 0);
 }

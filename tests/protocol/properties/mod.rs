@@ -171,6 +171,47 @@ fn resource_metadata() {
 }
 
 #[test]
+fn address_search() {
+    let places = &[
+        "https://r.example",
+        "https://r.example/mcp",
+        "https://r.example/mcp/?x=1",
+        "https://as.example",
+        "https://as.example/t",
+        "https://as.example/.well-known/oauth-authorization-server",
+        "http://localhost:8/mcp",
+        "http://as.example",
+        "https://10.0.0.1/",
+        "",
+    ][..];
+    let link = select(places);
+    let head = prop_oneof![
+        4 => Just("HTTP/1.1 200\n\n".to_owned()),
+        2 => link.prop_map(|link| format!("HTTP/1.1 401\nWWW-Authenticate: Bearer resource_metadata=\"{link}\", scope=\"a b\"\n\n")),
+        1 => select(&["404", "500", "502", "429", "204", "307"][..]).prop_map(|status| format!("HTTP/1.1 {status}\n\n")),
+        1 => (0..4_u8).prop_map(|redirects| format!("HTTP/1.1 200\nMcp-Session-Id: s\nRedirects: {redirects}\n\n")),
+        1 => select(&["lost\n", "refused\n", "HTTP/1.1 302\nLocation: https://other.example/x\n\n"][..]).prop_map(str::to_owned),
+    ];
+    let names = prop_oneof![8 => Just("issuer"), 1 => Just("authorization_server")];
+    let endpoint = prop_oneof![8 => Just("https://as.example/token"), 1 => select(places)];
+    let document = (pick(places), names, pick(places), vec(pick(places), 0..4), endpoint).prop_map(
+        |(resource, name, issuer, issuers, endpoint)| {
+            serde_json::json!({"resource": resource, "authorization_servers": issuers, name: issuer,
+                "token_endpoint": endpoint, "scopes_supported": ["x"], "code_challenge_methods_supported": ["plain"]})
+        },
+    );
+    let body = prop_oneof![6 => document.prop_map(|document| document.to_string()), 1 => Just("<html>".to_owned()), 1 => word()];
+    let answers = vec((head, body).prop_map(|(head, body)| format!("{head}{body}")), 0..9);
+    let input = (select(places), answers);
+    hold(
+        "address_search",
+        input.prop_map(|(address, answers)| {
+            [&[address.to_owned()], &answers[..]].concat().join("\n~\n").into_bytes()
+        }),
+    );
+}
+
+#[test]
 fn registration() {
     let base = serde_json::json!({"client_id": "c", "client_secret": "answered-secret-1", "client_secret_expires_at": 0,
         "registration_client_uri": "https://as.example/register/c", "registration_access_token": "answered-token-2"});
