@@ -1,4 +1,4 @@
-//! `onegrant doctor ADDRESS`: what a login at the address would do.
+//! `onegrant doctor ADDRESS` and what a login has stored. What it finds out: `tests/command_line/doctor_address.rs`.
 
 use super::*;
 use servers::closed_port::ClosedPort;
@@ -20,19 +20,6 @@ fn line(home: &Home, address: &str, name: &str) -> String {
     let lines = examined(home, address, 0);
     let line = lines.iter().find(|(found, ..)| found == name);
     line.unwrap_or_else(|| panic!("no {name} in {lines:?}")).2.clone()
-}
-
-#[test]
-fn it_asks_what_a_login_asks_and_registers_and_stores_nothing() {
-    let server = resource_server(|_| {});
-    let home = Home::new();
-    let lines = examined(&home, &server.url(Endpoint::Resource), 0);
-    let names: Vec<&str> = lines.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, ["probe", "resource", "issuer", "server", "client", "flow", "scope"]);
-    assert!(lines.iter().all(|(_, verdict, _)| verdict == "ok"), "{lines:?}");
-    assert_eq!(asked(&server), USUAL[..3]);
-    assert_eq!(home.names(), Vec::<String>::new());
-    assert_eq!(server.counts().unexpected, 0);
 }
 
 #[test]
