@@ -188,7 +188,8 @@ impl Context {
         other.as_ref().or(failure.hint.as_ref()).map(|hint| self.complete(hint))
     }
 
-    fn only_other_profile(&self) -> Option<ProfileName> {
+    /// The only profile of the store, if the command line names none, and it is not the default one.
+    pub fn only_other_profile(&self) -> Option<ProfileName> {
         if self.globals.selection != Selection::Default || self.left().is_zero() {
             return None;
         }

@@ -5,7 +5,10 @@
 //! older than RFC 9728 and whose origin is the issuer. A login sends the requests, and so does `onegrant doctor ADDRESS`.
 
 use super::challenge::{self, Challenge};
-use super::metadata::{self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin};
+use super::hints::login_at;
+use super::metadata::{
+    self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin, with_https,
+};
 use super::redirect::MOST_REDIRECTS;
 use super::resource::{self, FoundResource, ResourceMetadata, resource_url};
 use super::{Request, Response};
@@ -133,8 +136,8 @@ pub struct Finding {
     pub request: String,
     /// What the server answered.
     pub answer: String,
-    /// Whether the answer helped the search.
-    pub is_useful: bool,
+    /// Whether the server did not answer, or answered that it cannot do so now (429, 5xx).
+    pub is_unavailable: bool,
     /// Where the server departs from a standard.
     pub departures: Vec<Departure>,
 }
@@ -200,7 +203,7 @@ pub struct Search {
 impl Search {
     /// The search from `address`. It fails if that is no address that a token may be sent to.
     pub fn new(address: &str) -> Result<Self, Failure> {
-        resource_url(address)?;
+        resource_url(address).map_err(|failure| failure.hint_of(corrected(address).as_deref()))?;
         Ok(Self {
             address: address.to_owned(),
             phase: Phase::Probe,
@@ -347,7 +350,7 @@ impl Search {
         let url = question.request.url.clone();
         match &question.purpose {
             Purpose::Probe => self.probed(question, response),
-            Purpose::EndOfSession => finding(question, response.status_words(None), true, Vec::new()),
+            Purpose::EndOfSession => finding(question, response.status_words(None), false, Vec::new()),
             Purpose::Resource => match resource::read(&self.address, &url, response) {
                 FoundResource::Metadata(metadata) => {
                     let departures = metadata.departures.iter().map(Departure::harmless).collect();
@@ -357,7 +360,7 @@ impl Search {
                     // What the other places have does not matter any more.
                     (self.refused, self.trouble) = (None, None);
                     self.questions.clear();
-                    finding(question, answer, true, departures)
+                    finding(question, answer, false, departures)
                 }
                 FoundResource::Refused(failure) => {
                     // The other places are asked only where there is nothing.
@@ -402,7 +405,7 @@ impl Search {
         }
         let scope = challenge.get("scope").map(|scope| format!(" with the scope {}", printable(scope)));
         let answer = format!("{words} and a challenge for a bearer token{}", scope.unwrap_or_default());
-        finding(question, answer, true, departures)
+        finding(question, answer, false, departures)
     }
 
     /// Metadata of an issuer. The search for a named issuer ends with the first; that for the address goes on as long as another
@@ -420,7 +423,7 @@ impl Search {
             false => self.questions.clear(),
         }
         self.metadata = Some((standing, metadata));
-        finding(question, answer, true, departures)
+        finding(question, answer, false, departures)
     }
 
     fn refuse(&mut self, question: &Question, failure: Failure) -> Finding {
@@ -452,7 +455,7 @@ impl Search {
             self.trouble.get_or_insert(Failure::new(Kind::Temporary, message));
         }
         self.places.push(format!("{url} ({why})"));
-        finding(question, why, false, Vec::new())
+        finding(question, why, is_temporary, Vec::new())
     }
 
     fn not_answered(&mut self, question: &Question, failure: Failure) -> Finding {
@@ -477,7 +480,7 @@ impl Search {
                 self.phase = Phase::End;
             }
         }
-        finding(question, answer, false, Vec::new())
+        finding(question, answer, true, Vec::new())
     }
 
     fn keep(&mut self, failure: Failure) {
@@ -538,9 +541,21 @@ fn places_of(issuer: &str, standing: Standing, most: usize) -> Vec<Question> {
     first.clone().into_iter().chain(others).take(most).map(question).collect()
 }
 
-fn finding(question: &Question, answer: String, is_useful: bool, departures: Vec<Departure>) -> Finding {
+/// The login at the address without its fragment and with `https`, if that makes it an address that can be used.
+fn corrected(address: &str) -> Option<String> {
+    let corrected = with_https(address.split('#').next()?);
+    resource_url(&corrected).is_ok().then(|| login_at(&corrected))
+}
+
+fn finding(question: &Question, answer: String, is_unavailable: bool, departures: Vec<Departure>) -> Finding {
     let request = format!("{} {}", question.request.method.as_str(), printable(&question.request.url));
-    Finding { purpose: question.purpose.clone(), request, answer: printable(&answer), is_useful, departures }
+    Finding {
+        purpose: question.purpose.clone(),
+        request,
+        answer: printable(&answer),
+        is_unavailable,
+        departures,
+    }
 }
 
 /// Where usable metadata of an issuer departs from the standards.

@@ -26,7 +26,8 @@ fn steps(finding: &Finding) -> impl Iterator<Item = Check> {
         Purpose::Issuer(..) => "issuer",
         Purpose::EndOfSession => "session",
     };
-    let step = Check::ok(name, format!("{}: {}", finding.request, finding.answer));
+    let what = format!("{}: {}", finding.request, finding.answer);
+    let step = if finding.is_unavailable { Check::warn(name, what) } else { Check::ok(name, what) };
     std::iter::once(step).chain(finding.departures.iter().map(departure))
 }
 

@@ -33,7 +33,7 @@ impl Destination {
             return at_provider(provider, tenant, arguments);
         }
         if !word.contains("://") {
-            return Err(unknown(word, name));
+            return Err(without_scheme(word).unwrap_or_else(|| unknown(name)));
         }
         let issuer = issuer_of_document(word);
         let metadata_url = issuer.as_ref().map(|_| word.trim_end_matches('/').to_owned());
@@ -139,19 +139,28 @@ fn documented(
     })
 }
 
-/// `word` is the whole argument, and `name` what comes before its colon.
-fn unknown(word: &str, name: &str) -> Failure {
+/// An address whose scheme is missing: no name of a provider has a dot.
+fn without_scheme(word: &str) -> Option<Failure> {
+    let scheme = match endpoint_url(&format!("http://{word}")) {
+        Ok(_) => "http",
+        Err(_) => "https",
+    };
+    let address = format!("{scheme}://{word}");
+    let url = endpoint_url(&address).ok()?;
+    (url.is_loopback() || url.host.contains('.')).then(|| {
+        let message = format!("cannot use {}: it does not begin with {scheme}://", printable(word));
+        Failure::new(Kind::Usage, message).hint(login_at(&address))
+    })
+}
+
+fn unknown(name: &str) -> Failure {
     let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
     let mut message = format!("unknown provider '{}'", printable(name));
     if let Some(nearest) = nearest(name, names.iter().copied()) {
         message.push_str(&format!(": did you mean {nearest}?"));
     }
-    // A host was probably meant as an address. One of this machine seldom has TLS.
-    let addresses = ["http", "https"].map(|scheme| format!("{scheme}://{word}"));
-    let is_usable = |address: &&String| endpoint_url(address).is_ok() && printable(address) == **address;
-    let address = addresses.iter().filter(|_| name.contains('.')).find(is_usable);
-    let login = login_at(address.map_or("https://ADDRESS", String::as_str));
-    Failure::new(Kind::Usage, message).hint(format!("{login}   # or one of {}", names.join(", ")))
+    Failure::new(Kind::Usage, message)
+        .hint(format!("onegrant login https://ADDRESS   # or one of {}", names.join(", ")))
 }
 
 #[cfg(test)]

@@ -137,12 +137,40 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
     let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
     let destination = Destination::read(&arguments)?;
     let announced = Announced::find(&arguments, &destination, context, note)?;
-    let (server, _) = Server::find(&arguments, &destination, announced, None, context)?;
-    let client = ClientChoice::make(&arguments, &server, None);
+    let stored = stored_at(&arguments, &announced, context);
+    let (server, stored) = Server::find(&arguments, &destination, announced, stored.as_ref(), context)?;
+    let client = ClientChoice::make(&arguments, &server, stored);
     let known = client.as_ref().ok().and_then(ClientChoice::known);
-    let flow = flow::choose(&arguments, &server, known, None, Desktop::here());
-    let scope = configuration::scope(&arguments, &server, None, None);
+    let before = stored.and_then(|stored| stored.login.as_ref()).map(|login| login.flow);
+    let flow = flow::choose(&arguments, &server, known, before, Desktop::here());
+    let grant = known.and_then(|client| client.grant.as_ref());
+    let scope = configuration::scope(&arguments, &server, grant, stored);
+    let registration = known.and_then(|client| client.registration.as_ref());
+    let new = registration.zip(flow.as_ref().ok()).and_then(|(registration, flow)| {
+        let (issuer, scopes) = (server.issuer.as_deref(), (scope_before(stored), scope.as_deref()));
+        let now = context.now().wall;
+        let usable = registration::usable(registration, issuer, &arguments, *flow, scopes, now);
+        usable.is_err().then(|| NewClient::at(&server).map(ClientChoice::New))
+    });
+    let client = new.unwrap_or(client);
     Ok(Outlook { server, client, flow, scope })
+}
+
+/// The document that a login at the address would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
+fn stored_at(arguments: &cli::Login, announced: &Announced, context: &Context) -> Option<Document> {
+    let of_resource = profile::of_resource(arguments, announced, context).ok()?;
+    let context = of_resource.as_ref().unwrap_or(context);
+    match driver::read_for_login(&*context.store, context).ok()? {
+        Existing::Document(stored) => Some(stored.document),
+        Existing::Nothing | Existing::Unreadable => None,
+    }
+}
+
+/// The scope that the stored login asked for. If it asked for none: what the server granted.
+fn scope_before(stored: Option<&Document>) -> Option<&str> {
+    let stored = stored?;
+    let granted = || stored.session.as_ref().and_then(|session| session.scope.as_deref());
+    stored.scope.as_deref().or_else(granted)
 }
 
 /// Gets a grant for the profile of the context and stores it.
@@ -226,7 +254,7 @@ impl Attempt<'_> {
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
         let is_registered = client.registration.is_some();
-        match (self.grant(flow, client, callback, scope.clone()), self.new_client()) {
+        match (self.grant(flow, client, callback, scope.clone()), NewClient::at(&self.server)) {
             (Err(NotGranted::UnknownClient(failure)), Ok(new)) if is_registered => {
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
@@ -262,9 +290,9 @@ impl Attempt<'_> {
                 (flow == Flow::Browser).then(|| Callback::of(&self.server, &client)).transpose()?;
             return Ok((client, callback));
         };
-        let now = self.context.now().wall;
         let issuer = self.server.issuer.as_deref();
-        let scopes = (self.stored.and_then(|stored| stored.scope.as_deref()), scope);
+        let scopes = (scope_before(self.stored), scope);
+        let now = self.context.now().wall;
         let reason = match registration::usable(registration, issuer, self.arguments, flow, scopes, now) {
             Err(reason) => reason,
             Ok(()) if flow != Flow::Browser => return Ok((client, None)),
@@ -274,13 +302,7 @@ impl Attempt<'_> {
             },
         };
         self.say(reason);
-        self.register(&self.new_client()?, flow, scope)
-    }
-
-    /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
-    fn new_client(&self) -> Result<NewClient, Failure> {
-        let endpoint = self.server.registration_endpoint.clone();
-        Ok(NewClient { endpoint: endpoint.ok_or_else(client::unregistered)? })
+        self.register(&NewClient::at(&self.server)?, flow, scope)
     }
 
     fn say(&self, reason: NotAgain) {

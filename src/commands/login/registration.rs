@@ -1,7 +1,7 @@
 //! A client that a login registers by itself (RFC 7591): when a stored one is used again, and how a new one is made.
 
 use super::browser::Callback;
-use super::client::Client;
+use super::client::{Client, unregistered};
 use super::server::Server;
 use crate::cli;
 use crate::driver::Clock;
@@ -84,7 +84,7 @@ pub fn usable(
         (registration.client_secret_expires_at.is_some_and(|end| end <= now), NotAgain::SecretExpired),
         (registration.awaited_since.is_some(), NotAgain::NoAnswer),
         (is_other_redirect, NotAgain::OtherRedirect),
-        (matches!(scopes, (Some(before), Some(now)) if !is_subset(now, before)), NotAgain::MoreScope),
+        (!is_subset(scopes.1.unwrap_or_default(), scopes.0.unwrap_or_default()), NotAgain::MoreScope),
     ];
     match reasons.into_iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(reason),
@@ -100,6 +100,12 @@ pub struct NewClient {
 }
 
 impl NewClient {
+    /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
+    pub fn at(server: &Server) -> Result<Self, Failure> {
+        let endpoint = server.registration_endpoint.clone();
+        Ok(Self { endpoint: endpoint.ok_or_else(unregistered)? })
+    }
+
     /// Registers it for this flow. For the browser flow it listens first, because the redirect URI has its port.
     pub fn register(
         &self,

@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::profile::Context;
 use crate::protocol::address_search::LocatedResource;
+use crate::protocol::hints::login_command;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{self, Provider};
 use crate::protocol::token::DEVICE_CODE;
@@ -209,5 +210,9 @@ fn is_same_server(
 
 fn unknown(context: &Context) -> Failure {
     let message = format!("cannot log in: profile {} knows no server yet", context.globals.profile);
-    Failure::new(Kind::Usage, message).hint("onegrant login https://ADDRESS")
+    let hint = match context.only_other_profile() {
+        Some(other) => login_command(other.as_str()),
+        None => "onegrant login https://ADDRESS".to_owned(),
+    };
+    Failure::new(Kind::Usage, message).hint(hint)
 }

@@ -398,6 +398,24 @@ fn a_bad_answer_to_the_code_stores_nothing_and_registers_nothing_again() {
     );
 }
 
+#[test]
+fn an_address_that_can_be_corrected_has_the_corrected_login_as_its_hint() {
+    let cases = [
+        ("http://mcp.example.com/mcp", "https://mcp.example.com/mcp"),
+        ("http://mcp.example.com/mcp?a=1#part", "'https://mcp.example.com/mcp?a=1'"),
+        ("http://127.0.0.1:1/mcp#part", "http://127.0.0.1:1/mcp"),
+        ("mcp.example.com/mcp", "https://mcp.example.com/mcp"),
+        ("[::1]:8080/mcp", "'http://[::1]:8080/mcp'"),
+    ];
+    for (address, corrected) in cases {
+        for command in ["login", "doctor"] {
+            let ran = run(&mut Home::new().command(&[command, address]));
+            let hint = format!("hint: onegrant login {corrected}\n");
+            assert!(ran.code == 2 && ran.stderr.ends_with(&hint), "{command} {address}: {ran:?}");
+        }
+    }
+}
+
 /// An address that no token may be sent to is refused before anything is asked.
 #[test]
 fn an_address_that_cannot_be_used_is_refused_without_a_request() {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod client;
+mod doctor;
 mod finding;
 mod hostile;
 mod named_addresses;

@@ -89,6 +89,12 @@ fn a_later_login_uses_the_client_again() {
         assert_eq!(after["registration"], before["registration"], "{options:?} {argument:?}");
         assert_eq!(profiles(&home), [name.as_str()]);
     }
+    // The only profile is not the default one, so the hint names it.
+    let ran = home.run(&["login"]);
+    let text = format!(
+        "cannot log in: profile default knows no server yet\nhint: onegrant --profile {name} login\n"
+    );
+    assert_eq!(ran, Ran::failed(2, format!("onegrant: {text}")));
     assert_eq!((server.counts().registrations, server.counts().unexpected), (1, 0));
 }
 
@@ -96,7 +102,9 @@ fn a_later_login_uses_the_client_again() {
 #[test]
 fn a_client_that_cannot_be_used_again_is_replaced() {
     type Change = fn(&mut Value);
-    let cases: [(&str, &[&str], Change); 3] = [
+    let cases: [(&str, &[&str], Change); 4] = [
+        // The server lets a client ask for the scope of its registration alone.
+        ("the stored client is registered for less", &["--scope", "read write"], |_| {}),
         ("the secret of the stored client has expired", &[], |document| {
             document["registration"]["client_secret_expires_at"] = json!(now() - 1);
         }),
