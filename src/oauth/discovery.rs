@@ -12,6 +12,9 @@ use crate::text::printable;
 use std::time::{Duration, Instant};
 use std::vec;
 
+/// How long the end of a session may take, and at most a quarter of the time that is left: the login needs no answer to it.
+const END_OF_SESSION_LIMIT: Duration = Duration::from_secs(2);
+
 /// One address where metadata may be, and what the server answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryStep {
@@ -216,7 +219,12 @@ pub fn search(
             }
             _ => &first,
         };
-        let send = |request: &Request| client.send(request, left()).and_then(HttpOutcome::response);
+        let limit = match question.purpose {
+            Purpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
+            _ => Duration::MAX,
+        };
+        let send =
+            |request: &Request| client.send(request, left().min(limit)).and_then(HttpOutcome::response);
         let mut requests: usize = 0;
         let answered = match question.redirects {
             0 => send(&question.request).map(|response| (response, None)),

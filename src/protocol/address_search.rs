@@ -181,6 +181,8 @@ pub struct Search {
     questions: VecDeque<Question>,
     requests: usize,
     challenge: Option<Challenge>,
+    /// The answer to the probe, in words.
+    said: String,
     /// The answer to the probe is that of a resource.
     is_resource: bool,
     end_of_session: Option<Request>,
@@ -208,6 +210,7 @@ impl Search {
             questions: VecDeque::from([Question::new(Purpose::Probe, resource::probe(address))]),
             requests: 0,
             challenge: None,
+            said: String::new(),
             is_resource: false,
             end_of_session: None,
             resource: None,
@@ -381,6 +384,7 @@ impl Search {
         let mut departures = Vec::new();
         self.end_of_session = resource::end_of_session(&self.address, response);
         let words = response.status_words(None);
+        self.said.clone_from(&words);
         if response.status != 401 {
             self.is_resource = response.is_success();
             return finding(question, words, false, departures);
@@ -532,7 +536,7 @@ impl Search {
             let (message, hint) = (format!("{what}: {}", failure.message), failure.hint.or(endpoints));
             return Failure { message, kind: failure.kind, hint };
         }
-        let message = format!("{what}: no metadata at {}", self.places.join(", "));
+        let message = format!("{what}: {}, and no metadata at {}", self.said, self.places.join(", "));
         Failure::new(Kind::Usage, message).hint(metadata::without_metadata(self.elsewhere.as_deref()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::client_authentication::authenticate;
 use super::failure::{FailedRequest, START_BROWSER_FLOW};
-use super::hints::{login_hint, target_hint};
+use super::hints::{REGISTER, login_hint, target_hint};
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
 use super::server_error::ServerError;
@@ -187,6 +187,8 @@ impl<'a> Authorization<'a> {
         let what = words(&self.shown(error), description.map(|text| self.shown(text)).as_deref());
         let hint = match error {
             "invalid_target" => target_hint(!self.document.resource_indicators().is_empty()),
+            // A login made the client, so it can make another one.
+            "unauthorized_client" | "invalid_client" if self.document.registration.is_some() => REGISTER,
             error => login_hint(error).unwrap_or("onegrant login"),
         };
         let failed = |kind, why: &str| Failure::new(kind, format!("cannot log in{why} {what}")).hint(hint);

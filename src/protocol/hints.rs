@@ -40,6 +40,10 @@ pub const SCOPE: &str = "onegrant login --scope \"A B\"   # what this server let
 
 const RESOURCE: &str = "onegrant login --resource URI   # or --audience: an API that this server knows";
 
+/// For a server that refuses a client that a login registered.
+pub const REGISTER: &str =
+    "onegrant login --register   # or --client-id ID: a client of your own that this server accepts";
+
 /// For errors that a person must resolve in the browser.
 const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
 

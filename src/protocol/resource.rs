@@ -1,9 +1,10 @@
 //! Protected resources: their metadata (RFC 9728), and which addresses one resource covers.
 
 use super::hints::shell_word;
-use super::metadata::{Url, endpoint_url};
+use super::metadata::{self, Url, endpoint_url};
 use super::redirect::path_of;
 use super::response::Content;
+use super::scope::{NAMED_LIMIT, is_scope_token, named};
 use super::{Body, Extent, JSON, Method, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::Secret;
@@ -15,9 +16,6 @@ const MOST_ISSUERS: usize = 4;
 
 /// The most entries of `authorization_servers` that are looked at, usable or not.
 const MOST_ENTRIES: usize = 16;
-
-/// The most scopes of one resource. A login may ask for all of them, in an address that a browser opens.
-const MOST_SCOPES: usize = 256;
 
 /// The longest identifier of an MCP session, in bytes. Real ones are UUIDs, or tokens of some hundred bytes.
 const SESSION_ID_LIMIT: usize = 2048;
@@ -36,8 +34,8 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 pub struct ResourceMetadata {
     /// The resource identifier, as the document writes it.
     pub resource: String,
-    /// The issuers whose tokens it takes, in its order: one at least, and no more than a few. Each passed [`endpoint_url`]. An
-    /// entry may be the address of a metadata document instead of an issuer.
+    /// The issuers whose tokens it takes, in its order: one at least, and no more than a few. Each has [`metadata::candidates`].
+    /// An entry may be the address of a metadata document instead of an issuer.
     pub authorization_servers: Vec<String>,
     /// The scopes that it knows. Empty if it does not say.
     pub scopes_supported: Vec<String>,
@@ -115,7 +113,8 @@ pub fn end_of_session(url: &str, response: &Response) -> Option<Request> {
     is_usable.then(|| {
         let mut request = Request::new(Method::Delete, url, Body::None).hiding_secret(&Secret::new(id));
         request.headers.push(SESSION_ID, id);
-        request
+        let limit = request.extent.limit;
+        request.reading(Extent { limit, lines: Some(0) })
     })
 }
 
@@ -219,7 +218,7 @@ fn issuers(members: &Map<String, Value>, departures: &mut Vec<String>) -> Result
     let mut why = None;
     for entry in entries {
         let checked = match entry.as_str().filter(|issuer| !issuer.is_empty()) {
-            Some(issuer) => endpoint_url(issuer).map(|_| issuer).map_err(|failure| failure.message),
+            Some(issuer) => metadata::candidates(issuer).map(|_| issuer).map_err(|failure| failure.message),
             None => Err("an entry is no address".to_owned()),
         };
         match checked {
@@ -243,20 +242,19 @@ fn issuers(members: &Map<String, Value>, departures: &mut Vec<String>) -> Result
 fn scopes(members: &Map<String, Value>, departures: &mut Vec<String>) -> Vec<String> {
     let entries =
         members.get("scopes_supported").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let words = entries.iter().filter_map(Value::as_str).filter(|word| is_scope_token(word));
-    let scopes: Vec<String> = words.take(MOST_SCOPES).map(str::to_owned).collect();
-    if scopes.len() < entries.len().min(MOST_SCOPES) {
+    let words = || entries.iter().filter_map(Value::as_str).filter(|word| is_scope_token(word));
+    if words().count() < entries.len() {
         departures.push(
             "RFC 6749 section 3.3: an entry of scopes_supported is no scope, and is left out".to_owned(),
         );
     }
+    let scopes: Vec<String> = named(words()).map(str::to_owned).collect();
+    if scopes.len() < words().count() {
+        departures.push(format!(
+            "RFC 9728 section 2: scopes_supported has more than {NAMED_LIMIT} bytes, and the rest is left out"
+        ));
+    }
     scopes
-}
-
-/// Whether this is one scope (RFC 6749 section 3.3, `scope-token`).
-pub fn is_scope_token(word: &str) -> bool {
-    let is_of_it = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    !word.is_empty() && word.bytes().all(is_of_it)
 }
 
 /// Whether the resource covers `url`: scheme, host and port are the same, and its path is the path of `url` or a beginning of
@@ -440,6 +438,8 @@ mod tests {
              "RFC 8414 section 2: an authorization server is left out: cannot use http://b: plain http is for loopback addresses only; use https"),
             (r#"{"resource":"https://r.example/mcp","authorization_servers":["https://a",7]}"#,
              "RFC 8414 section 2: an authorization server is left out: an entry is no address"),
+            (r#"{"resource":"https://r.example/mcp","authorization_servers":["https://b/?x=1","https://a"]}"#,
+             "RFC 8414 section 2: an authorization server is left out: cannot use the issuer https://b/?x=1: it has a query"),
             (r#"{"resource":"https://r.example/mcp","authorization_servers":["https://a"],"scopes_supported":["x","a b","",7]}"#,
              "RFC 6749 section 3.3: an entry of scopes_supported is no scope, and is left out"),
         ];
@@ -449,6 +449,21 @@ mod tests {
             assert_eq!(metadata.authorization_servers, ["https://a"], "{body}");
             assert!(metadata.scopes_supported.iter().all(|scope| scope == "x"), "{body}");
         }
+    }
+
+    /// A browser opens an address with all of them.
+    #[test]
+    fn as_many_scopes_are_used_as_fit_into_an_address() {
+        let scopes: Vec<String> = (0..10_000).map(|number| format!("s{number}")).collect();
+        let body =
+            json!({"resource": URL, "authorization_servers": ["https://a"], "scopes_supported": scopes});
+        let metadata = found(&body.to_string());
+        let used = metadata.scopes_supported.join(" ").len();
+        assert!((NAMED_LIMIT - 6..NAMED_LIMIT).contains(&used), "{used}");
+        assert_eq!(
+            metadata.departures,
+            ["RFC 9728 section 2: scopes_supported has more than 4096 bytes, and the rest is left out"]
+        );
     }
 
     #[test]
@@ -489,6 +504,7 @@ mod tests {
             (200, r#"{"resource":"https://r.example/mcp"}"#,                "Refused", "it names no authorization server"),
             (200, r#"{"resource":"https://r.example","authorization_servers":[]}"#,         "Refused", "it names no authorization server"),
             (200, r#"{"resource":"https://r.example","authorization_servers":["x"]}"#,      "Refused", "can be used: cannot use x: it does not begin with https://"),
+            (200, r#"{"resource":"https://r.example","authorization_servers":["https://a?x"]}"#, "Refused", "can be used: cannot use the issuer https://a?x: it has a query"),
         ];
         for (status, body, variant, text) in cases {
             let outcome = read(URL, AT, &Response::new(status, body));

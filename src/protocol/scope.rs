@@ -3,12 +3,21 @@
 use super::hints::shell_word;
 use crate::grant::Document;
 
-/// How much of a scope is read that a server demands, in bytes. The scopes of one API take some hundred.
-const DEMANDED_LIMIT: usize = 4096;
+/// How much of a scope that a server names is used, in bytes. The scopes of one API take some hundred, and the scope of a login
+/// is a part of an address that a browser opens: browsers and servers take some thousand bytes.
+pub const NAMED_LIMIT: usize = 4096;
 
-/// Everything of `requested`, and then what is new in `demanded`, in order.
-///
-/// `demanded` is the text of a server: words that are no scope are left out, and so is what exceeds [`DEMANDED_LIMIT`].
+/// The words of a server that are scopes, in order, as far as [`NAMED_LIMIT`] goes.
+pub fn named<'a>(words: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    let mut length: usize = 0;
+    let is_within_limit = move |word: &&str| {
+        length = length.saturating_add(word.len()).saturating_add(1);
+        length <= NAMED_LIMIT
+    };
+    words.filter(|word| is_scope_token(word)).take_while(is_within_limit)
+}
+
+/// Everything of `requested`, and then what is new in `demanded`, the text of a server, in order.
 pub fn union(requested: &str, demanded: &str) -> String {
     let mut union: Vec<&str> = Vec::new();
     let mut add = |word| {
@@ -17,13 +26,7 @@ pub fn union(requested: &str, demanded: &str) -> String {
         }
     };
     requested.split_ascii_whitespace().for_each(&mut add);
-    let mut length: usize = 0;
-    let is_within_limit = |word: &&str| {
-        length = length.saturating_add(word.len()).saturating_add(1);
-        length <= DEMANDED_LIMIT
-    };
-    let demanded = demanded.split_ascii_whitespace().take_while(is_within_limit);
-    demanded.filter(|word| is_scope_token(word)).for_each(&mut add);
+    named(demanded.split_ascii_whitespace()).for_each(&mut add);
     union.join(" ")
 }
 
@@ -40,9 +43,10 @@ pub fn login_with(demanded: &str, document: &Document) -> String {
     format!("onegrant login --scope {}", shell_word(&scope))
 }
 
-/// `scope-token` of RFC 6749 section 3.3.
-fn is_scope_token(word: &str) -> bool {
-    word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+/// Whether this is one scope (RFC 6749 section 3.3, `scope-token`).
+pub fn is_scope_token(word: &str) -> bool {
+    let is_of_it = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    !word.is_empty() && word.bytes().all(is_of_it)
 }
 
 #[cfg(test)]
@@ -81,7 +85,7 @@ mod tests {
     fn a_server_cannot_make_the_union_long() {
         let demanded: Vec<String> = (0..10_000).map(|number| format!("s{number}")).collect();
         let union = union("mine", &demanded.join(" "));
-        assert!(union.starts_with("mine s0 s1 ") && union.len() <= DEMANDED_LIMIT + 5, "{}", union.len());
+        assert!(union.starts_with("mine s0 s1 ") && union.len() <= NAMED_LIMIT + 5, "{}", union.len());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::grant::{
     ClientAuthentication, ClientGrant, ClientKey, Document, Registration, Secret, SubjectToken,
 };
 use crate::protocol::loopback::RedirectUri;
-use crate::protocol::metadata::endpoint_url;
 use crate::protocol::providers::{ClientKind, Provider};
+use crate::protocol::resource::resource_url;
 use crate::system::secret::{read_secret, read_secret_if_any};
 use crate::text::{describe, printable};
 use std::fs::File;
@@ -66,8 +66,11 @@ impl ClientChoice {
         match (named, stored, new) {
             (None, _, Some(new)) if arguments.register => Ok(new),
             (None, ..) if arguments.register => Err(no_registration()),
+            (None, None, Some(_)) if has_proof(arguments) => Err(missing(server.row())),
             (None, None, Some(new)) => Ok(new),
-            (None, None, None) if server.is_announced && server.row().is_none() => Err(unregistered()),
+            (None, None, None) if server.is_announced && endpoint.is_none() && server.row().is_none() => {
+                Err(unregistered())
+            }
             _ => Client::find(arguments, named, server, stored).map(Self::Known),
         }
     }
@@ -152,15 +155,14 @@ impl Client {
 
 /// Checks the address of a client metadata document (draft-ietf-oauth-client-id-metadata-document section 3).
 fn client_metadata_url(url: &str) -> Result<&str, Failure> {
-    let refuse = |why: &str| {
-        let message = format!("cannot use --client-metadata-url {}: {why}", printable(url));
-        Err(Failure::new(Kind::Usage, message).hint("onegrant login --client-metadata-url https://HOST/PATH"))
-    };
-    endpoint_url(url).map_err(|failure| Failure { hint: None, ..failure })?;
+    const HINT: &str = "onegrant login --client-metadata-url https://HOST/PATH";
+    resource_url(url).map_err(|failure| failure.hint(HINT))?;
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     match path {
-        "" => refuse("it has no path"),
-        path if path.split('/').any(|segment| matches!(segment, "." | "..")) => refuse("its path has dots"),
+        "" => {
+            let message = format!("cannot use --client-metadata-url {}: it has no path", printable(url));
+            Err(Failure::new(Kind::Usage, message).hint(HINT))
+        }
         _ => Ok(url),
     }
 }
@@ -169,8 +171,13 @@ fn client_metadata_url(url: &str) -> Result<&str, Failure> {
 pub const NAME_A_CLIENT: &str =
     "onegrant login --client-id ID   # the identifier of an application that you have registered there";
 
+/// Whether options say how a client proves itself. They mean a client that the server knows.
+fn has_proof(arguments: &cli::Login) -> bool {
+    arguments.client_secret_file.is_some() || arguments.client_key_file.is_some()
+}
+
 /// The server announces no registration, and no client is named.
-fn unregistered() -> Failure {
+pub fn unregistered() -> Failure {
     let message = "cannot log in: this server registers only programs that it knows, and no client is named";
     Failure::new(Kind::Usage, message).hint(NAME_A_CLIENT)
 }

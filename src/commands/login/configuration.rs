@@ -8,6 +8,7 @@ use crate::grant::{ClientGrant, Document, Login, Session, VERSION};
 use crate::profile::Context;
 use crate::protocol::address_search::LocatedResource;
 use crate::protocol::providers::refuses_resource;
+use crate::protocol::scope::named;
 
 /// The document of a login without its session. Requests to the server are built from it.
 pub struct Configuration(Document);
@@ -151,8 +152,8 @@ pub fn scope(
 /// nothing: then the server's default is the best, and `offline_access` alone would narrow it.
 fn scope_of_resource(resource: &LocatedResource, listed_by_issuer: &[String]) -> Option<String> {
     const LASTING: &str = "offline_access";
-    let demanded = resource.challenge_scope.iter().flat_map(|scope| scope.split_whitespace());
-    let mut words: Vec<&str> = demanded.collect();
+    let demanded = resource.challenge_scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
+    let mut words: Vec<&str> = named(demanded).collect();
     if words.is_empty() {
         words = resource.scopes_supported.iter().map(String::as_str).collect();
     }
@@ -312,6 +313,49 @@ mod tests {
             (Some("http://localhost/new"), None)
         );
         assert_eq!(found.grant, None);
+    }
+
+    /// RFC 8707 section 2. Entra refuses the parameter.
+    #[test]
+    fn requests_name_the_resource_unless_a_person_or_the_issuer_wants_none() {
+        let found = "https://r.example/mcp";
+        let at = |issuer: &str| Server {
+            issuer: text(issuer),
+            resource: Some(LocatedResource { identifier: found.to_owned(), ..LocatedResource::default() }),
+            ..Server::default()
+        };
+        let (usual, entra) = (at("https://as.example"), at("https://login.microsoftonline.com/t/v2.0"));
+        let china = at("https://login.partner.microsoftonline.cn/t/v2.0");
+        let other = at("https://login.microsoftonline.com.evil.example/t/v2.0");
+        let none = Server::default();
+        let stored = |resource: &str, no_resource| Document {
+            resource: vec![resource.to_owned()],
+            no_resource,
+            ..Document::new("https://as.example", "https://as.example/t")
+        };
+        let (kept, kept_out) = (stored("https://stored", false), stored("https://stored", true));
+        // (--resource, --no-resource, server, stored, resource, whether no request names it)
+        let cases = [
+            (None, false, &usual, None, Some(found), false),
+            (None, true, &usual, None, Some(found), true),
+            (None, false, &entra, None, Some(found), true),
+            (None, false, &china, None, Some(found), true),
+            (None, false, &other, None, Some(found), false),
+            (Some("https://mine"), false, &entra, None, Some("https://mine"), false),
+            (Some("https://mine"), false, &usual, Some(&kept_out), Some("https://mine"), false),
+            (None, false, &usual, Some(&kept_out), Some(found), true),
+            (None, false, &usual, Some(&kept), Some(found), false),
+            (None, false, &none, Some(&kept), Some("https://stored"), false),
+            (None, false, &none, Some(&kept_out), Some("https://stored"), true),
+            (None, true, &none, None, None, true),
+        ];
+        for (option, no_resource, server, stored, wanted, is_left_out) in cases {
+            let resource_option = option.map(str::to_owned).into_iter().collect();
+            let arguments = cli::Login { resource: resource_option, no_resource, ..cli::Login::default() };
+            let found = resource(&arguments, server, stored);
+            let wanted: Vec<String> = wanted.map(str::to_owned).into_iter().collect();
+            assert_eq!(found, (wanted, is_left_out), "{option:?} {no_resource} {server:?} {stored:?}");
+        }
     }
 
     #[test]

@@ -149,9 +149,9 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
         let (issuer, scopes) = (server.issuer.as_deref(), (scope_before(stored), scope.as_deref()));
         let now = context.now().wall;
         let usable = registration::usable(registration, issuer, &arguments, *flow, scopes, now);
-        usable.is_err().then(|| NewClient::instead_of(registration, &server))
+        usable.is_err().then(|| NewClient::at(&server).map(ClientChoice::New))
     });
-    let client = new.map_or(client, |new| Ok(ClientChoice::New(new)));
+    let client = new.unwrap_or(client);
     Ok(Outlook { server, client, flow, scope })
 }
 
@@ -252,13 +252,10 @@ impl Attempt<'_> {
         let grant = client.and_then(|client| client.grant.as_ref());
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
-        let registration = client.registration.clone();
-        let granted = self.grant(flow, client, callback, scope.clone());
-        match (granted, registration) {
-            (Err(NotGranted::UnknownClient(failure)), Some(registration)) => {
+        match (self.grant(flow, client, callback, scope.clone()), NewClient::at(&self.server)) {
+            (Err(NotGranted::UnknownClient(failure)), Ok(new)) => {
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
-                let new = NewClient { endpoint: registration.endpoint };
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
                 self.grant(flow, client, callback, scope)
             }
@@ -288,7 +285,6 @@ impl Attempt<'_> {
                 (flow == Flow::Browser).then(|| Callback::of(&self.server, &client)).transpose()?;
             return Ok((client, callback));
         };
-        let new = NewClient::instead_of(registration, &self.server);
         let issuer = self.server.issuer.as_deref();
         let scopes = (scope_before(self.stored), scope);
         let now = self.context.now().wall;
@@ -301,7 +297,7 @@ impl Attempt<'_> {
             },
         };
         self.say(reason);
-        self.register(&new, flow, scope)
+        self.register(&NewClient::at(&self.server)?, flow, scope)
     }
 
     fn say(&self, reason: NotAgain) {

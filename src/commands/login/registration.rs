@@ -1,7 +1,7 @@
 //! A client that a login registers by itself (RFC 7591): when a stored one is used again, and how a new one is made.
 
 use super::browser::Callback;
-use super::client::Client;
+use super::client::{Client, unregistered};
 use super::server::Server;
 use crate::cli;
 use crate::driver::Clock;
@@ -99,10 +99,10 @@ pub struct NewClient {
 }
 
 impl NewClient {
-    /// A client to use instead of a registered one.
-    pub fn instead_of(registration: &Registration, server: &Server) -> Self {
-        let endpoint = server.registration_endpoint.as_ref().unwrap_or(&registration.endpoint);
-        Self { endpoint: endpoint.clone() }
+    /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
+    pub fn at(server: &Server) -> Result<Self, Failure> {
+        let endpoint = server.registration_endpoint.clone();
+        Ok(Self { endpoint: endpoint.ok_or_else(unregistered)? })
     }
 
     /// Registers it for this flow. For the browser flow it listens first, because the redirect URI has its port.
@@ -126,6 +126,7 @@ impl NewClient {
         match self.registered(callback.redirect_uri(), server, flow, scope, context) {
             Ok(client) => Ok((client, Some(callback))),
             Err(not) if not.refuses_redirect_uri && may_try_by_name(arguments, server) => {
+                (context.dependencies().log)(1, &not.failure.message);
                 drop(callback);
                 let callback = Callback::listen(&RedirectUri::parse(BY_NAME)?, arguments.redirect_port)?;
                 let client = self.registered(callback.redirect_uri(), server, flow, scope, context);

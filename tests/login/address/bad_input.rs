@@ -138,7 +138,7 @@ fn a_slow_server_does_not_hold_the_login_longer_than_the_timeout() {
                 return;
             }
             let case = format!("{place:?} {fault:?}");
-            let ended = Ended::of(*place, fault, &["--timeout", "2"]);
+            let ended = Ended::of(*place, fault, &["--timeout", "4"]);
             ended.assert_failed(&case, 4, place.what());
             ended.assert_failed(&case, 4, "no whole answer from ");
         },
@@ -353,6 +353,48 @@ fn a_document_that_contradicts_itself_or_is_of_something_else_is_not_used() {
             ended.assert_failed(&document.to_string(), 2, place.what());
             ended.assert_failed(&document.to_string(), 2, text);
             assert!(!ended.ran.stderr.contains("s3cret"), "{:?}", ended.ran);
+        },
+    );
+}
+
+/// The code is sent once, whatever the answer is.
+#[test]
+fn a_bad_answer_to_the_code_stores_nothing_and_registers_nothing_again() {
+    let cases = [
+        (html(200), 4),
+        (Fault::status(404), 4),
+        (redirect_to("https://other.example/token"), 4),
+        (Fault::Huge(2 << 20), 4),
+        (Fault::status(429), 4),
+        (html(500), 4),
+        (html(502), 4),
+        (Fault::status(503), 4),
+        (Fault::DropBefore, 4),
+        (Fault::Truncate(20), 4),
+        (Fault::error(400, "invalid_grant"), 3),
+        (Fault::error(400, "invalid_target"), 2),
+        (Fault::error(400, "invalid_scope"), 2),
+    ];
+    side_by_side(
+        &cases,
+        || (),
+        |(), (fault, code)| {
+            let server = resource_server(|_| {});
+            let home = Home::new();
+            server.always(Endpoint::Token, fault.clone());
+            let (process, address) = start(&mut login(&home, &server, &[]));
+            get(&redirect(&address));
+            let ran = process.finish();
+            assert_eq!((ran.code, ran.stdout.as_str()), (*code, ""), "{fault:?}: {ran:?}");
+            assert!(ran.stderr.contains("\nonegrant: cannot log in"), "{fault:?}: {ran:?}");
+            assert!(ran.stderr.contains("; nothing was stored") || *code == 2, "{fault:?}: {ran:?}");
+            assert_eq!(home.names(), Vec::<String>::new(), "{fault:?}");
+            let counts = server.counts();
+            assert_eq!(
+                (counts.registrations, counts.token_requests, counts.unexpected),
+                (1, 1, 0),
+                "{fault:?}"
+            );
         },
     );
 }

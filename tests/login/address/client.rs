@@ -58,8 +58,8 @@ fn the_address_of_a_client_that_cannot_be_one_is_refused() {
     for (url, why) in [
         ("https://app.example", "it has no path"),
         ("https://app.example/", "it has no path"),
-        ("https://app.example/a/../client.json", "its path has dots"),
-        ("https://app.example/./client.json", "its path has dots"),
+        ("https://app.example/a/../client.json", "its path has a dot segment"),
+        ("https://app.example/./client.json", "its path has a dot segment"),
         ("https://me:secret@app.example/client.json", "it holds a user name or a password"),
         ("https://app.example/client.json#x", "it has a fragment"),
         ("http://app.example/client.json", "plain http is for loopback addresses only"),

@@ -273,7 +273,9 @@ fn an_address_without_anything_is_answered_with_all_that_was_asked() {
     let address = format!("{}/api", server.origin());
     let ran = run(&mut login_at(&home, &address, &[]));
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
-    let what = format!("onegrant: cannot find the authorization server of {address}: no metadata at ");
+    let what = format!(
+        "onegrant: cannot find the authorization server of {address}: status 404, and no metadata at "
+    );
     assert!(ran.stderr.starts_with(&what), "{ran:?}");
     let asked = asked(&server);
     assert!(asked.len() <= 7, "{asked:?}");

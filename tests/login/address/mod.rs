@@ -4,6 +4,7 @@ mod bad_input;
 mod client;
 mod doctor;
 mod finding;
+mod hostile;
 mod named_addresses;
 mod profiles;
 mod registration;
@@ -137,6 +138,54 @@ fn an_address_and_a_person_who_agrees_are_enough() {
     let counts = server.counts();
     assert_eq!((counts.registrations, counts.token_requests, counts.rotations), (1, 2, 1));
     assert_eq!(counts.unexpected, 0);
+}
+
+/// Each detour that a server can cause, alone and together with the others.
+#[test]
+fn a_login_makes_at_most_nine_requests_before_the_browser_opens_and_says_which() {
+    type Detour = fn(&mut Settings);
+    let detours: [Detour; 5] = [
+        |settings| {
+            let resource = ProtectedResource::without_metadata("/mcp");
+            settings.resources =
+                vec![ProtectedResource { begins_sessions: true, initializes_all: true, ..resource }];
+        },
+        |settings| settings.serves_oauth_metadata = false,
+        |settings| settings.requires_pushed_requests = true,
+        |settings| {
+            let registration = Registration { refuses_addresses: true, ..Registration::default() };
+            settings.registration = Some(registration);
+        },
+        |settings| settings.resources[0].challenges = Some(Vec::new()),
+    ];
+    for chosen in 0..1 << detours.len() {
+        let server = resource_server(|settings| {
+            let chosen = detours.iter().enumerate().filter(|(number, _)| chosen & (1 << number) != 0);
+            chosen.for_each(|(_, detour)| detour(settings));
+        });
+        let home = Home::new();
+        let mut process =
+            Process::start(&mut home.command(&["-v", "login", &server.url(Endpoint::Resource), "--no-open"]));
+        wait_for("the browser, or the end", || {
+            process.said().contains("open  ") || process.said().contains("hint: ")
+        });
+        let said = process.said();
+        let requests = server.requests();
+        assert!(requests.len() <= MOST_REQUESTS, "{chosen:b}: {:?}", asked(&server));
+        for request in &requests {
+            let url = format!("{}{}", server.origin(), request.path);
+            assert!(said.contains(&url), "{chosen:b}: {url} in {said}");
+        }
+        assert_eq!(server.counts().unexpected, 0, "{chosen:b}");
+        // A server that takes no numeric address, and has used up the requests.
+        if process.is_over() {
+            assert!(
+                said.contains("invalid_redirect_uri") && requests.len() >= MOST_REQUESTS - 1,
+                "{chosen:b}: {said}"
+            );
+            assert_eq!(home.names(), Vec::<String>::new());
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The profile of a resource: its name, who has it already, and how it is found again.
 
 use super::*;
+use servers::closed_port::ClosedPort;
 
 /// Two resources on one server.
 fn two_resources() -> AuthorizationServer {
@@ -18,8 +19,10 @@ fn a_second_resource_of_one_host_has_a_profile_with_its_path() {
     let (one, two) = (server.url(Endpoint::Resource), format!("{}/v2/mcp", server.origin()));
     let name = profile_name(&server);
     let names = [name.clone(), format!("{name}-v2-mcp")];
-    for (resource, name) in [&one, &two].into_iter().zip(&names) {
-        let (_, ran) = agree(&mut login_at(&home, resource, &[]));
+    let reserved = [ClosedPort::reserve(), ClosedPort::reserve()];
+    let ports = reserved.each_ref().map(|port| port.number().to_string());
+    for ((resource, name), port) in [&one, &two].into_iter().zip(&names).zip(&ports) {
+        let (_, ran) = agree(&mut login_at(&home, resource, &["--redirect-port", port]));
         assert!(ran.stderr.contains(&format!("onegrant: logged in: profile {name}, ")), "{ran:?}");
     }
     assert_eq!(profiles(&home), names);

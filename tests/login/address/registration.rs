@@ -3,14 +3,16 @@
 use super::*;
 use crate::support::authorization_server::{AuthMethod, Consent, NamedIssuer};
 use rustix::process::Signal;
+use servers::closed_port::ClosedPort;
 
-/// A login at the resource that is stored already. Gives the home and its profile.
+/// A login at the resource that is stored already: the home, the profile, and the port of its redirect URI. No other program gets
+/// that port while it is reserved.
 #[track_caller]
-fn logged_in(server: &AuthorizationServer) -> (Home, String) {
-    let home = Home::new();
-    agree(&mut login(&home, server, &[]));
+fn logged_in(server: &AuthorizationServer) -> (Home, String, ClosedPort) {
+    let (home, port) = (Home::new(), ClosedPort::reserve());
+    agree(&mut login(&home, server, &["--redirect-port", &port.number().to_string()]));
     assert_eq!(server.counts().registrations, 1);
-    (home, profile_name(server))
+    (home, profile_name(server), port)
 }
 
 /// Waits for the second address that a process shows.
@@ -68,7 +70,7 @@ fn request_to(url: &str) -> u16 {
 #[test]
 fn a_later_login_uses_the_client_again() {
     let server = resource_server(|_| {});
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let before = document_of(&home, &name);
     // (the options of the program, those of the login)
     let resource = server.url(Endpoint::Resource);
@@ -120,14 +122,17 @@ fn a_client_that_cannot_be_used_again_is_replaced() {
         let server = resource_server(|settings| {
             settings.registration = Some(Registration { method, ..Registration::default() });
         });
-        let (home, name) = logged_in(&server);
+        let (home, name, reserved) = logged_in(&server);
+        let port = reserved.number().to_string();
         let mut document = document_of(&home, &name);
         let first = document["client_id"].as_str().unwrap().to_owned();
         change(&mut document);
         std::fs::write(home.state.join(format!("{name}.json")), document.to_string()).unwrap();
         // The next login but one uses the new client again.
         for registrations in [2, 2] {
-            let mut command = home.command(&["-v", "login", &server.url(Endpoint::Resource), "--no-open"]);
+            let mut command =
+                home.command(&["-v", "login", &server.url(Endpoint::Resource), "--redirect-port", &port]);
+            command.arg("--no-open");
             let is_new = server.counts().registrations < registrations;
             let (address, ran) = agree(command.args(options));
             let said = format!("registering a new client: {reason}\n");
@@ -143,7 +148,7 @@ fn a_client_that_cannot_be_used_again_is_replaced() {
 #[test]
 fn the_option_register_makes_a_new_client_each_time() {
     let server = resource_server(|_| {});
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let mut clients = vec![document_of(&home, &name)["client_id"].clone()];
     for address in [Some(server.url(Endpoint::Resource)), None] {
         let mut command = home.command(&["--profile", &name, "login", "--no-open", "--register"]);
@@ -158,11 +163,11 @@ fn the_option_register_makes_a_new_client_each_time() {
 #[test]
 fn if_the_port_of_the_client_is_taken_a_new_client_is_registered() {
     let server = resource_server(|_| {});
-    let (home, name) = logged_in(&server);
+    let (home, name, reserved) = logged_in(&server);
+    let port = reserved.number().to_string();
     let registered = document_of(&home, &name)["registration"]["redirect_uri"].as_str().unwrap().to_owned();
-    let port = registered.split([':', '/']).nth(4).unwrap();
     let (_other, _) =
-        start(&mut crate::browser::fake_browser::login(&Home::new(), &server, &["--redirect-port", port]));
+        start(&mut crate::browser::fake_browser::login(&Home::new(), &server, &["--redirect-port", &port]));
     let (address, _) = agree(&mut login(&home, &server, &[]));
     assert_ne!(value(&address, "redirect_uri"), registered);
     assert_eq!(document_of(&home, &name)["registration"]["redirect_uri"], value(&address, "redirect_uri"));
@@ -174,7 +179,8 @@ fn if_the_port_of_the_client_is_taken_a_new_client_is_registered() {
 fn after_a_login_that_did_not_come_back_the_next_one_registers_again() {
     for signal in [Signal::INT, Signal::KILL] {
         let server = resource_server(|_| {});
-        let (home, name) = logged_in(&server);
+        let (home, name, reserved) = logged_in(&server);
+        let port = reserved.number().to_string();
         let stored = document_of(&home, &name);
         server.forget_clients();
         let (process, address) = start(&mut login(&home, &server, &[]));
@@ -190,11 +196,11 @@ fn after_a_login_that_did_not_come_back_the_next_one_registers_again() {
         let token = home.run(&["--profile", &name, "token"]);
         assert_eq!(token, Ran::printed(stored["session"]["access_token"].as_str().unwrap()));
 
-        let (address, _) = agree(&mut login(&home, &server, &[]));
+        let (address, _) = agree(&mut login(&home, &server, &["--redirect-port", &port]));
         assert_ne!(value(&address, "client_id"), stored["client_id"].as_str().unwrap());
         assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0));
         // The new client is as good as any.
-        agree(&mut login(&home, &server, &[]));
+        agree(&mut login(&home, &server, &["--redirect-port", &port]));
         assert_eq!(server.counts().registrations, 2);
     }
 }
@@ -215,7 +221,7 @@ fn a_first_login_that_did_not_come_back_leaves_nothing() {
 #[test]
 fn a_login_that_came_back_without_a_grant_keeps_the_client() {
     let server = resource_server(|_| {});
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let stored = document_of(&home, &name);
     server.adjust(|settings| settings.consent = Consent::Denied);
     let (process, address) = start(&mut login(&home, &server, &[]));
@@ -243,7 +249,13 @@ fn if_the_server_does_not_know_the_client_of_the_code_the_person_is_asked_once_m
     for error in ["invalid_client", "unauthorized_client"] {
         for is_first_login in [true, false] {
             let server = resource_server(|_| {});
-            let home = if is_first_login { Home::new() } else { logged_in(&server).0 };
+            let (home, _port) = match is_first_login {
+                true => (Home::new(), None),
+                false => {
+                    let (home, _, port) = logged_in(&server);
+                    (home, Some(port))
+                }
+            };
             server.reset_counts();
             let (process, first) = start(&mut login(&home, &server, &[]));
             let callback = redirect(&first);
@@ -264,6 +276,37 @@ fn if_the_server_does_not_know_the_client_of_the_code_the_person_is_asked_once_m
                 (registrations, 2, 0)
             );
         }
+    }
+}
+
+/// The server says so before a person is asked, so nobody notices.
+#[test]
+fn if_the_server_does_not_know_the_client_of_the_first_request_a_new_one_is_registered() {
+    for (options, endpoint) in
+        [(&["--no-open"][..], Endpoint::PushedAuthorization), (&["--device"], Endpoint::DeviceAuthorization)]
+    {
+        let server = resource_server(|settings| {
+            settings.requires_pushed_requests = true;
+            settings.auto_approve = true;
+        });
+        let home = Home::new();
+        let resource = server.url(Endpoint::Resource);
+        let log_in = || {
+            let mut command = home.command(&["login", &resource]);
+            match endpoint {
+                Endpoint::DeviceAuthorization => assert_eq!(run(command.args(options)).code, 0),
+                _ => drop(agree(command.args(options))),
+            }
+            document_of(&home, &profile_name(&server))["client_id"].as_str().unwrap().to_owned()
+        };
+        let first = log_in();
+        server.forget_clients();
+        let before = server.requests().len();
+        assert_ne!(log_in(), first, "{endpoint:?}");
+        let requests = server.requests();
+        let after = requests[before..].iter().map(|request| request.endpoint.unwrap()).collect::<Vec<_>>();
+        assert_eq!(after[3..6], [endpoint, Endpoint::Registration, endpoint]);
+        assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0), "{endpoint:?}");
     }
 }
 
@@ -297,7 +340,7 @@ fn a_server_that_refuses_the_numeric_address_gets_the_name() {
     let server = resource_server(|settings| {
         settings.registration = Some(Registration { refuses_addresses: true, ..Registration::default() });
     });
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let registered = document_of(&home, &name)["registration"]["redirect_uri"].clone();
     assert!(registered.as_str().unwrap().starts_with("http://localhost:"), "{registered}");
     assert_eq!(server.requests_to(Endpoint::Registration).len(), 2);
@@ -357,7 +400,7 @@ fn a_server_that_refuses_to_register_is_reported_with_a_hint_that_works() {
 fn a_client_is_not_used_at_another_issuer() {
     let another = server(|settings| settings.registration = Some(Registration::default()));
     let server = resource_server(|_| {});
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let first = document_of(&home, &name);
     let moved = json!({ "resource": "ORIGIN/mcp", "authorization_servers": [another.issuer()] });
     server.adjust(|settings| settings.resources[0].metadata = Some(moved));
@@ -435,7 +478,7 @@ fn a_secret_for_a_public_client_is_not_kept() {
         let members = json!({ "client_secret": "s3cret", "client_secret_expires_at": 0 });
         settings.registration = Some(Registration { members, ..Registration::default() });
     });
-    let (home, name) = logged_in(&server);
+    let (home, name, _port) = logged_in(&server);
     let document = document_of(&home, &name);
     assert_eq!((&document["client_auth"], &document["client_secret"]), (&json!("none"), &Value::Null));
     assert!(!document.to_string().contains("s3cret"));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::authorization_server::{RefreshTokens, ResourceParameter};
+use servers::closed_port::ClosedPort;
 
 /// The scope that a login asks for.
 #[track_caller]
@@ -183,10 +184,11 @@ fn a_refused_scope_or_resource_has_a_hint_that_works() {
 #[test]
 fn a_second_login_asks_for_what_the_resource_demands_then() {
     let server = resource_server(|_| {});
-    let home = Home::new();
+    let (home, reserved) = (Home::new(), ClosedPort::reserve());
+    let port = reserved.number().to_string();
     for (demanded, registrations) in [("read", 1), ("read write", 2), ("write", 2), ("read email", 3)] {
         server.adjust(|settings| settings.resources[0].challenge_scope = Some(demanded.to_owned()));
-        let (address, _) = agree(&mut login(&home, &server, &[]));
+        let (address, _) = agree(&mut login(&home, &server, &["--redirect-port", &port]));
         assert_eq!(value(&address, "scope"), format!("{demanded} offline_access"));
         assert_eq!(
             (server.counts().registrations, server.counts().unexpected),

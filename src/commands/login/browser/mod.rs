@@ -86,6 +86,9 @@ pub fn run(
         context.now().wall,
     );
     let address = address.map_err(|failed| NotGranted::of(failed, document))?;
+    if let Some(endpoint) = &document.pushed_authorization_request_endpoint {
+        (context.dependencies().log)(1, &format!("pushed the authorization request to {endpoint}"));
+    }
     registration::begin_wait(document, context)?;
     show(arguments, &authorization, &address)?;
     let wait = Wait::begin(callback.listener, arguments, &address);
