@@ -5,7 +5,7 @@
 //! older than RFC 9728 and whose origin is the issuer. A login sends the requests, and so does `onegrant doctor ADDRESS`.
 
 use super::challenge::{self, Challenge};
-use super::hints::login_at;
+use super::hints::{login_at, shell_word};
 use super::metadata::{
     self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin, with_https,
 };
@@ -371,7 +371,10 @@ impl Search {
             },
             Purpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
                 Discovered::Metadata(metadata) => self.found(question, issuer, *standing, *metadata),
-                Discovered::Refused(failure) => self.refuse(question, failure),
+                Discovered::Refused(failure) => {
+                    let hint = failure.hint.as_deref().map(|hint| self.of_resource(hint));
+                    self.refuse(question, Failure { hint, ..failure })
+                }
                 Discovered::Nothing(why) => self.nothing(question, response, why, stray),
             },
         }
@@ -424,6 +427,16 @@ impl Search {
         }
         self.metadata = Some((standing, metadata));
         finding(question, answer, false, departures)
+    }
+
+    /// The hint to log in at a server that this search did not find, as a login for the same resource. The person decides
+    /// whether that server is trusted.
+    fn of_resource(&self, hint: &str) -> String {
+        let Some((_, metadata)) = &self.resource else { return hint.to_owned() };
+        let (command, comment) = hint
+            .find("   # ")
+            .map_or((hint, "   # only if you trust this server"), |start| hint.split_at(start));
+        format!("{command} --resource {}{comment}", shell_word(&metadata.resource))
     }
 
     fn refuse(&mut self, question: &Question, failure: Failure) -> Finding {

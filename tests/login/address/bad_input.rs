@@ -309,7 +309,8 @@ fn a_document_that_contradicts_itself_or_is_of_something_else_is_not_used() {
         ),
         issuer(
             json!({ "issuer": "https://other.example", "token_endpoint": "ORIGIN/token" }),
-            "https://other.example",
+            "it is of the issuer https://other.example\nhint: onegrant login https://other.example --no-open --resource \
+             ORIGIN/mcp   # only if you trust this server\n",
         ),
         issuer(json!({ "issuer": "ORIGIN" }), "token_endpoint"),
         issuer(
