@@ -580,11 +580,13 @@ fn departures_of(issuer: &str, metadata: &Metadata, is_for_resource: bool) -> Ve
             printable(&metadata.issuer)
         )));
     }
-    let methods = &metadata.code_challenge_methods_supported;
-    if !methods.is_empty() && !methods.iter().any(|method| method == "S256") {
+    if metadata.refuses_s256() {
         departures.push(Departure::harmful("RFC 7636 section 4.2: it does not list the method S256 of PKCE"));
     }
-    if methods.is_empty() && is_for_resource && metadata.authorization_endpoint.is_some() {
+    if metadata.code_challenge_methods_supported.is_empty()
+        && is_for_resource
+        && metadata.authorization_endpoint.is_some()
+    {
         departures.push(Departure::harmless("RFC 8414 section 2: it lists no methods of PKCE"));
     }
     departures

@@ -209,6 +209,12 @@ impl Metadata {
         self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
     }
 
+    /// Whether the server refuses the one method of PKCE that onegrant uses (RFC 7636 section 4.2): it lists others only.
+    pub fn refuses_s256(&self) -> bool {
+        let methods = &self.code_challenge_methods_supported;
+        !methods.is_empty() && !methods.iter().any(|method| method == "S256")
+    }
+
     /// Every endpoint.
     pub fn endpoints(&self) -> impl Iterator<Item = &str> {
         let others = [

@@ -8,9 +8,27 @@ use crate::error::{Failure, Kind};
 use crate::grant::Flow;
 use crate::protocol::providers::Redirect;
 
-/// Chooses. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
-/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
+/// Chooses, and fails if the server refuses what every login by browser sends.
 pub fn choose(
+    arguments: &cli::Login,
+    server: &Server,
+    client: Option<&Client>,
+    before: Option<Flow>,
+    desktop: Desktop,
+) -> Result<Flow, Failure> {
+    let flow = best(arguments, server, client, before, desktop)?;
+    if flow == Flow::Browser && server.refuses_s256 {
+        let message = "cannot log in: the server lists methods of PKCE, and S256 is not one of them";
+        return Err(Failure::new(Kind::Usage, message).hint(
+            "onegrant login --device   # a login by browser is not safe without it (RFC 9700 section 2.1.1)",
+        ));
+    }
+    Ok(flow)
+}
+
+/// The best flow. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
+/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
+fn best(
     arguments: &cli::Login,
     server: &Server,
     client: Option<&Client>,
@@ -110,6 +128,25 @@ mod tests {
             let chosen = format!("{:?}", choose(&arguments, &server, Some(&client), None, desktop));
             assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {desktop:?}: {chosen}");
         }
+    }
+
+    /// RFC 9700 section 2.1.1. A server that lists no methods is not asked.
+    #[test]
+    fn no_login_by_browser_at_a_server_that_refuses_s256() {
+        let server = Server {
+            authorization_endpoint: Some("https://as.example/authorize".to_owned()),
+            device_authorization_endpoint: Some("https://as.example/device".to_owned()),
+            refuses_s256: true,
+            ..Server::default()
+        };
+        let desktop = Desktop { has_browser: true, ..Desktop::default() };
+        let choose = |device, server: &Server| {
+            let arguments = cli::Login { device, ..cli::Login::default() };
+            choose(&arguments, server, Some(&Client::default()), None, desktop)
+        };
+        assert_eq!(choose(false, &server).map_err(|failure| failure.kind), Err(Kind::Usage));
+        assert_eq!(choose(true, &server), Ok(Flow::Device));
+        assert_eq!(choose(false, &Server { refuses_s256: false, ..server }), Ok(Flow::Browser));
     }
 
     #[test]

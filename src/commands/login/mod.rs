@@ -255,7 +255,9 @@ impl Attempt<'_> {
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
         let is_registered = client.registration.is_some();
         match (self.grant(flow, client, callback, scope.clone()), NewClient::at(&self.server)) {
-            (Err(NotGranted::UnknownClient(failure)), Ok(new)) if is_registered => {
+            (Err(NotGranted::UnknownClient(failure)), Ok(new))
+                if is_registered && registration::may_begin_again(&self.server) =>
+            {
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;

@@ -176,10 +176,19 @@ impl NewClient {
 
 /// Whether the login may register once more, with [`BY_NAME`].
 fn may_try_by_name(arguments: &cli::Login, server: &Server) -> bool {
-    const REGISTRATIONS: usize = 2;
     let pushed = usize::from(server.pushed_authorization_request_endpoint.is_some());
-    let requests = server.requests.saturating_add(REGISTRATIONS).saturating_add(pushed);
-    arguments.redirect_uri.is_none() && requests <= MOST_REQUESTS_OF_A_LOGIN
+    arguments.redirect_uri.is_none() && has_left(server, pushed.saturating_add(2))
+}
+
+/// Whether the login may begin again with another client. A request that was not pushed has opened the browser before.
+pub fn may_begin_again(server: &Server) -> bool {
+    // Twice: a registration and a pushed request.
+    server.pushed_authorization_request_endpoint.is_none() || has_left(server, 4)
+}
+
+/// Whether so many requests more are still few enough.
+fn has_left(server: &Server, requests: usize) -> bool {
+    server.requests.saturating_add(requests) <= MOST_REQUESTS_OF_A_LOGIN
 }
 
 /// Notes in the store that a person is about to be sent to the server with this client. A server that no longer knows the

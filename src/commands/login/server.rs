@@ -41,6 +41,8 @@ pub struct Server {
     pub token_endpoint_auth_methods_supported: Vec<String>,
     /// The grant types that its metadata lists; empty if unknown.
     pub grant_types_supported: Vec<String>,
+    /// [`Metadata::refuses_s256`].
+    pub refuses_s256: bool,
     /// RFC 7591 section 3.
     pub registration_endpoint: Option<String>,
     /// Whether its metadata was read just now.
@@ -92,6 +94,7 @@ impl Server {
         arguments: &cli::Login,
     ) -> Self {
         let is_pushed = metadata.requires_pushed_requests || arguments.pushed;
+        let refuses_s256 = metadata.refuses_s256();
         Self {
             issuer: stored.map_or(Some(metadata.issuer), |stored| stored.issuer.clone()),
             issuer_is_assumed: destination.endpoints.is_some(),
@@ -107,6 +110,7 @@ impl Server {
             userinfo_endpoint: metadata.userinfo_endpoint,
             scopes_supported: metadata.scopes_supported,
             token_endpoint_auth_methods_supported: metadata.token_endpoint_auth_methods_supported,
+            refuses_s256,
             grant_types_supported: metadata.grant_types_supported,
             registration_endpoint: metadata.registration_endpoint,
             is_announced: destination.endpoints.is_none(),
