@@ -4,7 +4,7 @@ use super::ask;
 use crate::error::{Failure, Kind};
 use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::address_search::{
-    Finding, Located, Purpose, Question, Search, SearchEvent, SearchStep, Standing,
+    Finding, Located, Question, Search, SearchEvent, SearchPurpose, SearchStep, Standing,
 };
 use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read, without_metadata};
 use crate::protocol::reach::{Reach, refusal};
@@ -214,7 +214,7 @@ pub fn search(
             SearchStep::Failed(failure) => return Err(failure),
         };
         let client = match &question.purpose {
-            Purpose::Issuer(issuer, Standing::Named) => {
+            SearchPurpose::Issuer(issuer, Standing::Named) => {
                 let same = named.take_if(|(other, _)| other == issuer);
                 let begun = || (issuer.clone(), first.limited_to(first.reached()));
                 &named.insert(same.unwrap_or_else(begun)).1
@@ -228,7 +228,7 @@ pub fn search(
 /// Sends the request of a question, and follows as many redirects as the question allows. `left` is the time until the deadline.
 fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration) -> SearchEvent {
     let limit = match question.purpose {
-        Purpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
+        SearchPurpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
         _ => Duration::MAX,
     };
     let send = |request: &Request| client.send(request, left().min(limit)).and_then(HttpOutcome::response);

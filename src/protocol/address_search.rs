@@ -28,7 +28,7 @@ const PLACES_AT_A_RESOURCE: usize = 2;
 
 /// What a request of the search is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SearchPurpose {
     /// Whether a resource is there, and what it says about the token that it wants.
     Probe,
     /// The metadata of the resource.
@@ -54,7 +54,7 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// What it is for.
-    pub purpose: Purpose,
+    pub purpose: SearchPurpose,
     /// The request. It has no credential.
     pub request: Request,
     /// How many redirects may be followed.
@@ -62,7 +62,7 @@ pub struct Question {
 }
 
 impl Question {
-    fn new(purpose: Purpose, request: Request) -> Self {
+    fn new(purpose: SearchPurpose, request: Request) -> Self {
         Self { purpose, request, redirects: 0 }
     }
 }
@@ -131,7 +131,7 @@ pub struct LocatedResource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What the request was for.
-    pub purpose: Purpose,
+    pub purpose: SearchPurpose,
     /// The request: method and address.
     pub request: String,
     /// What the server answered.
@@ -207,7 +207,7 @@ impl Search {
         Ok(Self {
             address: address.to_owned(),
             phase: Phase::Probe,
-            questions: VecDeque::from([Question::new(Purpose::Probe, resource::probe(address))]),
+            questions: VecDeque::from([Question::new(SearchPurpose::Probe, resource::probe(address))]),
             requests: 0,
             challenge: None,
             said: String::new(),
@@ -241,7 +241,7 @@ impl Search {
                 Some(question) if self.requests < MOST_REQUESTS => {
                     return (finding, SearchStep::Ask(self.with_redirects(question)));
                 }
-                Some(question) if question.purpose == Purpose::EndOfSession => {}
+                Some(question) if question.purpose == SearchPurpose::EndOfSession => {}
                 Some(question) => {
                     let url = printable(&question.request.url);
                     self.places.push(format!("{url} (not asked: {MOST_REQUESTS} requests are the most)"));
@@ -256,8 +256,8 @@ impl Search {
     fn with_redirects(&self, question: Question) -> Question {
         let left = MOST_REQUESTS.saturating_sub(self.requests).saturating_sub(1);
         let redirects = match &question.purpose {
-            Purpose::Probe | Purpose::EndOfSession => 0,
-            Purpose::Resource | Purpose::Issuer(..) => left.min(MOST_REDIRECTS),
+            SearchPurpose::Probe | SearchPurpose::EndOfSession => 0,
+            SearchPurpose::Resource | SearchPurpose::Issuer(..) => left.min(MOST_REDIRECTS),
         };
         Question { redirects, ..question }
     }
@@ -278,7 +278,7 @@ impl Search {
         self.questions.extend(questions);
         if self.phase == Phase::End {
             let request = self.end_of_session.take();
-            self.questions.extend(request.map(|request| Question::new(Purpose::EndOfSession, request)));
+            self.questions.extend(request.map(|request| Question::new(SearchPurpose::EndOfSession, request)));
         }
     }
 
@@ -286,7 +286,7 @@ impl Search {
         let named = self.metadata_of_challenge().ok().flatten();
         let others = resource::candidates(&self.address);
         let others = others.into_iter().filter(|url| Some(url) != named.as_ref());
-        let question = |url: String| Question::new(Purpose::Resource, Request::get(&url));
+        let question = |url: String| Question::new(SearchPurpose::Resource, Request::get(&url));
         named.clone().into_iter().chain(others).map(question).collect()
     }
 
@@ -349,9 +349,9 @@ impl Search {
     ) -> Finding {
         let url = question.request.url.clone();
         match &question.purpose {
-            Purpose::Probe => self.probed(question, response),
-            Purpose::EndOfSession => finding(question, response.status_words(None), false, Vec::new()),
-            Purpose::Resource => match resource::read(&self.address, &url, response) {
+            SearchPurpose::Probe => self.probed(question, response),
+            SearchPurpose::EndOfSession => finding(question, response.status_words(None), false, Vec::new()),
+            SearchPurpose::Resource => match resource::read(&self.address, &url, response) {
                 FoundResource::Metadata(metadata) => {
                     let departures = metadata.departures.iter().map(Departure::harmless).collect();
                     let issuers = metadata.authorization_servers.join(", ");
@@ -369,7 +369,7 @@ impl Search {
                 }
                 FoundResource::Nothing(why) => self.nothing(question, response, why, stray),
             },
-            Purpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
+            SearchPurpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
                 Discovered::Metadata(metadata) => self.found(question, issuer, *standing, *metadata),
                 Discovered::Refused(failure) => {
                     let hint = failure.hint.as_deref().map(|hint| self.of_resource(hint));
@@ -458,7 +458,8 @@ impl Search {
         let is_named =
             self.metadata_of_challenge().is_ok_and(|named| named.as_ref() == Some(&question.request.url));
         // Some gateways answer 502 for every path that they do not know. The resource knows the path in its challenge.
-        let is_unknown_path = question.purpose == Purpose::Resource && response.status == 502 && !is_named;
+        let is_unknown_path =
+            question.purpose == SearchPurpose::Resource && response.status == 502 && !is_named;
         let is_temporary = matches!(response.status, 429 | 500..) && !is_unknown_path;
         self.is_broken |= is_named && matches!(response.status, 200..400);
         let (why, target) = stray.unwrap_or((why, None));
@@ -480,9 +481,9 @@ impl Search {
         };
         let failure = Failure { message, ..failure };
         match &question.purpose {
-            Purpose::EndOfSession => {}
+            SearchPurpose::EndOfSession => {}
             // Another issuer may do.
-            Purpose::Issuer(_, Standing::Named) => {
+            SearchPurpose::Issuer(_, Standing::Named) => {
                 self.places.push(format!("{} ({answer})", printable(url)));
                 self.keep(failure);
             }
@@ -550,7 +551,7 @@ fn places_of(issuer: &str, standing: Standing, most: usize) -> Vec<Question> {
     let first = document.as_ref().map(|_| issuer.to_owned());
     let others = others.into_iter().filter(|url| Some(url) != first.as_ref());
     let question =
-        |url: String| Question::new(Purpose::Issuer(named.to_owned(), standing), Request::get(&url));
+        |url: String| Question::new(SearchPurpose::Issuer(named.to_owned(), standing), Request::get(&url));
     first.clone().into_iter().chain(others).take(most).map(question).collect()
 }
 
@@ -641,7 +642,7 @@ mod tests {
             run.asked.push(question.request.url.clone());
             let answer = answers.iter().find(|(url, ..)| *url == question.request.url);
             event = match (&question.purpose, answer) {
-                (Purpose::Probe, _) => answered(question, probe.clone()),
+                (SearchPurpose::Probe, _) => answered(question, probe.clone()),
                 (_, Some((_, 0, why))) => {
                     let failure = Failure::new(Kind::Temporary, *why);
                     SearchEvent::NotAnswered { question, failure }
@@ -859,7 +860,7 @@ mod tests {
         ];
         for (answers, wanted) in cases {
             let run = search(ADDRESS, begun.clone(), answers);
-            let ends = run.findings.iter().filter(|finding| finding.purpose == Purpose::EndOfSession);
+            let ends = run.findings.iter().filter(|finding| finding.purpose == SearchPurpose::EndOfSession);
             assert_eq!(ends.count(), wanted, "{:?}", run.asked);
             assert!(run.asked.len() <= MOST_REQUESTS, "{:?}", run.asked);
         }

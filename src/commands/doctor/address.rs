@@ -5,7 +5,7 @@ use crate::commands::login::{self, ClientChoice, Outlook};
 use crate::error::Failure;
 use crate::grant::Flow;
 use crate::profile::Context;
-use crate::protocol::address_search::{Departure, Finding, Purpose};
+use crate::protocol::address_search::{Departure, Finding, SearchPurpose};
 use crate::protocol::hints::login_at;
 
 /// One line for each request, one for each departure from a standard, and what a login would make of it.
@@ -21,10 +21,10 @@ pub fn checks(address: &str, context: &Context) -> Vec<Check> {
 
 fn steps(finding: &Finding) -> impl Iterator<Item = Check> {
     let name = match &finding.purpose {
-        Purpose::Probe => "probe",
-        Purpose::Resource => "resource",
-        Purpose::Issuer(..) => "issuer",
-        Purpose::EndOfSession => "session",
+        SearchPurpose::Probe => "probe",
+        SearchPurpose::Resource => "resource",
+        SearchPurpose::Issuer(..) => "issuer",
+        SearchPurpose::EndOfSession => "session",
     };
     let what = format!("{}: {}", finding.request, finding.answer);
     let step = if finding.is_unavailable { Check::warn(name, what) } else { Check::ok(name, what) };

@@ -64,7 +64,7 @@ impl ClientChoice {
         // Another flow than that of a person needs a client that the server trusts.
         let new = new.filter(|_| flow::may_register(arguments));
         match (named, stored, new) {
-            // Nobody names a client by its identifier as well. The address of a client metadata document comes second.
+            // The command line refuses `--client-id` beside it. The address of a client metadata document comes second.
             (_, _, Some(new)) if arguments.register => Ok(new),
             _ if arguments.register => Err(no_registration()),
             (None, None, Some(_)) if has_proof(arguments) => Err(missing(server.row())),

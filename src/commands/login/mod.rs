@@ -190,14 +190,14 @@ fn log_in(
     warn_of_another_issuer(&server, stored, context);
     let hint = RetryHint::new(arguments, stored, &server, choice.known());
     let advice = server.advice();
-    let attempt = Attempt {
+    let login = ServerLogin {
         arguments,
         server,
         stored: stored_there,
         replaces: Replaces::Login(stored.and_then(|stored| stored.login.as_ref())),
         context,
     };
-    attempt.run(choice).map_err(|error| hint.complete(with_advice(error, advice)))
+    login.run(choice).map_err(|error| hint.complete(with_advice(error, advice)))
 }
 
 /// Says that the resource now takes the tokens of another issuer. Nothing of the stored client is sent there.
@@ -235,7 +235,7 @@ fn find<'a>(
 }
 
 /// A login at a server that is known.
-struct Attempt<'a> {
+struct ServerLogin<'a> {
     arguments: &'a cli::Login,
     server: Server,
     /// The stored document, if it is of this server.
@@ -244,7 +244,7 @@ struct Attempt<'a> {
     context: &'a Context,
 }
 
-impl Attempt<'_> {
+impl ServerLogin<'_> {
     /// Gets a grant and stores it. If the server does not know the registered client: once more, with a new one.
     fn run(&self, choice: ClientChoice) -> anyhow::Result<()> {
         let client = choice.known();

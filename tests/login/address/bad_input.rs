@@ -69,7 +69,7 @@ impl Ended {
         Self { home, server, ran }
     }
 
-    /// It failed with this code and this text, in which ORIGIN is the origin of the server, before anybody was asked, stored
+    /// It failed with this code and this text, in which ORIGIN is the origin of the server, before a person was asked, stored
     /// nothing, and registered at most one client.
     #[track_caller]
     fn assert_failed(&self, case: &str, code: i32, text: &str) {

@@ -21,7 +21,7 @@ fn a_client_that_a_person_names_is_the_first_choice() {
     let named = ["--client-id", server.client_id(), "--client-metadata-url", &metadata_url];
     assert_eq!(client_of(&server, &named), (server.client_id().to_owned(), 0));
     assert_eq!(client_of(&server, &named[..2]), (server.client_id().to_owned(), 0));
-    assert_eq!(server.requests_to(Endpoint::ClientMetadata), [], "nobody asked for it");
+    assert_eq!(server.requests_to(Endpoint::ClientMetadata), [], "it is not fetched");
 }
 
 /// draft-ietf-oauth-client-id-metadata-document.

@@ -43,7 +43,7 @@ fn the_metadata_is_read_where_the_challenge_names_it_else_at_the_well_known_addr
         ("no refusal", |resource| resource.initializes_all = true, &[PROBE, INSERTED, OAUTH]),
         ("at the root", at_the_root, &[PROBE, ROOT, OAUTH]),
         (
-            "at the root, and nobody says so",
+            "at the root, and no header says so",
             |resource| {
                 (resource.serves_metadata, resource.serves_root_metadata) = (false, true);
                 resource.challenges = Some(vec!["Bearer".to_owned()]);

@@ -113,7 +113,7 @@ fn read_head(stream: &mut impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// A login at the resource of the public server fails: exit 2, with a text and a hint, before anybody was asked.
+/// A login at the resource of the public server fails: exit 2, with a text and a hint, before a person was asked.
 #[track_caller]
 fn assert_refused(home: &Home, address: &str, proxy: Option<&str>, text: &str) {
     for arguments in [&["login", address, "--no-open"][..], &["doctor", address]] {

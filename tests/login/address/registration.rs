@@ -279,7 +279,7 @@ fn if_the_server_does_not_know_the_client_of_the_code_the_person_is_asked_once_m
     }
 }
 
-/// The server says so before a person is asked, so nobody notices.
+/// The server says so before a person is asked, so no person notices.
 #[test]
 fn if_the_server_does_not_know_the_client_of_the_first_request_a_new_one_is_registered() {
     for (options, endpoint) in
