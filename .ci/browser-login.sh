@@ -13,11 +13,11 @@ begin curl node npm
 step 'install oidc-provider and Chromium'
 need chromium chromium --version
 chromium --version 2>/dev/null
-install_oidc_provider
+node_packages oidc_provider
 mkdir "$work/browser"
 
 step 'start the server'
-serve provider env ACCESS_TOKEN_SECONDS=600 node "$work/server/server.mjs"
+node_server provider oidc_provider ACCESS_TOKEN_SECONDS=600
 
 step 'a person logs in'
 by_browser browser 0 chromium "$issuer" --client-id onegrant --scope 'openid offline_access'

@@ -34,7 +34,7 @@ fuzz() { # PARSER
     PARSER=$1 nice timeout $((seconds_each + 60)) "$fuzzer" "$scratch/$1" -max_total_time="$seconds_each" -max_len=4096 \
         -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$found/$1-" >"$log" 2>&1 || code=$?
     if [ "$code" = 0 ] && grep -q '^stat::number_of_executed_units: *[1-9]' "$log"; then
-        printf 'ok    %-14s %s\n' "$1" "$(grep -ao 'cov: .* corp' "$log" | tail -n 1), $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
+        printf 'ok    %-17s %s\n' "$1" "$(grep -ao 'cov: .* corp' "$log" | tail -n 1), $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
     else
         printf 'FAIL  %s ends with %d\n' "$1" "$code"
         grep -a -A 3 'panicked at\|ERROR: libFuzzer' "$log" || tail -n 20 "$log"

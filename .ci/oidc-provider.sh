@@ -13,16 +13,16 @@ large_crowd=50 # processes on a person's session
 begin curl node npm
 
 step 'install oidc-provider'
-install_oidc_provider
+node_packages oidc_provider
 mkdir "$work/keys"
 make_secrets
 
 step "start it twice: access tokens live $lifetime_seconds s; everything is short, and requests must be pushed (RFC 9126)"
-serve short env ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=7 PUSHED=required node "$work/server/server.mjs"
+node_server short oidc_provider ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=7 PUSHED=required
 short=$issuer
 of_short=("$short" --client-id onegrant --scope 'openid offline_access')
 is_forgotten "${of_short[@]}"
-serve provider env ACCESS_TOKEN_SECONDS=$lifetime_seconds CLIENT_SECRET="$secret" KEYS="$work/keys" node "$work/server/server.mjs"
+node_server provider oidc_provider ACCESS_TOKEN_SECONDS=$lifetime_seconds CLIENT_SECRET="$secret" KEYS="$work/keys"
 person=("$issuer" --client-id onegrant --scope 'openid offline_access')
 
 step 'device flow'

@@ -3,7 +3,8 @@
 //! Pure: the values of options and variables go in, [`Globals`] come out.
 
 use crate::environment::{Environment, FromOptions, Passed};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
+use crate::protocol::metadata::endpoint_url;
 use crate::session::LockUse;
 use crate::store_address::{ProfileName, StoreAddress, misconfigured};
 use crate::text::{in_single_quotes, parse_seconds, printable};
@@ -15,8 +16,10 @@ use std::time::Duration;
 /// The settings of a command, from options, environment and defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Globals {
-    /// The grant to work on.
+    /// The grant to work on. With [`Selection::Resource`] it is not known before [`crate::profile`] has looked for it.
     pub profile: ProfileName,
+    /// How the command says which grant that is.
+    pub selection: Selection,
     /// Where grants are kept.
     pub store: StoreAddress,
     /// One deadline for everything that the command waits for, except for a person.
@@ -31,11 +34,25 @@ pub struct Globals {
     pub given: FromOptions,
 }
 
+/// How a command says which profile it works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// It does not: the default profile.
+    #[default]
+    Default,
+    /// By its name: `--profile`, `ONEGRANT_PROFILE`.
+    Name,
+    /// By an address that the resource of the profile covers: `--for`, `ONEGRANT_FOR`.
+    Resource(String),
+}
+
 /// The global options as the command line gives them; `None` where it does not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GlobalOptions<'a> {
     /// `--profile`
     pub profile: Option<&'a str>,
+    /// `--for`
+    pub resource: Option<&'a str>,
     /// `--store`
     pub store: Option<&'a str>,
     /// `--timeout`
@@ -57,13 +74,10 @@ impl Globals {
     /// Combines options, variables and defaults. An empty variable counts as unset.
     pub fn resolve(options: &GlobalOptions<'_>, environment: &Environment) -> Result<Self, Failure> {
         let variables = environment;
+        let (profile, selection) = select(options, variables)?;
         Ok(Self {
-            profile: profile(NamedValue::new(
-                "--profile",
-                options.profile,
-                "ONEGRANT_PROFILE",
-                &variables.profile,
-            )?)?,
+            profile,
+            selection,
             store: store(options.store, variables)?,
             timeout: timeout(NamedValue::new(
                 "--timeout",
@@ -75,7 +89,7 @@ impl Globals {
             verbosity: verbosity(options.verbose, set(&variables.log))?,
             trusts_store: trusts_store(set(&variables.trust_store))?,
             given: FromOptions {
-                profile: options.profile.is_some(),
+                profile: options.profile.or(options.resource).is_some(),
                 store: options.store.is_some(),
                 timeout: options.timeout.is_some(),
             },
@@ -121,7 +135,11 @@ impl Globals {
                 None => options.push_str("--store file:DIR "),
             }
         }
-        if self.profile != ProfileName::default() && !command.contains("--profile ") {
+        let is_set = set(&environment.profile).or(set(&environment.resource)).is_some();
+        // A profile that was not found yet is in no hint.
+        let is_default =
+            self.profile == ProfileName::default() && !(is_set && self.selection == Selection::Name);
+        if !is_default && !command.contains("--profile ") {
             options.push_str(&format!("--profile {} ", self.profile));
         }
         options
@@ -157,12 +175,54 @@ fn set(variable: &Option<OsString>) -> Option<&OsStr> {
     variable.as_deref().filter(|value| !value.is_empty())
 }
 
-fn profile(named: Option<NamedValue<'_>>) -> Result<ProfileName, Failure> {
-    let Some(NamedValue { source, value }) = named else { return Ok(ProfileName::default()) };
+/// The profile, and how it was said. An option wins over both variables.
+fn select(
+    options: &GlobalOptions<'_>,
+    environment: &Environment,
+) -> Result<(ProfileName, Selection), Failure> {
+    let is_given = options.profile.or(options.resource).is_some();
+    let (profile, resource) = match is_given {
+        true => (&None, &None),
+        false => (&environment.profile, &environment.resource),
+    };
+    let named = NamedValue::new("--profile", options.profile, "ONEGRANT_PROFILE", profile)?;
+    let covering = NamedValue::new("--for", options.resource, "ONEGRANT_FOR", resource)?;
+    match (named, covering) {
+        (None, None) => Ok((ProfileName::default(), Selection::Default)),
+        (Some(named), None) => Ok((profile_name(&named)?, Selection::Name)),
+        (None, Some(covering)) => Ok((ProfileName::default(), Selection::Resource(url(&covering)?))),
+        (Some(named), Some(covering)) => {
+            let message = format!("{} and {} each say which profile to use", covering.source, named.source);
+            Err(Failure::new(Kind::Usage, message).hint(match is_given {
+                true => "onegrant --help",
+                false => "unset ONEGRANT_FOR   # or ONEGRANT_PROFILE",
+            }))
+        }
+    }
+}
+
+fn profile_name(NamedValue { source, value }: &NamedValue<'_>) -> Result<ProfileName, Failure> {
     ProfileName::new(value).ok_or_else(|| {
         let rule = "letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters";
         misconfigured(source, format_args!("'{}' is no profile name: {rule}", printable(value)))
     })
+}
+
+/// An `http` or `https` URL, whether or not a credential may go there: it is only compared.
+fn url(NamedValue { source, value }: &NamedValue<'_>) -> Result<String, Failure> {
+    let secure = match value.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("https://{rest}"),
+        _ => (*value).to_owned(),
+    };
+    match endpoint_url(&secure) {
+        Ok(_) => Ok((*value).to_owned()),
+        Err(_) => {
+            // A URL with user information may hold a password. Show nothing of it.
+            let shown = if value.contains('@') { "it".to_owned() } else { format!("'{}'", printable(value)) };
+            let rule = "write https://HOST/PATH, without a user name and a fragment";
+            Err(misconfigured(source, format_args!("{shown} is no address of a resource: {rule}")))
+        }
+    }
 }
 
 fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress, Failure> {

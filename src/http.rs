@@ -10,7 +10,7 @@
 //! | ureq's error | occurs in | proves by itself |
 //! |---|---|---|
 //! | `BadUri`, `Http`, `RequireHttpsOnly`, `InvalidProxyUrl` | the request itself | nothing was sent |
-//! | `HostNotFound`, `Timeout(Resolve)` | the name look-up | nothing was sent |
+//! | `HostNotFound`, `Timeout(Resolve)`, `Other` (an address beyond the limit) | the name look-up | nothing was sent |
 //! | `ConnectionFailed`, `ConnectProxyFailed`, `Timeout(Connect)` | connecting, the proxy, TLS | nothing was sent |
 //! | `TlsRequired` | TLS | nothing was sent |
 //! | `Timeout(SendRequest)` | the head of the request | nothing was sent |
@@ -31,6 +31,7 @@ mod coding;
 mod connecting;
 mod deadline;
 mod heads;
+mod limit;
 pub mod proxy;
 mod resolver;
 mod roots;
@@ -41,17 +42,19 @@ mod trust;
 use crate::environment::NetworkSettings;
 use crate::error::{Failure, Kind};
 use crate::protocol::metadata::{Url, endpoint_url};
+use crate::protocol::reach::{Reach, refusal};
 use crate::protocol::{Body, Headers, JSON, Request, Response};
 use crate::text::{describe, printable};
 use coding::Decoded;
 use heads::HEAD_LIMIT;
+use limit::Limit;
 use roots::Roots;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tls::{ClientCertificate, Tls};
 use ureq::http::HeaderMap;
@@ -82,7 +85,7 @@ pub enum HttpOutcome {
     /// The body of the request never left this process.
     NotSent(String),
     /// The body of the request never left this process, and a repetition does not help: the server and this process
-    /// cannot agree on TLS, or a proxy demands a password. The failure has a hint.
+    /// cannot agree on TLS, a proxy demands a password, or the addresses of the server are beyond the limit of the client.
     NoConnection(Failure),
     /// The request was sent, at least in part, and no whole response came. A GET that fails is always lost.
     Lost(String),
@@ -91,14 +94,14 @@ pub enum HttpOutcome {
 }
 
 impl HttpOutcome {
-    /// The response. For a request that may be repeated, it is a failure to get none.
+    /// The response. For a request that may be repeated, it is a failure to get none: a temporary one, unless a repetition does
+    /// not help.
     pub fn response(self) -> Result<Response, Failure> {
         match self {
             Self::Answered(response) => Ok(response),
             Self::NoConnection(failure) => Err(failure),
-            Self::NotSent(why) | Self::Lost(why) | Self::TooLong(why) => {
-                Err(Failure::new(Kind::Temporary, why))
-            }
+            Self::NotSent(why) | Self::Lost(why) => Err(Failure::new(Kind::Temporary, why)),
+            Self::TooLong(why) => Err(Failure::new(Kind::Usage, why)),
         }
     }
 }
@@ -106,14 +109,38 @@ impl HttpOutcome {
 /// Sends requests. It loads nothing before the first one.
 pub struct HttpClient {
     environment: NetworkSettings,
-    roots: OnceLock<Roots>,
+    roots: Arc<OnceLock<Roots>>,
     certificate: Option<ClientCertificate>,
+    /// `None`: each address may be used, because a person named it.
+    limit: Option<Arc<Limit>>,
 }
 
 impl HttpClient {
     /// A client for this environment. Making it costs nothing.
     pub fn new(environment: &NetworkSettings) -> Self {
-        Self { environment: environment.clone(), roots: OnceLock::new(), certificate: None }
+        Self { environment: environment.clone(), roots: Arc::default(), certificate: None, limit: None }
+    }
+
+    /// A client for addresses that a document names. It connects to no address beyond `limit`, whichever name the address
+    /// has: a request to a host without another address is a failure of usage, and no connection is made. The two clients share
+    /// their CA roots.
+    ///
+    /// If a request goes through a proxy, then the proxy looks the name up. Only a host that is an address, or this machine, by
+    /// its text is refused. A name counts as public.
+    pub fn limited_to(&self, limit: Reach) -> Self {
+        Self {
+            environment: self.environment.clone(),
+            roots: Arc::clone(&self.roots),
+            certificate: self.certificate.clone(),
+            limit: Some(Arc::new(Limit::new(limit))),
+        }
+    }
+
+    /// The limit for addresses that the answers to this client name: the smallest class of the addresses that it connected to.
+    /// Before the first connection this is its own limit. It counts which address answered, and not which addresses the name
+    /// has: the owner of a name can give it private addresses, and can change them between two look-ups.
+    pub fn reached(&self) -> Reach {
+        self.limit.as_ref().map_or(Reach::Loopback, |limit| limit.reached())
     }
 
     /// The client with this certificate and its private key. Both are PEM files (RFC 7468), and may be one file.
@@ -174,9 +201,19 @@ impl HttpClient {
     }
 
     /// Sends one request once and waits for the whole response, at most `timeout`. Fails if a repetition does not help:
-    /// no credential may be sent to this URL, or the proxy cannot be used.
+    /// no credential may be sent to this URL, the proxy cannot be used, or the host is by its text beyond the limit.
     pub fn send(&self, request: &Request, timeout: Duration) -> Result<HttpOutcome, Failure> {
         let (address, proxy) = self.route(&request.url)?;
+        let mut limit = self.limit.clone();
+        if proxy.is_some()
+            && let Some(limit) = limit.take()
+        {
+            let reach = Reach::of_host(&address.host);
+            if reach > limit.most() {
+                return Err(refusal(&request.url, reach, limit.most()));
+            }
+            limit.note(reach);
+        }
         let exchange = Exchange {
             roots: address.is_secure.then(|| self.roots.get_or_init(|| Roots::load(&self.environment))),
             via: proxy.as_ref().map(|proxy| {
@@ -188,6 +225,7 @@ impl HttpClient {
             connect: CONNECT_LIMIT.min(timeout / 2),
             address,
             certificate: self.certificate.as_ref(),
+            limit,
         };
         Ok(exchange.run(request, proxy))
     }
@@ -206,6 +244,8 @@ struct Exchange<'a> {
     deadline: Instant,
     /// The longest time for each of name look-up and connection.
     connect: Duration,
+    /// The limit of the connection. A proxy has none: a person named it.
+    limit: Option<Arc<Limit>>,
 }
 
 impl Exchange<'_> {
@@ -237,6 +277,9 @@ impl Exchange<'_> {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
+                if let Some(refusal) = limit_error(&error) {
+                    return HttpOutcome::NoConnection(refusal.clone());
+                }
                 return match (tls_error(&error), &error, &self.via) {
                     (Some(error), ..) if !body.is_read => self.no_tls(error),
                     (None, Error::ConnectProxyFailed(said), Some(via))
@@ -285,11 +328,11 @@ impl Exchange<'_> {
             .timeout_connect(Some(self.connect))
             .build();
         let connector = ConnectProxyConnector::default()
-            .chain(socket::Connecting)
+            .chain(socket::Connecting(self.limit.clone()))
             .chain(tls)
             .chain(deadline::Deadline(self.deadline))
             .chain(heads::Heads);
-        Ok(Agent::with_parts(config, connector, resolver::Resolver))
+        Ok(Agent::with_parts(config, connector, resolver::Resolver(self.limit.clone())))
     }
 
     fn not_sent(&self, error: &Error) -> HttpOutcome {
@@ -397,6 +440,14 @@ fn is_unreachable(error: &Error) -> bool {
 fn tls_error(error: &Error) -> Option<&rustls::Error> {
     match error {
         Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The refusal of the resolver, if it is the reason.
+fn limit_error(error: &Error) -> Option<&Failure> {
+    match error {
+        Error::Other(error) => error.downcast_ref(),
         _ => None,
     }
 }

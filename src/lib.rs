@@ -50,10 +50,11 @@ pub mod subprocess;
 pub mod system;
 pub mod text;
 
-use cli::Parsed;
+use cli::{Command, Parsed};
 use environment::Environment;
 use error::{AlreadyReported, Failure, Kind, SUCCESS};
-use profile::Context;
+use globals::Selection;
+use profile::{Context, choice};
 use std::ffi::OsString;
 use subprocess::{Mode, modes};
 use system::SystemClock;
@@ -67,31 +68,48 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let called = arguments.next().unwrap_or_default();
     let mut arguments = cli::words_of_name(&called).chain(arguments).peekable();
     if let Some(mode) = arguments.peek().and_then(|first| Mode::named(first)) {
-        return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, str::to_owned));
+        return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, own_hint));
     }
     match cli::parse(arguments, &environment) {
         Ok(Parsed::Run(globals, command)) => {
-            let context = Context::new(globals, clock);
-            let result = commands::run(&command, &context);
-            context.network_warnings().for_each(|warning| output::warning(&warning));
-            exit_code(result, |hint| context.globals.complete(hint, &environment))
+            let globals = match &globals.selection {
+                Selection::Resource(url) => choice::find(url, &globals, clock, commands::need(&command)),
+                Selection::Default | Selection::Name => Ok(globals),
+            };
+            match globals {
+                Ok(globals) => run_command(&command, &Context::new(globals, clock)),
+                Err(failure) => report(&failure.into(), own_hint),
+            }
         }
         Ok(Parsed::Print(text)) => {
             // A closed stdout is no failure: `onegrant --help | head` closes it early.
             let _ = output::answer(text.as_bytes());
             SUCCESS
         }
-        Ok(Parsed::Answer(text)) => exit_code(output::answer(text.as_bytes()), str::to_owned),
+        Ok(Parsed::Answer(text)) => exit_code(output::answer(text.as_bytes()), own_hint),
         Ok(Parsed::NoCommand(text)) => {
             output::say(&text);
             Kind::Usage.code()
         }
-        Err(failure) => report(&failure.into(), str::to_owned),
+        Err(failure) => report(&failure.into(), own_hint),
     }
 }
 
-fn exit_code(result: anyhow::Result<()>, complete: impl Fn(&str) -> String) -> u8 {
-    result.map_or_else(|error| report(&error, complete), |()| SUCCESS)
+fn run_command(command: &Command, context: &Context) -> u8 {
+    let result = commands::run(command, context);
+    context.network_warnings().for_each(|warning| output::warning(&warning));
+    exit_code(result, |failure| match commands::with_another_profile(command) {
+        Some(word) => context.hint(failure, word),
+        None => failure.hint.as_ref().map(|hint| context.complete(hint)),
+    })
+}
+
+fn own_hint(failure: &Failure) -> Option<String> {
+    failure.hint.clone()
+}
+
+fn exit_code(result: anyhow::Result<()>, hint: impl Fn(&Failure) -> Option<String>) -> u8 {
+    result.map_or_else(|error| report(&error, hint), |()| SUCCESS)
 }
 
 /// Makes a panic end the process like any other defect: with exit code 1, and a message that names the place.
@@ -110,12 +128,11 @@ pub fn report_panics() {
 
 /// Prints what failed, why, and the command that helps. The failure is found under any number of contexts. An error without
 /// a failure is a defect of this program.
-fn report(error: &anyhow::Error, complete: impl Fn(&str) -> String) -> u8 {
+fn report(error: &anyhow::Error, hint: impl Fn(&Failure) -> Option<String>) -> u8 {
     if let Some(AlreadyReported(code)) = error.downcast_ref() {
         return *code;
     }
     let failure = error.downcast_ref::<Failure>();
-    let hint = failure.and_then(|failure| failure.hint.as_deref()).map(complete);
-    output::failure(&format!("{error:#}"), hint.as_deref());
+    output::failure(&format!("{error:#}"), failure.and_then(hint).as_deref());
     failure.map_or(Kind::Defect, |failure| failure.kind).code()
 }

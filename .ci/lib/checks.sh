@@ -102,7 +102,7 @@ wait_until() { # SECONDS COMMAND...
     done
 }
 
-onegrant() { timeout "$limit_seconds" "$ONEGRANT" --profile "$profile" "$@"; }
+onegrant() { timeout "$limit_seconds" "$ONEGRANT" ${profile:+--profile "$profile"} "$@"; }
 # As on a machine of its own: a home that no other process of the script uses.
 on() { # HOST COMMAND...
     env ONEGRANT_HOME="$work/hosts/$1" "${@:2}"
@@ -135,7 +135,7 @@ member() { # NAME
     jq -R -n -r --arg name "$1" '
         def found: first(.. | objects | select(has($name))[$name]);
         [inputs] | (try (join("\n") | fromjson | found) catch null) // first(.[] | (try fromjson catch empty) | found)
-        | if type == "object" or type == "array" then tojson else . end' | grep .
+        | select(. != null) | if type == "object" or type == "array" then tojson else . end' | grep .
 }
 has_member() { [ -s "$2" ] && member "$1" <"$2" >"$work/member"; } # NAME FILE
 stored() { member "$1" <"$work/home/$profile.json" 2>/dev/null || echo none; } # NAME

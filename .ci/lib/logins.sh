@@ -16,15 +16,21 @@ http() { # URL [CURL_OPTION...]: status and body
 }
 bearer() { http "$2" -H "Authorization: Bearer $1" | cut -c 1-3; } # TOKEN URL: the status
 
-install_oidc_provider() {
-    mkdir "$work/server"
-    cp "$fixtures"/oidc_provider/{package.json,package-lock.json,server.mjs} "$work/server"
-    (cd "$work/server" && timeout 300 npm ci --ignore-scripts --prefer-offline --no-audit --no-fund --loglevel=error) \
+# The packages of a server below $work, so that the repository stays as it is.
+node_packages() { # DIRECTORY_OF_FIXTURES
+    mkdir "$work/$1"
+    cp "$fixtures/$1"/{package.json,package-lock.json} "$work/$1"
+    (cd "$work/$1" && timeout 300 npm ci --ignore-scripts --prefer-offline --no-audit --no-fund --loglevel=error) \
         >"$work/npm" 2>&1 </dev/null || give_up 'npm ci' "$work/npm"
 }
-# Requests of a grant type at the server `issuer`, by their answers: "2 invalid_grant, 1 ok".
+node_server() { # NAME DIRECTORY_OF_FIXTURES SETTING...
+    serve "$1" env MODULES="$work/$2" "${@:3}" node "$fixtures/$2/server.mjs"
+}
+# What clients sent to the server `issuer`.
+sent() { curl -s -m 10 --noproxy '*' "${issuer%/}/requests"; }
+# Requests of a grant type there, by their answers: "2 invalid_grant, 1 ok".
 answered() { # GRANT_TYPE
-    curl -s -m 10 --noproxy '*' "$issuer/requests" | jq -r --arg type "$1" '
+    sent | jq -r --arg type "$1" '
         select(.values.grant_type // "" | split(":") | last == $type) | .error // (if .status == 200 then "ok" else .status end)' | tally
 }
 answered_ok() { answered "$1" | grep -o '[0-9]* ok' | cut -d ' ' -f 1 | grep . || echo 0; } # GRANT_TYPE
@@ -37,18 +43,22 @@ acts() { # approve|deny|none|chromium ADDRESS
         *) timeout "$limit_seconds" node "$fixtures/real_servers/person.mjs" "$1" "$2" ;;
     esac
 }
-# Starts a login, waits for the address that it shows as JSON, acts as a person there, and waits for the end.
-logs_in() { # WHAT WANTED_CODE ACTION MEMBER LOGIN_OPTION...
-    local login
-    timeout "$limit_seconds" "$ONEGRANT" --profile "$profile" login "${@:5}" --json >"$work/login" 2>"$work/login.err" </dev/null &
+# Starts a login, whose process is `login`, and acts as a person at the address that it shows as JSON.
+asks_a_person() { # ACTION MEMBER LOGIN_OPTION...
+    timeout "$limit_seconds" "$ONEGRANT" ${profile:+--profile "$profile"} login "${@:3}" --json >"$work/login" 2>"$work/login.err" </dev/null &
     login=$!
     asks() { has_member "$1" "$work/login"; }
     asks_or_has_ended() { asks "$1" || ! kill -0 "$login" 2>/dev/null; }
-    if wait_until 30 asks_or_has_ended "$4" && asks "$4"; then
-        acts "$3" "$(cat "$work/member")" </dev/null 2>&1 | sed 's/^/      /' || true
+    if wait_until 30 asks_or_has_ended "$2" && asks "$2"; then
+        acts "$1" "$(cat "$work/member")" </dev/null 2>&1 | sed 's/^/      /' || true
     else
         echo '      login asks for nothing'
     fi
+}
+# The same, and waits for the end of the login.
+logs_in() { # WHAT WANTED_CODE ACTION MEMBER LOGIN_OPTION...
+    local login
+    asks_a_person "${@:3}"
     local before=$failed
     waits_for "$1: login" "$2" "$login"
     [ "$failed" = "$before" ] || sed 's/^/      /' "$work/login" "$work/login.err"
@@ -127,7 +137,7 @@ refuses_an_expired_refresh_token() { # LOGIN_OPTION...
 
 # Compares every request that a server of the script has had with the RFCs' parameter lists.
 check_requests() { # SERVER_NAME KIND...
-    curl -s -m 10 --noproxy '*' "$(member issuer <"$work/$1.json")/requests" >"$work/requests"
+    issuer=$(member issuer <"$work/$1.json") sent >"$work/requests"
     checker "$1: the check of all requests" "$work/requests" "${@:2}"
 }
 check_the_checker() { checker 'the check of the checker' --self-test; }

@@ -18,6 +18,8 @@ pub enum Format {
     Bearer,
     /// A line for `curl -H`.
     Header,
+    /// A JSON object of headers, for a program that asks for headers.
+    HeadersJson,
     /// One JSON object.
     Json,
     /// A line for `curl -K`.
@@ -33,6 +35,7 @@ pub const FORMATS: &[(&str, Format)] = &[
     ("raw", Format::Raw),
     ("bearer", Format::Bearer),
     ("header", Format::Header),
+    ("headers-json", Format::HeadersJson),
     ("json", Format::Json),
     ("curl", Format::Curl),
     ("netrc", Format::Netrc),
@@ -71,6 +74,11 @@ pub fn bearer(session: &Session) -> Result<String, Failure> {
             Err(Failure::new(Kind::Usage, message).hint("onegrant token --format json"))
         }
     }
+}
+
+/// A JSON object with the header that a request needs. Claude Code (`headersHelper`) reads it.
+pub fn headers(session: &Session) -> Result<Value, Failure> {
+    Ok(json!({ "Authorization": bearer(session)? }))
 }
 
 /// One object with everything that is known about the access token. `extra` has the other members of the token answer.
@@ -243,6 +251,7 @@ mod tests {
         assert_eq!(bearer(&of_type("bEARER")).unwrap(), "Bearer t");
         for refused in [
             bearer(&of_type("DPoP")).map(drop),
+            headers(&of_type("DPoP")).map(drop),
             curl(&of_type("DPoP")).map(drop),
             exec_credential(&of_type("DPoP"), None).map(drop),
             bearer(&of_type("N_A")).map(drop),

@@ -4,6 +4,7 @@
 use super::formats::USERNAME;
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, UnixSeconds, is_visible_ascii};
+use crate::protocol::challenge;
 
 /// The longest line that git writes, with its newline, in bytes.
 pub const LINE_LIMIT: usize = 65_535;
@@ -83,7 +84,7 @@ impl Request {
     /// token only as a password, and say so.
     fn takes_bearer(&self) -> bool {
         self.capabilities.iter().any(|capability| capability == "authtype")
-            && (self.wwwauth.is_empty() || self.wwwauth.iter().any(|challenges| offers_bearer(challenges)))
+            && (self.wwwauth.is_empty() || self.wwwauth.iter().any(|field| offers_bearer(field)))
     }
 }
 
@@ -92,14 +93,9 @@ pub fn unusable(why: &str) -> Failure {
     Failure::new(Kind::Usage, format!("cannot use what git says on stdin: {why}"))
 }
 
-/// Whether one of the challenges has the scheme Bearer (RFC 9110 section 11.6.1, RFC 6750 section 3).
-fn offers_bearer(challenges: &str) -> bool {
-    let mut is_quoted = false;
-    let mut parts = challenges.split(|character| {
-        is_quoted ^= character == '"';
-        character == ',' && !is_quoted
-    });
-    parts.any(|part| part.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("bearer")))
+/// Whether one of the challenges in a `WWW-Authenticate` field is for a bearer token (RFC 6750 section 3).
+fn offers_bearer(field: &str) -> bool {
+    challenge::in_field(field).iter().any(|challenge| challenge.is("Bearer"))
 }
 
 /// The answer to `get`: the access token, and when it expires. Never the refresh token. `username` is the one that the

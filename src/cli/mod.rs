@@ -82,6 +82,7 @@ pub fn parse(
 fn global_options(options: &Arguments) -> GlobalOptions<'_> {
     GlobalOptions {
         profile: options.profile.as_deref(),
+        resource: options.resource.as_deref(),
         store: options.store.as_deref(),
         timeout: options.timeout.as_deref(),
         verbose: options.verbose,
@@ -99,6 +100,14 @@ fn check(command: &Command) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     login_flow(login)?;
+    let contradictions = [
+        ("--register", login.register, "--client-id", login.client_id.is_some()),
+        ("--no-resource", login.no_resource, "--resource", !login.resource.is_empty()),
+    ];
+    if let Some((one, _, other, _)) = contradictions.iter().find(|(_, one, _, other)| *one && *other) {
+        let message = format!("{one} or {other}, not both");
+        return Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));
+    }
     if login.refresh_token_stdin && login.client_secret_file == Some(Input::Stdin) {
         let message = "--refresh-token-stdin and --client-secret-file - cannot both read stdin";
         return Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));

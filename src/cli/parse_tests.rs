@@ -3,6 +3,7 @@
 use super::names::NAMES;
 use super::*;
 use crate::environment::FromOptions;
+use crate::globals::Selection;
 use crate::grant::ClientAuthentication;
 use crate::session::LockUse;
 use crate::store_address::{ProfileName, StoreAddress};
@@ -14,6 +15,14 @@ use std::time::Duration;
 
 fn at_home() -> Environment {
     Environment { home: Some("/home/me".into()), ..Environment::default() }
+}
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn environment(pairs: Variables<'_>) -> Environment {
+    Environment::from_variables(|wanted| {
+        pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| OsString::from(value))
+    })
 }
 
 fn words(line: &str) -> Vec<OsString> {
@@ -37,6 +46,7 @@ fn failure(line: &str) -> Failure {
 fn defaults() -> Globals {
     Globals {
         profile: ProfileName::new("default").unwrap(),
+        selection: Selection::Default,
         store: StoreAddress::File("/home/me/.local/state/onegrant".into()),
         timeout: Duration::from_secs(30),
         lock: LockUse::Auto,
@@ -64,9 +74,63 @@ fn a_hint_works_in_the_shell_that_made_the_call() {
         ("token --profile a",         "onegrant --store x --profile b status", "onegrant --store x --profile b status"),
         ("token --profile a",         "onegrant exec --file F -- echo onegrant x", "onegrant --profile a exec --file F -- echo onegrant x"),
         ("token --store file:/\u{1b}s", "onegrant login",             "onegrant --store file:DIR login"),
+        ("token --for https://a/b",   "onegrant login https://a/b",   "onegrant login https://a/b"),
     ];
     for (words, hint, wanted) in cases {
         assert_eq!(run(words).0.complete(hint, &at_home()), wanted, "{words}");
+    }
+    let default = run("token --profile default").0;
+    assert_eq!(default.complete("onegrant login", &at_home()), "onegrant login");
+    for variable in [&["ONEGRANT_PROFILE", "a"], &["ONEGRANT_FOR", "https://a"]] {
+        let environment = environment(&[("HOME", "/home/me"), (variable[0], variable[1])]);
+        assert_eq!(default.complete("onegrant login", &environment), "onegrant --profile default login");
+    }
+}
+
+#[test]
+fn a_profile_is_named_or_is_the_one_that_covers_an_address() {
+    let name = |name: &str| (ProfileName::new(name).unwrap(), Selection::Name);
+    let covers = |url: &str| (ProfileName::default(), Selection::Resource(url.to_owned()));
+    let (a, for_a) = (("ONEGRANT_PROFILE", "a"), ("ONEGRANT_FOR", "https://a.example/mcp"));
+    #[rustfmt::skip]
+    let cases: [(&str, Variables<'_>, _); 9] = [
+        ("token",                                     &[],                   (ProfileName::default(), Selection::Default)),
+        ("token",                                     &[a],                  name("a")),
+        ("token",                                     &[for_a],              covers("https://a.example/mcp")),
+        ("token",                                     &[a, ("ONEGRANT_FOR", "")], name("a")),
+        ("token",                                     &[for_a, ("ONEGRANT_PROFILE", "")], covers("https://a.example/mcp")),
+        ("--profile b token",                         &[a, for_a],           name("b")),
+        ("--profile b token",                         &[("ONEGRANT_FOR", "?")], name("b")),
+        ("token --for=HTTP://[::1]:80/x?y",           &[a, for_a],           covers("HTTP://[::1]:80/x?y")),
+        ("token --for http://b.example",              &[("ONEGRANT_PROFILE", "/")], covers("http://b.example")),
+    ];
+    for (line, variables, wanted) in cases {
+        let variables = [&[("HOME", "/home/me")], variables].concat();
+        match parse(words(line), &environment(&variables)) {
+            Ok(Parsed::Run(globals, _)) => {
+                assert_eq!(globals.given.profile, line != "token", "{line}");
+                assert_eq!((globals.profile, globals.selection), wanted, "{line} {variables:?}");
+            }
+            other => panic!("{line} {variables:?}: {other:?}"),
+        }
+    }
+    let rule = "is no address of a resource: write https://HOST/PATH, without a user name and a fragment";
+    let both = "each say which profile to use";
+    #[rustfmt::skip]
+    let refused: [(&str, Variables<'_>, String, &str); 7] = [
+        ("token --for https://a --profile a", &[],                    format!("--for and --profile {both}"), "onegrant --help"),
+        ("token",                             &[a, for_a],            format!("ONEGRANT_FOR and ONEGRANT_PROFILE {both}"), "unset ONEGRANT_FOR   # or ONEGRANT_PROFILE"),
+        ("token --for a.example/mcp",         &[],                    format!("--for: 'a.example/mcp' {rule}"), "onegrant --help"),
+        ("token --for=",                      &[],                    format!("--for: '' {rule}"), "onegrant --help"),
+        ("token --for https://a/#b",          &[],                    format!("--for: 'https://a/#b' {rule}"), "onegrant --help"),
+        ("token --for https://me:s3cret@a",   &[],                    format!("--for: it {rule}"), "onegrant --help"),
+        ("token",                             &[("ONEGRANT_FOR", "/")], format!("ONEGRANT_FOR: '/' {rule}"), "onegrant --help"),
+    ];
+    for (line, variables, message, hint) in refused {
+        let variables = [&[("HOME", "/home/me")], variables].concat();
+        let failure = parse(words(line), &environment(&variables)).unwrap_err();
+        assert_eq!((failure.kind, failure.message), (Kind::Usage, message), "{line}");
+        assert_eq!(failure.hint.as_deref(), Some(hint), "{line}");
     }
 }
 
@@ -107,6 +171,7 @@ fn every_option_of_login_is_parsed() {
 fn global_options_may_be_anywhere() {
     let wanted = Globals {
         profile: ProfileName::new("work").unwrap(),
+        selection: Selection::Name,
         store: StoreAddress::File("here".into()),
         timeout: Duration::from_millis(1500),
         verbosity: 2,
@@ -192,7 +257,7 @@ fn a_usage_error_has_a_message_and_names_the_help_to_read() {
         ("token --min-ttl 1m", "option --min-ttl: not a number of seconds", "token "),
         ("token --min-ttl=-1", "option --min-ttl: not a number of seconds", "token "),
         ("token --min-ttl=", "option --min-ttl: not a number of seconds", "token "),
-        ("token --format xml", "option --format: not one of raw, bearer, header, json, curl, netrc, exec-credential", "token "),
+        ("token --format xml", "option --format: not one of raw, bearer, header, headers-json, json, curl, netrc, exec-credential", "token "),
         ("token --write=", "option --write: is empty", "token "),
         ("login --client-auth jwt", "option --client-auth: not one of none, basic, post, private_key_jwt", "login "),
         ("login --param s3cret", "option --param: not of the form KEY=VALUE", "login "),
@@ -202,7 +267,7 @@ fn a_usage_error_has_a_message_and_names_the_help_to_read() {
         ("login --device --refresh-token-stdin", "more than one way to log in: --device or --refresh-token-stdin, not both", "login "),
         ("login --refresh-token-stdin --client-secret-file -", "--refresh-token-stdin and --client-secret-file - cannot both read stdin", "login "),
         ("token s3cret", "token takes only options, but an argument was given", "token "),
-        ("login https://issuer s3cret", "login takes only one argument, ISSUER", "login "),
+        ("login https://issuer s3cret", "login takes only one argument, ADDRESS", "login "),
         ("exec --env X --", "exec needs a command to run: onegrant exec -- CMD", "exec "),
         ("exec --env 1X ls", "option --env: not the name of a variable", "exec "),
         ("exec --env A=B ls", "option --env: not the name of a variable", "exec "),
@@ -299,14 +364,6 @@ fn control_characters_do_not_reach_the_terminal() {
 #[test]
 #[rustfmt::skip]
 fn options_win_over_variables_and_variables_over_defaults() {
-    type Variables<'a> = &'a [(&'a str, &'a str)];
-    let environment = |pairs: Variables<'_>| {
-        let pairs: Vec<(String, OsString)> =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-        Environment::from_variables(move |wanted| {
-            pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-        })
-    };
     let home = ("HOME", "/home/me");
     let file = |directory: &str| StoreAddress::File(directory.into());
     let helper = |program: &str| StoreAddress::Helper {
@@ -343,6 +400,10 @@ fn options_win_over_variables_and_variables_over_defaults() {
     ];
     for (line, variables, mut wanted) in cases {
         let has = |option| line.contains(option);
+        wanted.selection = match wanted.profile == ProfileName::default() {
+            true => Selection::Default,
+            false => Selection::Name,
+        };
         wanted.given =
             FromOptions { profile: has("--profile"), store: has("--store"), timeout: has("--timeout") };
         match parse(words(line), &environment(variables)) {

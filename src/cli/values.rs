@@ -60,8 +60,8 @@ const TOKEN_TYPES: [&str; 5] = ["jwt", "id_token", "access_token", "refresh_toke
 /// beginning of a value.
 pub fn words(name: &str) -> Vec<&'static str> {
     match name {
+        "ADDRESS" => PROVIDERS.iter().map(|provider| provider.name).collect(),
         "FORMAT" => names(FORMATS),
-        "ISSUER" => PROVIDERS.iter().map(|provider| provider.name).collect(),
         "METHOD" => names(CLIENT_AUTHENTICATIONS),
         "OPERATION" => vec!["get", "store", "erase", "capability"],
         "PROTOCOL" => names(PROTOCOLS),

@@ -1,7 +1,6 @@
 //! `onegrant exec`: runs a command with a token in its environment or in a file. The command replaces this process.
 
 use crate::cli;
-use crate::environment::Environment;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
 use crate::profile::Context;
@@ -82,7 +81,7 @@ fn with_file(arguments: &cli::Exec, context: &Context) -> String {
     let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
     let options = [lasting, format].map(Option::unwrap_or_default).concat();
     let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
-    context.globals.complete(&command, &Environment::read())
+    context.complete(&command)
 }
 
 fn absolute(file: &Path) -> Result<PathBuf, Failure> {

@@ -1,5 +1,6 @@
 //! `onegrant logout`: revokes every live refresh token of the profile, then deletes what it looked at, even if the
-//! revocation failed. [`crate::session::logout`] decides each step. This file executes the steps and prints the result.
+//! revocation failed. [`crate::session::logout`] decides each step. This file executes the steps and prints the result. Then
+//! it ends the registration of the client, if a login made one.
 
 use crate::cli;
 use crate::driver::{self, Clock as _};
@@ -7,11 +8,12 @@ use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::history::HistoryEvent;
 use crate::lock::{Guard, Locked};
-use crate::oauth::revocation;
+use crate::oauth::{client_configuration, revocation};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::access::{self, ClaimGuard, find};
 use crate::profile::other_store::{OTHER_STORE, OTHER_STORE_WAIT, command_at, open};
+use crate::protocol::client_configuration::RegistrationRemoval;
 use crate::protocol::revocation::Revocation;
 use crate::session::bounds::UNTIL_MARGIN_SECONDS;
 use crate::session::logout::Found;
@@ -60,6 +62,9 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
             .map_or_else(|| nothing(context), |remains| Err(failed(remains, &report)));
     };
     context.note_done(HistoryEvent::Logout, history_outcome(&report), document, Some(level));
+    if !arguments.local && report.remains.is_none() {
+        remove_registrations(&report, context);
+    }
     print(arguments, &report, context)
 }
 
@@ -182,6 +187,46 @@ impl Execution<'_> {
             }
             WriteResult::Lost(_) | WriteResult::Unknown => Removal::Again,
             WriteResult::Failed { failure, .. } => Removal::Failed(failure),
+        }
+    }
+}
+
+/// Ends the registrations of the clients that were logged out, as well as it can: what happens here changes nothing of the
+/// logout. The lock is released already, so a login that waited for it is stored now, and a registration that it uses stays.
+fn remove_registrations(report: &LogoutReport, context: &Context) {
+    let dependencies = context.dependencies();
+    let log = |what: &str| (dependencies.log)(1, what);
+    let documents = report.document.iter().chain(report.revocations.iter().map(|(document, _)| document));
+    let mut seen: Vec<&str> = Vec::new();
+    for document in documents {
+        let registration = document.registration.as_ref();
+        let Some(management_uri) = registration.and_then(|client| client.management_uri.as_deref()) else {
+            continue;
+        };
+        if seen.contains(&management_uri) {
+            continue;
+        }
+        seen.push(management_uri);
+        // A store that cannot be read may hold such a login.
+        let stored = context.document();
+        let is_free = stored.is_ok_and(|stored| {
+            let used = stored.and_then(|stored| stored.registration);
+            used.is_none_or(|used| used.management_uri.as_deref() != Some(management_uri))
+        });
+        if !is_free {
+            log("the registration of the client stays: another login uses it");
+            continue;
+        }
+        match client_configuration::remove(context.client(), document, context.left()) {
+            Some(RegistrationRemoval::Removed) => log("the registration of the client was removed"),
+            Some(RegistrationRemoval::Kept(why)) => {
+                log(&format!("the server keeps the registration of the client: {why}"));
+            }
+            Some(RegistrationRemoval::Failed(why)) => {
+                let message = format!("the registration of the client could not be removed: {}", why.message);
+                context.warn(&Failure { message, ..why });
+            }
+            None => {}
         }
     }
 }

@@ -16,6 +16,32 @@ pub mod whoami;
 
 use crate::cli::Command;
 use crate::profile::Context;
+use crate::profile::choice::Need;
+
+/// What the command does with the profile that `--for` means.
+pub fn need(command: &Command) -> Need {
+    match command {
+        Command::Profiles(_) | Command::Completions(_) => Need::Nothing,
+        Command::Doctor(arguments) if arguments.address.is_some() => Need::Nothing,
+        // The first login at an address has no profile yet.
+        Command::Login(arguments) if arguments.issuer.is_some() => Need::IfAny,
+        _ => Need::Required,
+    }
+}
+
+/// The command in the hint to use another profile. `None`: the command makes a profile, or needs none.
+pub fn with_another_profile(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Login(_) => None,
+        Command::Doctor(arguments) if arguments.address.is_some() => None,
+        Command::Token(_) => Some("token"),
+        Command::Refresh(_) => Some("refresh"),
+        Command::Whoami(_) => Some("whoami"),
+        Command::Doctor(_) => Some("doctor"),
+        // Those that need arguments.
+        _ => Some("status"),
+    }
+}
 
 /// Runs the command.
 pub fn run(command: &Command, context: &Context) -> anyhow::Result<()> {

@@ -15,6 +15,9 @@ use crate::text::{date, describe, printable};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
 
+/// How long before the end of a client secret `status` warns, in seconds: a week. Servers let them live for a month or more.
+const CLIENT_SECRET_ENDS_SOON: i64 = 7 * 24 * 60 * 60;
+
 /// Shows the profile. Fails with exit 3 if no token can be obtained.
 pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
     let stored = match context.read().and_then(|read| read.ok_or_else(|| context.no_grant())) {
@@ -37,9 +40,8 @@ pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
         (false, false) => report.text(),
     };
     output::answer(text.as_bytes())?;
-    if let Some(warning) = report.refresh_token_warning() {
-        context.warn(&warning);
-    }
+    let warnings = [report.refresh_token_warning(), report.client_secret_warning()];
+    warnings.iter().flatten().for_each(|warning| context.warn(warning));
     Ok(report.verdict()?)
 }
 
@@ -149,6 +151,43 @@ impl<'a> Report<'a> {
         Some(Failure::new(Kind::LoginRequired, message).hint(self.context.login_command()))
     }
 
+    /// The warning that the server of a registered client will refuse its secret.
+    fn client_secret_warning(&self) -> Option<Failure> {
+        let end = self.client_secret_end()?;
+        let message = match end.saturating_sub(self.context.now().wall) {
+            ..=0 => format!("the client secret has expired: the server let it end at {}", date(end)),
+            left if left > CLIENT_SECRET_ENDS_SOON => return None,
+            left => format!(
+                "the client secret expires in {}, at {}: the server refuses the client then",
+                time_words(left.unsigned_abs()),
+                date(end)
+            ),
+        };
+        let hint = format!("{} --register", self.context.login_command());
+        Some(Failure::new(Kind::LoginRequired, message).hint(hint))
+    }
+
+    /// When the secret of a registered client ends (RFC 7591 section 3.2.1).
+    fn client_secret_end(&self) -> Option<UnixSeconds> {
+        let registration = self.document.registration.as_ref()?;
+        registration.client_secret_expires_at.filter(|_| self.document.client_secret.is_some())
+    }
+
+    /// What the server of a registered client said about it, without the registration access token.
+    fn registration(&self) -> Option<Value> {
+        let registration = self.document.registration.as_ref()?;
+        let mut members = json!({
+            "issuer": registration.issuer,
+            "endpoint": registration.endpoint,
+            "redirect_uri": registration.redirect_uri,
+            "registered_at": registration.registered_at,
+        });
+        if let (Some(members), Some(end)) = (members.as_object_mut(), self.client_secret_end()) {
+            members.insert("client_secret_expires_at".to_owned(), end.into());
+        }
+        Some(members)
+    }
+
     /// What the environment decided.
     fn environment(&self) -> Vec<(String, Value)> {
         let environment = Environment::read();
@@ -193,6 +232,14 @@ impl<'a> Report<'a> {
             let end = self.refresh_token_end.map(|(end, _)| end.into());
             members.extend(moving_to.map(|to| ("moving_to".to_owned(), to)));
             members.extend(end.map(|end| ("refresh_token_expires_at".to_owned(), end)));
+            let Document { resource, no_resource, resource_metadata, .. } = self.document;
+            let resources = (!resource.is_empty()).then(|| json!(resource));
+            members.extend(resources.map(|resources| ("resource".to_owned(), resources)));
+            members.extend(no_resource.then(|| ("no_resource".to_owned(), true.into())));
+            let metadata = resource_metadata.as_ref().map(|url| url.as_str().into());
+            members.extend(metadata.map(|url| ("resource_metadata".to_owned(), url)));
+            let registration = self.registration();
+            members.extend(registration.map(|registration| ("registration".to_owned(), registration)));
         }
         report
     }
@@ -213,6 +260,15 @@ impl<'a> Report<'a> {
         }
         line("issuer", self.document.issuer.clone().unwrap_or_else(|| self.document.token_endpoint.clone()));
         line("client", self.client());
+        if let Some(registration) = &self.document.registration {
+            let end = self.client_secret_end().map(|end| format!("; its secret expires at {}", date(end)));
+            let (at, end) = (date(registration.registered_at), end.unwrap_or_default());
+            line("registered", format!("by a login at {at}, with {}{end}", registration.issuer));
+        }
+        if !self.document.resource.is_empty() {
+            let sent = if self.document.no_resource { " (not sent: --no-resource)" } else { "" };
+            line("resource", self.document.resource.join(" ") + sent);
+        }
         let scope = session.and_then(|session| session.scope.clone()).or_else(|| self.document.scope.clone());
         line("scope", scope.unwrap_or_else(|| "as the server chose".to_owned()));
         line(

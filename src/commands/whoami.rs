@@ -7,7 +7,7 @@ use crate::oauth::userinfo::userinfo;
 use crate::output;
 use crate::profile::Context;
 use crate::protocol::userinfo::Userinfo;
-use crate::protocol::{claims, id_token};
+use crate::protocol::{claims, id_token, scope};
 use crate::session::{Demand, Unwanted, no_session};
 use crate::text::printable;
 use serde_json::{Map, Value};
@@ -55,6 +55,9 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
                 }
                 _ => return same_person(claims, document),
             },
+            Some(Userinfo::InsufficientScope(scope)) => {
+                return Err(insufficient_scope(scope.as_deref(), document));
+            }
             Some(Userinfo::Rejected) | None => {
                 demand = Demand { min_ttl: 0, unwanted: Unwanted::Rejected(access_token) };
             }
@@ -65,6 +68,24 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
     }
     let message = "cannot ask who it is: the server refuses even a new access token";
     Err(Failure::new(Kind::LoginRequired, message).hint(context.login_command()))
+}
+
+/// A server that does not say which scope it demands wants at least `openid` (OpenID Connect Core section 5.3).
+fn insufficient_scope(demanded: Option<&str>, document: &Document) -> Failure {
+    let has_too_little = match demanded {
+        Some(demanded) => {
+            let scope = printable(demanded);
+            format!(
+                "the userinfo endpoint wants the scope \"{scope}\", and the access token does not have it"
+            )
+        }
+        None => "the access token has too little scope for the userinfo endpoint".to_owned(),
+    };
+    match &document.grant {
+        Some(grant) => no_person(grant, &has_too_little),
+        None => Failure::new(Kind::LoginRequired, format!("cannot ask who it is: {has_too_little}"))
+            .hint(scope::login_with(demanded.unwrap_or("openid"), document)),
+    }
 }
 
 /// Claims about another person than the one who logged in must not be used (OpenID Connect Core section 5.3.2).

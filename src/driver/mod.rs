@@ -6,7 +6,8 @@ mod reading;
 mod waiting;
 
 pub use reading::{
-    Existing, attempt_records, find_rejected, parse, read_document, read_for_login, read_record,
+    Existing, TORN_DELAY, TORN_READS, attempt_records, find_rejected, parse, read_document, read_for_login,
+    read_record,
 };
 
 use crate::error::Failure;

@@ -10,8 +10,9 @@ use crate::text::printable;
 use std::time::Duration;
 
 /// How often a torn document is read again: a document that is a mount point is written in place.
-const TORN_READS: u32 = 5;
-const TORN_DELAY: Duration = Duration::from_millis(20);
+pub const TORN_READS: u32 = 5;
+/// The pause before each of these reads.
+pub const TORN_DELAY: Duration = Duration::from_millis(20);
 
 /// The document that a login finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +76,7 @@ pub fn parse(snapshot: Snapshot, store: &dyn Store) -> Parsed<Stored> {
             let failure = Failure::new(Kind::Store, message);
             let failure = match unreadable {
                 Unreadable::Newer(_) => failure.hint("onegrant --version   # a newer one wrote this file"),
-                _ => failure
-                    .hint("onegrant login ISSUER --client-id ID   # keeps the old file beside the new one"),
+                _ => failure.hint("onegrant login https://ADDRESS   # keeps the old file beside the new one"),
             };
             Err((unreadable, failure))
         }

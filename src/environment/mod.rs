@@ -22,10 +22,10 @@ pub fn text(name: &str) -> Option<String> {
 /// environment, which is also that of every program that it runs.
 pub type Passed = [OsString; 3];
 
-/// Which options were given. An option wins over its variable.
+/// Which options were given. An option wins over its variable, and `--profile` and `--for` each over both of theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FromOptions {
-    /// `--profile`
+    /// `--profile` or `--for`
     pub profile: bool,
     /// `--store`
     pub store: bool,
@@ -38,6 +38,8 @@ pub struct FromOptions {
 pub struct Environment {
     /// `ONEGRANT_PROFILE`
     pub profile: Option<OsString>,
+    /// `ONEGRANT_FOR`
+    pub resource: Option<OsString>,
     /// `ONEGRANT_STORE`
     pub store: Option<OsString>,
     /// `ONEGRANT_HOME`
@@ -67,6 +69,7 @@ impl Environment {
         let set = |name| look_up(name).filter(|value| !value.is_empty());
         Self {
             profile: set("ONEGRANT_PROFILE"),
+            resource: set("ONEGRANT_FOR"),
             store: set("ONEGRANT_STORE"),
             onegrant_home: set("ONEGRANT_HOME"),
             xdg_state_home: set("XDG_STATE_HOME"),
@@ -81,7 +84,8 @@ impl Environment {
     /// The same environment, with the values that another process has passed.
     pub fn with([profile, store, timeout]: Passed, environment: &Self) -> Self {
         let (profile, store, timeout) = (Some(profile), Some(store), Some(timeout));
-        Self { profile, store, timeout, ..environment.clone() }
+        // The other process has found the profile of the resource.
+        Self { profile, resource: None, store, timeout, ..environment.clone() }
     }
 
     /// The variables that have an effect, with their values: those that are set and that no option overrides.
@@ -89,6 +93,7 @@ impl Environment {
         let home = self.onegrant_home.as_ref().filter(|_| self.store.is_none());
         let variables = [
             ("ONEGRANT_PROFILE", self.profile.as_ref().filter(|_| !given.profile)),
+            ("ONEGRANT_FOR", self.resource.as_ref().filter(|_| !given.profile)),
             ("ONEGRANT_STORE", self.store.as_ref().filter(|_| !given.store)),
             ("ONEGRANT_HOME", home.filter(|_| !given.store)),
             ("ONEGRANT_TIMEOUT", self.timeout.as_ref().filter(|_| !given.timeout)),

@@ -1,7 +1,7 @@
 //! The document: one profile as a store keeps it.
 
 use super::client::{ClientAuthentication, ClientGrant, ClientKey};
-use super::{Secret, Session, UnixSeconds, is_visible_ascii, json_bytes, non_empty};
+use super::{Registration, Secret, Session, UnixSeconds, is_visible_ascii, json_bytes, non_empty};
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -164,12 +164,21 @@ pub struct Document {
     /// How the client authenticates.
     #[serde(default)]
     pub client_auth: ClientAuthentication,
+    /// The registration of the client, if a login registered it. `None`: a person named the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// The scope that the login requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Resource indicators (RFC 8707), sent with every token request.
+    /// The resources that the tokens are for, as resource indicators (RFC 8707).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource: Vec<String>,
+    /// Whether `resource` is left out of every request, because the server refuses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_resource: bool,
+    /// The address of the protected resource metadata (RFC 9728) that named the resource and the issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_metadata: Option<String>,
     /// The audience, for servers that need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
@@ -265,8 +274,11 @@ impl Document {
             client_secret_env: None,
             client_key: None,
             client_auth: ClientAuthentication::None,
+            registration: None,
             scope: None,
             resource: Vec::new(),
+            no_resource: false,
+            resource_metadata: None,
             audience: None,
             parameters: BTreeMap::new(),
             redirect_port: None,
@@ -337,10 +349,21 @@ impl Document {
         Self { session: Some(session), rejected: None, moving: None, ..self.clone() }
     }
 
-    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it.
+    /// This configuration without a session, for a document that cannot be removed. No late answer may replace it. It forgets
+    /// a client that a login registered: the registration ends with the grant, or belongs to the store that has it now.
     pub fn without_grant(&self, at: UnixSeconds, message: String) -> Self {
         let rejected = Some(Rejected::tombstone(at, message));
-        Self { session: None, rejected, moving: None, moved: None, ..self.clone() }
+        let gone = Self { session: None, rejected, moving: None, moved: None, ..self.clone() };
+        match self.registration {
+            None => gone,
+            Some(_) => Self {
+                client_id: String::new(),
+                client_secret: None,
+                client_auth: ClientAuthentication::None,
+                registration: None,
+                ..gone
+            },
+        }
     }
 
     /// Whether this is the result of [`Document::without_grant`]. A commit, a login and a migration treat it as no document.
@@ -365,7 +388,13 @@ impl Document {
             let others = session.refresh_token.iter().chain(&session.id_token);
             others.chain(std::iter::once(&session.access_token))
         });
-        session.chain(&self.client_secret).collect()
+        let registration = self.registration.iter().filter_map(|client| client.management_token.as_ref());
+        session.chain(&self.client_secret).chain(registration).collect()
+    }
+
+    /// The resource indicators that every request carries (RFC 8707 section 2).
+    pub fn resource_indicators(&self) -> &[String] {
+        if self.no_resource { &[] } else { &self.resource }
     }
 
     /// The issuer identifier, unless it is only assumed.
@@ -446,6 +475,7 @@ mod tests {
             ("rejected", r#""refresh_token_sha256":"00","at":1,"message":"m""#),
             ("moving", r#""id":"m","to":"file:/x","session":{"access_token":"at"}"#),
             ("last_refresh", r#""at":1,"host":"h","pid":1"#),
+            ("registration", r#""issuer":"i","endpoint":"e","redirect_uri":"r","registered_at":1"#),
         ];
         for (name, members) in inner {
             let with = format!("\"{name}\":{{{members},\"later\":[1]}},\"session\"");
@@ -497,6 +527,30 @@ mod tests {
         let Err(Unreadable::Foreign(_)) = Document::parse(forged.as_bytes()) else {
             panic!("accepted");
         };
+    }
+
+    /// A client that a person named stays for the next login.
+    #[test]
+    fn a_document_without_its_grant_forgets_a_registered_client_alone() {
+        let mut document = Document::parse(DOCUMENT.as_bytes()).unwrap();
+        document.client_secret = Some(Secret::new("secret"));
+        let gone = |document: &Document| document.without_grant(1, "logged out".to_owned());
+        assert!(gone(&document).has_no_grant());
+        assert_eq!(
+            (gone(&document).client_id.as_str(), gone(&document).client_secret.is_some()),
+            ("c", true)
+        );
+        document.registration = serde_json::from_str(
+            r#"{"issuer":"i","endpoint":"e","redirect_uri":"r","registered_at":1,"management_token":"management"}"#,
+        )
+        .unwrap();
+        let gone = gone(&document);
+        assert!(gone.has_no_grant() && gone.registration.is_none());
+        assert_eq!((gone.client_id.as_str(), &gone.client_secret), ("", &None));
+        assert_eq!(gone.issuer, document.issuer);
+        assert_eq!(Document::parse(&gone.to_bytes().unwrap()), Ok(gone));
+        let management = Secret::new("management");
+        assert!(document.secrets().contains(&&management), "it is hidden like every other secret");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod client;
 mod document;
+mod registration;
 mod secret;
 mod session;
 
@@ -10,6 +11,7 @@ pub use client::{ClientAuthentication, ClientGrant, ClientKey, SubjectToken};
 pub use document::{
     Credential, DOCUMENT_LIMIT, Document, Flow, LastRefresh, Login, Moving, Rejected, Unreadable, VERSION,
 };
+pub use registration::Registration;
 pub use secret::Secret;
 pub use session::Session;
 

@@ -9,7 +9,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 pub(super) const HEAD_LIMIT: usize = 64 << 10;
 
 /// The fields that ureq or onegrant reads, in lower case.
-const USED: [&[u8]; 10] = [
+const USED: [&[u8]; 11] = [
     b"age",
     b"connection",
     b"content-encoding",
@@ -17,6 +17,7 @@ const USED: [&[u8]; 10] = [
     b"content-type",
     b"date",
     b"location",
+    b"mcp-session-id",
     b"retry-after",
     b"transfer-encoding",
     b"www-authenticate",

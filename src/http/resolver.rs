@@ -2,9 +2,12 @@
 //! says, and minimal containers have no `/etc/hosts`.
 
 use super::connecting::interleaved;
+use super::limit::Limit;
+use crate::protocol::reach::{Reach, refusal};
 use crate::system;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -17,8 +20,9 @@ use ureq::unversioned::transport::NextTimeout;
 /// The most addresses of one name that are tried: as many as ureq's list holds.
 const ADDRESSES: usize = 16;
 
+/// Looks names up. With a limit it drops the addresses beyond it.
 #[derive(Debug)]
-pub(super) struct Resolver;
+pub(super) struct Resolver(pub Option<Arc<Limit>>);
 
 impl ureq::unversioned::resolver::Resolver for Resolver {
     fn resolve(
@@ -30,9 +34,18 @@ impl ureq::unversioned::resolver::Resolver for Resolver {
         let host = uri.host().unwrap_or_default();
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = addresses(bare, port, *timeout.after)
+        let mut addresses = addresses(bare, port, *timeout.after)
             .map_err(Error::from)?
             .ok_or(Error::Timeout(timeout.reason))?;
+        if let Some(limit) = &self.0 {
+            let reach = |address: &SocketAddr| Reach::of(address.ip());
+            let least = addresses.iter().map(reach).min();
+            if let Some(beyond) = least.filter(|least| *least > limit.most()) {
+                let refusal = refusal(&uri.to_string(), beyond, limit.most());
+                return Err(Error::Other(Box::new(refusal)));
+            }
+            addresses.retain(|address| reach(address) <= limit.most());
+        }
         let mut resolved: ResolvedSocketAddrs = ArrayVec::from_fn(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
         addresses.into_iter().for_each(|address| resolved.push(address));
         if resolved.is_empty() { Err(Error::HostNotFound) } else { Ok(resolved) }

@@ -1,8 +1,11 @@
 //! The connection of a request: a TCP socket as ureq's transport.
 
 use super::connecting;
+use super::limit::Limit;
+use crate::protocol::reach::Reach;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -13,8 +16,9 @@ use ureq::unversioned::transport::{
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes connections. It replaces the connector of ureq, which tries the addresses of a name one after the other.
+/// With a limit it notes the address that answered.
 #[derive(Debug)]
-pub(super) struct Connecting;
+pub(super) struct Connecting(pub Option<Arc<Limit>>);
 
 impl<In: Transport> Connector<In> for Connecting {
     type Out = Either<In, Socket>;
@@ -26,6 +30,9 @@ impl<In: Transport> Connector<In> for Connecting {
         let addresses: Vec<_> = details.addrs.iter().copied().collect();
         let limit = left(details.timeout, Instant::now())?;
         let stream = connecting::first(&addresses, limit).map_err(|error| ended(error, details.timeout))?;
+        if let Some(limit) = &self.0 {
+            limit.note(Reach::of(stream.peer_addr()?.ip()));
+        }
         stream.set_nodelay(true)?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());

@@ -2,10 +2,10 @@
 
 use super::ask;
 use super::client_authentication::authentication;
-use crate::error::Failure;
 use crate::grant::{Document, UnixSeconds};
 use crate::http::HttpClient;
 use crate::protocol::authorization::{Authorization, read_pushed};
+use crate::protocol::failure::FailedRequest;
 use std::time::Duration;
 
 /// The address that a person opens. If the server has an endpoint for it, the request is pushed there first (RFC 9126 section 2).
@@ -15,7 +15,7 @@ pub fn address(
     authorization: &Authorization,
     timeout: Duration,
     now: UnixSeconds,
-) -> Result<String, Failure> {
+) -> Result<String, FailedRequest> {
     // Client authentication fails before a person is asked.
     let Some(request) = authorization.pushed(&authentication(document, now)?) else {
         return Ok(authorization.address());

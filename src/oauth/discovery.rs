@@ -2,18 +2,20 @@
 
 use super::ask;
 use crate::error::{Failure, Kind};
-use crate::http::HttpClient;
-use crate::protocol::hints::login_at;
-use crate::protocol::metadata::{Discovered, Metadata, candidates, endpoint_url, issuer_of_document, read};
+use crate::http::{HttpClient, HttpOutcome};
+use crate::protocol::address_search::{
+    Finding, Located, Question, Search, SearchEvent, SearchPurpose, SearchStep, Standing,
+};
+use crate::protocol::metadata::{Discovered, Metadata, address_of, candidates, read, without_metadata};
+use crate::protocol::reach::{Reach, refusal};
 use crate::protocol::redirect::{self, MOST_REDIRECTS, Redirection};
 use crate::protocol::{Request, Response};
 use crate::text::printable;
 use std::time::{Duration, Instant};
 use std::vec;
 
-/// The beginning of the hint for a server without metadata.
-const HINT: &str =
-    "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
+/// How long the end of a session may take, and at most a quarter of the time that is left: the login needs no answer to it.
+const END_OF_SESSION_LIMIT: Duration = Duration::from_secs(2);
 
 /// One address where metadata may be, and what the server answered there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl<'a, Ask: FnMut(&str) -> Result<Response, Failure>> Discovery<'a, Ask> {
     }
 
     fn step(&mut self, url: String) -> Result<DiscoveryStep, Failure> {
-        let (response, stray) = fetch(&url, &mut self.ask)?;
+        let (response, stray) = fetch(&url, MOST_REDIRECTS, &mut self.ask)?;
         let found = match read(self.issuer, &response) {
             Discovered::Metadata(metadata) => DiscoveryResult::Metadata(metadata),
             Discovered::Refused(failure) => DiscoveryResult::Refused(failure),
@@ -90,10 +92,11 @@ struct Stray {
     target: Option<String>,
 }
 
-/// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most [`MOST_REDIRECTS`] of them: the
-/// request carries no credential, and the issuer in the metadata is checked.
+/// Asks for metadata at `url`. Redirects are followed within the origin of `url`, at most `most` of them: the request
+/// carries no credential, and what the metadata is about is checked.
 fn fetch(
     url: &str,
+    most: usize,
     mut ask: impl FnMut(&str) -> Result<Response, Failure>,
 ) -> Result<(Response, Option<Stray>), Failure> {
     let mut url = url.to_owned();
@@ -103,14 +106,14 @@ fn fetch(
         let status = response.status;
         let (what, target) = match redirect::redirection(&url, &response) {
             Redirection::Done => return Ok((response, None)),
-            Redirection::Follow(target) if followed < MOST_REDIRECTS => {
+            Redirection::Follow(target) if followed < most => {
                 followed += 1;
                 response = ask(&target)?;
                 url = target;
                 continue;
             }
             Redirection::Follow(_) => {
-                (format!("more than {MOST_REDIRECTS} redirects, the last one from {}", printable(&url)), None)
+                (format!("more than {most} redirects, the last one from {}", printable(&url)), None)
             }
             Redirection::Elsewhere { target: None } => {
                 (format!("status {status}, a redirect to nowhere"), None)
@@ -130,13 +133,14 @@ fn fetch(
 /// same server names. `document` is the address of the metadata, if that is known. `timeout` bounds all requests together.
 ///
 /// It is a temporary failure if the server cannot be reached or answers with 429 or 5xx, and a failure of usage if the issuer
-/// has no metadata or only that of another issuer.
+/// has no metadata or only that of another issuer. Also gives the client for what the metadata names.
 pub fn discover(
     client: &HttpClient,
     issuer: &str,
     document: Option<&str>,
     timeout: Duration,
-) -> Result<Metadata, Failure> {
+) -> Result<(Metadata, HttpClient), Failure> {
+    let client = &client.limited_to(Reach::Loopback);
     let what = format!("cannot discover the endpoints of {}", printable(issuer));
     let began = Instant::now();
     let get = |url: &str| ask(client, &Request::get(url), timeout.saturating_sub(began.elapsed()), &what);
@@ -172,22 +176,89 @@ pub fn discover(
         }
     }
     if let Some(metadata) = metadata {
-        return Ok(metadata);
+        return with_limit(metadata, client);
     }
     if let Some(failure) = refused {
         return Err(failure);
     }
     let kind = if is_troubled { Kind::Temporary } else { Kind::Usage };
     let failure = Failure::new(kind, format!("{what}: no metadata at {}", places.join(", ")));
-    Err(if is_troubled { failure } else { failure.hint(hint(elsewhere)) })
+    Err(if is_troubled { failure } else { failure.hint(without_metadata(elsewhere.as_deref())) })
 }
 
-/// The login for a server without metadata; `elsewhere` is where a redirect pointed.
-fn hint(elsewhere: Option<String>) -> String {
-    let issuer = elsewhere.as_deref().and_then(issuer_of_document);
-    match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
-        (Some(issuer), _) => login_at(&issuer),
-        (None, Some(target)) => format!("{HINT}endpoints that {target} lists"),
-        (None, None) => format!("{HINT}endpoints instead"),
+/// Searches for the authorization server of an address. `left` is the time until the deadline. `note` is told what each answer
+/// was. Also gives the client for what the server names: it reaches no addresses that can be reached from fewer places than
+/// the server itself.
+pub fn search(
+    client: &HttpClient,
+    address: &str,
+    left: impl Fn() -> Duration,
+    mut note: impl FnMut(&Finding),
+) -> Result<(Located, HttpClient), Failure> {
+    // A person named the address, so it may be anywhere.
+    let first = client.limited_to(Reach::Loopback);
+    // The client for the issuer that the resource names.
+    let mut named: Option<(String, HttpClient)> = None;
+    let mut search = Search::new(address)?;
+    let mut event = SearchEvent::Begun;
+    loop {
+        let (finding, step) = search.next(event);
+        finding.iter().for_each(&mut note);
+        let question = match step {
+            SearchStep::Ask(question) => question,
+            SearchStep::Found(located) => {
+                let last = named.as_ref().map_or(&first, |(_, client)| client);
+                let (metadata, client) = with_limit(located.metadata, last)?;
+                return Ok((Located { metadata, ..*located }, client));
+            }
+            SearchStep::Failed(failure) => return Err(failure),
+        };
+        let client = match &question.purpose {
+            SearchPurpose::Issuer(issuer, Standing::Named) => {
+                let same = named.take_if(|(other, _)| other == issuer);
+                let begun = || (issuer.clone(), first.limited_to(first.reached()));
+                &named.insert(same.unwrap_or_else(begun)).1
+            }
+            _ => &first,
+        };
+        event = answer(question, client, &left);
     }
+}
+
+/// Sends the request of a question, and follows as many redirects as the question allows. `left` is the time until the deadline.
+fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration) -> SearchEvent {
+    let limit = match question.purpose {
+        SearchPurpose::EndOfSession => END_OF_SESSION_LIMIT.min(left() / 4),
+        _ => Duration::MAX,
+    };
+    let send = |request: &Request| client.send(request, left().min(limit)).and_then(HttpOutcome::response);
+    let mut requests: usize = 0;
+    let answered = match question.redirects {
+        0 => send(&question.request).map(|response| (response, None)),
+        most => fetch(&question.request.url, most, |url| {
+            requests = requests.saturating_add(1);
+            send(&Request::get(url))
+        }),
+    };
+    let requests = requests.max(1);
+    match answered {
+        Ok((response, stray)) => {
+            let stray = stray.map(|stray| (stray.what, stray.target));
+            SearchEvent::Answered { question, response, requests, stray }
+        }
+        Err(failure) => SearchEvent::NotAnswered { question, failure },
+    }
+}
+
+/// The metadata, and the client for what it names: no address that fewer places can reach than the addresses that `client` has
+/// reached. Fails if the text of an endpoint shows such an address: some endpoints are not used before the login has ended.
+fn with_limit(metadata: Metadata, client: &HttpClient) -> Result<(Metadata, HttpClient), Failure> {
+    let limit = client.reached();
+    for url in metadata.endpoints() {
+        let reach = address_of(url).map_or(Reach::Public, |address| Reach::of_host(&address.host));
+        if reach > limit {
+            return Err(refusal(url, reach, limit).hint(without_metadata(None)));
+        }
+    }
+    Ok((metadata, client.limited_to(limit)))
 }

@@ -3,8 +3,10 @@
 
 pub mod authorization;
 mod client_authentication;
+pub mod client_configuration;
 pub mod device;
 pub mod discovery;
+pub mod registration;
 pub mod revocation;
 mod subject_token;
 pub mod token;

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod amend;
+pub mod choice;
 pub mod import;
 pub mod migration;
 pub mod new_grant;
@@ -14,7 +15,7 @@ pub mod token_text;
 use crate::driver::{self, Clock, Dependencies};
 use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
-use crate::globals::Globals;
+use crate::globals::{Globals, Selection};
 use crate::grant::{Credential, Document};
 use crate::http::HttpClient;
 use crate::lock::Guard;
@@ -25,6 +26,7 @@ use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
+use crate::store_address::ProfileName;
 use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
@@ -43,6 +45,7 @@ pub struct Context {
     pub(crate) clock: system::SystemClock,
     this_process: OnceCell<Owner>,
     client: OnceCell<HttpClient>,
+    limited_client: OnceCell<HttpClient>,
     program: OnceCell<Option<String>>,
 }
 
@@ -51,8 +54,9 @@ impl Context {
     pub fn new(globals: Globals, clock: system::SystemClock) -> Self {
         let (store, directory) =
             (ProfileStore::new(&globals, clock.now().elapsed), store::local_directory(&globals.store));
-        let (this_process, client, program) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { globals, store, directory, clock, this_process, client, program }
+        let (client, limited_client) = (OnceCell::new(), OnceCell::new());
+        let (this_process, program) = (OnceCell::new(), OnceCell::new());
+        Self { globals, store, directory, clock, this_process, client, limited_client, program }
     }
 
     /// The time until the deadline.
@@ -65,9 +69,25 @@ impl Context {
         Self::new(self.globals.clone(), system::SystemClock::start())
     }
 
+    /// The same context for another profile. The deadline stays.
+    pub fn of_profile(&self, profile: ProfileName) -> Self {
+        let globals = Globals { profile, selection: Selection::Name, ..self.globals.clone() };
+        let context = Self::new(globals, self.clock);
+        if let Some(client) = self.limited_client.get() {
+            context.go_on_with(client.limited_to(client.reached()));
+        }
+        context
+    }
+
     /// The HTTP client.
     pub fn client(&self) -> &HttpClient {
-        self.client.get_or_init(|| HttpClient::new(&NetworkSettings::read()))
+        let usual = || self.client.get_or_init(|| HttpClient::new(&NetworkSettings::read()));
+        self.limited_client.get().unwrap_or_else(usual)
+    }
+
+    /// Uses this client from now on: what a server named is reached through it. A second call changes nothing.
+    pub fn go_on_with(&self, client: HttpClient) {
+        let _ = self.limited_client.set(client);
     }
 
     /// Warnings about the network settings.
@@ -107,9 +127,12 @@ impl Context {
 
     /// The failure with a hint that works on this grant.
     pub fn completed(&self, failure: Failure) -> Failure {
-        let environment = Environment::read();
-        let hint = failure.hint.as_ref().map(|hint| self.globals.complete(hint, &environment));
-        Failure { hint, ..failure }
+        Failure { hint: self.hint(&failure, "status"), ..failure }
+    }
+
+    /// The hint with the options that its commands need to work on this grant.
+    pub fn complete(&self, hint: &str) -> String {
+        self.globals.complete(hint, &Environment::read())
     }
 
     pub(crate) fn settings(&self, demand: Demand, role: Role) -> Settings {
@@ -183,8 +206,7 @@ impl Context {
     /// The failure with exit code 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
         let message = format!("profile {} has no grant", self.globals.profile);
-        Failure::new(Kind::LoginRequired, message)
-            .hint(format!("{} ISSUER --client-id ID", self.login_command()))
+        Failure::new(Kind::LoginRequired, message).hint(format!("{} https://ADDRESS", self.login_command()))
     }
 }
 

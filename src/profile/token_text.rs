@@ -12,6 +12,7 @@ pub fn text(session: &Session, format: Format, context: &Context) -> Result<Stri
         Format::Raw => Ok(format!("{}\n", session.access_token.expose())),
         Format::Bearer => Ok(formats::bearer(session)? + "\n"),
         Format::Header => Ok(format!("Authorization: {}\n", formats::bearer(session)?)),
+        Format::HeadersJson => Ok(format!("{}\n", formats::headers(session)?)),
         Format::Json => Ok(format!("{}\n", formats::object(session))),
         Format::Curl => formats::curl(session),
         Format::Netrc => {

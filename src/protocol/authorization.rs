@@ -1,8 +1,8 @@
 //! The authorization code grant (RFC 6749 section 4.1): its request, and the response that the browser brings.
 
 use super::client_authentication::authenticate;
-use super::failure::START_BROWSER_FLOW;
-use super::hints::login_hint;
+use super::failure::{FailedRequest, START_BROWSER_FLOW};
+use super::hints::{REGISTER, login_hint, target_hint};
 use super::pkce::{RANDOM_BYTES, push_challenge, random_text};
 use super::response::Content;
 use super::server_error::ServerError;
@@ -185,14 +185,19 @@ impl<'a> Authorization<'a> {
     /// those of OpenID Connect Core section 3.1.2.6, a person has to log in.
     fn refusal(&self, error: &str, description: Option<&str>) -> Failure {
         let what = words(&self.shown(error), description.map(|text| self.shown(text)).as_deref());
-        let failed = |kind, why: &str| {
-            let failure = Failure::new(kind, format!("cannot log in{why} {what}"));
-            failure.hint_of(login_hint(error).or(Some("onegrant login")))
+        let hint = match error {
+            "invalid_target" => target_hint(!self.document.resource_indicators().is_empty()),
+            // A login made the client, so it can make another one.
+            "unauthorized_client" | "invalid_client" if self.document.registration.is_some() => REGISTER,
+            error => login_hint(error).unwrap_or("onegrant login"),
         };
+        let failed = |kind, why: &str| Failure::new(kind, format!("cannot log in{why} {what}")).hint(hint);
         match error {
-            "invalid_request" | "invalid_scope" | "unauthorized_client" | "unsupported_response_type" => {
-                failed(Kind::Usage, ": the request was refused:")
-            }
+            "invalid_request"
+            | "invalid_scope"
+            | "invalid_target"
+            | "unauthorized_client"
+            | "unsupported_response_type" => failed(Kind::Usage, ": the request was refused:"),
             "server_error" | "temporarily_unavailable" => failed(Kind::Temporary, " now: the server says"),
             _ => failed(Kind::LoginRequired, ": the request was refused:"),
         }
@@ -223,7 +228,11 @@ fn has_scope(document: &Document, scope: &str) -> bool {
 }
 
 /// Reads the response to a pushed request (RFC 9126 section 2.2): the request_uri.
-pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> Result<String, Failure> {
+pub fn read_pushed(
+    request: &Request,
+    response: &Response,
+    now: UnixSeconds,
+) -> Result<String, FailedRequest> {
     let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     match content {
@@ -234,9 +243,9 @@ pub fn read_pushed(request: &Request, response: &Response, now: UnixSeconds) -> 
                 let why = "the answer to the pushed request has no usable request_uri";
                 Failure::new(Kind::Temporary, format!("cannot start the browser flow: {why}"))
             };
-            is_usable.then(|| request_uri.to_owned()).ok_or_else(unusable)
+            is_usable.then(|| request_uri.to_owned()).ok_or_else(|| unusable().into())
         }
-        _ => Err(classify(request, response, now).failure(&START_BROWSER_FLOW)),
+        _ => Err(classify(request, response, now).failed_request(&START_BROWSER_FLOW)),
     }
 }
 
@@ -397,7 +406,8 @@ mod tests {
         ];
         for (status, body, wanted) in cases {
             let response = Response::new(status, body);
-            let found = format!("{:?}", read_pushed(&request, &response, 0));
+            let read = read_pushed(&request, &response, 0).map_err(|failed| failed.failure);
+            let found = format!("{read:?}");
             assert!(found.starts_with(wanted), "{status} {body}: {found}");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::client_authentication::authenticate;
 use super::dialects::with_words_of_dialects;
-use super::failure::{LOGIN, POLL, START_DEVICE_FLOW};
+use super::failure::{FailedRequest, LOGIN, POLL, START_DEVICE_FLOW};
 use super::hints::login_hint;
 use super::pkce::push_challenge;
 use super::response::Content;
@@ -78,14 +78,14 @@ pub fn read(
     request: &Request,
     response: &Response,
     now: UnixSeconds,
-) -> Result<DeviceAuthorization, Failure> {
+) -> Result<DeviceAuthorization, FailedRequest> {
     let unusable =
         |why: &str| Failure::new(Kind::Temporary, format!("cannot start the device flow: the answer {why}"));
     let content = response.content();
     let is_error = ServerError::read(&content).is_error;
     let members = match content {
         Content::Members(members) if response.is_success() && !is_error => members,
-        _ => return Err(classify(request, response, now).failure(&START_DEVICE_FLOW)),
+        _ => return Err(classify(request, response, now).failed_request(&START_DEVICE_FLOW)),
     };
     let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // A person opens these addresses, perhaps with a program. So only web addresses are taken, and only those that can be
@@ -323,7 +323,7 @@ mod tests {
         Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
     }
 
-    fn authorization(body: &str) -> Result<DeviceAuthorization, Failure> {
+    fn authorization(body: &str) -> Result<DeviceAuthorization, FailedRequest> {
         let mut document = document();
         document.device_authorization_endpoint = Some("https://as.example/device".to_owned());
         read(&request(&document, &verifier(), &Authentication::None).unwrap(), &response(200, body), 0)
@@ -369,7 +369,11 @@ mod tests {
             let body = format!(r#"{ANSWER},"verification_uri_complete":"{complete}"}}"#);
             assert_eq!(authorization(&body).unwrap().verification_uri_complete, None, "{complete}");
             let body = ANSWER.replace("https://as.example/d", complete);
-            assert_eq!(authorization(&format!("{body}}}")).unwrap_err().kind, Kind::Temporary, "{complete}");
+            assert_eq!(
+                authorization(&format!("{body}}}")).unwrap_err().failure.kind,
+                Kind::Temporary,
+                "{complete}"
+            );
         }
     }
 
@@ -390,7 +394,7 @@ mod tests {
             (r#"{"error":"unauthorized_client"}"#, Kind::Usage),
         ];
         for (body, kind) in cases {
-            assert_eq!(authorization(body).unwrap_err().kind, kind, "{body}");
+            assert_eq!(authorization(body).unwrap_err().failure.kind, kind, "{body}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The one place where an answer of a server becomes a failure.
 
-use super::hints::login_hint;
+use super::hints::{login_hint, target_hint};
 use super::server_error::ServerError;
-use super::token::{Answer, TokenAnswer, words};
+use super::token::{Answer, Refusal, TokenAnswer, words};
 use super::{Request, Response};
 use crate::error::{Failure, Kind};
 
@@ -78,7 +78,27 @@ pub const IMPORT: Purpose = Purpose {
     ..LOGIN
 };
 
+/// A request of a login that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRequest {
+    /// The failure.
+    pub failure: Failure,
+    /// Whether the server does not accept the client: [`Answer::rejects_client`].
+    pub rejects_client: bool,
+}
+
+impl From<Failure> for FailedRequest {
+    fn from(failure: Failure) -> Self {
+        Self { failure, rejects_client: false }
+    }
+}
+
 impl Answer {
+    /// The request that got this answer instead of what it was for.
+    pub fn failed_request(self, purpose: &Purpose) -> FailedRequest {
+        FailedRequest { rejects_client: self.rejects_client(), failure: self.failure(purpose) }
+    }
+
     /// The tokens, or the failure of a request that got another answer.
     pub fn tokens(self, purpose: &Purpose) -> Result<TokenAnswer, Failure> {
         match self {
@@ -90,14 +110,20 @@ impl Answer {
     /// The failure of a request that got this answer instead of what it was for.
     pub fn failure(self, purpose: &Purpose) -> Failure {
         let Purpose { what, what_now, refused, refusal, lost, end, temporary_hint, lost_hint } = purpose;
-        let refusal = |kind, error: &str, description: Option<&str>| {
+        let refusal = |reason: Refusal, error: &str, description: Option<&str>| {
             let message = format!("{what}: {refused}{}{end}", words(error, description));
-            Failure::new(refusal.unwrap_or(kind), message).hint_of(login_hint(error))
+            let hint = match reason {
+                Refusal::InvalidTarget { sent_resource } => Some(target_hint(sent_resource)),
+                _ => login_hint(error),
+            };
+            Failure::new(refusal.unwrap_or(reason.kind()), message).hint_of(hint)
         };
         match self {
-            Self::Refused { kind, error, description } => refusal(kind, &error, description.as_deref()),
+            Self::Refused { refusal: reason, error, description } => {
+                refusal(reason, &error, description.as_deref())
+            }
             Self::InvalidGrant { error, description } => {
-                refusal(Kind::LoginRequired, &error, description.as_deref())
+                refusal(Refusal::Other, &error, description.as_deref())
             }
             Self::Temporary { what: why, .. } => {
                 Failure::new(Kind::Temporary, format!("{what_now}: {why}{end}")).hint_of(*temporary_hint)
@@ -134,7 +160,12 @@ mod tests {
     #[rustfmt::skip]
     fn each_answer_is_told_with_its_purpose() {
         let text = |text: &str| text.to_owned();
-        let refused = Answer::Refused { kind: Kind::LoginRequired, error: text("access_denied"), description: Some(text("no")) };
+        let refused = Answer::Refused { refusal: Refusal::Other, error: text("access_denied"), description: Some(text("no")) };
+        let target = |sent_resource| Answer::Refused {
+            refusal: Refusal::InvalidTarget { sent_resource },
+            error: text("invalid_target"),
+            description: None,
+        };
         let dead = Answer::InvalidGrant { error: text("invalid_grant"), description: None };
         let busy = Answer::Temporary { what: text("status 503"), retry_after: None };
         let lost = |again| Answer::Unknown { what: text("no whole answer"), again };
@@ -144,6 +175,8 @@ mod tests {
             (&dead,        &START_BROWSER_FLOW, Kind::Usage,         "cannot start the browser flow: invalid_grant",                                               Some("onegrant login")),
             (&refused,     &POLL,               Kind::LoginRequired, "cannot log in: the server refused: access_denied: no",                                       login_hint("access_denied")),
             (&dead,        &LOGIN,              Kind::LoginRequired, "cannot log in: the server refused: invalid_grant; nothing was stored",                       Some("onegrant login")),
+            (&target(true),  &LOGIN,            Kind::Usage,         "cannot log in: the server refused: invalid_target; nothing was stored",                      Some(target_hint(true))),
+            (&target(false), &LOGIN,            Kind::Usage,         "cannot log in: the server refused: invalid_target; nothing was stored",                      login_hint("invalid_target")),
             (&busy,        &LOGIN,              Kind::Temporary,     "cannot log in now: status 503; nothing was stored",                                          Some("try again")),
             (&busy,        &START_DEVICE_FLOW,  Kind::Temporary,     "cannot start the device flow: status 503",                                                   None),
             (&lost(true),  &LOGIN,              Kind::Temporary,     "cannot log in: no whole answer; the server may have given the grant; nothing was stored",    LOGIN.lost_hint),

@@ -23,8 +23,8 @@ const HINTS: [(&str, &str); 16] = [
         "unsupported_response_type",
         "onegrant login --device   # this server gives this client no codes by a browser",
     ),
-    ("invalid_scope", "onegrant login --scope \"A B\"   # what this server lets this client ask for"),
-    ("invalid_target", "onegrant login --resource URI   # or --audience: an API that this server knows"),
+    ("invalid_scope", SCOPE),
+    ("invalid_target", RESOURCE),
     ("access_denied", "onegrant login   # and agree this time"),
     ("expired_token", "onegrant login"),
     ("server_error", "onegrant login   # once more, a little later"),
@@ -34,6 +34,15 @@ const HINTS: [(&str, &str); 16] = [
     ("consent_required", LOOK),
     ("account_selection_required", LOOK),
 ];
+
+/// For a scope that the server refuses.
+pub const SCOPE: &str = "onegrant login --scope \"A B\"   # what this server lets this client ask for";
+
+const RESOURCE: &str = "onegrant login --resource URI   # or --audience: an API that this server knows";
+
+/// For a server that refuses a client that a login registered.
+pub const REGISTER: &str =
+    "onegrant login --register   # or --client-id ID: a client of your own that this server accepts";
 
 /// For errors that a person must resolve in the browser.
 const LOOK: &str = "onegrant login --param prompt=login   # and do in the browser what the server asks for";
@@ -58,6 +67,15 @@ pub fn login_command(profile: &str) -> String {
 /// The command that logs in at this issuer.
 pub fn login_at(issuer: &str) -> String {
     format!("onegrant login {}", shell_word(issuer))
+}
+
+/// The command to run after `invalid_target` (RFC 8707 section 2). `sent_resource`: the request carried a resource indicator.
+/// Some servers refuse every one.
+pub fn target_hint(sent_resource: bool) -> &'static str {
+    match sent_resource {
+        true => "onegrant login --no-resource   # or --resource URI: an API that this server knows",
+        false => RESOURCE,
+    }
 }
 
 /// The command to run after a login was refused with this error code. `None` for a code of no RFC.

@@ -194,6 +194,12 @@ pub struct Metadata {
     pub token_endpoint_auth_methods_supported: Vec<String>,
     /// The grant types. Empty if the server does not say.
     pub grant_types_supported: Vec<String>,
+    /// The methods of PKCE (RFC 7636 section 4.2). Empty if the server does not say.
+    pub code_challenge_methods_supported: Vec<String>,
+    /// The registration endpoint (RFC 7591 section 3).
+    pub registration_endpoint: Option<String>,
+    /// Whether a client identifier may be the address of a client metadata document.
+    pub client_id_metadata_document_supported: bool,
 }
 
 impl Metadata {
@@ -201,6 +207,25 @@ impl Metadata {
     /// Discovery no revocation endpoint.
     pub fn is_complete(&self) -> bool {
         self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
+    }
+
+    /// Whether the server refuses the one method of PKCE that onegrant uses (RFC 7636 section 4.2): it lists others only.
+    pub fn refuses_s256(&self) -> bool {
+        let methods = &self.code_challenge_methods_supported;
+        !methods.is_empty() && !methods.iter().any(|method| method == "S256")
+    }
+
+    /// Every endpoint.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        let others = [
+            &self.authorization_endpoint,
+            &self.device_authorization_endpoint,
+            &self.pushed_authorization_request_endpoint,
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+            &self.registration_endpoint,
+        ];
+        std::iter::once(self.token_endpoint.as_str()).chain(others.into_iter().flatten().map(String::as_str))
     }
 
     /// This metadata with the endpoints that only the other document of the same server names.
@@ -215,6 +240,7 @@ impl Metadata {
                 .or(other.device_authorization_endpoint),
             revocation_endpoint: self.revocation_endpoint.or(other.revocation_endpoint),
             userinfo_endpoint: self.userinfo_endpoint.or(other.userinfo_endpoint),
+            registration_endpoint: self.registration_endpoint.or(other.registration_endpoint),
             ..self
         }
     }
@@ -302,6 +328,9 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         scopes_supported: list("scopes_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         grant_types_supported: list("grant_types_supported"),
+        code_challenge_methods_supported: list("code_challenge_methods_supported"),
+        registration_endpoint: endpoint("registration_endpoint")?,
+        client_id_metadata_document_supported: flag("client_id_metadata_document_supported"),
     })
 }
 
@@ -328,6 +357,20 @@ fn by_hand(members: &Map<String, Value>) -> Option<String> {
     let is_changed = BY_HAND.iter().filter_map(|(name, _)| text(name)).any(|url| with_https(url) != url);
     let is_usable = is_changed && text("token_endpoint").is_some();
     is_usable.then(|| format!("{command} --client-id ID   # if the server has them with https"))
+}
+
+/// The beginning of the hint for a server without metadata.
+const ENDPOINTS: &str =
+    "onegrant login --token-endpoint URL --device-authorization-endpoint URL --client-id ID   # names the ";
+
+/// The login for a server without metadata; `elsewhere` is where a redirect pointed.
+pub fn without_metadata(elsewhere: Option<&str>) -> String {
+    let issuer = elsewhere.and_then(issuer_of_document);
+    match (issuer.filter(|issuer| endpoint_url(issuer).is_ok()), elsewhere) {
+        (Some(issuer), _) => login_at(&issuer),
+        (None, Some(target)) => format!("{ENDPOINTS}endpoints that {target} lists"),
+        (None, None) => format!("{ENDPOINTS}endpoints instead"),
+    }
 }
 
 /// The address with `https` instead of `http`. Loopback addresses keep `http`.

@@ -2,10 +2,13 @@
 //!
 //! Nothing here does I/O or reads a clock; instants are passed in. Parameter names are those of the RFCs.
 
+pub mod address_search;
 pub mod assertion;
 pub mod authorization;
+pub mod challenge;
 pub mod claims;
 pub mod client_authentication;
+pub mod client_configuration;
 pub mod device;
 pub mod dialects;
 pub mod extra;
@@ -16,8 +19,12 @@ pub mod loopback;
 pub mod metadata;
 pub mod pkce;
 pub mod providers;
+pub mod reach;
 pub mod redirect;
+pub mod registration;
+pub mod resource;
 pub mod revocation;
+pub mod scope;
 pub mod subject_token;
 pub mod token;
 pub mod userinfo;

@@ -127,6 +127,17 @@ pub fn of_issuer(issuer: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(is_of)
 }
 
+/// The hosts of Entra, in all its clouds: their token requests fail with `resource`, unless it is the very application whose
+/// scopes are asked for.
+const WITHOUT_RESOURCE: [&str; 3] =
+    ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
+
+/// Whether this issuer refuses resource indicators (RFC 8707).
+pub fn refuses_resource(issuer: &str) -> bool {
+    let host = super::metadata::address_of(issuer).map(|address| address.host);
+    host.is_some_and(|host| WITHOUT_RESOURCE.contains(&host.as_str()))
+}
+
 /// The row of a document. `None` if the document names no provider, or one that this version does not know.
 pub fn of(document: &Document) -> Option<&'static Provider> {
     named(document.provider.as_deref()?)

@@ -3,10 +3,12 @@
 
 use super::hints::shell_word;
 use super::metadata::{URL_LIMIT, Url, address_of, endpoint_url, with_https};
+use super::response::Content;
 use super::{Request, Response, client_authentication};
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow};
+use crate::grant::{ClientAuthentication, ClientGrant, Document, Flow, Secret};
 use crate::text::printable;
+use serde_json::Value;
 
 /// The most redirects that a GET for metadata follows.
 pub const MOST_REDIRECTS: usize = 3;
@@ -50,10 +52,18 @@ pub fn target(request: &Request, response: &Response) -> Option<String> {
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
     let same = query(&target).filter(|_| query(&target) == query(&request.url));
     let shown = without_query(&target) + &same.map(|query| format!("?{query}")).unwrap_or_default();
-    match request.shown(&shown) == shown {
+    match hiding_tokens(request, response).shown(&shown) == shown {
         true => Some(shown),
         false => address_of(&target).map(|address| origin_of(&address)),
     }
+}
+
+/// The request with the tokens that are in the body of the response: the target may repeat them, too.
+fn hiding_tokens(request: &Request, response: &Response) -> Request {
+    let Content::Members(members) = response.content() else { return request.clone() };
+    let tokens = ["access_token", "refresh_token", "id_token"];
+    let tokens = tokens.iter().filter_map(|name| members.get(*name).and_then(Value::as_str));
+    tokens.fold(request.clone(), |request, token| request.hiding_secret(&Secret::new(token)))
 }
 
 /// The message about a redirect that is not followed. `None` for any other response.
@@ -146,6 +156,13 @@ impl Relogin {
             }
             None => {}
         }
+        if document.no_resource {
+            rest.push_str(" --no-resource");
+        }
+        // Another login registers another client: what is stored of this one is not sent to another origin.
+        if document.registration.is_some() {
+            rest.push_str(" --register");
+        }
         let is_imported = document.login.as_ref().is_some_and(|login| login.flow == Flow::Imported);
         let input = if is_imported { " --refresh-token-stdin < FILE" } else { "" };
         Some(Self { option, rest, input })
@@ -168,23 +185,10 @@ impl Relogin {
     }
 }
 
-/// The options of the login that made this document, without endpoints and flow.
+/// The options of the login that made this document, without endpoints, flow and switches.
 fn options(document: &Document) -> Vec<(&'static str, String)> {
     let text = |value: &Option<String>| value.clone();
-    let secret = document.client_secret.as_ref().map(|_| "FILE".to_owned());
-    let secret = document.client_secret_env.as_ref().map(|name| format!("env:{name}")).or(secret);
-    let key = document.client_key.as_ref();
-    let is_public = document.client_auth == ClientAuthentication::None;
     let single = [
-        ("--client-id", Some(document.client_id.clone()).filter(|id| !id.is_empty())),
-        ("--client-secret-file", secret),
-        ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
-        ("--client-key-id", key.and_then(|key| key.id.clone())),
-        ("--client-key-audience", key.and_then(|key| key.audience.clone())),
-        (
-            "--client-auth",
-            Some(client_authentication::name(document.client_auth).to_owned()).filter(|_| !is_public),
-        ),
         ("--scope", text(&document.scope)),
         ("--audience", text(&document.audience)),
         ("--redirect-uri", text(&document.redirect_uri)),
@@ -194,7 +198,28 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
     let resources = document.resource.iter().map(|resource| ("--resource", resource.clone()));
     let parameters = document.parameters.iter().map(|(name, value)| ("--param", format!("{name}={value}")));
     let hosts = document.git_hosts.iter().map(|host| ("--git-host", host.clone()));
-    single.chain(resources).chain(parameters).chain(hosts).collect()
+    let client = if document.registration.is_none() { client_options(document) } else { Vec::new() };
+    client.into_iter().chain(single).chain(resources).chain(parameters).chain(hosts).collect()
+}
+
+/// The options that name the client.
+fn client_options(document: &Document) -> Vec<(&'static str, String)> {
+    let secret = document.client_secret.as_ref().map(|_| "FILE".to_owned());
+    let secret = document.client_secret_env.as_ref().map(|name| format!("env:{name}")).or(secret);
+    let key = document.client_key.as_ref();
+    let is_public = document.client_auth == ClientAuthentication::None;
+    let options = [
+        ("--client-id", Some(document.client_id.clone()).filter(|id| !id.is_empty())),
+        ("--client-secret-file", secret),
+        ("--client-key-file", key.map(|key| key.file.to_string_lossy().into_owned())),
+        ("--client-key-id", key.and_then(|key| key.id.clone())),
+        ("--client-key-audience", key.and_then(|key| key.audience.clone())),
+        (
+            "--client-auth",
+            Some(client_authentication::name(document.client_auth).to_owned()).filter(|_| !is_public),
+        ),
+    ];
+    options.into_iter().filter_map(|(option, value)| Some((option, value?))).collect()
 }
 
 fn origin_of(address: &Url) -> String {
@@ -208,7 +233,7 @@ fn is_origin(url: &str) -> bool {
 }
 
 /// The path of a URL, with what follows it.
-fn path_of(url: &str) -> &str {
+pub(super) fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.find(['/', '?']).and_then(|start| rest.get(start..)).unwrap_or_default()
 }
@@ -287,7 +312,7 @@ fn without_dots(path: &str) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
-    use crate::grant::{Login, Secret};
+    use crate::grant::Login;
     use crate::protocol::Authentication;
     use crate::protocol::token::refresh_request;
 
@@ -433,5 +458,36 @@ mod tests {
         for status in [302, 303, 307, 200] {
             assert_eq!(moved(&request, &response(status, "/token/")), None, "{status}");
         }
+    }
+
+    /// Another origin gets nothing of the registered client, so the login registers another one.
+    #[test]
+    fn the_login_of_a_moved_endpoint_registers_again_and_leaves_the_resource_out_as_before() {
+        let registration = serde_json::json!({
+            "issuer": "https://as.example", "endpoint": "https://as.example/register",
+            "redirect_uri": "http://127.0.0.1:7/callback", "registered_at": 1,
+        });
+        let mut document = Document {
+            issuer: Some("https://as.example".to_owned()),
+            registration: serde_json::from_value(registration).unwrap(),
+            client_secret: Some(Secret::new("s3cret-of-the-client")),
+            client_auth: ClientAuthentication::Basic,
+            scope: Some("a".to_owned()),
+            resource: vec!["https://mcp.example/mcp".to_owned()],
+            ..document()
+        };
+        let hint = |document: &Document, location: &str| {
+            let request = refresh_request(document, &Secret::new("old-refresh"), &Authentication::None);
+            moved(&request, &response(308, location)).unwrap().hint.unwrap()
+        };
+        let elsewhere = "https://other.example/token";
+        let start = "onegrant login https://as.example --scope a --resource https://mcp.example/mcp";
+        assert_eq!(hint(&document, elsewhere), format!("{start} --register --token-endpoint {elsewhere}"));
+        document.no_resource = true;
+        assert_eq!(
+            hint(&document, elsewhere),
+            format!("{start} --no-resource --register --token-endpoint {elsewhere}")
+        );
+        assert_eq!(hint(&document, "/t/"), "onegrant login --token-endpoint https://as.example/t/");
     }
 }

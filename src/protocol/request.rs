@@ -54,7 +54,7 @@ impl Parameters {
     /// audience, and what `--param` gave. A parameter that is there already is not added (RFC 6749 section 3.2), so none of
     /// these replaces a parameter of the protocol.
     pub(super) fn push_configured(&mut self, document: &Document) {
-        for resource in &document.resource {
+        for resource in document.resource_indicators() {
             self.push("resource", resource);
         }
         self.push("audience", document.audience.as_deref().unwrap_or_default());
@@ -79,8 +79,6 @@ pub enum Method {
     Get,
     /// Sends the body to be processed.
     Post,
-    /// Replaces.
-    Put,
     /// Changes a part (RFC 5789).
     Patch,
     /// Removes.
@@ -93,7 +91,6 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
-            Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -198,6 +195,12 @@ impl Request {
         self
     }
 
+    /// The request whose header fields hold this secret, which is hidden in what the server says.
+    pub(super) fn hiding_secret(mut self, secret: &Secret) -> Self {
+        self.hidden.push(secret.clone());
+        self
+    }
+
     /// The request of which no more than this much of the response is read.
     pub fn reading(self, extent: Extent) -> Self {
         Self { extent, ..self }
@@ -218,6 +221,14 @@ impl Request {
         self.relogin = redirect::Relogin::new(document, &self.url);
         self.hidden.extend(document.secrets().into_iter().cloned());
         self
+    }
+
+    /// The first value of a parameter in the body.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        match &self.body {
+            Body::Form(parameters) => parameters.get(name),
+            Body::None | Body::Text { .. } => None,
+        }
     }
 
     /// Every secret that this request sends to the server, or that the server sent before.

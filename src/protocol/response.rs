@@ -74,13 +74,14 @@ impl Response {
         })
     }
 
-    /// The status for a person, with the time that the server asks to wait, and with the reason why the body cannot be
-    /// read. `now` is `None` if only the clock of the server is known.
+    /// The status for a person, with the time that the server asks to wait (after a success it means nothing), and with the
+    /// reason why the body cannot be read. `now` is `None` if only the clock of the server is known.
     pub fn status_words(&self, now: Option<UnixSeconds>) -> String {
         let mut words = format!("status {}", self.status);
         let now = now.or_else(|| self.date());
         // A number of seconds needs no clock.
-        if let Some(wait) = self.asked_wait(now.unwrap_or(UnixSeconds::MAX)).filter(|wait| *wait > 0) {
+        let wait = self.asked_wait(now.unwrap_or(UnixSeconds::MAX));
+        if let Some(wait) = wait.filter(|wait| *wait > 0 && !self.is_success()) {
             words.push_str(&format!(" and asks to wait {}", time_words(wait)));
             if let Some(now) = now {
                 let until = now.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));

@@ -15,11 +15,8 @@ use std::time::Duration;
 /// The longest lifetime that is believed, in seconds: ten years. It keeps `expires_at` from overflowing.
 pub const EXPIRES_IN_LIMIT: u64 = 10 * 365 * 24 * 60 * 60;
 
-/// Errors of the configuration, which no login repairs (RFC 6749 section 5.2, RFC 8707 section 2).
-const USAGE: [&str; 4] = ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_target"];
-
 /// The grant type of RFC 8628 section 3.4.
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A refresh (RFC 6749 section 6). Without `scope` the server keeps the scope of the grant. The request carries no secret
 /// but the refresh token and the client authentication.
@@ -221,6 +218,46 @@ fn scope(value: &Value) -> Option<String> {
     Some(scope).filter(|scope| !scope.is_empty())
 }
 
+/// Why the server refused, if the reason decides what helps (RFC 6749 section 5.2, RFC 8707 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `invalid_client`: the server does not know the client, or refuses its authentication.
+    InvalidClient,
+    /// `unauthorized_client`: the client may not use this grant.
+    UnauthorizedClient,
+    /// `invalid_scope`
+    InvalidScope,
+    /// `invalid_target`
+    InvalidTarget {
+        /// Whether the request carried a resource indicator.
+        sent_resource: bool,
+    },
+    /// Any other reason.
+    Other,
+}
+
+impl Refusal {
+    fn read(request: &Request, error: &ServerError) -> Self {
+        let sent_resource = request.parameter("resource").is_some();
+        let reasons = [
+            ("invalid_client", Self::InvalidClient),
+            ("unauthorized_client", Self::UnauthorizedClient),
+            ("invalid_scope", Self::InvalidScope),
+            ("invalid_target", Self::InvalidTarget { sent_resource }),
+        ];
+        let found = reasons.into_iter().find(|(code, _)| error.is_any_of(&[code]));
+        found.map_or(Self::Other, |(_, reason)| reason)
+    }
+
+    /// What it means if a person named the client: the configuration is wrong, or a login is required.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Other => Kind::LoginRequired,
+            _ => Kind::Usage,
+        }
+    }
+}
+
 /// What a response of the token endpoint means. The texts are fit to be shown and hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -235,8 +272,8 @@ pub enum Answer {
     },
     /// The server refused for another reason. The session stays.
     Refused {
-        /// [`Kind::LoginRequired`] or [`Kind::Usage`].
-        kind: Kind,
+        /// The reason, if it is one of the RFCs.
+        refusal: Refusal,
         /// The error code of the server, or the status if there is no error code.
         error: String,
         /// What it says about it.
@@ -272,11 +309,18 @@ impl Answer {
         match self {
             Self::Refreshed(answer) => Self::Refreshed(TokenAnswer { refresh_token: None, ..answer }),
             Self::InvalidGrant { error, description } => {
-                Self::Refused { kind: Kind::LoginRequired, error, description }
+                Self::Refused { refusal: Refusal::Other, error, description }
             }
             Self::Unknown { what, .. } => Self::Temporary { what, retry_after: None },
             same => same,
         }
+    }
+
+    /// Whether the server does not accept the client: it does not know it any more, or lets it do nothing (RFC 6749 section 5.2).
+    pub fn rejects_client(&self) -> bool {
+        let rejects =
+            |refusal: &Refusal| matches!(refusal, Refusal::InvalidClient | Refusal::UnauthorizedClient);
+        matches!(self, Self::Refused { refusal, .. } if rejects(refusal))
     }
 
     /// What the server said, for the log of `-v`.
@@ -384,10 +428,9 @@ fn refused(
     error: &ServerError,
     description: Option<String>,
 ) -> Answer {
-    let kind = if error.is_any_of(&USAGE) { Kind::Usage } else { Kind::LoginRequired };
     let code = error.codes.first().map(|code| request.shown(code));
     Answer::Refused {
-        kind,
+        refusal: Refusal::read(request, error),
         error: code.unwrap_or_else(|| format!("status {}", response.status)),
         description,
     }
@@ -495,23 +538,23 @@ mod tests {
             (200, r#"{"access_token":"","error":"invalid_grant"}"#, "InvalidGrant"),
             (400, r#"{"access_token":"a","error":"invalid_grant"}"#, "InvalidGrant"),
             // Refused.
-            (400, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"access_denied\""),
-            (404, r#"{"type":"error","error":{"type":"not_found_error"}}"#, "Refused { kind: LoginRequired, error: \"not_found_error\""),
-            (401, r#"{"message":"Unauthorized"}"#, "Refused { kind: LoginRequired, error: \"status 401\", description: Some(\"Unauthorized\")"),
-            (400, "[]", "Refused { kind: LoginRequired"),
-            (401, r#"{"error":"invalid_client"}"#, "Refused { kind: Usage"),
-            (400, r#"{"error":"unauthorized_client"}"#, "Refused { kind: Usage"),
-            (400, r#"{"error":"unauthorized_client","error_description":"the token was already used"}"#, "Refused { kind: Usage"),
-            (400, r#"{"error":"access_denied","error_description":"token was already used"}"#, "Refused { kind: LoginRequired"),
-            (200, r#"{"error":"invalid_scope"}"#, "Refused { kind: Usage"),
-            (400, r#"{"error":"invalid_target"}"#, "Refused { kind: Usage"),
-            (200, r#"{"error":"access_denied"}"#, "Refused { kind: LoginRequired"),
-            (200, r#"{"ok":false}"#, "Refused { kind: LoginRequired"),
-            (400, "{\"error\":\"\u{200b}\"}", "Refused { kind: LoginRequired, error: \"status 400\", description: None"),
-            (400, r#"{"status":"access_denied"}"#, "Refused { kind: LoginRequired, error: \"status 400\""),
+            (400, r#"{"error":"access_denied"}"#, "Refused { refusal: Other, error: \"access_denied\""),
+            (404, r#"{"type":"error","error":{"type":"not_found_error"}}"#, "Refused { refusal: Other, error: \"not_found_error\""),
+            (401, r#"{"message":"Unauthorized"}"#, "Refused { refusal: Other, error: \"status 401\", description: Some(\"Unauthorized\")"),
+            (400, "[]", "Refused { refusal: Other"),
+            (401, r#"{"error":"invalid_client"}"#, "Refused { refusal: InvalidClient"),
+            (400, r#"{"error":"unauthorized_client"}"#, "Refused { refusal: UnauthorizedClient"),
+            (400, r#"{"error":"unauthorized_client","error_description":"the token was already used"}"#, "Refused { refusal: UnauthorizedClient"),
+            (400, r#"{"error":"access_denied","error_description":"token was already used"}"#, "Refused { refusal: Other"),
+            (200, r#"{"error":"invalid_scope"}"#, "Refused { refusal: InvalidScope"),
+            (400, r#"{"error":"invalid_target"}"#, "Refused { refusal: InvalidTarget { sent_resource: false }"),
+            (200, r#"{"error":"access_denied"}"#, "Refused { refusal: Other"),
+            (200, r#"{"ok":false}"#, "Refused { refusal: Other"),
+            (400, "{\"error\":\"\u{200b}\"}", "Refused { refusal: Other, error: \"status 400\", description: None"),
+            (400, r#"{"status":"access_denied"}"#, "Refused { refusal: Other, error: \"status 400\""),
             // Without a body: a refusal that gives no reason (Glewlwyd).
-            (400, "", "Refused { kind: LoginRequired, error: \"status 400\", description: Some(\"no reason was given\")"),
-            (401, " \r\n", "Refused { kind: LoginRequired, error: \"status 401\""),
+            (400, "", "Refused { refusal: Other, error: \"status 400\", description: Some(\"no reason was given\")"),
+            (401, " \r\n", "Refused { refusal: Other, error: \"status 401\""),
             // Temporary.
             (429, r#"{"error":"rate_limited"}"#, "Temporary { what: \"the server answered with status 429: rate_limited\""),
             (503, r#"{"error":"access_denied"}"#, "Temporary"),

@@ -3,9 +3,10 @@
 use super::failure::answered;
 use super::response::Content;
 use super::server_error::ServerError;
-use super::{Request, Response, claims, redirect};
+use super::{Request, Response, challenge, claims, redact, redirect};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret};
+use crate::text::cleaned;
 use serde_json::{Map, Value};
 
 /// What the userinfo endpoint said.
@@ -15,6 +16,9 @@ pub enum Userinfo {
     Claims(Map<String, Value>),
     /// The access token is not accepted (RFC 6750 section 3.1, `invalid_token`): refresh it and ask again.
     Rejected,
+    /// The access token has too little scope (RFC 6750 section 3.1, `insufficient_scope`). A refresh cannot add any. With the
+    /// scope that the server demands, if it says so; without secrets, and of any length.
+    InsufficientScope(Option<String>),
 }
 
 /// A request with the access token as a bearer token (RFC 6750 section 2.1). `None` if the document has no userinfo
@@ -30,6 +34,9 @@ pub fn request(document: &Document, access_token: &Secret) -> Option<Request> {
 pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure> {
     let content = response.content();
     let error = ServerError::read(&content);
+    if let Some(insufficient) = insufficient_scope(request, response, &content, &error) {
+        return Ok(insufficient);
+    }
     if response.status == 401 || error.is_any_of(&["invalid_token"]) {
         return Ok(Userinfo::Rejected);
     }
@@ -60,6 +67,29 @@ pub fn read(request: &Request, response: &Response) -> Result<Userinfo, Failure>
     Err(Failure::new(kind, message))
 }
 
+/// Most servers say it in the challenge, and some in the body.
+fn insufficient_scope(
+    request: &Request,
+    response: &Response,
+    content: &Content,
+    error: &ServerError,
+) -> Option<Userinfo> {
+    const CODE: &str = "insufficient_scope";
+    let challenges = challenge::challenges(&response.headers);
+    let challenge = challenges.iter().find(|challenge| challenge.get("error") == Some(CODE));
+    let is_in_body = error.is_any_of(&[CODE]) && (error.is_error || !response.is_success());
+    if challenge.is_none() && !is_in_body {
+        return None;
+    }
+    let in_body = || match content {
+        Content::Members(members) => members.get("scope").and_then(Value::as_str),
+        _ => None,
+    };
+    let scope = challenge.and_then(|challenge| challenge.get("scope")).or_else(in_body);
+    let shown = scope.map(|scope| redact(&cleaned(scope), &request.secrets()));
+    Some(Userinfo::InsufficientScope(shown.filter(|scope| !scope.is_empty())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::document;
@@ -78,7 +108,17 @@ mod tests {
             (200, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2ln", "Ok(Claims("),
             (401, "", "Ok(Rejected)"),
             (400, r#"{"error":"invalid_token"}"#, "Ok(Rejected)"),
-            (403, r#"{"error":"insufficient_scope"}"#, "Err(Failure { kind: LoginRequired"),
+            (403, r#"{"error":"insufficient_scope"}"#, "Ok(InsufficientScope(None))"),
+            (403, r#"{"error":"insufficient_scope","scope":"a b"}"#, "Ok(InsufficientScope(Some(\"a b\")))"),
+            (
+                403,
+                r#"{"error":"insufficient_scope","scope":"t0ken"}"#,
+                "Ok(InsufficientScope(Some(\"[secret]\")))",
+            ),
+            (403, r#"{"error":"insufficient_scope","scope":""}"#, "Ok(InsufficientScope(None))"),
+            (401, r#"{"error":"insufficient_scope"}"#, "Ok(InsufficientScope(None))"),
+            (200, r#"{"sub":"me","code":"insufficient_scope"}"#, "Ok(Claims("),
+            (403, r#"{"error":"access_denied"}"#, "Err(Failure { kind: LoginRequired"),
             (503, "t0ken", "Err(Failure { kind: Temporary"),
             (429, "", "Err(Failure { kind: Temporary"),
             (302, "", "Err(Failure { kind: Usage"),
@@ -102,5 +142,26 @@ mod tests {
             let outcome = format!("{:?}", read(&request, &response));
             assert!(outcome.starts_with(wanted) && !outcome.contains("t0ken"), "{status} {body}: {outcome}");
         }
+    }
+
+    /// RFC 6750 section 3.
+    #[test]
+    fn the_scope_that_is_missing_is_read_from_the_challenge() {
+        let request = Request::get("https://as.example/me");
+        let cases = [
+            (r#"Bearer error="insufficient_scope", scope="openid profile""#, Some("openid profile")),
+            (r#"Basic realm="x", bearer scope="a", error=insufficient_scope"#, Some("a")),
+            (r#"DPoP error="insufficient_scope""#, None),
+        ];
+        for (field, scope) in cases {
+            for status in [401, 403] {
+                let response = Response::new(status, "").with_header("WWW-Authenticate", field);
+                let wanted = Userinfo::InsufficientScope(scope.map(str::to_owned));
+                assert_eq!(read(&request, &response), Ok(wanted), "{field}");
+            }
+        }
+        let expired =
+            Response::new(401, "").with_header("WWW-Authenticate", "Bearer error=\"invalid_token\"");
+        assert_eq!(read(&request, &expired), Ok(Userinfo::Rejected));
     }
 }

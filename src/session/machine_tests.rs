@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::{Failure, Kind};
 use crate::grant::{Credential, Document, Rejected, Secret};
-use crate::protocol::token::{Answer, TokenAnswer};
+use crate::protocol::token::{Answer, Refusal, TokenAnswer};
 use serde_json::json;
 use std::time::Duration;
 
@@ -171,8 +171,8 @@ fn invalid_grant() -> Event {
     Event::Answered(Answer::InvalidGrant { error: "invalid_grant".to_owned(), description })
 }
 
-fn refused(kind: Kind, error: &str) -> Event {
-    Event::Answered(Answer::Refused { kind, error: error.to_owned(), description: None })
+fn refused(refusal: Refusal, error: &str) -> Event {
+    Event::Answered(Answer::Refused { refusal, error: error.to_owned(), description: None })
 }
 
 fn temporary(retry_after: Option<u64>) -> Event {
@@ -1060,8 +1060,8 @@ fn a_part_of_a_long_deadline_is_kept_for_a_second_request() {
 fn a_failure_is_held_back_then_recorded_then_reported() {
     let cases = [
         (temporary(None), "temporary", 4, "HTTP 503"),
-        (refused(Kind::LoginRequired, "access_denied"), "refused", 3, "access_denied"),
-        (refused(Kind::Usage, "invalid_client"), "refused", 2, "invalid_client"),
+        (refused(Refusal::Other, "access_denied"), "refused", 3, "access_denied"),
+        (refused(Refusal::InvalidClient, "invalid_client"), "refused", 2, "invalid_client"),
     ];
     for (answer, outcome, code, words) in cases {
         let mark = format!("mark A#1 {outcome}, exit {code}");
@@ -1078,6 +1078,52 @@ fn a_failure_is_held_back_then_recorded_then_reported() {
         let message = story.marked().message.unwrap();
         assert!(!message.contains("still valid"), "others may not have it: {message}");
         story.then(Event::Noted, "ok a, warned").saying(words).saying("still valid");
+    }
+}
+
+/// Of a client that a person named, the configuration is wrong. A client that registered itself was forgotten by the server.
+#[test]
+fn what_a_refusal_asks_for_depends_on_its_reason_and_on_the_client() {
+    let registered = |mut stored: Stored| {
+        let registration = json!({
+            "issuer": "https://as.example", "endpoint": "https://as.example/register",
+            "redirect_uri": "http://127.0.0.1:7/callback", "registered_at": 1,
+        });
+        stored.document.registration = serde_json::from_value(registration).unwrap();
+        stored
+    };
+    let named = |stored: Stored| stored;
+    let target = |sent_resource| Refusal::InvalidTarget { sent_resource };
+    let named_client = "to change them: onegrant login --client-id ID --scope SCOPE";
+    type Client<'a> = &'a dyn Fn(Stored) -> Stored;
+    let cases: [(Refusal, Client, i32, &str); 8] = [
+        (Refusal::InvalidClient, &named, 2, named_client),
+        (Refusal::InvalidClient, &registered, 3, "onegrant login --register"),
+        (Refusal::UnauthorizedClient, &registered, 2, named_client),
+        (Refusal::InvalidScope, &registered, 2, "what this server lets this client ask for"),
+        (target(true), &registered, 2, "onegrant login --no-resource   # or --resource URI"),
+        (target(false), &named, 2, "onegrant login --resource URI"),
+        (Refusal::Other, &registered, 3, "onegrant login"),
+        (Refusal::Other, &named, 3, "onegrant login"),
+    ];
+    for (refusal, client, code, hint) in cases {
+        let stored = client(expired("A"));
+        let mark = format!("mark A#1 refused, exit {code}");
+        Story::token()
+            .spends(&stored)
+            .then(refused(refusal, "why"), "pause 250ms")
+            .rested(&mark)
+            .saying(hint)
+            .then(Event::Noted, &format!("exit {code}"))
+            .saying("the server refused: why; the session is kept")
+            .saying(hint);
+        let stored = client(ageing("A"));
+        Story::token()
+            .spends(&stored)
+            .then(refused(refusal, "why"), "pause 250ms")
+            .rested(&mark)
+            .then(Event::Noted, "ok a, warned")
+            .saying(hint);
     }
 }
 
@@ -1441,7 +1487,7 @@ fn a_refused_refresh_token_is_never_sent_a_third_time() {
             .then(Event::Noted, "ok a, warned");
     }
     asks_again(&expired("A"))
-        .then(refused(Kind::LoginRequired, "access_denied"), "pause 250ms")
+        .then(refused(Refusal::Other, "access_denied"), "pause 250ms")
         .rested("mark A#1 refused, exit 3");
     // Refused after an answer was lost: it has been sent twice.
     Story::token()

@@ -2,14 +2,15 @@
 
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
-use crate::grant::Rejected;
-use crate::protocol::hints::login_command;
+use crate::grant::{Document, Rejected};
+use crate::protocol::hints::{SCOPE, login_command, target_hint};
+use crate::protocol::token::Refusal;
 use crate::text::{date, own_hint, own_text, printable};
 use std::time::Duration;
 
 pub(super) fn no_document(profile: &str) -> Failure {
     Failure::new(Kind::LoginRequired, format!("no access token: profile {profile} has no grant"))
-        .hint(format!("{} ISSUER --client-id ID", login_command(profile)))
+        .hint(format!("{} https://ADDRESS", login_command(profile)))
 }
 
 /// A cleared session. `rejected` has the reason.
@@ -58,21 +59,35 @@ pub(super) fn dead(profile: &str, words: &str, unfinished: Option<&Attempt>) -> 
 }
 
 /// `first`: how the first request with this refresh token ended, if this answers the second request.
-pub(super) fn refused(profile: &str, kind: Kind, words: &str, first: Option<&str>) -> Failure {
+///
+/// A server forgets a client that registered itself, for example after 90 days. Then the configuration is not wrong: a login
+/// registers another client.
+pub(super) fn refused(
+    profile: &str,
+    document: Option<&Document>,
+    refusal: Refusal,
+    words: &str,
+    first: Option<&str>,
+) -> Failure {
     let what = match first {
         Some(first) => {
             format!("{first}; then the server refused: {words}; the refresh token may have been spent")
         }
         None => format!("the server refused: {words}; the session is kept"),
     };
-    let failure = Failure::new(kind, format!("cannot refresh: {what}"));
-    match kind {
-        Kind::Usage => failure.hint(format!(
-            "onegrant status   # shows client and scope; to change them: {} --client-id ID --scope SCOPE",
-            login_command(profile)
-        )),
-        _ => failure.hint(login_command(profile)),
-    }
+    let is_registered = document.is_some_and(|document| document.registration.is_some());
+    let login = login_command(profile);
+    let (kind, hint) = match refusal {
+        Refusal::InvalidClient if is_registered => (Kind::LoginRequired, format!("{login} --register")),
+        Refusal::InvalidScope => (refusal.kind(), SCOPE.to_owned()),
+        Refusal::InvalidTarget { sent_resource } => (refusal.kind(), target_hint(sent_resource).to_owned()),
+        Refusal::InvalidClient | Refusal::UnauthorizedClient => {
+            let change = format!("to change them: {login} --client-id ID --scope SCOPE");
+            (refusal.kind(), format!("onegrant status   # shows client and scope; {change}"))
+        }
+        Refusal::Other => (refusal.kind(), login),
+    };
+    Failure::new(kind, format!("cannot refresh: {what}")).hint(hint)
 }
 
 pub(super) fn temporary(what: &str) -> Failure {

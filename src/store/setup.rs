@@ -25,9 +25,12 @@ impl FileStore {
             other => other.map_err(|error| failure("read", directory, &error))?,
         };
         // A link without a target is what a logout leaves. It is no profile.
-        let is_there = |name: &&OsString| directory.join(name).try_exists().unwrap_or(true);
-        let profile = |name: &OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
-        let mut profiles: Vec<String> = names.iter().filter(is_there).filter_map(profile).collect();
+        let is_there = |name: &OsString| directory.join(name).try_exists().unwrap_or(true);
+        let profile = |name: &OsString| {
+            let profile = name.to_str()?.strip_suffix(".json")?;
+            is_there(name).then(|| profile.to_owned())
+        };
+        let mut profiles: Vec<String> = names.iter().filter_map(profile).collect();
         profiles.sort();
         Ok(profiles)
     }

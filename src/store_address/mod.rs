@@ -3,8 +3,10 @@
 //! Pure: the text of `--store` or `ONEGRANT_STORE` goes in, an address comes out. [`crate::store`] opens it.
 
 mod cell;
+mod naming;
 
 pub use cell::{CellAddress, CellKind, EtcdAddress, KubernetesAddress};
+pub use naming::{Candidate, Choice, choose, names};
 
 use crate::adapters::keyring::PROGRAM_PREFIX;
 use crate::environment::Environment;
@@ -24,8 +26,9 @@ impl ProfileName {
     /// The name, if it is valid.
     pub fn new(name: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let is_valid =
-            (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(is_allowed);
+        let is_valid = (1..=naming::NAME_LIMIT).contains(&name.len())
+            && !name.starts_with('.')
+            && name.bytes().all(is_allowed);
         is_valid.then(|| Self(name.to_owned()))
     }
 

@@ -3,6 +3,7 @@
 //! bash is everywhere. `.ci/run completions` installs zsh and fish, and runs the tests that need them.
 
 use crate::support::{Home, Ran, onegrant, run};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +11,12 @@ use std::process::Command;
 /// Completes the last word of a line, which is `$1`; onegrant is on the path, and its script in the file `script`.
 fn offered(shell: &str, program: &str, line: &str) -> Vec<String> {
     let home = Home::new();
-    for profile in ["default", "work"] {
-        fs::write(home.state.join(format!("{profile}.json")), "{}").unwrap();
+    let work = json!({
+        "version": 1, "token_endpoint": "https://as.example/token", "client_id": "c",
+        "resource": ["https://wiki.example/mcp"], "session": null,
+    });
+    for (profile, document) in [("default", "{}".to_owned()), ("work", work.to_string())] {
+        fs::write(home.state.join(format!("{profile}.json")), document).unwrap();
     }
     fs::create_dir(home.root.join("folder")).unwrap();
     fs::write(home.root.join("token file"), "").unwrap();
@@ -98,7 +103,7 @@ const LINES: [(&str, &str); 10] = [
     ("onegrant --profile=work tok", "token"),
     ("onegrant --profile w", "work"),
     ("onegrant token --profile w", "work"),
-    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\njson\nnetrc\nraw"),
+    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\nheaders-json\njson\nnetrc\nraw"),
     ("onegrant login --client-auth p", "post\nprivate_key_jwt"),
     ("onegrant completions ", "bash\nfish\nzsh"),
     ("onegrant helper ", "bazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),
@@ -113,7 +118,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
     let cases = [
         (
             "onegrant status --",
-            "--help\n--history\n--json\n--profile\n--store\n--timeout\n--verbose\n--version",
+            "--for\n--help\n--history\n--json\n--profile\n--store\n--timeout\n--verbose\n--version",
         ),
         ("onegrant --min", ""),
         ("onegrant token --min", "--min-ttl"),
@@ -123,7 +128,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
         ("onegrant login github ", ""),
         ("onegrant token --write t", "token file"),
         ("onegrant token --write=f", "folder"),
-        ("onegrant token --format=h", "header"),
+        ("onegrant token --format=h", "header\nheaders-json"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "folder"),
         ("onegrant --store=file:fo", "folder"),
@@ -140,7 +145,7 @@ fn bash_completes_commands_options_values_profiles_and_paths() {
 fn bash_replaces_the_whole_word_if_it_does_not_split_it() {
     let whole =
         BASH.replace("[=:]) if", "nothing) if").replace("== [=:] ]]; then COMP", "== nothing ]]; then COMP");
-    assert_offers("bash", &whole, "onegrant token --format=h", "--format=header");
+    assert_offers("bash", &whole, "onegrant token --format=h", "--format=header\n--format=headers-json");
     assert_offers("bash", &whole, "onegrant --store=file:fo", "--store=file:folder");
 }
 
@@ -159,7 +164,7 @@ fn fish_completes_commands_options_values_profiles_and_paths() {
         ("onegrant token --write fo", "folder/"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "file:folder/"),
-        ("onegrant token --format=h", "--format=header"),
+        ("onegrant token --format=h", "--format=header\n--format=headers-json"),
     ];
     for (line, wanted) in cases {
         assert_offers("fish", FISH, line, wanted);
@@ -180,7 +185,7 @@ fn zsh_completes_commands_options_values_profiles_and_paths() {
         ("onegrant token --write fo", "folder"),
         ("onegrant --store f", "file:"),
         ("onegrant --store file:fo", "folder"),
-        ("onegrant token --format=h", "header"),
+        ("onegrant token --format=h", "header\nheaders-json"),
     ];
     for (line, wanted) in cases {
         assert_offers("zsh", ZSH, line, wanted);

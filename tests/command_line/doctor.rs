@@ -115,14 +115,14 @@ fn doctor_changes_nothing() {
 fn without_a_profile_the_directory_is_checked_and_a_login_is_suggested() {
     let home = Home::new();
     let check = assert_check(&mut doctor(&home), "grant", "fail", "profile default has no grant");
-    assert_eq!(check["hint"], "onegrant login ISSUER --client-id ID");
+    assert_eq!(check["hint"], "onegrant login https://ADDRESS");
     let (object, _) = examine(&mut doctor(&home));
     for name in ["store", "permissions", "lock", "tls"] {
         assert_eq!(find(&object, name)["verdict"], "ok", "{object:#}");
     }
     let ran = home.run(&["--profile", "work", "doctor"]);
     let wanted =
-        "onegrant: 1 of 5 checks failed: grant\nhint: onegrant --profile work login ISSUER --client-id ID\n";
+        "onegrant: 1 of 5 checks failed: grant\nhint: onegrant --profile work login https://ADDRESS\n";
     assert_eq!((ran.code, ran.stderr.as_str()), (3, wanted), "{ran:?}");
 }
 

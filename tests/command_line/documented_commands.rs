@@ -1,14 +1,17 @@
 //! The commands of the README and of the pages in `docs` do what is said.
 //!
 //! The `sh` blocks of a page are run one after the other, as a reader would, in a home directory of their own. The
-//! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. Before a page
-//! of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
+//! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. The service
+//! at `https://mcp.example.com` is a resource of the test's server. Before a page of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
 //! replaces what differs. Other blocks are not run, but their `onegrant` commands must parse.
 
 use crate::support::write_program;
 use onegrant::cli::{Parsed, parse};
 use onegrant::environment::Environment;
-use servers::authorization_server::{AuthorizationServer, Settings};
+use serde_json::Value;
+use servers::authorization_server::{
+    AuthorizationServer, Endpoint, ProtectedResource, Registration, Settings,
+};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,9 @@ const README: &str = include_str!("../../README.md");
 
 /// The login of the README, which a reader of another page has made.
 const LOGIN: &str = "onegrant login \"$ISSUER\" --client-id \"$CLIENT\"";
+
+/// The service of the pages, and the profile that a login there makes.
+const SERVICE: (&str, &str) = ("https://mcp.example.com", "mcp.example.com");
 
 /// The fenced blocks: language and text.
 fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -40,24 +46,33 @@ struct Reader {
 
 impl Reader {
     fn new(name: &str) -> Self {
+        let settings = Settings {
+            auto_approve: true,
+            subject_tokens: vec!["the identity of a job".to_owned()],
+            resources: vec![ProtectedResource::at("/mcp")],
+            registration: Some(Registration { is_managed: true, ..Registration::default() }),
+            ..Settings::default()
+        };
+        Self::at(name, settings)
+    }
+
+    fn at(name: &str, settings: Settings) -> Self {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         fs::create_dir(&home).unwrap();
         let browser = home.join("browser");
         write_program(&browser, "#!/bin/sh\nexec curl -fsSL \"$1\"\n");
-        let settings = Settings {
-            auto_approve: true,
-            subject_tokens: vec!["the identity of a job".to_owned()],
-            ..Settings::default()
-        };
         Self { server: AuthorizationServer::start(settings), home }
     }
 
     /// Exit code, stdout, stderr.
     fn run(&self, script: &str) -> (Option<i32>, String, String) {
+        let origin = self.server.origin();
+        let profile = origin.trim_start_matches("http://").replace(':', "-");
+        let script = script.replace(SERVICE.0, &origin);
         let onegrant = Path::new(env!("CARGO_BIN_EXE_onegrant")).parent().unwrap();
         let refresh_token = self.server.issue_grant().refresh_token;
         let output = Command::new("bash")
-            .args(["-eu", "-o", "pipefail", "-c", script])
+            .args(["-eu", "-o", "pipefail", "-c", &script])
             .current_dir(&self.home)
             .env_clear()
             .env("HOME", &self.home)
@@ -71,7 +86,10 @@ impl Reader {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.replace(&origin, SERVICE.0).replace(&profile, SERVICE.1)
+        };
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 }
@@ -113,6 +131,8 @@ fn run_commands(reader: &Reader, page: &str) -> usize {
             }
             // The recipes for hooks, a CI job and an image have tests of their own: tests/faults/minimal_environments.rs.
             "sh pre-push" | "sh prepare-commit-msg" | "yaml" | "dockerfile" => {}
+            // A block with a name is a recipe for an agent: tests/programs/agents.rs.
+            _ if language.contains(' ') => {}
             _ => assert!(["text", "json", "mermaid"].contains(&language), "{language}: {text}"),
         }
     }
@@ -124,6 +144,33 @@ fn run_commands(reader: &Reader, page: &str) -> usize {
 fn the_commands_of_the_readme_work() {
     let commands = run_commands(&Reader::new("readme"), README);
     assert!(commands >= 6, "the README has lost its commands, or this test finds them no more");
+}
+
+/// A home without anything in it, an address, and no other word: the first commands of a reader. Each request is made once.
+#[test]
+fn the_first_login_of_the_readme_needs_an_address_and_nothing_else() {
+    let mut logins = blocks(README).filter(|(language, text)| *language == "sh" && text.contains(" login "));
+    let (_, text) = logins.next().unwrap();
+    let (login, token) = text.trim_end().split_once('\n').unwrap();
+    assert_eq!(login, format!("onegrant login {}/mcp", SERVICE.0));
+    let reader = Reader::new("first-login");
+    let (code, stdout, stderr) = reader.run(text);
+    assert_eq!(code, Some(0), "{stderr}");
+    let asked: Vec<Endpoint> =
+        reader.server.requests().iter().filter_map(|request| request.endpoint).collect();
+    let wanted = [
+        Endpoint::Resource,
+        Endpoint::ResourceMetadata,
+        Endpoint::OauthMetadata,
+        Endpoint::Registration,
+        Endpoint::Authorization,
+        Endpoint::Token,
+    ];
+    assert_eq!(asked, wanted);
+    assert_eq!(reader.run(token).1, stdout, "the same token for each process");
+    let told = format!("onegrant: logged in: profile {}, access token valid until ", SERVICE.1);
+    assert!(stderr.contains(&told), "{stderr}");
+    assert_eq!((reader.server.requests().len(), reader.server.counts().unexpected), (wanted.len(), 0));
 }
 
 #[test]
@@ -143,6 +190,30 @@ fn the_commands_of_the_pages_in_docs_work() {
     assert!(commands >= 15, "the pages have lost their commands, or this test finds them no more");
 }
 
+/// The server reads the document as an organisation would publish it, and there is no other way to a client.
+#[test]
+fn the_client_metadata_document_of_the_page_is_a_client_at_a_server_that_supports_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/login.md")).unwrap();
+    let (_, text) = blocks(&page).find(|(_, text)| text.contains("\"application_type\"")).unwrap();
+    let mut document: Value = serde_json::from_str(text).unwrap();
+    let published = document["client_id"].as_str().unwrap();
+    let command = page.lines().find(|line| line.contains("login") && line.contains("--client-metadata-url"));
+    assert!(command.is_some_and(|line| line.ends_with(&format!("--client-metadata-url {published}"))));
+    assert!(text.len() < 5 << 10 && published.starts_with("https://") && document["client_secret"].is_null());
+
+    let resources = vec![ProtectedResource::at("/mcp")];
+    let reader = Reader::at("address", Settings { address_clients: true, resources, ..Settings::default() });
+    let client_id = reader.server.url(Endpoint::ClientMetadata);
+    document["client_id"] = client_id.as_str().into();
+    reader.server.adjust(|settings| settings.client_metadata = document);
+    let login = format!("onegrant login {}/mcp --client-metadata-url {client_id}", SERVICE.0);
+    let (code, _, stderr) = reader.run(&login);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(reader.server.requests_to(Endpoint::ClientMetadata).len(), 1);
+    assert_eq!((reader.server.counts().registrations, reader.server.counts().unexpected), (0, 0));
+}
+
 /// The words of a line as a shell gives them to a program, if the line calls onegrant.
 fn words_of_call(line: &str) -> Option<Vec<OsString>> {
     let line = line.trim_start().trim_start_matches("$ ");
@@ -160,7 +231,7 @@ fn the_commands_that_are_not_run_parse() {
     let environment = Environment { home: Some("/home/reader".into()), ..Environment::default() };
     let mut found = 0;
     for (name, page) in pages().into_iter().chain([("README.md".to_owned(), README.to_owned())]) {
-        let texts = blocks(&page).filter(|(language, _)| *language == "text");
+        let texts = blocks(&page).filter(|(language, _)| language.split(' ').next() == Some("text"));
         for line in texts.flat_map(|(_, text)| text.lines()) {
             let Some(words) = words_of_call(line) else { continue };
             let parsed = parse(words, &environment);

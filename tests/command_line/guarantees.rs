@@ -41,6 +41,7 @@ fn each_test_that_the_guarantees_name_exists() {
         let is_there = [
             format!("#[test]\nfn {name}()"),
             format!("#[test]\n    fn {name}()"),
+            format!("#[test]\n    #[rustfmt::skip]\n    fn {name}()"),
             format!("\"]\nfn {name}()"),
             format!("\n    {name}, at_least "),
         ];

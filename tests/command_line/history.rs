@@ -168,7 +168,7 @@ fn a_login_and_a_logout_are_recorded_and_the_history_outlives_both() {
     assert_eq!(events(&home)[1].outcome, "revoked at the server, and deleted here");
 
     let ran = home.run(&["status", "--history"]);
-    let wanted = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let wanted = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!((ran.code, ran.stderr.as_str(), ran.stdout.lines().count()), (3, wanted, 2));
     let ran = home.run(&["status", "--history", "--json"]);
     let object: Value = serde_json::from_str(&ran.stdout).unwrap();

@@ -13,10 +13,12 @@ mod support;
 
 mod completions;
 mod doctor;
+mod doctor_address;
 mod documented_commands;
 mod guarantees;
 mod help_text;
 mod history;
 mod man_pages;
+mod profiles;
 mod status;
 mod whoami;

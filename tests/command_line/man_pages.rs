@@ -9,8 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The environment variables. No option describes them.
-const ENVIRONMENT: [(&str, &str); 17] = [
-    ("ONEGRANT_PROFILE", "the profile, without --profile"),
+const ENVIRONMENT: [(&str, &str); 18] = [
+    ("ONEGRANT_PROFILE", "the profile, without --profile and --for"),
+    ("ONEGRANT_FOR", "an address that the resource of the profile covers, without --profile and --for"),
     ("ONEGRANT_STORE", "the store, without --store; DIR of file:DIR must be absolute"),
     ("ONEGRANT_HOME", "the directory of the file store"),
     ("XDG_STATE_HOME", "the directory of the file store is its subdirectory onegrant"),

@@ -52,7 +52,7 @@ fn the_state_and_the_exit_code_say_whether_a_token_can_be_had() {
         assert_eq!(home.bytes(), before, "{case}");
     }
     assert_eq!(server.counts(), Default::default(), "without the network");
-    let text = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(Home::new().run(&["status"]), Ran::failed(3, text));
 }
 
@@ -174,6 +174,78 @@ fn a_refresh_token_that_expires_soon_is_a_warning() {
         assert_eq!((ran.code, &object(&ran)["state"]), (code, &json!(state)));
         assert!(ran.stderr.starts_with("onegrant: warning: the refresh token has expired: "), "{ran:?}");
     }
+}
+
+#[test]
+fn status_shows_the_resource_and_the_registration_without_its_secrets() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let mut document = home.document();
+    let resource = json!(["https://mcp.example/mcp"]);
+    let metadata = "https://mcp.example/.well-known/oauth-protected-resource/mcp";
+    let mut registration = json!({
+        "issuer": server.issuer(),
+        "endpoint": format!("{}/register", server.issuer()),
+        "redirect_uri": "http://127.0.0.1:7/callback",
+        "registered_at": 784_111_777,
+    });
+    document["resource"] = resource.clone();
+    document["resource_metadata"] = json!(metadata);
+    document["client_secret"] = json!("s3cret-of-the-client");
+    document["client_auth"] = json!("post");
+    let secrets =
+        json!({ "management_uri": "https://as.example/register/c", "management_token": "s3cret-token" });
+    let set = |document: &mut Value, registration: &Value| {
+        document["registration"] = registration.clone();
+        document["registration"].as_object_mut().unwrap().extend(secrets.as_object().unwrap().clone());
+        home.write(document);
+    };
+    set(&mut document, &registration);
+    let ran = home.run(&["status", "--json"]);
+    let shown = object(&ran);
+    assert_eq!(shown["resource"], resource);
+    assert_eq!(shown["resource_metadata"], json!(metadata));
+    assert_eq!(shown["no_resource"], Value::Null);
+    assert_eq!(shown["registration"], registration);
+    let text = home.run(&["status"]);
+    assert_eq!((ran.code, text.code, ran.stderr + &text.stderr), (0, 0, String::new()));
+    let line =
+        format!("\nregistered     by a login at Sun, 06 Nov 1994 08:49:37 GMT, with {}\n", server.issuer());
+    assert!(text.stdout.contains(&line), "{text:?}");
+    assert!(text.stdout.contains("\nresource       https://mcp.example/mcp\n"), "{text:?}");
+    document["no_resource"] = json!(true);
+
+    // (seconds left of the client secret, the warning)
+    let (minute, day) = (60, 24 * 60 * 60);
+    let cases = [
+        (8 * day, None),
+        (6 * day + minute, Some("the client secret expires in ")),
+        (-5, Some("the client secret has expired: the server let it end at ")),
+    ];
+    for (left, warning) in cases {
+        let end = now() + left;
+        registration["client_secret_expires_at"] = json!(end);
+        set(&mut document, &registration);
+        let ran = home.run(&["status", "--json"]);
+        assert_eq!(object(&ran)["registration"], registration, "{left}");
+        assert_eq!(object(&ran)["no_resource"], json!(true));
+        let text = home.run(&["status"]);
+        assert!(text.stdout.contains("; its secret expires at "), "{left}: {text:?}");
+        assert!(text.stdout.contains("https://mcp.example/mcp (not sent: --no-resource)\n"), "{text:?}");
+        for ran in [ran, text] {
+            assert_eq!(ran.code, 0, "{left}: {ran:?}");
+            assert!(!ran.stdout.contains("s3cret") && !ran.stderr.contains("s3cret"), "{ran:?}");
+            match warning {
+                None => assert_eq!(ran.stderr, "", "{left}"),
+                Some(warning) => {
+                    let start = format!("onegrant: warning: {warning}");
+                    assert!(ran.stderr.starts_with(&start), "{left}: {ran:?}");
+                    assert!(ran.stderr.ends_with("\nhint: onegrant login --register\n"), "{left}: {ran:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(server.counts(), Default::default());
 }
 
 #[test]

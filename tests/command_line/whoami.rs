@@ -68,6 +68,42 @@ fn other_refusals_and_failures_spend_nothing() {
     assert_eq!(home.bytes(), before);
 }
 
+/// A refresh cannot add a scope (RFC 6749 section 6), so none is made. Most servers name the scope in the challenge.
+#[test]
+fn a_token_with_too_little_scope_is_not_refreshed_and_the_hint_asks_for_more() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let mut document = home.document();
+    document["scope"] = json!("openid offline_access");
+    home.write(&document);
+    let before = home.bytes();
+    let named =
+        "the userinfo endpoint wants the scope \"profile openid\", and the access token does not have it";
+    let unnamed = "the access token has too little scope for the userinfo endpoint";
+    let challenge = |status| {
+        let scope = r#"Bearer realm="api", error="insufficient_scope", scope="profile openid""#;
+        Response::new(status).header("www-authenticate", scope)
+    };
+    let body = |body: Value| Response::json(403, body.to_string());
+    let cases = [
+        (challenge(403), named, "'openid offline_access profile'"),
+        (challenge(401), named, "'openid offline_access profile'"),
+        (
+            body(json!({ "error": "insufficient_scope", "scope": "profile openid" })),
+            named,
+            "'openid offline_access profile'",
+        ),
+        (body(json!({ "error": "insufficient_scope" })), unnamed, "'openid offline_access'"),
+    ];
+    for (response, why, scope) in cases {
+        server.script(Endpoint::Userinfo, [Fault::Status(response)]);
+        let text = format!("onegrant: cannot ask who it is: {why}\nhint: onegrant login --scope {scope}\n");
+        assert_eq!(home.run(&["whoami"]), Ran::failed(3, text));
+    }
+    assert_eq!((server.counts().userinfo, server.counts().token_requests), (4, 0));
+    assert_eq!(home.bytes(), before);
+}
+
 /// A login does not help here: exit 2, without a hint.
 #[test]
 fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_client() {
@@ -174,6 +210,6 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
 
 #[test]
 fn without_a_grant_a_login_is_required() {
-    let text = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(Home::new().run(&["whoami"]), Ran::failed(3, text));
 }

@@ -18,5 +18,6 @@ mod file_systems;
 mod limits;
 mod minimal_environments;
 mod mutations;
+mod named_addresses;
 mod power_cut;
 mod unreachable_servers;

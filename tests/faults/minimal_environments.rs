@@ -135,7 +135,8 @@ fn without_a_directory_for_its_files_the_variable_that_names_one_is_reported() {
     assert_eq!(ran, Ran::failed(2, text));
     // As a container's runtime sets it for a user without a passwd entry.
     let ran = run(&mut container.command(MOUNTED, &[("HOME", "/")], &["token"]));
-    let text = "onegrant: no access token: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text =
+        "onegrant: no access token: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(ran, Ran::failed(3, text));
     container.assert_counts(0, "");
 }

@@ -115,11 +115,12 @@ fn metadata_with_http_endpoints_is_refused_with_the_command_that_names_them() {
     let home = Home::new();
     let ran = run(&mut login(&home, &server, &["--scope", "a b"]));
     let text = format!(
-        "onegrant: token_endpoint of {}: cannot use http://as.example/token: plain http is for loopback addresses only; use \
-         https\nhint: onegrant login --client-id {} --scope 'a b' --device --token-endpoint https://as.example/token \
+        "onegrant: cannot find the authorization server of {issuer}: token_endpoint of {issuer}: cannot use \
+         http://as.example/token: plain http is for loopback addresses only; use https\nhint: onegrant login --client-id {} \
+         --scope 'a b' --device --token-endpoint https://as.example/token \
          --device-authorization-endpoint 'https://as.example/device?a=1&b=2'   # if the server has them with https\n",
-        server.issuer(),
-        server.client_id()
+        server.client_id(),
+        issuer = server.issuer(),
     );
     assert_eq!(ran, Ran::failed(2, text));
     assert_eq!(server.counts().token_requests, 0);
@@ -152,6 +153,7 @@ fn a_program_reads_one_object_a_line() {
             "event": "logged_in",
             "profile": "default",
             "issuer": server.issuer(),
+            "resource": [],
             "expires_at": home.document()["session"]["expires_at"],
             "has_refresh_token": true,
             "scope": "openid profile offline_access",
@@ -282,8 +284,7 @@ fn a_second_login_needs_no_options() {
     assert_eq!(home.run(&["token"]), Ran::printed(&home.tokens().access_token));
     // A first login without an issuer has no server to ask.
     let empty = Home::new();
-    let text = "onegrant: cannot log in: profile default knows no server yet\nhint: onegrant login https://ISSUER \
-                --client-id ID --device\n";
+    let text = "onegrant: cannot log in: profile default knows no server yet\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(empty.run(&["login"]), Ran::failed(2, text));
 }
 
@@ -319,7 +320,7 @@ fn if_nothing_can_be_stored_no_code_is_shown() {
     let refused = |case: &str, ran: Ran| {
         assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{case}: {ran:?}");
         assert!(ran.stderr.starts_with("onegrant: cannot "), "{case}: {ran:?}");
-        assert_eq!(server.requests(), [], "{case}");
+        assert_eq!(server.requests_to(Endpoint::DeviceAuthorization), [], "{case}");
     };
     fs::set_permissions(&home.state, Permissions::from_mode(0o500)).unwrap();
     refused("no permission", run(&mut unprivileged(&login(&home, &server, &[]))));
@@ -334,7 +335,10 @@ fn if_nothing_can_be_stored_no_code_is_shown() {
                   exec \"$@\"";
     refused("a full disk", run(&mut in_namespace(script, &home, &login(&home, &server, &[]))));
 
-    // A newer program's document is not replaced, and what is no file cannot be.
+    assert_eq!(server.requests(), []);
+
+    // A newer program's document is not replaced, and what is no file cannot be. The address of the server decides which
+    // document that is.
     home.write_bytes(br#"{"version":2,"anything":[]}"#);
     refused("newer", run(&mut login(&home, &server, &[])));
     assert_eq!(home.bytes(), br#"{"version":2,"anything":[]}"#);

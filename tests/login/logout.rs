@@ -2,7 +2,8 @@
 
 use crate::support::keyring::Keyring;
 use crate::support::*;
-use serde_json::json;
+use serde_json::{Value, json};
+use servers::authorization_server::Registration;
 use std::fs;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ fn a_grant_is_revoked_and_deleted() {
     // Again, and from the beginning.
     let nothing = done("nothing to revoke, nothing to delete: profile default has no grant\n");
     assert_eq!(home.run(&["logout"]), nothing);
-    let text = "onegrant: no access token: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text =
+        "onegrant: no access token: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(home.run(&["token"]), Ran::failed(3, text));
     assert_eq!(Home::new().run(&["logout"]), nothing);
     assert_eq!(server.counts().revocations, 1);
@@ -228,6 +230,129 @@ fn a_token_that_the_server_calls_dead_counts_as_revoked() {
     server.always(Endpoint::Revocation, Fault::error(500, "invalid_token"));
     let ran = home.run(&["logout"]);
     assert!(ran.stderr.contains("revocation failed"), "a server that fails proves nothing: {ran:?}");
+}
+
+/// A server with one client that registered itself, and a home with the grant of that client.
+fn registered() -> (AuthorizationServer, Home, Issued, Value) {
+    let server = server(|settings| settings.registration = Some(Registration::default()));
+    let home = Home::new();
+    let (client, issued) = server.issue_registered_grant();
+    let mut document = document(&server, &issued, LIFETIME);
+    document["client_id"] = json!(client.client_id);
+    document["registration"] = json!({
+        "issuer": server.issuer(),
+        "endpoint": server.url(Endpoint::Registration),
+        "redirect_uri": client.redirect_uris[0],
+        "registered_at": now(),
+        "management_uri": format!("{}{}", server.url(Endpoint::ClientConfiguration), client.client_id),
+        "management_token": client.registration_access_token,
+    });
+    home.write(&document);
+    (server, home, issued, document)
+}
+
+const REVOKED: &str = "revoked at the server, and deleted here: profile default\n";
+
+/// RFC 7592 section 2.3.
+#[test]
+fn the_registration_of_the_client_ends_with_its_grant() {
+    let (server, home, issued, document) = registered();
+    let ran = home.run(&["-v", "logout"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, REVOKED), "{ran:?}");
+    assert!(ran.stderr.contains("onegrant: the registration of the client was removed\n"), "{ran:?}");
+    assert!(server.clients().is_empty() && !server.is_alive(&issued.refresh_token));
+    assert_eq!(home.names(), ["default.lock"]);
+    let requests = server.requests();
+    let endpoints: Vec<_> = requests.iter().map(|request| request.endpoint).collect();
+    assert_eq!(endpoints, [Some(Endpoint::Revocation), Some(Endpoint::ClientConfiguration)]);
+    let token = document["registration"]["management_token"].as_str().unwrap();
+    assert_eq!(requests[1].method, "DELETE");
+    assert_eq!(requests[1].header("authorization"), Some(format!("Bearer {token}").as_str()));
+    assert_eq!(server.counts().unexpected, 0);
+
+    // A session that was found dead leaves the registration.
+    let (server, home, _, mut document) = registered();
+    document["session"] = Value::Null;
+    home.write(&document);
+    assert_eq!(home.run(&["logout"]), done("nothing to revoke; deleted here: profile default\n"));
+    assert!(server.clients().is_empty());
+    assert_eq!(server.requests().len(), 1);
+
+    let (server, home, ..) = registered();
+    assert_eq!(home.run(&["logout", "--local"]).code, 0);
+    assert_eq!((server.requests().len(), server.clients().len()), (0, 1));
+}
+
+#[test]
+fn a_registration_that_cannot_be_removed_changes_nothing_of_the_logout() {
+    let warned = |why: &str| {
+        format!("onegrant: warning: the registration of the client could not be removed: {why}\n")
+    };
+    let cases = [
+        (Fault::status(503), warned("the server answered with status 503")),
+        (
+            Fault::error(400, "invalid_request"),
+            warned("the server answered with status 400: invalid_request"),
+        ),
+        // The server says so, and no person can change it.
+        (Fault::status(401), String::new()),
+        (Fault::status(403), String::new()),
+        (Fault::status(405), String::new()),
+        // It is gone already.
+        (Fault::status(404), String::new()),
+        (Fault::status(410), String::new()),
+    ];
+    for (fault, stderr) in cases {
+        let (server, home, ..) = registered();
+        server.always(Endpoint::ClientConfiguration, fault.clone());
+        let ran = home.run(&["logout"]);
+        assert_eq!(ran, Ran { stderr, ..done(REVOKED) }, "{fault:?}");
+        assert_eq!(home.names(), ["default.lock"], "{fault:?}");
+        assert_eq!(server.requests_to(Endpoint::ClientConfiguration).len(), 1, "{fault:?}");
+    }
+    let (server, home, ..) = registered();
+    server.always(Endpoint::ClientConfiguration, Fault::status(405));
+    let ran = home.run(&["-v", "logout"]);
+    let kept = "the server keeps the registration of the client: the server answered with status 405\n";
+    assert!(ran.code == 0 && ran.stderr.contains(kept), "{ran:?}");
+
+    // An answer that does not come.
+    let (server, home, ..) = registered();
+    server.always(Endpoint::ClientConfiguration, Fault::StallBefore);
+    let ran = home.run(&["--timeout", "2", "logout"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, REVOKED), "{ran:?}");
+    assert!(ran.stderr.starts_with(&warned("")[..warned("").len() - 1]), "{ran:?}");
+    assert!(!home.document_path().exists());
+}
+
+/// The registration is not removed if the grant of another login needs it.
+#[test]
+fn several_sessions_of_one_registration_end_it_once_and_another_login_keeps_it() {
+    for same_login in [true, false] {
+        let (server, home, old, mut document) = registered();
+        let gate = Gate::closed();
+        server.script(Endpoint::Revocation, [Fault::HoldAnswer(gate.clone())]);
+        let logout = with_lock(&home, "off", &["logout"]);
+        server.wait_until(|counts| counts.revocations == 1);
+        // As a refresh, or as the login of another process, stores it.
+        document["session"]["refresh_token"] = json!("rt-newer");
+        if !same_login {
+            document["login"] = json!({ "id": "another", "at": 1, "flow": "browser" });
+        }
+        home.write(&document);
+        gate.open();
+        let ran = logout.finish();
+        let removals = server.requests_to(Endpoint::ClientConfiguration).len();
+        if same_login {
+            assert_eq!(ran, done(REVOKED));
+            assert_eq!(revoked(&server), [old.refresh_token.as_str(), "rt-newer"]);
+            assert_eq!((removals, server.clients().len()), (1, 0));
+        } else {
+            assert_eq!(ran.code, 4, "{ran:?}");
+            assert_eq!(revoked(&server), [old.refresh_token.as_str()]);
+            assert_eq!((removals, server.clients().len()), (0, 1));
+        }
+    }
 }
 
 /// If claims bind, the refresh waits and reports the logout. If they do not, the logout finds the newer session.

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod address;
 mod browser;
 mod device;
 mod errors;

@@ -23,6 +23,7 @@ fn each_format_contains_the_token() {
         ("raw", format!("{token}\n")),
         ("bearer", format!("Bearer {token}\n")),
         ("header", format!("Authorization: Bearer {token}\n")),
+        ("headers-json", format!("{{\"Authorization\":\"Bearer {token}\"}}\n")),
         ("curl", format!("header = \"Authorization: Bearer {token}\"\n")),
         (
             "netrc",
@@ -57,8 +58,9 @@ fn a_token_of_type_n_a_gives_no_header_and_no_password_but_kubectl_gets_it() {
 
     let asked = home.root.join("asked");
     let git = "protocol=https\nhost=git.example\ncapability[]=authtype\n\n";
-    let cases: [(&[&str], &str, &str); 8] = [
+    let cases: [(&[&str], &str, &str); 9] = [
         (&["token", "--format", "header"], "", ""),
+        (&["token", "--format", "headers-json"], "", ""),
         (&["token", "--format", "bearer"], "", ""),
         (&["token", "--format", "curl"], "", ""),
         (&["token", "--format", "netrc"], "", ""),

@@ -671,7 +671,7 @@ fn setup_says_what_is_missing() {
         (
             &["--profile", "absent", "git-setup", "git.example"],
             3,
-            "onegrant: profile absent has no grant\nhint: onegrant --profile absent login ISSUER --client-id ID\n",
+            "onegrant: profile absent has no grant\nhint: onegrant --profile absent login https://ADDRESS\n",
         ),
     ];
     for (arguments, code, stderr) in cases {

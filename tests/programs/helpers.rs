@@ -68,7 +68,7 @@ fn object(line: &str) -> Value {
 
 const NOT_SERVED: &str = "onegrant: no token for this server: the profile does not name it\n\
                           hint: onegrant login --git-host HOST\n";
-const NO_GRANT: &str = "onegrant: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+const NO_GRANT: &str = "onegrant: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
 
 // ---- Bazel ----
 

@@ -5,6 +5,7 @@ use onegrant::environment::{NetworkSettings, Setting};
 use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Document, Secret};
 use onegrant::http::{HttpClient, HttpOutcome};
+use onegrant::protocol::reach::Reach;
 use onegrant::protocol::token::refresh_request;
 use onegrant::protocol::{Authentication, BODY_LIMIT, Request, Response};
 use rustls::pki_types::pem::PemObject;
@@ -619,6 +620,64 @@ fn a_proxy_that_cannot_be_used_and_a_url_that_must_not_be_fail_before_anything_h
         assert_eq!(failure.kind, Kind::Usage, "{failure}");
         assert!(failure.message.contains(culprit), "{failure}");
     }
+}
+
+#[test]
+fn an_address_beyond_the_limit_gets_no_connection_however_it_is_written() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "127.1", "0x7f000001"] {
+        for (request, limit) in [
+            (refresh(&format!("https://{host}:{port}/token")), Reach::Public),
+            (Request::get(&format!("https://{host}:{port}/token")), Reach::LinkLocal),
+        ] {
+            let outcome = client().limited_to(limit).send(&request, PATIENCE).unwrap();
+            let failure = outcome.response().unwrap_err();
+            let message = format!(
+                "cannot use https://{host}:{port}/token: its address is loopback, and a server with a {limit} address \
+                 named it"
+            );
+            assert_eq!(failure, Failure::new(Kind::Usage, message));
+            assert_eq!(
+                listener.accept().unwrap_err().kind(),
+                ErrorKind::WouldBlock,
+                "{host} was connected to"
+            );
+        }
+        let (port, server) = serve(drop);
+        let within = client().limited_to(Reach::Loopback);
+        lost(within.send(&Request::get(&format!("https://{host}:{port}/token")), PATIENCE).unwrap());
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_an_address_beyond_the_limit() {
+    let (port, server) = answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    let setting = Setting { variable: "https_proxy", value: format!("http://127.0.0.1:{port}") };
+    let environment = NetworkSettings { https_proxy: Some(setting), ..NetworkSettings::default() };
+    let client = HttpClient::new(&environment);
+    for (host, reach) in [
+        ("10.0.0.5", "private"),
+        ("[fd00::1]", "private"),
+        ("169.254.169.254", "link-local"),
+        ("127.1", "loopback"),
+        ("2130706433", "loopback"),
+        ("as.localhost", "loopback"),
+    ] {
+        let url = format!("https://{host}/token");
+        let failure = client.limited_to(Reach::Public).send(&refresh(&url), PATIENCE).unwrap_err();
+        let message =
+            format!("cannot use {url}: its address is {reach}, and a server with a public address named it");
+        assert_eq!(failure, Failure::new(Kind::Usage, message));
+    }
+    // The first request that the proxy gets. Its own address has no limit, because a person named it.
+    let limited = client.limited_to(Reach::Private);
+    not_sent(limited.send(&refresh("https://as.invalid/token"), PATIENCE).unwrap());
+    let request = server.join().unwrap();
+    assert!(request.starts_with("CONNECT as.invalid:443 HTTP/1.1\r\n"), "{request}");
+    assert_eq!(limited.reached(), Reach::Public, "a name that the proxy looks up counts as public");
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! where metadata is looked for.
 
 use onegrant::environment::NetworkSettings;
-use onegrant::error::Kind;
+use onegrant::error::{Failure, Kind};
 use onegrant::grant::{Credential, Document, Secret};
 use onegrant::http::HttpClient;
 use onegrant::oauth::token::HttpTokenEndpoint;
 use onegrant::oauth::{device, discovery, revocation, userinfo};
+use onegrant::protocol::metadata::Metadata;
 use onegrant::protocol::revocation::Revocation;
 use onegrant::protocol::token::Answer;
 use onegrant::protocol::userinfo::Userinfo;
@@ -85,6 +86,11 @@ fn refresh(url: &str) -> Answer {
     HttpTokenEndpoint::new(&client()).refresh(&document(url), &credential, PATIENCE, 0)
 }
 
+/// The metadata that a discovery finds.
+fn discover(issuer: &str, document: Option<&str>, timeout: Duration) -> Result<Metadata, Failure> {
+    discovery::discover(&client(), issuer, document, timeout).map(|(metadata, _)| metadata)
+}
+
 #[test]
 fn a_refresh_means_what_its_exchange_proves() {
     let (base, server) = serve(&[(200, r#"{"access_token":"new"}"#), (0, ""), (503, "")]);
@@ -102,7 +108,7 @@ fn a_refresh_means_what_its_exchange_proves() {
 fn metadata_is_found_in_the_last_place_too() {
     let metadata = r#"{"issuer":"BASE/tenant","token_endpoint":"BASE/token"}"#;
     let (base, server) = serve(&[(404, "no"), (200, "<html>"), (200, metadata)]);
-    let found = discovery::discover(&client(), &format!("{base}/tenant"), None, PATIENCE).unwrap();
+    let found = discover(&format!("{base}/tenant"), None, PATIENCE).unwrap();
     assert_eq!(found.token_endpoint, format!("{base}/token"));
     assert_eq!(
         server.join().unwrap(),
@@ -141,7 +147,7 @@ fn metadata_is_followed_within_its_origin() {
     ];
     for (redirects, paths) in cases {
         let (base, server) = redirecting(redirects);
-        let found = discovery::discover(&client(), &base, None, PATIENCE).unwrap();
+        let found = discover(&base, None, PATIENCE).unwrap();
         assert_eq!(found.token_endpoint, format!("{base}/token"), "{redirects:?}");
         let wanted: Vec<String> =
             [place].iter().chain(paths).map(|path| format!("GET {path} HTTP/1.1")).collect();
@@ -156,7 +162,7 @@ fn metadata_at_the_address_that_was_given_is_asked_for_first() {
     let place = "/a/.well-known/oauth-authorization-server";
     let (base, server) = serve(&[(200, metadata)]);
     let given = format!("{base}{place}");
-    let found = discovery::discover(&client(), &format!("{base}/a"), Some(&given), PATIENCE).unwrap();
+    let found = discover(&format!("{base}/a"), Some(&given), PATIENCE).unwrap();
     assert_eq!(found.token_endpoint, format!("{base}/a/token"));
     assert_eq!(server.join().unwrap(), [format!("GET {place} HTTP/1.1")]);
 }
@@ -170,7 +176,7 @@ fn metadata_of_another_issuer_gives_the_login_there_as_a_hint() {
     ] {
         let body = format!(r#"{{"issuer":"{issuer}","token_endpoint":"https://other.example/t"}}"#);
         let (base, server) = serve(&[(200, &body), (404, "")]);
-        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
+        let failure = discover(&base, None, PATIENCE).unwrap_err();
         assert!(failure.message.ends_with(&format!("it is of the issuer {issuer}")), "{failure}");
         assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::Usage, hint));
         server.join().unwrap();
@@ -209,7 +215,7 @@ fn metadata_that_is_elsewhere_is_named_and_not_followed() {
         let answers = redirects.iter().map(|(status, location)| (*status, location.as_str()));
         let answers: Vec<(u16, &str)> = answers.chain([(404, "")]).collect();
         let (base, server) = serve(&answers);
-        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
+        let failure = discover(&base, None, PATIENCE).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage, "{redirects:?}");
         assert!(failure.message.contains(message), "{redirects:?}: {failure}");
         assert!(
@@ -229,7 +235,8 @@ fn an_endpoint_that_has_moved_is_named_with_its_target_and_gets_no_second_reques
         (301, "REDIRECT /new"),
     ]);
     let document = document(&base);
-    let failure = device::authorize(&client(), &document, &Secret::new("verifier"), PATIENCE, 0).unwrap_err();
+    let refusal = device::authorize(&client(), &document, &Secret::new("verifier"), PATIENCE, 0);
+    let failure = refusal.unwrap_err().failure;
     let moved = |status: u16| {
         format!("the server answered with status {status}: the endpoint has moved to {base}/new")
     };
@@ -277,14 +284,14 @@ fn what_one_metadata_document_lacks_is_taken_from_the_other_of_the_same_server()
         ((0, ""), None),
     ] {
         let (base, server) = serve(&[(200, oauth), second]);
-        let found = discovery::discover(&client(), &base, None, PATIENCE).unwrap();
+        let found = discover(&base, None, PATIENCE).unwrap();
         assert_eq!(found.revocation_endpoint, Some(format!("{base}/revoke")), "{second:?}");
         assert_eq!(found.userinfo_endpoint, userinfo.map(|path| format!("{base}{path}")), "{second:?}");
         assert_eq!(server.join().unwrap().len(), 2);
     }
     let both = r#"{"issuer":"BASE","token_endpoint":"BASE/token","revocation_endpoint":"BASE/r","userinfo_endpoint":"BASE/me"}"#;
     let (base, server) = serve(&[(200, both)]);
-    discovery::discover(&client(), &base, None, PATIENCE).unwrap();
+    discover(&base, None, PATIENCE).unwrap();
     assert_eq!(server.join().unwrap().len(), 1, "nothing is missing");
 }
 
@@ -300,7 +307,7 @@ fn each_failure_of_discovery_has_its_kind() {
     ];
     for (answers, kind, text) in cases {
         let (base, server) = serve(&answers);
-        let failure = discovery::discover(&client(), &base, None, PATIENCE).unwrap_err();
+        let failure = discover(&base, None, PATIENCE).unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.message.contains(text) && failure.message.contains(&base), "{failure}");
         server.join().unwrap();
@@ -317,7 +324,7 @@ fn a_device_flow_begins() {
     let mut document = document(&base);
     document.device_authorization_endpoint = None;
     assert_eq!(
-        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().kind,
+        device::authorize(&client(), &document, &verifier, PATIENCE, 0).unwrap_err().failure.kind,
         Kind::Usage
     );
 }

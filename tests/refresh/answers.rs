@@ -34,6 +34,8 @@ const LOGIN: &str = "onegrant login";
 const ASK_ONCE_MORE: &str = "onegrant refresh   # asks once more; if the server refuses: onegrant login";
 const CHECK: &str =
     "onegrant status   # shows client and scope; to change them: onegrant login --client-id ID --scope SCOPE";
+const RESOURCE: &str = "onegrant login --resource URI   # or --audience: an API that this server knows";
+const SCOPE: &str = "onegrant login --scope \"A B\"   # what this server lets this client ask for";
 
 fn answer(status: u16, body: &str) -> Fault {
     Fault::Status(Response::new(status).header("content-type", "application/json").body(body))
@@ -176,9 +178,76 @@ fn a_refusal_keeps_the_session() {
         refused("nested and foreign",     3, 400, r#"{"error":{"type":"invalid_request_error","message":"no"},"x":[1]}"#, "invalid_request_error: no"),
         refused("the client is wrong",    2, 401, r#"{"error":"invalid_client"}"#, "invalid_client"),
         refused("not this client",        2, 400, r#"{"error":"unauthorized_client"}"#, "unauthorized_client"),
-        refused("not this resource",      2, 400, r#"{"error":"invalid_target"}"#, "invalid_target"),
-        refused("not this scope",         2, 400, r#"{"error":"invalid_scope"}"#, "invalid_scope"),
+        Case { hint: Some(RESOURCE), ..refused("not this resource", 2, 400, r#"{"error":"invalid_target"}"#, "invalid_target") },
+        Case { hint: Some(SCOPE), ..refused("not this scope", 2, 400, r#"{"error":"invalid_scope"}"#, "invalid_scope") },
     ]);
+}
+
+/// What a login stores that registered its client (RFC 7591).
+fn registered(mut document: Value, server: &AuthorizationServer) -> Value {
+    document["registration"] = json!({
+        "issuer": server.issuer(),
+        "endpoint": format!("{}/register", server.issuer()),
+        "redirect_uri": "http://127.0.0.1:7/callback",
+        "registered_at": 1,
+    });
+    document
+}
+
+/// The configuration is not wrong: a login registers another client.
+#[test]
+fn a_registered_client_that_the_server_forgot_needs_a_login_and_this_is_shared() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, EXPIRED);
+    let response = Response::json(401, r#"{"error":"invalid_client"}"#.to_owned());
+    server.always(Endpoint::Token, Fault::LateStatus(Duration::from_millis(50), response));
+    for (document, code, hint) in
+        [(home.document(), 2, CHECK), (registered(home.document(), &server), 3, "onegrant login --register")]
+    {
+        home.write(&document);
+        server.reset_counts();
+        let before = home.bytes();
+        let what = "the server refused: invalid_client; the session is kept";
+        let text = format!("onegrant: cannot refresh: {what}\nhint: {hint}\n");
+        let ran = run_together((0..20).map(|_| home.command(&["token"])).collect());
+        assert_all(&ran, &Ran::failed(code, text));
+        assert_eq!(server.counts().token_requests, 1, "{code}");
+        assert_eq!(home.bytes(), before, "{code}");
+    }
+    // The hint names the profile.
+    fs::copy(home.document_path(), home.state.join("work.json")).unwrap();
+    let ran = home.run(&["--profile", "work", "refresh"]);
+    assert!(ran.stderr.ends_with("\nhint: onegrant --profile work login --register\n"), "{ran:?}");
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+    // The token that still works is handed out.
+    home.write(&registered(document(&server, &issued, VALID), &server));
+    let ran = home.run(&AGEING);
+    assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", issued.access_token)));
+    assert!(ran.stderr.ends_with("\nhint: onegrant login --register\n"), "{}", ran.stderr);
+}
+
+/// Some servers refuse every resource indicator (RFC 8707 section 2), and others want one.
+#[test]
+fn after_invalid_target_the_hint_depends_on_what_was_sent() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    server.always(Endpoint::Token, Fault::error(400, "invalid_target"));
+    let without = "onegrant login --no-resource   # or --resource URI: an API that this server knows";
+    for (no_resource, hint) in [(false, without), (true, RESOURCE)] {
+        let mut document = home.document();
+        document["resource"] = json!(["https://api.example/"]);
+        document["no_resource"] = json!(no_resource);
+        home.write(&document);
+        let before = home.bytes();
+        let text = format!(
+            "onegrant: cannot refresh: the server refused: invalid_target; the session is kept\nhint: {hint}\n"
+        );
+        assert_eq!(home.run(&["token"]), Ran::failed(2, text), "{no_resource}");
+        assert_eq!(home.bytes(), before);
+    }
+    let requests = server.requests_to(Endpoint::Token);
+    let sent: Vec<_> = requests.iter().map(|request| request.parameter("resource")).collect();
+    assert_eq!(sent, [Some("https://api.example/"), None]);
 }
 
 #[test]

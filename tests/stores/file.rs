@@ -29,7 +29,7 @@ fn a_file_that_is_no_document_is_refused_and_kept() {
         document[name] = value;
         document.to_string().into_bytes()
     };
-    let login = "onegrant login ISSUER --client-id ID   # keeps the old file beside the new one";
+    let login = "onegrant login https://ADDRESS   # keeps the old file beside the new one";
     let newer = "onegrant --version   # a newer one wrote this file";
     let foreign = "not a document of onegrant";
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
@@ -646,7 +646,8 @@ fn nothing_is_read_from_the_current_directory() {
     fs::create_dir(&empty).unwrap();
     let mut command = home.command(&["token"]);
     command.env("ONEGRANT_HOME", &empty).current_dir(&home.state);
-    let text = "onegrant: no access token: profile default has no grant\nhint: onegrant login ISSUER --client-id ID\n";
+    let text =
+        "onegrant: no access token: profile default has no grant\nhint: onegrant login https://ADDRESS\n";
     assert_eq!(run(&mut command), Ran::failed(3, text));
     // A read does not create a missing home directory.
     let missing = home.root.join("missing");

@@ -3,11 +3,11 @@
 
 use crate::support::keyring::Keyring;
 use crate::support::{
-    EXPIRED, Endpoint, Fault, Gate, Process, Ran, VALID, assert_all, document, run, run_together, server,
-    start_together, wait_for,
+    EXPIRED, Endpoint, Fault, Gate, LIFETIME, Process, Ran, VALID, assert_all, document, run, run_together,
+    server, start_together, wait_for,
 };
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -271,4 +271,23 @@ fn login_refresh_and_logout_work_as_in_any_other_store() {
     assert!(!keyring.entry().exists());
     assert_eq!(keyring.run(&["profiles"]).stdout, "");
     assert_eq!(server.counts().unexpected, 0);
+}
+
+#[test]
+fn the_profile_of_an_address_is_found_in_a_keyring_and_an_unlock_that_is_missing_is_temporary() {
+    const URL: &str = "https://wiki.example/mcp";
+    let server = server(|_| {});
+    let (keyring, issued) = Keyring::with_grant(&server, LIFETIME);
+    assert_eq!(keyring.run(&["token", "--for", URL]).code, 3);
+    let mut document = keyring.document();
+    document["resource"] = json!([URL]);
+    keyring.write(&document.to_string());
+    assert_eq!(keyring.run(&["token", "--for", URL]), Ran::printed(&issued.access_token));
+    assert_eq!(keyring.run(&["profiles"]).stdout, format!("default\t{URL}\n"));
+    // The keyring waits for a person. So it is unknown whether a profile covers the address.
+    keyring.fault("get", "exec sleep 600\n");
+    let ran = keyring.run(&["token", "--for", URL, "--timeout", "1"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{ran:?}");
+    assert_eq!(keyring.run(&["profiles", "--timeout", "1"]).stdout, "default\n");
+    assert_eq!(server.counts(), Default::default());
 }

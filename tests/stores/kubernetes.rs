@@ -464,3 +464,24 @@ fn programs_and_files_that_a_shared_store_names_are_used_only_if_the_store_is_tr
     assert!(ran_by.exists());
     cluster.nothing_unexpected(&server);
 }
+
+#[test]
+fn the_profile_of_an_address_is_found_in_a_secret() {
+    let (one, two) = (server(|_| {}), server(|_| {}));
+    let cluster = Cluster::new();
+    let url = |server: &AuthorizationServer| format!("{}/mcp", server.issuer());
+    for (member, server) in [("one", &one), ("two", &two)] {
+        let mut document = document(server, &server.issue_grant(), EXPIRED);
+        document["resource"] = json!([url(server)]);
+        cluster.server.put(member, &document.to_string());
+    }
+    cluster.server.put("another.member", "stays");
+    let ran = cluster.run(&["token", "--for", &url(&two)]);
+    assert!(two.access_token_is_valid(ran.token()));
+    assert_eq!((one.counts().refreshes, two.counts().refreshes), (0, 1));
+    assert_eq!(cluster.run(&["token", "--for", "https://wiki.example"]).code, 3);
+    let listed = format!("another.member\none\t{}\ntwo\t{}\n", url(&one), url(&two));
+    assert_eq!(cluster.run(&["profiles"]).stdout, listed);
+    cluster.nothing_unexpected(&one);
+    cluster.nothing_unexpected(&two);
+}

@@ -484,6 +484,33 @@ pub fn ran_alone(name: &str) -> bool {
     true
 }
 
+/// Runs the test `name` in a process with a network of its own, as [`ran_alone`] does it. There this machine has `addresses`
+/// beside those of loopback, and `hosts` is `/etc/hosts`.
+#[track_caller]
+pub fn ran_in_own_network(name: &str, addresses: &[&str], hosts: &str) -> bool {
+    const IS_INSIDE: &str = "ONEGRANT_TEST_HAS_OWN_NETWORK";
+    if std::env::var_os(IS_INSIDE).is_some() {
+        return false;
+    }
+    let home = Home::new();
+    let file = home.root.join("hosts");
+    fs::write(&file, hosts).unwrap();
+    let script = format!(
+        "ip link set lo up
+        for address in {}; do ip address add $address/32 dev lo; done
+        mount --bind \"$0\" /etc/hosts
+        exec \"$@\"",
+        addresses.join(" ")
+    );
+    let options = if is_root() { "-nm" } else { "-rnm" };
+    let mut test = Command::new("unshare");
+    test.args([options, "/bin/sh", "-euc", &script]).arg(file).arg(std::env::current_exe().unwrap());
+    test.args([name, "--exact", "--nocapture"]).env(IS_INSIDE, "").stdin(Stdio::null());
+    let ran = run(&mut test);
+    assert!(ran.code == 0 && ran.stdout.contains("1 passed"), "{name}: {}{}", ran.stdout, ran.stderr);
+    true
+}
+
 /// Writes a program. Another process writes it: a program that is open for writing cannot be executed, and the programs
 /// that other threads start at this moment have every file of this process open until their `exec`.
 pub fn write_program(path: &Path, script: &str) {

@@ -79,7 +79,11 @@ pub(super) fn script(program: &CommandInfoWithArgs) -> String {
     let answer = |values| match values {
         Values::Words(words) => Some(format!("list='{words}'")),
         Values::Files => Some("kind=files".to_owned()),
-        Values::Profiles => Some("list=$(command onegrant profiles 2>/dev/null)".to_owned()),
+        // Each line is a name, and after a tab the resource.
+        Values::Profiles => {
+            let names = "while IFS=$'\\t' read -r i word; do printf '%s\\n' \"$i\"; done";
+            Some(format!("list=$(command onegrant profiles 2>/dev/null | {names})"))
+        }
         Values::Programs => Some("kind=programs".to_owned()),
         Values::Nothing => None,
     };

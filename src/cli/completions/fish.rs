@@ -29,6 +29,7 @@ pub(super) fn script(program: &CommandInfoWithArgs) -> String {
         Values::Words(words) if words.contains(':') => format!(" -x -a '(__onegrant_words {words})'"),
         Values::Words(words) => format!(" -x -a '{words}'"),
         Values::Files => " -r -F".to_owned(),
+        // fish shows what follows a tab, the resource, as the description.
         Values::Profiles => " -x -a '(command onegrant profiles 2>/dev/null)'".to_owned(),
         Values::Programs => " -F -a '(__fish_complete_command)'".to_owned(),
         Values::Nothing => " -x".to_owned(),

@@ -106,7 +106,7 @@ mod tests {
         for shell in words("SHELL") {
             assert!(Arguments::from_args(&["onegrant"], &["completions", shell]).is_ok(), "{shell}");
         }
-        let issuers = words("ISSUER");
-        assert!(issuers.into_iter().all(|name| crate::protocol::providers::named(name).is_some()));
+        let providers = words("ADDRESS");
+        assert!(providers.into_iter().all(|name| crate::protocol::providers::named(name).is_some()));
     }
 }

@@ -7,7 +7,7 @@ use argh::{CommandInfoWithArgs, FlagInfo, Optionality};
 const FRAME: &str = r#"#compdef onegrant
 # zsh completion of onegrant: onegrant completions zsh
 _onegrant_profiles() {
-    compadd -- ${(f)"$(command onegrant profiles 2>/dev/null)"}
+    compadd -- ${${(f)"$(command onegrant profiles 2>/dev/null)"}%%$'\t'*}
 }
 _onegrant_words() {
     if compset -P 'file:'; then

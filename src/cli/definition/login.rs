@@ -13,11 +13,14 @@ use std::path::PathBuf;
 #[argh(
     subcommand,
     name = "login",
+    example = "onegrant login https://mcp.example.com/mcp",
     example = "onegrant login https://issuer.example --client-id my-cli \\\n    \
                --device --scope \"openid offline_access\"",
     example = "onegrant login github --client-id CLIENT_ID",
     example = "onegrant login --token-endpoint https://as.example/token \\\n    \
                --client-id my-cli --refresh-token-stdin < refresh-token",
+    note = "The address of a resource needs no options. The profile is then named after its host, and --for finds it: \
+            onegrant --for https://mcp.example.com/mcp token",
     note = "A profile that was logged in before needs no options: onegrant login",
     note = "Without --json, the address to open and the code are printed on stderr. With --json, stdout has one JSON \
             object per line: first what a person is asked to do, then the result.",
@@ -28,9 +31,10 @@ use std::path::PathBuf;
     error_code(5, "the store failed; if it cannot be written, the login is not started")
 )]
 pub struct Login {
-    /// the address of the authorization server or of its metadata, from which the endpoints are discovered; or a known
-    /// provider: NAME or NAME:HOST, such as github, gitlab:git.example or okta:dev-1.okta.com (a wrong name lists all)
-    #[argh(positional, arg_name = "ISSUER")]
+    /// the address of a resource, such as an MCP server or another API, or of an authorization server or its metadata: the
+    /// rest is discovered from there. Or a known provider: NAME or NAME:HOST, such as github, gitlab:git.example or
+    /// okta:dev-1.okta.com (a wrong name lists all)
+    #[argh(positional, arg_name = "ADDRESS")]
     pub issuer: Option<String>,
 
     /// log in with a code on any other device (RFC 8628)
@@ -58,7 +62,7 @@ pub struct Login {
     #[argh(option, arg_name = "TYPE", from_str_fn(token_type))]
     pub subject_token_type: Option<String>,
 
-    /// the client identifier
+    /// the client identifier (default: that of the earlier login; else a client is registered, if the server allows it)
     #[argh(option, arg_name = "ID", from_str_fn(non_empty))]
     pub client_id: Option<String>,
 
@@ -83,13 +87,26 @@ pub struct Login {
     #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
     pub client_key_audience: Option<String>,
 
-    /// the scope to ask for, as one argument: "openid offline_access"
+    /// the address of a client metadata document: the client identifier, if the server supports that
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub client_metadata_url: Option<String>,
+
+    /// register a new client at the server (RFC 7591), even if this profile has one
+    #[argh(switch)]
+    pub register: bool,
+
+    /// the scope to ask for, as one argument: "openid offline_access" (default: what the resource at ADDRESS names; else
+    /// that of the earlier login)
     #[argh(option, arg_name = "SCOPE")]
     pub scope: Option<String>,
 
-    /// an API that the token is for (RFC 8707); repeatable
+    /// an API that the token is for (RFC 8707), instead of the one at ADDRESS; repeatable
     #[argh(option, arg_name = "URI", from_str_fn(non_empty))]
     pub resource: Vec<String>,
+
+    /// leave the resource out of every request, for servers that refuse it
+    #[argh(switch)]
+    pub no_resource: bool,
 
     /// the audience, for servers that need one
     #[argh(option, arg_name = "AUDIENCE", from_str_fn(non_empty))]
@@ -99,7 +116,7 @@ pub struct Login {
     #[argh(option, arg_name = "KEY=VALUE", from_str_fn(parameter))]
     pub param: Vec<Parameter>,
 
-    /// the token endpoint, instead of an ISSUER to discover it from
+    /// the token endpoint, instead of an ADDRESS to discover it from
     #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
     pub token_endpoint: Option<String>,
 

@@ -19,11 +19,13 @@ use std::time::Duration;
 /// one OAuth grant, any number of processes, never logged out
 #[derive(Clone, Debug, FromArgs, ArgsInfo)]
 #[argh(
+    example = "onegrant login https://mcp.example.com/mcp",
+    example = "onegrant --for https://mcp.example.com/mcp token",
     example = "onegrant login https://issuer.example --client-id my-cli",
     example = "onegrant token --format header | curl -H @- https://api.example/me",
     example = "onegrant status",
     note = "Help for a command: onegrant COMMAND --help",
-    note = "Environment: ONEGRANT_PROFILE, ONEGRANT_STORE, ONEGRANT_HOME (the directory of the file store, \
+    note = "Environment: ONEGRANT_PROFILE, ONEGRANT_FOR, ONEGRANT_STORE, ONEGRANT_HOME (the directory of the file store, \
             default $XDG_STATE_HOME/onegrant, else ~/.local/state/onegrant), ONEGRANT_TIMEOUT, ONEGRANT_LOCK \
             (auto, require, claim or off; default auto), ONEGRANT_LOG (quiet, info or debug). An option wins \
             over its variable. An empty variable counts as unset.",
@@ -45,6 +47,11 @@ pub struct Arguments {
     /// the name of the grant: letters, digits, ".", "_" and "-", no leading dot, at most 64 (default: default)
     #[argh(option, arg_name = "NAME")]
     pub profile: Option<String>,
+
+    /// use the grant whose resource covers this address, instead of a name: the same scheme, host and port, and a path that
+    /// begins with the path of the resource. The longest path wins.
+    #[argh(option, long = "for", arg_name = "URL")]
+    pub resource: Option<String>,
 
     /// where grants are kept: file:DIR; helper:PROGRAM (a keyring, through docker-credential-PROGRAM);
     /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME (default: file: and the home directory of the file
@@ -124,8 +131,9 @@ pub struct Token {
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub min_ttl: Option<Duration>,
 
-    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), json, curl (for curl -K -), netrc (for the
-    /// servers that the profile names) or exec-credential (for kubectl) (default: raw)
+    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json (the header as a
+    /// JSON object), json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
+    /// (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
 
@@ -235,13 +243,13 @@ pub struct Migrate {
     pub to: String,
 }
 
-/// list the profiles of the store
+/// list the profiles of the store, each with its resource
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "profiles",
     example = "onegrant profiles",
-    error_code(0, "listed, one per line; there may be none"),
+    error_code(0, "listed, one per line: the name, a tab, the resource; there may be none"),
     error_code(2, "usage or configuration"),
     error_code(5, "the store failed")
 )]
@@ -271,6 +279,7 @@ pub struct Completions {
     subcommand,
     name = "doctor",
     example = "onegrant doctor",
+    example = "onegrant doctor https://mcp.example.com/mcp",
     note = "Checks the store and its permissions; the lock, with two processes; copies of the grant and its age; the proxy, \
             TLS and its CA roots; the server's metadata and clock; git's configuration. Changes nothing and sends no \
             credential. Prints one line for each check (ok, warn or fail), and below it how to fix the problem.",
@@ -282,6 +291,10 @@ pub struct Completions {
     error_code(5, "the store fails")
 )]
 pub struct Doctor {
+    /// check this address of a resource or of an authorization server instead: what a login there would find and do
+    #[argh(positional, arg_name = "ADDRESS")]
+    pub address: Option<String>,
+
     /// JSON on stdout
     #[argh(switch)]
     pub json: bool,

@@ -1,5 +1,6 @@
 //! `onegrant doctor`: checks what could keep this profile from its next token. One line per check. Changes nothing.
 
+mod address;
 mod copies;
 mod git;
 mod grant;
@@ -9,7 +10,6 @@ mod store;
 
 use crate::cli;
 use crate::driver;
-use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
 use crate::output;
@@ -79,6 +79,21 @@ const ORDER: [Kind; 5] = [Kind::Defect, Kind::Store, Kind::Usage, Kind::LoginReq
 
 /// Checks everything, prints the results, and fails with the first kind of `ORDER` that occurred.
 pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
+    let checks = match &arguments.address {
+        Some(address) => address::checks(address, context),
+        None => checks_of_profile(context),
+    };
+    let worst = |kind| checks.iter().find(|check| check.verdict == Verdict::Fail(kind));
+    let worst = ORDER.into_iter().find_map(worst);
+    let text = if arguments.json { json(&checks, worst, context) } else { text(&checks, context) };
+    output::answer(text.as_bytes())?;
+    match (worst, worst.map(|check| check.verdict)) {
+        (Some(worst), Some(Verdict::Fail(kind))) => Err(summary(&checks, kind, worst).into()),
+        _ => Ok(()),
+    }
+}
+
+fn checks_of_profile(context: &Context) -> Vec<Check> {
     let read = driver::read_document(&*context.store, context);
     let stored = read.as_ref().ok().and_then(|read| read.as_ref()).map(|(stored, _)| stored);
     let document = stored.map(|stored| &stored.document);
@@ -90,15 +105,7 @@ pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
     checks.extend(document.and_then(|document| git::check(document, context)));
     // Last, because it may use the deadline up.
     checks.extend(server::checks(document, context));
-
-    let worst = |kind| checks.iter().find(|check| check.verdict == Verdict::Fail(kind));
-    let worst = ORDER.into_iter().find_map(worst);
-    let text = if arguments.json { json(&checks, worst, context) } else { text(&checks, context) };
-    output::answer(text.as_bytes())?;
-    match (worst, worst.map(|check| check.verdict)) {
-        (Some(worst), Some(Verdict::Fail(kind))) => Err(summary(&checks, kind, worst).into()),
-        _ => Ok(()),
-    }
+    checks
 }
 
 fn summary(checks: &[Check], kind: Kind, worst: &Check) -> Failure {
@@ -109,8 +116,10 @@ fn summary(checks: &[Check], kind: Kind, worst: &Check) -> Failure {
 }
 
 fn completed(check: &Check, context: &Context) -> Option<String> {
-    let environment = Environment::read();
-    check.hint.as_ref().map(|hint| context.globals.complete(hint, &environment))
+    match check.verdict {
+        Verdict::Fail(kind) => context.hint(&Failure::new(kind, "").hint_of(check.hint.as_deref()), "doctor"),
+        Verdict::Ok | Verdict::Warn => check.hint.as_ref().map(|hint| context.complete(hint)),
+    }
 }
 
 fn text(checks: &[Check], context: &Context) -> String {

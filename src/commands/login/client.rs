@@ -1,12 +1,16 @@
 //! The client of a login (RFC 6749 section 2): its identifier, how it authenticates, and its redirect URI.
 
 use super::flow;
+use super::registration::NewClient;
 use super::server::Server;
 use crate::cli::{self, Input};
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, ClientKey, Document, Secret, SubjectToken};
+use crate::grant::{
+    ClientAuthentication, ClientGrant, ClientKey, Document, Registration, Secret, SubjectToken,
+};
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::providers::{ClientKind, Provider};
+use crate::protocol::resource::resource_url;
 use crate::system::secret::{read_secret, read_secret_if_any};
 use crate::text::{describe, printable};
 use std::fs::File;
@@ -17,7 +21,7 @@ use std::path::{Path, PathBuf};
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// A client that the server knows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// RFC 6749 section 2.2.
     pub id: String,
@@ -29,6 +33,8 @@ pub struct Client {
     pub key: Option<ClientKey>,
     /// RFC 6749 section 2.3.
     pub authentication: ClientAuthentication,
+    /// Its registration, if a login registered it.
+    pub registration: Option<Registration>,
     /// The loopback redirect URI as the server has registered it.
     pub redirect_uri: Option<String>,
     /// The one loopback port that the server accepts.
@@ -37,13 +43,59 @@ pub struct Client {
     pub grant: Option<ClientGrant>,
 }
 
+/// Which client a login uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a login has one")]
+pub enum ClientChoice {
+    /// One that the server knows.
+    Known(Client),
+    /// One that is to be registered.
+    New(NewClient),
+}
+
+impl ClientChoice {
+    /// The first of these: the client that options name, the stored one, a new one. `stored` is of the same server.
+    pub fn make(arguments: &cli::Login, server: &Server, stored: Option<&Document>) -> Result<Self, Failure> {
+        let metadata_url = arguments.client_metadata_url.as_deref().map(client_metadata_url).transpose()?;
+        let named = arguments.client_id.as_deref();
+        let named = named.or(metadata_url.filter(|_| server.knows_client_metadata));
+        let endpoint = server.registration_endpoint.as_ref();
+        let new = endpoint.map(|endpoint| Self::New(NewClient { endpoint: endpoint.clone() }));
+        // Another flow than that of a person needs a client that the server trusts.
+        let new = new.filter(|_| flow::may_register(arguments));
+        match (named, stored, new) {
+            // The command line refuses `--client-id` beside it. The address of a client metadata document comes second.
+            (_, _, Some(new)) if arguments.register => Ok(new),
+            _ if arguments.register => Err(no_registration()),
+            (None, None, Some(_)) if has_proof(arguments) => Err(missing(server.row())),
+            (None, None, Some(new)) => Ok(new),
+            (None, None, None) if server.is_announced && endpoint.is_none() && server.row().is_none() => {
+                Err(unregistered())
+            }
+            _ => Client::find(arguments, named, server, stored).map(Self::Known),
+        }
+    }
+
+    /// The client, as far as it is known.
+    pub fn known(&self) -> Option<&Client> {
+        match self {
+            Self::Known(client) => Some(client),
+            Self::New(_) => None,
+        }
+    }
+}
+
 impl Client {
-    /// The client that options name, else the stored one. `stored` is of the same server.
-    pub fn find(arguments: &cli::Login, server: &Server, stored: Option<&Document>) -> Result<Self, Failure> {
-        let is_same_client =
-            |stored: &&Document| arguments.client_id.as_ref().is_none_or(|id| *id == stored.client_id);
+    /// The client that options name, else the stored one. `named` is its identifier, if they name one.
+    fn find(
+        arguments: &cli::Login,
+        named: Option<&str>,
+        server: &Server,
+        stored: Option<&Document>,
+    ) -> Result<Self, Failure> {
+        let is_same_client = |stored: &&Document| named.is_none_or(|id| id == stored.client_id);
         let same = stored.filter(is_same_client);
-        let id = arguments.client_id.clone().or_else(|| same.map(|same| same.client_id.clone()));
+        let id = named.map(str::to_owned).or_else(|| same.map(|same| same.client_id.clone()));
         let id = id.filter(|id| !id.is_empty()).ok_or_else(|| missing(server.row()))?;
         let (secret, secret_variable) = secret(arguments, same)?;
         let (redirect_uri, redirect_port) = redirection(arguments, same)?;
@@ -53,6 +105,7 @@ impl Client {
             secret_variable,
             key: key(arguments, same)?,
             authentication: authentication(arguments, server, same),
+            registration: same.and_then(|same| same.registration.clone()),
             redirect_uri,
             redirect_port,
             grant: match flow::is_of_a_person(arguments) {
@@ -99,6 +152,45 @@ impl Client {
             || (is_exchange && arguments.subject_token.is_none());
         stored.filter(|_| inherits).map_or(Ok(()), Document::check_trust)
     }
+}
+
+/// Checks the address of a client metadata document (draft-ietf-oauth-client-id-metadata-document section 3).
+fn client_metadata_url(url: &str) -> Result<&str, Failure> {
+    const HINT: &str = "onegrant login --client-metadata-url https://HOST/PATH";
+    resource_url(url).map_err(|failure| failure.hint(HINT))?;
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    match path {
+        "" => {
+            let message = format!("cannot use --client-metadata-url {}: it has no path", printable(url));
+            Err(Failure::new(Kind::Usage, message).hint(HINT))
+        }
+        _ => Ok(url),
+    }
+}
+
+/// The hint for a server that registers no client that it accepts.
+pub const NAME_A_CLIENT: &str =
+    "onegrant login --client-id ID   # the identifier of an application that you have registered there";
+
+/// Whether options say how a client proves itself. They mean a client that the server knows.
+fn has_proof(arguments: &cli::Login) -> bool {
+    arguments.client_secret_file.is_some() || arguments.client_key_file.is_some()
+}
+
+/// The hint for a server that cannot use the client metadata document, and registers clients.
+pub const REGISTER_ONE: &str =
+    "onegrant login --register   # a client that needs no client metadata document";
+
+/// The server announces no registration, and no client is named.
+pub fn unregistered() -> Failure {
+    let message = "cannot log in: this server registers only programs that it knows, and no client is named";
+    Failure::new(Kind::Usage, message).hint(NAME_A_CLIENT)
+}
+
+/// `--register` at such a server.
+fn no_registration() -> Failure {
+    let message = "cannot use --register: the server has no registration endpoint for this kind of login";
+    Failure::new(Kind::Usage, message).hint(NAME_A_CLIENT)
 }
 
 fn missing(provider: Option<&Provider>) -> Failure {
@@ -238,15 +330,15 @@ mod tests {
             client_auth,
             ..cli::Login::default()
         };
-        let failure = Client::find(&login(None), &google, None).unwrap_err();
+        let failure = Client::find(&login(None), Some("c"), &google, None).unwrap_err();
         assert_eq!(failure.message, "cannot log in: google knows no clients without a secret");
-        assert!(Client::find(&login(Some(ClientAuthentication::None)), &google, None).is_ok());
+        assert!(Client::find(&login(Some(ClientAuthentication::None)), Some("c"), &google, None).is_ok());
         let stored = Document {
             client_id: "c".to_owned(),
             ..Document::new("https://accounts.google.com", "https://oauth2.googleapis.com/token")
         };
-        assert!(Client::find(&login(None), &google, Some(&stored)).is_ok());
+        assert!(Client::find(&login(None), Some("c"), &google, Some(&stored)).is_ok());
         let another = Document { client_id: "another".to_owned(), ..stored };
-        assert!(Client::find(&login(None), &google, Some(&another)).is_err());
+        assert!(Client::find(&login(None), Some("c"), &google, Some(&another)).is_err());
     }
 }

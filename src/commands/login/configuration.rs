@@ -4,8 +4,11 @@ use super::client::Client;
 use super::server::Server;
 use crate::cli;
 use crate::error::Failure;
-use crate::grant::{Document, Login, Session, VERSION};
+use crate::grant::{ClientGrant, Document, Login, Session, VERSION};
 use crate::profile::Context;
+use crate::protocol::address_search::LocatedResource;
+use crate::protocol::providers::refuses_resource;
+use crate::protocol::scope::named;
 
 /// The document of a login without its session. Requests to the server are built from it.
 pub struct Configuration(Document);
@@ -17,11 +20,12 @@ impl Configuration {
         arguments: &cli::Login,
         server: Server,
         client: Client,
+        scope: Option<String>,
         stored: Option<&Document>,
         login: Login,
         context: &Context,
     ) -> Result<Self, Failure> {
-        let configuration = Self(document(arguments, server, client, stored, login));
+        let configuration = Self(document(arguments, server, client, scope, stored, login));
         context.store.check_trust(&configuration.0)?;
         Ok(configuration)
     }
@@ -41,9 +45,16 @@ fn document(
     arguments: &cli::Login,
     server: Server,
     client: Client,
+    scope: Option<String>,
     stored: Option<&Document>,
     login: Login,
 ) -> Document {
+    let (resource, no_resource) = resource(arguments, &server, stored);
+    let metadata_url = |resource: &LocatedResource| resource.metadata_url.clone();
+    let resource_metadata = match &server.resource {
+        Some(resource) => metadata_url(resource),
+        None => stored.and_then(|stored| stored.resource_metadata.clone()),
+    };
     let row = server.row();
     let username = row.map(|provider| provider.git_username).filter(|name| !name.is_empty());
     let mut parameters = stored.map(|stored| stored.parameters.clone()).unwrap_or_default();
@@ -51,8 +62,10 @@ fn document(
         .extend(arguments.param.iter().map(|parameter| (parameter.name.clone(), parameter.value.clone())));
     Document {
         version: VERSION,
-        scope: scope(arguments, &server, &client, stored),
-        resource: given(&arguments.resource, stored.map(|stored| &stored.resource)),
+        scope,
+        resource,
+        no_resource,
+        resource_metadata,
         audience: arguments.audience.clone().or_else(|| stored.and_then(|stored| stored.audience.clone())),
         parameters,
         git_hosts: given(&arguments.git_host, stored.map(|stored| &stored.git_hosts)),
@@ -74,6 +87,7 @@ fn document(
         client_secret_env: client.secret_variable,
         client_key: client.key,
         client_auth: client.authentication,
+        registration: client.registration,
         redirect_uri: client.redirect_uri,
         redirect_port: client.redirect_port,
         grant: client.grant,
@@ -96,24 +110,58 @@ fn given(values: &[String], stored: Option<&Vec<String>>) -> Vec<String> {
     }
 }
 
-/// The scope to request: of the option, of the earlier login, of the provider's row. Otherwise, if the server lists
-/// `offline_access`: without it such a server gives no refresh token (OpenID Connect Core section 11). A client's own grant
-/// has no scope of a person.
-fn scope(
+/// The resources that the tokens are for, and whether no request names them.
+fn resource(arguments: &cli::Login, server: &Server, stored: Option<&Document>) -> (Vec<String>, bool) {
+    let kept = || stored.map(|stored| stored.resource.clone()).unwrap_or_default();
+    let is_kept_out = stored.is_some_and(|stored| stored.no_resource);
+    match (arguments.resource.as_slice(), &server.resource) {
+        ([], None) => (kept(), arguments.no_resource || is_kept_out),
+        ([], Some(resource)) => {
+            let is_refused = server.issuer.as_deref().is_some_and(refuses_resource);
+            (vec![resource.identifier.clone()], arguments.no_resource || is_kept_out || is_refused)
+        }
+        (given, _) => (given.to_vec(), arguments.no_resource),
+    }
+}
+
+/// The scope to request. At the address of a resource: of the option, of the challenge, of the resource's metadata; never the
+/// scopes that the issuer lists, which are for all its resources. Elsewhere: of the option, of the earlier login, of the
+/// provider's row. Otherwise, if the server lists `offline_access`: without it such a server gives no refresh token (OpenID
+/// Connect Core section 11). A client's own grant has no scope of a person.
+pub fn scope(
     arguments: &cli::Login,
     server: &Server,
-    client: &Client,
+    grant: Option<&ClientGrant>,
     stored: Option<&Document>,
 ) -> Option<String> {
+    if let (None, Some(resource)) = (&arguments.scope, &server.resource) {
+        return scope_of_resource(resource, &server.scopes_supported);
+    }
     let said = arguments.scope.clone().or_else(|| stored.and_then(|stored| stored.scope.clone()));
     match (said, server.row()) {
         (Some(scope), _) => Some(scope),
-        (None, _) if client.grant.is_some() => None,
+        (None, _) if grant.is_some() => None,
         // A row without a scope says that the server's own default is the best.
         (None, Some(provider)) => Some(provider.scope.to_owned()).filter(|scope| !scope.is_empty()),
         (None, None) if server.provider.is_some() => None,
         (None, None) => lasting_scope(&server.scopes_supported),
     }
+}
+
+/// The scope that the resource demands or lists, with `offline_access` if the issuer lists that. `None` if the resource says
+/// nothing: then the server's default is the best, and `offline_access` alone would narrow it.
+fn scope_of_resource(resource: &LocatedResource, listed_by_issuer: &[String]) -> Option<String> {
+    const LASTING: &str = "offline_access";
+    let demanded = resource.challenge_scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
+    let mut words: Vec<&str> = named(demanded).collect();
+    if words.is_empty() {
+        words = resource.scopes_supported.iter().map(String::as_str).collect();
+    }
+    let is_lasting = listed_by_issuer.iter().any(|listed| listed == LASTING);
+    if !words.is_empty() && is_lasting && !words.contains(&LASTING) {
+        words.push(LASTING);
+    }
+    Some(words.join(" ")).filter(|scope| !scope.is_empty())
 }
 
 fn lasting_scope(scopes_supported: &[String]) -> Option<String> {
@@ -126,9 +174,8 @@ fn lasting_scope(scopes_supported: &[String]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::cli::{Input, Parameter};
-    use crate::grant::{
-        ClientAuthentication, ClientGrant, ClientKey, Flow, LastRefresh, Rejected, Secret, SubjectToken,
-    };
+    use crate::commands::login::client::ClientChoice;
+    use crate::grant::{ClientAuthentication, ClientKey, Flow, LastRefresh, Rejected, Secret, SubjectToken};
     use serde_json::{Map, json};
     use std::path::Path;
 
@@ -181,8 +228,9 @@ mod tests {
             token_endpoint: stored.token_endpoint.clone(),
             ..Server::default()
         };
-        let client = Client::find(arguments, &server, Some(&stored)).unwrap();
-        document(arguments, server, client, Some(&stored), login())
+        let client = ClientChoice::make(arguments, &server, Some(&stored)).unwrap().known().unwrap().clone();
+        let scope = scope(arguments, &server, client.grant.as_ref(), Some(&stored));
+        document(arguments, server, client, scope, Some(&stored), login())
     }
 
     #[test]
@@ -267,6 +315,49 @@ mod tests {
         assert_eq!(found.grant, None);
     }
 
+    /// RFC 8707 section 2. Entra refuses the parameter.
+    #[test]
+    fn requests_name_the_resource_unless_a_person_or_the_issuer_wants_none() {
+        let found = "https://r.example/mcp";
+        let at = |issuer: &str| Server {
+            issuer: text(issuer),
+            resource: Some(LocatedResource { identifier: found.to_owned(), ..LocatedResource::default() }),
+            ..Server::default()
+        };
+        let (usual, entra) = (at("https://as.example"), at("https://login.microsoftonline.com/t/v2.0"));
+        let china = at("https://login.partner.microsoftonline.cn/t/v2.0");
+        let other = at("https://login.microsoftonline.com.evil.example/t/v2.0");
+        let none = Server::default();
+        let stored = |resource: &str, no_resource| Document {
+            resource: vec![resource.to_owned()],
+            no_resource,
+            ..Document::new("https://as.example", "https://as.example/t")
+        };
+        let (kept, kept_out) = (stored("https://stored", false), stored("https://stored", true));
+        // (--resource, --no-resource, server, stored, resource, whether no request names it)
+        let cases = [
+            (None, false, &usual, None, Some(found), false),
+            (None, true, &usual, None, Some(found), true),
+            (None, false, &entra, None, Some(found), true),
+            (None, false, &china, None, Some(found), true),
+            (None, false, &other, None, Some(found), false),
+            (Some("https://mine"), false, &entra, None, Some("https://mine"), false),
+            (Some("https://mine"), false, &usual, Some(&kept_out), Some("https://mine"), false),
+            (None, false, &usual, Some(&kept_out), Some(found), true),
+            (None, false, &usual, Some(&kept), Some(found), false),
+            (None, false, &none, Some(&kept), Some("https://stored"), false),
+            (None, false, &none, Some(&kept_out), Some("https://stored"), true),
+            (None, true, &none, None, None, true),
+        ];
+        for (option, no_resource, server, stored, wanted, is_left_out) in cases {
+            let resource_option = option.map(str::to_owned).into_iter().collect();
+            let arguments = cli::Login { resource: resource_option, no_resource, ..cli::Login::default() };
+            let found = resource(&arguments, server, stored);
+            let wanted: Vec<String> = wanted.map(str::to_owned).into_iter().collect();
+            assert_eq!(found, (wanted, is_left_out), "{option:?} {no_resource} {server:?} {stored:?}");
+        }
+    }
+
     #[test]
     fn the_scope_is_that_of_the_option_else_the_stored_one_else_the_one_of_the_server() {
         let google = Server { provider: Some("google".to_owned()), ..Server::default() };
@@ -292,7 +383,7 @@ mod tests {
         ];
         for (option, server, client, stored, wanted) in cases {
             let arguments = cli::Login { scope: option.map(str::to_owned), ..cli::Login::default() };
-            let found = scope(&arguments, server, client, stored);
+            let found = scope(&arguments, server, client.grant.as_ref(), stored);
             assert_eq!(found.as_deref(), wanted, "{option:?} {server:?} {client:?}");
         }
     }

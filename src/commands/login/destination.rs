@@ -1,8 +1,9 @@
-//! The server that a login names: an issuer, or a provider by its name.
+//! What a login names: a provider by its name, an issuer by its metadata, or an address that may be anything.
 
 use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
-use crate::protocol::metadata::{Metadata, address_of, issuer_of_document, origin};
+use crate::protocol::hints::login_at;
+use crate::protocol::metadata::{Metadata, address_of, endpoint_url, issuer_of_document, origin};
 use crate::protocol::providers::{
     ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of_issuer,
 };
@@ -15,6 +16,8 @@ pub struct Destination {
     pub provider: Option<&'static Provider>,
     /// The issuer that is to be discovered.
     pub issuer: Option<String>,
+    /// An address: of a resource, or of an issuer.
+    pub address: Option<String>,
     /// The address of its metadata, if that was given.
     pub metadata_url: Option<String>,
     /// The endpoints of the row, if it has them instead of metadata.
@@ -30,7 +33,7 @@ impl Destination {
             return at_provider(provider, tenant, arguments);
         }
         if !word.contains("://") {
-            return Err(unknown(name));
+            return Err(without_scheme(word).unwrap_or_else(|| unknown(name)));
         }
         let issuer = issuer_of_document(word);
         let metadata_url = issuer.as_ref().map(|_| word.trim_end_matches('/').to_owned());
@@ -42,7 +45,8 @@ impl Destination {
             {
                 at_provider(provider, None, arguments)
             }
-            provider => Ok(Self { provider, issuer: Some(word.to_owned()), metadata_url, endpoints: None }),
+            None if metadata_url.is_none() => Ok(Self { address: Some(word.to_owned()), ..Self::default() }),
+            provider => Ok(Self { provider, issuer: Some(word.to_owned()), metadata_url, ..Self::default() }),
         }
     }
 
@@ -135,16 +139,28 @@ fn documented(
     })
 }
 
+/// An address whose scheme is missing: no name of a provider has a dot.
+fn without_scheme(word: &str) -> Option<Failure> {
+    let scheme = match endpoint_url(&format!("http://{word}")) {
+        Ok(_) => "http",
+        Err(_) => "https",
+    };
+    let address = format!("{scheme}://{word}");
+    let url = endpoint_url(&address).ok()?;
+    (url.is_loopback() || url.host.contains('.')).then(|| {
+        let message = format!("cannot use {}: it does not begin with {scheme}://", printable(word));
+        Failure::new(Kind::Usage, message).hint(login_at(&address))
+    })
+}
+
 fn unknown(name: &str) -> Failure {
     let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
     let mut message = format!("unknown provider '{}'", printable(name));
     if let Some(nearest) = nearest(name, names.iter().copied()) {
         message.push_str(&format!(": did you mean {nearest}?"));
     }
-    // A host was probably meant as an issuer.
-    let issuer = if name.contains('.') { printable(name) } else { "ISSUER".to_owned() };
     Failure::new(Kind::Usage, message)
-        .hint(format!("onegrant login https://{issuer} --client-id ID   # or one of {}", names.join(", ")))
+        .hint(format!("onegrant login https://ADDRESS   # or one of {}", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -200,7 +216,14 @@ mod tests {
                 None,
             ),
             ("https://github.com/x", None, "github", Some("https://github.com/x"), None),
-            ("https://as.example", None, "", Some("https://as.example"), None),
+            (
+                "https://as.example/.well-known/openid-configuration",
+                None,
+                "",
+                Some("https://as.example"),
+                None,
+            ),
+            ("https://as.example", None, "", None, None),
         ];
         for (word, token_endpoint, name, issuer, endpoint) in cases {
             let destination = Destination::read(&login(word, token_endpoint)).unwrap();

@@ -1,7 +1,7 @@
 //! `--device`: a person confirms the login on another device (RFC 8628).
 
-use super::Granted;
 use super::configuration::Configuration;
+use super::{Granted, NotGranted};
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::{Failure, Kind};
@@ -26,14 +26,15 @@ pub fn run(
     arguments: &cli::Login,
     configuration: &Configuration,
     context: &Context,
-) -> anyhow::Result<Granted> {
+) -> Result<Granted, NotGranted> {
     let document = configuration.document();
     let timeout = context.globals.timeout;
     let began = context.now().elapsed;
     let failed = |error| Failure::new(Kind::Defect, format!("cannot log in: {}", describe(&error)));
     let code_verifier = random_text(random().map_err(failed)?);
     let authorization =
-        oauth::device::authorize(context.client(), document, &code_verifier, timeout, context.now().wall)?;
+        oauth::device::authorize(context.client(), document, &code_verifier, timeout, context.now().wall)
+            .map_err(|failed| NotGranted::of(failed, document))?;
     show(arguments, &authorization)?;
     let mut polling = Polling::new(&authorization);
     let mut event = PollEvent::Waited;

@@ -8,19 +8,42 @@ use crate::error::{Failure, Kind};
 use crate::grant::Flow;
 use crate::protocol::providers::Redirect;
 
-/// Chooses. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
-/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
+/// Chooses, and fails if the server refuses what every login by browser sends.
 pub fn choose(
     arguments: &cli::Login,
     server: &Server,
-    client: &Client,
+    client: Option<&Client>,
     before: Option<Flow>,
     desktop: Desktop,
 ) -> Result<Flow, Failure> {
-    let has_device = server.device_authorization_endpoint.is_some();
+    let flow = best(arguments, server, client, before, desktop)?;
+    if flow == Flow::Browser && server.refuses_s256 {
+        let message = "cannot log in: the server lists methods of PKCE, and S256 is not one of them";
+        return Err(Failure::new(Kind::Usage, message).hint(
+            "onegrant login --device   # a login by browser is not safe without it (RFC 9700 section 2.1.1)",
+        ));
+    }
+    Ok(flow)
+}
+
+/// The best flow. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
+/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
+fn best(
+    arguments: &cli::Login,
+    server: &Server,
+    client: Option<&Client>,
+    before: Option<Flow>,
+    desktop: Desktop,
+) -> Result<Flow, Failure> {
+    // A client that is to be registered gets the device grant only from a server that lists it.
+    let may_have_device = client.is_some() || server.grant_types_supported.is_empty();
+    let has_device = match may_have_device {
+        true => server.device_authorization_endpoint.is_some(),
+        false => server.lists_device_grant(),
+    };
     let comes_back = server.row().is_none_or(|provider| provider.redirect != Redirect::Nowhere);
-    let has_browser =
-        server.authorization_endpoint.is_some() && (comes_back || client.redirect_uri.is_some());
+    let has_browser = server.authorization_endpoint.is_some()
+        && (comes_back || client.is_some_and(|client| client.redirect_uri.is_some()));
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
         let hint = server.advice().unwrap_or_else(|| format!("onegrant login {option} URL"));
@@ -34,7 +57,7 @@ pub fn choose(
             lacking("authorization endpoint", "--authorization-endpoint")
         }
         Some(flow) => Ok(flow),
-        None if client.grant.is_some() => Ok(Flow::Client),
+        None if client.is_some_and(|client| client.grant.is_some()) => Ok(Flow::Client),
         // `--no-open` implies the browser flow.
         None if has_browser && arguments.no_open => Ok(Flow::Browser),
         None if has_device && before == Some(Flow::Device) => Ok(Flow::Device),
@@ -51,6 +74,12 @@ pub fn choose(
 /// Whether an option names a flow in which a person takes part, now or when the refresh token was obtained.
 pub fn is_of_a_person(arguments: &cli::Login) -> bool {
     arguments.device || arguments.browser || arguments.refresh_token_stdin
+}
+
+/// Whether a client that this login registers can take part: a person agrees to it.
+pub fn may_register(arguments: &cli::Login) -> bool {
+    let is_without_person = arguments.client_credentials || arguments.subject_token.is_some();
+    !is_without_person && !arguments.refresh_token_stdin
 }
 
 #[cfg(test)]
@@ -96,9 +125,28 @@ mod tests {
             };
             let client = Client { grant: has_grant.then_some(ClientGrant::ClientCredentials), ..Client::default() };
             let desktop = Desktop { has_browser: has_browser_here, ..Desktop::default() };
-            let chosen = format!("{:?}", choose(&arguments, &server, &client, None, desktop));
+            let chosen = format!("{:?}", choose(&arguments, &server, Some(&client), None, desktop));
             assert!(chosen.contains(wanted), "{options:?} {has_browser} {has_device} {has_grant} {desktop:?}: {chosen}");
         }
+    }
+
+    /// RFC 9700 section 2.1.1. A server that lists no methods is not asked.
+    #[test]
+    fn no_login_by_browser_at_a_server_that_refuses_s256() {
+        let server = Server {
+            authorization_endpoint: Some("https://as.example/authorize".to_owned()),
+            device_authorization_endpoint: Some("https://as.example/device".to_owned()),
+            refuses_s256: true,
+            ..Server::default()
+        };
+        let desktop = Desktop { has_browser: true, ..Desktop::default() };
+        let choose = |device, server: &Server| {
+            let arguments = cli::Login { device, ..cli::Login::default() };
+            choose(&arguments, server, Some(&Client::default()), None, desktop)
+        };
+        assert_eq!(choose(false, &server).map_err(|failure| failure.kind), Err(Kind::Usage));
+        assert_eq!(choose(true, &server), Ok(Flow::Device));
+        assert_eq!(choose(false, &Server { refuses_s256: false, ..server }), Ok(Flow::Browser));
     }
 
     #[test]
@@ -120,7 +168,7 @@ mod tests {
             (&none, &both, None, Flow::Browser),
         ];
         for (arguments, server, before, wanted) in cases {
-            let chosen = choose(arguments, server, &Client::default(), before, desktop);
+            let chosen = choose(arguments, server, Some(&Client::default()), before, desktop);
             assert_eq!(chosen, Ok(wanted), "{arguments:?} {server:?} {before:?}");
         }
     }

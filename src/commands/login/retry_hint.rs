@@ -6,7 +6,8 @@ use crate::cli::{self, Input};
 use crate::error::Failure;
 use crate::grant::{Document, Flow};
 use crate::protocol::client_authentication;
-use crate::protocol::hints::shell_word;
+use crate::protocol::hints::{SCOPE, shell_word};
+use crate::text::printable;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -34,16 +35,23 @@ pub struct RetryHint {
     is_undiscovered: bool,
     /// The flows without an endpoint, each with the option that gives it.
     without_endpoint: Vec<(&'static str, &'static str)>,
+    /// What the comment of a hint about the scope says besides: the scopes that the resource lists.
+    scopes: String,
 }
 
 impl RetryHint {
     /// For a login that found its server and its client. `stored` is the document in the store: what it says in the same way
     /// need not be said again.
-    pub fn new(arguments: &cli::Login, stored: Option<&Document>, server: &Server, client: &Client) -> Self {
-        let is_known = |stored: &&Document| {
+    pub fn new(
+        arguments: &cli::Login,
+        stored: Option<&Document>,
+        server: &Server,
+        client: Option<&Client>,
+    ) -> Self {
+        let is_known = |(stored, client): &(&Document, &Client)| {
             stored.token_endpoint == server.token_endpoint && stored.client_id == client.id
         };
-        let known = stored.filter(is_known).map(|stored| (stored, client));
+        let known = stored.zip(client).filter(is_known);
         let flows = [
             ("--device", "--device-authorization-endpoint", &server.device_authorization_endpoint),
             ("--browser", "--authorization-endpoint", &server.authorization_endpoint),
@@ -53,12 +61,21 @@ impl RetryHint {
             options: options(arguments, known),
             is_undiscovered: false,
             without_endpoint: missing.map(|(flow, option, _)| (flow, option)).collect(),
+            scopes: match server.resource.as_ref().map(|resource| resource.scopes_supported.as_slice()) {
+                None | Some([]) => String::new(),
+                Some(scopes) => format!("; the resource lists: {}", printable(&scopes.join(" "))),
+            },
         }
     }
 
     /// For a login that did not find its server or its client. Every option is said again.
     pub fn undiscovered(arguments: &cli::Login) -> Self {
-        Self { options: options(arguments, None), is_undiscovered: true, without_endpoint: Vec::new() }
+        Self {
+            options: options(arguments, None),
+            is_undiscovered: true,
+            without_endpoint: Vec::new(),
+            scopes: String::new(),
+        }
     }
 
     /// If the hint of the error logs in again: adds the options of this login, except for those that the hint replaces.
@@ -67,7 +84,11 @@ impl RetryHint {
         if let Some(hint) = hint
             && let Some(rest) = hint.strip_prefix(LOGIN)
         {
+            let is_about_scope = *hint == SCOPE;
             *hint = self.command(rest);
+            if is_about_scope {
+                hint.push_str(&self.scopes);
+            }
         }
         error
     }
@@ -96,6 +117,11 @@ impl RetryHint {
                 let name = value.split('=').next().unwrap_or_default();
                 words.contains(&format!("--param {name}="))
             }
+            ("--resource", _) => has("--resource") || has("--no-resource"),
+            ("--no-resource", _) => has("--no-resource") || has("--resource"),
+            ("--register", _) => has("--client-id"),
+            // Another client has nothing of this one.
+            (name, _) if name.starts_with("--client-") && has("--register") => true,
             ("--subject-token-type", _) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) if FLOWS.contains(&name) => FLOWS.iter().any(|flow| has(flow)),
             (name, _) => has(name),
@@ -157,6 +183,7 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
     add("--client-key-file", arguments.client_key_file.as_deref().map(path), is_same_proof);
     add("--client-key-id", arguments.client_key_id.clone(), is_same_proof);
     add("--client-key-audience", arguments.client_key_audience.clone(), is_same_proof);
+    add("--client-metadata-url", arguments.client_metadata_url.clone(), is_same_client);
     add("--scope", arguments.scope.clone(), is_stored(&|stored, _| stored.scope == arguments.scope));
     for resource in &arguments.resource {
         let is_stored = is_stored(&|stored, _| stored.resource == arguments.resource);
@@ -190,6 +217,8 @@ fn options(arguments: &cli::Login, known: Option<(&Document, &Client)>) -> Vec<R
         ("--browser", arguments.browser, flow_before == Some(Flow::Browser)),
         ("--refresh-token-stdin", arguments.refresh_token_stdin, false),
         ("--client-credentials", arguments.client_credentials, is_same_grant),
+        ("--register", arguments.register, false),
+        ("--no-resource", arguments.no_resource, stored.is_some_and(|stored| stored.no_resource)),
         ("--pushed", arguments.pushed, false),
         ("--no-open", arguments.no_open, false),
     ];
@@ -219,7 +248,9 @@ fn input(input: &Input) -> String {
 mod tests {
     use super::*;
     use crate::cli::Parameter;
+    use crate::error::Kind;
     use crate::grant::{ClientAuthentication, SubjectToken};
+    use crate::protocol::address_search::LocatedResource;
     use argh::ArgsInfo;
 
     fn arguments() -> cli::Login {
@@ -250,8 +281,10 @@ mod tests {
             (r#" --scope "A B""#, format!(r#"{first} {client} {rest} --param prompt=none --device --scope "A B""#)),
             (" --param prompt=login", format!("{first} {client} {scope} {rest} --device --param prompt=login")),
             (" --resource URI", format!("{first} {client} {scope} --param prompt=none --device --resource URI")),
+            (" --no-resource", format!("{first} {client} {scope} --param prompt=none --device --no-resource")),
             (" entra:common", format!(r"onegrant login entra:common {} {client} {scope} {rest} --param prompt=none --device", &first[15..])),
             (" --client-id ID   # yours", format!("{first} {client} {scope} {rest} --param prompt=none --device   # yours")),
+            (" --register   # another", format!("onegrant login --token-endpoint 'https://as.example/t?a=1&b=2' {scope} {rest} --param prompt=none --device --register   # another")),
         ];
         for (hint, wanted) in cases {
             assert_eq!(RetryHint::undiscovered(&arguments()).command(hint), wanted, "{hint}");
@@ -261,7 +294,7 @@ mod tests {
             authorization_endpoint: Some("https://as.example/a".to_owned()),
             ..Server::default()
         };
-        let imported = RetryHint::new(&imported, None, &server, &Client::default());
+        let imported = RetryHint::new(&imported, None, &server, Some(&Client::default()));
         let ends = [
             (" --device   # or --browser", " --device --device-authorization-endpoint URL   # or --browser"),
             (" --browser", " --param prompt=none --browser"),
@@ -272,6 +305,33 @@ mod tests {
         let none = RetryHint::undiscovered(&cli::Login::default());
         assert_eq!(none.command(" --client-id ID   # yours"), "onegrant login --client-id ID   # yours");
         assert_eq!(none.command(" https://ISSUER --client-id ID --device"), "onegrant login https://ISSUER --client-id ID --device");
+    }
+
+    /// Not those that its issuer lists: they are for all its resources.
+    #[test]
+    fn the_hint_about_a_refused_scope_says_which_ones_the_resource_lists() {
+        let scopes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let resource = |names: &[&str]| LocatedResource {
+            identifier: "https://r.example".to_owned(),
+            metadata_url: None,
+            challenge_scope: None,
+            scopes_supported: scopes(names),
+        };
+        let cases = [
+            (None, ""),
+            (Some(resource(&["c", "\u{1b}[31md"])), "; the resource lists: c [31md"),
+            (Some(resource(&[])), ""),
+        ];
+        for (resource, end) in cases {
+            let server = Server { resource, scopes_supported: scopes(&["a"]), ..Server::default() };
+            let hint = RetryHint::new(&cli::Login::default(), None, &server, None);
+            let completed = |text: &str| {
+                let failure = Failure::new(Kind::Usage, "refused").hint(text);
+                hint.complete(failure.into()).downcast::<Failure>().unwrap().hint.unwrap()
+            };
+            assert_eq!(completed(SCOPE), format!("{SCOPE}{end}"));
+            assert_eq!(completed("onegrant login"), "onegrant login");
+        }
     }
 
     /// All fields are written here: a new option does not compile until it is added, and then this test looks for it.
@@ -292,8 +352,11 @@ mod tests {
             client_key_file: Some("x".into()),
             client_key_id: text(),
             client_key_audience: text(),
+            client_metadata_url: text(),
+            register: true,
             scope: text(),
             resource: vec!["x".to_owned()],
+            no_resource: true,
             audience: text(),
             param: vec![Parameter { name: "x".to_owned(), value: "y".to_owned() }],
             token_endpoint: text(),
@@ -328,14 +391,14 @@ mod tests {
             parameters: [("prompt".to_owned(), "none".to_owned())].into(),
             ..Document::new("https://as.example", &server.token_endpoint)
         };
-        let hint = RetryHint::new(&arguments(), Some(&stored), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&stored), &server, Some(&client));
         let without_endpoint = "--device-authorization-endpoint URL";
         assert_eq!(hint.command(""), "onegrant login --scope 'read write' --device");
         let stored = Document { scope: arguments().scope, ..stored };
-        let hint = RetryHint::new(&arguments(), Some(&stored), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&stored), &server, Some(&client));
         assert_eq!(hint.command(" --device"), format!("onegrant login --device {without_endpoint}"));
         let another = Document { client_id: "another".to_owned(), ..stored };
-        let hint = RetryHint::new(&arguments(), Some(&another), &server, &client);
+        let hint = RetryHint::new(&arguments(), Some(&another), &server, Some(&client));
         assert!(hint.command("").starts_with("onegrant login --token-endpoint"), "{}", hint.command(""));
     }
 }

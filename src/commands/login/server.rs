@@ -1,13 +1,16 @@
 //! The authorization server of a login: its identity, its endpoints, and what it says about clients and scopes.
 
+use super::announced::Announced;
 use super::destination::Destination;
 use crate::cli;
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
-use crate::oauth::discovery;
 use crate::profile::Context;
+use crate::protocol::address_search::LocatedResource;
+use crate::protocol::hints::login_command;
 use crate::protocol::metadata::{Metadata, endpoint_url, origin};
 use crate::protocol::providers::{self, Provider};
+use crate::protocol::token::DEVICE_CODE;
 
 /// A server that a grant can be requested from. Each endpoint passed [`endpoint_url`].
 #[derive(Clone, Debug, Default)]
@@ -36,18 +39,33 @@ pub struct Server {
     pub scopes_supported: Vec<String>,
     /// The methods of client authentication that its metadata lists; empty if unknown.
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// The grant types that its metadata lists; empty if unknown.
+    pub grant_types_supported: Vec<String>,
+    /// [`Metadata::refuses_s256`].
+    pub refuses_s256: bool,
+    /// RFC 7591 section 3.
+    pub registration_endpoint: Option<String>,
+    /// Whether its metadata was read just now.
+    pub is_announced: bool,
+    /// Whether it takes the address of a client metadata document for a client identifier.
+    pub knows_client_metadata: bool,
+    /// The resource that the login is for, if an address named it.
+    pub resource: Option<LocatedResource>,
+    /// How many requests have found it, if it was searched for.
+    pub requests: usize,
 }
 
 impl Server {
-    /// Finds the server: by its metadata, by its row, by the given endpoints, or in the stored document. Also gives the stored
-    /// document if it is of the same server: the client, the scope and the parameters in it mean nothing to another one.
+    /// The server: as announced, by the given endpoints, or of the stored document. Also gives the stored document if it is of
+    /// the same server: the client, the scope and the parameters in it mean nothing to another one.
     pub fn find<'a>(
         arguments: &cli::Login,
         destination: &Destination,
+        announced: Announced,
         stored: Option<&'a Document>,
         context: &Context,
     ) -> Result<(Self, Option<&'a Document>), Failure> {
-        let metadata = metadata(destination, context)?;
+        let Announced { metadata, resource, requests } = announced;
         let stored =
             stored.filter(|stored| is_same_server(arguments, destination, metadata.as_ref(), stored));
         let server = match (metadata, stored, &arguments.token_endpoint) {
@@ -59,7 +77,11 @@ impl Server {
             (None, None, None) => return Err(unknown(context)),
         };
         let named = destination.provider.map(|provider| provider.name.to_owned());
-        let server = Self { provider: named.or(server.provider.clone()), ..server }.with_given(arguments);
+        // The issuer that a resource names may be that of a provider.
+        let of_resource = resource.as_ref().and(server.issuer.as_deref()).and_then(providers::of_issuer);
+        let named = named.or(of_resource.map(|provider| provider.name.to_owned()));
+        let provider = named.or(server.provider.clone());
+        let server = Self { provider, resource, requests, ..server }.with_given(arguments);
         server.check()?;
         Ok((server, stored))
     }
@@ -72,6 +94,7 @@ impl Server {
         arguments: &cli::Login,
     ) -> Self {
         let is_pushed = metadata.requires_pushed_requests || arguments.pushed;
+        let refuses_s256 = metadata.refuses_s256();
         Self {
             issuer: stored.map_or(Some(metadata.issuer), |stored| stored.issuer.clone()),
             issuer_is_assumed: destination.endpoints.is_some(),
@@ -87,6 +110,13 @@ impl Server {
             userinfo_endpoint: metadata.userinfo_endpoint,
             scopes_supported: metadata.scopes_supported,
             token_endpoint_auth_methods_supported: metadata.token_endpoint_auth_methods_supported,
+            refuses_s256,
+            grant_types_supported: metadata.grant_types_supported,
+            registration_endpoint: metadata.registration_endpoint,
+            is_announced: destination.endpoints.is_none(),
+            knows_client_metadata: metadata.client_id_metadata_document_supported,
+            resource: None,
+            requests: 0,
         }
     }
 
@@ -102,6 +132,7 @@ impl Server {
             authorization_response_iss: stored.authorization_response_iss,
             revocation_endpoint: stored.revocation_endpoint.clone(),
             userinfo_endpoint: stored.userinfo_endpoint.clone(),
+            registration_endpoint: stored.registration.as_ref().map(|client| client.endpoint.clone()),
             ..Self::default()
         }
     }
@@ -129,6 +160,7 @@ impl Server {
             &self.pushed_authorization_request_endpoint,
             &self.revocation_endpoint,
             &self.userinfo_endpoint,
+            &self.registration_endpoint,
         ];
         let mut all = std::iter::once(&self.token_endpoint).chain(others.into_iter().flatten());
         all.try_for_each(|url| endpoint_url(url).map(drop))
@@ -137,6 +169,12 @@ impl Server {
     /// Its row.
     pub fn row(&self) -> Option<&'static Provider> {
         providers::named(self.provider.as_deref()?)
+    }
+
+    /// Whether its metadata lists the grant type of the device flow (RFC 8628 section 4).
+    pub fn lists_device_grant(&self) -> bool {
+        let is_listed = self.grant_types_supported.iter().any(|grant_type| grant_type == DEVICE_CODE);
+        self.device_authorization_endpoint.is_some() && is_listed
     }
 
     /// The hint that says what has to be set up at this provider.
@@ -149,23 +187,6 @@ impl Server {
 pub fn advice(provider: &Provider) -> String {
     let Provider { name, note, source, .. } = provider;
     format!("{name} needs {note} ({source})")
-}
-
-/// The metadata of the server: of its row, or discovered. None if the command line names no server.
-fn metadata(destination: &Destination, context: &Context) -> Result<Option<Metadata>, Failure> {
-    let issuer = match (&destination.endpoints, &destination.issuer) {
-        (Some(endpoints), _) => return Ok(Some(endpoints.clone())),
-        (None, Some(issuer)) => issuer,
-        (None, None) => return Ok(None),
-    };
-    let document = destination.metadata_url.as_deref();
-    discovery::discover(context.client(), issuer, document, context.left()).map(Some).map_err(|failure| {
-        // After a temporary failure the same command works later.
-        match failure.kind {
-            Kind::Usage => failure.hint_of(destination.login_by_name().as_deref()),
-            _ => failure,
-        }
-    })
 }
 
 /// Whether `stored` is a document of the server that this login is at. A token endpoint that is given without a client is
@@ -193,5 +214,9 @@ fn is_same_server(
 
 fn unknown(context: &Context) -> Failure {
     let message = format!("cannot log in: profile {} knows no server yet", context.globals.profile);
-    Failure::new(Kind::Usage, message).hint("onegrant login https://ISSUER --client-id ID --device")
+    let hint = match context.only_other_profile() {
+        Some(other) => login_command(other.as_str()),
+        None => "onegrant login https://ADDRESS".to_owned(),
+    };
+    Failure::new(Kind::Usage, message).hint(hint)
 }

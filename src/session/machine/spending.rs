@@ -46,9 +46,11 @@ impl Machine {
                 let looks = if is_second { COMPARISON_DELAYS.len() } else { 0 };
                 self.mark(AttemptOutcome::Looking, None, Phase::Comparing(looks), now)
             }
-            (Answer::Refused { kind, error, description }, first) => {
+            (Answer::Refused { refusal, error, description }, first) => {
                 let words = words(&error, description.as_deref());
-                let failure = texts::refused(&self.settings.profile, kind, &words, first.as_deref());
+                let document = self.latest.as_ref().map(|stored| &stored.document);
+                let failure =
+                    texts::refused(&self.settings.profile, document, refusal, &words, first.as_deref());
                 self.hold_back(AttemptOutcome::Refused, failure, now)
             }
             // An answer to the second request does not say what became of the first one.

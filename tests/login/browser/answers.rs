@@ -21,6 +21,7 @@ fn every_error_has_its_exit_code_and_a_hint() {
         ("unauthorized_client", 2, refused, " --device   # or --browser: whichever the server lets this client do"),
         ("unsupported_response_type", 2, refused, " --device   # this server gives this client no codes by a browser"),
         ("invalid_scope", 2, refused, " --scope \"A B\"   # what this server lets this client ask for"),
+        ("invalid_target", 2, refused, " --resource URI   # or --audience: an API that this server knows"),
         ("server_error", 4, "cannot log in now: the server says", later),
         ("temporarily_unavailable", 4, "cannot log in now: the server says", later),
         ("login_required", 3, refused, person),
@@ -48,6 +49,13 @@ fn every_error_has_its_exit_code_and_a_hint() {
     get(&answer_to(&address, &[("error", "login_required"), ("iss", &server.issuer())]));
     let ran = process.finish();
     assert!(ran.stderr.contains(&format!("\nhint: {} --param prompt=login   # ", first(&server))), "{ran:?}");
+    // Some servers refuse every resource indicator (RFC 8707 section 2).
+    let (process, address) = start(&mut login(&home, &server, &["--resource", "https://api.example"]));
+    assert_eq!(value(&address, "resource"), "https://api.example");
+    get(&answer_to(&address, &[("error", "invalid_target"), ("iss", &server.issuer())]));
+    let ran = process.finish();
+    let hint = "--no-resource   # or --resource URI: an API that this server knows";
+    assert!(ran.code == 2 && ran.stderr.ends_with(&format!("\nhint: {} {hint}\n", first(&server))), "{ran:?}");
     assert_eq!((server.counts().token_requests, server.counts().unexpected), (0, 0));
 }
 

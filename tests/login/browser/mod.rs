@@ -1,10 +1,11 @@
 //! `onegrant login --browser`: what a person sees, what comes back from the browser, and what ends it.
 
 mod answers;
-mod fake_browser;
+pub mod fake_browser;
 mod opening;
 mod other_requests;
 mod pasting;
+mod registered;
 mod requests;
 
 use crate::support::authorization_server::Consent;

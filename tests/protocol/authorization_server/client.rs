@@ -76,6 +76,19 @@ pub fn form(endpoint: Endpoint, headers: &str, parameters: &[(&str, &str)]) -> S
     )
 }
 
+/// A `POST` of JSON.
+pub fn post_json(server: &AuthorizationServer, target: &str, headers: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let length = body.len();
+    send(
+        server,
+        &format!(
+            "POST {target} HTTP/1.1\r\nhost: as\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n{headers}\r\n{body}"
+        ),
+    )
+}
+
 pub fn post(server: &AuthorizationServer, endpoint: Endpoint, parameters: &[(&str, &str)]) -> Answer {
     send(server, &form(endpoint, "", parameters))
 }

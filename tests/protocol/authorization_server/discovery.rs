@@ -1,6 +1,7 @@
 //! Metadata: where it is, and what can be wrong with it.
 
 use super::client::{get, post};
+use serde_json::json;
 use servers::authorization_server::{AuthorizationServer, Endpoint, NamedIssuer, Settings};
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -54,6 +55,22 @@ fn the_metadata_can_lie_about_the_issuer() {
     let lie = NamedIssuer::Other("https://evil.example".to_owned());
     let server = AuthorizationServer::start(Settings { metadata_issuer: lie, ..Settings::default() });
     assert_eq!(get(&server, OAUTH, "").member("issuer"), "https://evil.example");
+    server.adjust(|settings| settings.metadata_issuer = NamedIssuer::Other("ORIGIN/".to_owned()));
+    assert_eq!(get(&server, OAUTH, "").member("issuer"), format!("{}/", server.issuer()));
     server.adjust(|settings| settings.metadata_issuer = NamedIssuer::Absent);
     assert!(get(&server, OAUTH, "").json().get("issuer").is_none());
+}
+
+#[test]
+fn the_metadata_can_have_other_members() {
+    let server = AuthorizationServer::start(Settings::default());
+    server.adjust(|settings| {
+        settings.metadata_members = json!({ "scopes_supported": ["a"], "grant_types_supported": null });
+    });
+    for target in [OAUTH, OPENID] {
+        let metadata = get(&server, target, "").json();
+        assert_eq!(metadata["scopes_supported"], json!(["a"]));
+        assert!(metadata.get("grant_types_supported").is_none());
+        assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
+    }
 }

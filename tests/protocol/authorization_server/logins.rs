@@ -6,11 +6,11 @@ use servers::authorization_server::{
 };
 use std::time::Duration;
 
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-const REDIRECT_URI: &str = "http://127.0.0.1:49152/callback";
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+pub const REDIRECT_URI: &str = "http://127.0.0.1:49152/callback";
 
 /// The verifier and the challenge of RFC 7636 appendix B.
-const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// A server that can be polled without a pause, and a device authorization.
@@ -130,7 +130,7 @@ fn a_refresh_token_can_depend_on_offline_access() {
 }
 
 /// Goes to the authorization endpoint, some parameters replaced, and returns where it leads.
-fn authorize(server: &AuthorizationServer, replaced: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
+pub fn authorize(server: &AuthorizationServer, replaced: &[(&str, &str)]) -> (u16, Vec<(String, String)>) {
     let right = [
         ("response_type", "code"),
         ("client_id", server.client_id()),
@@ -150,7 +150,7 @@ fn authorize(server: &AuthorizationServer, replaced: &[(&str, &str)]) -> (u16, V
     (answer.status, parameters.into_owned().collect())
 }
 
-fn value<'a>(parameters: &'a [(String, String)], name: &str) -> &'a str {
+pub fn value<'a>(parameters: &'a [(String, String)], name: &str) -> &'a str {
     parameters.iter().find_map(|(key, value)| (key == name).then_some(value)).map_or("", String::as_str)
 }
 

@@ -25,7 +25,7 @@ const CASES: u32 = 400;
 const SHRINKING_STEPS: u32 = 2000;
 
 /// What kept inputs may take in the repository.
-const CORPUS_FILES: usize = 240;
+const CORPUS_FILES: usize = 280;
 const CORPUS_BYTES: usize = 200 << 10;
 
 /// Runs the property of `target` on inputs of this shape.
@@ -109,6 +109,134 @@ fn metadata() {
     );
     let input = (issuer, answer(like(base, members)));
     hold("metadata", input.prop_map(|(issuer, answer)| [issuer.as_bytes(), b"\n", &answer].concat()));
+}
+
+#[test]
+fn challenge() {
+    let scheme = select(&["Bearer", "bearer", "Basic", "Negotiate abc==", "DPoP", "(x)", ""][..]);
+    let name = select(&["realm", "scope", "ERROR", "resource_metadata", "b~", "ü", ""][..]);
+    let value = prop_oneof![
+        3 => select(&[r#""""#, "x", r#""a, Bearer b""#, r#""a \"b\" \\ c""#, "https://r.example/x?a=b", "", "==", r#""open"#, "\"\t\u{7}\""][..])
+            .prop_map(str::to_owned),
+        1 => word().prop_map(|word| format!("{word:?}")),
+        1 => word(),
+    ];
+    let white = || select(&["", "", " ", "\t", "  "][..]);
+    let parameter = (name, white(), white(), value)
+        .prop_map(|(name, before, after, value)| format!("{name}{before}={after}{value}"));
+    let element = prop_oneof![2 => scheme.prop_map(str::to_owned), 4 => parameter, 1 => word()];
+    let joint = select(&[", ", ",", " ", " , ", ",,", "\n"][..]);
+    let parts = vec((element, joint), 0..12);
+    hold(
+        "challenge",
+        parts.prop_map(|parts| {
+            parts
+                .into_iter()
+                .map(|(element, joint)| format!("{element}{joint}"))
+                .collect::<String>()
+                .into_bytes()
+        }),
+    );
+}
+
+#[test]
+fn resource_metadata() {
+    let addresses = &[
+        "https://r.example",
+        "https://r.example/",
+        "https://r.example/mcp",
+        "https://R.EXAMPLE:443/mcp/",
+        "https://r.example/mcp/v1?x=1",
+        "https://r.example/mcp2",
+        "https://r.example/mcp/%2e%2e/x",
+        "https://r.example/./mcp",
+        "https://other.example/mcp",
+        "http://localhost:8/mcp",
+        "http://r.example/mcp",
+        "https://r.example/#x",
+        "",
+    ][..];
+    let issuer = || prop_oneof![4 => pick(&["https://as.example", "https://as.example/t", "http://as.example", ""]), 1 => value()];
+    let base = serde_json::json!({"resource": "https://r.example/mcp", "authorization_servers": ["https://as.example"],
+        "scopes_supported": ["mcp:tools", "a b"]});
+    let issuers = vec(issuer(), 0..7).prop_map(Value::from);
+    let other = prop_oneof![pick(addresses), issuer(), issuers.clone(), value()];
+    let members = (pick(addresses), issuers, object(other)).prop_map(|(resource, issuers, mut members)| {
+        members.insert("resource".to_owned(), resource);
+        members.insert("authorization_servers".to_owned(), issuers);
+        members
+    });
+    let input = (select(addresses), answer(like(base, members)));
+    hold("resource_metadata", input.prop_map(|(url, answer)| [url.as_bytes(), b"\n", &answer].concat()));
+}
+
+#[test]
+fn address_search() {
+    let places = &[
+        "https://r.example",
+        "https://r.example/mcp",
+        "https://r.example/mcp/?x=1",
+        "https://as.example",
+        "https://as.example/t",
+        "https://as.example/.well-known/oauth-authorization-server",
+        "http://localhost:8/mcp",
+        "http://as.example",
+        "https://10.0.0.1/",
+        "",
+    ][..];
+    let link = select(places);
+    let head = prop_oneof![
+        4 => Just("HTTP/1.1 200\n\n".to_owned()),
+        2 => link.prop_map(|link| format!("HTTP/1.1 401\nWWW-Authenticate: Bearer resource_metadata=\"{link}\", scope=\"a b\"\n\n")),
+        1 => select(&["404", "500", "502", "429", "204", "307"][..]).prop_map(|status| format!("HTTP/1.1 {status}\n\n")),
+        1 => (0..4_u8).prop_map(|redirects| format!("HTTP/1.1 200\nMcp-Session-Id: s\nRedirects: {redirects}\n\n")),
+        1 => select(&["lost\n", "refused\n", "HTTP/1.1 302\nLocation: https://other.example/x\n\n"][..]).prop_map(str::to_owned),
+    ];
+    let names = prop_oneof![8 => Just("issuer"), 1 => Just("authorization_server")];
+    let endpoint = prop_oneof![8 => Just("https://as.example/token"), 1 => select(places)];
+    let document = (pick(places), names, pick(places), vec(pick(places), 0..4), endpoint).prop_map(
+        |(resource, name, issuer, issuers, endpoint)| {
+            serde_json::json!({"resource": resource, "authorization_servers": issuers, name: issuer,
+                "token_endpoint": endpoint, "scopes_supported": ["x"], "code_challenge_methods_supported": ["plain"]})
+        },
+    );
+    let body = prop_oneof![6 => document.prop_map(|document| document.to_string()), 1 => Just("<html>".to_owned()), 1 => word()];
+    let answers = vec((head, body).prop_map(|(head, body)| format!("{head}{body}")), 0..9);
+    let input = (select(places), answers);
+    hold(
+        "address_search",
+        input.prop_map(|(address, answers)| {
+            [&[address.to_owned()], &answers[..]].concat().join("\n~\n").into_bytes()
+        }),
+    );
+}
+
+#[test]
+fn registration() {
+    let base = serde_json::json!({"client_id": "c", "client_secret": "answered-secret-1", "client_secret_expires_at": 0,
+        "registration_client_uri": "https://as.example/register/c", "registration_access_token": "answered-token-2"});
+    let methods = || {
+        pick(&[
+            "none",
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+            "answered-secret-1",
+            "",
+        ])
+    };
+    let errors =
+        || pick(&["invalid_redirect_uri", "invalid_client_metadata", "invalid_scope", "answered-secret-1"]);
+    let inner =
+        prop_oneof![2 => methods(), 1 => errors(), 1 => pick(&["", "http://as.example/c"]), 2 => value()];
+    let members = (prop::option::of(methods()), prop::option::of(errors()), object(inner)).prop_map(
+        |(method, error, mut members)| {
+            members.extend(method.map(|method| ("token_endpoint_auth_method".to_owned(), method)));
+            members.extend(error.map(|error| ("error".to_owned(), error)));
+            members
+        },
+    );
+    hold("registration", answer(like(base, members)));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub const WORDS: [&str; 47] = [
 ];
 
 /// The members that some parser looks for.
-pub const NAMES: [&str; 57] = [
+pub const NAMES: [&str; 64] = [
     "access_token",
     "token_type",
     "refresh_token",
@@ -115,6 +115,13 @@ pub const NAMES: [&str; 57] = [
     "exit_code",
     "hint",
     "stranger",
+    "authorization_servers",
+    "authorization_server",
+    "client_secret_expires_at",
+    "token_endpoint_auth_method",
+    "registration_client_uri",
+    "registration_access_token",
+    "redirect_uris",
 ];
 
 pub fn word() -> impl Strategy<Value = String> {

@@ -5,15 +5,15 @@ mod opener;
 mod page;
 mod terminal;
 
-use super::Granted;
 use super::client::Client;
 use super::configuration::Configuration;
 use super::server::Server;
+use super::{Granted, NotGranted, registration};
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::Desktop;
 use crate::error::{Failure, Kind};
-use crate::grant::Secret;
+use crate::grant::{Document, Secret};
 use crate::oauth;
 use crate::oauth::token::HttpTokenEndpoint;
 use crate::output;
@@ -24,6 +24,7 @@ use crate::protocol::failure::LOGIN;
 use crate::protocol::loopback::RedirectUri;
 use crate::protocol::pkce::RANDOM_BYTES;
 use crate::protocol::providers::Redirect;
+use crate::protocol::token::Answer;
 use crate::system::{SignalsHeld, random};
 use crate::text::describe;
 use listener::{Listener, ListenerEvent};
@@ -46,10 +47,19 @@ pub struct Callback {
 
 impl Callback {
     /// Listens where the redirect URI of this client points to.
-    pub fn listen(server: &Server, client: &Client) -> Result<Self, Failure> {
-        let registered = redirect_uri(server, client)?;
-        let (listener, port) = Listener::bind(&registered, client.redirect_port)?;
+    pub fn of(server: &Server, client: &Client) -> Result<Self, Failure> {
+        Self::listen(&redirect_uri(server, client)?, client.redirect_port)
+    }
+
+    /// Listens where `registered` points to. If it names no port: on `port`, or on any free one.
+    pub fn listen(registered: &RedirectUri, port: Option<u16>) -> Result<Self, Failure> {
+        let (listener, port) = Listener::bind(registered, port)?;
         Ok(Self { listener, redirect_uri: registered.with_port(port) })
+    }
+
+    /// The redirect URI, with the port on which it listens.
+    pub fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
     }
 }
 
@@ -59,7 +69,7 @@ pub fn run(
     configuration: &Configuration,
     callback: Callback,
     context: &Context,
-) -> anyhow::Result<Granted> {
+) -> Result<Granted, NotGranted> {
     let document = configuration.document();
     let Some(authorization) = Authorization::new(document, &callback.redirect_uri, random_texts()?) else {
         let message = "cannot start the browser flow: the server names no authorization endpoint";
@@ -67,28 +77,64 @@ pub fn run(
             .hint("onegrant login --authorization-endpoint URL")
             .into());
     };
-    let timeout = context.globals.timeout;
     let address = oauth::authorization::address(
         context.client(),
         document,
         &authorization,
-        timeout,
+        context.globals.timeout,
         context.now().wall,
-    )?;
+    );
+    let address = address.map_err(|failed| NotGranted::of(failed, document))?;
+    if let Some(endpoint) = &document.pushed_authorization_request_endpoint {
+        (context.dependencies().log)(1, &format!("pushed the authorization request to {endpoint}"));
+    }
+    registration::begin_wait(document, context)?;
     show(arguments, &authorization, &address)?;
-    let code = Wait::begin(callback.listener, arguments, &address).run(&authorization, PERSON_LIMIT)?;
+    let wait = Wait::begin(callback.listener, arguments, &address);
+    let Some(came_back) = wait.run(&authorization, PERSON_LIMIT) else {
+        return Err(no_answer(PERSON_LIMIT).into());
+    };
+    let code = match came_back {
+        Ok(code) => code,
+        Err(failure) => {
+            registration::end_wait(document, context);
+            return Err(failure.into());
+        }
+    };
+    exchange(&authorization, document, &code, context)
+}
 
+/// Exchanges the code. Signals are held back from here until the grant is stored.
+fn exchange(
+    authorization: &Authorization,
+    document: &Document,
+    code: &Secret,
+    context: &Context,
+) -> Result<Granted, NotGranted> {
     let signals = SignalsHeld::hold();
     let sent_at = context.now().wall;
     let endpoint = HttpTokenEndpoint::new(context.client());
-    let answer = endpoint.exchange(&authorization, document, &code, timeout, sent_at);
-    let answer = answer.tokens(&LOGIN)?;
+    let answer = endpoint.exchange(authorization, document, code, context.globals.timeout, sent_at);
+    let answer = match answer {
+        Answer::Refreshed(answer) => answer,
+        answer => {
+            drop(signals);
+            let failed = answer.failed_request(&LOGIN);
+            if !failed.rejects_client {
+                registration::end_wait(document, context);
+            }
+            return Err(NotGranted::of(failed, document));
+        }
+    };
     Ok(Granted { answer, sent_at, nonce: authorization.nonce().cloned(), signals })
 }
 
 /// The redirect URI of the client, else the one that the provider accepts.
 fn redirect_uri(server: &Server, client: &Client) -> Result<RedirectUri, Failure> {
     let provider = server.row();
+    if let Some(registration) = &client.registration {
+        return RedirectUri::parse(&registration.redirect_uri);
+    }
     match (&client.redirect_uri, provider.map(|provider| provider.redirect)) {
         (Some(uri), _) => RedirectUri::parse(uri),
         (None, Some(Redirect::LocalhostAnyPort)) => RedirectUri::parse("http://localhost/callback"),
@@ -154,13 +200,12 @@ impl Wait {
         }
     }
 
-    /// Waits for the code, no longer than `limit`. Closes the listener.
-    fn run(mut self, authorization: &Authorization, limit: Duration) -> Result<Secret, Failure> {
+    /// Waits for the answer of the server, no longer than `limit`: the code, or why there is none. `None` if nothing came
+    /// back. Closes the listener.
+    fn run(mut self, authorization: &Authorization, limit: Duration) -> Option<Result<Secret, Failure>> {
         let began = Instant::now();
         loop {
-            let Some(left) = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
-                return Err(no_answer(limit));
-            };
+            let left = limit.checked_sub(began.elapsed()).filter(|left| !left.is_zero())?;
             if let Some(why) = self.browser.as_mut().and_then(Browser::look_after) {
                 output::say(&format!(
                     "onegrant: no browser could be opened ({why}): open the address yourself\n"
@@ -169,11 +214,11 @@ impl Wait {
             }
             let pause = self.browser.as_ref().and_then(Browser::pause).map_or(left, |pause| pause.min(left));
             match self.listener.next(self.terminal.as_ref(), authorization, pause) {
-                ListenerEvent::Answered(answer) => return answer,
+                ListenerEvent::Answered(answer) => return Some(answer),
                 ListenerEvent::Nothing => {}
                 ListenerEvent::Typed => {
-                    if let Some(code) = self.typed(authorization)? {
-                        return Ok(code);
+                    if let Some(answer) = self.typed(authorization) {
+                        return Some(answer);
                     }
                 }
             }
@@ -181,22 +226,22 @@ impl Wait {
     }
 
     /// Reads what was pasted. The end of the input does not end the login.
-    fn typed(&mut self, authorization: &Authorization) -> Result<Option<Secret>, Failure> {
-        let Some(terminal) = &mut self.terminal else { return Ok(None) };
+    fn typed(&mut self, authorization: &Authorization) -> Option<Result<Secret, Failure>> {
+        let terminal = self.terminal.as_mut()?;
         let Some(lines) = terminal.read() else {
             self.terminal = None;
-            return Ok(None);
+            return None;
         };
         for line in lines.iter().map(Secret::expose).filter(|line| !line.trim().is_empty()) {
             let why = match pasted_query(line).map(|query| authorization.read(query)) {
-                Some(AuthorizationResponse::Granted(code)) => return Ok(Some(code)),
-                Some(AuthorizationResponse::Refused(failure)) => return Err(failure),
+                Some(AuthorizationResponse::Granted(code)) => return Some(Ok(code)),
+                Some(AuthorizationResponse::Refused(failure)) => return Some(Err(failure)),
                 Some(AuthorizationResponse::Foreign(why)) => why,
                 None => "it has no query",
             };
             output::say(&format!("onegrant: that is not the address that the browser was sent to: {why}\n"));
         }
-        Ok(None)
+        None
     }
 }
 
@@ -209,7 +254,6 @@ fn no_answer(limit: Duration) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Document;
 
     /// No test of the whole program can wait for this limit.
     #[test]
@@ -225,9 +269,9 @@ mod tests {
         let limit = Duration::from_millis(50);
         let wait = Wait { listener, browser: None, terminal: None };
         let began = Instant::now();
-        let failure = wait.run(&authorization, limit).unwrap_err();
+        assert_eq!(wait.run(&authorization, limit), None);
         assert!(began.elapsed() >= limit);
-        assert_eq!(failure.kind, Kind::LoginRequired);
+        assert_eq!(no_answer(limit).kind, Kind::LoginRequired);
         assert_eq!(
             no_answer(PERSON_LIMIT).message,
             "cannot log in: no answer came from the browser within 15 minutes"
