@@ -3,15 +3,13 @@
 
 use crate::support::*;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
+use servers::tls;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +17,6 @@ use std::thread;
 
 /// What the server answers to a client that has accepted its certificate.
 const TOKENS: &str = r#"{"access_token":"at_tls","refresh_token":"rt_tls","expires_in":3600}"#;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name)
-}
 
 /// A token endpoint behind TLS, with a certificate of `fixtures/tls`. It counts connections and requests.
 struct Server {
@@ -33,15 +27,7 @@ struct Server {
 
 impl Server {
     fn with(certificate: &str) -> Self {
-        let chain = vec![CertificateDer::from_pem_file(fixture(certificate)).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let config = Arc::new(config);
+        let config = tls::config(certificate);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -139,7 +125,7 @@ fn a_certificate_that_is_not_accepted_is_explained_and_nothing_is_sent() {
         for arguments in [&["token"][..], &["refresh"], &["whoami"]].into_iter().chain(logins) {
             let home = server.home("127.0.0.1");
             let before = home.bytes();
-            let ran = run(home.command(arguments).env("SSL_CERT_FILE", fixture(trusted)));
+            let ran = run(home.command(arguments).env("SSL_CERT_FILE", tls::file(trusted)));
             let case = format!("{certificate} {arguments:?}: {ran:?}");
             assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{case}");
             assert!(ran.stderr.contains(&format!("cannot connect to 127.0.0.1:{}: ", server.port)), "{case}");
@@ -153,7 +139,7 @@ fn a_certificate_that_is_not_accepted_is_explained_and_nothing_is_sent() {
         let mut document = home.document();
         document["revocation_endpoint"] = json!(token_endpoint.replace("/token", "/revoke"));
         home.write(&document);
-        let ran = run(home.command(&["logout"]).env("SSL_CERT_FILE", fixture(trusted)));
+        let ran = run(home.command(&["logout"]).env("SSL_CERT_FILE", tls::file(trusted)));
         assert_eq!(ran.code, 0, "{ran:?}");
         assert!(ran.stderr.contains("revocation failed: ") && ran.stderr.contains(words), "{ran:?}");
         assert!(ran.stderr.contains(&format!("\nhint: {hint}")), "{ran:?}");
@@ -166,7 +152,7 @@ fn doctor_explains_a_certificate_in_the_same_words() {
     for (certificate, trusted, words, hint) in REFUSED {
         let server = Server::with(certificate);
         let home = server.home("127.0.0.1");
-        let ran = run(home.command(&["doctor", "--json"]).env("SSL_CERT_FILE", fixture(trusted)));
+        let ran = run(home.command(&["doctor", "--json"]).env("SSL_CERT_FILE", tls::file(trusted)));
         let check = check(&ran, "tls");
         assert_eq!((check[0]["verdict"].as_str(), ran.code), (Some("fail"), 4), "{ran:?}");
         assert!(check[0]["what"].as_str().unwrap().contains(words), "{ran:?}");
@@ -178,7 +164,7 @@ fn doctor_explains_a_certificate_in_the_same_words() {
 fn with_its_ca_named_the_server_is_asked_once() {
     let server = Server::with("server.pem");
     let home = server.home("127.0.0.1");
-    let ran = run(home.command(&["token"]).env("SSL_CERT_FILE", fixture("ca.pem")));
+    let ran = run(home.command(&["token"]).env("SSL_CERT_FILE", tls::file("ca.pem")));
     assert_eq!(ran, Ran::printed("at_tls"));
     assert_eq!(server.requests(), 1);
 }
@@ -214,7 +200,7 @@ fn the_head_of_a_proxy_s_answer_may_be_as_long_as_any_other() {
         let mut command = home.command(&["token"]);
         command
             .env("HTTPS_PROXY", format!("http://127.0.0.1:{proxy}"))
-            .env("SSL_CERT_FILE", fixture("ca.pem"));
+            .env("SSL_CERT_FILE", tls::file("ca.pem"));
         assert_eq!(run(&mut command), Ran::printed("at_tls"));
     }
     assert_eq!(server.requests(), 2);
@@ -246,7 +232,7 @@ impl Silent {
 fn with_hosts(home: &Home, addresses: &[String], command: &mut Command) -> Command {
     let lines = addresses.iter().map(|address| format!("{address} idp.test\n"));
     fs::write(home.root.join("hosts"), lines.collect::<String>()).unwrap();
-    command.env("SSL_CERT_FILE", fixture("ca.pem"));
+    command.env("SSL_CERT_FILE", tls::file("ca.pem"));
     in_namespace("mount --bind \"$0/hosts\" /etc/hosts; exec \"$@\"", home, command)
 }
 

@@ -8,14 +8,12 @@ use onegrant::http::{HttpClient, HttpOutcome};
 use onegrant::protocol::reach::Reach;
 use onegrant::protocol::token::refresh_request;
 use onegrant::protocol::{Authentication, BODY_LIMIT, Request, Response};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 use servers::closed_port::ClosedPort;
+use servers::tls;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -213,22 +211,10 @@ fn no_time_at_all_proves_that_nothing_was_sent() {
     not_sent(send("http://127.0.0.1:9/", Duration::ZERO));
 }
 
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name)
-}
-
 /// A TLS server of the private CA that answers one request. It returns whether it has seen it.
 fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<bool>) {
     serve(move |stream| {
-        let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        let connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let connection = ServerConnection::new(tls::config("server.pem")).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         // A client that refuses the certificate ends here.
         let has_seen = read_request(&mut stream).is_ok();
@@ -241,7 +227,7 @@ fn answering_tls(bytes: &'static [u8]) -> (u16, JoinHandle<bool>) {
 }
 
 fn private_ca() -> NetworkSettings {
-    NetworkSettings { ssl_cert_file: Some(fixture("ca.pem")), ..NetworkSettings::default() }
+    NetworkSettings { ssl_cert_file: Some(tls::file("ca.pem")), ..NetworkSettings::default() }
 }
 
 #[test]

@@ -8,27 +8,10 @@ use crate::error::{Failure, Kind};
 use crate::grant::Flow;
 use crate::protocol::providers::Redirect;
 
-/// Chooses, and fails if the server refuses what every login by browser sends.
+/// Chooses. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
+/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login. Fails if the
+/// server refuses what every login by browser sends.
 pub fn choose(
-    arguments: &cli::Login,
-    server: &Server,
-    client: Option<&Client>,
-    before: Option<Flow>,
-    desktop: Desktop,
-) -> Result<Flow, Failure> {
-    let flow = best(arguments, server, client, before, desktop)?;
-    if flow == Flow::Browser && server.refuses_s256 {
-        let message = "cannot log in: the server lists methods of PKCE, and S256 is not one of them";
-        return Err(Failure::new(Kind::Usage, message).hint(
-            "onegrant login --device   # a login by browser is not safe without it (RFC 9700 section 2.1.1)",
-        ));
-    }
-    Ok(flow)
-}
-
-/// The best flow. If the server offers several flows, the one that is easiest for a person: the browser if there is one, else a
-/// code for another device, else an address that is opened elsewhere. `before` is the flow of the earlier login.
-fn best(
     arguments: &cli::Login,
     server: &Server,
     client: Option<&Client>,
@@ -49,7 +32,7 @@ fn best(
         let hint = server.advice().unwrap_or_else(|| format!("onegrant login {option} URL"));
         Err(Failure::new(Kind::Usage, message).hint(hint))
     };
-    match login_flow(arguments)? {
+    let chosen = match login_flow(arguments)? {
         Some(Flow::Device) if !has_device => {
             lacking("device authorization endpoint", "--device-authorization-endpoint")
         }
@@ -68,6 +51,14 @@ fn best(
             "cannot log in: the server announces neither an authorization endpoint nor a device authorization endpoint",
         )
         .hint("onegrant login --refresh-token-stdin < FILE   # imports a refresh token")),
+    };
+    match chosen {
+        Ok(Flow::Browser) if server.refuses_s256 => {
+            let message = "cannot log in: the server lists methods of PKCE, and S256 is not one of them";
+            let hint = "onegrant login --device   # a login by browser is not safe without it (RFC 9700 section 2.1.1)";
+            Err(Failure::new(Kind::Usage, message).hint(hint))
+        }
+        chosen => chosen,
     }
 }
 

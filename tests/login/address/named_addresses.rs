@@ -1,21 +1,15 @@
 //! A public server names an address of a private network, of a link or of this machine: no request goes there.
 
 use super::*;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use servers::tls;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// The host of the public server. Its certificate is `server.pem`.
 const HOST: &str = "idp.test";
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name)
-}
 
 /// Everything that came to a server: the own address of each connection, and each request line.
 #[derive(Default)]
@@ -34,15 +28,7 @@ struct PublicServer {
 
 impl PublicServer {
     fn start() -> Self {
-        let chain = vec![CertificateDer::from_pem_file(fixture("server.pem")).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let config = Arc::new(config);
+        let config = tls::config("server.pem");
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (log, documents) = (Arc::new(Mutex::new(Log::default())), Arc::default());
@@ -118,7 +104,7 @@ fn read_head(stream: &mut impl Read) -> io::Result<String> {
 fn assert_refused(home: &Home, address: &str, proxy: Option<&str>, text: &str) {
     for arguments in [&["login", address, "--no-open"][..], &["doctor", address]] {
         let mut command = home.command(arguments);
-        command.env("SSL_CERT_FILE", fixture("ca.pem"));
+        command.env("SSL_CERT_FILE", tls::file("ca.pem"));
         command.envs(proxy.map(|proxy| ("HTTPS_PROXY", proxy)));
         let ran = run(&mut command);
         // What a registration endpoint is, `doctor` does not find out.
