@@ -150,11 +150,11 @@ kill -KILL -- "-$taker" "$taking"
 wait "$taker" 2>/dev/null || true
 check 'the old session is stored' "$old" "$(stored access_token)"
 owner_goes_on
-check 'the old session is stored still' no "$(yes_or_no test "$old" = "$(stored access_token)")"
-mark
+late=$(stored access_token)
+check 'the old session is stored still' no "$(yes_or_no test "$old" = "$late")"
 ends_with 'the next process' 0 onegrant token
-check 'it prints the stored token' "$(stored access_token)" "$(cat "$work/stdout")"
-check_refreshes 'the next process' 0
+# The server may have the request of the killed process now or later, so this compares tokens instead of counting requests.
+check 'it prints the late answer: it made no refresh' "$late" "$(cat "$work/stdout")"
 ends_with 'refresh' 0 onegrant refresh
 check_no_records 'the next process'
 

@@ -6,7 +6,6 @@ use crate::support::*;
 use rustix::fs::{Timespec, Timestamps};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -142,15 +141,18 @@ fn wait_for_the_worker(home: &Home) {
     wait_for("the end of the worker", || !has_worker(home));
 }
 
-/// Whether a worker works on this home, with its claim made or not yet.
+/// Whether a worker works on this home, or is about to: the caller may be killed before its child has become the worker. The
+/// kernel sets the program of a process first and its environment a moment later.
 fn has_worker(home: &Home) -> bool {
     let state = home.state.to_str().unwrap();
-    let of = |process: &Path, name: &str| {
-        String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned()
-    };
+    let program = fs::canonicalize(env!("CARGO_BIN_EXE_onegrant")).unwrap();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut workers = processes.filter(|process| of(process, "cmdline").contains("--exchange-for-caller"));
-    workers.any(|process| of(&process, "environ").contains(state))
+    let mut ours =
+        processes.filter(|process| fs::read_link(process.join("exe")).is_ok_and(|exe| exe == program));
+    ours.any(|process| {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        environment.is_empty() || String::from_utf8_lossy(&environment).contains(state)
+    })
 }
 
 /// No file stays for ever: after the time in which a file on its way is given up, one refresh sweeps everything.
