@@ -2,8 +2,8 @@
 
 use super::hosts::served;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Session, UnixSeconds};
-use crate::session::expiry;
+use crate::grant::{Document, Secret, Session, TokenKind, UnixSeconds};
+use crate::session::expiry_of;
 use crate::text::printable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,10 +53,57 @@ impl Format {
 /// password accept any user name, but not an empty one.
 pub(super) const USERNAME: &str = "oauth2";
 
-/// The access token for a program that sends it as a password.
-pub fn password(session: &Session) -> Result<&str, Failure> {
-    match session.is_access_token() {
-        true => Ok(session.access_token.expose()),
+/// A token that is handed out, and the session that it belongs to. An access token, unless a kind is named.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    session: &'a Session,
+    kind: TokenKind,
+    secret: &'a Secret,
+}
+
+impl<'a> Given<'a> {
+    /// The token of this kind. The session machine hands out no session without it.
+    pub fn new(session: &'a Session, kind: TokenKind) -> Result<Self, Failure> {
+        let secret = session.token(kind);
+        let secret = secret.ok_or_else(|| Failure::new(Kind::LoginRequired, "the grant has no ID token"))?;
+        Ok(Self { session, kind, secret })
+    }
+
+    /// The token, kept from being printed.
+    pub fn secret(&self) -> &'a Secret {
+        self.secret
+    }
+
+    /// The token itself.
+    pub fn token(&self) -> &'a str {
+        self.secret.expose()
+    }
+
+    /// When it ends, if it says so.
+    pub fn expires_at(&self) -> Option<UnixSeconds> {
+        expiry_of(self.session, self.kind)
+    }
+
+    /// An ID token is sent like a bearer token, whatever type the access token has.
+    fn token_type(&self) -> &'a str {
+        match self.kind {
+            TokenKind::AccessToken => &self.session.token_type,
+            TokenKind::IdToken => "Bearer",
+        }
+    }
+}
+
+impl<'a> From<&'a Session> for Given<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self { session, kind: TokenKind::AccessToken, secret: &session.access_token }
+    }
+}
+
+/// The token for a program that sends it as a password.
+pub fn password<'a>(given: impl Into<Given<'a>>) -> Result<&'a str, Failure> {
+    let given = given.into();
+    match given.kind == TokenKind::IdToken || given.session.is_access_token() {
+        true => Ok(given.token()),
         false => {
             let message = "cannot give the token as a password: it is of type N_A, which is no access token";
             Err(Failure::new(Kind::Usage, message).hint("onegrant token --format json"))
@@ -65,28 +112,35 @@ pub fn password(session: &Session) -> Result<&str, Failure> {
 }
 
 /// `Bearer TOKEN`, the value of an `Authorization` header (RFC 6750 section 2.1).
-pub fn bearer(session: &Session) -> Result<String, Failure> {
-    match session.token_type.eq_ignore_ascii_case("bearer") {
-        true => Ok(format!("Bearer {}", session.access_token.expose())),
+pub fn bearer<'a>(given: impl Into<Given<'a>>) -> Result<String, Failure> {
+    let given = given.into();
+    match given.token_type().eq_ignore_ascii_case("bearer") {
+        true => Ok(format!("Bearer {}", given.token())),
         false => {
             let message =
-                format!("cannot make a header: the token is of type {}", printable(&session.token_type));
+                format!("cannot make a header: the token is of type {}", printable(given.token_type()));
             Err(Failure::new(Kind::Usage, message).hint("onegrant token --format json"))
         }
     }
 }
 
 /// A JSON object with the header that a request needs. Claude Code (`headersHelper`) reads it.
-pub fn headers(session: &Session) -> Result<Value, Failure> {
-    Ok(json!({ "Authorization": bearer(session)? }))
+pub fn headers<'a>(given: impl Into<Given<'a>>) -> Result<Value, Failure> {
+    Ok(json!({ "Authorization": bearer(given)? }))
 }
 
-/// One object with everything that is known about the access token. `extra` has the other members of the token answer.
-pub fn object(session: &Session) -> Value {
+/// One object with everything that is known about the token. `extra` has the other members of the token answer.
+pub fn object<'a>(given: impl Into<Given<'a>>) -> Value {
+    let given = given.into();
+    let session = given.session;
+    let name = match given.kind {
+        TokenKind::AccessToken => "access_token",
+        TokenKind::IdToken => "id_token",
+    };
     let mut object = json!({
-        "access_token": session.access_token.expose(),
-        "token_type": session.token_type,
-        "expires_at": expiry(session),
+        name: given.token(),
+        "token_type": given.token_type(),
+        "expires_at": given.expires_at(),
         "scope": session.scope,
     });
     if let (Some(object), true) = (object.as_object_mut(), session.extra.is_object()) {
@@ -96,15 +150,15 @@ pub fn object(session: &Session) -> Value {
 }
 
 /// A line of a configuration file of curl, for `curl -K -`. So the token is not in an argument.
-pub fn curl(session: &Session) -> Result<String, Failure> {
-    let header = bearer(session)?.replace('\\', r"\\").replace('"', "\\\"");
+pub fn curl<'a>(given: impl Into<Given<'a>>) -> Result<String, Failure> {
+    let header = bearer(given)?.replace('\\', r"\\").replace('"', "\\\"");
     Ok(format!("header = \"Authorization: {header}\"\n"))
 }
 
 /// A line of `.netrc` for each server that the profile names. The format has neither ports nor spaces.
-pub fn netrc(session: &Session, document: &Document) -> Result<String, Failure> {
+pub fn netrc<'a>(given: impl Into<Given<'a>>, document: &Document) -> Result<String, Failure> {
     let username = document.git_username.as_deref().unwrap_or(USERNAME);
-    let token = password(session)?;
+    let token = password(given)?;
     let mut hosts: Vec<String> = served(document).map(|server| server.host).collect();
     hosts.dedup();
     let refuse = |why: &str| Err(Failure::new(Kind::Usage, format!("cannot write a netrc: {why}")));
@@ -124,7 +178,8 @@ const EXEC_API_VERSION: &str = "client.authentication.k8s.io/v1";
 
 /// An `ExecCredential` of Kubernetes (client-authentication.v1). `exec_info` is the variable `KUBERNETES_EXEC_INFO`; the
 /// answer has the same version.
-pub fn exec_credential(session: &Session, exec_info: Option<&str>) -> Result<String, Failure> {
+pub fn exec_credential<'a>(given: impl Into<Given<'a>>, exec_info: Option<&str>) -> Result<String, Failure> {
+    let given = given.into();
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct ExecInfo {
@@ -141,12 +196,12 @@ pub fn exec_credential(session: &Session, exec_info: Option<&str>) -> Result<Str
             format!("KUBERNETES_EXEC_INFO: version {} is neither v1 nor v1beta1", printable(&api_version));
         return Err(Failure::new(Kind::Usage, message));
     }
-    // The API server may accept an ID token.
-    if session.is_access_token() {
-        bearer(session)?;
+    // The API server may accept an ID token, also one that was exchanged for another token.
+    if given.session.is_access_token() {
+        bearer(given)?;
     }
-    let mut status = json!({ "token": session.access_token.expose() });
-    if let (Some(end), Some(status)) = (expiry(session), status.as_object_mut()) {
+    let mut status = json!({ "token": given.token() });
+    if let (Some(end), Some(status)) = (given.expires_at(), status.as_object_mut()) {
         status.insert("expirationTimestamp".to_owned(), timestamp(end).into());
     }
     let credential = json!({ "apiVersion": api_version, "kind": "ExecCredential", "status": status });
@@ -174,7 +229,6 @@ pub fn timestamp(instant: UnixSeconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Secret;
     use crate::protocol::tests::document;
 
     fn session(token: &str) -> Session {

@@ -194,7 +194,8 @@ fn the_last_value_wins_and_a_switch_may_be_repeated() {
     let (globals, command) =
         run("--profile a token --min-ttl 1 --profile b --write x --min-ttl=60 --write=-x");
     assert_eq!(globals.profile.as_str(), "b");
-    let wanted = Token { min_ttl: Some(Duration::from_secs(60)), format: None, write: Some("-x".into()) };
+    let wanted =
+        Token { min_ttl: Some(Duration::from_secs(60)), write: Some("-x".into()), ..Token::default() };
     assert_eq!(command, Command::Token(wanted));
     assert_eq!(run("status --json --json").1, Command::Status(Status { json: true, history: false }));
 }

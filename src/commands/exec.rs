@@ -1,5 +1,6 @@
 //! `onegrant exec`: runs a command with a token in its environment or in a file. The command replaces this process.
 
+use crate::adapters::formats::Given;
 use crate::cli;
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::output;
@@ -37,7 +38,9 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let path = arguments.file.as_deref().map(absolute).transpose()?;
     // A file that cannot be kept fresh is refused before any request is sent.
     let file = path.as_deref().map(TokenFile::find).transpose()?;
-    let token = context.obtain(Demand::lasting(arguments.min_ttl))?;
+    let kind = arguments.kind();
+    let token = context.obtain(Demand::lasting(kind, arguments.min_ttl))?;
+    let given = Given::new(&token.session, kind)?;
     context.network_warnings().for_each(|warning| output::warning(&warning));
 
     let mut command = Command::new(program);
@@ -45,16 +48,16 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let default = arguments.env.is_empty().then_some(VARIABLE);
     let names: Vec<&str> = arguments.env.iter().map(String::as_str).chain(default).collect();
     for name in &names {
-        command.env(name, token.session.access_token.expose());
+        command.env(name, given.token());
     }
     if let (Some(path), Some(file)) = (path, file) {
-        let text = token_text::text(&token.session, arguments.format.unwrap_or_default(), context)?;
+        let text = token_text::text(given, arguments.format.unwrap_or_default(), context)?;
         file.write(text.as_bytes(), context.left())?;
         file_keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
     }
     let mut error = as_given(&mut command).exec();
-    let length = token.session.access_token.expose().len();
+    let length = given.token().len();
     let longest = names.iter().map(|name| name.len() + "=\0".len() + length).max().unwrap_or_default();
     let mut is_too_long = error.kind() == ErrorKind::ArgumentListTooLong && longest > STRING_LIMIT;
     // The command can still read the token from the file.
@@ -79,7 +82,8 @@ fn with_file(arguments: &cli::Exec, context: &Context) -> String {
     let file = arguments.file.as_deref().and_then(shell_word).unwrap_or_else(|| "FILE".to_owned());
     let format = arguments.format.map(|format| format!("--format {} ", format.name()));
     let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
-    let options = [lasting, format].map(Option::unwrap_or_default).concat();
+    let id_token = arguments.id_token.then(|| "--id-token ".to_owned());
+    let options = [id_token, lasting, format].map(Option::unwrap_or_default).concat();
     let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
     context.complete(&command)
 }

@@ -127,27 +127,10 @@ fn refuse_docker(text: &str) -> anyhow::Result<()> {
 /// A refusal is an answer, too: the libraries read stdout only if the exit code is 0.
 fn for_gcloud(context: &Context) -> anyhow::Result<()> {
     let asked = environment::text("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE");
-    let asked = asked.as_deref();
-    let subject_token = || {
-        let mut token = obtain(context)?;
-        let has_ended = |subject: &Secret| gcloud::has_expired(subject, context.now().wall);
-        let is_outdated =
-            |subject: &Secret| has_ended(subject) && gcloud::is_worth_a_refresh(&token.session, subject);
-        if gcloud::subject_token(&token.session, asked).is_some_and(is_outdated) {
-            token = context.obtain(Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen })?;
-        }
-        match gcloud::subject_token(&token.session, asked) {
-            Some(subject) if has_ended(subject) => Err(token.warnings.first().cloned().unwrap_or_else(|| {
-                let message =
-                    "the ID token has expired, and the server gives no other one when the grant is refreshed";
-                Failure::new(Kind::LoginRequired, message).hint(context.login_command())
-            })),
-            Some(subject) => Ok(gcloud::answer(subject, asked)),
-            None => Err(Failure::new(Kind::LoginRequired, "the grant has no ID token")
-                .hint(format!("{} --scope openid", context.login_command()))),
-        }
-    };
-    answer(&subject_token().unwrap_or_else(|failure| gcloud::refuse(&context.completed(failure))))
+    let kind = gcloud::requested(asked.as_deref());
+    let answered =
+        context.obtain(Demand::lasting(kind, None)).and_then(|token| gcloud::answer(&token.session, kind));
+    answer(&answered.unwrap_or_else(|failure| gcloud::refuse(&context.completed(failure))))
 }
 
 fn for_go(words: &[&str], context: &Context) -> anyhow::Result<()> {
@@ -167,7 +150,7 @@ fn for_go(words: &[&str], context: &Context) -> anyhow::Result<()> {
     let began = caller_began(context.now().wall);
     if is_refused && !token.refreshed && began.is_some_and(|began| go::was_sent(&token.session, began)) {
         let unwanted = Unwanted::Rejected(token.session.access_token.clone());
-        token = context.obtain(Demand { min_ttl: 0, unwanted })?;
+        token = context.obtain(Demand::other_than(unwanted))?;
     }
     output::answer(go::answer(&token.session, &[go::origin(url)])?.as_bytes())
 }

@@ -15,6 +15,6 @@ pub fn run(arguments: &cli::Refresh, context: &Context) -> anyhow::Result<()> {
         ),
         false => Unwanted::FirstSeen,
     };
-    let token = context.obtain(Demand { min_ttl: 0, unwanted })?;
+    let token = context.obtain(Demand::other_than(unwanted))?;
     output::answer(token_text::text(&token.session, Format::Raw, context)?.as_bytes())
 }

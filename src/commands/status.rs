@@ -105,7 +105,7 @@ impl<'a> Report<'a> {
             Freshness::Fresh | Freshness::FreshButShort => State::Valid,
             _ if can_refresh => State::Refreshable,
             Freshness::Ageing | Freshness::Unwanted => State::Valid,
-            Freshness::Ended => State::LoginRequired,
+            Freshness::Ended | Freshness::Missing => State::LoginRequired,
         };
         let expires_at = session.and_then(expiry);
         Self {

@@ -1,14 +1,16 @@
 //! `onegrant whoami`: shows what the server says about the person who logged in.
 
+use crate::adapters::formats::Given;
 use crate::cli;
+use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientGrant, Document};
+use crate::grant::{ClientGrant, Document, TokenKind};
 use crate::oauth::userinfo::userinfo;
 use crate::output;
 use crate::profile::Context;
 use crate::protocol::userinfo::Userinfo;
 use crate::protocol::{claims, id_token, scope};
-use crate::session::{Demand, Unwanted, no_session};
+use crate::session::{Demand, Unwanted};
 use crate::text::printable;
 use serde_json::{Map, Value};
 
@@ -59,7 +61,7 @@ fn ask(document: &Document, context: &Context) -> Result<Map<String, Value>, Fai
                 return Err(insufficient_scope(scope.as_deref(), document));
             }
             Some(Userinfo::Rejected) | None => {
-                demand = Demand { min_ttl: 0, unwanted: Unwanted::Rejected(access_token) };
+                demand = Demand::other_than(Unwanted::Rejected(access_token));
             }
         }
     }
@@ -102,26 +104,24 @@ fn same_person(claims: Map<String, Value>, document: &Document) -> Result<Map<St
     }
 }
 
+/// The claims of the ID token. One that has expired is not used, here as elsewhere: the grant is refreshed for another one.
 fn id_token_claims(document: &Document, context: &Context) -> Result<Map<String, Value>, Failure> {
-    let session = document
-        .session
-        .as_ref()
-        .ok_or_else(|| no_session(context.globals.profile.as_str(), document.rejected.as_ref()))?;
-    let id_token = session.id_token.as_ref().ok_or_else(|| {
+    if document.session.as_ref().is_some_and(|session| session.id_token.is_none()) {
         let why = "the profile has no userinfo endpoint and no ID token";
-        match &document.grant {
+        return Err(match &document.grant {
             Some(grant) => no_person(grant, why),
             None => Failure::new(Kind::Usage, format!("cannot tell who it is: {why}"))
                 .hint(format!("{} --userinfo-endpoint URL --scope openid", context.login_command())),
-        }
-    })?;
-    // An expired ID token still names the person who logged in. So it is checked for the time at which it was issued.
-    let given_at = claims::issued_at(id_token.expose()).unwrap_or(session.obtained_at);
-    id_token::check(id_token, document, None, given_at).map_err(|failure| Failure {
+        });
+    }
+    let cannot = |failure: Failure| Failure {
         message: format!("cannot tell who it is: {}", failure.message),
-        hint: Some(context.login_command()),
         ..failure
-    })
+    };
+    let session = context.obtain(Demand::lasting(TokenKind::IdToken, None)).map_err(cannot)?.session;
+    let id_token = Given::new(&session, TokenKind::IdToken)?;
+    let checked = id_token::check(id_token.secret(), document, None, context.now().wall);
+    checked.map_err(|failure| Failure { hint: Some(context.login_command()), ..cannot(failure) })
 }
 
 fn show(claims: &Map<String, Value>) -> String {

@@ -13,7 +13,7 @@ pub use document::{
 };
 pub use registration::Registration;
 pub use secret::Secret;
-pub use session::Session;
+pub use session::{Session, TokenKind};
 
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -41,11 +41,39 @@ pub struct Session {
     pub other: Map<String, Value>,
 }
 
+/// Which token of a session a program needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TokenKind {
+    /// The access token: for a resource server.
+    #[default]
+    AccessToken,
+    /// The ID token: for a program that wants to know who logged in.
+    IdToken,
+}
+
+impl TokenKind {
+    /// Its name in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access token",
+            Self::IdToken => "ID token",
+        }
+    }
+}
+
 /// The type of a token that is not an access token, such as an ID token that was exchanged for another one (RFC 8693
 /// section 2.2.1). No resource server accepts it in a header.
 const NOT_APPLICABLE: &str = "N_A";
 
 impl Session {
+    /// The token of this kind.
+    pub fn token(&self, kind: TokenKind) -> Option<&Secret> {
+        match kind {
+            TokenKind::AccessToken => Some(&self.access_token),
+            TokenKind::IdToken => self.id_token.as_ref(),
+        }
+    }
+
     /// Whether the token is an access token.
     pub fn is_access_token(&self) -> bool {
         !self.token_type.eq_ignore_ascii_case(NOT_APPLICABLE)

@@ -1,8 +1,8 @@
-//! Is the stored access token good enough? Subtracting instants saturates; nothing here can overflow.
+//! Is the stored token good enough? Subtracting instants saturates; nothing here can overflow.
 //! See "Freshness" in `docs/design.md`.
 
 use super::Now;
-use crate::grant::{Secret, Session, UnixSeconds};
+use crate::grant::{Secret, Session, TokenKind, UnixSeconds};
 use crate::protocol::claims;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -13,20 +13,27 @@ pub const LEEWAY_SECONDS: i64 = 30;
 /// How far `now` may be before `obtained_at`, in seconds. A larger difference means that the clock has moved.
 pub const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 
-/// What the caller wants of the access token.
+/// What the caller wants.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Demand {
+    /// Which token.
+    pub token: TokenKind,
     /// How long it should last at least, in seconds.
     pub min_ttl: i64,
-    /// Which access token the caller does not accept.
+    /// Which access token the caller does not accept. Says nothing about an ID token.
     pub unwanted: Unwanted,
 }
 
 impl Demand {
-    /// Any access token that lasts at least this long.
-    pub fn lasting(min_ttl: Option<Duration>) -> Self {
+    /// Any token of this kind that lasts at least this long.
+    pub fn lasting(token: TokenKind, min_ttl: Option<Duration>) -> Self {
         let seconds = min_ttl.unwrap_or_default().as_secs();
-        Self { min_ttl: i64::try_from(seconds).unwrap_or(i64::MAX), unwanted: Unwanted::None }
+        Self { token, min_ttl: i64::try_from(seconds).unwrap_or(i64::MAX), unwanted: Unwanted::None }
+    }
+
+    /// An access token, and not this one.
+    pub fn other_than(unwanted: Unwanted) -> Self {
+        Self { unwanted, ..Self::default() }
     }
 }
 
@@ -42,7 +49,7 @@ pub enum Unwanted {
     Rejected(Secret),
 }
 
-/// How good the stored access token is.
+/// How good the stored token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// Hand it out.
@@ -55,12 +62,14 @@ pub enum Freshness {
     Unwanted,
     /// Refresh. It does not work any more.
     Ended,
+    /// There is no ID token that works, and a refresh brings none: the last one did not.
+    Missing,
 }
 
 impl Freshness {
     /// Whether a resource server would still accept the token.
     pub fn is_valid(self) -> bool {
-        self != Self::Ended
+        !matches!(self, Self::Ended | Self::Missing)
     }
 
     /// Whether the token answers the demand if a refresh fails.
@@ -94,31 +103,90 @@ pub fn age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     }
 }
 
-fn age_by_clock(session: &Session, min_ttl: i64, now: Now) -> Freshness {
-    let Some(expires_at) = expiry(session) else {
-        return Freshness::Fresh;
-    };
-    let left = expires_at.saturating_sub(now.wall);
-    if left <= 0 {
-        return Freshness::Ended;
+/// When the token of this kind ends. `None`: it does not say, or there is none.
+pub fn expiry_of(session: &Session, kind: TokenKind) -> Option<UnixSeconds> {
+    match kind {
+        TokenKind::AccessToken => expiry(session),
+        TokenKind::IdToken => claims::expires_at(session.id_token.as_ref()?.expose()),
     }
-    // Without a known start the lifetime counts from the epoch, which makes every margin below the plain one.
-    let lifetime = expires_at.saturating_sub(session.obtained_at);
-    if session.obtained_at.saturating_sub(now.wall) > CLOCK_TOLERANCE_SECONDS {
-        return Freshness::Ageing;
-    }
-    let leeway = LEEWAY_SECONDS.min(lifetime / 10);
-    if left > leeway.max(min_ttl) {
-        return Freshness::Fresh;
-    }
-    if left > leeway && left >= lifetime.saturating_sub(lifetime / 10) {
-        return Freshness::FreshButShort;
-    }
-    Freshness::Ageing
 }
 
-/// Judges the token by its age and by the demand. `first_seen` is the access token that this process read first.
+fn age_by_clock(session: &Session, min_ttl: i64, now: Now) -> Freshness {
+    // Without a known start the lifetime counts from the epoch, which makes every margin below the plain one.
+    expiry(session).map_or(Freshness::Fresh, |end| {
+        Lifetime { begin: session.obtained_at, end }.age(session, min_ttl, now)
+    })
+}
+
+/// Judges the ID token by its own `exp`, which every ID token has (OpenID Connect Core section 2). Many servers give none when
+/// a grant is refreshed. So if the last refresh was made when this one had begun to age, another refresh is made for the
+/// access token only.
+pub fn id_token_age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
+    let needs_no_refresh = age(session, 0, now).is_valid();
+    let Some(end) = expiry_of(session, TokenKind::IdToken) else {
+        return if needs_no_refresh { Freshness::Missing } else { Freshness::Ended };
+    };
+    let issued_at = session.id_token.as_ref().and_then(|token| claims::issued_at(token.expose()));
+    let lifetime = Lifetime { begin: issued_at.unwrap_or(session.obtained_at), end };
+    let by_clock = lifetime.age(session, min_ttl, now);
+    let is_newest = session.obtained_at >= end.saturating_sub(lifetime.leeway().max(min_ttl));
+    match by_clock {
+        Freshness::Ended if is_newest && needs_no_refresh => Freshness::Missing,
+        Freshness::Ageing if is_newest && needs_no_refresh => match end.saturating_sub(now.wall) < min_ttl {
+            true => Freshness::FreshButShort,
+            false => Freshness::Fresh,
+        },
+        other => other,
+    }
+}
+
+/// From when to when a token works.
+struct Lifetime {
+    begin: UnixSeconds,
+    end: UnixSeconds,
+}
+
+impl Lifetime {
+    fn leeway(&self) -> i64 {
+        LEEWAY_SECONDS.min(self.end.saturating_sub(self.begin) / 10)
+    }
+
+    /// A token with nine tenths of its lifetime is the longest that the server grants.
+    fn age(&self, session: &Session, min_ttl: i64, now: Now) -> Freshness {
+        let left = self.end.saturating_sub(now.wall);
+        if left <= 0 {
+            return Freshness::Ended;
+        }
+        if session.obtained_at.saturating_sub(now.wall) > CLOCK_TOLERANCE_SECONDS {
+            return Freshness::Ageing;
+        }
+        let (leeway, lifetime) = (self.leeway(), self.end.saturating_sub(self.begin));
+        if left > leeway.max(min_ttl) {
+            return Freshness::Fresh;
+        }
+        if left > leeway && left >= lifetime.saturating_sub(lifetime / 10) {
+            return Freshness::FreshButShort;
+        }
+        Freshness::Ageing
+    }
+}
+
+/// Judges the token that is demanded by its age and by the demand. `first_seen` is the access token that this process read
+/// first.
 pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, now: Now) -> Freshness {
+    match demand.token {
+        TokenKind::AccessToken => judge_access_token(session, demand, first_seen, now),
+        TokenKind::IdToken => id_token_age(session, demand.min_ttl, now),
+    }
+}
+
+/// Judges the access token, whichever token is demanded.
+pub fn judge_access_token(
+    session: &Session,
+    demand: &Demand,
+    first_seen: Option<&Secret>,
+    now: Now,
+) -> Freshness {
     let by_age = age(session, demand.min_ttl, now);
     match &demand.unwanted {
         Unwanted::Rejected(rejected) if *rejected == session.access_token => Freshness::Ended,
@@ -203,8 +271,8 @@ mod tests {
         let stored = session(1000, Some(4600));
         let same = Secret::new("at");
         let other = Secret::new("other");
-        let newer = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
-        let refused = |token: &Secret| Demand { min_ttl: 0, unwanted: Unwanted::Rejected(token.clone()) };
+        let newer = Demand::other_than(Unwanted::FirstSeen);
+        let refused = |token: &Secret| Demand::other_than(Unwanted::Rejected(token.clone()));
         let judged = |demand: &Demand, first: &Secret, now| judge(&stored, demand, Some(first), at(now));
         assert_eq!(judged(&newer, &same, 1001), Freshness::Unwanted);
         assert_eq!(judged(&newer, &other, 1001), Freshness::Fresh);

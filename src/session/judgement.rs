@@ -4,6 +4,7 @@ use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};
 use super::step::{Level, Now, RefreshInput, Stored, View};
 use crate::error::Failure;
+use crate::grant::Session;
 
 /// What to do about a view of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) enum Judgement {
     NoSession,
     /// The session cannot be refreshed.
     NoRefreshToken,
+    /// The ID token is demanded. This session has none, and a refresh brings none.
+    NoIdToken(Box<Session>),
     /// The look was about another refresh token than the stored one: look again.
     CredentialChanged,
     /// Another process is refreshing or comparing: wait for it.
@@ -67,12 +70,15 @@ pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     let Some(stored) = &view.stored else {
         return Judgement::NoDocument;
     };
-    if stored.document.session.is_none() {
+    let Some(session) = &stored.document.session else {
         return Judgement::NoSession;
-    }
+    };
     let fresh = freshness(question, stored);
     if fresh.is_fresh() {
         return Judgement::Use(fresh);
+    }
+    if fresh == Freshness::Missing {
+        return Judgement::NoIdToken(Box::new(session.clone()));
     }
     match stored.document.credential_sha256() {
         None => return Judgement::NoRefreshToken,

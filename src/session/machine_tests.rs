@@ -200,7 +200,12 @@ struct Story {
 
 impl Story {
     fn of(unwanted: Unwanted, min_ttl: i64, lock_use: LockUse, deadline: Duration) -> Self {
-        Self::in_the_role_of(Role::InPlace, Demand { min_ttl, unwanted }, lock_use, deadline)
+        Self::in_the_role_of(
+            Role::InPlace,
+            Demand { min_ttl, ..Demand::other_than(unwanted) },
+            lock_use,
+            deadline,
+        )
     }
 
     fn in_the_role_of(role: Role, demand: Demand, lock_use: LockUse, deadline: Duration) -> Self {
@@ -246,7 +251,7 @@ impl Story {
 
     /// `onegrant token`, with a worker.
     fn calling(unwanted: Unwanted, lock_use: LockUse) -> Self {
-        Self::in_the_role_of(Role::Caller, Demand { min_ttl: 0, unwanted }, lock_use, seconds(30))
+        Self::in_the_role_of(Role::Caller, Demand::other_than(unwanted), lock_use, seconds(30))
     }
 
     /// The worker that starts from this input.

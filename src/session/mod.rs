@@ -39,7 +39,7 @@ pub mod migration;
 mod step;
 mod texts;
 
-pub use freshness::{Demand, Freshness, Unwanted, age, expiry};
+pub use freshness::{Demand, Freshness, Unwanted, age, expiry, expiry_of, id_token_age};
 pub use machine::{Machine, Settings};
 pub use step::{
     ClaimResult, DelegateResult, Event, Level, LockMode, LockResult, LockUse, Now, RefreshInput,

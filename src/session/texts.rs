@@ -2,8 +2,10 @@
 
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Rejected};
+use crate::grant::{Document, Rejected, Session, TokenKind};
+use crate::protocol::claims::claims;
 use crate::protocol::hints::{SCOPE, login_command, target_hint};
+use crate::protocol::scope;
 use crate::protocol::token::Refusal;
 use crate::text::{date, own_hint, own_text, printable};
 use std::time::Duration;
@@ -23,18 +25,44 @@ pub fn no_session(profile: &str, rejected: Option<&Rejected>) -> Failure {
     Failure::new(Kind::LoginRequired, message).hint(hint.unwrap_or_else(|| login_command(profile)))
 }
 
-/// `works`: the stored access token still works, so only a newer one is missing.
-pub(super) fn no_refresh_token(profile: &str, works: bool) -> Failure {
+/// `works`: the stored token still works, so only a newer one is missing.
+pub(super) fn no_refresh_token(profile: &str, token: TokenKind, works: bool) -> Failure {
     let message = match works {
         true => format!("cannot refresh: profile {profile} has no refresh token"),
         false => format!(
-            "no access token: it has expired, and profile {profile} has no refresh token; a login is required"
+            "no {}: it has expired, and profile {profile} has no refresh token; a login is required",
+            token.name()
         ),
     };
     Failure::new(Kind::LoginRequired, message).hint(format!(
         "{}   # servers often want --scope offline_access for a refresh token",
         login_command(profile)
     ))
+}
+
+/// Why there is no ID token after a refresh.
+pub(super) const NO_OTHER_ID_TOKEN: &str =
+    "the ID token has expired, and the server gives no other one when the grant is refreshed";
+
+/// The ID token is demanded, and `session` has none that works. `document` has what the login requested.
+pub(super) fn no_id_token(profile: &str, session: &Session, document: Option<&Document>) -> Failure {
+    let (why, hint) = match &session.id_token {
+        None => (
+            "the grant has no ID token",
+            document.map_or_else(|| login_command(profile), |document| scope::login_with("openid", document)),
+        ),
+        Some(token) => {
+            let why = match claims(token.expose()) {
+                None => "the stored ID token is no signed token that can be read",
+                Some(claims) if !claims.contains_key("exp") => {
+                    "the stored ID token does not say when it expires (exp)"
+                }
+                Some(_) => NO_OTHER_ID_TOKEN,
+            };
+            (why, login_command(profile))
+        }
+    };
+    Failure::new(Kind::LoginRequired, why).hint(hint)
 }
 
 pub(super) fn logged_out(profile: &str) -> Failure {
@@ -152,9 +180,9 @@ pub(super) fn not_adopted() -> Failure {
 }
 
 /// A refresh failed, and the old token still works.
-pub(super) fn still_valid(failure: &Failure) -> Failure {
+pub(super) fn still_valid(failure: &Failure, token: TokenKind) -> Failure {
     Failure {
-        message: format!("{}; the present access token is still valid and is used", failure.message),
+        message: format!("{}; the present {} is still valid and is used", failure.message, token.name()),
         ..failure.clone()
     }
 }

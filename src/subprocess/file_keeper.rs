@@ -9,7 +9,7 @@
 //! any other. The keeper also ends when a login is required; the file stays as it is.
 
 use super::{Mode, command, request};
-use crate::adapters::formats::Format;
+use crate::adapters::formats::{Format, Given};
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
@@ -19,7 +19,7 @@ use crate::grant::Session;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
 use crate::profile::token_text;
-use crate::session::{Demand, Unwanted, expiry};
+use crate::session::{Demand, expiry_of};
 use crate::system::{self, Watched};
 use crate::text::describe;
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,8 @@ struct KeeperRequest {
     pid: u32,
     /// The start time of that process, in clock ticks since boot.
     start_time: u64,
-    /// In seconds.
-    min_ttl: i64,
+    /// Which token the file holds, and how long it should last.
+    demand: Demand,
     format: Format,
     /// Its path, of any bytes.
     file: OsString,
@@ -69,7 +69,7 @@ pub fn start(file: &Path, arguments: &cli::Exec, context: &Context) -> Result<()
             is_keeper: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
-            min_ttl: Demand::lasting(arguments.min_ttl).min_ttl,
+            demand: Demand::lasting(arguments.kind(), arguments.min_ttl),
             format: arguments.format.unwrap_or_default(),
             file: file.into(),
             passed: context.globals.passed()?,
@@ -144,10 +144,10 @@ fn renew(
 ) -> Result<Duration, Kind> {
     let kind = |failure: Failure| failure.kind;
     let stored = context.document().map_err(kind)?.and_then(|document| document.session);
-    let min_ttl = stored.map_or(0, |session| margin(&session, request.min_ttl));
-    let demand = Demand { min_ttl, unwanted: Unwanted::None };
-    let session = context.obtain(demand).map_err(kind)?.session;
-    let text = token_text::text(&session, request.format, context).map_err(kind)?;
+    let min_ttl = stored.map_or(0, |session| margin(&session, &request.demand));
+    let session = context.obtain(Demand { min_ttl, ..request.demand.clone() }).map_err(kind)?.session;
+    let given = Given::new(&session, request.demand.token).map_err(kind)?;
+    let text = token_text::text(given, request.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
         let file = TokenFile::find(Path::new(&request.file))
             .and_then(|file| file.write(text.as_bytes(), context.left()));
@@ -155,13 +155,14 @@ fn renew(
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
-    let Some(end) = expiry(&session) else { return Ok(LONGEST_SLEEP) };
-    let due = end.saturating_sub(margin(&session, request.min_ttl)).saturating_sub(context.now().wall);
+    let Some(end) = given.expires_at() else { return Ok(LONGEST_SLEEP) };
+    let due = end.saturating_sub(margin(&session, &request.demand)).saturating_sub(context.now().wall);
     Ok(Duration::from_secs(u64::try_from(due).unwrap_or(0)))
 }
 
 /// How long before its end a token is replaced, in seconds.
-fn margin(session: &Session, min_ttl: i64) -> i64 {
-    let lifetime = expiry(session).unwrap_or_default().saturating_sub(session.obtained_at);
-    MARGIN_SECONDS.min(lifetime / 5).max(min_ttl.min(lifetime / 2))
+fn margin(session: &Session, demand: &Demand) -> i64 {
+    let end = expiry_of(session, demand.token).unwrap_or_default();
+    let lifetime = end.saturating_sub(session.obtained_at);
+    MARGIN_SECONDS.min(lifetime / 5).max(demand.min_ttl.min(lifetime / 2))
 }

@@ -12,6 +12,7 @@ pub use programs::{Exec, GitCredential, GitSetup, Helper};
 
 use super::values::{Shell, format, non_empty, path, seconds, shell};
 use crate::adapters::formats::Format;
+use crate::grant::TokenKind;
 use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -131,6 +132,10 @@ pub struct Token {
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub min_ttl: Option<Duration>,
 
+    /// the ID token, which says who logged in, instead of the access token
+    #[argh(switch)]
+    pub id_token: bool,
+
     /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json (the header as a
     /// JSON object), json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
     /// (default: raw)
@@ -141,6 +146,18 @@ pub struct Token {
     /// terminal is written to directly.
     #[argh(option, arg_name = "FILE", from_str_fn(path))]
     pub write: Option<PathBuf>,
+}
+
+impl Token {
+    /// Which token is wanted.
+    pub fn kind(&self) -> TokenKind {
+        kind(self.id_token)
+    }
+}
+
+/// Which token `--id-token` asks for.
+fn kind(id_token: bool) -> TokenKind {
+    if id_token { TokenKind::IdToken } else { TokenKind::AccessToken }
 }
 
 /// get a new access token, even if the old one is still valid

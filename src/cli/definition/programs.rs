@@ -3,6 +3,7 @@
 use crate::adapters::Protocol;
 use crate::adapters::formats::Format;
 use crate::cli::values::{format, path, protocol, seconds, variable};
+use crate::grant::TokenKind;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,6 +41,10 @@ pub struct Exec {
     #[argh(option, arg_name = "FILE", from_str_fn(path))]
     pub file: Option<PathBuf>,
 
+    /// the ID token, which says who logged in, instead of the access token
+    #[argh(switch)]
+    pub id_token: bool,
+
     /// the format of the file, as in onegrant token --format (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
@@ -47,6 +52,13 @@ pub struct Exec {
     /// the command and its arguments, of any bytes; put -- before a command that begins with a dash
     #[argh(positional, greedy, arg_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+impl Exec {
+    /// Which token is wanted.
+    pub fn kind(&self) -> TokenKind {
+        super::kind(self.id_token)
+    }
 }
 
 /// answer git as a credential helper

@@ -2,8 +2,8 @@
 //! on between two parts.
 
 use super::invariants::Excuse;
-use super::parts::{Beside, Kept, at_revision, stored_generation};
-use super::scenario::Lock;
+use super::parts::{Beside, Kept, at_revision, id_token, stored_generation};
+use super::scenario::{Demanded, Lock};
 use super::world::{Name, Party, Process, Progress, World};
 use crate::error::{Failure, Kind};
 use crate::grant::Document;
@@ -203,7 +203,11 @@ impl World {
                 self.check_spend(number, generation);
                 self.sends.push((generation, number));
                 let (server, lifetime) = (self.scenario.server, self.scenario.lifetime);
-                let answer = self.server.answer(server, generation, lifetime);
+                let mut answer = self.server.answer(server, generation, lifetime);
+                if let (Answer::Refreshed(answer), Demanded::IdToken) = (&mut answer, self.scenario.demanded)
+                {
+                    answer.id_token = Some(id_token(self.wall() + 3600));
+                }
                 self.note_answer(generation, &answer);
                 self.change(number, |process| {
                     match &answer {

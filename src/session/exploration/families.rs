@@ -3,11 +3,12 @@
 use super::invariants::{Excuse, Invariant};
 use super::parts::generation;
 use super::scenario::{
-    Budget, Command, LONG_DEADLINE, Lock, Presences, Protection, SUSPENSION, Scenario, Server,
+    Budget, Command, Demanded, LONG_DEADLINE, Lock, Presences, Protection, SUSPENSION, Scenario, Server,
 };
 use super::search::{Counts, Promise, explore};
 use super::world::{LOGIN, World};
 use crate::error::Kind;
+use crate::session::texts::NO_OTHER_ID_TOKEN;
 use crate::session::{LockUse, TokenResult, Unwanted};
 use std::sync::OnceLock;
 
@@ -344,6 +345,32 @@ families! { FAMILIES:
             Scenario { unwanted: Unwanted::FirstSeen, left: 3600, ..scenario }
         });
 
+    processes_that_demand_the_id_token_share_one_refresh, at_least 43_000, {
+        let servers = [Server::EndsTheFamily, Server::DoesNotRotate];
+        let demand = |scenario: Scenario| scenario.with_a_demand_for(Demanded::IdToken);
+        let mut all = binding(2, &servers, World::everyone_has_the_same_token, demand);
+        all.extend(binding(2, &ROTATING, World::nothing_more, |scenario| {
+            demand(scenario).with(|budget| (budget.crashes, budget.delays) = (1, 1))
+        }));
+        all
+    };
+
+    a_refresh_without_an_id_token_is_made_once_and_all_say_so, at_least 100_000, {
+        let demand = |scenario: Scenario| scenario.with_a_demand_for(Demanded::IdTokenThatNeverComes);
+        let mut all = binding(3, &[Server::EndsTheFamily], World::one_refresh_and_no_id_token, |scenario| {
+            demand(scenario).with(|budget| budget.delays = 0)
+        });
+        all.extend(binding(2, &ROTATING, World::nothing_more, |scenario| {
+            demand(scenario).with(|budget| (budget.crashes, budget.delays) = (1, 1))
+        }));
+        all
+    };
+
+    a_refusal_over_the_id_token_keeps_the_access_token_that_works, at_least 1,
+        binding(2, &[Server::HasRevoked], World::all_need_a_login_and_the_session_stays, |scenario| {
+            scenario.with_a_demand_for(Demanded::IdToken).with(|budget| budget.delays = 0)
+        });
+
     while_the_token_works_no_process_waits_and_one_refreshes, at_least 3_800,
         {
             let kind = [Server::EndsTheFamily];
@@ -494,6 +521,22 @@ impl World {
         let has_it =
             |result: &TokenResult| result.as_ref().is_ok_and(|token| generation(&token.session) == 1);
         self.sends.len() == 2 && self.sends[0] == self.sends[1] && self.results().all(has_it)
+    }
+
+    /// And the session of the refresh is stored.
+    fn one_refresh_and_no_id_token(&self) -> bool {
+        let is_missing = |result: &TokenResult| {
+            result.as_ref().is_err_and(|failure| {
+                failure.kind == Kind::LoginRequired && failure.message == NO_OTHER_ID_TOKEN
+            })
+        };
+        self.sends.len() == 1 && self.stored_generation() == Some(1) && self.results().all(is_missing)
+    }
+
+    fn all_need_a_login_and_the_session_stays(&self) -> bool {
+        let needs_a_login =
+            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+        self.stored_generation() == Some(0) && self.results().all(needs_a_login)
     }
 
     fn the_login_is_kept(&self) -> bool {

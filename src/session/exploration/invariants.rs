@@ -2,14 +2,15 @@
 
 use super::acts::LAST_WORD_LIMIT;
 use super::parts::{generation, stored_generation};
-use super::scenario::{Command, CommandRun, LONG_DEADLINE, Lock, Presences, Protection, Server};
+use super::scenario::{Command, CommandRun, Demanded, LONG_DEADLINE, Lock, Presences, Protection, Server};
 use super::world::{Process, Progress, World};
-use crate::error::Kind;
-use crate::grant::Document;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, TokenKind};
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Attempt, AttemptOutcome, Presence};
 use crate::session::bounds::{COMPARISON_DELAYS, MAX_SENDS};
-use crate::session::{Demand, Revision, Role, Step, TokenResult, Unwanted};
+use crate::session::texts::NO_OTHER_ID_TOKEN;
+use crate::session::{Demand, Revision, Role, Step, TokenResult, Unwanted, expiry_of};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -362,6 +363,14 @@ impl World {
         }
     }
 
+    /// Which token that process demands. Workers have their demand from their caller, and the last process forces a refresh.
+    fn kind_for(&self, number: usize) -> TokenKind {
+        match number < self.scenario.lock_uses.len() {
+            true => self.scenario.demanded.kind(),
+            false => TokenKind::AccessToken,
+        }
+    }
+
     pub(super) fn check_result(&mut self, number: usize, result: &TokenResult) {
         let wall = self.wall();
         let process = Rc::clone(&self.processes[number]);
@@ -373,7 +382,7 @@ impl World {
                     let how = format!("{number} holds generation {held} and not {newest:?}");
                     self.break_with(Invariant::NewestToken, how);
                 }
-                let is_old = token.session.expires_at.is_some_and(|expires_at| expires_at <= wall);
+                let is_old = expiry_of(&token.session, self.kind_for(number)).is_some_and(|end| end <= wall);
                 if is_old && process.late.is_zero() {
                     self.break_with(
                         Invariant::NewestToken,
@@ -383,7 +392,8 @@ impl World {
             }
             Err(failure) => {
                 let session = self.document.as_ref().and_then(|stored| stored.document.session.as_ref());
-                let works = session.and_then(|session| session.expires_at).is_some_and(|end| wall < end);
+                let end = session.and_then(|session| expiry_of(session, self.kind_for(number)));
+                let works = end.is_some_and(|end| wall < end);
                 // Workers and the last process demand more than this.
                 let demands_a_token =
                     self.scenario.unwanted == Unwanted::None && number < self.scenario.lock_uses.len();
@@ -460,12 +470,20 @@ impl World {
         let may_be_gone =
             [Command::Logout, Command::Migrate].into_iter().any(|command| self.has_command(command));
         let is_alive = self.excuses.is_empty() && !self.has_lost_by_design() && !may_be_gone;
-        let needs_a_login =
-            |result: &TokenResult| result.as_ref().is_err_and(|failure| failure.kind == Kind::LoginRequired);
+        // A grant that brings no ID token is alive all the same.
+        let never_comes = self.scenario.demanded == Demanded::IdTokenThatNeverComes;
+        let is_a_verdict = |failure: &&Failure| !never_comes || failure.message != NO_OTHER_ID_TOKEN;
+        let needs_a_login = |result: &TokenResult| {
+            result
+                .as_ref()
+                .err()
+                .filter(is_a_verdict)
+                .is_some_and(|failure| failure.kind == Kind::LoginRequired)
+        };
         if is_alive && self.results().any(needs_a_login) {
             self.break_with(Invariant::NoFalseVerdict, "a process asks for a login".to_owned());
         }
-        let failure = self.results().find_map(|result| result.as_ref().err()).cloned();
+        let failure = self.results().filter_map(|result| result.as_ref().err()).find(is_a_verdict).cloned();
         if let Some(failure) = failure
             && is_smooth
             && !may_be_gone
@@ -488,7 +506,7 @@ impl World {
         world.must_share.clear();
         world.budget = super::scenario::Budget::default();
         let number = world.processes.len();
-        let demand = Demand { min_ttl: 0, unwanted: Unwanted::FirstSeen };
+        let demand = Demand::other_than(Unwanted::FirstSeen);
         // Longer than any claim lasts.
         let deadline = Duration::from_secs(3 * LONG_DEADLINE);
         let lock_use = self.scenario.lock_uses[0];

@@ -1,8 +1,10 @@
 //! Small parts of a world: sessions by their generation, files beside the document, digests.
 
 use super::scenario::Scenario;
-use crate::grant::{Document, Session};
+use crate::grant::{Document, Secret, Session};
 use crate::session::{Revision, Stored};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use std::fmt::Debug;
 use std::rc::Rc;
@@ -35,6 +37,12 @@ pub(super) fn session(generation: u8, expires_at: i64) -> Session {
         "obtained_at": expires_at - 3600, "expires_at": expires_at, "scope": generation.to_string(),
     });
     serde_json::from_value(session).unwrap()
+}
+
+/// The ID token of an hour that ends then. The session machine reads its claims.
+pub(super) fn id_token(expires_at: i64) -> Secret {
+    let claims = json!({ "iss": "i", "sub": "s", "aud": "c", "iat": expires_at - 3600, "exp": expires_at });
+    Secret::new(format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string())))
 }
 
 pub(super) fn document(scenario: &Scenario, session: Session) -> Document {

@@ -1,6 +1,7 @@
 //! What a search is given: the processes and commands that take part, the store, the lock, the server, and how often each
 //! mishap may happen.
 
+use crate::grant::TokenKind;
 use crate::session::{LockUse, Unwanted};
 
 /// How long a suspension of all processes takes, in seconds. It outlasts the claim of a process with the deadline
@@ -28,6 +29,25 @@ pub(super) enum Server {
     Down,
     /// It answers every request with status 503 and a `Retry-After` of one second.
     AsksToComeAgain,
+}
+
+/// Which token the processes demand. The stored ID token has expired when the search begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demanded {
+    AccessToken,
+    /// The ID token, and each refresh brings one.
+    IdToken,
+    /// The ID token, and no refresh brings one (OpenID Connect Core section 12.2).
+    IdTokenThatNeverComes,
+}
+
+impl Demanded {
+    pub(super) fn kind(self) -> TokenKind {
+        match self {
+            Self::AccessToken => TokenKind::AccessToken,
+            Self::IdToken | Self::IdTokenThatNeverComes => TokenKind::IdToken,
+        }
+    }
 }
 
 /// What the advisory lock does.
@@ -111,6 +131,7 @@ pub(super) struct Scenario {
     /// Whether the other processes start only after the first process ended, was killed, or was suspended.
     pub others_start_late: bool,
     pub commands: Vec<CommandRun>,
+    pub demanded: Demanded,
     pub unwanted: Unwanted,
     /// Whether the grant belongs to the client itself (client credentials), without a refresh token.
     pub has_client_grant: bool,
@@ -134,6 +155,7 @@ impl Scenario {
             has_workers: false,
             others_start_late: false,
             commands: Vec::new(),
+            demanded: Demanded::AccessToken,
             unwanted: Unwanted::None,
             has_client_grant: false,
             server,
@@ -171,6 +193,11 @@ impl Scenario {
     /// With a grant of the client itself. No answer spends its credential.
     pub(super) fn with_a_client_grant(self) -> Self {
         Self { has_client_grant: true, ..self }
+    }
+
+    /// With processes that demand the ID token, while the access token works.
+    pub(super) fn with_a_demand_for(self, demanded: Demanded) -> Self {
+        Self { demanded, left: 1800, ..self }
     }
 
     /// With processes that start only after a mishap of the first process.
@@ -226,6 +253,9 @@ impl Scenario {
         }
         if self.has_client_grant {
             words.push("client grant".to_owned());
+        }
+        if self.demanded != Demanded::AccessToken {
+            words.push(format!("{:?}", self.demanded));
         }
         if self.has_workers {
             words.push("workers".to_owned());

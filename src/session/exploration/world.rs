@@ -2,8 +2,12 @@
 
 use super::commands::{CommandProgress, RunningCommand};
 use super::invariants::{Broken, Excuse};
-use super::parts::{Beside, Kept, at_revision, digest, digest_of, document, session, stored_generation};
-use super::scenario::{Budget, Command, CommandRun, Lock, Presences, Protection, SUSPENSION, Scenario};
+use super::parts::{
+    Beside, Kept, at_revision, digest, digest_of, document, id_token, session, stored_generation,
+};
+use super::scenario::{
+    Budget, Command, CommandRun, Demanded, Lock, Presences, Protection, SUSPENSION, Scenario,
+};
 use super::server::Authorizations;
 use crate::grant::Document;
 use crate::protocol::token::Answer;
@@ -188,10 +192,12 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scenario: &Rc<Scenario>) -> Self {
         let processes = 0..scenario.lock_uses.len();
+        let mut first = session(0, START + scenario.left);
+        first.id_token = (scenario.demanded != Demanded::AccessToken).then(|| id_token(START));
         Self {
             budget: scenario.budget,
             clock: Duration::ZERO,
-            document: Some(at_revision(document(scenario, session(0, START + scenario.left)))),
+            document: Some(at_revision(document(scenario, first))),
             target: None,
             records: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -595,7 +601,8 @@ impl World {
 
 impl Process {
     pub(super) fn start(scenario: &Scenario, number: usize) -> Self {
-        let demand = Demand { min_ttl: 0, unwanted: scenario.unwanted.clone() };
+        let demand =
+            Demand { token: scenario.demanded.kind(), min_ttl: 0, unwanted: scenario.unwanted.clone() };
         let role = if scenario.has_workers { Role::Caller } else { Role::InPlace };
         let deadline = Duration::from_secs(scenario.deadlines[number]);
         Self::asking(scenario, demand, scenario.lock_uses[number], role, deadline, number)

@@ -67,7 +67,7 @@ impl Machine {
         match (&self.latest, &self.claim) {
             (Some(stored), Some(claim))
                 if (self.input.level == Level::Locked || self.settings.swaps)
-                    && !self.latest_freshness(now).is_valid() =>
+                    && !self.access_token_works(now) =>
             {
                 let key = claim.attempt.credential_sha256.clone();
                 let document = Document {

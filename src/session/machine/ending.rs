@@ -2,8 +2,10 @@
 
 use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
+use crate::grant::{Session, TokenKind};
 use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::FAILURE_SETTLE;
+use crate::session::freshness::id_token_age;
 use crate::session::judgement::Judgement;
 use crate::session::step::{Now, Step, Token, TokenResult, View};
 use crate::session::texts;
@@ -21,7 +23,7 @@ impl Machine {
     /// I6: a failure is an error only if the stored access token does not answer the demand.
     pub(super) fn fail(&mut self, failure: Failure, now: Now) -> Step {
         match self.latest_freshness(now).is_usable() {
-            true => self.hand_out_latest(vec![texts::still_valid(&failure)]),
+            true => self.hand_out_latest(vec![texts::still_valid(&failure, self.input.demand.token)]),
             false => self.withdraw_and_end(Err(failure)),
         }
     }
@@ -39,6 +41,25 @@ impl Machine {
         texts::no_session(&self.settings.profile, rejected)
     }
 
+    /// The token of an answer, whatever its lifetime is. An ID token that does not come, or does not work by this machine's
+    /// clock, is not handed out.
+    pub(super) fn handed_out(&self, token: Token, now: Now) -> TokenResult {
+        let is_id_token = self.input.demand.token == TokenKind::IdToken;
+        match is_id_token && !id_token_age(&token.session, 0, now).is_valid() {
+            true => {
+                let Token { session, warnings, .. } = token;
+                Err(warnings.into_iter().next().unwrap_or_else(|| self.no_id_token(&session)))
+            }
+            false => Ok(token),
+        }
+    }
+
+    /// The failure if this session has no ID token that works.
+    pub(super) fn no_id_token(&self, session: &Session) -> Failure {
+        let document = self.latest.as_ref().map(|stored| &stored.document);
+        texts::no_id_token(&self.settings.profile, session, document)
+    }
+
     /// Holds a failure back for a moment, so that processes that start now share it (I13).
     pub(super) fn hold_back(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
         self.phase = Phase::HoldingBack(outcome, failure);
@@ -49,7 +70,7 @@ impl Machine {
     pub(super) fn share(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
         let result = match self.session().cloned() {
             Some(session) if self.latest_freshness(now).is_usable() => {
-                let warnings = vec![texts::still_valid(&failure)];
+                let warnings = vec![texts::still_valid(&failure, self.input.demand.token)];
                 Ok(Token { session, warnings, refreshed: false })
             }
             _ => Err(failure.clone()),
@@ -65,7 +86,8 @@ impl Machine {
         kept: Option<&str>,
         now: Now,
     ) -> Step {
-        let result = Ok(Token { warnings: vec![texts::not_stored(failure, kept)], ..token });
+        let result =
+            self.handed_out(Token { warnings: vec![texts::not_stored(failure, kept)], ..token }, now);
         let shared = Failure::new(Kind::Store, "the answer came and could not be stored");
         self.mark(AttemptOutcome::Unknown, Some(&shared), Phase::Ending(Box::new(result)), now)
     }

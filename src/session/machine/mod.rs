@@ -7,7 +7,7 @@ mod spending;
 
 use super::attempt::{Attempt, AttemptOutcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_CREDENTIAL_CHANGES};
-use super::freshness::{Demand, Freshness, expiry};
+use super::freshness::{Demand, Freshness, expiry_of, judge_access_token};
 use super::judgement::{Judgement, JudgementInput, freshness, judge};
 use super::step::{
     Event, Level, LockMode, LockUse, Now, RefreshInput, Role, Step, Stored, Token, TokenResult, View,
@@ -326,8 +326,16 @@ impl Machine {
     /// `--min-ttl` does not: the other process is about to get a longer one.
     fn need_not_wait(&self, now: Now) -> bool {
         let freshness = self.latest_freshness(now);
-        let left = self.session().and_then(expiry).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
+        let end = self.session().and_then(|session| expiry_of(session, self.input.demand.token));
+        let left = end.map_or(i64::MAX, |end| end.saturating_sub(now.wall));
         freshness.is_usable() && left >= self.input.demand.min_ttl
+    }
+
+    /// Whether the stored access token still works. Not the same question if the ID token is demanded.
+    fn access_token_works(&self, now: Now) -> bool {
+        let RefreshInput { demand, first_seen, .. } = &self.input;
+        self.session()
+            .is_some_and(|session| judge_access_token(session, demand, first_seen.as_ref(), now).is_valid())
     }
 
     /// The session that was read last.

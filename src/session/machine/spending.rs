@@ -107,7 +107,7 @@ impl Machine {
         match replacement {
             ReplaceResult::Done => {
                 self.claim = None;
-                Step::Finish(Ok(token))
+                Step::Finish(self.handed_out(token, now))
             }
             ReplaceResult::Unknown => {
                 self.phase = Phase::Verifying(Box::new(Commit { document, token }));
@@ -119,7 +119,9 @@ impl Machine {
             ReplaceResult::Lost(there) => match there {
                 Some(stored) if stored.document.has_no_grant() => self.revoke(document),
                 None => self.revoke(document),
-                Some(stored) if !self.may_follow(&stored) => self.withdraw_and_end(Ok(token)),
+                Some(stored) if !self.may_follow(&stored) => {
+                    self.withdraw_and_end(self.handed_out(token, now))
+                }
                 Some(stored) if self.rebases < MAX_REBASES => {
                     self.rebases += 1;
                     self.commit(*stored, token)
