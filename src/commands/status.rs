@@ -4,13 +4,13 @@ use crate::cli;
 use crate::driver::{self, Clock};
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, UnixSeconds};
+use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, TokenKind, UnixSeconds};
 use crate::history;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::access::lock_level;
-use crate::protocol::time_words;
-use crate::session::{Demand, Freshness, Level, LockUse, age, expiry, no_session};
+use crate::protocol::{claims, id_token, time_words};
+use crate::session::{Demand, Freshness, Level, LockUse, age, expiry, expiry_of, no_session};
 use crate::text::{date, describe, printable};
 use serde_json::{Map, Value, json};
 use std::ffi::OsStr;
@@ -118,6 +118,13 @@ impl<'a> Report<'a> {
             level: lock_level(&*context.store, context.globals.lock),
             rejected,
         }
+    }
+
+    fn id_token(&self) -> Option<IdToken> {
+        let session = self.document.session.as_ref()?;
+        let audience =
+            id_token::audience(&claims::claims(session.id_token.as_ref()?.expose()).unwrap_or_default());
+        Some(IdToken { audience, expires_at: expiry_of(session, TokenKind::IdToken) })
     }
 
     fn verdict(&self) -> Result<(), Failure> {
@@ -238,6 +245,10 @@ impl<'a> Report<'a> {
             members.extend(no_resource.then(|| ("no_resource".to_owned(), true.into())));
             let metadata = resource_metadata.as_ref().map(|url| url.as_str().into());
             members.extend(metadata.map(|url| ("resource_metadata".to_owned(), url)));
+            let id_token = self
+                .id_token()
+                .map(|id_token| json!({ "audience": id_token.audience, "expires_at": id_token.expires_at }));
+            members.extend(id_token.map(|id_token| ("id_token".to_owned(), id_token)));
             let registration = self.registration();
             members.extend(registration.map(|registration| ("registration".to_owned(), registration)));
         }
@@ -304,6 +315,9 @@ impl<'a> Report<'a> {
                 (None, None) => "none".to_owned(),
             },
         );
+        if let Some(id_token) = self.id_token() {
+            line("ID token", id_token.text(self.context.now().wall));
+        }
         line(
             "refreshed",
             match &self.document.last_refresh {
@@ -340,6 +354,27 @@ impl<'a> Report<'a> {
             ClientAuthentication::None => None,
         };
         proof.map_or_else(|| client_id.clone(), |proof| format!("{client_id} ({proof})"))
+    }
+}
+
+/// What can be said about the stored ID token.
+struct IdToken {
+    /// For which programs it is.
+    audience: Vec<String>,
+    expires_at: Option<UnixSeconds>,
+}
+
+impl IdToken {
+    fn text(&self, now: UnixSeconds) -> String {
+        let audience = match self.audience.as_slice() {
+            [] => "for no audience that can be read".to_owned(),
+            audience => format!("for {}", audience.join(", ")),
+        };
+        match self.expires_at.map(|end| (end, end.saturating_sub(now))) {
+            None => format!("{audience}; it does not say when it expires"),
+            Some((end, ..=0)) => format!("{audience}; expired since {}", date(end)),
+            Some((end, left)) => format!("{audience}; valid for {left} s, until {}", date(end)),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub fn check(
     // Numbers 3 to 5. Another audience besides this client is one that the server trusts, too, if the token names the
     // party that asked.
     let audience = audience(&claims);
-    if !audience.contains(&client_id) {
+    if !audience.iter().any(|party| party == client_id) {
         return Err(refuse(format!("it is for {}, not for this client", printable(&audience.join(", ")))));
     }
     let authorized_party = claims.get("azp").and_then(Value::as_str);
@@ -43,7 +43,10 @@ pub fn check(
     }
     // Number 9.
     let expires_at = super::claims::expires_at(id_token.expose());
-    if expires_at.is_none_or(|end| end.saturating_add(CLOCK_TOLERANCE_SECONDS) <= now) {
+    let Some(expires_at) = expires_at else {
+        return Err(refuse("it does not say when it expires (exp)".to_owned()));
+    };
+    if expires_at.saturating_add(CLOCK_TOLERANCE_SECONDS) <= now {
         let failure = refuse("by this machine's clock it has expired".to_owned());
         return Err(failure.hint("date   # compare this machine's clock with the server's"));
     }
@@ -68,11 +71,11 @@ pub fn follows(next: &Secret, previous: &Secret) -> bool {
     }
 }
 
-/// One audience, or several.
-fn audience(claims: &Map<String, Value>) -> Vec<&str> {
+/// For which parties it is (`aud`): one, or several.
+pub fn audience(claims: &Map<String, Value>) -> Vec<String> {
     match claims.get("aud") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     }
 }
@@ -119,7 +122,7 @@ mod tests {
             (json!({ "aud": null }), "3: not for this client"),
             (json!({ "aud": ["c"], "azp": "other" }), "5: it was given to the client other"),
             (json!({ "exp": 700 }), "9: it has expired"),
-            (json!({ "exp": null }), "9: it has expired"),
+            (json!({ "exp": null }), "9: it does not say when it expires"),
             (json!({ "nonce": "other" }), "11: it answers another request"),
             (json!({ "nonce": null }), "11: it answers another request"),
         ];

@@ -171,16 +171,16 @@ fn a_grant_without_a_person_ends_with_2_where_the_server_says_nothing_about_the_
 #[test]
 fn without_a_userinfo_endpoint_the_id_token_is_shown() {
     let server = server(|_| {});
-    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let (home, _) = Home::with_grant(&server, LIFETIME);
     let mut document = home.document();
     document.as_object_mut().unwrap().remove("userinfo_endpoint");
+    document["session"]["obtained_at"] = json!(now() - LIFETIME);
     home.write(&document);
     let text = "onegrant: cannot tell who it is: the profile has no userinfo endpoint and no ID token\n\
                 hint: onegrant login --userinfo-endpoint URL --scope openid\n";
     assert_eq!(home.run(&["whoami"]), Ran::failed(2, text));
-    // It has ended long ago, but it still names the person who logged in.
     let claims = json!({
-        "iss": server.issuer(), "aud": server.client_id(), "iat": 1000, "exp": 2000,
+        "iss": server.issuer(), "aud": server.client_id(), "iat": now(), "exp": now() + LIFETIME,
         "sub": "me\u{1b}[31m", "name": "A\nB",
     });
     let token = |claims: &Value| json!(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims.to_string())));
@@ -206,6 +206,21 @@ fn without_a_userinfo_endpoint_the_id_token_is_shown() {
         assert!(ran.stderr.starts_with(&text) && ran.stderr.ends_with("\nhint: onegrant login\n"), "{ran:?}");
     }
     assert_eq!(server.counts(), Default::default());
+
+    // One that has expired is judged as by `token --id-token`: the grant is refreshed for another one.
+    let mut expired = claims.clone();
+    expired["exp"] = json!(now() - 5);
+    document["session"]["id_token"] = token(&expired);
+    home.write(&document);
+    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": token(&claims) }))]);
+    let ran = home.run(&["whoami"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    home.write(&document);
+    server.script(Endpoint::Token, [token_answer(&json!({}))]);
+    let text = "onegrant: cannot tell who it is: the ID token has expired, and the server gives no other one when the grant is \
+                refreshed\nhint: onegrant login\n";
+    assert_eq!(home.run(&["whoami"]), Ran::failed(3, text));
+    assert_eq!(server.counts().token_requests, 2);
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod exec;
 mod formats;
 mod git;
 mod helpers;
+mod id_token;
 mod token_file;

@@ -366,7 +366,7 @@ families! { FAMILIES:
         all
     };
 
-    a_refusal_over_the_id_token_keeps_the_access_token_that_works, at_least 1,
+    a_refusal_over_the_id_token_keeps_the_access_token_that_works, at_least 3_000,
         binding(2, &[Server::HasRevoked], World::all_need_a_login_and_the_session_stays, |scenario| {
             scenario.with_a_demand_for(Demanded::IdToken).with(|budget| budget.delays = 0)
         });
