@@ -376,6 +376,10 @@ fn a_process_that_meets_silence_anywhere_leaves_the_rest_to_the_next() {
                     let says_lost =
                         ran.stderr.contains("may have been spent") && !ran.stderr.contains("session is kept");
                     assert!(is_late || says_lost, "{case}: {ran:?}");
+                    if is_late {
+                        // A process that comes before its end shares its failure.
+                        wait_for("the end of the worker", || !is_running(spender(&home)));
+                    }
                     assert_eq!(server.counts().token_requests, 1, "{case}");
                     let next = home.run(&["token"]);
                     let refused = if replay == GRACE { 1 } else { 2 };

@@ -250,6 +250,7 @@ fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {
         let hold = |gate| Fault::HoldHuge(gate, 100 << 10);
         let (process, gate) = held_by(hold, &server, &mut with_timeout(&home, lock));
         let worker = spender(&home);
+        process.signal(Signal::STOP);
         rustix::process::kill_process(pid(worker), Signal::STOP).unwrap();
         gate.open();
         server.wait_until(|counts| counts.released == 1);
@@ -257,6 +258,9 @@ fn a_worker_that_is_stopped_beyond_its_deadline_still_reads_the_answer() {
         let stopped = Instant::now();
         wait_for("the deadline", || stopped.elapsed() > TIMEOUT);
         rustix::process::kill_process(pid(worker), Signal::CONT).unwrap();
+        // Otherwise a busy machine decides whether the caller gives up first.
+        wait_for("the end of the worker", || !is_running(worker));
+        process.signal(Signal::CONT);
         let ran = process.finish();
         assert_that_nothing_is_lost(&server, &home, &old, worker, lock);
         assert_eq!(ran, Ran::printed(&home.tokens().access_token), "{lock}");
