@@ -319,7 +319,7 @@ fn a_registration_that_cannot_be_removed_changes_nothing_of_the_logout() {
     // An answer that does not come.
     let (server, home, ..) = registered();
     server.always(Endpoint::ClientConfiguration, Fault::StallBefore);
-    let ran = home.run(&["--timeout", "2", "logout"]);
+    let ran = home.run(&["--timeout", "5", "logout"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, REVOKED), "{ran:?}");
     assert!(ran.stderr.starts_with(&warned("")[..warned("").len() - 1]), "{ran:?}");
     assert!(!home.document_path().exists());
@@ -497,8 +497,8 @@ fn a_revocation_is_not_waited_for_past_the_deadline() {
     keyring.fault("store", "fail 'the keyring is full'\n");
     keyring.run(&["token"]);
     keyring.repair("store");
-    server.always(Endpoint::Revocation, Fault::DelayAnswer(Duration::from_secs(4)));
-    let ran = keyring.run(&["--timeout", "3", "logout"]);
+    server.always(Endpoint::Revocation, Fault::DelayAnswer(Duration::from_secs(10)));
+    let ran = keyring.run(&["--timeout", "8", "logout"]);
     assert_eq!(ran.stdout, "revocation failed; deleted here: profile default\n", "{ran:?}");
 }
 

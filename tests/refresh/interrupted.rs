@@ -478,12 +478,12 @@ fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_
     let gate = Gate::closed();
     server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
     let began = Instant::now();
-    let process = Process::start(&mut home.command(&["-v", "--timeout", "2", "token"]));
+    let process = Process::start(&mut home.command(&["-v", "--timeout", "5", "token"]));
     server.wait_until(|counts| counts.rotations == 1);
     process.signal(Signal::STOP);
     gate.open();
     wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
-    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 4);
+    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 7);
     process.signal(Signal::CONT);
     let ran = process.finish();
     assert_eq!((ran.code, ran.stdout.trim_end()), (0, &*home.tokens().access_token), "{ran:?}");
