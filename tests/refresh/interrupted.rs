@@ -427,6 +427,25 @@ fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_store
     }
 }
 
+/// A caller that is stopped between the start of its worker and the end of its own copy of the lock.
+#[test]
+fn a_caller_that_is_stopped_when_its_worker_has_begun_holds_no_lock_when_its_answer_is_stored() {
+    let server = server(|_| {});
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let process = Process::start(&mut home.command(&["token"]));
+    let children = format!("/proc/{0}/task/{0}/children", process.pid());
+    // Without a pause: the moment is short.
+    while fs::read_to_string(&children).unwrap().is_empty()
+        && home.tokens().refresh_token == old.refresh_token
+    {}
+    process.signal(Signal::STOP);
+    wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+    wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
+    process.signal(Signal::CONT);
+    assert_eq!(process.finish(), Ran::printed(&home.tokens().access_token));
+    assert_eq!(server.counts().token_requests, 1);
+}
+
 #[test]
 fn a_process_whose_stderr_is_not_read_holds_no_lock() {
     for arguments in [&["-vv", "token"][..], &["-v", "refresh"]] {
