@@ -94,15 +94,15 @@ impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
 
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
-    let destination = Destination::read(arguments)?;
+    let undiscovered = |failure: Failure| RetryHint::undiscovered(arguments).complete(failure.into());
+    let destination = Destination::read(arguments).map_err(undiscovered)?;
     // The profile of a resource is not known before the resource is.
     let is_known = destination.address.is_none() || context.globals.selection == Selection::Name;
     let existing = is_known.then(|| driver::read_for_login(&*context.store, context)).transpose()?;
     context.store.check_writable(SPACE_BYTES)?;
     let log = context.dependencies().log;
     let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
-    let announced = Announced::find(arguments, &destination, context, note)
-        .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
+    let announced = Announced::find(arguments, &destination, context, note).map_err(undiscovered)?;
     let of_resource = profile::of_resource(arguments, &announced, context)?;
     if let Some(context) = &of_resource {
         context.store.check_writable(SPACE_BYTES)?;
