@@ -35,6 +35,7 @@ use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
 use crate::protocol::address_search::Finding;
 use crate::protocol::failure::FailedRequest;
+use crate::protocol::hints::REGISTER;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
@@ -254,10 +255,13 @@ impl ServerLogin<'_> {
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
         let is_registered = client.registration.is_some();
+        let is_stored = self.stored.is_some_and(|stored| stored.registration == client.registration);
+        let mut is_new = is_registered && !is_stored;
         match (self.grant(flow, client, callback, scope.clone()), NewClient::at(&self.server)) {
             (Err(NotGranted::UnknownClient(failure)), Ok(new))
-                if is_registered && registration::may_begin_again(&self.server) =>
+                if is_registered && registration::may_begin_again(&self.server, is_new) =>
             {
+                is_new = true;
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
@@ -267,9 +271,14 @@ impl ServerLogin<'_> {
         }
         .map_err(|not_granted| match not_granted {
             NotGranted::UnknownClient(failure) => {
-                // After a second registration only another kind of client can help.
-                let can_register = !is_registered && self.server.registration_endpoint.is_some();
-                failure.hint(if can_register { client::REGISTER_ONE } else { client::NAME_A_CLIENT }).into()
+                let can_register = self.server.registration_endpoint.is_some();
+                let hint = match (can_register, is_registered) {
+                    (true, false) => client::REGISTER_ONE,
+                    (true, true) if !is_new => REGISTER,
+                    // After a new registration only another kind of client can help.
+                    _ => client::NAME_A_CLIENT,
+                };
+                failure.hint(hint).into()
             }
             NotGranted::Failed(error) => error,
         })
