@@ -246,7 +246,7 @@ fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration)
             let stray = stray.map(|stray| (stray.what, stray.target));
             SearchEvent::Answered { question, response, requests, stray }
         }
-        Err(failure) => SearchEvent::NotAnswered { question, failure },
+        Err(failure) => SearchEvent::NotAnswered { question, requests, failure },
     }
 }
 

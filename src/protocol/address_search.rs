@@ -87,6 +87,8 @@ pub enum SearchEvent {
     NotAnswered {
         /// The question.
         question: Question,
+        /// How many requests were made: redirects may have been followed before.
+        requests: usize,
         /// Why.
         failure: Failure,
     },
@@ -231,8 +233,8 @@ impl Search {
                 self.requests = self.requests.saturating_add(requests);
                 Some(self.answered(&question, &response, stray))
             }
-            SearchEvent::NotAnswered { question, failure } => {
-                self.requests = self.requests.saturating_add(1);
+            SearchEvent::NotAnswered { question, requests, failure } => {
+                self.requests = self.requests.saturating_add(requests);
                 Some(self.not_answered(&question, failure))
             }
         };
@@ -645,7 +647,7 @@ mod tests {
                 (SearchPurpose::Probe, _) => answered(question, probe.clone()),
                 (_, Some((_, 0, why))) => {
                     let failure = Failure::new(Kind::Temporary, *why);
-                    SearchEvent::NotAnswered { question, failure }
+                    SearchEvent::NotAnswered { question, requests: 1, failure }
                 }
                 (_, Some((_, status, body))) => answered(question, Response::new(*status, *body)),
                 (_, None) => answered(question, Response::new(404, "")),
@@ -783,6 +785,38 @@ mod tests {
         }
         assert!(sent <= MOST_REQUESTS, "{sent}");
         assert_eq!(allowed.first(), Some(&MOST_REDIRECTS.min(MOST_REQUESTS - 2)));
+    }
+
+    /// Also those that end in no answer.
+    #[test]
+    fn the_redirects_before_a_lost_answer_count_as_requests() {
+        let entries: Vec<String> = (0..4).map(|number| format!("\"https://as{number}.example\"")).collect();
+        let resource =
+            format!(r#"{{"resource":"{ADDRESS}","authorization_servers":[{}]}}"#, entries.join(","));
+        let mut search = Search::new(ADDRESS).unwrap();
+        let mut event = SearchEvent::Begun;
+        let mut sent = 0;
+        loop {
+            let question = match search.next(event).1 {
+                SearchStep::Ask(question) => question,
+                SearchStep::Failed(_) => break,
+                step => panic!("{step:?}"),
+            };
+            let requests = match question.purpose {
+                SearchPurpose::Issuer(..) => question.redirects + 1,
+                _ => 1,
+            };
+            sent += requests;
+            event = match question.purpose {
+                SearchPurpose::Probe => answered(question, naming(INSERTED)),
+                SearchPurpose::Resource => answered(question, Response::new(200, resource.as_str())),
+                _ => {
+                    let failure = Failure::new(Kind::Temporary, "lost");
+                    SearchEvent::NotAnswered { question, requests, failure }
+                }
+            };
+        }
+        assert_eq!(sent, MOST_REQUESTS);
     }
 
     #[test]
