@@ -484,8 +484,8 @@ impl Search {
         let failure = Failure { message, ..failure };
         match &question.purpose {
             SearchPurpose::EndOfSession => {}
-            // Another issuer may do.
-            SearchPurpose::Issuer(_, Standing::Named) => {
+            // Another issuer that the resource names may do.
+            SearchPurpose::Issuer(..) if self.phase == Phase::Issuers => {
                 self.places.push(format!("{} ({answer})", printable(url)));
                 self.keep(failure);
             }
@@ -861,6 +861,22 @@ mod tests {
             let answers = [(INSERTED, 200, resource), (dead, status, body), (ISSUER, 200, &named)];
             let run = search(ADDRESS, naming(INSERTED), &answers);
             assert_eq!(run.outcome.unwrap().metadata.issuer, "https://as.example", "{status}");
+        }
+    }
+
+    /// A resource may be its own issuer, or have been it before.
+    #[test]
+    fn another_issuer_does_if_the_address_itself_does_not() {
+        let resource = format!(
+            r#"{{"resource":"{ADDRESS}","authorization_servers":["{ADDRESS}","https://as.example"]}}"#
+        );
+        let named = issuer("https://as.example");
+        let own = "https://r.example/.well-known/oauth-authorization-server/mcp";
+        for (status, body) in [(0, "lost"), (404, ""), (500, "")] {
+            let answers = [(INSERTED, 200, resource.as_str()), (own, status, body), (ISSUER, 200, &named)];
+            let located = search(ADDRESS, Response::new(404, ""), &answers).outcome.unwrap();
+            assert_eq!(located.metadata.issuer, "https://as.example", "{status}");
+            assert_eq!(located.resource.unwrap().identifier, ADDRESS, "{status}");
         }
     }
 
