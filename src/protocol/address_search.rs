@@ -5,7 +5,7 @@
 //! older than RFC 9728 and whose origin is the issuer. A login sends the requests, and so does `onegrant doctor ADDRESS`.
 
 use super::challenge::{self, Challenge};
-use super::hints::{login_at, shell_word};
+use super::hints::{login_at, whole_shell_word};
 use super::metadata::{
     self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin, with_https,
 };
@@ -374,7 +374,7 @@ impl Search {
             SearchPurpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
                 Discovered::Metadata(metadata) => self.found(question, issuer, *standing, *metadata),
                 Discovered::Refused(failure) => {
-                    let hint = failure.hint.as_deref().map(|hint| self.of_resource(hint));
+                    let hint = failure.hint.as_deref().and_then(|hint| self.of_resource(hint));
                     self.refuse(question, Failure { hint, ..failure })
                 }
                 Discovered::Nothing(why) => self.nothing(question, response, why, stray),
@@ -432,13 +432,13 @@ impl Search {
     }
 
     /// The hint to log in at a server that this search did not find, as a login for the same resource. The person decides
-    /// whether that server is trusted.
-    fn of_resource(&self, hint: &str) -> String {
-        let Some((_, metadata)) = &self.resource else { return hint.to_owned() };
+    /// whether that server is trusted. `None` if the resource is too long for a hint.
+    fn of_resource(&self, hint: &str) -> Option<String> {
+        let Some((_, metadata)) = &self.resource else { return Some(hint.to_owned()) };
         let (command, comment) = hint
             .find("   # ")
             .map_or((hint, "   # only if you trust this server"), |start| hint.split_at(start));
-        format!("{command} --resource {}{comment}", shell_word(&metadata.resource))
+        Some(format!("{command} --resource {}{comment}", whole_shell_word(&metadata.resource)?))
     }
 
     fn refuse(&mut self, question: &Question, failure: Failure) -> Finding {
@@ -847,6 +847,21 @@ mod tests {
             assert!(message.starts_with("cannot find the authorization server of https://r.example/mcp: "), "{case}: {message}");
             assert!(message.contains(text), "{case}: {message}");
             assert_eq!(run.outcome.unwrap_err().hint.is_some(), kind == Kind::Usage, "{case}");
+        }
+    }
+
+    /// Only the query may be longer than what a person typed: see [`resource::covers`].
+    #[test]
+    fn a_hint_has_the_whole_resource_or_nothing_of_it() {
+        let of_another = issuer("https://evil.example");
+        for (length, has_resource) in [(100, true), (400, false)] {
+            let identifier = format!("{ADDRESS}?{}", "x".repeat(length));
+            let resource =
+                format!(r#"{{"resource":"{identifier}","authorization_servers":["https://as.example"]}}"#);
+            let answers = [(INSERTED, 200, resource.as_str()), (ISSUER, 200, &of_another)];
+            let hint = search(ADDRESS, naming(INSERTED), &answers).outcome.unwrap_err().hint.unwrap();
+            assert_eq!(hint.contains("xxx"), has_resource, "{hint}");
+            assert_eq!(hint.contains("login https://evil.example --resource "), has_resource, "{hint}");
         }
     }
 
