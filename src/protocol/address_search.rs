@@ -7,7 +7,8 @@
 use super::challenge::{self, Challenge};
 use super::hints::{login_at, whole_shell_word};
 use super::metadata::{
-    self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin, with_https,
+    self, Discovered, Metadata, candidates, endpoint_url, is_same_issuer, issuer_of_document, origin,
+    with_https,
 };
 use super::redirect::MOST_REDIRECTS;
 use super::resource::{self, FoundResource, ResourceMetadata, resource_url};
@@ -321,8 +322,7 @@ impl Search {
     /// Some issuers have resource metadata, too, which names themselves. If nothing answers like a resource at the address, then
     /// a person means the issuer.
     fn standing(&self, issuer: &str) -> Standing {
-        let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-        match !self.is_resource && bare(issuer) == bare(&self.address) {
+        match !self.is_resource && is_same_issuer(issuer, &self.address) {
             true => Standing::Address,
             false => Standing::Named,
         }
