@@ -155,6 +155,11 @@ pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
     Ok(urls)
 }
 
+/// Whether two issuer identifiers are the same, letter by letter. Only a closing slash may differ.
+pub(super) fn is_same_issuer(one: &str, other: &str) -> bool {
+    one.strip_suffix('/').unwrap_or(one) == other.strip_suffix('/').unwrap_or(other)
+}
+
 /// The path of a metadata document begins or ends with one of these.
 const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
 
@@ -271,8 +276,7 @@ pub fn read(issuer: &str, response: &Response) -> Discovered {
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
         return Discovered::Nothing("no issuer in it".to_owned());
     };
-    let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-    if bare(found) != bare(issuer) {
+    if !is_same_issuer(found, issuer) {
         let failure = Failure::new(
             Kind::Usage,
             format!(
@@ -282,7 +286,7 @@ pub fn read(issuer: &str, response: &Response) -> Discovered {
             ),
         );
         // The same server, which does not know that it is behind a proxy for https. Another issuer has its own metadata.
-        let hint = match bare(&with_https(found)) == bare(issuer) {
+        let hint = match is_same_issuer(&with_https(found), issuer) {
             true => by_hand(&members),
             false => (endpoint_url(found).is_ok() && printable(found) == found).then(|| login_at(found)),
         };

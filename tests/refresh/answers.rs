@@ -718,6 +718,30 @@ fn the_hint_of_a_redirected_token_endpoint_is_a_login_that_works() {
     }
 }
 
+/// Another origin gets what the command line says and nothing that is stored, so the hint says all of it.
+#[test]
+fn the_hint_of_an_endpoint_at_another_origin_is_a_login_that_works_without_the_resource() {
+    let server = server(|settings| settings.auto_approve = true);
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut stored = home.document();
+    stored["device_authorization_endpoint"] = json!(format!("{}/device_authorization", server.issuer()));
+    stored["resource"] = json!(["https://mcp.example/mcp"]);
+    stored["no_resource"] = json!(true);
+    home.write(&stored);
+    let target = server.url(Endpoint::Token).replace("127.0.0.1", "localhost");
+    server.script(Endpoint::Token, [Fault::Status(Response::new(308).header("location", &target))]);
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let (_, hint) = ran.stderr.rsplit_once("hint: onegrant ").unwrap();
+    let login = home.run(&hint.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(login.code, 0, "{hint}: {login:?}");
+    let found = home.document();
+    assert_eq!(found["token_endpoint"], target, "{hint}");
+    for kept in ["resource", "no_resource"] {
+        assert_eq!(found[kept], stored[kept], "{hint}: {kept}");
+    }
+}
+
 #[test]
 fn a_lost_answer_is_asked_for_once_more() {
     for (name, fault, is_spent) in lost_answers() {
