@@ -40,6 +40,7 @@ use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
 use crate::session::expiry;
+use crate::store_address::ProfileName;
 use crate::system::SignalsHeld;
 use crate::text::{date, printable};
 use announced::Announced;
@@ -122,6 +123,8 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
 
 /// What a login at an address would do.
 pub struct Outlook {
+    /// The profile that it stores the grant in, or why there is none.
+    pub profile: Result<ProfileName, Failure>,
     /// The server, and the resource.
     pub server: Server,
     /// The client, or why there is none.
@@ -138,7 +141,10 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
     let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
     let destination = Destination::read(&arguments)?;
     let announced = Announced::find(&arguments, &destination, context, note)?;
-    let stored = stored_at(&arguments, &announced, context);
+    let of_resource = profile::of_resource(&arguments, &announced, context);
+    let profile = of_resource.as_ref().map(|found| found.as_ref().unwrap_or(context));
+    let stored = profile.ok().and_then(stored_in);
+    let profile = profile.map(|context| context.globals.profile.clone()).map_err(Clone::clone);
     let (server, stored) = Server::find(&arguments, &destination, announced, stored.as_ref(), context)?;
     let client = ClientChoice::make(&arguments, &server, stored);
     let known = client.as_ref().ok().and_then(ClientChoice::known);
@@ -154,13 +160,11 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
         usable.is_err().then(|| NewClient::at(&server).map(ClientChoice::New))
     });
     let client = new.unwrap_or(client);
-    Ok(Outlook { server, client, flow, scope })
+    Ok(Outlook { profile, server, client, flow, scope })
 }
 
-/// The document that a login at the address would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
-fn stored_at(arguments: &cli::Login, announced: &Announced, context: &Context) -> Option<Document> {
-    let of_resource = profile::of_resource(arguments, announced, context).ok()?;
-    let context = of_resource.as_ref().unwrap_or(context);
+/// The document that a login would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
+fn stored_in(context: &Context) -> Option<Document> {
     match driver::read_for_login(&*context.store, context).ok()? {
         Existing::Document(stored) => Some(stored.document),
         Existing::Nothing | Existing::Unreadable => None,
