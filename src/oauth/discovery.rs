@@ -258,7 +258,7 @@ fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration)
 /// reached. Fails if the text of an endpoint shows such an address: some endpoints are not used before the login has ended.
 fn with_limit(metadata: Metadata, client: &HttpClient) -> Result<(Metadata, HttpClient), Failure> {
     let limit = client.reached();
-    for url in metadata.endpoints() {
+    for url in metadata.endpoints.all() {
         let reach = address_of(url).map_or(Reach::Public, |address| Reach::of_host(&address.host));
         if reach > limit {
             return Err(refusal(url, reach, limit).hint(without_metadata(None)));

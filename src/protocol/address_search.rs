@@ -588,7 +588,7 @@ fn departures_of(issuer: &str, metadata: &Metadata, is_for_resource: bool) -> Ve
     }
     if metadata.code_challenge_methods_supported.is_empty()
         && is_for_resource
-        && metadata.authorization_endpoint.is_some()
+        && metadata.endpoints.authorization.is_some()
     {
         departures.push(Departure::harmless("RFC 8414 section 2: it lists no methods of PKCE"));
     }
@@ -907,7 +907,7 @@ mod tests {
         );
         assert!(run.asked.ends_with(&[ISSUER.to_owned(), ISSUER_OPENID.to_owned()]), "{:?}", run.asked);
         let located = run.outcome.unwrap();
-        assert_eq!(located.metadata.revocation_endpoint.as_deref(), Some("https://as.example/revoke"));
+        assert_eq!(located.metadata.endpoints.revocation.as_deref(), Some("https://as.example/revoke"));
         assert_eq!(located.resource, None);
     }
 

@@ -275,7 +275,7 @@ impl ServerLogin<'_> {
         }
         .map_err(|not_granted| match not_granted {
             NotGranted::UnknownClient(failure) => {
-                let can_register = self.server.registration_endpoint.is_some();
+                let can_register = self.server.endpoints.registration.is_some();
                 let hint = match (can_register, is_registered) {
                     (true, false) => client::REGISTER_ONE,
                     (true, true) if !is_new => REGISTER,

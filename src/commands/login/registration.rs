@@ -102,7 +102,7 @@ pub struct NewClient {
 impl NewClient {
     /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
     pub fn at(server: &Server) -> Result<Self, Failure> {
-        let endpoint = server.registration_endpoint.clone();
+        let endpoint = server.endpoints.registration.clone();
         Ok(Self { endpoint: endpoint.ok_or_else(unregistered)? })
     }
 
@@ -176,7 +176,7 @@ impl NewClient {
 
 /// Whether the login may register once more, with [`BY_NAME`].
 fn may_try_by_name(arguments: &cli::Login, server: &Server) -> bool {
-    let pushed = usize::from(server.pushed_authorization_request_endpoint.is_some());
+    let pushed = usize::from(server.endpoints.pushed_authorization_request.is_some());
     arguments.redirect_uri.is_none() && has_left(server, pushed.saturating_add(2))
 }
 
@@ -185,7 +185,7 @@ fn may_try_by_name(arguments: &cli::Login, server: &Server) -> bool {
 pub fn may_begin_again(server: &Server, is_new: bool) -> bool {
     // Two pushed requests, and the registrations.
     let registrations = if is_new { 2 } else { 1 };
-    server.pushed_authorization_request_endpoint.is_none() || has_left(server, registrations + 2)
+    server.endpoints.pushed_authorization_request.is_none() || has_left(server, registrations + 2)
 }
 
 /// Whether so many requests more are still few enough.
