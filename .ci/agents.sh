@@ -16,7 +16,8 @@ claude_version=2.1.332
 codex_version=0.171.0
 opencode_version=1.18.33
 gemini_version=0.61.0
-crowd=4 # of each kind, at once
+crowd=4           # of each kind, at once
+limit_seconds=180 # the programs are large, and a crowd of them shares the processors with other steps
 
 begin curl npm node
 export ONEGRANT

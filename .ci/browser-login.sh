@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
 . "$repository/.ci/lib/logins.sh"
 
+limit_seconds=180 # a browser is large, and shares the processors with other steps
+
 begin curl node npm
 
 step 'install oidc-provider and Chromium'

@@ -31,7 +31,8 @@ fuzz() { # PARSER
     local code=0 log=$scratch/$1.log
     # A copy of the corpus, because the fuzzer adds its own inputs.
     cp -r "$corpus/$1" "$scratch/$1"
-    PARSER=$1 nice timeout $((seconds_each + 60)) "$fuzzer" "$scratch/$1" -max_total_time="$seconds_each" -max_len=4096 \
+    # It has the time that all others leave, so it may take long to begin.
+    PARSER=$1 nice timeout $((seconds_each + 600)) "$fuzzer" "$scratch/$1" -max_total_time="$seconds_each" -max_len=4096 \
         -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$found/$1-" >"$log" 2>&1 || code=$?
     if [ "$code" = 0 ] && grep -q '^stat::number_of_executed_units: *[1-9]' "$log"; then
         printf 'ok    %-17s %s\n' "$1" "$(grep -ao 'cov: .* corp' "$log" | tail -n 1), $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"

@@ -18,7 +18,7 @@ mkdir "$work/keys"
 make_secrets
 
 step "start it twice: access tokens live $lifetime_seconds s; everything is short, and requests must be pushed (RFC 9126)"
-node_server short oidc_provider ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=7 PUSHED=required
+node_server short oidc_provider ACCESS_TOKEN_SECONDS=2 REFRESH_TOKEN_SECONDS=4 DEVICE_CODE_SECONDS=30 PUSHED=required
 short=$issuer
 of_short=("$short" --client-id onegrant --scope 'openid offline_access')
 is_forgotten "${of_short[@]}"

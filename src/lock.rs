@@ -25,20 +25,38 @@ use std::time::{Duration, Instant};
 /// The default holds nothing: it is what a process gets that waited for a release.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Closing it unlocks. Locks belong to the open file, and it is not inherited by an `exec`.
+    /// Closing it unlocks, unless another process has it open, too. It is not inherited by an `exec`.
     file: Option<File>,
+    /// Whether the process that gave the lock may still have the file open: it may be stopped before it closes it.
+    was_given: bool,
     _undisturbed: Option<Undisturbed>,
 }
 
 impl Guard {
     /// The guard of a lock that was taken through this file.
     pub fn of(file: File) -> Self {
-        Self { file: Some(file), _undisturbed: Some(Undisturbed::begin()) }
+        Self { file: Some(file), was_given: false, _undisturbed: Some(Undisturbed::begin()) }
     }
 
-    /// The same lock once more, for another process: it is held until both have closed it.
+    /// The guard of a lock that another process took and gives to this one, which releases it for both.
+    pub fn given(file: File) -> Self {
+        let mut guard = Self::of(file);
+        guard.was_given = true;
+        guard
+    }
+
+    /// The same lock once more, for another process, which releases it. This process closes its file without that.
     pub fn share(&self) -> io::Result<Option<File>> {
         self.file.as_ref().map(File::try_clone).transpose()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.as_ref().filter(|_| self.was_given) {
+            // Where this fails, the lock is released when both have closed the file.
+            let _ = flock::release(file);
+        }
     }
 }
 

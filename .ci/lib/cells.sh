@@ -1,12 +1,13 @@
-# What a grant does in a store that many machines share; sourced after checks.sh by the scripts about etcd and Kubernetes. They
-# define `value`, which prints the document, and `put_value`, which stores the one on stdin.
+# What a grant does in a store that is no directory; sourced after checks.sh by the scripts about etcd, Kubernetes and keyrings.
+# They define `value`, which prints the document, and `put_value`, which stores the one on stdin.
 #
 # shellcheck shell=bash
 
 stored() { value | member "$1" || echo none; } # NAME
 # The document says that the access token has expired.
 expire() {
-    value | jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' | put_value
+    value | jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' | put_value ||
+        give_up 'the document cannot be changed'
     mark
 }
 is_claimed() { value | grep -q '"attempts"'; }

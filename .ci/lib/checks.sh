@@ -146,7 +146,7 @@ serve() { # NAME COMMAND...
     server=$1
     mkfifo "$work/$1.stdin"
     "${@:2}" >"$work/$1.json" 2>"$work/$1.log" <>"$work/$1.stdin" &
-    wait_until 30 has_member issuer "$work/$1.json" || give_up "$1 did not start" "$work/$1.json" "$work/$1.log"
+    wait_until "$limit_seconds" has_member issuer "$work/$1.json" || give_up "$1 did not start" "$work/$1.json" "$work/$1.log"
     issuer=$(cat "$work/member")
     echo "$1: $issuer"
 }

@@ -6,7 +6,14 @@ key=$(printf /grants/default | base64)
 members=()        # their process identifiers
 member_options=() # of etcd
 killed=           # the member that was killed last
-first_port=$((20000 + RANDOM % 10000))
+first_port=$((20000 + $$ % 400 * 25)) # below the ports that the system chooses, and not those of another script that runs now
+is_taken() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # PORT
+one_is_taken() {
+    local offset
+    for offset in 0 1 2 10 11 12 20 21; do if is_taken $((first_port + offset)); then return; fi; done
+    return 1
+}
+while one_is_taken; do first_port=$((first_port + 25)); done
 
 peer() { echo "http://127.0.0.1:$((first_port + 10 + $1))"; }  # INDEX
 client() { echo "127.0.0.1:$((first_port + $1))"; }            # INDEX
@@ -59,8 +66,13 @@ value() {
     wait_until 20 read_value >"$work/value" || return 1
     tail -n 1 "$work/value" | base64 -d
 }
+# A cluster that elects a leader takes no value for a moment, or does not say so in time: the same member is asked again, so
+# no earlier request can come after the last one.
 put_value() { # stdin
-    ask_member 0 kv/put "{\"key\":\"$key\",\"value\":\"$(base64 -w 0)\"}" >/dev/null
+    local body
+    body="{\"key\":\"$key\",\"value\":\"$(base64 -w 0)\"}"
+    is_put() { ask_member 0 kv/put "$body" | grep -q '"revision"'; }
+    wait_until 20 is_put
 }
 
 begin_with_etcd() { # PROGRAM...

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 crowd=20             # processes at once
-lifetime_seconds=6   # of an access token: a refresh and a crowd fit into it on a busy machine, too
+lifetime_seconds=10  # of an access token: a refresh and a crowd fit into it on a busy machine, too
 secret='sec:ret/+%&' # equals itself only if it is form-encoded before base64 (RFC 6749 section 2.3.1)
 forgotten=           # the login that no person answers
 make_secrets() {
@@ -49,7 +49,7 @@ asks_a_person() { # ACTION MEMBER LOGIN_OPTION...
     login=$!
     asks() { has_member "$1" "$work/login"; }
     asks_or_has_ended() { asks "$1" || ! kill -0 "$login" 2>/dev/null; }
-    if wait_until 30 asks_or_has_ended "$2" && asks "$2"; then
+    if wait_until "$limit_seconds" asks_or_has_ended "$2" && asks "$2"; then
         acts "$1" "$(cat "$work/member")" </dev/null 2>&1 | sed 's/^/      /' || true
     else
         echo '      login asks for nothing'
@@ -101,7 +101,8 @@ alive() { # WHAT
 # A logout revokes and deletes; afterwards the server refuses both tokens.
 logs_out() { # TOKEN_ENDPOINT USERINFO_ENDPOINT CLIENT_ID
     local access_token refresh_token
-    access_token=$(onegrant token 2>/dev/null </dev/null || true)
+    # A new one: the stored one may end before the server sees it.
+    access_token=$(onegrant refresh 2>/dev/null </dev/null || true)
     refresh_token=$(stored refresh_token)
     check 'userinfo before logout' 200 "$(bearer "$access_token" "$2")"
     revokes

@@ -246,7 +246,13 @@ fn nothing(context: &Context) -> anyhow::Result<()> {
     }
     let text =
         format!("nothing to revoke, nothing to delete: profile {} has no grant\n", context.globals.profile);
-    output::answer(text.as_bytes())
+    output::answer(text.as_bytes())?;
+    if let Some(other) = context.only_other_profile() {
+        let failure =
+            Failure::new(Kind::Usage, format!("profile {other} is another one, and was not logged out"));
+        context.warn(&failure.hint(format!("onegrant --profile {other} logout")));
+    }
+    Ok(())
 }
 
 /// The result of all revocations together. A failure counts before a success.

@@ -197,7 +197,7 @@ pub fn search(
 ) -> Result<(Located, HttpClient), Failure> {
     // A person named the address, so it may be anywhere.
     let first = client.limited_to(Reach::Loopback);
-    // The client for the issuer that the resource names.
+    // The client for the issuer that was asked last, if the resource names it.
     let mut named: Option<(String, HttpClient)> = None;
     let mut search = Search::new(address)?;
     let mut event = SearchEvent::Begun;
@@ -218,6 +218,10 @@ pub fn search(
                 let same = named.take_if(|(other, _)| other == issuer);
                 let begun = || (issuer.clone(), first.limited_to(first.reached()));
                 &named.insert(same.unwrap_or_else(begun)).1
+            }
+            SearchPurpose::Issuer(..) => {
+                named = None;
+                &first
             }
             _ => &first,
         };
@@ -246,7 +250,7 @@ fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration)
             let stray = stray.map(|stray| (stray.what, stray.target));
             SearchEvent::Answered { question, response, requests, stray }
         }
-        Err(failure) => SearchEvent::NotAnswered { question, failure },
+        Err(failure) => SearchEvent::NotAnswered { question, requests, failure },
     }
 }
 
@@ -254,7 +258,7 @@ fn answer(question: Question, client: &HttpClient, left: &impl Fn() -> Duration)
 /// reached. Fails if the text of an endpoint shows such an address: some endpoints are not used before the login has ended.
 fn with_limit(metadata: Metadata, client: &HttpClient) -> Result<(Metadata, HttpClient), Failure> {
     let limit = client.reached();
-    for url in metadata.endpoints() {
+    for url in metadata.endpoints.all() {
         let reach = address_of(url).map_or(Reach::Public, |address| Reach::of_host(&address.host));
         if reach > limit {
             return Err(refusal(url, reach, limit).hint(without_metadata(None)));

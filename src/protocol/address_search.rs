@@ -5,9 +5,10 @@
 //! older than RFC 9728 and whose origin is the issuer. A login sends the requests, and so does `onegrant doctor ADDRESS`.
 
 use super::challenge::{self, Challenge};
-use super::hints::{login_at, shell_word};
+use super::hints::{login_at, whole_shell_word};
 use super::metadata::{
-    self, Discovered, Metadata, candidates, endpoint_url, issuer_of_document, origin, with_https,
+    self, Discovered, Metadata, candidates, endpoint_url, is_same_issuer, issuer_of_document, origin,
+    with_https,
 };
 use super::redirect::MOST_REDIRECTS;
 use super::resource::{self, FoundResource, ResourceMetadata, resource_url};
@@ -87,6 +88,8 @@ pub enum SearchEvent {
     NotAnswered {
         /// The question.
         question: Question,
+        /// How many requests were made: redirects may have been followed before.
+        requests: usize,
         /// Why.
         failure: Failure,
     },
@@ -231,8 +234,8 @@ impl Search {
                 self.requests = self.requests.saturating_add(requests);
                 Some(self.answered(&question, &response, stray))
             }
-            SearchEvent::NotAnswered { question, failure } => {
-                self.requests = self.requests.saturating_add(1);
+            SearchEvent::NotAnswered { question, requests, failure } => {
+                self.requests = self.requests.saturating_add(requests);
                 Some(self.not_answered(&question, failure))
             }
         };
@@ -319,8 +322,7 @@ impl Search {
     /// Some issuers have resource metadata, too, which names themselves. If nothing answers like a resource at the address, then
     /// a person means the issuer.
     fn standing(&self, issuer: &str) -> Standing {
-        let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-        match !self.is_resource && bare(issuer) == bare(&self.address) {
+        match !self.is_resource && is_same_issuer(issuer, &self.address) {
             true => Standing::Address,
             false => Standing::Named,
         }
@@ -372,7 +374,7 @@ impl Search {
             SearchPurpose::Issuer(issuer, standing) => match metadata::read(issuer, response) {
                 Discovered::Metadata(metadata) => self.found(question, issuer, *standing, *metadata),
                 Discovered::Refused(failure) => {
-                    let hint = failure.hint.as_deref().map(|hint| self.of_resource(hint));
+                    let hint = failure.hint.as_deref().and_then(|hint| self.of_resource(hint));
                     self.refuse(question, Failure { hint, ..failure })
                 }
                 Discovered::Nothing(why) => self.nothing(question, response, why, stray),
@@ -430,13 +432,13 @@ impl Search {
     }
 
     /// The hint to log in at a server that this search did not find, as a login for the same resource. The person decides
-    /// whether that server is trusted.
-    fn of_resource(&self, hint: &str) -> String {
-        let Some((_, metadata)) = &self.resource else { return hint.to_owned() };
+    /// whether that server is trusted. `None` if the resource is too long for a hint.
+    fn of_resource(&self, hint: &str) -> Option<String> {
+        let Some((_, metadata)) = &self.resource else { return Some(hint.to_owned()) };
         let (command, comment) = hint
             .find("   # ")
             .map_or((hint, "   # only if you trust this server"), |start| hint.split_at(start));
-        format!("{command} --resource {}{comment}", shell_word(&metadata.resource))
+        Some(format!("{command} --resource {}{comment}", whole_shell_word(&metadata.resource)?))
     }
 
     fn refuse(&mut self, question: &Question, failure: Failure) -> Finding {
@@ -482,8 +484,8 @@ impl Search {
         let failure = Failure { message, ..failure };
         match &question.purpose {
             SearchPurpose::EndOfSession => {}
-            // Another issuer may do.
-            SearchPurpose::Issuer(_, Standing::Named) => {
+            // Another issuer that the resource names may do.
+            SearchPurpose::Issuer(..) if self.phase == Phase::Issuers => {
                 self.places.push(format!("{} ({answer})", printable(url)));
                 self.keep(failure);
             }
@@ -586,7 +588,7 @@ fn departures_of(issuer: &str, metadata: &Metadata, is_for_resource: bool) -> Ve
     }
     if metadata.code_challenge_methods_supported.is_empty()
         && is_for_resource
-        && metadata.authorization_endpoint.is_some()
+        && metadata.endpoints.authorization.is_some()
     {
         departures.push(Departure::harmless("RFC 8414 section 2: it lists no methods of PKCE"));
     }
@@ -645,7 +647,7 @@ mod tests {
                 (SearchPurpose::Probe, _) => answered(question, probe.clone()),
                 (_, Some((_, 0, why))) => {
                     let failure = Failure::new(Kind::Temporary, *why);
-                    SearchEvent::NotAnswered { question, failure }
+                    SearchEvent::NotAnswered { question, requests: 1, failure }
                 }
                 (_, Some((_, status, body))) => answered(question, Response::new(*status, *body)),
                 (_, None) => answered(question, Response::new(404, "")),
@@ -785,6 +787,38 @@ mod tests {
         assert_eq!(allowed.first(), Some(&MOST_REDIRECTS.min(MOST_REQUESTS - 2)));
     }
 
+    /// Also those that end in no answer.
+    #[test]
+    fn the_redirects_before_a_lost_answer_count_as_requests() {
+        let entries: Vec<String> = (0..4).map(|number| format!("\"https://as{number}.example\"")).collect();
+        let resource =
+            format!(r#"{{"resource":"{ADDRESS}","authorization_servers":[{}]}}"#, entries.join(","));
+        let mut search = Search::new(ADDRESS).unwrap();
+        let mut event = SearchEvent::Begun;
+        let mut sent = 0;
+        loop {
+            let question = match search.next(event).1 {
+                SearchStep::Ask(question) => question,
+                SearchStep::Failed(_) => break,
+                step => panic!("{step:?}"),
+            };
+            let requests = match question.purpose {
+                SearchPurpose::Issuer(..) => question.redirects + 1,
+                _ => 1,
+            };
+            sent += requests;
+            event = match question.purpose {
+                SearchPurpose::Probe => answered(question, naming(INSERTED)),
+                SearchPurpose::Resource => answered(question, Response::new(200, resource.as_str())),
+                _ => {
+                    let failure = Failure::new(Kind::Temporary, "lost");
+                    SearchEvent::NotAnswered { question, requests, failure }
+                }
+            };
+        }
+        assert_eq!(sent, MOST_REQUESTS);
+    }
+
     #[test]
     #[rustfmt::skip]
     fn the_first_document_that_is_wrong_is_the_failure_else_the_first_server_that_may_be_well_later() {
@@ -816,6 +850,21 @@ mod tests {
         }
     }
 
+    /// Only the query may be longer than what a person typed: see [`resource::covers`].
+    #[test]
+    fn a_hint_has_the_whole_resource_or_nothing_of_it() {
+        let of_another = issuer("https://evil.example");
+        for (length, has_resource) in [(100, true), (400, false)] {
+            let identifier = format!("{ADDRESS}?{}", "x".repeat(length));
+            let resource =
+                format!(r#"{{"resource":"{identifier}","authorization_servers":["https://as.example"]}}"#);
+            let answers = [(INSERTED, 200, resource.as_str()), (ISSUER, 200, &of_another)];
+            let hint = search(ADDRESS, naming(INSERTED), &answers).outcome.unwrap_err().hint.unwrap();
+            assert_eq!(hint.contains("xxx"), has_resource, "{hint}");
+            assert_eq!(hint.contains("login https://evil.example --resource "), has_resource, "{hint}");
+        }
+    }
+
     #[test]
     fn another_issuer_does_if_the_first_one_does_not() {
         let resource = r#"{"resource":"https://r.example/mcp","authorization_servers":["https://dead.example","https://as.example"]}"#;
@@ -827,6 +876,22 @@ mod tests {
             let answers = [(INSERTED, 200, resource), (dead, status, body), (ISSUER, 200, &named)];
             let run = search(ADDRESS, naming(INSERTED), &answers);
             assert_eq!(run.outcome.unwrap().metadata.issuer, "https://as.example", "{status}");
+        }
+    }
+
+    /// A resource may be its own issuer, or have been it before.
+    #[test]
+    fn another_issuer_does_if_the_address_itself_does_not() {
+        let resource = format!(
+            r#"{{"resource":"{ADDRESS}","authorization_servers":["{ADDRESS}","https://as.example"]}}"#
+        );
+        let named = issuer("https://as.example");
+        let own = "https://r.example/.well-known/oauth-authorization-server/mcp";
+        for (status, body) in [(0, "lost"), (404, ""), (500, "")] {
+            let answers = [(INSERTED, 200, resource.as_str()), (own, status, body), (ISSUER, 200, &named)];
+            let located = search(ADDRESS, Response::new(404, ""), &answers).outcome.unwrap();
+            assert_eq!(located.metadata.issuer, "https://as.example", "{status}");
+            assert_eq!(located.resource.unwrap().identifier, ADDRESS, "{status}");
         }
     }
 
@@ -842,7 +907,7 @@ mod tests {
         );
         assert!(run.asked.ends_with(&[ISSUER.to_owned(), ISSUER_OPENID.to_owned()]), "{:?}", run.asked);
         let located = run.outcome.unwrap();
-        assert_eq!(located.metadata.revocation_endpoint.as_deref(), Some("https://as.example/revoke"));
+        assert_eq!(located.metadata.endpoints.revocation.as_deref(), Some("https://as.example/revoke"));
         assert_eq!(located.resource, None);
     }
 

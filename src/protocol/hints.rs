@@ -1,6 +1,6 @@
 //! The hint after a login that the server refused, by its error code.
 
-use crate::text::{cleaned, quoted};
+use crate::text::{cleaned, printable, quoted};
 
 /// The command to run after each error code of RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, RFC 8707 section
 /// 2, and OpenID Connect Core section 3.1.2.6. If nothing is stored yet, server and client are added later.
@@ -54,6 +54,11 @@ pub fn shell_word(word: &str) -> String {
         _ => cleaned(word),
     };
     quoted(&shown)
+}
+
+/// A word of a server, quoted for a shell. `None` if it is too long to be shown: a hint holds the whole word or nothing of it.
+pub fn whole_shell_word(word: &str) -> Option<String> {
+    Some(shell_word(word)).filter(|word| printable(word) == *word)
 }
 
 /// The command that logs in to this profile.

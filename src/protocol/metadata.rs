@@ -155,6 +155,11 @@ pub fn candidates(issuer: &str) -> Result<Vec<String>, Failure> {
     Ok(urls)
 }
 
+/// Whether two issuer identifiers are the same, letter by letter. Only a closing slash may differ.
+pub(super) fn is_same_issuer(one: &str, other: &str) -> bool {
+    one.strip_suffix('/').unwrap_or(one) == other.strip_suffix('/').unwrap_or(other)
+}
+
 /// The path of a metadata document begins or ends with one of these.
 const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
 
@@ -167,27 +172,51 @@ pub fn issuer_of_document(url: &str) -> Option<String> {
     })
 }
 
+/// The endpoints of an authorization server. A credential may be sent to each that passes [`endpoint_url`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointUrls {
+    /// The token endpoint (RFC 6749 section 3.2).
+    pub token: String,
+    /// The authorization endpoint (RFC 6749 section 3.1).
+    pub authorization: Option<String>,
+    /// The device authorization endpoint (RFC 8628 section 3.1).
+    pub device_authorization: Option<String>,
+    /// The pushed authorization request endpoint (RFC 9126 section 2).
+    pub pushed_authorization_request: Option<String>,
+    /// The revocation endpoint (RFC 7009 section 2).
+    pub revocation: Option<String>,
+    /// The userinfo endpoint (OpenID Connect Core section 5.3).
+    pub userinfo: Option<String>,
+    /// The registration endpoint (RFC 7591 section 3).
+    pub registration: Option<String>,
+}
+
+impl EndpointUrls {
+    /// Each one that is there.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        let others = [
+            &self.authorization,
+            &self.device_authorization,
+            &self.pushed_authorization_request,
+            &self.revocation,
+            &self.userinfo,
+            &self.registration,
+        ];
+        std::iter::once(self.token.as_str()).chain(others.into_iter().flatten().map(String::as_str))
+    }
+}
+
 /// What a server says about itself (RFC 8414 section 2). [`endpoint_url`] accepts every endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The issuer identifier, as the server writes it.
     pub issuer: String,
-    /// The token endpoint.
-    pub token_endpoint: String,
-    /// The authorization endpoint.
-    pub authorization_endpoint: Option<String>,
-    /// The device authorization endpoint (RFC 8628 section 4).
-    pub device_authorization_endpoint: Option<String>,
-    /// The pushed authorization request endpoint (RFC 9126 section 5).
-    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Its endpoints.
+    pub endpoints: EndpointUrls,
     /// Whether every authorization request must be pushed there first.
     pub requires_pushed_requests: bool,
     /// Whether every authorization response names its issuer (RFC 9207 section 3).
     pub authorization_response_iss: bool,
-    /// The revocation endpoint.
-    pub revocation_endpoint: Option<String>,
-    /// The userinfo endpoint (OpenID Connect Discovery section 3).
-    pub userinfo_endpoint: Option<String>,
     /// The scopes that a client can request. Empty if the server does not say.
     pub scopes_supported: Vec<String>,
     /// The methods of client authentication. Empty if the server does not say.
@@ -196,8 +225,6 @@ pub struct Metadata {
     pub grant_types_supported: Vec<String>,
     /// The methods of PKCE (RFC 7636 section 4.2). Empty if the server does not say.
     pub code_challenge_methods_supported: Vec<String>,
-    /// The registration endpoint (RFC 7591 section 3).
-    pub registration_endpoint: Option<String>,
     /// Whether a client identifier may be the address of a client metadata document.
     pub client_id_metadata_document_supported: bool,
 }
@@ -206,7 +233,7 @@ impl Metadata {
     /// Whether the other document of the server could add nothing: RFC 8414 has no userinfo endpoint, and OpenID Connect
     /// Discovery no revocation endpoint.
     pub fn is_complete(&self) -> bool {
-        self.userinfo_endpoint.is_some() && self.revocation_endpoint.is_some()
+        self.endpoints.userinfo.is_some() && self.endpoints.revocation.is_some()
     }
 
     /// Whether the server refuses the one method of PKCE that onegrant uses (RFC 7636 section 4.2): it lists others only.
@@ -215,34 +242,22 @@ impl Metadata {
         !methods.is_empty() && !methods.iter().any(|method| method == "S256")
     }
 
-    /// Every endpoint.
-    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        let others = [
-            &self.authorization_endpoint,
-            &self.device_authorization_endpoint,
-            &self.pushed_authorization_request_endpoint,
-            &self.revocation_endpoint,
-            &self.userinfo_endpoint,
-            &self.registration_endpoint,
-        ];
-        std::iter::once(self.token_endpoint.as_str()).chain(others.into_iter().flatten().map(String::as_str))
-    }
-
     /// This metadata with the endpoints that only the other document of the same server names.
     pub fn completed_by(self, other: Self) -> Self {
-        if other.issuer != self.issuer || other.token_endpoint != self.token_endpoint {
+        if other.issuer != self.issuer || other.endpoints.token != self.endpoints.token {
             return self;
         }
-        Self {
-            authorization_endpoint: self.authorization_endpoint.or(other.authorization_endpoint),
-            device_authorization_endpoint: self
-                .device_authorization_endpoint
-                .or(other.device_authorization_endpoint),
-            revocation_endpoint: self.revocation_endpoint.or(other.revocation_endpoint),
-            userinfo_endpoint: self.userinfo_endpoint.or(other.userinfo_endpoint),
-            registration_endpoint: self.registration_endpoint.or(other.registration_endpoint),
-            ..self
-        }
+        let (own, others) = (self.endpoints, other.endpoints);
+        let endpoints = EndpointUrls {
+            token: own.token,
+            authorization: own.authorization.or(others.authorization),
+            device_authorization: own.device_authorization.or(others.device_authorization),
+            pushed_authorization_request: own.pushed_authorization_request,
+            revocation: own.revocation.or(others.revocation),
+            userinfo: own.userinfo.or(others.userinfo),
+            registration: own.registration.or(others.registration),
+        };
+        Self { endpoints, ..self }
     }
 }
 
@@ -271,8 +286,7 @@ pub fn read(issuer: &str, response: &Response) -> Discovered {
     let Some(found) = members.get("issuer").and_then(Value::as_str) else {
         return Discovered::Nothing("no issuer in it".to_owned());
     };
-    let bare = |url: &str| url.strip_suffix('/').unwrap_or(url).to_owned();
-    if bare(found) != bare(issuer) {
+    if !is_same_issuer(found, issuer) {
         let failure = Failure::new(
             Kind::Usage,
             format!(
@@ -282,7 +296,7 @@ pub fn read(issuer: &str, response: &Response) -> Discovered {
             ),
         );
         // The same server, which does not know that it is behind a proxy for https. Another issuer has its own metadata.
-        let hint = match bare(&with_https(found)) == bare(issuer) {
+        let hint = match is_same_issuer(&with_https(found), issuer) {
             true => by_hand(&members),
             false => (endpoint_url(found).is_ok() && printable(found) == found).then(|| login_at(found)),
         };
@@ -311,25 +325,27 @@ fn endpoints(issuer: &str, members: &Map<String, Value>) -> Result<Metadata, Fai
         words.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let flag = |name: &str| members.get(name).and_then(Value::as_bool).unwrap_or(false);
-    let token_endpoint = endpoint("token_endpoint")?.ok_or_else(|| {
+    let token = endpoint("token_endpoint")?.ok_or_else(|| {
         let message = format!("cannot use the issuer {}: it names no token_endpoint", printable(issuer));
         Failure::new(Kind::Usage, message)
     })?;
     Ok(Metadata {
         issuer: issuer.to_owned(),
-        token_endpoint,
-        authorization_endpoint: endpoint("authorization_endpoint")?,
-        device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
-        pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
+        endpoints: EndpointUrls {
+            token,
+            authorization: endpoint("authorization_endpoint")?,
+            device_authorization: endpoint("device_authorization_endpoint")?,
+            pushed_authorization_request: endpoint("pushed_authorization_request_endpoint")?,
+            revocation: endpoint("revocation_endpoint")?,
+            userinfo: endpoint("userinfo_endpoint")?,
+            registration: endpoint("registration_endpoint")?,
+        },
         requires_pushed_requests: flag("require_pushed_authorization_requests"),
         authorization_response_iss: flag("authorization_response_iss_parameter_supported"),
-        revocation_endpoint: endpoint("revocation_endpoint")?,
-        userinfo_endpoint: endpoint("userinfo_endpoint")?,
         scopes_supported: list("scopes_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         grant_types_supported: list("grant_types_supported"),
         code_challenge_methods_supported: list("code_challenge_methods_supported"),
-        registration_endpoint: endpoint("registration_endpoint")?,
         client_id_metadata_document_supported: flag("client_id_metadata_document_supported"),
     })
 }

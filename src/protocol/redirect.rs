@@ -195,7 +195,8 @@ fn options(document: &Document) -> Vec<(&'static str, String)> {
         ("--redirect-port", document.redirect_port.map(|port| port.to_string())),
     ];
     let single = single.into_iter().filter_map(|(option, value)| Some((option, value?)));
-    let resources = document.resource.iter().map(|resource| ("--resource", resource.clone()));
+    // The one or the other: `--no-resource` is a switch.
+    let resources = document.resource_indicators().iter().map(|resource| ("--resource", resource.clone()));
     let parameters = document.parameters.iter().map(|(name, value)| ("--param", format!("{name}={value}")));
     let hosts = document.git_hosts.iter().map(|host| ("--git-host", host.clone()));
     let client = if document.registration.is_none() { client_options(document) } else { Vec::new() };
@@ -481,8 +482,11 @@ mod tests {
             moved(&request, &response(308, location)).unwrap().hint.unwrap()
         };
         let elsewhere = "https://other.example/token";
-        let start = "onegrant login https://as.example --scope a --resource https://mcp.example/mcp";
-        assert_eq!(hint(&document, elsewhere), format!("{start} --register --token-endpoint {elsewhere}"));
+        let start = "onegrant login https://as.example --scope a";
+        assert_eq!(
+            hint(&document, elsewhere),
+            format!("{start} --resource https://mcp.example/mcp --register --token-endpoint {elsewhere}")
+        );
         document.no_resource = true;
         assert_eq!(
             hint(&document, elsewhere),

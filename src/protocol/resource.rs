@@ -1,6 +1,6 @@
 //! Protected resources: their metadata (RFC 9728), and which addresses one resource covers.
 
-use super::hints::shell_word;
+use super::hints::whole_shell_word;
 use super::metadata::{self, Url, endpoint_url};
 use super::redirect::path_of;
 use super::response::Content;
@@ -166,8 +166,7 @@ fn usable(url: &str, members: &Map<String, Value>) -> Result<ResourceMetadata, F
     if resource.contains('#') {
         return Err(refuse(format!("its resource {} has a fragment", printable(resource))));
     }
-    // A hint holds the whole resource or nothing of it.
-    let word = Some(shell_word(resource)).filter(|word| printable(word) == *word);
+    let word = whole_shell_word(resource);
     let Some(length) = covers(resource, url) else {
         let why = format!("it is of the resource {}, not of {}", printable(resource), printable(url));
         let hint =

@@ -10,12 +10,14 @@
 //! | the other store of a migration | it has arrived, and the first store does not know yet |
 //!
 //! ```text
-//! look here ─ revoke ─┬─────────────────────────────────────────▶ remove here ─┬─▶ finish
-//!                     └ migration: look there ─ revoke ─ remove ┘              └ migration: look at both again …
+//! look here ─ revoke ─┬─────────────────────────────────────────▶ remove here ─ look here ─┬─▶ finish
+//!                     └ migration: look there ─ revoke ─ remove ┘                          └ migration: look at both again …
 //! ```
 //!
 //! Each removal expects the revision that was read. If another process was faster, the logout looks again: it also revokes
-//! and removes a newer session of the same grant, but not another login (I2).
+//! and removes a newer session of the same grant, but not another login (I2). It looks once more after the removal, because
+//! without a lock a refresh may store its answer between the comparison and the removal. A login that it finds then came after
+//! the logout, and nothing of the grant remains.
 //!
 //! During a migration the logout looks at the other store before it removes the document here, so that the next logout can
 //! complete one that was killed. After the removal it looks at both stores a few more times: the migration, or a program
@@ -156,6 +158,8 @@ pub struct Logout {
     /// The migration of the document: its identifier, and the address of the other store.
     other: Option<(String, String)>,
     has_looked_there: bool,
+    /// The document here is gone, or was. What is stored later is another matter, unless it is of the same login.
+    was_gone: bool,
     /// What to remove after its sessions are revoked.
     here: Option<Found>,
     there: Option<Found>,
@@ -177,6 +181,7 @@ impl Logout {
             login: None,
             other: None,
             has_looked_there: false,
+            was_gone: false,
             here: None,
             there: None,
             pending: Vec::new(),
@@ -197,7 +202,10 @@ impl Logout {
                 self.outcome.revocations.extend(revoked);
                 self.revoke()
             }
-            (Side::Here, LogoutEvent::Removed(Removal::Done)) => self.leave_here(),
+            (Side::Here, LogoutEvent::Removed(Removal::Done)) => {
+                self.was_gone = true;
+                LogoutStep::LookHere
+            }
             (Side::There, LogoutEvent::Removed(Removal::Done)) => self.leave_there(),
             (_, LogoutEvent::Removed(Removal::Again)) => self.look_again(),
             (
@@ -221,15 +229,19 @@ impl Logout {
 
     fn looked_here(&mut self, found: Option<Found>) -> LogoutStep {
         let Some(found) = found.filter(|found| !found.stored.document.has_no_grant()) else {
+            self.was_gone = true;
             return self.leave_here();
         };
         let document = &found.stored.document;
         if self.login.get_or_insert_with(|| document.login.clone()) != &document.login {
-            // A login after the removal is another grant.
-            if self.looks == 0 {
+            if !self.was_gone {
                 self.outcome.remains = Some(Remains::AnotherLogin);
             }
             return self.leave_here();
+        }
+        self.rounds += u32::from(self.was_gone);
+        if self.rounds > MAX_ROUNDS {
+            return self.give_up();
         }
         self.outcome.document.get_or_insert_with(|| document.clone());
         self.other = self.other.take().or_else(|| other_store(document));
@@ -290,13 +302,15 @@ impl Logout {
     fn look_again(&mut self) -> LogoutStep {
         self.rounds += 1;
         match self.side {
-            _ if self.rounds > MAX_ROUNDS => {
-                self.outcome.remains = Some(Remains::KeepsChanging);
-                self.finish()
-            }
+            _ if self.rounds > MAX_ROUNDS => self.give_up(),
             Side::Here => LogoutStep::LookHere,
             Side::There => self.look_there(),
         }
+    }
+
+    fn give_up(&mut self) -> LogoutStep {
+        self.outcome.remains = Some(Remains::KeepsChanging);
+        self.finish()
     }
 
     fn look_there(&mut self) -> LogoutStep {

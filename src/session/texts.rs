@@ -136,6 +136,13 @@ pub(super) fn unknown(profile: &str, what: &str, again: bool) -> Failure {
     Failure::new(Kind::Temporary, message).hint_of(again.then_some(hint.as_str()))
 }
 
+/// The deadline passed, and the worker of this process has not said how far it has come.
+pub(super) fn no_word_of_the_worker(profile: &str, waited: Duration) -> Failure {
+    let waited = waited.as_secs_f32().ceil();
+    let what = format!("no whole answer: the exchange with the server had not ended after {waited} s");
+    unknown(profile, &what, true)
+}
+
 pub(super) fn too_many_generations() -> Failure {
     let message =
         "cannot refresh: other processes keep storing sessions that have expired; nothing was deleted";

@@ -128,7 +128,8 @@ pub trait Store {
     fn replace(&self, expected: &Revision, bytes: &[u8], attempt: Option<RecordName>) -> WriteResult;
 
     /// Removes the document and all records, if the store still holds `expected`. The lock file stays. A document that is a
-    /// mount point cannot be removed: it is overwritten with `mark`.
+    /// mount point cannot be removed: it is overwritten with `mark`. Without a lock, a store that does not swap may hold a late
+    /// answer afterwards.
     fn remove(&self, expected: &Revision, mark: &[u8]) -> WriteResult;
 
     /// Asks for the lock, and waits for at most `at_most`. The same call after [`Locked::Unanswered`] goes on waiting.

@@ -6,7 +6,7 @@ use super::durable::{
 use super::file::FileStore;
 use super::files::{failure, parent};
 use super::open::{self, Symlink};
-use super::{Comparison, Snapshot, WriteResult, absent, revision};
+use super::{Comparison, Snapshot, WriteResult, revision};
 use crate::error::Failure;
 use crate::session::Revision;
 use crate::system::trust;
@@ -73,8 +73,8 @@ impl FileStore {
     ///
     /// Without a lock another process may replace the document at any time. So the document gets a temporary name first and is
     /// compared under this name. If it is not `expected`, it gets its name back, unless a newer document has that name by now.
-    /// Another process may also have compared the document before, and rename its answer to it afterwards. So the document is
-    /// read once more after the answers are removed. A document that is there then is [`WriteResult::Lost`].
+    /// Another process may also have compared the document before, and rename its answer to it afterwards: the caller has to look
+    /// once more.
     pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<WriteResult, Failure> {
         let files = self.files()?;
         // Records that are created later belong to a later document.
@@ -82,13 +82,11 @@ impl FileStore {
         if let Comparison::Different(current) = self.compare(expected)? {
             return Ok(WriteResult::Lost(current));
         }
-        let mut remains = absent();
         let taken = files.temporary(&nonce(files)?);
         let fail = |error: &io::Error| failure("remove", &files.document, error);
         match fs::rename(&files.document, &taken) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 write_in_place(&files.document, mark).map_err(|error| fail(&error))?;
-                remains = revision(mark);
             }
             // There is none, as expected, or another process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -114,10 +112,7 @@ impl FileStore {
             let _ = fs::remove_file(sidecar.path);
         }
         sync_directory(files).map_err(|error| failure("sync", &files.directory, &error))?;
-        Ok(match self.compare(&remains)? {
-            Comparison::Equal => WriteResult::Done,
-            Comparison::Different(current) => WriteResult::Lost(current),
-        })
+        Ok(WriteResult::Done)
     }
 
     /// Whether a document of this size can be written. A login checks this before it asks a person for anything.

@@ -74,7 +74,7 @@ impl Caller {
     fn of_this_process() -> io::Result<Self> {
         let socket = UnixStream::from(io::stderr().as_fd().try_clone_to_owned()?);
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let lock = stdout.metadata()?.is_file().then(|| Guard::of(stdout));
+        let lock = stdout.metadata()?.is_file().then(|| Guard::given(stdout));
         // What is printed goes to the caller, never into the lock file.
         rustix::stdio::dup2_stdout(&socket)?;
         Ok(Self { socket, lock: Cell::new(lock), unsent: RefCell::default() })

@@ -6,6 +6,11 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
+/// Releases the lock, also if another process has the same open file.
+pub fn release(file: &File) -> io::Result<()> {
+    FileExt::unlock(file)
+}
+
 /// Makes the call; [`io::ErrorKind::WouldBlock`] if another process holds the lock. After [`LockMode::AwaitRelease`] the
 /// lock is not held. A call that a signal interrupts is made again until the deadline. Signals are rare, so there are few
 /// rounds. After the deadline the error is [`io::ErrorKind::Interrupted`].

@@ -285,6 +285,12 @@ fn the_only_other_profile_is_the_hint_where_there_is_no_default_one() {
     for (arguments, text) in cases {
         assert_eq!(home.run(arguments), Ran::failed(3, text), "{arguments:?}");
     }
+    // Nothing to log out of is no failure. But a person who meant the other profile is still logged in.
+    let ran = home.run(&["logout"]);
+    let nothing = "nothing to revoke, nothing to delete: profile default has no grant\n";
+    let warning = "onegrant: warning: profile work is another one, and was not logged out\n\
+                   hint: onegrant --profile work logout\n";
+    assert_eq!(ran, Ran { code: 0, stdout: nothing.to_owned(), stderr: warning.to_owned() });
     let store = format!("file:{}", home.state.display());
     let ran = run(onegrant(&["--store", &store, "token"]).env("HOME", &home.root));
     assert!(

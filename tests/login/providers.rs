@@ -575,13 +575,15 @@ fn an_unknown_provider_and_a_missing_part_are_reported_with_a_command() {
     let home = Home::new();
     let client = "--client-id";
     let Provider { note, source, .. } = named("bitbucket");
-    let cases: [(&[&str], String); 13] = [
+    let cases: [(&[&str], String); 15] = [
         (&["gihub"], format!("unknown provider 'gihub': did you mean github?\nhint: onegrant login https://ADDRESS   # or one of {names}")),
         (&["as.example"], "cannot use as.example: it does not begin with https://\nhint: onegrant login https://as.example".to_owned()),
         (&["mcp.example:8443/mcp?a=1"], "cannot use mcp.example:8443/mcp?a=1: it does not begin with https://\nhint: onegrant login 'https://mcp.example:8443/mcp?a=1'".to_owned()),
         (&["127.0.0.1:9/mcp"], "cannot use 127.0.0.1:9/mcp: it does not begin with http://\nhint: onegrant login http://127.0.0.1:9/mcp".to_owned()),
         (&["as.example/ü x"], format!("unknown provider 'as.example/ü x'\nhint: onegrant login https://ADDRESS   # or one of {names}")),
         (&["localhost:8080/mcp"], "cannot use localhost:8080/mcp: it does not begin with http://\nhint: onegrant login http://localhost:8080/mcp".to_owned()),
+        (&["as.example/mcp", "--scope", "a b"], "cannot use as.example/mcp: it does not begin with https://\nhint: onegrant login https://as.example/mcp --scope 'a b'".to_owned()),
+        (&["okta", client, "x", "--device"], "cannot log in: okta is many servers, and none is named\nhint: onegrant login okta:dev-1.okta.com --client-id x --device".to_owned()),
         (&["\u{1b}[31mx:y"], format!("unknown provider '[31mx'\nhint: onegrant login https://ADDRESS   # or one of {names}")),
         (&["okta"], "cannot log in: okta is many servers, and none is named\nhint: onegrant login okta:dev-1.okta.com --client-id ID".to_owned()),
         (&["github:a@b"], "cannot log in: 'a@b' is no host or tenant of github\nhint: onegrant login github:github.com --client-id ID".to_owned()),

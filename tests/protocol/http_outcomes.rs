@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The total for the tests that run into it.
-const SHORT: Duration = Duration::from_millis(400);
+const SHORT: Duration = Duration::from_secs(4);
 
 /// How much later than its bound an exchange may end on a loaded machine.
 const SLACK: Duration = Duration::from_secs(5);
@@ -202,7 +202,7 @@ fn a_peer_that_is_silent_in_tls_costs_the_timeout_and_proves_that_nothing_was_se
     let (port, _server) = serve(|mut stream| stream.read_to_end(&mut Vec::new()));
     let began = Instant::now();
     let text = not_sent(send(&https(port), SHORT));
-    assert_eq!(text, format!("no connection to 127.0.0.1:{port} within 0.2 s"));
+    assert_eq!(text, format!("no connection to 127.0.0.1:{port} within 2.0 s"));
     assert_bounded(began);
 }
 
@@ -370,7 +370,7 @@ fn a_silent_server_costs_the_timeout() {
     });
     let began = Instant::now();
     let text = lost(send(&http(port), SHORT));
-    assert_eq!(text, format!("no whole answer from 127.0.0.1:{port} within 0.4 s"));
+    assert_eq!(text, format!("no whole answer from 127.0.0.1:{port} within 4.0 s"));
     assert_bounded(began);
 }
 
@@ -394,12 +394,16 @@ fn a_dripping_server_costs_the_timeout_and_no_more() {
         ("HTTP/1.1 200 OK\r\n", "X: y\r\n"),
         ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n"),
     ];
-    for (beginning, drop) in cases {
-        let port = dripping(beginning, drop);
-        let began = Instant::now();
-        lost(send(&http(port), SHORT));
-        assert_bounded(began);
-    }
+    thread::scope(|scope| {
+        for (beginning, drop) in cases {
+            scope.spawn(move || {
+                let port = dripping(beginning, drop);
+                let began = Instant::now();
+                lost(send(&http(port), SHORT));
+                assert_bounded(began);
+            });
+        }
+    });
 }
 
 /// A server that sends the beginning, then `length` bytes.

@@ -109,7 +109,7 @@ fn metadata_is_found_in_the_last_place_too() {
     let metadata = r#"{"issuer":"BASE/tenant","token_endpoint":"BASE/token"}"#;
     let (base, server) = serve(&[(404, "no"), (200, "<html>"), (200, metadata)]);
     let found = discover(&format!("{base}/tenant"), None, PATIENCE).unwrap();
-    assert_eq!(found.token_endpoint, format!("{base}/token"));
+    assert_eq!(found.endpoints.token, format!("{base}/token"));
     assert_eq!(
         server.join().unwrap(),
         [
@@ -148,7 +148,7 @@ fn metadata_is_followed_within_its_origin() {
     for (redirects, paths) in cases {
         let (base, server) = redirecting(redirects);
         let found = discover(&base, None, PATIENCE).unwrap();
-        assert_eq!(found.token_endpoint, format!("{base}/token"), "{redirects:?}");
+        assert_eq!(found.endpoints.token, format!("{base}/token"), "{redirects:?}");
         let wanted: Vec<String> =
             [place].iter().chain(paths).map(|path| format!("GET {path} HTTP/1.1")).collect();
         assert_eq!(server.join().unwrap(), wanted, "{redirects:?}");
@@ -163,7 +163,7 @@ fn metadata_at_the_address_that_was_given_is_asked_for_first() {
     let (base, server) = serve(&[(200, metadata)]);
     let given = format!("{base}{place}");
     let found = discover(&format!("{base}/a"), Some(&given), PATIENCE).unwrap();
-    assert_eq!(found.token_endpoint, format!("{base}/a/token"));
+    assert_eq!(found.endpoints.token, format!("{base}/a/token"));
     assert_eq!(server.join().unwrap(), [format!("GET {place} HTTP/1.1")]);
 }
 
@@ -285,8 +285,8 @@ fn what_one_metadata_document_lacks_is_taken_from_the_other_of_the_same_server()
     ] {
         let (base, server) = serve(&[(200, oauth), second]);
         let found = discover(&base, None, PATIENCE).unwrap();
-        assert_eq!(found.revocation_endpoint, Some(format!("{base}/revoke")), "{second:?}");
-        assert_eq!(found.userinfo_endpoint, userinfo.map(|path| format!("{base}{path}")), "{second:?}");
+        assert_eq!(found.endpoints.revocation, Some(format!("{base}/revoke")), "{second:?}");
+        assert_eq!(found.endpoints.userinfo, userinfo.map(|path| format!("{base}{path}")), "{second:?}");
         assert_eq!(server.join().unwrap().len(), 2);
     }
     let both = r#"{"issuer":"BASE","token_endpoint":"BASE/token","revocation_endpoint":"BASE/r","userinfo_endpoint":"BASE/me"}"#;

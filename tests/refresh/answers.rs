@@ -718,6 +718,30 @@ fn the_hint_of_a_redirected_token_endpoint_is_a_login_that_works() {
     }
 }
 
+/// Another origin gets what the command line says and nothing that is stored, so the hint says all of it.
+#[test]
+fn the_hint_of_an_endpoint_at_another_origin_is_a_login_that_works_without_the_resource() {
+    let server = server(|settings| settings.auto_approve = true);
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut stored = home.document();
+    stored["device_authorization_endpoint"] = json!(format!("{}/device_authorization", server.issuer()));
+    stored["resource"] = json!(["https://mcp.example/mcp"]);
+    stored["no_resource"] = json!(true);
+    home.write(&stored);
+    let target = server.url(Endpoint::Token).replace("127.0.0.1", "localhost");
+    server.script(Endpoint::Token, [Fault::Status(Response::new(308).header("location", &target))]);
+    let ran = home.run(&["token"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let (_, hint) = ran.stderr.rsplit_once("hint: onegrant ").unwrap();
+    let login = home.run(&hint.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(login.code, 0, "{hint}: {login:?}");
+    let found = home.document();
+    assert_eq!(found["token_endpoint"], target, "{hint}");
+    for kept in ["resource", "no_resource"] {
+        assert_eq!(found[kept], stored[kept], "{hint}: {kept}");
+    }
+}
+
 #[test]
 fn a_lost_answer_is_asked_for_once_more() {
     for (name, fault, is_spent) in lost_answers() {
@@ -783,24 +807,37 @@ fn after_two_lost_answers_no_third_request_is_sent() {
 
 #[test]
 fn an_answer_that_drips_beyond_the_deadline_is_lost() {
+    // Time enough to send the request on a machine that is busy.
+    const TIMEOUT: &str = "5";
     let drip = Fault::DripBody { bytes: 1, every: Duration::from_millis(100) };
-    for (fault, requests) in [(drip, 1), (Fault::StallBefore, 1), (Fault::StallAfter, 1)] {
-        let server = server(|_| {});
-        let (home, issued) = Home::with_grant(&server, EXPIRED);
-        let before = home.bytes();
-        server.always(Endpoint::Token, fault.clone());
-        let ran = home.run(&["--timeout", "1", "token"]);
-        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{fault:?}");
-        assert!(ran.stderr.contains("no whole answer"), "{fault:?}: {ran:?}");
-        assert_eq!(server.counts().token_requests, requests, "{fault:?}");
-        assert_eq!(home.bytes(), before, "{fault:?}");
+    let faults = [drip, Fault::StallBefore, Fault::StallAfter];
+    // By a worker, and in place: without `/proc` there is no worker.
+    let cases = [true, false].map(|by_worker| faults.each_ref().map(|fault| (fault, by_worker)));
+    side_by_side(
+        cases.as_flattened(),
+        || (),
+        |(), (fault, by_worker)| {
+            let server = server(|_| {});
+            let (home, issued) = Home::with_grant(&server, EXPIRED);
+            let before = home.bytes();
+            server.always(Endpoint::Token, (*fault).clone());
+            let mut command = home.command(&["--timeout", TIMEOUT, "token"]);
+            if !by_worker {
+                command = in_namespace("umount -l /proc && exec \"$@\"", &home, &command);
+            }
+            let ran = run(&mut command);
+            assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{fault:?}");
+            assert!(ran.stderr.contains("no whole answer"), "{fault:?}: {ran:?}");
+            assert_eq!(server.counts().token_requests, 1, "{fault:?}");
+            assert_eq!(home.bytes(), before, "{fault:?}");
 
-        // The token that still works is handed out all the same, when the deadline has passed.
-        home.write(&document(&server, &issued, VALID));
-        let ran = home.run(&["--timeout", "1", AGEING[0], AGEING[1], AGEING[2]]);
-        assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", issued.access_token)), "{fault:?}");
-        assert!(ran.stderr.contains("still valid and is used"), "{fault:?}: {}", ran.stderr);
-    }
+            // The token that still works is handed out all the same, when the deadline has passed.
+            home.write(&document(&server, &issued, VALID));
+            let ran = home.run(&["--timeout", TIMEOUT, AGEING[0], AGEING[1], AGEING[2]]);
+            assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", issued.access_token)), "{fault:?}");
+            assert!(ran.stderr.contains("still valid and is used"), "{fault:?}: {}", ran.stderr);
+        },
+    );
 }
 
 /// What was once lost is not called temporary because of what a second request met.

@@ -427,6 +427,25 @@ fn a_process_that_is_stopped_in_a_refresh_holds_no_lock_when_its_answer_is_store
     }
 }
 
+/// A caller that is stopped between the start of its worker and the end of its own copy of the lock.
+#[test]
+fn a_caller_that_is_stopped_when_its_worker_has_begun_holds_no_lock_when_its_answer_is_stored() {
+    let server = server(|_| {});
+    let (home, old) = Home::with_grant(&server, EXPIRED);
+    let process = Process::start(&mut home.command(&["token"]));
+    let children = format!("/proc/{0}/task/{0}/children", process.pid());
+    // Without a pause: the moment is short.
+    while fs::read_to_string(&children).unwrap().is_empty()
+        && home.tokens().refresh_token == old.refresh_token
+    {}
+    process.signal(Signal::STOP);
+    wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
+    wait_for("a free lock", || lock_is_free(&home.state.join("default.lock")));
+    process.signal(Signal::CONT);
+    assert_eq!(process.finish(), Ran::printed(&home.tokens().access_token));
+    assert_eq!(server.counts().token_requests, 1);
+}
+
 #[test]
 fn a_process_whose_stderr_is_not_read_holds_no_lock() {
     for arguments in [&["-vv", "token"][..], &["-v", "refresh"]] {
@@ -478,12 +497,12 @@ fn a_process_that_is_stopped_until_after_its_deadline_prints_the_token_that_was_
     let gate = Gate::closed();
     server.script(Endpoint::Token, [Fault::HoldAnswer(gate.clone())]);
     let began = Instant::now();
-    let process = Process::start(&mut home.command(&["-v", "--timeout", "2", "token"]));
+    let process = Process::start(&mut home.command(&["-v", "--timeout", "5", "token"]));
     server.wait_until(|counts| counts.rotations == 1);
     process.signal(Signal::STOP);
     gate.open();
     wait_for("the new session", || home.tokens().refresh_token != old.refresh_token);
-    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 4);
+    wait_for("the deadline, and the time that a worker has beyond it", || began.elapsed().as_secs() > 7);
     process.signal(Signal::CONT);
     let ran = process.finish();
     assert_eq!((ran.code, ran.stdout.trim_end()), (0, &*home.tokens().access_token), "{ran:?}");

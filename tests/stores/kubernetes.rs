@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// How many pods run at once.
 const CROWD: usize = 12;
@@ -71,11 +70,15 @@ impl Cluster {
 
 #[test]
 fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secret_alone() {
-    let server = server(|settings| settings.delay_before = Duration::from_millis(300));
+    let server = server(|_| {});
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [authorization_server::Fault::Hold(gate.clone())]);
     let (cluster, issued) = Cluster::with_grant(&server, EXPIRED);
     cluster.server.put("another.member", "stays");
     let started = (0..CROWD).map(|pod| Process::start(&mut cluster.pod(pod, &["token"])));
     let started: Vec<Process> = started.collect();
+    wait_for("a pod that waits watches", || cluster.server.world().watches > 0);
+    gate.open();
     let tokens: Vec<String> =
         started.into_iter().map(|process| process.finish().token().to_owned()).collect();
     let stored = cluster.document();
@@ -84,7 +87,6 @@ fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secre
     assert_eq!(stored.get("attempts"), None);
     assert_eq!(server.counts().refreshes, 1);
     assert_eq!(cluster.server.member("another.member").unwrap(), "stays");
-    assert!(cluster.server.world().watches > 0, "a process that waits watches");
     cluster.nothing_unexpected(&server);
 }
 

@@ -7,16 +7,23 @@ use crate::grant::Flow;
 use crate::profile::Context;
 use crate::protocol::address_search::{Departure, Finding, SearchPurpose};
 use crate::protocol::hints::login_at;
+use crate::store_address::ProfileName;
 
-/// One line for each request, one for each departure from a standard, and what a login would make of it.
-pub fn checks(address: &str, context: &Context) -> Vec<Check> {
+/// One line for each request, one for each departure from a standard, and what a login would make of it. And the profile that
+/// it would store the grant in, if that is known.
+pub fn checks(address: &str, context: &Context) -> (Vec<Check>, Option<ProfileName>) {
     let mut checks = Vec::new();
     let found = login::outlook(address, context, |finding| checks.extend(steps(finding)));
     match found {
-        Ok(outlook) => checks.extend(conclusions(address, &outlook)),
-        Err(failure) => checks.push(Check::fail("server", failure)),
+        Ok(outlook) => {
+            checks.extend(conclusions(address, &outlook));
+            (checks, outlook.profile.ok())
+        }
+        Err(failure) => {
+            checks.push(Check::fail("server", failure));
+            (checks, None)
+        }
     }
-    checks
 }
 
 fn steps(finding: &Finding) -> impl Iterator<Item = Check> {
@@ -39,7 +46,7 @@ fn departure(departure: &Departure) -> Check {
 }
 
 fn conclusions(address: &str, outlook: &Outlook) -> Vec<Check> {
-    let Outlook { server, client, flow, scope } = outlook;
+    let Outlook { profile, server, client, flow, scope } = outlook;
     let issuer = server.issuer.as_deref().unwrap_or("unknown");
     let what = match &server.resource {
         Some(resource) => format!("a resource: {}; its issuer is {issuer}", resource.identifier),
@@ -70,5 +77,7 @@ fn conclusions(address: &str, outlook: &Outlook) -> Vec<Check> {
     };
     let asked =
         scope.as_deref().map_or("a login names none".to_owned(), |scope| format!("a login asks for {scope}"));
-    vec![Check::ok("server", what), client, flow, Check::ok("scope", asked)]
+    let mut checks = vec![Check::ok("server", what), client, flow, Check::ok("scope", asked)];
+    checks.extend(profile.as_ref().err().map(|failure| Check::fail("profile", failure.clone())));
+    checks
 }

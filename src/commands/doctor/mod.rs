@@ -15,6 +15,7 @@ use crate::grant::Document;
 use crate::output;
 use crate::profile::Context;
 use crate::protocol::metadata::{Url, endpoint_url};
+use crate::store_address::ProfileName;
 use crate::text::{printable, shell_word};
 use serde_json::json;
 use std::path::Path;
@@ -79,13 +80,14 @@ const ORDER: [Kind; 5] = [Kind::Defect, Kind::Store, Kind::Usage, Kind::LoginReq
 
 /// Checks everything, prints the results, and fails with the first kind of `ORDER` that occurred.
 pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
-    let checks = match &arguments.address {
+    let (checks, profile) = match &arguments.address {
         Some(address) => address::checks(address, context),
-        None => checks_of_profile(context),
+        None => (checks_of_profile(context), Some(context.globals.profile.clone())),
     };
     let worst = |kind| checks.iter().find(|check| check.verdict == Verdict::Fail(kind));
     let worst = ORDER.into_iter().find_map(worst);
-    let text = if arguments.json { json(&checks, worst, context) } else { text(&checks, context) };
+    let text =
+        if arguments.json { json(&checks, worst, profile.as_ref(), context) } else { text(&checks, context) };
     output::answer(text.as_bytes())?;
     match (worst, worst.map(|check| check.verdict)) {
         (Some(worst), Some(Verdict::Fail(kind))) => Err(summary(&checks, kind, worst).into()),
@@ -138,7 +140,7 @@ fn text(checks: &[Check], context: &Context) -> String {
     text
 }
 
-fn json(checks: &[Check], worst: Option<&Check>, context: &Context) -> String {
+fn json(checks: &[Check], worst: Option<&Check>, profile: Option<&ProfileName>, context: &Context) -> String {
     let has_warning = checks.iter().any(|check| check.verdict == Verdict::Warn);
     let verdict = match worst {
         Some(_) => "fail",
@@ -157,7 +159,7 @@ fn json(checks: &[Check], worst: Option<&Check>, context: &Context) -> String {
             })
         })
         .collect();
-    let profile = context.globals.profile.as_str();
+    let profile = profile.map(ProfileName::as_str);
     format!("{}\n", json!({ "profile": profile, "verdict": verdict, "checks": checks }))
 }
 

@@ -192,19 +192,23 @@ fn discovery(issuer: Option<&str>, document: &Document, found: MetadataResult) -
 /// The first endpoint that the server announces at another address than the profile uses.
 fn changed<'a>(document: &Document, metadata: &'a Metadata) -> Option<(&'static str, &'a str)> {
     let stored = [
-        ("token_endpoint", Some(&document.token_endpoint), Some(&metadata.token_endpoint)),
+        ("token_endpoint", Some(&document.token_endpoint), Some(&metadata.endpoints.token)),
         (
             "device_authorization_endpoint",
             document.device_authorization_endpoint.as_ref(),
-            metadata.device_authorization_endpoint.as_ref(),
+            metadata.endpoints.device_authorization.as_ref(),
         ),
         (
             "authorization_endpoint",
             document.authorization_endpoint.as_ref(),
-            metadata.authorization_endpoint.as_ref(),
+            metadata.endpoints.authorization.as_ref(),
         ),
-        ("revocation_endpoint", document.revocation_endpoint.as_ref(), metadata.revocation_endpoint.as_ref()),
-        ("userinfo_endpoint", document.userinfo_endpoint.as_ref(), metadata.userinfo_endpoint.as_ref()),
+        (
+            "revocation_endpoint",
+            document.revocation_endpoint.as_ref(),
+            metadata.endpoints.revocation.as_ref(),
+        ),
+        ("userinfo_endpoint", document.userinfo_endpoint.as_ref(), metadata.endpoints.userinfo.as_ref()),
     ];
     stored.into_iter().find_map(|(name, ours, theirs)| match (ours, theirs) {
         (Some(ours), Some(theirs)) if ours != theirs => Some((name, theirs.as_str())),

@@ -59,7 +59,7 @@ impl ClientChoice {
         let metadata_url = arguments.client_metadata_url.as_deref().map(client_metadata_url).transpose()?;
         let named = arguments.client_id.as_deref();
         let named = named.or(metadata_url.filter(|_| server.knows_client_metadata));
-        let endpoint = server.registration_endpoint.as_ref();
+        let endpoint = server.endpoints.registration.as_ref();
         let new = endpoint.map(|endpoint| Self::New(NewClient { endpoint: endpoint.clone() }));
         // Another flow than that of a person needs a client that the server trusts.
         let new = new.filter(|_| flow::may_register(arguments));

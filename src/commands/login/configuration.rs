@@ -75,13 +75,13 @@ fn document(
         issuer: server.issuer,
         issuer_is_assumed: server.issuer_is_assumed,
         provider: server.provider,
-        token_endpoint: server.token_endpoint,
-        authorization_endpoint: server.authorization_endpoint,
-        device_authorization_endpoint: server.device_authorization_endpoint,
-        pushed_authorization_request_endpoint: server.pushed_authorization_request_endpoint,
+        token_endpoint: server.endpoints.token,
+        authorization_endpoint: server.endpoints.authorization,
+        device_authorization_endpoint: server.endpoints.device_authorization,
+        pushed_authorization_request_endpoint: server.endpoints.pushed_authorization_request,
         authorization_response_iss: server.authorization_response_iss,
-        revocation_endpoint: server.revocation_endpoint,
-        userinfo_endpoint: server.userinfo_endpoint,
+        revocation_endpoint: server.endpoints.revocation,
+        userinfo_endpoint: server.endpoints.userinfo,
         client_id: client.id,
         client_secret: client.secret,
         client_secret_env: client.secret_variable,
@@ -176,6 +176,7 @@ mod tests {
     use crate::cli::{Input, Parameter};
     use crate::commands::login::client::ClientChoice;
     use crate::grant::{ClientAuthentication, ClientKey, Flow, LastRefresh, Rejected, Secret, SubjectToken};
+    use crate::protocol::metadata::EndpointUrls;
     use serde_json::{Map, json};
     use std::path::Path;
 
@@ -225,7 +226,7 @@ mod tests {
         let server = Server {
             issuer: stored.issuer.clone(),
             provider: stored.provider.clone(),
-            token_endpoint: stored.token_endpoint.clone(),
+            endpoints: EndpointUrls { token: stored.token_endpoint.clone(), ..EndpointUrls::default() },
             ..Server::default()
         };
         let client = ClientChoice::make(arguments, &server, Some(&stored)).unwrap().known().unwrap().clone();

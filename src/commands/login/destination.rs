@@ -3,7 +3,9 @@
 use crate::cli::{self, nearest};
 use crate::error::{Failure, Kind};
 use crate::protocol::hints::login_at;
-use crate::protocol::metadata::{Metadata, address_of, endpoint_url, issuer_of_document, origin};
+use crate::protocol::metadata::{
+    EndpointUrls, Metadata, address_of, endpoint_url, issuer_of_document, origin,
+};
 use crate::protocol::providers::{
     ClientKind, Endpoints, PROVIDERS, Provider, Server, Tenant, expand, is_tenant, named, of_issuer,
 };
@@ -129,11 +131,14 @@ fn documented(
     };
     Ok(Metadata {
         issuer: origin(&token_endpoint)?,
-        token_endpoint,
-        authorization_endpoint: address(endpoints.authorization),
-        device_authorization_endpoint: address(endpoints.device_authorization),
-        revocation_endpoint: address(endpoints.revocation),
-        userinfo_endpoint: address(endpoints.userinfo),
+        endpoints: EndpointUrls {
+            token: token_endpoint,
+            authorization: address(endpoints.authorization),
+            device_authorization: address(endpoints.device_authorization),
+            revocation: address(endpoints.revocation),
+            userinfo: address(endpoints.userinfo),
+            ..EndpointUrls::default()
+        },
         token_endpoint_auth_methods_supported: vec![method.to_owned()],
         ..Metadata::default()
     })
@@ -229,7 +234,7 @@ mod tests {
             let destination = Destination::read(&login(word, token_endpoint)).unwrap();
             assert_eq!(destination.provider.map_or("", |provider| provider.name), name, "{word}");
             assert_eq!(destination.issuer.as_deref(), issuer, "{word}");
-            let found = destination.endpoints.as_ref().map(|metadata| metadata.token_endpoint.as_str());
+            let found = destination.endpoints.as_ref().map(|metadata| metadata.endpoints.token.as_str());
             assert_eq!(found, endpoint, "{word}");
         }
     }

@@ -21,11 +21,11 @@ pub fn choose(
     // A client that is to be registered gets the device grant only from a server that lists it.
     let may_have_device = client.is_some() || server.grant_types_supported.is_empty();
     let has_device = match may_have_device {
-        true => server.device_authorization_endpoint.is_some(),
+        true => server.endpoints.device_authorization.is_some(),
         false => server.lists_device_grant(),
     };
     let comes_back = server.row().is_none_or(|provider| provider.redirect != Redirect::Nowhere);
-    let has_browser = server.authorization_endpoint.is_some()
+    let has_browser = server.endpoints.authorization.is_some()
         && (comes_back || client.is_some_and(|client| client.redirect_uri.is_some()));
     let lacking = |what: &str, option: &str| {
         let message = format!("cannot log in: the server announces no {what}");
@@ -77,6 +77,16 @@ pub fn may_register(arguments: &cli::Login) -> bool {
 mod tests {
     use super::*;
     use crate::grant::ClientGrant;
+    use crate::protocol::metadata::EndpointUrls;
+
+    fn server_with(browser: bool, device: bool) -> Server {
+        let endpoints = EndpointUrls {
+            authorization: browser.then(|| "https://as.example/authorize".to_owned()),
+            device_authorization: device.then(|| "https://as.example/device".to_owned()),
+            ..EndpointUrls::default()
+        };
+        Server { endpoints, ..Server::default() }
+    }
 
     #[test]
     #[rustfmt::skip]
@@ -109,11 +119,7 @@ mod tests {
                 client_credentials: options.contains(&"--client-credentials"),
                 ..cli::Login::default()
             };
-            let server = Server {
-                authorization_endpoint: has_browser.then(|| "https://as.example/authorize".to_owned()),
-                device_authorization_endpoint: has_device.then(|| "https://as.example/device".to_owned()),
-                ..Server::default()
-            };
+            let server = server_with(has_browser, has_device);
             let client = Client { grant: has_grant.then_some(ClientGrant::ClientCredentials), ..Client::default() };
             let desktop = Desktop { has_browser: has_browser_here, ..Desktop::default() };
             let chosen = format!("{:?}", choose(&arguments, &server, Some(&client), None, desktop));
@@ -124,12 +130,7 @@ mod tests {
     /// RFC 9700 section 2.1.1. A server that lists no methods is not asked.
     #[test]
     fn no_login_by_browser_at_a_server_that_refuses_s256() {
-        let server = Server {
-            authorization_endpoint: Some("https://as.example/authorize".to_owned()),
-            device_authorization_endpoint: Some("https://as.example/device".to_owned()),
-            refuses_s256: true,
-            ..Server::default()
-        };
+        let server = Server { refuses_s256: true, ..server_with(true, true) };
         let desktop = Desktop { has_browser: true, ..Desktop::default() };
         let choose = |device, server: &Server| {
             let arguments = cli::Login { device, ..cli::Login::default() };
@@ -142,12 +143,7 @@ mod tests {
 
     #[test]
     fn a_login_after_one_with_a_device_is_one_with_a_device() {
-        let both = Server {
-            authorization_endpoint: Some("https://as.example/authorize".to_owned()),
-            device_authorization_endpoint: Some("https://as.example/device".to_owned()),
-            ..Server::default()
-        };
-        let without_device = Server { device_authorization_endpoint: None, ..both.clone() };
+        let (both, without_device) = (server_with(true, true), server_with(true, false));
         let desktop = Desktop { has_browser: true, ..Desktop::default() };
         let (none, no_open) = (cli::Login::default(), cli::Login { no_open: true, ..cli::Login::default() });
         let cases = [

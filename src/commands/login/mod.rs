@@ -35,10 +35,12 @@ use crate::profile::Context;
 use crate::profile::new_grant::{NOT_STORED, Replaces, store};
 use crate::protocol::address_search::Finding;
 use crate::protocol::failure::FailedRequest;
+use crate::protocol::hints::REGISTER;
 use crate::protocol::id_token;
 use crate::protocol::providers;
 use crate::protocol::token::TokenAnswer;
 use crate::session::expiry;
+use crate::store_address::ProfileName;
 use crate::system::SignalsHeld;
 use crate::text::{date, printable};
 use announced::Announced;
@@ -94,15 +96,15 @@ impl<Error: Into<anyhow::Error>> From<Error> for NotGranted {
 
 /// Logs in.
 pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
-    let destination = Destination::read(arguments)?;
+    let undiscovered = |failure: Failure| RetryHint::undiscovered(arguments).complete(failure.into());
+    let destination = Destination::read(arguments).map_err(undiscovered)?;
     // The profile of a resource is not known before the resource is.
     let is_known = destination.address.is_none() || context.globals.selection == Selection::Name;
     let existing = is_known.then(|| driver::read_for_login(&*context.store, context)).transpose()?;
     context.store.check_writable(SPACE_BYTES)?;
     let log = context.dependencies().log;
     let note = |finding: &Finding| log(1, &format!("{}: {}", finding.request, finding.answer));
-    let announced = Announced::find(arguments, &destination, context, note)
-        .map_err(|failure| RetryHint::undiscovered(arguments).complete(failure.into()))?;
+    let announced = Announced::find(arguments, &destination, context, note).map_err(undiscovered)?;
     let of_resource = profile::of_resource(arguments, &announced, context)?;
     if let Some(context) = &of_resource {
         context.store.check_writable(SPACE_BYTES)?;
@@ -121,6 +123,8 @@ pub fn run(arguments: &cli::Login, context: &Context) -> anyhow::Result<()> {
 
 /// What a login at an address would do.
 pub struct Outlook {
+    /// The profile that it stores the grant in, or why there is none.
+    pub profile: Result<ProfileName, Failure>,
     /// The server, and the resource.
     pub server: Server,
     /// The client, or why there is none.
@@ -137,7 +141,10 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
     let arguments = cli::Login { issuer: Some(address.to_owned()), ..cli::Login::default() };
     let destination = Destination::read(&arguments)?;
     let announced = Announced::find(&arguments, &destination, context, note)?;
-    let stored = stored_at(&arguments, &announced, context);
+    let of_resource = profile::of_resource(&arguments, &announced, context);
+    let profile = of_resource.as_ref().map(|found| found.as_ref().unwrap_or(context));
+    let stored = profile.ok().and_then(stored_in);
+    let profile = profile.map(|context| context.globals.profile.clone()).map_err(Clone::clone);
     let (server, stored) = Server::find(&arguments, &destination, announced, stored.as_ref(), context)?;
     let client = ClientChoice::make(&arguments, &server, stored);
     let known = client.as_ref().ok().and_then(ClientChoice::known);
@@ -153,13 +160,11 @@ pub fn outlook(address: &str, context: &Context, note: impl FnMut(&Finding)) -> 
         usable.is_err().then(|| NewClient::at(&server).map(ClientChoice::New))
     });
     let client = new.unwrap_or(client);
-    Ok(Outlook { server, client, flow, scope })
+    Ok(Outlook { profile, server, client, flow, scope })
 }
 
-/// The document that a login at the address would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
-fn stored_at(arguments: &cli::Login, announced: &Announced, context: &Context) -> Option<Document> {
-    let of_resource = profile::of_resource(arguments, announced, context).ok()?;
-    let context = of_resource.as_ref().unwrap_or(context);
+/// The document that a login would replace. `None` also if the store cannot say: `doctor` checks it elsewhere.
+fn stored_in(context: &Context) -> Option<Document> {
     match driver::read_for_login(&*context.store, context).ok()? {
         Existing::Document(stored) => Some(stored.document),
         Existing::Nothing | Existing::Unreadable => None,
@@ -254,10 +259,13 @@ impl ServerLogin<'_> {
         let scope = configuration::scope(self.arguments, &self.server, grant, self.stored);
         let (client, callback) = self.client(choice, flow, scope.as_deref())?;
         let is_registered = client.registration.is_some();
+        let is_stored = self.stored.is_some_and(|stored| stored.registration == client.registration);
+        let mut is_new = is_registered && !is_stored;
         match (self.grant(flow, client, callback, scope.clone()), NewClient::at(&self.server)) {
             (Err(NotGranted::UnknownClient(failure)), Ok(new))
-                if is_registered && registration::may_begin_again(&self.server) =>
+                if is_registered && registration::may_begin_again(&self.server, is_new) =>
             {
+                is_new = true;
                 // A person sees a second address, or a second code.
                 output::say(&format!("onegrant: registering a new client: {}\n", failure.message));
                 let (client, callback) = self.register(&new, flow, scope.as_deref())?;
@@ -267,9 +275,14 @@ impl ServerLogin<'_> {
         }
         .map_err(|not_granted| match not_granted {
             NotGranted::UnknownClient(failure) => {
-                // After a second registration only another kind of client can help.
-                let can_register = !is_registered && self.server.registration_endpoint.is_some();
-                failure.hint(if can_register { client::REGISTER_ONE } else { client::NAME_A_CLIENT }).into()
+                let can_register = self.server.endpoints.registration.is_some();
+                let hint = match (can_register, is_registered) {
+                    (true, false) => client::REGISTER_ONE,
+                    (true, true) if !is_new => REGISTER,
+                    // After a new registration only another kind of client can help.
+                    _ => client::NAME_A_CLIENT,
+                };
+                failure.hint(hint).into()
             }
             NotGranted::Failed(error) => error,
         })

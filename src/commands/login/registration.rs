@@ -102,7 +102,7 @@ pub struct NewClient {
 impl NewClient {
     /// The client that takes the place of a stored one. The server may have moved its registration endpoint, or closed it.
     pub fn at(server: &Server) -> Result<Self, Failure> {
-        let endpoint = server.registration_endpoint.clone();
+        let endpoint = server.endpoints.registration.clone();
         Ok(Self { endpoint: endpoint.ok_or_else(unregistered)? })
     }
 
@@ -176,14 +176,16 @@ impl NewClient {
 
 /// Whether the login may register once more, with [`BY_NAME`].
 fn may_try_by_name(arguments: &cli::Login, server: &Server) -> bool {
-    let pushed = usize::from(server.pushed_authorization_request_endpoint.is_some());
+    let pushed = usize::from(server.endpoints.pushed_authorization_request.is_some());
     arguments.redirect_uri.is_none() && has_left(server, pushed.saturating_add(2))
 }
 
-/// Whether the login may begin again with another client. A request that was not pushed has opened the browser before.
-pub fn may_begin_again(server: &Server) -> bool {
-    // Twice: a registration and a pushed request.
-    server.pushed_authorization_request_endpoint.is_none() || has_left(server, 4)
+/// Whether the login may begin again with another client than this one, which is `is_new` if this login has registered it. A
+/// request that was not pushed has opened the browser before.
+pub fn may_begin_again(server: &Server, is_new: bool) -> bool {
+    // Two pushed requests, and the registrations.
+    let registrations = if is_new { 2 } else { 1 };
+    server.endpoints.pushed_authorization_request.is_none() || has_left(server, registrations + 2)
 }
 
 /// Whether so many requests more are still few enough.

@@ -49,12 +49,12 @@ impl RetryHint {
         client: Option<&Client>,
     ) -> Self {
         let is_known = |(stored, client): &(&Document, &Client)| {
-            stored.token_endpoint == server.token_endpoint && stored.client_id == client.id
+            stored.token_endpoint == server.endpoints.token && stored.client_id == client.id
         };
         let known = stored.zip(client).filter(is_known);
         let flows = [
-            ("--device", "--device-authorization-endpoint", &server.device_authorization_endpoint),
-            ("--browser", "--authorization-endpoint", &server.authorization_endpoint),
+            ("--device", "--device-authorization-endpoint", &server.endpoints.device_authorization),
+            ("--browser", "--authorization-endpoint", &server.endpoints.authorization),
         ];
         let missing = flows.into_iter().filter(|(.., endpoint)| endpoint.is_none());
         Self {
@@ -251,6 +251,7 @@ mod tests {
     use crate::error::Kind;
     use crate::grant::{ClientAuthentication, SubjectToken};
     use crate::protocol::address_search::LocatedResource;
+    use crate::protocol::metadata::EndpointUrls;
     use argh::ArgsInfo;
 
     fn arguments() -> cli::Login {
@@ -291,7 +292,10 @@ mod tests {
         }
         let imported = cli::Login { refresh_token_stdin: true, device: false, ..arguments() };
         let server = Server {
-            authorization_endpoint: Some("https://as.example/a".to_owned()),
+            endpoints: EndpointUrls {
+                authorization: Some("https://as.example/a".to_owned()),
+                ..EndpointUrls::default()
+            },
             ..Server::default()
         };
         let imported = RetryHint::new(&imported, None, &server, Some(&Client::default()));
@@ -382,14 +386,19 @@ mod tests {
 
     #[test]
     fn an_option_that_changes_nothing_is_not_repeated() {
-        let server =
-            Server { token_endpoint: "https://as.example/t?a=1&b=2".to_owned(), ..Server::default() };
+        let server = Server {
+            endpoints: EndpointUrls {
+                token: "https://as.example/t?a=1&b=2".to_owned(),
+                ..EndpointUrls::default()
+            },
+            ..Server::default()
+        };
         let client = Client { id: "it's me".to_owned(), ..Client::default() };
         let stored = Document {
             client_id: client.id.clone(),
             resource: arguments().resource,
             parameters: [("prompt".to_owned(), "none".to_owned())].into(),
-            ..Document::new("https://as.example", &server.token_endpoint)
+            ..Document::new("https://as.example", &server.endpoints.token)
         };
         let hint = RetryHint::new(&arguments(), Some(&stored), &server, Some(&client));
         let without_endpoint = "--device-authorization-endpoint URL";

@@ -8,7 +8,7 @@ use crate::grant::Document;
 use crate::profile::Context;
 use crate::protocol::address_search::LocatedResource;
 use crate::protocol::hints::login_command;
-use crate::protocol::metadata::{Metadata, endpoint_url, origin};
+use crate::protocol::metadata::{EndpointUrls, Metadata, endpoint_url, origin};
 use crate::protocol::providers::{self, Provider};
 use crate::protocol::token::DEVICE_CODE;
 
@@ -21,20 +21,10 @@ pub struct Server {
     pub issuer_is_assumed: bool,
     /// The name of its row in [`providers`].
     pub provider: Option<String>,
-    /// RFC 6749 section 3.2.
-    pub token_endpoint: String,
-    /// RFC 6749 section 3.1.
-    pub authorization_endpoint: Option<String>,
-    /// RFC 8628 section 3.1.
-    pub device_authorization_endpoint: Option<String>,
-    /// RFC 9126 section 2; only if every authorization request has to go there first.
-    pub pushed_authorization_request_endpoint: Option<String>,
+    /// Its endpoints. That for pushed requests is there only if every authorization request has to go there first.
+    pub endpoints: EndpointUrls,
     /// Whether every authorization response names its issuer (RFC 9207 section 3).
     pub authorization_response_iss: bool,
-    /// RFC 7009 section 2.
-    pub revocation_endpoint: Option<String>,
-    /// OpenID Connect Core section 5.3.
-    pub userinfo_endpoint: Option<String>,
     /// The scopes that its metadata lists; empty if unknown.
     pub scopes_supported: Vec<String>,
     /// The methods of client authentication that its metadata lists; empty if unknown.
@@ -43,8 +33,6 @@ pub struct Server {
     pub grant_types_supported: Vec<String>,
     /// [`Metadata::refuses_s256`].
     pub refuses_s256: bool,
-    /// RFC 7591 section 3.
-    pub registration_endpoint: Option<String>,
     /// Whether its metadata was read just now.
     pub is_announced: bool,
     /// Whether it takes the address of a client metadata document for a client identifier.
@@ -72,7 +60,9 @@ impl Server {
             (Some(metadata), stored, _) => Self::of_metadata(metadata, stored, destination, arguments),
             (None, Some(stored), _) => Self::of_document(stored),
             (None, None, Some(token_endpoint)) => {
-                Self { issuer: Some(origin(token_endpoint)?), issuer_is_assumed: true, ..Self::default() }
+                let (issuer, token) = (Some(origin(token_endpoint)?), token_endpoint.clone());
+                let endpoints = EndpointUrls { token, ..EndpointUrls::default() };
+                Self { issuer, issuer_is_assumed: true, endpoints, ..Self::default() }
             }
             (None, None, None) => return Err(unknown(context)),
         };
@@ -95,24 +85,20 @@ impl Server {
     ) -> Self {
         let is_pushed = metadata.requires_pushed_requests || arguments.pushed;
         let refuses_s256 = metadata.refuses_s256();
+        let pushed = metadata.endpoints.pushed_authorization_request.clone();
         Self {
             issuer: stored.map_or(Some(metadata.issuer), |stored| stored.issuer.clone()),
             issuer_is_assumed: destination.endpoints.is_some(),
             provider: stored.and_then(|stored| stored.provider.clone()),
-            token_endpoint: metadata.token_endpoint,
-            authorization_endpoint: metadata.authorization_endpoint,
-            device_authorization_endpoint: metadata.device_authorization_endpoint,
-            pushed_authorization_request_endpoint: metadata
-                .pushed_authorization_request_endpoint
-                .filter(|_| is_pushed),
+            endpoints: EndpointUrls {
+                pushed_authorization_request: pushed.filter(|_| is_pushed),
+                ..metadata.endpoints
+            },
             authorization_response_iss: metadata.authorization_response_iss,
-            revocation_endpoint: metadata.revocation_endpoint,
-            userinfo_endpoint: metadata.userinfo_endpoint,
             scopes_supported: metadata.scopes_supported,
             token_endpoint_auth_methods_supported: metadata.token_endpoint_auth_methods_supported,
             refuses_s256,
             grant_types_supported: metadata.grant_types_supported,
-            registration_endpoint: metadata.registration_endpoint,
             is_announced: destination.endpoints.is_none(),
             knows_client_metadata: metadata.client_id_metadata_document_supported,
             resource: None,
@@ -125,14 +111,16 @@ impl Server {
             issuer: stored.issuer.clone(),
             issuer_is_assumed: stored.issuer_is_assumed,
             provider: stored.provider.clone(),
-            token_endpoint: stored.token_endpoint.clone(),
-            authorization_endpoint: stored.authorization_endpoint.clone(),
-            device_authorization_endpoint: stored.device_authorization_endpoint.clone(),
-            pushed_authorization_request_endpoint: stored.pushed_authorization_request_endpoint.clone(),
+            endpoints: EndpointUrls {
+                token: stored.token_endpoint.clone(),
+                authorization: stored.authorization_endpoint.clone(),
+                device_authorization: stored.device_authorization_endpoint.clone(),
+                pushed_authorization_request: stored.pushed_authorization_request_endpoint.clone(),
+                revocation: stored.revocation_endpoint.clone(),
+                userinfo: stored.userinfo_endpoint.clone(),
+                registration: stored.registration.as_ref().map(|client| client.endpoint.clone()),
+            },
             authorization_response_iss: stored.authorization_response_iss,
-            revocation_endpoint: stored.revocation_endpoint.clone(),
-            userinfo_endpoint: stored.userinfo_endpoint.clone(),
-            registration_endpoint: stored.registration.as_ref().map(|client| client.endpoint.clone()),
             ..Self::default()
         }
     }
@@ -140,30 +128,20 @@ impl Server {
     /// With the endpoints that options give.
     fn with_given(self, arguments: &cli::Login) -> Self {
         let given = |option: &Option<String>, found: Option<String>| option.clone().or(found);
-        Self {
-            token_endpoint: arguments.token_endpoint.clone().unwrap_or(self.token_endpoint),
-            authorization_endpoint: given(&arguments.authorization_endpoint, self.authorization_endpoint),
-            device_authorization_endpoint: given(
-                &arguments.device_authorization_endpoint,
-                self.device_authorization_endpoint,
-            ),
-            revocation_endpoint: given(&arguments.revocation_endpoint, self.revocation_endpoint),
-            userinfo_endpoint: given(&arguments.userinfo_endpoint, self.userinfo_endpoint),
-            ..self
-        }
+        let found = self.endpoints;
+        let endpoints = EndpointUrls {
+            token: arguments.token_endpoint.clone().unwrap_or(found.token),
+            authorization: given(&arguments.authorization_endpoint, found.authorization),
+            device_authorization: given(&arguments.device_authorization_endpoint, found.device_authorization),
+            revocation: given(&arguments.revocation_endpoint, found.revocation),
+            userinfo: given(&arguments.userinfo_endpoint, found.userinfo),
+            ..found
+        };
+        Self { endpoints, ..self }
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let others = [
-            &self.authorization_endpoint,
-            &self.device_authorization_endpoint,
-            &self.pushed_authorization_request_endpoint,
-            &self.revocation_endpoint,
-            &self.userinfo_endpoint,
-            &self.registration_endpoint,
-        ];
-        let mut all = std::iter::once(&self.token_endpoint).chain(others.into_iter().flatten());
-        all.try_for_each(|url| endpoint_url(url).map(drop))
+        self.endpoints.all().try_for_each(|url| endpoint_url(url).map(drop))
     }
 
     /// Its row.
@@ -174,7 +152,7 @@ impl Server {
     /// Whether its metadata lists the grant type of the device flow (RFC 8628 section 4).
     pub fn lists_device_grant(&self) -> bool {
         let is_listed = self.grant_types_supported.iter().any(|grant_type| grant_type == DEVICE_CODE);
-        self.device_authorization_endpoint.is_some() && is_listed
+        self.endpoints.device_authorization.is_some() && is_listed
     }
 
     /// The hint that says what has to be set up at this provider.
@@ -200,7 +178,7 @@ fn is_same_server(
     match (metadata, &arguments.token_endpoint) {
         // One origin may serve many tenants.
         (Some(metadata), _) if destination.endpoints.is_some() => {
-            stored.token_endpoint == metadata.token_endpoint
+            stored.token_endpoint == metadata.endpoints.token
         }
         (Some(metadata), _) => stored.issuer.as_ref() == Some(&metadata.issuer),
         (None, Some(token_endpoint)) => {

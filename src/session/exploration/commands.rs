@@ -112,7 +112,13 @@ impl World {
 
     /// Whether a logout has removed the document, and has not looked yet whether another one is stored.
     pub(super) fn is_a_logout_sweeping(&self) -> bool {
-        self.commands.iter().any(|command| matches!(command.progress, CommandProgress::Sweeps(..)))
+        let will_look = |command: &Rc<RunningCommand>| {
+            matches!(
+                command.progress,
+                CommandProgress::Sweeps(..) | CommandProgress::LogsOut(_, LogoutStep::LookHere)
+            )
+        };
+        !self.scenario.swaps && self.commands.iter().any(will_look)
     }
 
     /// When the first claim ends that a command waits for.
@@ -190,9 +196,7 @@ impl World {
                 self.records.retain(|name, _| !listed.contains(name));
                 self.answers.retain(|name, _| !listed.contains(name));
                 self.command(number).claim = None;
-                let is_there = self.document.is_some() && !self.scenario.swaps;
-                let removal = if is_there { Removal::Again } else { Removal::Done };
-                went_on(logout, LogoutEvent::Removed(removal))
+                went_on(logout, LogoutEvent::Removed(Removal::Done))
             }
             CommandProgress::ReadsTarget(moving) => {
                 CommandProgress::ReadsSource(moving, self.target.as_deref().cloned())

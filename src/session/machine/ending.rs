@@ -11,10 +11,10 @@ use crate::session::step::{Now, Step, Token, TokenResult, View};
 use crate::session::texts;
 
 impl Machine {
-    pub(super) fn last_look(&mut self, reason: &str, view: View, now: Now) -> Step {
+    pub(super) fn last_look(&mut self, failure: Failure, view: View, now: Now) -> Step {
         match self.judgement(&view, now) {
             Judgement::Claim(..) | Judgement::Wait | Judgement::Adopt(_) | Judgement::CredentialChanged => {
-                self.fail(texts::deadline(self.settings.deadline, reason), now)
+                self.fail(failure, now)
             }
             judgement => self.act(judgement, now),
         }
@@ -105,6 +105,6 @@ impl Machine {
     }
 
     pub(super) fn give_up(&mut self, reason: &str) -> Step {
-        self.look(Phase::LastLook(reason.to_owned()))
+        self.look(Phase::LastLook(texts::deadline(self.settings.deadline, reason)))
     }
 }

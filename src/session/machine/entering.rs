@@ -178,7 +178,10 @@ impl Machine {
             // A worker that died may have spent the refresh token: its record shows it. Its death released the lock.
             DelegateResult::NoWorker if self.input.level == Level::Locked => self.lock(LockMode::Try, now),
             DelegateResult::NoWorker => self.look(Phase::Judging),
-            DelegateResult::Unanswered => self.give_up("the exchange with the server had not ended"),
+            DelegateResult::Unanswered => {
+                let failure = texts::no_word_of_the_worker(&self.settings.profile, self.settings.deadline);
+                self.look(Phase::LastLook(failure))
+            }
         }
     }
 

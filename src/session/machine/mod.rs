@@ -79,8 +79,8 @@ enum Phase {
     HoldingBack(AttemptOutcome, Failure),
     /// The refresh token that a logout left is being revoked.
     Revoking(Failure),
-    /// The deadline passed: one last look. The text says what the process was waiting for.
-    LastLook(String),
+    /// The deadline passed: one last look. The failure says what the process was waiting for.
+    LastLook(Failure),
     Ending(Box<TokenResult>),
     Finished,
 }
@@ -218,7 +218,7 @@ impl Machine {
                 self.cleared(dead, looks, replaced, now)
             }
             (Phase::HoldingBack(outcome, failure), Event::Paused) => self.share(outcome, failure, now),
-            (Phase::LastLook(reason), Event::Looked(Ok(view))) => self.last_look(&reason, view, now),
+            (Phase::LastLook(failure), Event::Looked(Ok(view))) => self.last_look(failure, view, now),
             (Phase::Revoking(gone), Event::Noted) => self.withdraw_and_end(Err(gone)),
             (Phase::Ending(result), Event::Noted) => Step::Finish(*result),
             // The refresh token may have been spent. The message and the record say so.

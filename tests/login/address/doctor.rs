@@ -45,6 +45,19 @@ fn it_says_which_client_a_login_uses_with_what_is_stored() {
 }
 
 #[test]
+fn it_names_the_profile_that_a_login_stores_the_grant_in() {
+    let server = resource_server(|_| {});
+    let profile = |address: &str| -> Value {
+        let ran = Home::new().run(&["doctor", "--json", address]);
+        serde_json::from_str::<Value>(&ran.stdout).unwrap()["profile"].clone()
+    };
+    assert_eq!(profile(&server.url(Endpoint::Resource)), json!(profile_name(&server)));
+    assert_eq!(profile(&crate::support::server(|_| {}).issuer()), json!("default"));
+    let closed = ClosedPort::reserve();
+    assert_eq!(profile(&format!("http://{}/mcp", closed.address())), Value::Null, "nothing is known");
+}
+
+#[test]
 fn a_request_that_was_not_answered_is_not_ok() {
     let closed = ClosedPort::reserve();
     let lines = examined(&Home::new(), &format!("http://{}/mcp", closed.address()), 4);

@@ -227,6 +227,26 @@ fn metadata_may_have_moved_within_its_origin() {
     }
 }
 
+/// Each redirect is a request, also if nothing answers behind it.
+#[test]
+fn redirects_to_silence_do_not_go_beyond_the_bound() {
+    let silent: Vec<AuthorizationServer> = (0..4).map(|_| server(|_| {})).collect();
+    for server in &silent {
+        let moved = Response::new(307).header("location", "/.well-known/openid-configuration");
+        server.always(Endpoint::OauthMetadata, Fault::Status(moved));
+        server.always(Endpoint::OpenidConfiguration, Fault::DropBefore);
+    }
+    let server = resource_server(|settings| {
+        let issuers: Vec<String> = silent.iter().map(AuthorizationServer::issuer).collect();
+        settings.resources[0].metadata =
+            Some(json!({ "resource": "ORIGIN/mcp", "authorization_servers": issuers }));
+    });
+    let ran = run(&mut login(&Home::new(), &server, &[]));
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{ran:?}");
+    let sent: usize = silent.iter().map(|server| server.requests().len()).sum();
+    assert_eq!(sent + server.requests().len(), 7, "{ran:?}");
+}
+
 /// Resources that are older than RFC 9728.
 #[test]
 fn the_origin_of_a_resource_without_metadata_is_its_issuer() {

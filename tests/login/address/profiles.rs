@@ -106,6 +106,30 @@ fn a_profile_that_a_person_names_wins() {
     assert_eq!(server.counts().unexpected, 0);
 }
 
+/// The variable may stay set in a shell. A login at another server must not end the grant of the resource that it names.
+#[test]
+fn a_login_at_another_server_does_not_take_the_profile_that_for_means() {
+    let (server, other) = (resource_server(|_| {}), server(|settings| settings.auto_approve = true));
+    let home = Home::new();
+    let (resource, name) = (server.url(Endpoint::Resource), profile_name(&server));
+    agree(&mut login(&home, &server, &[]));
+    let before = document_of(&home, &name);
+    let mut command = home.command(&["login", &other.issuer(), "--client-id", other.client_id(), "--device"]);
+    let ran = run(command.env("ONEGRANT_FOR", &resource));
+    let text = format!(
+        "onegrant: cannot log in: --for (or ONEGRANT_FOR) means the grant for {resource}, not one of {0}\n\
+         hint: onegrant login {0} --profile NAME   # instead of --for\n",
+        other.issuer()
+    );
+    assert_eq!(ran, Ran::failed(2, text));
+    assert_eq!((document_of(&home, &name), profiles(&home)), (before, vec![name.clone()]));
+    assert_eq!((other.counts().token_requests, other.counts().unexpected), (0, 0));
+    // At the issuer of the resource it is the same grant.
+    let mut command = home.command(&["login", &server.issuer(), "--no-open"]);
+    agree(command.env("ONEGRANT_FOR", &resource));
+    assert_eq!(profiles(&home), [name]);
+}
+
 /// A profile with no grant in it is free.
 #[test]
 fn the_name_of_a_profile_that_was_logged_out_is_used_again() {

@@ -310,6 +310,36 @@ fn if_the_server_does_not_know_the_client_of_the_first_request_a_new_one_is_regi
     }
 }
 
+/// A long search leaves few requests of a login, or none, for another client.
+#[test]
+fn after_a_long_search_the_login_or_its_hint_registers_another_client() {
+    for search in [6, 7] {
+        let server = resource_server(|settings| {
+            let resource = ProtectedResource::without_metadata("/mcp");
+            settings.resources = vec![ProtectedResource { initializes_all: true, ..resource }];
+            settings.serves_oauth_metadata = search == 6;
+            settings.requires_pushed_requests = true;
+        });
+        let home = Home::new();
+        agree(&mut login(&home, &server, &[]));
+        assert_eq!(asked(&server)[search], "POST /register");
+        let name = profile_name(&server);
+        let first = document_of(&home, &name)["client_id"].as_str().unwrap().to_owned();
+        server.forget_clients();
+        let before = server.requests().len();
+        if search == 6 {
+            let (_process, address) = start(&mut login(&home, &server, &[]));
+            assert_ne!(value(&address, "client_id"), first);
+            assert_eq!(server.requests().len() - before, MOST_REQUESTS);
+        } else {
+            let ran = run(&mut login(&home, &server, &[]));
+            assert!(ran.code == 2 && ran.stderr.contains("invalid_client"), "{ran:?}");
+            assert_ne!(value(&run_hint(&home, &ran, &[]), "client_id"), first);
+        }
+        assert_eq!((server.counts().registrations, server.counts().unexpected), (2, 0));
+    }
+}
+
 #[test]
 fn a_server_that_knows_no_client_at_all_ends_the_login_after_the_second_one() {
     let server = resource_server(|_| {});

@@ -107,7 +107,7 @@ pub fn readers_see_whole_documents(keeper: &Keeper) {
     let open = &keeper.open;
     thread::scope(|scope| {
         let reader = || {
-            let store = open("default");
+            let store = open("default", LIMIT);
             for _ in 0..25 {
                 let bytes = read(&*store).bytes;
                 assert!(words.iter().any(|word| document(word) == bytes), "{} bytes", bytes.len());
@@ -126,7 +126,7 @@ pub fn no_update_is_lost(keeper: &Keeper) {
     write(&*keeper.store(), &absent(), "");
     let open = &keeper.open;
     let add = |letter: &str| {
-        let store = open("default");
+        let store = open("default", LIMIT);
         loop {
             let guard = lock(&*store);
             let snapshot = read(&*store);
@@ -159,7 +159,7 @@ fn sort(word: &mut String) {
 }
 
 pub fn the_lock_has_one_holder(keeper: &Keeper) {
-    let (store, other, other_profile) = (keeper.store(), keeper.store(), (keeper.open)("other"));
+    let (store, other, other_profile) = (keeper.store(), keeper.store(), keeper.store_of("other"));
     let Some(guard) = lock(&*store) else {
         assert!(matches!(other.lock(LockMode::Try, LIMIT), Locked::Refused(_)), "no process gets a lock");
         return;
@@ -198,7 +198,7 @@ pub fn a_record_is_created_by_one_process(keeper: &Keeper) {
     assert!(records.iter().all(|record| record.bytes == RECORD && record.answer.is_empty()), "{records:?}");
     let winners: usize = thread::scope(|scope| {
         let create = || {
-            let store = (keeper.open)("default");
+            let store = keeper.store();
             store.create_record(&new_record("key", 3, true, &revision)).unwrap().is_some()
         };
         let all: Vec<_> = (0..6).map(|_| scope.spawn(create)).collect();
@@ -249,7 +249,7 @@ pub fn a_new_record_sweeps_those_of_spent_tokens(keeper: &Keeper) {
 /// Leaves the same as a process that ends between the server's answer and the commit.
 #[track_caller]
 fn leave_an_answer(keeper: &Keeper) -> Revision {
-    let store = keeper.store();
+    let store = keeper.impatient_store();
     let revision = write(&*store, &absent(), "a");
     let name = RecordName { key: "key", number: 1 };
     store.create_record(&new_record("key", 1, true, &revision)).unwrap();
@@ -286,7 +286,7 @@ pub fn a_failing_store_is_not_an_empty_one(keeper: &Keeper) {
     let store = keeper.store();
     let revision = write(&*store, &absent(), "a");
     (keeper.fail)(true);
-    let store = keeper.store();
+    let store = keeper.impatient_store();
     let failure = store.read().unwrap_err();
     assert!(matches!(failure.kind, Kind::Store | Kind::Temporary), "{failure:?}");
     for expected in [&revision, &absent()] {
@@ -330,7 +330,7 @@ pub fn a_removal_compares_the_revision(keeper: &Keeper) {
 }
 
 pub fn profiles_are_separate(keeper: &Keeper) {
-    let (one, two) = (keeper.store(), (keeper.open)("default.2"));
+    let (one, two) = (keeper.store(), keeper.store_of("default.2"));
     let revision = write(&*one, &absent(), "one");
     assert_eq!(two.read().unwrap(), None);
     let other = write(&*two, &absent(), "two");

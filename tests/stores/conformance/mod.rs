@@ -22,14 +22,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The deadline of a store that waits for a server that fails.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// The deadline of a store whose server fails: long enough for what it does before on a loaded machine.
+const SHORT: Duration = Duration::from_secs(3);
 
-type Open = dyn Fn(&str) -> Box<dyn Store> + Sync;
+type Open = dyn Fn(&str, Duration) -> Box<dyn Store> + Sync;
 
 /// Keeps documents until it is dropped.
 pub struct Keeper {
-    /// Opens the store of a profile, as another process would.
+    /// Opens the store of a profile, as another process would that has this time left.
     pub open: Box<Open>,
     /// Makes the store fail, or work again. Its content stays.
     pub fail: Box<dyn Fn(bool) + Sync>,
@@ -39,7 +39,16 @@ pub struct Keeper {
 impl Keeper {
     /// The store of the profile that most behaviours use.
     pub fn store(&self) -> Box<dyn Store> {
-        (self.open)("default")
+        self.store_of("default")
+    }
+
+    pub fn store_of(&self, profile: &str) -> Box<dyn Store> {
+        (self.open)(profile, LIMIT)
+    }
+
+    /// The store of the same profile, for a process that gives up soon.
+    pub fn impatient_store(&self) -> Box<dyn Store> {
+        (self.open)("default", SHORT)
     }
 }
 
@@ -58,7 +67,7 @@ fn file() -> Keeper {
             let _ = fs::rename(&aside, &document);
         }
     };
-    let open = move |profile: &str| -> Box<dyn Store> { Box::new(FileStore::new(&state, profile)) };
+    let open = move |profile: &str, _| -> Box<dyn Store> { Box::new(FileStore::new(&state, profile)) };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
 
@@ -83,8 +92,8 @@ fn helper() -> Keeper {
         }
     };
     let beside = home.state.join("helper");
-    let open = move |profile: &str| -> Box<dyn Store> {
-        Box::new(HelperStore::new(&program, &beside, profile, LIMIT))
+    let open = move |profile: &str, left| -> Box<dyn Store> {
+        Box::new(HelperStore::new(&program, &beside, profile, left))
     };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
@@ -100,14 +109,14 @@ fn kubernetes() -> Keeper {
     let fail = move |is_failing: bool| failing.world().outage = is_failing.then_some(Outage::Gone);
     let address = KubernetesAddress::parse(&format!("kubernetes://{NAMESPACE}/{NAME}")).unwrap();
     let beside = home.state.clone();
-    let open = move |profile: &str| -> Box<dyn Store> {
+    let open = move |profile: &str, left| -> Box<dyn Store> {
         let settings = NetworkSettings::from_variables(|name| match name {
             "ONEGRANT_KUBERNETES_API" => Some(server.url.clone().into()),
             "ONEGRANT_KUBERNETES_TOKEN_FILE" => Some(token.clone().into()),
             _ => None,
         });
         let secret = KubernetesSecret::new(&address, profile).with_settings(settings).unwrap();
-        Box::new(CellStore::new(Box::new(secret), beside.clone(), DEADLINE))
+        Box::new(CellStore::new(Box::new(secret), beside.clone(), left))
     };
     Keeper { open: Box::new(open), fail: Box::new(fail), _home: home }
 }
@@ -122,8 +131,8 @@ fn etcd() -> Keeper {
     let url = format!("etcd://{}/conformance-{}/{number}", forwarder.address(), std::process::id());
     let address = CellAddress::parse(&url).unwrap().unwrap();
     let beside = home.state.clone();
-    let open = move |profile: &str| -> Box<dyn Store> {
-        Box::new(CellStore::new(cell::cell_at(&address, profile), beside.clone(), DEADLINE))
+    let open = move |profile: &str, left| -> Box<dyn Store> {
+        Box::new(CellStore::new(cell::cell_at(&address, profile), beside.clone(), left))
     };
     Keeper { open: Box::new(open), fail: Box::new(move |is_failing| forwarder.cut(is_failing)), _home: home }
 }
