@@ -74,7 +74,7 @@ impl FileStore {
     /// Without a lock another process may replace the document at any time. So the document gets a temporary name first and is
     /// compared under this name. If it is not `expected`, it gets its name back, unless a newer document has that name by now.
     /// Another process may also have compared the document before, and rename its answer to it afterwards: the caller has to look
-    /// once more.
+    /// once more. The answers are removed last, so that nothing is renamed after that look.
     pub(super) fn try_remove(&self, expected: &Revision, mark: &[u8]) -> Result<WriteResult, Failure> {
         let files = self.files()?;
         // Records that are created later belong to a later document.

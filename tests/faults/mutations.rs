@@ -70,6 +70,7 @@ const JUDGEMENT: &str = "src/session/judgement.rs";
 const ATTEMPT: &str = "src/session/attempt.rs";
 const BOUNDS: &str = "src/session/bounds.rs";
 const FRESHNESS: &str = "src/session/freshness.rs";
+const LOGOUT: &str = "src/session/logout.rs";
 const FILE: &str = "src/store/file.rs";
 const CELL: &str = "src/store/cell/mod.rs";
 
@@ -237,6 +238,15 @@ const MUTATIONS: &[Mutation] = &[
             "        let _ = document;\n        self.withdraw_and_end(Err(texts::logged_out(&self.settings.profile)))",
         )],
         caught_by: (Story, "a_logout_is_never_undone_and_the_new_refresh_token_is_revoked"),
+    },
+    Mutation {
+        name: "a logout does not look after its removal",
+        edits: &[(
+            LOGOUT,
+            "self.was_gone = true;\n                LogoutStep::LookHere",
+            "self.was_gone = true;\n                self.leave_here()",
+        )],
+        caught_by: (Exploration, "a_logout_survives_every_refresh_and_leaves_no_refresh_token_behind"),
     },
     Mutation {
         name: "a live claim is taken over",

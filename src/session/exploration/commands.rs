@@ -110,15 +110,11 @@ impl World {
         }
     }
 
-    /// Whether a logout has removed the document, and has not looked yet whether another one is stored.
+    /// Whether a logout has removed the document, and not the answers yet: until then another process can store one. The logout
+    /// looks afterwards.
     pub(super) fn is_a_logout_sweeping(&self) -> bool {
-        let will_look = |command: &Rc<RunningCommand>| {
-            matches!(
-                command.progress,
-                CommandProgress::Sweeps(..) | CommandProgress::LogsOut(_, LogoutStep::LookHere)
-            )
-        };
-        !self.scenario.swaps && self.commands.iter().any(will_look)
+        let sweeps = |command: &Rc<RunningCommand>| matches!(command.progress, CommandProgress::Sweeps(..));
+        !self.scenario.swaps && self.commands.iter().any(sweeps)
     }
 
     /// When the first claim ends that a command waits for.
