@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, from the bottom to the top. A room may import the rooms before it. A module that is not named here
 /// belongs to the room around it.
-const LAYERS: [&str; 27] = [
+const LAYERS: [&str; 29] = [
     "error",
     "text",
     "grant",
@@ -30,9 +30,11 @@ const LAYERS: [&str; 27] = [
     "history",
     "globals",
     "cli",
+    "subprocess::runner",
     "subprocess::worker",
     "profile",
     "subprocess::worker_process",
+    "subprocess::runner_process",
     "subprocess::file_keeper",
     "subprocess::modes",
     "commands",

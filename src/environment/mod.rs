@@ -1,9 +1,11 @@
 //! The environment variables that this program reads. No other module reads the environment.
 
 pub mod desktop;
+pub mod events;
 pub mod network;
 
 pub use desktop::Desktop;
+pub use events::EventCommands;
 pub use network::{EtcdUser, KubernetesServer, NetworkSettings, Setting};
 
 use std::ffi::{OsStr, OsString};

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod amend;
 pub mod choice;
+pub mod events;
 pub mod import;
 pub mod migration;
 pub mod new_grant;

@@ -1,6 +1,6 @@
 //! Stores the grant of a login. It replaces the document of the profile.
 
-use super::{Context, access, migration};
+use super::{Context, access, events, migration};
 use crate::driver::{self, Existing};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Login};
@@ -52,6 +52,7 @@ pub fn store(
         None => access::enter(context, context.globals.timeout)?,
     };
     let level = context.level_under(guard.as_ref());
+    events::login_begins(context);
     // This is the only copy of the grant: if the store fails, try once more.
     let replaced =
         replace(document, replaces, context).or_else(|not_stored| match not_stored.failure.kind {
@@ -63,6 +64,7 @@ pub fn store(
         migration::give_up(context, &replaced);
     }
     context.note_done(HistoryEvent::Login, "stored", document, Some(level));
+    events::login_ended(context, document);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Writes the history of a profile.
 
 use super::Context;
+use super::events::EventWatch;
 use crate::driver::{self, Clock, Dependencies};
 use crate::error::Failure;
 use crate::grant::Document;
@@ -24,24 +25,36 @@ pub fn obtain(settings: Settings, dependencies: &Dependencies, context: &Context
         Role::Caller | Role::InPlace => RefreshInput::new(settings.demand.clone(), settings.lock_use),
     };
     let observer = RefCell::new(Observer::new(input.level));
-    let observe = |step: &_, event: &_| observer.borrow_mut().observe(step, event);
+    let watch = EventWatch::of(context, input.demand.token);
+    let observe = |step: &_, event: &_| {
+        observer.borrow_mut().observe(step, event);
+        watch.iter().for_each(|watch| watch.observe(step, event));
+    };
     let result = driver::obtain(settings, &Dependencies { observe: &observe, ..*dependencies });
     let observer = observer.into_inner();
     let level = observer.level();
     for entry in observer.finish(&result) {
         context.note(entry, Some(level), dependencies.log);
     }
+    if let Some(watch) = watch {
+        watch.finish(&result, dependencies.log);
+    }
     result
 }
 
 impl Context {
-    /// The path of the history: beside the real document, or in the directory of this store's files.
+    /// The path of the history.
     pub fn history(&self) -> io::Result<PathBuf> {
+        self.local_file(history::SUFFIX)
+    }
+
+    /// A file of this profile on this machine: beside the real document, or in the directory of this store's files.
+    pub(super) fn local_file(&self, suffix: &str) -> io::Result<PathBuf> {
         let Some(store) = self.store.file() else {
-            return Ok(self.directory.join(format!("{}{}", self.globals.profile, history::SUFFIX)));
+            return Ok(self.directory.join(format!("{}{suffix}", self.globals.profile)));
         };
         let files = store.files().map_err(|failure| io::Error::other(failure.message))?;
-        Ok(files.sidecar(history::SUFFIX))
+        Ok(files.sidecar(suffix))
     }
 
     /// The program that asked for this command.

@@ -27,6 +27,7 @@
 
 pub mod attempt;
 pub mod bounds;
+pub mod events;
 #[cfg(test)]
 mod exploration;
 pub mod freshness;

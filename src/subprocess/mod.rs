@@ -6,6 +6,7 @@
 //! | [`lock_call`] | [`crate::lock`], on a file system that may not answer | the call may hang, and no signal ends it |
 //! | [`lock_probe`] | `doctor` | only a second process shows whether the lock excludes it |
 //! | [`file_keeper`] | `exec --file` | the command takes the place of this process, and its file stays fresh |
+//! | [`runner`] | a commit, or a refresh that finds the grant dead, with a command for that event | no token waits for a command |
 //!
 //! All of them are started in the same way: the first argument is the mode, and stdin is a file in memory with the request
 //! as JSON. So a request may hold secrets, the process that starts another one never waits for it to read, and nothing
@@ -15,6 +16,8 @@ pub mod file_keeper;
 pub mod lock_call;
 pub mod lock_probe;
 pub mod modes;
+pub mod runner;
+pub mod runner_process;
 pub mod worker;
 pub mod worker_process;
 
@@ -49,10 +52,12 @@ pub enum Mode {
     LockProbe,
     /// [`file_keeper`]
     FileKeeper,
+    /// [`runner`]
+    Runner,
 }
 
 impl Mode {
-    const ALL: [Self; 4] = [Self::Worker, Self::LockCall, Self::LockProbe, Self::FileKeeper];
+    const ALL: [Self; 5] = [Self::Worker, Self::LockCall, Self::LockProbe, Self::FileKeeper, Self::Runner];
 
     /// The first argument of a process in this mode. Each says what the process is to a person who lists processes.
     fn argument(self) -> &'static str {
@@ -61,6 +66,7 @@ impl Mode {
             Self::LockCall => "--lock-for-caller",
             Self::LockProbe => "--try-lock-for-doctor",
             Self::FileKeeper => "--keep-file-for-command",
+            Self::Runner => "--run-command-for-event",
         }
     }
 

@@ -42,6 +42,20 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
     run_on(file_in_memory(input)?.into(), command.process_group(0), timeout, limit)
 }
 
+/// Runs a command in a session of its own, with this file as its stdin; what it prints goes nowhere. Its process group is
+/// killed if it lasts longer than `timeout`, which is an error. A program that it leaves behind is not waited for.
+pub fn run_unheard(command: &mut Command, stdin: File, timeout: Duration) -> io::Result<ExitStatus> {
+    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = Running { child: super::as_given_in_own_session(command).spawn()?, is_over: false };
+    let until = Instant::now() + timeout;
+    let ended = pidfd_open(Pid::from_child(&running.child), PidfdFlags::empty()).ok();
+    if let (Some(ended), Ok(timeout)) = (&ended, Timespec::try_from(timeout)) {
+        // If a signal interrupts this, the wait below is longer.
+        let _ = poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(&timeout));
+    }
+    running.wait(until)
+}
+
 /// A file without a name, which lies in memory alone and is read from its beginning.
 pub fn file_in_memory(bytes: &[u8]) -> io::Result<File> {
     // The file size limit is also for files in memory. With signals held it is an error of the write.

@@ -1,0 +1,257 @@
+//! Starts the commands of `ONEGRANT_ON_LOGIN_REQUIRED` and `ONEGRANT_ON_ROTATE`. Whatever fails here fails no token.
+
+use super::Context;
+use super::store::ProfileStore;
+use crate::driver::Clock;
+use crate::environment::EventCommands;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret, TokenKind};
+use crate::lock::{Guard, Locked, Locker};
+use crate::session::events::{Delivery, Observed, dead_grant};
+use crate::session::{Event, LockMode, Step, TokenResult};
+use crate::store::Store as _;
+use crate::store::open::names_in;
+use crate::subprocess::runner::{self, Occasion};
+use crate::system::SignalsHeld;
+use crate::system::answers_lock_calls_at_once;
+use crate::system::ownership::give_to_owner_of;
+use crate::text::describe;
+use rustix::fs::OFlags;
+use serde_json::json;
+use std::cell::RefCell;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the command of `ONEGRANT_ON_ROTATE` was given last.
+const ROTATED: &str = "~rotated";
+
+/// A dead grant that the command of `ONEGRANT_ON_LOGIN_REQUIRED` was told of; digits of its digest follow.
+const LOGIN_REQUIRED: &str = "~login-required.";
+
+/// How many hexadecimal digits are in a file name.
+const DIGITS: usize = 16;
+
+/// The longest [`Delivery`] that is read, in bytes.
+const DELIVERY_LIMIT: u64 = 4096;
+
+/// How long a runner waits for a lock call that may not be answered.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The files of the commands: beside the document, or in the directory of the store's files.
+pub struct EventFiles {
+    rotated: PathBuf,
+}
+
+impl EventFiles {
+    /// The files of this profile.
+    pub fn of(context: &Context) -> io::Result<Self> {
+        // The directory is the same for all cells of a kind.
+        let suffix = match &context.store {
+            ProfileStore::Cell(store) => {
+                format!("{ROTATED}.{}", digits(&Secret::new(store.location()).sha256()))
+            }
+            ProfileStore::File(_) | ProfileStore::Helper(_) => ROTATED.to_owned(),
+        };
+        Ok(Self { rotated: context.local_file(&suffix)? })
+    }
+
+    /// What was delivered last. `None`: this machine has neither delivered nor replaced a refresh token.
+    pub fn delivery(&self) -> Option<Delivery> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.rotated) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            opened => opened,
+        };
+        let read = |file: io::Result<File>| {
+            let mut bytes = Vec::new();
+            file?.take(DELIVERY_LIMIT).read_to_end(&mut bytes)?;
+            io::Result::Ok(serde_json::from_slice(&bytes)?)
+        };
+        // Of a file that cannot be read nothing is known: deliver once more.
+        Some(read(file).unwrap_or_default())
+    }
+
+    /// Notes the refresh token that is stored before the first one is replaced. From now on another one is to be delivered,
+    /// even if all processes are killed.
+    fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
+        create_directory(&self.rotated)?;
+        let mut file = create_exclusively(&self.rotated)?;
+        file.write_all(&bytes(&Delivery::of(refresh_token_sha256))?)
+    }
+
+    /// Replaces the note as a whole. It is not synced: after a power cut the command may run once more.
+    pub fn write(&self, delivery: &Delivery) -> io::Result<()> {
+        let beside = self.beside(".new");
+        let _ = fs::remove_file(&beside);
+        let mut file = create_exclusively(&beside)?;
+        file.write_all(&bytes(delivery)?)?;
+        fs::rename(&beside, &self.rotated)
+    }
+
+    /// The lock of the command, for a runner. A place that cannot lock gives a guard that holds nothing. `None`: another
+    /// runner has the lock.
+    pub fn lock(&self) -> Option<Guard> {
+        let path = self.beside(".lock");
+        let is_local = answers_lock_calls_at_once(&path);
+        let fail = |error: &io::Error| Failure::new(Kind::Store, describe(error));
+        match Locker::new(path, is_local).lock(LockMode::Try, LOCK_LIMIT, fail) {
+            Locked::Granted(guard) => Some(guard),
+            Locked::Refused(_) => Some(Guard::default()),
+            Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
+        }
+    }
+
+    /// The lock for a runner that is about to be started. Where a lock call may not be answered, the runner makes it.
+    fn lock_for_runner(&self) -> Option<Guard> {
+        match answers_lock_calls_at_once(&self.rotated) {
+            true => self.lock(),
+            false => Some(Guard::default()),
+        }
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.rotated.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    }
+}
+
+fn bytes(delivery: &Delivery) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(delivery)?)
+}
+
+fn digits(sha256: &str) -> &str {
+    sha256.get(..DIGITS).unwrap_or(sha256)
+}
+
+/// Creates the directory of a file, which a cell may not have needed before.
+fn create_directory(file: &Path) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(file);
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn create_exclusively(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    give_to_owner_of(&file, path.parent().unwrap_or(path))?;
+    Ok(file)
+}
+
+/// Watches one refresh for events. Without the variables there is none.
+pub struct EventWatch<'a> {
+    context: &'a Context,
+    commands: EventCommands,
+    wanted: TokenKind,
+    observed: RefCell<Observed>,
+}
+
+impl<'a> EventWatch<'a> {
+    /// For a refresh that wants this token. `None`: neither variable is set.
+    pub fn of(context: &'a Context, wanted: TokenKind) -> Option<Self> {
+        let commands = EventCommands::read();
+        (!commands.is_empty()).then(|| Self { context, commands, wanted, observed: RefCell::default() })
+    }
+
+    /// Takes a step and its event.
+    pub fn observe(&self, step: &Step, event: &Event) {
+        let replaceable = self.observed.borrow_mut().observe(step, event);
+        if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some()) {
+            let _signals = SignalsHeld::hold();
+            // It exists after the first refresh.
+            let _ = EventFiles::of(self.context).and_then(|files| files.begin(replaceable));
+        }
+    }
+
+    /// Starts the commands after the refresh, which has released the lock.
+    pub fn finish(self, result: &TokenResult, log: &dyn Fn(u8, &str)) {
+        let observed = self.observed.into_inner();
+        if observed.is_delegated() {
+            return;
+        }
+        if self.commands.rotate.is_some()
+            && let Some(stored) = observed.refresh_token_sha256()
+        {
+            report("ONEGRANT_ON_ROTATE", deliver(self.context, &stored), log);
+        }
+        if self.commands.login_required.is_some()
+            && let Err(failure) = result
+            && let Some(digest) = dead_grant(failure, observed.document(), self.wanted)
+        {
+            report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
+        }
+    }
+}
+
+/// Says under `-vv` whether a command was started.
+fn report(variable: &str, started: io::Result<bool>, log: &dyn Fn(u8, &str)) {
+    match started {
+        Ok(true) => log(2, &format!("the command of {variable} was started")),
+        Ok(false) => {}
+        Err(error) => log(1, &format!("the command of {variable} was not started: {}", describe(&error))),
+    }
+}
+
+/// Starts a runner if the stored refresh token is to be delivered and no other runner runs.
+fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
+    let files = EventFiles::of(context)?;
+    if !files.delivery().is_some_and(|delivery| delivery.is_due(stored, context.now().wall)) {
+        return Ok(false);
+    }
+    let Some(lock) = files.lock_for_runner() else { return Ok(false) };
+    runner::start(Occasion::Rotated, context.globals.passed()?, Some(&lock)).map(|()| true)
+}
+
+/// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
+fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> {
+    let path = context.local_file(&format!("{LOGIN_REQUIRED}{}", digits(digest)))?;
+    create_directory(&path)?;
+    match create_exclusively(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        created => created?,
+    };
+    forget(context, Some(&path));
+    let told = json!({
+        "event": "login_required",
+        "profile": context.globals.profile.as_str(),
+        "message": failure.message,
+        "hint": failure.hint.as_ref().map(|hint| context.complete(hint)),
+    });
+    let started =
+        runner::start(Occasion::LoginRequired(format!("{told}\n")), context.globals.passed()?, None);
+    // The command was not run: the next process tries.
+    started.inspect_err(|_| drop(fs::remove_file(&path))).map(|()| true)
+}
+
+/// Removes the files of dead grants, but not `kept`: there is another grant.
+fn forget(context: &Context, kept: Option<&Path>) {
+    let Ok(any) = context.local_file(LOGIN_REQUIRED) else { return };
+    let (Some(directory), Some(prefix)) = (any.parent(), any.file_name()) else { return };
+    let names = names_in(directory).unwrap_or_default().into_iter();
+    names
+        .filter(|name| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()))
+        .map(|name| directory.join(name))
+        .filter(|path| Some(path.as_path()) != kept)
+        .for_each(|path| drop(fs::remove_file(path)));
+}
+
+/// A login is about to store a grant: from now on its refresh token is to be delivered.
+pub fn login_begins(context: &Context) {
+    if EventCommands::read().rotate.is_some() {
+        let before = context.document().ok().flatten();
+        let before = before.and_then(|document| Some(document.refresh_token()?.sha256()));
+        let _signals = SignalsHeld::hold();
+        let _ = EventFiles::of(context).and_then(|files| files.begin(before.unwrap_or_default()));
+    }
+}
+
+/// A login has stored this document.
+pub fn login_ended(context: &Context, document: &Document) {
+    forget(context, None);
+    if EventCommands::read().rotate.is_some()
+        && let Some(refresh_token) = document.refresh_token()
+    {
+        report("ONEGRANT_ON_ROTATE", deliver(context, &refresh_token.sha256()), context.dependencies().log);
+    }
+}

@@ -1,0 +1,129 @@
+//! When the commands of `ONEGRANT_ON_LOGIN_REQUIRED` and `ONEGRANT_ON_ROTATE` run. See "Commands on events" in
+//! `docs/design.md`.
+//!
+//! The machine does not know of them: a refresh is the same with and without them.
+
+use super::step::{DelegateResult, Event, ReplaceResult, Step};
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, TokenKind, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+/// How often in a row the command of `ONEGRANT_ON_ROTATE` may fail before it is run less often.
+const FAILURES_AT_ONCE: u32 = 8;
+
+/// How long it is not run after any further failure, in seconds. Otherwise a command that always fails would run once for
+/// each token.
+const FAILURE_PAUSE_SECONDS: UnixSeconds = 60;
+
+/// Which refresh token the command of `ONEGRANT_ON_ROTATE` was given last, and how often it has failed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// SHA-256 of that refresh token; empty if it was given none.
+    #[serde(default)]
+    pub refresh_token_sha256: String,
+    /// The runs since then that did not succeed. A run counts from its beginning, so one that was killed counts.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last of them began.
+    #[serde(default)]
+    pub at: UnixSeconds,
+}
+
+impl Delivery {
+    /// This refresh token needs no delivery: it was delivered, or was there before the first refresh.
+    pub fn of(refresh_token_sha256: String) -> Self {
+        Self { refresh_token_sha256, ..Self::default() }
+    }
+
+    /// The same after one more run has begun.
+    pub fn begun(self, now: UnixSeconds) -> Self {
+        Self { failures: self.failures.saturating_add(1), at: now, ..self }
+    }
+
+    /// Whether the command has to run because the store holds this refresh token.
+    pub fn is_due(&self, refresh_token_sha256: &str, now: UnixSeconds) -> bool {
+        // A clock that was set back ends the pause.
+        let is_paused = self.failures >= FAILURES_AT_ONCE
+            && (self.at..self.at.saturating_add(FAILURE_PAUSE_SECONDS)).contains(&now);
+        self.refresh_token_sha256 != refresh_token_sha256 && !is_paused
+    }
+}
+
+/// The digest that identifies the grant that has died, if `failure` says that a login is required and there was a grant.
+/// `document` is what the store held last.
+///
+/// A grant that lacks an ID token is not dead.
+pub fn dead_grant(failure: &Failure, document: Option<&Document>, wanted: TokenKind) -> Option<String> {
+    if failure.kind != Kind::LoginRequired {
+        return None;
+    }
+    let document = document?;
+    match (&document.session, &document.rejected) {
+        // Without a session and a reason there was no grant yet. The mark of a logout names no credential.
+        (None, rejected) => {
+            let digest = rejected.as_ref().map(|rejected| rejected.credential_sha256.clone());
+            digest.filter(|digest| !digest.is_empty())
+        }
+        (Some(_), _) if wanted == TokenKind::IdToken => None,
+        // The session is kept: it could not be cleared safely, the server refused for another reason, or it had no refresh
+        // token. A session that is cleared later has the same digest.
+        (Some(session), _) => {
+            Some(document.credential_sha256().unwrap_or_else(|| session.access_token.sha256()))
+        }
+    }
+}
+
+/// What one refresh showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    document: Option<Document>,
+    is_delegated: bool,
+    has_looked: bool,
+}
+
+impl Observed {
+    /// Takes a step and its event. At the first look, before anything is spent, it returns the SHA-256 of the refresh token
+    /// that is about to be replaced.
+    pub fn observe(&mut self, step: &Step, event: &Event) -> Option<String> {
+        let mut replaceable = None;
+        if let Step::Look { credential_sha256 } = step {
+            let is_first = !std::mem::replace(&mut self.has_looked, true);
+            let is_stored = self.refresh_token_sha256().as_ref() == Some(credential_sha256);
+            replaceable = (is_first && is_stored).then(|| credential_sha256.clone());
+        }
+        match (step, event) {
+            (_, Event::Read(Ok(stored))) => {
+                self.document = stored.as_ref().map(|stored| stored.document.clone());
+            }
+            (_, Event::Looked(Ok(view))) => {
+                self.document = view.stored.as_ref().map(|stored| stored.document.clone());
+            }
+            (Step::Replace { document, .. }, Event::Replaced(ReplaceResult::Done)) => {
+                self.document = Some(document.clone());
+            }
+            (_, Event::Replaced(ReplaceResult::Lost(stored))) => {
+                self.document = stored.as_ref().map(|stored| stored.document.clone());
+            }
+            (_, Event::Delegated(delegation)) => {
+                self.is_delegated = matches!(delegation, DelegateResult::Ended(_));
+            }
+            _ => {}
+        }
+        replaceable
+    }
+
+    /// What the store held last.
+    pub fn document(&self) -> Option<&Document> {
+        self.document.as_ref()
+    }
+
+    /// SHA-256 of the refresh token that the store held last.
+    pub fn refresh_token_sha256(&self) -> Option<String> {
+        Some(self.document.as_ref()?.refresh_token()?.sha256())
+    }
+
+    /// Whether a worker did the refresh, and so also what follows from it.
+    pub fn is_delegated(&self) -> bool {
+        self.is_delegated
+    }
+}
