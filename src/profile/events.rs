@@ -23,7 +23,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What the command of `ONEGRANT_ON_ROTATE` was given last.
 const ROTATED: &str = "~rotated";
@@ -35,10 +35,39 @@ const LOGIN_REQUIRED: &str = "~login-required.";
 const DIGITS: usize = 16;
 
 /// The longest [`Delivery`] that is read, in bytes.
-const DELIVERY_LIMIT: u64 = 4096;
+const DELIVERY_LIMIT: usize = 4096;
 
 /// How long a runner waits for a lock call that may not be answered.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the file of a runner excludes others where there is no lock: longer than a command may run.
+const RUN_FILE_LASTS: Duration = Duration::from_secs(90);
+
+/// Excludes other runners of the command of `ONEGRANT_ON_ROTATE` until it is dropped.
+pub enum RunLock {
+    /// The lock.
+    Held(Guard),
+    /// A file, where this place cannot lock.
+    File(PathBuf),
+}
+
+impl RunLock {
+    /// Says that another command begins to run.
+    pub fn renew(&self) {
+        if let Self::File(path) = self {
+            let file = OpenOptions::new().write(true).open(path);
+            let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+        }
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        if let Self::File(path) = self {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
 
 /// The files of the commands: beside the document, or in the directory of the store's files.
 pub struct EventFiles {
@@ -66,9 +95,9 @@ impl EventFiles {
             opened => opened,
         };
         let read = |file: io::Result<File>| {
-            let mut bytes = Vec::new();
-            file?.take(DELIVERY_LIMIT).read_to_end(&mut bytes)?;
-            io::Result::Ok(serde_json::from_slice(&bytes)?)
+            let mut bytes = [0; DELIVERY_LIMIT];
+            let length = file?.read(&mut bytes)?;
+            io::Result::Ok(serde_json::from_slice(bytes.get(..length).unwrap_or_default())?)
         };
         // Of a file that cannot be read nothing is known: deliver once more.
         Some(read(file).unwrap_or_default())
@@ -91,25 +120,45 @@ impl EventFiles {
         fs::rename(&beside, &self.rotated)
     }
 
-    /// The lock of the command, for a runner. A place that cannot lock gives a guard that holds nothing. `None`: another
-    /// runner has the lock.
-    pub fn lock(&self) -> Option<Guard> {
-        let path = self.beside(".lock");
-        let is_local = answers_lock_calls_at_once(&path);
-        let fail = |error: &io::Error| Failure::new(Kind::Store, describe(error));
-        match Locker::new(path, is_local).lock(LockMode::Try, LOCK_LIMIT, fail) {
+    /// The lock of the command, for a runner. `None`: another runner has the lock.
+    pub fn lock(&self) -> Option<RunLock> {
+        match self.try_lock() {
+            Locked::Granted(guard) => Some(RunLock::Held(guard)),
+            Locked::Refused(_) => self.create_run_file(),
+            Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
+        }
+    }
+
+    /// The lock for a runner that is about to be started. `None`: another one runs. If this place cannot lock, or may not
+    /// answer, the runner sees to it.
+    fn lock_for_runner(&self) -> Option<Guard> {
+        if !answers_lock_calls_at_once(&self.rotated) {
+            return Some(Guard::default());
+        }
+        match self.try_lock() {
             Locked::Granted(guard) => Some(guard),
             Locked::Refused(_) => Some(Guard::default()),
             Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
         }
     }
 
-    /// The lock for a runner that is about to be started. Where a lock call may not be answered, the runner makes it.
-    fn lock_for_runner(&self) -> Option<Guard> {
-        match answers_lock_calls_at_once(&self.rotated) {
-            true => self.lock(),
-            false => Some(Guard::default()),
+    fn try_lock(&self) -> Locked {
+        let path = self.beside(".lock");
+        let is_local = answers_lock_calls_at_once(&path);
+        let fail = |error: &io::Error| Failure::new(Kind::Store, describe(error));
+        Locker::new(path, is_local).lock(LockMode::Try, LOCK_LIMIT, fail)
+    }
+
+    /// If this place cannot lock, a file that is created exclusively excludes other runners. One that a kill left counts for
+    /// [`RUN_FILE_LASTS`].
+    fn create_run_file(&self) -> Option<RunLock> {
+        let path = self.beside(".running");
+        let changed_at = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+        // A file of the future is left by a clock that was set back.
+        if changed_at.is_some_and(|at| at.elapsed().unwrap_or(Duration::MAX) > RUN_FILE_LASTS) {
+            let _ = fs::remove_file(&path);
         }
+        create_exclusively(&path).ok().map(|_| RunLock::File(path))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

@@ -127,3 +127,80 @@ impl Observed {
         self.is_delegated
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: UnixSeconds = 1_000_000;
+
+    fn document(session: &serde_json::Value, rejected: &serde_json::Value) -> Document {
+        let text = json!({
+            "version": 1, "token_endpoint": "https://issuer.example/token", "client_id": "client",
+            "client_auth": "none", "session": session, "rejected": rejected,
+        });
+        Document::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    fn session(refresh_token: Option<&str>) -> serde_json::Value {
+        json!({ "access_token": "access", "token_type": "Bearer", "refresh_token": refresh_token, "obtained_at": 1 })
+    }
+
+    #[test]
+    fn a_refresh_token_is_due_until_it_is_delivered_and_a_command_that_fails_has_pauses() {
+        let of =
+            |token: &str, failures, at| Delivery { refresh_token_sha256: token.to_owned(), failures, at };
+        let (most, pause) = (FAILURES_AT_ONCE, FAILURE_PAUSE_SECONDS);
+        let cases = [
+            ("it is delivered", of("new", 0, 0), false),
+            ("it is not delivered", of("old", 0, 0), true),
+            ("nothing was delivered", of("", 0, 0), true),
+            ("it failed, and may fail once more at once", of("old", most - 1, NOW), true),
+            ("it failed too often", of("old", most, NOW), false),
+            ("in the last second of the pause", of("old", most, NOW + 1 - pause), false),
+            ("the pause is over", of("old", most, NOW - pause), true),
+            ("the clock was set back", of("old", most, NOW + 1), true),
+            ("no number overflows", of("old", u32::MAX, i64::MAX), true),
+            ("it failed too often, and is delivered", of("new", most, NOW), false),
+        ];
+        for (case, delivery, is_due) in cases {
+            assert_eq!(delivery.is_due("new", NOW), is_due, "{case}");
+        }
+        let mut delivery = Delivery::of("old".to_owned());
+        for _ in 0..most {
+            assert!(delivery.is_due("new", NOW));
+            delivery = delivery.begun(NOW);
+        }
+        assert!(!delivery.is_due("new", NOW));
+    }
+
+    #[test]
+    fn a_grant_is_dead_if_there_was_one_and_only_a_login_helps() {
+        use TokenKind::{AccessToken, IdToken};
+        let digest = document(&session(Some("refresh")), &json!(null)).credential_sha256().unwrap();
+        let rejected = json!({ "refresh_token_sha256": digest, "at": 1, "message": "dead" });
+        let logged_out = json!({ "refresh_token_sha256": "", "at": 1, "message": "was logged out" });
+        let access = document(&session(None), &json!(null)).session.unwrap().access_token.sha256();
+        let (null, kept) = (json!(null), session(Some("refresh")));
+        let dead = Some(digest);
+        let cases = [
+            ("no document", None, AccessToken, None),
+            ("cleared", Some(document(&null, &rejected)), AccessToken, dead.clone()),
+            ("cleared, and the ID token is wanted", Some(document(&null, &rejected)), IdToken, dead.clone()),
+            ("refused, and kept", Some(document(&kept, &null)), AccessToken, dead),
+            ("no ID token", Some(document(&kept, &null)), IdToken, None),
+            ("no refresh token", Some(document(&session(None), &null)), AccessToken, Some(access)),
+            ("logged out", Some(document(&null, &logged_out)), AccessToken, None),
+            ("no login was completed", Some(document(&null, &null)), AccessToken, None),
+        ];
+        for (case, document, wanted, digest) in cases {
+            let failure = Failure::new(Kind::LoginRequired, "a login is required");
+            assert_eq!(dead_grant(&failure, document.as_ref(), wanted), digest, "{case}");
+            for kind in [Kind::Defect, Kind::Usage, Kind::Temporary, Kind::Store] {
+                let other = Failure::new(kind, "another failure");
+                assert_eq!(dead_grant(&other, document.as_ref(), wanted), None, "{case}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::globals::Globals;
 use crate::lock::Guard;
 use crate::profile::Context;
-use crate::profile::events::EventFiles;
+use crate::profile::events::{EventFiles, RunLock};
 use crate::session::events::Delivery;
 use crate::system::command::{file_in_memory, run_unheard};
 use crate::system::{self, SystemClock};
@@ -61,9 +61,9 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
 }
 
 /// The lock that the process gave that started this one: stdout, if it is a file.
-fn lock_of_stdout() -> Option<Guard> {
+fn lock_of_stdout() -> Option<RunLock> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
-    stdout.metadata().is_ok_and(|metadata| metadata.is_file()).then(|| Guard::given(stdout))
+    stdout.metadata().is_ok_and(|metadata| metadata.is_file()).then(|| RunLock::Held(Guard::given(stdout)))
 }
 
 /// Runs a command with this stdin, and says whether it succeeded. The file lies in memory: a command that does not read it
@@ -100,7 +100,7 @@ fn due(globals: &Globals, files: &EventFiles) -> Option<Due> {
 ///
 /// A process that finds the lock taken leaves its rotation to this one. So this one looks again after it has released the
 /// lock. If the command fails, only a newer document is another reason to run it: the rest is for the next process.
-fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<Guard>) {
+fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<RunLock>) {
     let Ok(files) = EventFiles::of(&Context::new(globals.clone(), SystemClock::start())) else { return };
     let (mut runs, mut failed) = (0, None);
     while runs < MOST_RUNS {
@@ -110,6 +110,7 @@ fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<Guard>) {
             && failed.as_ref() != Some(&due.refresh_token_sha256)
         {
             runs += 1;
+            guard.renew();
             let now = SystemClock::start().now().wall;
             // If this cannot be written, the command would run again and again.
             if files.write(&due.before.begun(now)).is_err() {

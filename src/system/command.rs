@@ -209,6 +209,31 @@ mod tests {
     }
 
     #[test]
+    fn a_command_whose_output_goes_nowhere_is_killed_with_its_group_after_its_time() {
+        let run = |script: &str, timeout| {
+            let mut shell = Command::new("/bin/sh");
+            run_unheard(shell.args(["-c", script]), file_in_memory(b"3").unwrap(), timeout)
+        };
+        assert_eq!(run("read -r code; exit $code", LONG).unwrap().code(), Some(3));
+        let flood = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2";
+        assert!(run(flood, LONG).unwrap().success());
+        let began = Instant::now();
+        let marker = std::env::temp_dir().join(format!("onegrant-group-{}", std::process::id()));
+        let script = format!("trap '' TERM HUP; sleep 50 & echo $! >'{}'; wait", marker.display());
+        let ran = run(&script, Duration::from_secs(3));
+        let child = std::fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
+        std::fs::remove_file(&marker).unwrap();
+        // A process that nothing takes note of is dead, too.
+        let status = || super::super::process_status(child);
+        while status().is_some_and(|status| !status.is_dead) && began.elapsed() < Duration::from_secs(40) {
+            std::thread::sleep(GLANCE);
+        }
+        assert!(status().is_none_or(|status| status.is_dead), "its child is killed, too");
+        assert_eq!(ran.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(50), "it was waited for");
+    }
+
+    #[test]
     fn a_program_that_a_command_leaves_behind_is_not_waited_for_and_lives_on() {
         for script in ["sleep 50 & echo $!", "sleep 50 & echo $!; exec 2>&-", "sleep 50 2>&- & echo $!"] {
             let printed = shell(script, Duration::from_secs(20)).unwrap();

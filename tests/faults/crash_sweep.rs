@@ -4,6 +4,8 @@
 
 use crate::support::*;
 use rustix::fs::{Timespec, Timestamps};
+use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::Command;
@@ -366,4 +368,85 @@ fn a_logout_that_is_killed_at_any_call_is_finished_by_the_next_one() {
     );
     println!("{} kills of a logout", points.len());
     assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+}
+
+/// Keeps each stdin in a file of its own in `runs`.
+const KEEP: &str = "n=$(ls runs | wc -l); cat >runs/.$n; mv runs/.$n runs/$n";
+
+/// A refresh with a command for a replaced refresh token.
+fn with_command(home: &Home, script: &str) -> Command {
+    let mut command = home.command(&["token"]);
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("ONEGRANT_ON_ROTATE", script);
+    command
+}
+
+/// What each run of the command was given.
+fn runs(home: &Home) -> Vec<String> {
+    let names = fs::read_dir(home.root.join("runs")).unwrap().map(|entry| entry.unwrap().path());
+    let whole = names.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    whole.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// A kill ends whichever process comes to the call: the caller, its worker, the runner, the shell, the command.
+#[test]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
+fn a_delivery_that_is_killed_at_any_call_is_done_by_the_next_process() {
+    let expired = || {
+        let server = server(|settings| settings.replay = Replay::Grace(Duration::from_secs(3600)));
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        fs::create_dir(home.root.join("runs")).unwrap();
+        (server, home)
+    };
+    let (_server, home) = expired();
+    let points = points(&home, Victim::Either, Reach::Meetings, &with_command(&home, KEEP));
+    side_by_side(
+        &points,
+        || (),
+        |(), point| {
+            let (_server, home) = expired();
+            // strace ends after all processes that it traces.
+            let ran = kill_at(&home, Victim::Either, &with_command(&home, KEEP), point);
+            let point = format!("{} {}", point.0, point.1);
+            assert!([0, -9].contains(&ran.code), "{point}: {ran:?}");
+            let next = run(&mut with_command(&home, KEEP));
+            assert_eq!(next, Ran::printed(&home.tokens().access_token), "{point}");
+            wait_for("the end of the runner", || !has_worker(&home));
+            let newest = home.tokens().refresh_token;
+            let delivered = runs(&home).iter().filter(|document| document.contains(&newest)).count();
+            // The note of a run can be lost in a kill after it.
+            assert!((1..=2).contains(&delivered), "{point}: {delivered} runs with the newest");
+            let whole =
+                runs(&home).into_iter().all(|document| serde_json::from_str::<Value>(&document).is_ok());
+            assert!(whole, "{point}");
+        },
+    );
+    println!("{} kills of a delivery", points.len());
+    assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+}
+
+#[test]
+#[ignore = "makes lock calls fail, which takes strace: .ci/run crash-sweep"]
+fn where_locks_are_refused_one_command_runs_at_a_time() {
+    const CROWD: usize = 6;
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    fs::create_dir(home.root.join("runs")).unwrap();
+    let waiting = format!("{KEEP}; until [ -e gate ]; do sleep 0.01; done");
+    let refused = ["-e", "inject=flock:error=ENOLCK", "-o", "/dev/null"].map(str::to_owned);
+    let start = |_| Process::start(&mut strace(&refused, Victim::Either, &with_command(&home, &waiting)));
+    let processes: Vec<RefCell<Process>> = (0..CROWD).map(start).map(RefCell::new).collect();
+    wait_for("the run", || runs(&home).len() == 1);
+    // strace ends after all processes that it traces, and the one that runs the command does not.
+    let are_over = || processes.iter().filter(|process| process.borrow_mut().is_over()).count();
+    wait_for("the end of the others", || are_over() == CROWD - 1);
+    assert_eq!(runs(&home).len(), 1, "the others left it to the one that runs");
+    fs::write(home.root.join("gate"), "").unwrap();
+    for process in processes {
+        assert_eq!(process.into_inner().finish().code, 0);
+    }
+    let newest = home.tokens().refresh_token;
+    let given = runs(&home);
+    assert!(given.len() == 1 && given[0].contains(&newest), "{given:?}");
+    assert!(!home.state.join("default~rotated.running").exists());
+    assert_eq!(server.counts().token_requests, 1);
 }

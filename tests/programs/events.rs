@@ -90,12 +90,6 @@ impl Events {
     fn open_gate(&self) {
         fs::write(self.home.root.join("gate"), "").unwrap();
     }
-
-    fn end_access_token(&self) {
-        let mut document = self.home.document();
-        document["session"]["expires_at"] = json!(now() + EXPIRED);
-        self.home.write(&document);
-    }
 }
 
 // ---- ONEGRANT_ON_ROTATE ----
