@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─ lib                              parse, dispatch, report
-//!         ├ subprocess::modes             the hidden modes: worker, lock call, lock probe, file keeper
+//!         ├ subprocess::modes             the hidden modes: worker, lock call, lock probe, file keeper, runner
 //!         └ commands                      one file for each command: gather, call, print
 //!            ├ cli ─ globals              arguments and variables to a command
 //!            └ profile                    one profile: opened, read, refreshed, changed

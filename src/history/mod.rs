@@ -36,13 +36,15 @@ pub enum HistoryEvent {
     Moved,
     /// A logout.
     Logout,
+    /// The command of `ONEGRANT_ON_ROTATE` did not succeed.
+    NotDelivered,
     /// An event that a later version of onegrant wrote.
     Other(String),
 }
 
 impl HistoryEvent {
     /// All events of this version, as they are written.
-    const NAMES: [(Self, &str); 10] = [
+    const NAMES: [(Self, &str); 11] = [
         (Self::Login, "login"),
         (Self::Refresh, "refresh"),
         (Self::Adopted, "adopted"),
@@ -53,6 +55,7 @@ impl HistoryEvent {
         (Self::NotStored, "not stored"),
         (Self::Moved, "moved"),
         (Self::Logout, "logout"),
+        (Self::NotDelivered, "not delivered"),
     ];
 
     fn name(&self) -> &str {

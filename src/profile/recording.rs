@@ -88,6 +88,17 @@ impl Context {
         self.note(entry, level, self.dependencies().log);
     }
 
+    /// Adds to the history that the command of `ONEGRANT_ON_ROTATE` did not succeed.
+    pub fn note_not_delivered(&self, why: &str, document: &Document) {
+        let entry = HistoryEntry {
+            event: HistoryEvent::NotDelivered,
+            outcome: printable(&format!("the command of ONEGRANT_ON_ROTATE failed: {why}")),
+            refresh_token_sha256: document.refresh_token().map(digits_of),
+            ..HistoryEntry::default()
+        };
+        self.note(entry, None, self.dependencies().log);
+    }
+
     /// Completes an entry and appends it. A failure is only shown under `-vv`.
     fn note(&self, entry: HistoryEntry, level: Option<Level>, log: &dyn Fn(u8, &str)) {
         let this_process = self.this_process();

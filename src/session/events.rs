@@ -36,8 +36,8 @@ impl Delivery {
     }
 
     /// The same after one more run has begun.
-    pub fn begun(self, now: UnixSeconds) -> Self {
-        Self { failures: self.failures.saturating_add(1), at: now, ..self }
+    pub fn begun(&self, now: UnixSeconds) -> Self {
+        Self { failures: self.failures.saturating_add(1), at: now, ..self.clone() }
     }
 
     /// Whether the command has to run because the store holds this refresh token.
@@ -131,6 +131,7 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::step::{RefreshInput, Revision, Stored, View};
     use serde_json::json;
 
     const NOW: UnixSeconds = 1_000_000;
@@ -173,6 +174,56 @@ mod tests {
             delivery = delivery.begun(NOW);
         }
         assert!(!delivery.is_due("new", NOW));
+    }
+
+    /// A worker that has ended did what follows. If it died, its caller does.
+    #[test]
+    fn what_the_store_held_last_is_known_and_the_caller_of_a_worker_that_ended_does_nothing() {
+        let stored = |token: &str| Stored {
+            document: document(&session(Some(token)), &json!(null)),
+            revision: Revision::default(),
+        };
+        let (old, new) = (stored("old"), stored("new"));
+        let digest = |stored: &Stored| stored.document.credential_sha256().unwrap();
+        let look = Step::Look { credential_sha256: digest(&old) };
+        let looked =
+            |stored: &Stored| Event::Looked(Ok(View { attempts: vec![], stored: Some(stored.clone()) }));
+        let replace = Step::Replace {
+            expected: Revision::default(),
+            document: new.document.clone(),
+            attempt: (digest(&old), 1),
+        };
+
+        let mut observed = Observed::default();
+        assert_eq!(observed.observe(&Step::Read, &Event::Read(Ok(Some(old.clone())))), None);
+        assert_eq!(observed.observe(&look, &looked(&old)), Some(digest(&old)), "before the first refresh");
+        assert_eq!(observed.observe(&look, &looked(&old)), None, "once");
+        observed.observe(&replace, &Event::Replaced(ReplaceResult::Unknown));
+        assert_eq!(observed.refresh_token_sha256(), Some(digest(&old)));
+        observed.observe(&replace, &Event::Replaced(ReplaceResult::Done));
+        assert_eq!(observed.refresh_token_sha256(), Some(digest(&new)));
+        observed.observe(&replace, &Event::Replaced(ReplaceResult::Lost(None)));
+        assert_eq!(observed.document(), None, "it was logged out");
+
+        let failure = Failure::new(Kind::Temporary, "no answer");
+        for (delegation, is_delegated) in [
+            (DelegateResult::Ended(Err(failure)), true),
+            (DelegateResult::NoWorker, false),
+            (DelegateResult::Unanswered, false),
+        ] {
+            let mut observed = Observed::default();
+            let delegate = Step::Delegate(RefreshInput::default());
+            observed.observe(&delegate, &Event::Delegated(delegation));
+            assert_eq!(observed.is_delegated(), is_delegated);
+        }
+    }
+
+    /// Another process was faster: its refresh token was not there before this refresh.
+    #[test]
+    fn a_look_at_another_refresh_token_than_the_one_that_was_read_is_no_beginning() {
+        let mut observed = Observed::default();
+        let other = Step::Look { credential_sha256: "of another one".to_owned() };
+        assert_eq!(observed.observe(&other, &Event::Paused), None);
     }
 
     #[test]

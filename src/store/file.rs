@@ -7,6 +7,7 @@
 //! NAME~answer.DIGITS.N       the room reserved for its answer; becomes NAME.json
 //! NAME~temporary.NONCE       a file on its way to one of these names
 //! NAME~history               what happened to the grant, for people: see [`crate::history`]
+//! NAME~rotated               what the command of ONEGRANT_ON_ROTATE was given: see [`crate::session::events`]
 //! ```
 //!
 //! The order of a commit, and what the next process does after a kill: "Commit order" in `docs/design.md`.

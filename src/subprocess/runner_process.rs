@@ -6,6 +6,7 @@ use crate::driver::Clock;
 use crate::environment::{Environment, EventCommands};
 use crate::error::{Failure, Kind};
 use crate::globals::Globals;
+use crate::grant::Document;
 use crate::lock::Guard;
 use crate::profile::Context;
 use crate::profile::events::{EventFiles, RunLock};
@@ -46,7 +47,8 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     match occasion {
         Occasion::LoginRequired(told) => {
             if let Some(command) = commands.login_required {
-                succeeds(&command, told.as_bytes());
+                // No process sees the end of it.
+                let _ = run_command(&command, told.as_bytes());
             }
         }
         Occasion::Rotated => {
@@ -66,19 +68,26 @@ fn lock_of_stdout() -> Option<RunLock> {
     stdout.metadata().is_ok_and(|metadata| metadata.is_file()).then(|| RunLock::Held(Guard::given(stdout)))
 }
 
-/// Runs a command with this stdin, and says whether it succeeded. The file lies in memory: a command that does not read it
-/// holds up nothing.
-fn succeeds(command: &OsStr, stdin: &[u8]) -> bool {
-    let run = || {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command);
-        run_unheard(&mut shell, file_in_memory(stdin)?, COMMAND_LIMIT)
-    };
-    run().is_ok_and(|status: std::process::ExitStatus| status.success())
+/// Runs a command with this stdin. Otherwise returns why it did not succeed. The file lies in memory: a command that does not
+/// read it holds up nothing.
+fn run_command(command: &OsStr, stdin: &[u8]) -> Result<(), String> {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command);
+    let ran = file_in_memory(stdin).and_then(|stdin| run_unheard(&mut shell, stdin, COMMAND_LIMIT));
+    match ran {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("it ended with {status}")),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(format!("it was killed after {} s", COMMAND_LIMIT.as_secs()))
+        }
+        Err(error) => Err(describe(&error)),
+    }
 }
 
 /// A document that the command has not been given.
 struct Due {
+    context: Context,
+    document: Document,
     refresh_token_sha256: String,
     bytes: Zeroizing<Vec<u8>>,
     /// What was delivered before.
@@ -93,7 +102,7 @@ fn due(globals: &Globals, files: &EventFiles) -> Option<Due> {
     let before = files.delivery().unwrap_or_default();
     let is_due = before.is_due(&refresh_token_sha256, context.now().wall);
     let bytes = Zeroizing::new(document.to_bytes().ok()?);
-    is_due.then_some(Due { refresh_token_sha256, bytes, before })
+    is_due.then_some(Due { context, document, refresh_token_sha256, bytes, before })
 }
 
 /// Runs the command with the newest document until it has been given that one. Intermediate ones may be skipped.
@@ -116,12 +125,18 @@ fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<RunLock>) {
             if files.write(&due.before.begun(now)).is_err() {
                 return;
             }
-            failed = match succeeds(command, &due.bytes) {
-                true => {
+            failed = match run_command(command, &due.bytes) {
+                Ok(()) => {
                     let _ = files.write(&Delivery::of(due.refresh_token_sha256));
                     None
                 }
-                false => Some(due.refresh_token_sha256),
+                Err(why) => {
+                    // The history has room for a few entries: the first failure is enough.
+                    if due.before.failures == 0 {
+                        due.context.note_not_delivered(&why, &due.document);
+                    }
+                    Some(due.refresh_token_sha256)
+                }
             };
         }
         drop(guard);

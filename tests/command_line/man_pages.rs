@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The environment variables. No option describes them.
-const ENVIRONMENT: [(&str, &str); 18] = [
+const ENVIRONMENT: [(&str, &str); 20] = [
     ("ONEGRANT_PROFILE", "the profile, without --profile and --for"),
     ("ONEGRANT_FOR", "an address that the resource of the profile covers, without --profile and --for"),
     ("ONEGRANT_STORE", "the store, without --store; DIR of file:DIR must be absolute"),
@@ -22,6 +22,14 @@ const ENVIRONMENT: [(&str, &str); 18] = [
         "auto (the lock, else the claim), require (the same or exit code 5), claim (no lock call) or off",
     ),
     ("ONEGRANT_LOG", "quiet, info (as -v) or debug (as -vv)"),
+    (
+        "ONEGRANT_ON_LOGIN_REQUIRED",
+        "a command for /bin/sh -c that runs once when a grant has died; stdin: profile, message and hint as JSON",
+    ),
+    (
+        "ONEGRANT_ON_ROTATE",
+        "a command for /bin/sh -c that runs when the refresh token was replaced; stdin: the new document",
+    ),
     (
         "SSL_CERT_FILE, SSL_CERT_DIR",
         "further certification authorities, beside the system's or the built-in ones",

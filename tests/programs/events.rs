@@ -199,6 +199,10 @@ fn a_command_that_always_fails_is_not_run_for_each_token() {
     }
     events.settle();
     assert_eq!(events.runs().len(), FAILURES_AT_ONCE);
+    let history = events.run(&["status", "--history"]).stdout;
+    let told =
+        "  not delivered: the command of ONEGRANT_ON_ROTATE failed: it ended with exit status: 1 (process ";
+    assert_eq!(history.matches(told).count(), 1, "{history}");
 }
 
 /// The document is larger than a pipe.
@@ -476,4 +480,85 @@ fn a_command_for_a_dead_grant_holds_up_nothing_whatever_it_does() {
         events.open_gate();
         assert_eq!(fs::read_to_string(told).unwrap(), "\n", "{script}");
     }
+}
+
+// ---- the recipe of docs/containers-and-ci.md ----
+
+const PAGE: &str = include_str!("../../docs/containers-and-ci.md");
+
+/// A stand-in for `gh secret set NAME`: keeps stdin as the secret.
+const GH: &str = "#!/bin/sh\n[ \"$1 $2 $#\" = 'secret set 3' ] && [ \"$GH_TOKEN\" = writer ] || exit 1\n\
+                  cat >\"$SECRETS/.$3\" && mv \"$SECRETS/.$3\" \"$SECRETS/$3\" && echo >>\"$SECRETS/calls\"\n";
+
+/// The variables and the scripts of the job, in their order.
+fn job() -> (Vec<(&'static str, &'static str)>, Vec<String>) {
+    let mut blocks = PAGE.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    let (_, text) = blocks.find(|(name, _)| *name == "yaml rotation").unwrap();
+    let (mut variables, mut scripts) = (Vec::new(), Vec::new());
+    let mut indent = None;
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start().len();
+        if indent.is_some_and(|indent| depth > indent) {
+            let script: &mut String = scripts.last_mut().unwrap();
+            *script += &format!("{}\n", line.trim());
+            continue;
+        }
+        indent = None;
+        if let Some(rest) = line.trim().trim_start_matches("- ").strip_prefix("run: |") {
+            assert_eq!(rest, "");
+            (indent, _) = (Some(depth), scripts.push(String::new()));
+        } else if let Some((name, value)) = line.trim().split_once(": ")
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        {
+            variables.push((name, value));
+        }
+    }
+    (variables, scripts)
+}
+
+/// Each job has a machine of its own, which is thrown away. What it has of the grant comes from the secret store.
+#[test]
+fn the_job_of_the_page_writes_each_new_refresh_token_back_to_the_secret_store() {
+    const JOBS: u64 = 3;
+    let server = server(|settings| settings.replay = Replay::EndFamily);
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let (secrets, programs) = (home.root.join("secrets"), home.root.join("bin"));
+    [&secrets, &programs].iter().for_each(|directory| fs::create_dir(directory).unwrap());
+    write_program(&programs.join("gh"), GH);
+    fs::write(secrets.join("GRANT"), home.bytes()).unwrap();
+    let place = PathBuf::from(env!("CARGO_BIN_EXE_onegrant"));
+    let onegrant = place.parent().unwrap().display();
+    let (variables, scripts) = job();
+    assert_eq!(scripts.len(), 3);
+    for number in 0..JOBS {
+        let machine = home.root.join(format!("machine-{number}"));
+        fs::create_dir(&machine).unwrap();
+        for script in &scripts {
+            let mut step = Command::new("bash");
+            step.args(["-e", "-o", "pipefail", "-c", script]).env_clear().current_dir(&machine);
+            step.env("PATH", format!("{onegrant}:{}:/usr/local/bin:/usr/bin:/bin", programs.display()));
+            step.env("SECRETS", &secrets).env("ISSUER", server.issuer());
+            for (name, value) in &variables {
+                let value = match *value {
+                    "${{ secrets.GRANT }}" => fs::read_to_string(secrets.join("GRANT")).unwrap(),
+                    "${{ secrets.GRANT_WRITER }}" => "writer".to_owned(),
+                    "${{ github.repository }}" => "owner/name".to_owned(),
+                    value => value.replace("/home/runner", machine.to_str().unwrap()),
+                };
+                step.env(name, value);
+            }
+            let ran = run(&mut step);
+            assert_eq!(ran.code, 0, "{script}: {ran:?}");
+        }
+        let stored = fs::read(machine.join("grant/default.json")).unwrap();
+        assert_eq!(fs::read(secrets.join("GRANT")).unwrap(), stored, "it is there when the last step ends");
+        fs::remove_dir_all(&machine).unwrap();
+        let mut document: Value = serde_json::from_slice(&stored).unwrap();
+        assert!(server.is_alive(document["session"]["refresh_token"].as_str().unwrap()));
+        document["session"]["expires_at"] = json!(now() + EXPIRED);
+        fs::write(secrets.join("GRANT"), document.to_string()).unwrap();
+    }
+    let calls = fs::read_to_string(secrets.join("calls")).unwrap();
+    let counts = server.counts();
+    assert_eq!((calls.len(), counts.refreshes, counts.unexpected), (3, JOBS, 0));
 }

@@ -30,6 +30,9 @@ use std::time::Duration;
             default $XDG_STATE_HOME/onegrant, else ~/.local/state/onegrant), ONEGRANT_TIMEOUT, ONEGRANT_LOCK \
             (auto, require, claim or off; default auto), ONEGRANT_LOG (quiet, info or debug). An option wins \
             over its variable. An empty variable counts as unset.",
+    note = "ONEGRANT_ON_LOGIN_REQUIRED and ONEGRANT_ON_ROTATE: a command each for /bin/sh -c. No token waits for it. The \
+            first runs once when a grant has died, and gets the profile, the message and the hint as JSON on stdin. The \
+            second runs when the refresh token was replaced, and gets the new document on stdin.",
     note = "etcd: ONEGRANT_ETCD_USER and ONEGRANT_ETCD_PASSWORD; ONEGRANT_ETCD_CERT and ONEGRANT_ETCD_KEY (PEM files). \
             Kubernetes, outside of a pod: ONEGRANT_KUBERNETES_API (a URL) and ONEGRANT_KUBERNETES_TOKEN_FILE. With \
             ONEGRANT_TRUST_STORE=1, a grant in one of these two stores may name commands to run, and files and variables \
