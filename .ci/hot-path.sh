@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 : "${ONEGRANT:?the path of the binary}"
 
 most_calls=24
+most_calls_with_command=36 # with ONEGRANT_ON_ROTATE
 most_kib=2800 # most of it are pages of the program that all processes share: the kernel maps 16 around each that is used
 most_bytes=3260000 # 3.11 MiB; 2.7 were wanted, see docs/benchmark.md
 wanted_ratio=1.15
@@ -56,6 +57,14 @@ if command -v strace >/dev/null && strace -o "$scratch/calls" true 2>/dev/null; 
     for call in 'openat(.*default\.json' 'read(.*"{' 'write(1'; do
         [ "$(grep -c "$call" "$scratch/calls")" -eq 1 ] || { echo "FAIL: not exactly one $call"; failed=1; }
     done
+    # A command for a login that is required costs nothing, and one for a replaced refresh token a look at its note.
+    count() { strace -f -o "$scratch/calls" env "$@" "$ONEGRANT" token >/dev/null; sed '1,/execve(.*onegrant/d' "$scratch/calls" | grep -vc '+++'; }
+    plain=$(count ONEGRANT_NOTHING=:) login=$(count ONEGRANT_ON_LOGIN_REQUIRED=:)
+    printf '{"refresh_token_sha256":"%s"}' "$(printf %s "$token" | sha256sum | cut -d ' ' -f 1)" >"$ONEGRANT_HOME/default~rotated"
+    rotate=$(count ONEGRANT_ON_ROTATE='exit 1')
+    printf 'with ONEGRANT_ON_LOGIN_REQUIRED: %d more, with ONEGRANT_ON_ROTATE: %d more\n' $((login - plain)) $((rotate - plain))
+    [ "$login" -eq "$plain" ] || { echo 'FAIL: ONEGRANT_ON_LOGIN_REQUIRED costs system calls'; failed=1; }
+    [ $((calls + rotate - plain)) -le $most_calls_with_command ] || { echo "FAIL: wanted $most_calls_with_command at most"; failed=1; }
 else
     echo 'strace cannot be used here: system calls not counted'
 fi

@@ -37,7 +37,7 @@ const DIGITS: usize = 16;
 /// The longest [`Delivery`] that is read, in bytes.
 const DELIVERY_LIMIT: usize = 4096;
 
-/// How long a runner waits for a lock call that may not be answered.
+/// How long a runner waits for the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the file of a runner excludes others where there is no lock: longer than a command may run.
@@ -122,7 +122,8 @@ impl EventFiles {
 
     /// The lock of the command, for a runner. `None`: another runner has the lock.
     pub fn lock(&self) -> Option<RunLock> {
-        match self.try_lock() {
+        // A program that waits for the end of a command (flock(1)) holds the lock for a moment.
+        match self.ask_for_lock(LockMode::Queue) {
             Locked::Granted(guard) => Some(RunLock::Held(guard)),
             Locked::Refused(_) => self.create_run_file(),
             Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
@@ -135,18 +136,18 @@ impl EventFiles {
         if !answers_lock_calls_at_once(&self.rotated) {
             return Some(Guard::default());
         }
-        match self.try_lock() {
+        match self.ask_for_lock(LockMode::Try) {
             Locked::Granted(guard) => Some(guard),
             Locked::Refused(_) => Some(Guard::default()),
             Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
         }
     }
 
-    fn try_lock(&self) -> Locked {
+    fn ask_for_lock(&self, mode: LockMode) -> Locked {
         let path = self.beside(".lock");
         let is_local = answers_lock_calls_at_once(&path);
         let fail = |error: &io::Error| Failure::new(Kind::Store, describe(error));
-        Locker::new(path, is_local).lock(LockMode::Try, LOCK_LIMIT, fail)
+        Locker::new(path, is_local).lock(mode, LOCK_LIMIT, fail)
     }
 
     /// If this place cannot lock, a file that is created exclusively excludes other runners. One that a kill left counts for

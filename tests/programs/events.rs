@@ -145,7 +145,7 @@ fn of_many_refresh_tokens_in_a_row_the_last_is_delivered_and_one_command_runs_at
     for _ in 1..ROTATIONS {
         events.rotate();
     }
-    assert_eq!(events.delivered(), [first.clone()], "one at a time");
+    assert_eq!(events.delivered(), std::slice::from_ref(&first), "one at a time");
     events.open_gate();
     events.settle();
     assert_eq!(events.delivered(), [first, events.home.tokens().refresh_token]);
@@ -323,7 +323,7 @@ fn a_login_and_an_import_are_delivered_too() {
     };
     login("--device", "");
     let first = events.home.tokens().refresh_token;
-    assert_eq!(events.delivered(), [first.clone()]);
+    assert_eq!(events.delivered(), std::slice::from_ref(&first));
     login("--refresh-token-stdin", &server.issue_grant().refresh_token);
     assert_eq!(events.delivered(), [first, events.home.tokens().refresh_token]);
     assert_eq!(events.run(&["logout"]).code, 0);
@@ -358,7 +358,8 @@ fn the_environment_of_a_command_is_the_one_that_onegrant_was_given() {
     assert_eq!(run(&mut token).code, 0);
     events.settle();
     let mut found: Vec<String> = events.runs()[0].lines().map(str::to_owned).collect();
-    (wanted.sort(), found.sort());
+    wanted.sort();
+    found.sort();
     assert_eq!(found, wanted);
 }
 
