@@ -99,7 +99,7 @@ fn due(globals: &Globals, files: &EventFiles) -> Option<Due> {
     let context = Context::new(globals.clone(), SystemClock::start());
     let document = context.document().ok()??;
     let refresh_token_sha256 = document.refresh_token()?.sha256();
-    let before = files.delivery().unwrap_or_default();
+    let before = files.delivery()?;
     let is_due = before.is_due(&refresh_token_sha256, context.now().wall);
     let bytes = Zeroizing::new(document.to_bytes().ok()?);
     is_due.then_some(Due { context, document, refresh_token_sha256, bytes, before })
