@@ -11,7 +11,7 @@ use crate::session::events::{Delivery, Observed, dead_grant};
 use crate::session::{Event, LockMode, Step, TokenResult};
 use crate::store::Store as _;
 use crate::store::open::names_in;
-use crate::subprocess::runner::{self, Occasion};
+use crate::subprocess::runner;
 use crate::system::SignalsHeld;
 use crate::system::answers_lock_calls_at_once;
 use crate::system::ownership::give_to_owner_of;
@@ -90,17 +90,14 @@ impl EventFiles {
     /// What was delivered last. `None`: this machine has neither delivered nor replaced a refresh token.
     pub fn delivery(&self) -> Option<Delivery> {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.rotated) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            opened => opened,
-        };
-        let read = |file: io::Result<File>| {
-            let mut bytes = [0; DELIVERY_LIMIT];
-            let length = file?.read(&mut bytes)?;
-            io::Result::Ok(serde_json::from_slice(bytes.get(..length).unwrap_or_default())?)
-        };
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&self.rotated);
+        if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let mut bytes = [0; DELIVERY_LIMIT];
+        let length = opened.and_then(|mut file| file.read(&mut bytes)).unwrap_or_default();
         // Of a file that cannot be read nothing is known: deliver once more.
-        Some(read(file).unwrap_or_default())
+        Some(Delivery::parse(bytes.get(..length).unwrap_or_default()))
     }
 
     /// Notes the refresh token that is stored before the first one is replaced. From now on another one is to be delivered,
@@ -108,7 +105,7 @@ impl EventFiles {
     fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
         create_directory(&self.rotated)?;
         let mut file = create_exclusively(&self.rotated)?;
-        file.write_all(&bytes(&Delivery::of(refresh_token_sha256))?)
+        file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes())
     }
 
     /// Replaces the note as a whole. It is not synced: after a power cut the command may run once more.
@@ -116,7 +113,7 @@ impl EventFiles {
         let beside = self.beside(".new");
         let _ = fs::remove_file(&beside);
         let mut file = create_exclusively(&beside)?;
-        file.write_all(&bytes(delivery)?)?;
+        file.write_all(delivery.to_json().as_bytes())?;
         fs::rename(&beside, &self.rotated)
     }
 
@@ -167,10 +164,6 @@ impl EventFiles {
         name.push(suffix);
         name.into()
     }
-}
-
-fn bytes(delivery: &Delivery) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(delivery)?)
 }
 
 fn digits(sha256: &str) -> &str {
@@ -250,7 +243,7 @@ fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
         return Ok(false);
     }
     let Some(lock) = files.lock_for_runner() else { return Ok(false) };
-    runner::start(Occasion::Rotated, context.globals.passed()?, Some(&lock)).map(|()| true)
+    runner::start(None, context.globals.passed()?, Some(&lock)).map(|()| true)
 }
 
 /// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
@@ -268,8 +261,7 @@ fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> 
         "message": failure.message,
         "hint": failure.hint.as_ref().map(|hint| context.complete(hint)),
     });
-    let started =
-        runner::start(Occasion::LoginRequired(format!("{told}\n")), context.globals.passed()?, None);
+    let started = runner::start(Some(format!("{told}\n")), context.globals.passed()?, None);
     // The command was not run: the next process tries.
     started.inspect_err(|_| drop(fs::remove_file(&path))).map(|()| true)
 }

@@ -6,7 +6,7 @@
 use super::step::{DelegateResult, Event, ReplaceResult, Step};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, TokenKind, UnixSeconds};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// How often in a row the command of `ONEGRANT_ON_ROTATE` may fail before it is run less often.
 const FAILURES_AT_ONCE: u32 = 8;
@@ -16,20 +16,36 @@ const FAILURES_AT_ONCE: u32 = 8;
 const FAILURE_PAUSE_SECONDS: UnixSeconds = 60;
 
 /// Which refresh token the command of `ONEGRANT_ON_ROTATE` was given last, and how often it has failed since.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// SHA-256 of that refresh token; empty if it was given none.
-    #[serde(default)]
     pub refresh_token_sha256: String,
     /// The runs since then that did not succeed. A run counts from its beginning, so one that was killed counts.
-    #[serde(default)]
     pub failures: u32,
     /// When the last of them began.
-    #[serde(default)]
     pub at: UnixSeconds,
 }
 
 impl Delivery {
+    /// Reads a note. A member that cannot be read has its default. So a note that was torn by a kill says that nothing was
+    /// delivered.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let note: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let number = |name: &str| note.get(name).and_then(Value::as_i64).unwrap_or_default();
+        let digest = note.get("refresh_token_sha256").and_then(Value::as_str);
+        Self {
+            refresh_token_sha256: digest.unwrap_or_default().to_owned(),
+            failures: u32::try_from(number("failures")).unwrap_or_default(),
+            at: number("at"),
+        }
+    }
+
+    /// The note as JSON.
+    pub fn to_json(&self) -> String {
+        let Self { refresh_token_sha256, failures, at } = self;
+        json!({ "refresh_token_sha256": refresh_token_sha256, "failures": failures, "at": at }).to_string()
+    }
+
     /// This refresh token needs no delivery: it was delivered, or was there before the first refresh.
     pub fn of(refresh_token_sha256: String) -> Self {
         Self { refresh_token_sha256, ..Self::default() }
@@ -132,7 +148,6 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::session::step::{RefreshInput, Revision, Stored, View};
-    use serde_json::json;
 
     const NOW: UnixSeconds = 1_000_000;
 
@@ -174,6 +189,16 @@ mod tests {
             delivery = delivery.begun(NOW);
         }
         assert!(!delivery.is_due("new", NOW));
+    }
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_and_one_that_is_torn_says_that_nothing_was_delivered() {
+        let delivery = Delivery { refresh_token_sha256: "00ff".to_owned(), failures: 3, at: NOW };
+        assert_eq!(Delivery::parse(delivery.to_json().as_bytes()), delivery);
+        let torn = ["", "{", "[]", "null", r#"{"refresh_token_sha256":7,"failures":-1,"at":"x"}"#, "\u{1}"];
+        for torn in torn {
+            assert_eq!(Delivery::parse(torn.as_bytes()), Delivery::default(), "{torn}");
+        }
     }
 
     /// A worker that has ended did what follows. If it died, its caller does.
