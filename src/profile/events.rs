@@ -11,7 +11,7 @@ use crate::session::events::{Delivery, Observed, dead_grant};
 use crate::session::{Event, LockMode, Step, TokenResult};
 use crate::store::Store as _;
 use crate::store::open::names_in;
-use crate::subprocess::runner;
+use crate::subprocess::runner::{self, Occasion};
 use crate::system::SignalsHeld;
 use crate::system::answers_lock_calls_at_once;
 use crate::system::ownership::give_to_owner_of;
@@ -243,7 +243,7 @@ fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
         return Ok(false);
     }
     let Some(lock) = files.lock_for_runner() else { return Ok(false) };
-    runner::start(None, context.globals.passed()?, Some(&lock)).map(|()| true)
+    runner::start(Occasion::Rotated, context.globals.passed()?, Some(&lock)).map(|()| true)
 }
 
 /// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
@@ -261,7 +261,8 @@ fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> 
         "message": failure.message,
         "hint": failure.hint.as_ref().map(|hint| context.complete(hint)),
     });
-    let started = runner::start(Some(format!("{told}\n")), context.globals.passed()?, None);
+    let started =
+        runner::start(Occasion::LoginRequired(format!("{told}\n")), context.globals.passed()?, None);
     // The command was not run: the next process tries.
     started.inspect_err(|_| drop(fs::remove_file(&path))).map(|()| true)
 }

@@ -7,17 +7,30 @@ use super::{Mode, command};
 use crate::environment::Passed;
 use crate::lock::Guard;
 use crate::system::{as_given, as_given_in_own_session};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::process::{Child, Stdio};
 
-/// What a runner is started with: whether this process is the runner, the grant, and the occasion. Before it is the runner,
-/// it is a child of the process that starts it, starts the runner and ends. The commands are not in it: they are in the
-/// environment.
-pub type RunnerRequest = (bool, Passed, Occasion);
+/// What a runner is started with. The commands are not in it: they are in the environment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunnerRequest {
+    /// Whether this process is the runner. Before that it is a child of the process that starts it, starts the runner and
+    /// ends.
+    pub is_runner: bool,
+    /// The grant.
+    pub passed: Passed,
+    /// What happened.
+    pub occasion: Occasion,
+}
 
-/// Why a command runs. A login is required: the stdin of the command, which has no secret. `None`: the refresh token was
-/// replaced; the runner reads the document itself, because a newer one may be stored by then.
-pub type Occasion = Option<String>;
+/// Why a command runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occasion {
+    /// A login is required; the stdin of the command, which has no secret.
+    LoginRequired(String),
+    /// The refresh token was replaced. The runner reads the document itself, because a newer one may be stored by then.
+    Rotated,
+}
 
 /// Starts a runner, and gives it the lock.
 pub fn start(occasion: Occasion, passed: Passed, lock: Option<&Guard>) -> io::Result<()> {
@@ -25,7 +38,7 @@ pub fn start(occasion: Occasion, passed: Passed, lock: Option<&Guard>) -> io::Re
         Some(file) => Stdio::from(file),
         None => Stdio::null(),
     };
-    let mut command = command(Mode::Runner, &(false, passed, occasion))?;
+    let mut command = command(Mode::Runner, &RunnerRequest { is_runner: false, passed, occasion })?;
     command.stdout(stdout).stderr(Stdio::null());
     match as_given_in_own_session(&mut command).spawn()?.wait()?.success() {
         true => Ok(()),
@@ -34,8 +47,8 @@ pub fn start(occasion: Occasion, passed: Passed, lock: Option<&Guard>) -> io::Re
 }
 
 /// Starts the runner itself, with the stdout of this process.
-pub(super) fn start_runner((_, passed, occasion): RunnerRequest) -> io::Result<Child> {
-    let mut command = command(Mode::Runner, &(true, passed, occasion))?;
+pub(super) fn start_runner(request: RunnerRequest) -> io::Result<Child> {
+    let mut command = command(Mode::Runner, &RunnerRequest { is_runner: true, ..request })?;
     command.stderr(Stdio::null());
     as_given(&mut command).spawn()
 }

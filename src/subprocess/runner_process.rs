@@ -1,6 +1,6 @@
 //! The process of a command runner.
 
-use super::runner::{RunnerRequest, start_runner};
+use super::runner::{Occasion, RunnerRequest, start_runner};
 use super::{Mode, request};
 use crate::driver::Clock;
 use crate::environment::{Environment, EventCommands};
@@ -36,23 +36,22 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     system::close_inherited();
     let request: RunnerRequest = request(Mode::Runner)?;
-    let (is_runner, ..) = request;
-    if !is_runner {
+    if !request.is_runner {
         system::end_after(START_LIMIT);
         let started = start_runner(request);
         return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
     }
     // A disk may hang.
     system::end_after(COMMAND_LIMIT * (MOST_RUNS + 1));
-    let (commands, (_, passed, occasion)) = (EventCommands::read(), request);
+    let (commands, RunnerRequest { passed, occasion, .. }) = (EventCommands::read(), request);
     match occasion {
-        Some(told) => {
+        Occasion::LoginRequired(told) => {
             if let Some(command) = commands.login_required {
                 // No process sees the end of it.
                 let _ = run_command(&command, told.as_bytes());
             }
         }
-        None => {
+        Occasion::Rotated => {
             let lock = lock_of_stdout();
             if let Some(command) = commands.rotate {
                 let globals = Globals::from_environment(&Environment::with(passed, environment))?;
