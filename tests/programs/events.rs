@@ -3,6 +3,7 @@
 //! A process that starts the command of a rotation hands its lock over before it ends. So when a call of onegrant has ended and
 //! the lock is free, no command runs and none will.
 
+use crate::support::keyring::Keyring;
 use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -110,6 +111,20 @@ fn a_replaced_refresh_token_is_delivered_once_as_the_whole_document() {
         events.settle();
         assert_eq!((events.runs().len(), server.counts().token_requests), (1, 1), "{lock}");
     }
+}
+
+/// The files lie beside the lock, because a keyring has no room for them.
+#[test]
+fn a_grant_in_a_keyring_is_delivered_too() {
+    let server = server(|_| {});
+    let (keyring, _) = Keyring::with_grant(&server, EXPIRED);
+    let given = keyring.home.root.join("given");
+    let script = format!("cat >'{0}.new'; mv '{0}.new' '{0}'", given.display());
+    let ran = run(keyring.command(&["token"]).env("ONEGRANT_ON_ROTATE", script));
+    assert_eq!(ran, Ran::printed(&keyring.access_token()));
+    wait_for("the run", || given.exists());
+    let document: Value = serde_json::from_slice(&fs::read(&given).unwrap()).unwrap();
+    assert_eq!((document, server.counts().token_requests), (keyring.document(), 1));
 }
 
 /// Nothing is known of a refresh token that was there before the variable was set: it needs no delivery.

@@ -68,6 +68,40 @@ impl Cluster {
     }
 }
 
+/// What was delivered is known in one home. So each pod delivers what it finds, once, whichever pod refreshed.
+#[test]
+fn each_pod_gives_a_replaced_refresh_token_to_its_command_once() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    let home = |pod| cluster.home.root.join(format!("pod-{pod}"));
+    let runs = |pod| fs::read(home(pod).join("runs")).unwrap_or_default().len();
+    let token = |pod| {
+        let script = format!("cat >/dev/null; echo >>'{}'", home(pod).join("runs").display());
+        let ran = run(cluster.pod(pod, &["token"]).env("ONEGRANT_ON_ROTATE", script));
+        assert_eq!(ran.token(), cluster.document()["session"]["access_token"]);
+        // The lock is held until the command has ended.
+        for entry in fs::read_dir(home(pod).join("~kubernetes")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.to_str().unwrap().ends_with(".lock") {
+                wait_for("the end of the command", || lock_is_free(&path));
+            }
+        }
+    };
+    for (pod, wanted) in [(0, [1, 0]), (1, [1, 0]), (0, [1, 0])] {
+        token(pod);
+        assert_eq!([runs(0), runs(1)], wanted);
+    }
+    let mut expired = cluster.document();
+    expired["session"]["expires_at"] = json!(now() + EXPIRED);
+    cluster.server.put("default", &expired.to_string());
+    for (pod, wanted) in [(1, [1, 1]), (0, [2, 1]), (1, [2, 1])] {
+        token(pod);
+        assert_eq!([runs(0), runs(1)], wanted);
+    }
+    assert_eq!(server.counts().refreshes, 2);
+    cluster.nothing_unexpected(&server);
+}
+
 #[test]
 fn pods_with_homes_of_their_own_send_one_refresh_and_leave_the_rest_of_the_secret_alone() {
     let server = server(|_| {});
