@@ -105,7 +105,8 @@ impl EventFiles {
     fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
         create_directory(&self.rotated)?;
         let mut file = create_exclusively(&self.rotated)?;
-        file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes())
+        let written = file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes());
+        written.inspect_err(|_| drop(fs::remove_file(&self.rotated)))
     }
 
     /// Replaces the note as a whole. It is not synced: after a power cut the command may run once more.

@@ -32,7 +32,7 @@ pub enum Occasion {
     Rotated,
 }
 
-/// Starts a runner, and gives it the lock.
+/// Starts a runner, and gives it the lock. After an error no runner runs.
 pub fn start(occasion: Occasion, passed: Passed, lock: Option<&Guard>) -> io::Result<()> {
     let stdout = match lock.map(Guard::share).transpose()?.flatten() {
         Some(file) => Stdio::from(file),
@@ -40,9 +40,10 @@ pub fn start(occasion: Occasion, passed: Passed, lock: Option<&Guard>) -> io::Re
     };
     let mut command = command(Mode::Runner, &RunnerRequest { is_runner: false, passed, occasion })?;
     command.stdout(stdout).stderr(Stdio::null());
-    match as_given_in_own_session(&mut command).spawn()?.wait()?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other("it did not start")),
+    match as_given_in_own_session(&mut command).spawn()?.wait()?.code() {
+        // Without a code it was killed, before it had started the runner or after.
+        Some(0) | None => Ok(()),
+        Some(_) => Err(io::Error::other("it did not start")),
     }
 }
 

@@ -44,11 +44,12 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     // A disk may hang.
     system::end_after(COMMAND_LIMIT * (MOST_RUNS + 1));
     let (commands, RunnerRequest { passed, occasion, .. }) = (EventCommands::read(), request);
+    let [profile, ..] = &passed;
     match occasion {
         Occasion::LoginRequired(told) => {
             if let Some(command) = commands.login_required {
                 // No process sees the end of it.
-                let _ = run_command(&command, told.as_bytes());
+                let _ = run_command(&command, profile, told.as_bytes());
             }
         }
         Occasion::Rotated => {
@@ -68,11 +69,11 @@ fn lock_of_stdout() -> Option<RunLock> {
     stdout.metadata().is_ok_and(|metadata| metadata.is_file()).then(|| RunLock::Held(Guard::given(stdout)))
 }
 
-/// Runs a command with this stdin. Otherwise returns why it did not succeed. The file lies in memory: a command that does not
-/// read it holds up nothing.
-fn run_command(command: &OsStr, stdin: &[u8]) -> Result<(), String> {
+/// Runs a command with this stdin and the profile as `$1`. Otherwise returns why it did not succeed. The file lies in memory: a
+/// command that does not read it holds up nothing.
+fn run_command(command: &OsStr, profile: &OsStr, stdin: &[u8]) -> Result<(), String> {
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command);
+    shell.arg("-c").arg(command).arg("onegrant").arg(profile);
     let ran = file_in_memory(stdin).and_then(|stdin| run_unheard(&mut shell, stdin, COMMAND_LIMIT));
     match ran {
         Ok(status) if status.success() => Ok(()),
@@ -125,7 +126,7 @@ fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<RunLock>) {
             if files.write(&due.before.begun(now)).is_err() {
                 return;
             }
-            failed = match run_command(command, &due.bytes) {
+            failed = match run_command(command, globals.profile.as_str().as_ref(), &due.bytes) {
                 Ok(()) => {
                     let _ = files.write(&Delivery::of(due.refresh_token_sha256));
                     None

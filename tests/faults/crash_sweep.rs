@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Which process the kill ends.
@@ -422,6 +423,49 @@ fn a_delivery_that_is_killed_at_any_call_is_done_by_the_next_process() {
     );
     println!("{} kills of a delivery", points.len());
     assert!(points.len() >= FEWEST_POINTS, "{} points", points.len());
+}
+
+/// At most once, also where the process is killed that was about to say so. The grant has no refresh token, so no request
+/// comes before.
+#[test]
+#[ignore = "kills a process at each of its system calls, which takes strace and minutes: .ci/run crash-sweep"]
+fn a_kill_at_any_call_tells_nothing_twice_of_a_dead_grant() {
+    let dead = || {
+        let server = server(|_| {});
+        let (home, _) = Home::with_grant(&server, EXPIRED);
+        let mut document = home.document();
+        document["session"].as_object_mut().unwrap().remove("refresh_token");
+        home.write(&document);
+        fs::create_dir(home.root.join("runs")).unwrap();
+        (server, home)
+    };
+    let token = |home: &Home| {
+        let mut command = home.command(&["token"]);
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("ONEGRANT_ON_LOGIN_REQUIRED", KEEP);
+        command
+    };
+    let (_server, home) = dead();
+    let points = points(&home, Victim::Either, Reach::Every, &token(&home));
+    let told = AtomicUsize::new(0);
+    side_by_side(
+        &points,
+        || (),
+        |(), point| {
+            let (_server, home) = dead();
+            let ran = kill_at(&home, Victim::Either, &token(&home), point);
+            let point = format!("{} {}", point.0, point.1);
+            assert!([3, -9].contains(&ran.code), "{point}: {ran:?}");
+            for _ in 0..2 {
+                assert_eq!(run(&mut token(&home)).code, 3, "{point}");
+                wait_for("the end of the runner", || !has_worker(&home));
+            }
+            assert!(runs(&home).len() <= 1, "{point}: {:?}", runs(&home));
+            told.fetch_add(runs(&home).len(), Ordering::Relaxed);
+        },
+    );
+    let told = told.into_inner();
+    println!("{} kills, {told} times the command was told of it", points.len());
+    assert!(points.len() >= FEWEST_POINTS && told > points.len() / 2, "{told} of {}", points.len());
 }
 
 #[test]

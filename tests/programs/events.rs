@@ -346,6 +346,39 @@ fn a_login_and_an_import_are_delivered_too() {
     assert_eq!(events.runs().len(), 2);
 }
 
+/// The command may take the lock of the refresh itself, and knows the profile.
+#[test]
+fn a_command_runs_outside_of_the_lock_and_knows_its_profile() {
+    let server = server(|settings| settings.auto_approve = true);
+    let script = "cat >/dev/null; flock -n \"$ONEGRANT_HOME/work.lock\" echo \"free for $0 $1 $#\" >runs/.new; mv runs/.new runs/$(ls runs | wc -l)";
+    for variable in ["ONEGRANT_ON_ROTATE", "ONEGRANT_ON_LOGIN_REQUIRED"] {
+        let events = Events::new(Home::new(), variable, script);
+        let profile = |words: &[&str]| {
+            let ran = events.run(&[&["--profile", "work"], words].concat());
+            let lock = events.home.state.join("work~rotated.lock");
+            wait_for("the end of the command", || !lock.exists() || lock_is_free(&lock));
+            ran.code
+        };
+        let (issuer, client) = (server.issuer(), server.client_id());
+        assert_eq!(profile(&["login", &issuer, "--client-id", client, "--device"]), 0);
+        let wanted = match variable {
+            "ONEGRANT_ON_ROTATE" => {
+                assert_eq!(profile(&["refresh"]), 0);
+                2
+            }
+            _ => {
+                let document: Value =
+                    serde_json::from_slice(&fs::read(events.home.state.join("work.json")).unwrap()).unwrap();
+                server.end_grant(document["session"]["refresh_token"].as_str().unwrap());
+                assert_eq!(profile(&["refresh"]), 3);
+                1
+            }
+        };
+        wait_for("the runs", || events.runs().len() == wanted);
+        assert_eq!(events.runs(), vec!["free for onegrant work 1\n"; wanted], "{variable}");
+    }
+}
+
 /// The command takes the place of onegrant, and finds no child that it does not know.
 #[test]
 fn the_command_of_exec_has_no_child_but_its_own() {
