@@ -465,7 +465,8 @@ fn a_kill_at_any_call_tells_nothing_twice_of_a_dead_grant() {
     );
     let told = told.into_inner();
     println!("{} kills, {told} times the command was told of it", points.len());
-    assert!(points.len() >= FEWEST_POINTS && told > points.len() / 2, "{told} of {}", points.len());
+    // Some kills come before the command, and some after it.
+    assert!(points.len() >= FEWEST_POINTS && (1..points.len()).contains(&told), "{told} of {}", points.len());
 }
 
 #[test]
