@@ -258,7 +258,7 @@ fn a_usage_error_has_a_message_and_names_the_help_to_read() {
         ("token --min-ttl 1m", "option --min-ttl: not a number of seconds", "token "),
         ("token --min-ttl=-1", "option --min-ttl: not a number of seconds", "token "),
         ("token --min-ttl=", "option --min-ttl: not a number of seconds", "token "),
-        ("token --format xml", "option --format: not one of raw, bearer, header, headers-json, json, curl, netrc, exec-credential", "token "),
+        ("token --format xml", "option --format: not one of raw, bare, bearer, header, headers-json, json, curl, netrc, exec-credential", "token "),
         ("token --write=", "option --write: is empty", "token "),
         ("login --client-auth jwt", "option --client-auth: not one of none, basic, post, private_key_jwt", "login "),
         ("login --param s3cret", "option --param: not of the form KEY=VALUE", "login "),

@@ -47,6 +47,7 @@ fn each_format_contains_the_id_token_and_its_own_end() {
     let run = |format: &str| home.run(&["token", "--id-token", "--format", format]);
     for (format, wanted) in [
         ("raw", format!("{token}\n")),
+        ("bare", token.clone()),
         ("bearer", format!("Bearer {token}\n")),
         ("header", format!("Authorization: Bearer {token}\n")),
         ("curl", format!("header = \"Authorization: Bearer {token}\"\n")),
