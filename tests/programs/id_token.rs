@@ -3,9 +3,14 @@
 use crate::support::*;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 /// How many processes ask at once.
 const CROWD: usize = 20;
+
+/// The lifetime of an ID token that is replaced in the test, and that of one that is not.
+const SHORT: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Whether a refresh brings an ID token.
 #[derive(Clone, Copy, PartialEq)]
@@ -231,6 +236,37 @@ fn exec_gives_the_id_token_in_a_variable_and_in_a_file() {
     assert_eq!(ran, Ran { code: 0, stdout: format!("{token}\n{token}\n"), stderr: String::new() });
     assert_eq!(fs::read_to_string(home.root.join("token")).unwrap(), format!("{token}\n"));
     assert_eq!(server.counts(), Default::default());
+}
+
+/// The access token lasts, so the end of the ID token is the only reason to refresh. `bare` has no newline, because many
+/// programs send what is in the file as it is.
+#[test]
+fn the_file_of_an_id_token_is_replaced_before_the_id_token_ends_with_one_refresh_for_each() {
+    let (server, home, expired) = home_with_id_token(Refreshes::BringOne, -5);
+    server.adjust(|settings| settings.id_token_lifetime = SHORT);
+    let gates: [Gate; 3] = std::array::from_fn(|_| Gate::closed());
+    server.script(Endpoint::Token, gates.iter().map(|gate| Fault::Hold(gate.clone())));
+    gates[0].open();
+    let file = home.root.join("token");
+    let read = || fs::read_to_string(&file).unwrap_or_default();
+    let script = "cat token; while ! [ -e end ]; do sleep 0.02; done";
+    let words = ["exec", "--id-token", "--format", "bare", "--file", "token", "--", "/bin/sh", "-c", script];
+    let process = Process::start(&mut home.command(&words));
+    wait_for("what the command reads first", || !process.printed().is_empty());
+    let mut tokens = vec![expired, read()];
+    assert_eq!((process.printed(), &stored(&home)), (tokens[1].clone(), &tokens[1]));
+    for gate in &gates[1..] {
+        // The last one lasts, so nothing changes while the command ends.
+        server.adjust(|settings| settings.id_token_lifetime = if tokens.len() == 2 { SHORT } else { LONG });
+        gate.open();
+        wait_for("another token in the file", || !tokens.contains(&read()));
+        tokens.push(read());
+    }
+    fs::write(home.root.join("end"), "").unwrap();
+    assert_eq!(process.finish().code, 0);
+    assert_eq!(tokens.last(), Some(&stored(&home)));
+    let counts = server.counts();
+    assert_eq!((counts.refreshes, counts.rotations, counts.replays, counts.unexpected), (3, 3, 0, 0));
 }
 
 #[test]
