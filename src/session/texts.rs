@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Rejected, TokenKind};
+use crate::grant::{ClientGrant, Document, Rejected, TokenKind};
 use crate::protocol::claims::claims;
 use crate::protocol::hints::{SCOPE, login_command, target_hint};
 use crate::protocol::scope;
@@ -48,6 +48,10 @@ pub(super) const NO_OTHER_ID_TOKEN: &str =
 pub(super) fn no_id_token(profile: &str, document: &Document) -> Failure {
     let id_token = document.session.as_ref().and_then(|session| session.id_token.as_ref());
     let (why, hint) = match id_token {
+        None if document.grant == Some(ClientGrant::ClientCredentials) => {
+            let why = "the grant has no ID token, because no person logged in (client credentials)";
+            return Failure::new(Kind::LoginRequired, why);
+        }
         None => ("the grant has no ID token", scope::login_with("openid", document)),
         Some(token) => {
             let why = match claims(token.expose()) {
