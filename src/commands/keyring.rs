@@ -52,7 +52,12 @@ fn password(
     let context = Context::new(globals, clock);
     let answered = context.document().and_then(|document| {
         let served = document.and_then(|document| Some((request.server(&document)?, document)));
-        let Some((server, document)) = served else { return Ok(None) };
+        let Some((server, document)) = served else {
+            let what =
+                format!("profile {} does not name the server that needs a password", context.globals.profile);
+            (context.dependencies().log)(1, &what);
+            return Ok(None);
+        };
         let token = context.obtain(Demand::default())?;
         answer(request, &token.session, &document, &server).map(Some)
     });
