@@ -19,6 +19,32 @@ pub fn is_served(document: &Document, server: &Url) -> bool {
     (server.is_secure || server.is_loopback()) && document.git_hosts.iter().any(is_named)
 }
 
+/// The user name that the package registries of a provider need beside a token, and the labels of their hosts; `*` is one
+/// label or more.
+const USERNAMES: [(&str, &[&str]); 3] = [
+    // Google's Artifact Registry.
+    ("oauth2accesstoken", &["*", "pkg", "dev"]),
+    // Azure Artifacts.
+    ("VssSessionToken", &["pkgs", "dev", "azure", "com"]),
+    // AWS CodeArtifact.
+    ("aws", &["*", "codeartifact", "*", "amazonaws", "com"]),
+];
+
+/// The user name that this server needs beside a token. `None`: it is none of the known ones.
+pub fn username_at(server: &Url) -> Option<&'static str> {
+    let labels: Vec<&str> = server.host.split('.').collect();
+    USERNAMES.iter().find(|(_, pattern)| is_like(&labels, pattern)).map(|(username, _)| *username)
+}
+
+fn is_like(labels: &[&str], pattern: &[&str]) -> bool {
+    match (labels.split_first(), pattern.split_first()) {
+        (None, None) => true,
+        (Some((_, labels)), Some((&"*", rest))) => is_like(labels, rest) || is_like(labels, pattern),
+        (Some((label, labels)), Some((wanted, pattern))) => label == wanted && is_like(labels, pattern),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
 /// The servers that the profile names, over HTTPS.
 pub fn served(document: &Document) -> impl Iterator<Item = Url> {
     document.git_hosts.iter().filter_map(|host| authority_of(true, host))
@@ -55,6 +81,30 @@ mod tests {
         for (protocol, host, wanted) in cases {
             let found = server(protocol, host).is_some_and(|server| is_served(&document, &server));
             assert_eq!(found, wanted, "{protocol}://{host}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn registries_of_three_providers_need_a_user_name_of_their_own() {
+        let cases = [
+            ("europe-west1-python.pkg.dev",                       Some("oauth2accesstoken")),
+            ("a.b.pkg.dev",                                       Some("oauth2accesstoken")),
+            ("pkg.dev",                                           None),
+            ("pkg.dev.evil.example",                              None),
+            ("notpkg.dev",                                        None),
+            ("PKGS.dev.azure.com:443",                            Some("VssSessionToken")),
+            ("a.pkgs.dev.azure.com",                              None),
+            ("dev.azure.com",                                     None),
+            ("team-123.d.codeartifact.eu-west-1.amazonaws.com",   Some("aws")),
+            ("codeartifact.eu-west-1.amazonaws.com",              None),
+            ("team-123.d.codeartifact.amazonaws.com",             None),
+            ("s3.eu-west-1.amazonaws.com",                        None),
+            ("pypi.example",                                      None),
+            ("127.0.0.1:8080",                                    None),
+        ];
+        for (host, wanted) in cases {
+            assert_eq!(username_at(&server("https", host).unwrap()), wanted, "{host}");
         }
     }
 }

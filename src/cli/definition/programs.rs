@@ -125,6 +125,8 @@ pub struct GitSetup {
     note = "Some programs call a helper by its name only, without arguments. For them, make a link to onegrant: \
             bazel-credential-onegrant, cargo-credential-onegrant, docker-credential-onegrant, pnpm-onegrant, \
             terraform-credentials-onegrant. The profile is then that of ONEGRANT_PROFILE.",
+    note = "pip and uv ask a program named keyring. A link of that name, in the first directory of PATH that has one, \
+            answers them, and runs the next keyring on PATH for everything else.",
     error_code(0, "answered; also that there is no token, if the protocol has an answer for that"),
     error_code(1, "no token, in a protocol that says so by this code"),
     error_code(2, "usage or configuration, or a server that the profile does not name"),
