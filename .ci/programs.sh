@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs recipes of docs/programs.md with the real programs and libraries: files that stay fresh with an ID token (the libraries of
 # AWS, Azure, Google, Databricks, Snowflake and Vault), kubectl behind an OpenID issuer, and registries that take an access token.
-# The recipes are those of the page; only the addresses are replaced. The server of fixtures/programs checks
-# each token that arrives. An ID token lives for seconds, so it is replaced while each library runs.
+# The recipes are those of the page; only the addresses, and the commands of a program, are replaced. The server of
+# fixtures/programs checks each token that arrives. An ID token lives for seconds, so it is replaced while each library runs.
 #
 #   .ci/programs.sh            installs the programs, then does the same as
 #   .ci/programs.sh DIRECTORY  with the programs that were installed there
@@ -219,7 +219,7 @@ served nix
 
 step 'conda and pixi: the library of pixi'
 expired
-ends_with conda 0 lines "$person" NETRC="$person/.netrc" \
+ends_with conda 0 lines "$person" \
     "$(recipe conda "$origin" | sed "s|-- conda.*|-- '$python' '$fixtures/programs/libraries.py' channel $origin/conda '$work/conda'|")"
 served conda
 
