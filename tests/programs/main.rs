@@ -17,4 +17,5 @@ mod formats;
 mod git;
 mod helpers;
 mod id_token;
+mod mail;
 mod token_file;
