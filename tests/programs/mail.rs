@@ -3,11 +3,12 @@
 //! reads the message of the SASL mechanism.
 
 use crate::support::*;
+use rustix::process::Signal;
 use servers::mail_server::{BOTH, Login, MailServer, Service};
 use servers::tls;
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_onegrant");
@@ -581,9 +582,34 @@ fn mutt_and_neomutt_send_and_read_with_the_recipe_of_the_page() {
         let ran = run(place.command(program, &arguments).stdin(place.message("body")));
         assert_eq!(ran.code, 0, "{program}: {ran:?}");
         assert_eq!(place.subjects(), ["sent"], "{program}");
-        assert_eq!(place.mail.logins()[0].mechanism, "OAUTHBEARER");
-        place.end(1, 1);
+        // A terminal, a person who quits at once, and an INBOX.
+        let line = format!("{program} -n -F muttrc -e 'push <quit>'");
+        let ran = run(place.command("script", &["-qec", &line, "/dev/null"]).env("TERM", "xterm"));
+        assert_eq!(ran.code, 0, "{program}: {ran:?}");
+        let used: Vec<(Service, String)> =
+            place.mail.logins().into_iter().map(|login| (login.service, login.mechanism)).collect();
+        let wanted = [Service::Smtps, Service::Imaps].map(|service| (service, "OAUTHBEARER".to_owned()));
+        assert_eq!(used, wanted, "{program}");
+        place.end(1, 2);
     }
+}
+
+#[test]
+#[ignore = "needs aerc: .ci/mail.sh"]
+fn aerc_reads_with_the_recipe_of_the_page() {
+    let place = Place::new(EXPIRED);
+    place.recipe("accounts.conf", ".config/aerc/accounts.conf", "");
+    let mut terminal = place.command("script", &["-qec", "exec aerc", "/dev/null"]);
+    terminal.env("TERM", "xterm").env("SSL_CERT_FILE", tls::file("ca.pem"));
+    terminal.env("XDG_RUNTIME_DIR", &place.home.root).stdin(Stdio::null()).stdout(Stdio::null());
+    let aerc = Process::start_to_its_stdout(&mut terminal);
+    wait_for("a login of aerc", || place.mail.logins().iter().any(|login| login.was_let_in));
+    aerc.signal(Signal::TERM);
+    aerc.finish();
+    let logins = place.mail.logins();
+    assert!(logins.iter().all(|login| login.service == Service::Imaps), "{logins:?}");
+    assert_eq!(logins[0].mechanism, "OAUTHBEARER");
+    place.end(1, logins.len());
 }
 
 #[test]
