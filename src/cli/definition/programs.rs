@@ -87,7 +87,7 @@ pub struct GitCredential {
     pub operation: String,
 }
 
-/// make git ask onegrant for the credentials of a host, or send mail with the token
+/// make git ask onegrant for credentials, also for mail
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -109,7 +109,7 @@ pub struct GitSetup {
     #[argh(positional, arg_name = "HOST")]
     pub hosts: Vec<String>,
 
-    /// the mail server that git send-email uses: HOST or HOST:PORT (default: 465, or 587 at Microsoft's servers)
+    /// the mail server that git send-email uses: HOST or HOST:PORT (default port: 465, or 587 at Microsoft's servers)
     #[argh(option, arg_name = "HOST")]
     pub mail: Option<String>,
 
