@@ -207,7 +207,7 @@ fn git_gets_the_token_as_a_password_and_an_expired_one_costs_one_refresh() {
         let used = format!("password={}\n", place.access_token());
         for (operation, refreshes) in [("approve", 1), ("reject", 2)] {
             assert_eq!(place.git_credential(operation, scheme, "127.0.0.1:2525", &used), NOTHING);
-            assert_eq!(place.document()["session"]["access_token"].as_str().is_some(), true);
+            assert!(place.document()["session"]["access_token"].is_string(), "{operation} deletes nothing");
             assert_eq!(ask().code, 0);
             place.end(refreshes, 0);
         }
