@@ -625,6 +625,17 @@ fn curl_reads_with_the_recipe_of_the_page() {
     place.end(1, 1);
 }
 
+/// imapsync is a stand-in here. It shows the file that it was told to read, after the first refresh.
+#[test]
+fn imapsync_finds_a_token_in_the_file_of_the_recipe() {
+    let place = Place::new(EXPIRED);
+    let script = "#!/bin/sh\nwhile [ \"$1\" != --oauthaccesstoken1 ]; do shift || exit; done\ncat \"$2\"\n";
+    write_program(&place.home.root.join("bin/imapsync"), script);
+    let ran = place.run("/bin/sh", &["-euc", block("imapsync")]);
+    assert_eq!((ran.code, ran.stdout.trim_end()), (0, place.access_token().as_str()), "{ran:?}");
+    place.end(1, 0);
+}
+
 /// What the recipes make programs run, and what the programs read.
 #[test]
 fn the_command_of_the_recipes_prints_a_token() {
