@@ -506,6 +506,21 @@ fn git_send_email_stops_without_a_question_if_a_login_is_required() {
 }
 
 #[test]
+#[ignore = "needs git send-email and its Perl modules: .ci/mail.sh"]
+fn git_send_email_gives_no_token_to_a_server_that_it_cannot_verify() {
+    for service in [Service::Smtp, Service::Smtps] {
+        let place = Place::new(LIFETIME);
+        let send = with_git(&place, service);
+        // The authority of the tests is known to no machine.
+        place.run("git", &["config", "--global", "--unset", "sendemail.smtpSSLCertPath"]);
+        let ran = run(&mut send("never", &[]));
+        assert!(ran.code != 0, "{service:?}: {ran:?}");
+        assert_eq!((place.mail.messages().len(), place.mail.logins().len()), (0, 0), "{service:?}");
+        assert!(!place.home.root.join("asked").exists());
+    }
+}
+
+#[test]
 #[ignore = "needs msmtp: .ci/mail.sh"]
 fn msmtp_sends_with_the_recipe_of_the_page() {
     let place = Place::new(EXPIRED);
