@@ -66,6 +66,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let environment = Environment::read();
     let mut arguments = arguments.into_iter();
     let called = arguments.next().unwrap_or_default();
+    if cli::is_keyring(&called) {
+        let arguments: Vec<OsString> = arguments.collect();
+        return exit_code(commands::keyring::run(&called, &arguments, &environment, clock), own_hint);
+    }
     let mut arguments = cli::words_of_name(&called).chain(arguments).peekable();
     if let Some(mode) = arguments.peek().and_then(|first| Mode::named(first)) {
         return modes::run(mode, &environment).unwrap_or_else(|error| report(&error, own_hint));

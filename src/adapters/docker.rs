@@ -4,7 +4,7 @@ use crate::adapters::formats::bearer;
 use crate::adapters::hosts::{is_served, server};
 use crate::error::Failure;
 use crate::grant::{Document, Session};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// The user name if the profile names none: Google's registries need this one, most others accept any.
 const USERNAME: &str = "oauth2accesstoken";
@@ -37,10 +37,11 @@ pub fn answer(session: &Session, document: &Document, registry: &str) -> Result<
 
 /// The registries that have a credential, each with its user name.
 pub fn list(document: Option<&Document>) -> String {
-    let all = document
-        .iter()
-        .flat_map(|document| document.git_hosts.iter().map(|host| (host.clone(), username(document).into())));
-    serde_json::Value::from(all.collect::<Map<_, _>>()).to_string()
+    let registries = |document: &Document| -> Map<String, Value> {
+        let hosts = document.git_hosts.iter().filter(|host| is_served_registry(document, host));
+        hosts.map(|host| (host.clone(), username(document).into())).collect()
+    };
+    Value::from(document.map(registries).unwrap_or_default()).to_string()
 }
 
 fn username(document: &Document) -> &str {

@@ -14,6 +14,8 @@ pub enum Format {
     /// The token and a newline.
     #[default]
     Raw,
+    /// The token and nothing else. Programs that read a file as it is would send a newline, too.
+    Bare,
     /// `Bearer TOKEN`, the value of an `Authorization` header.
     Bearer,
     /// A line for `curl -H`.
@@ -33,6 +35,7 @@ pub enum Format {
 /// The name of each format.
 pub const FORMATS: &[(&str, Format)] = &[
     ("raw", Format::Raw),
+    ("bare", Format::Bare),
     ("bearer", Format::Bearer),
     ("header", Format::Header),
     ("headers-json", Format::HeadersJson),

@@ -2,6 +2,7 @@
 //! "CUSTOM HELPERS").
 
 use super::formats::USERNAME;
+use super::hosts::is_mail;
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, UnixSeconds, is_visible_ascii};
 use crate::protocol::challenge;
@@ -54,7 +55,12 @@ impl Request {
             let value = value.get(1..).unwrap_or_default();
             request.take(key, std::str::from_utf8(value).unwrap_or_default());
         }
-        Ok(request)
+        // A client of mail writes the user name into the message that carries the token.
+        let has_control = |name: &String| name.contains(char::is_control);
+        match is_mail(&request.protocol) && request.username.as_ref().is_some_and(has_control) {
+            true => Err(unusable("the user name has a control character")),
+            false => Ok(request),
+        }
     }
 
     fn take(&mut self, key: &[u8], value: &str) {
@@ -81,9 +87,10 @@ impl Request {
     }
 
     /// Whether git can send a bearer token, and the server did not ask for another scheme. Some large servers accept a
-    /// token only as a password, and say so.
+    /// token only as a password, and say so. A program that sends mail reads only a password.
     fn takes_bearer(&self) -> bool {
-        self.capabilities.iter().any(|capability| capability == "authtype")
+        !is_mail(&self.protocol)
+            && self.capabilities.iter().any(|capability| capability == "authtype")
             && (self.wwwauth.is_empty() || self.wwwauth.iter().any(|field| offers_bearer(field)))
     }
 }
@@ -99,7 +106,7 @@ fn offers_bearer(field: &str) -> bool {
 }
 
 /// The answer to `get`: the access token, and when it expires. Never the refresh token. `username` is the one that the
-/// profile's servers need.
+/// profile's HTTP servers need. A mail server needs the person's, which git knows or asks for.
 ///
 /// git discards a password that has expired by its clock. So an expiry time that is not in the future is left out: there
 /// is no other token.
@@ -116,8 +123,12 @@ pub fn answer(
         format!("capability[]=authtype\nauthtype=Bearer\ncredential={token}\nephemeral=true\n")
     } else {
         let requested = request.username.as_deref();
-        let username = username.or(requested).filter(|name| is_visible_ascii(name)).unwrap_or(USERNAME);
-        format!("username={username}\npassword={token}\n")
+        let username = match is_mail(&request.protocol) {
+            true => requested.filter(|name| !name.is_empty()),
+            false => Some(username.or(requested).filter(|name| is_visible_ascii(name)).unwrap_or(USERNAME)),
+        };
+        let username = username.map(|username| format!("username={username}\n")).unwrap_or_default();
+        format!("{username}password={token}\n")
     };
     if let Some(expires_at) = expires_at.filter(|expires_at| *expires_at > now) {
         text.push_str(&format!("password_expiry_utc={expires_at}\n"));
@@ -219,6 +230,37 @@ mod tests {
         for (profile, request, wanted) in cases {
             let answer = answer(&read(request), &session("Bearer"), profile, None, 1000);
             assert_eq!(answer.expose(), format!("username={wanted}\npassword=at\n"), "{profile:?} {request}");
+        }
+    }
+
+    #[test]
+    fn a_mail_server_gets_a_password_and_the_user_name_that_git_asked_for() {
+        let cases = [
+            (
+                "username=me@mail.example\n",
+                "username=me@mail.example\npassword=at\npassword_expiry_utc=2000\n",
+            ),
+            ("username=jos\u{e9}@a\n", "username=jos\u{e9}@a\npassword=at\npassword_expiry_utc=2000\n"),
+            ("username=\n", "password=at\npassword_expiry_utc=2000\n"),
+            ("", "password=at\npassword_expiry_utc=2000\n"),
+        ];
+        for protocol in ["smtp", "smtps", "imap", "imaps", "pop3", "pop3s"] {
+            for (username, wanted) in cases {
+                let text = format!("capability[]=authtype\nprotocol={protocol}\nhost=a\n{username}");
+                let answer = answer(&read(&text), &session("Bearer"), Some("x-token-auth"), Some(2000), 1000);
+                assert_eq!(answer.expose(), wanted, "{protocol} {username}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_name_with_a_control_character_is_refused_for_mail() {
+        for name in ["me\r", "me\u{1}auth=Bearer x", "me\u{85}", "\t"] {
+            let of = |protocol: &str| {
+                Request::parse(format!("protocol={protocol}\nhost=a\nusername={name}\n").as_bytes())
+            };
+            assert_eq!(of("smtp").unwrap_err().kind, Kind::Usage, "{name:?}");
+            assert!(of("https").is_ok(), "{name:?}");
         }
     }
 }

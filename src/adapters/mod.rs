@@ -1,6 +1,7 @@
 //! What other programs ask and what they read. One file for each protocol in which a program asks for a credential; the
-//! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the only protocol in which onegrant
-//! asks another program. Pure: the commands do the reading and printing.
+//! [`formats`] of `token --format`; the [`hosts`] that a profile names; how git reaches a server for [`mail`]. [`keyring`] is
+//! the only protocol in which onegrant asks another program: a store. In [`python_keyring`] it answers. Pure: the commands do
+//! the reading and printing.
 
 pub mod bazel;
 pub mod cargo;
@@ -11,6 +12,8 @@ pub mod git_credential;
 pub mod go;
 pub mod hosts;
 pub mod keyring;
+pub mod mail;
+pub mod python_keyring;
 pub mod terraform;
 
 use crate::error::{Failure, Kind};

@@ -23,7 +23,7 @@ pub use definition::{
     Arguments, Command, Completions, Doctor, Exec, GitCredential, GitSetup, Helper, Login, Logout, Migrate,
     Profiles, Refresh, Status, Token, Whoami,
 };
-pub use names::words_of_name;
+pub use names::{is_keyring, words_of_name};
 pub use suggestion::nearest;
 pub use values::{Input, Parameter, Shell, words};
 

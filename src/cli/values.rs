@@ -3,6 +3,7 @@
 //! argh calls the parsers, and puts the reason of a refusal into a sentence of its own. [`reason_in`] finds it again.
 
 use crate::adapters::formats::{FORMATS, Format};
+use crate::adapters::hosts::MailServer;
 use crate::adapters::{PROTOCOLS, Protocol};
 use crate::grant::{ClientAuthentication, SubjectToken};
 use crate::protocol::providers::PROVIDERS;
@@ -183,11 +184,26 @@ pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
     }
 }
 
+pub(super) fn user(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains(char::is_control) {
+        true => Err(refused("empty, or it has a control character")),
+        false => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn host(text: &str) -> Result<String, String> {
+    if let Some(server) = MailServer::named(text) {
+        return match server.is_exposed() {
+            true => Err(refused(
+                "imap and pop3 are clear text, which is for this machine only; use imaps or pop3s",
+            )),
+            false => Ok(text.to_owned()),
+        };
+    }
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/@?#\\".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
-        Err(refused("not HOST or HOST:PORT, without a scheme and a path"))
+        Err(refused("not HOST, HOST:PORT or, for mail, smtp://HOST:PORT and the like"))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::adapters::formats::password;
 use crate::adapters::git_credential::{CAPABILITIES, QUIT, REQUEST_LIMIT, Request, answer, unusable};
-use crate::adapters::hosts;
+use crate::adapters::hosts::Server;
 use crate::cli;
 use crate::driver::Clock;
 use crate::error::Failure;
@@ -47,8 +47,8 @@ fn request() -> Result<Request, Failure> {
 
 /// The document, if the profile serves the server of the request. Other helpers answer for other servers.
 fn served(request: &Request, context: &Context) -> Result<Option<Stored>, Failure> {
-    let Some(server) = hosts::server(&request.protocol, &request.host) else { return Ok(None) };
-    Ok(context.read()?.filter(|stored| hosts::is_served(&stored.document, &server)))
+    let Some(server) = Server::new(&request.protocol, &request.host) else { return Ok(None) };
+    Ok(context.read()?.filter(|stored| server.is_served(&stored.document)))
 }
 
 /// Answers with the token. If there is none, the answer tells git to ask no other helper and no person, because they do not

@@ -1,6 +1,8 @@
-//! `onegrant git-setup`: configures git to ask onegrant for the credentials of some hosts. Prints the commands first.
+//! `onegrant git-setup`: configures git to ask onegrant for the credentials of some hosts, and to send mail with the token.
+//! Prints the commands first.
 
-use crate::adapters::hosts;
+use crate::adapters::hosts::{self, MailServer};
+use crate::adapters::mail::Submission;
 use crate::cli;
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
@@ -25,9 +27,23 @@ const GIT_LIMIT: Duration = Duration::from_secs(30);
 /// The most that git may print of the values of a key, in bytes.
 const VALUES_LIMIT: usize = 1 << 20;
 
+/// Settings that win over those of a mail server and a token.
+const OVERRIDES: &str = r"^sendemail\.(smtppass|sendmailcmd)$";
+
+/// A key of git's configuration, and the values that it shall have.
+type Setting = (String, Vec<OsString>);
+
 /// Prints the commands of git, adds the hosts to the profile, then runs the commands.
 pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
-    if arguments.hosts.is_empty() {
+    let mail = mail(arguments)?;
+    let mut hosts = arguments.hosts.clone();
+    let mut settings = Vec::new();
+    if let (Some(submission), Some(user)) = (&mail, &arguments.user) {
+        hosts.extend(submission.server().map(|server| server.url()));
+        let setting = |(key, value): (&str, String)| (key.to_owned(), vec![value.into()]);
+        settings.extend(submission.settings(user).map(setting));
+    }
+    if hosts.is_empty() {
         return Err(usage("no host is named").into());
     }
     if context.read()?.is_none() {
@@ -35,41 +51,86 @@ pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
     }
     let scope = if arguments.local { "--local" } else { "--global" };
     let helper = helper(context)?;
-    let mut keys = Vec::new();
-    for host in &arguments.hosts {
-        keys.extend(urls(host)?.into_iter().map(|url| format!("credential.{url}.helper")));
+    for host in &hosts {
+        // An empty value removes the helpers of all other files.
+        let setting = |url| (format!("credential.{url}.helper"), vec![OsString::new(), helper.clone()]);
+        settings.extend(urls(host)?.into_iter().map(setting));
+    }
+    if mail.is_some() {
+        check_overrides()?;
     }
     let mut commands = Vec::new();
-    for key in keys {
-        let wanted = [OsString::new(), helper.clone()];
-        if values(scope, &key)? != wanted {
-            // An empty value removes the helpers of all other files.
-            let [nothing, helper] = wanted;
-            commands.push(
-                ["config", scope, "--replace-all", &key]
-                    .map(OsString::from)
-                    .into_iter()
-                    .chain([nothing])
-                    .collect(),
-            );
-            commands.push(
-                ["config", scope, "--add", &key].map(OsString::from).into_iter().chain([helper]).collect(),
-            );
+    for setting in settings {
+        if values(scope, &setting.0)? != setting.1 {
+            commands.extend(commands_for(scope, setting));
         }
     }
-    show(arguments, &commands, context)?;
+    show(&hosts, &commands, mail.as_ref(), context)?;
     if arguments.dry_run {
         return Ok(());
     }
     // The profile first: a helper that serves no host is worse than no helper.
-    amend(context, |document| add(document, &arguments.hosts))?;
+    amend(context, |document| add(document, &hosts))?;
     for words in &commands {
         git(words, &[0])?;
     }
     Ok(())
 }
 
-fn show(arguments: &cli::GitSetup, commands: &[Vec<OsString>], context: &Context) -> anyhow::Result<()> {
+/// The mail server of the command line.
+fn mail(arguments: &cli::GitSetup) -> Result<Option<Submission>, Failure> {
+    let Some(address) = &arguments.mail else {
+        return match arguments.user {
+            Some(_) => Err(usage("--user is for a mail server: --mail HOST")),
+            None => Ok(None),
+        };
+    };
+    if arguments.user.is_none() {
+        return Err(usage("--mail needs the user name at the mail server: --user USER"));
+    }
+    match Submission::new(address) {
+        Some(submission) => Ok(Some(submission)),
+        None => Err(usage(&format!("{} is not HOST or HOST:PORT", printable(address)))),
+    }
+}
+
+/// Fails if git send-email would use a stored password, or another program, in the place of the token. Their values are not
+/// read.
+fn check_overrides() -> Result<(), Failure> {
+    let words = ["config", "--show-scope", "--name-only", "--get-regexp", OVERRIDES].map(OsString::from);
+    let printed = git(&words, &[0, 1])?;
+    let printed = String::from_utf8_lossy(&printed);
+    let Some((scope, key)) = printed.lines().find_map(|line| line.split_once('\t')) else {
+        return Ok(());
+    };
+    let message = format!(
+        "cannot set git up for mail: {} is set, and git uses it in place of the token",
+        printable(key)
+    );
+    let failure = Failure::new(Kind::Usage, message);
+    Err(match scope {
+        "system" | "global" | "local" | "worktree" => {
+            failure.hint(format!("git config --{scope} --unset-all {}", printable(key)))
+        }
+        _ => failure.hint("git config --show-origin --name-only --get-regexp sendemail"),
+    })
+}
+
+/// The commands that give a key these values and no others.
+fn commands_for(scope: &str, (key, values): Setting) -> impl Iterator<Item = Vec<OsString>> {
+    let scope = OsString::from(scope);
+    let options = ["--replace-all", "--add"].into_iter().chain(std::iter::repeat("--add"));
+    values.into_iter().zip(options).map(move |(value, option)| {
+        vec!["config".into(), scope.clone(), option.into(), key.clone().into(), value]
+    })
+}
+
+fn show(
+    hosts: &[String],
+    commands: &[Vec<OsString>],
+    mail: Option<&Submission>,
+    context: &Context,
+) -> anyhow::Result<()> {
     let mut text = Vec::new();
     for words in commands {
         text.extend_from_slice(b"git");
@@ -82,26 +143,45 @@ fn show(arguments: &cli::GitSetup, commands: &[Vec<OsString>], context: &Context
     if commands.is_empty() {
         text.extend_from_slice(b"# git is set up already\n");
     }
-    let (hosts, profile) = (arguments.hosts.join(" "), &context.globals.profile);
+    let (hosts, profile) = (hosts.join(" "), &context.globals.profile);
     text.extend_from_slice(format!("# hosts of profile {profile}: {hosts}\n").as_bytes());
+    if let Some(submission) = mail {
+        let mechanism = submission.mechanism();
+        let needed = format!("# git send-email needs Authen::SASL 2.1800 or later for {mechanism}\n");
+        text.extend_from_slice(needed.as_bytes());
+    }
     output::answer(&text)
 }
 
 fn add(document: &mut Document, hosts: &[String]) -> bool {
-    let served = |document: &Document, host: &str| {
-        hosts::server("https", host).is_some_and(|server| hosts::is_served(document, &server))
+    let is_there = |document: &Document, host: &str| match MailServer::named(host) {
+        Some(server) => {
+            let mut named = document.git_hosts.iter().filter_map(|host| MailServer::named(host));
+            named.any(|named| named == server)
+        }
+        None => hosts::server("https", host).is_some_and(|server| hosts::is_served(document, &server)),
     };
     let before = document.git_hosts.len();
     for host in hosts {
-        if !served(document, host) {
+        if !is_there(document, host) {
             document.git_hosts.push(host.clone());
         }
     }
     document.git_hosts.len() > before
 }
 
-/// The URLs that git uses for a host: plain HTTP only for this machine.
+/// The URLs that git uses for a host: plain HTTP only for this machine. For mail git names the port in each of them.
 fn urls(host: &str) -> Result<Vec<String>, Failure> {
+    if let Some(server) = MailServer::named(host) {
+        if server.is_exposed() {
+            let why = "imap and pop3 are clear text, which is for this machine only; use imaps or pop3s";
+            return Err(usage(&format!("cannot serve {host}: {why}")));
+        }
+        if !server.has_port() {
+            return Err(usage(&format!("{host} has no port, and git names the port of a mail server")));
+        }
+        return Ok(vec![server.url()]);
+    }
     let Some(server) = hosts::server("https", host) else {
         return Err(usage(&format!("{} is not HOST or HOST:PORT", printable(host))));
     };

@@ -5,6 +5,7 @@ pub mod exec;
 pub mod git_credential;
 pub mod git_setup;
 pub mod helper;
+pub mod keyring;
 pub mod login;
 pub mod logout;
 pub mod migrate;

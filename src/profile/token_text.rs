@@ -10,6 +10,7 @@ pub fn text<'a>(given: impl Into<Given<'a>>, format: Format, context: &Context) 
     let given = given.into();
     match format {
         Format::Raw => Ok(format!("{}\n", given.token())),
+        Format::Bare => Ok(given.token().to_owned()),
         Format::Bearer => Ok(formats::bearer(given)? + "\n"),
         Format::Header => Ok(format!("Authorization: {}\n", formats::bearer(given)?)),
         Format::HeadersJson => Ok(format!("{}\n", formats::headers(given)?)),

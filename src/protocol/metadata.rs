@@ -29,9 +29,7 @@ pub struct Url {
 impl Url {
     /// Whether the host is this machine: 127.0.0.0/8, `::1` or `localhost`.
     pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self.host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-            || self.host.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback())
+        is_loopback(&self.host)
     }
 
     /// `HOST:PORT`, as in a URL.
@@ -42,6 +40,13 @@ impl Url {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// Whether a host, in lower case and without brackets, is this machine: 127.0.0.0/8, `::1` or `localhost`.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        || host.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Checks a URL that a credential may be sent to: `https`, or `http` for a loopback host; visible ASCII; no fragment (RFC
@@ -99,6 +104,12 @@ pub(crate) fn address_of(url: &str) -> Option<Url> {
 }
 
 pub(crate) fn authority_of(is_secure: bool, authority: &str) -> Option<Url> {
+    let (host, port) = host_and_port(authority)?;
+    Some(Url { is_secure, host, port: port.unwrap_or(if is_secure { 443 } else { 80 }) })
+}
+
+/// The parts of `HOST` or `HOST:PORT`: the host in lower case and without brackets, and the port if there is one.
+pub(crate) fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;
@@ -116,17 +127,11 @@ pub(crate) fn authority_of(is_secure: bool, authority: &str) -> Option<Url> {
         (host, port)
     };
     let port = match port {
-        None => {
-            if is_secure {
-                443
-            } else {
-                80
-            }
-        }
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        None => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
         Some(_) => return None,
     };
-    Some(Url { is_secure, host: host.to_ascii_lowercase(), port })
+    Some((host.to_ascii_lowercase(), port))
 }
 
 /// The addresses where the metadata of an issuer may be, in the order of the requests: inserted between host and path

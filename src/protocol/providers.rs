@@ -358,6 +358,26 @@ pub static PROVIDERS: &[Provider] = &[
         ..USUAL
     },
     Provider {
+        name: "google-mail",
+        tenant: Tenant::None,
+        // Without the device authorization endpoint: it refuses the scope of mail.
+        server: Server::Endpoints(Endpoints {
+            token: "https://oauth2.googleapis.com/token",
+            authorization: "https://accounts.google.com/o/oauth2/v2/auth",
+            revocation: "https://oauth2.googleapis.com/revoke",
+            ..NO_ENDPOINTS
+        }),
+        // For SMTP, IMAP and POP.
+        scope: "https://mail.google.com/",
+        client: ClientKind::Post,
+        authorization_parameters: &[("access_type", "offline"), ("prompt", "consent")],
+        redirect: Redirect::AnyPort,
+        note: "a client of the type Desktop app, with its secret, in a project with the Gmail API; the device flow refuses \
+               this scope; while the app is in testing its refresh tokens live for 7 days",
+        source: "https://developers.google.com/workspace/gmail/imap/xoauth2-protocol",
+        ..USUAL
+    },
+    Provider {
         // Not verified: the note.
         name: "keycloak",
         tenant: Tenant::Required("sso.example/realms/REALM"),
@@ -381,6 +401,17 @@ pub static PROVIDERS: &[Provider] = &[
         note: "a Native app with the grant types Device Authorization and Refresh Token",
         source: "https://developer.okta.com/docs/guides/refresh-tokens/refresh-token-rotation/",
         ..USUAL
+    },
+    Provider {
+        // Not verified: the names of the account types and of the switch.
+        name: "outlook",
+        // Accounts of organisations and of persons.
+        tenant: Tenant::Default("common"),
+        scope: "https://outlook.office.com/IMAP.AccessAsUser.All https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/SMTP.Send offline_access",
+        note: "an app registration in Entra for organisations and personal accounts, with \"Allow public client flows\" for \
+               the device flow; an organisation must allow authenticated SMTP for the mailbox",
+        source: "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth",
+        ..ENTRA
     },
     Provider {
         name: "salesforce",

@@ -4,7 +4,7 @@ use super::attempt::{Attempt, AttemptOutcome, AttemptRecord};
 use super::freshness::{self, Freshness};
 use super::step::{Level, Now, RefreshInput, Stored, View};
 use crate::error::Failure;
-use crate::grant::Session;
+use crate::grant::Document;
 
 /// What to do about a view of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) enum Judgement {
     /// The session cannot be refreshed.
     NoRefreshToken,
     /// The ID token is demanded. This session has none, and a refresh brings none.
-    NoIdToken(Box<Session>),
+    NoIdToken(Box<Document>),
     /// The look was about another refresh token than the stored one: look again.
     CredentialChanged,
     /// Another process is refreshing or comparing: wait for it.
@@ -70,15 +70,13 @@ pub(super) fn judge(question: &JudgementInput, view: &View) -> Judgement {
     let Some(stored) = &view.stored else {
         return Judgement::NoDocument;
     };
-    let Some(session) = &stored.document.session else {
+    if stored.document.session.is_none() {
         return Judgement::NoSession;
-    };
-    let fresh = freshness(question, stored);
-    if fresh.is_fresh() {
-        return Judgement::Use(fresh);
     }
-    if fresh == Freshness::Missing {
-        return Judgement::NoIdToken(Box::new(session.clone()));
+    match freshness(question, stored) {
+        fresh if fresh.is_fresh() => return Judgement::Use(fresh),
+        Freshness::Missing => return Judgement::NoIdToken(Box::new(stored.document.clone())),
+        _ => {}
     }
     match stored.document.credential_sha256() {
         None => return Judgement::NoRefreshToken,

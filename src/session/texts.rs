@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, Rejected, Session, TokenKind};
+use crate::grant::{ClientGrant, Document, Rejected, TokenKind};
 use crate::protocol::claims::claims;
 use crate::protocol::hints::{SCOPE, login_command, target_hint};
 use crate::protocol::scope;
@@ -44,13 +44,15 @@ pub(super) fn no_refresh_token(profile: &str, token: TokenKind, works: bool) -> 
 pub(super) const NO_OTHER_ID_TOKEN: &str =
     "the ID token has expired, and the server gives no other one when the grant is refreshed";
 
-/// The ID token is demanded, and `session` has none that works. `document` has what the login requested.
-pub(super) fn no_id_token(profile: &str, session: &Session, document: Option<&Document>) -> Failure {
-    let (why, hint) = match &session.id_token {
-        None => (
-            "the grant has no ID token",
-            document.map_or_else(|| login_command(profile), |document| scope::login_with("openid", document)),
-        ),
+/// The ID token is demanded, and the session has none that works.
+pub(super) fn no_id_token(profile: &str, document: &Document) -> Failure {
+    let id_token = document.session.as_ref().and_then(|session| session.id_token.as_ref());
+    let (why, hint) = match id_token {
+        None if document.grant == Some(ClientGrant::ClientCredentials) => {
+            let why = "the grant has no ID token, because no person logged in (client credentials)";
+            return Failure::new(Kind::LoginRequired, why);
+        }
+        None => ("the grant has no ID token", scope::login_with("openid", document)),
         Some(token) => {
             let why = match claims(token.expose()) {
                 None => "the stored ID token is no signed token that can be read",

@@ -1,6 +1,6 @@
 //! Writes files so that neither a kill nor a power cut leaves half of one: create under another name, sync, rename.
 
-use super::files::{ProfileFiles, failure};
+use super::files::{ProfileFiles, failure, if_there};
 use super::open::{create_new, keep_owner_and_mode};
 use crate::error::Failure;
 use crate::system;
@@ -111,10 +111,7 @@ pub(super) fn name_exclusively(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    if_there(fs::remove_file(path)).map(drop)
 }
 
 /// Whether a temporary file is so old that its process must have been killed.

@@ -16,7 +16,7 @@ use super::durable::{
     create_beside, is_abandoned, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
     write_new, write_over,
 };
-use super::files::{ProfileFiles, Sidecar, failure};
+use super::files::{ProfileFiles, Sidecar, failure, if_there};
 use super::open::{self, Symlink};
 use super::{Comparison, NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
 use crate::error::Failure;
@@ -105,13 +105,9 @@ impl FileStore {
             let _ = fs::remove_file(&beside);
             return Ok(WriteResult::Lost(current));
         }
-        match self.replace_document(files, &beside) {
-            Ok(()) => {}
+        if !self.replace_document(files, &beside)? {
             // Another process was first. It stored a newer session and removed this answer.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.read().map(WriteResult::Lost);
-            }
-            Err(error) => return Err(failure("replace", &files.document, &error)),
+            return self.read().map(WriteResult::Lost);
         }
         if sync_directory(files).is_err() {
             return Ok(WriteResult::Unknown);
@@ -122,18 +118,22 @@ impl FileStore {
         Ok(WriteResult::Done)
     }
 
-    /// Makes the synced file at `path` the document.
-    fn replace_document(&self, files: &ProfileFiles, path: &Path) -> io::Result<()> {
-        if !files.is_mount_point {
-            match fs::rename(path, &files.document) {
-                // It is a mount point, and an old kernel does not say so.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
-                result => return result,
-            }
-        }
-        // Written in place. The complete copy stays until this is synced. A reader that sees a torn document reads again.
-        write_in_place(&files.document, &open::read(path, Symlink::Refuse)?.0)?;
-        fs::remove_file(path)
+    /// Makes the synced file at `path` the document. False if that file is gone.
+    fn replace_document(&self, files: &ProfileFiles, path: &Path) -> Result<bool, Failure> {
+        let write_here = || {
+            // The complete copy stays until this is synced. A reader that sees a torn document reads again.
+            write_in_place(&files.document, &open::read(path, Symlink::Refuse)?.0)?;
+            fs::remove_file(path)
+        };
+        let replaced = match files.is_mount_point {
+            true => write_here(),
+            // An old kernel says only now that it is a mount point.
+            false => fs::rename(path, &files.document).or_else(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => write_here(),
+                _ => Err(error),
+            }),
+        };
+        Ok(if_there(replaced).map_err(|error| failure("replace", &files.document, &error))?.is_some())
     }
 
     pub(super) fn compare(&self, expected: &Revision) -> Result<Comparison, Failure> {
@@ -173,10 +173,8 @@ impl FileStore {
 /// Whether the record with this name is missing or has the bytes that this process wrote. Numbers are used again after a sweep,
 /// so a process that was paused may find the record of another one under its own number.
 fn is_own_or_missing(files: &ProfileFiles, name: RecordName, own: &[u8]) -> bool {
-    match open::read(&files.record(name.key, name.number), Symlink::Refuse) {
-        Ok((bytes, _)) => bytes == own,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    let read = if_there(open::read(&files.record(name.key, name.number), Symlink::Refuse));
+    read.is_ok_and(|record| record.is_none_or(|(bytes, _)| bytes == own))
 }
 
 impl Store for FileStore {
@@ -186,9 +184,9 @@ impl Store for FileStore {
             shared::forget(&files.document);
         }
         let find = || self.files().ok().map(|files| files.document.as_path());
-        let (bytes, metadata) = match shared::read(find, || open::read(&self.document, Symlink::Follow)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|error| failure("read", &self.document, &error))?,
+        let read = if_there(shared::read(find, || open::read(&self.document, Symlink::Follow)));
+        let Some((bytes, metadata)) = read.map_err(|error| failure("read", &self.document, &error))? else {
+            return Ok(None);
         };
         let warning = open::warning(&metadata, &self.document);
         let distrust = trust::distrust(&metadata, &self.document);
@@ -229,10 +227,9 @@ impl Store for FileStore {
         let listed = files.records(key).map_err(|error| failure("read", &files.directory, &error))?;
         let mut records = Vec::new();
         for (number, path) in listed {
-            let bytes = match open::read(&path, Symlink::Refuse) {
-                // It was removed after it was listed: its attempt is over.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(|error| failure("read", &path, &error))?.0,
+            let read = if_there(open::read(&path, Symlink::Refuse));
+            let Some((bytes, _)) = read.map_err(|error| failure("read", &path, &error))? else {
+                continue; // It was removed after it was listed: its attempt is over.
             };
             let answer = files.answer(key, number);
             // While its owner runs, the answer is usually empty. A shared file system may remember an old length.
@@ -318,16 +315,13 @@ impl Store for FileStore {
         let files = self.files()?;
         let answer = files.answer(name.key, name.number);
         // The process that wrote it may have been killed before the sync.
-        match File::open(&answer).and_then(|file| file.sync_all()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other.map_err(|error| failure("sync", &answer, &error))?,
-        }
-        if self.compare(expected)? != Comparison::Equal {
+        let synced = if_there(File::open(&answer).and_then(|file| file.sync_all()));
+        let is_there = synced.map_err(|error| failure("sync", &answer, &error))?.is_some();
+        if !is_there
+            || self.compare(expected)? != Comparison::Equal
+            || !self.replace_document(files, &answer)?
+        {
             return Ok(false);
-        }
-        match self.replace_document(files, &answer) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other.map_err(|error| failure("replace", &files.document, &error))?,
         }
         sync_directory(files).map_err(|error| failure("sync", &files.directory, &error))?;
         self.sweep(files, name);

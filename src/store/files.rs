@@ -186,6 +186,14 @@ fn is_mount_point(path: &Path) -> bool {
         .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
+/// What an operation on a file gave; `None` if there is no such file.
+pub(super) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// A failure of the store: what was tried, with which file, and the error of the system.
 pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     let shown = printable(&path.display().to_string());

@@ -4,7 +4,7 @@ use super::durable::{
     create_beside, name_exclusively, nonce, remove, reserve, sync_directory, write_in_place,
 };
 use super::file::FileStore;
-use super::files::{failure, parent};
+use super::files::{failure, if_there, parent};
 use super::open::{self, Symlink};
 use super::{Comparison, Snapshot, WriteResult, revision};
 use crate::error::Failure;
@@ -20,10 +20,8 @@ use std::path::{Path, PathBuf};
 impl FileStore {
     /// The profiles in `directory`, sorted. A missing directory has none.
     pub fn profiles(directory: &Path) -> Result<Vec<String>, Failure> {
-        let names = match open::names_in(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|error| failure("read", directory, &error))?,
-        };
+        let listed = if_there(open::names_in(directory));
+        let names = listed.map_err(|error| failure("read", directory, &error))?.unwrap_or_default();
         // A link without a target is what a logout leaves. It is no profile.
         let is_there = |name: &OsString| directory.join(name).try_exists().unwrap_or(true);
         let profile = |name: &OsString| {

@@ -5,6 +5,7 @@ pub mod file_system;
 pub mod flock;
 mod given;
 mod names;
+mod next_program;
 pub mod ownership;
 pub mod secret;
 pub mod shared;
@@ -15,6 +16,7 @@ mod watch;
 pub use file_system::answers_lock_calls_at_once;
 pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
+pub use next_program::{is_in_a_loop, next_programs};
 pub use wait_limit::WaitLimit;
 pub use watch::{Watched, caller_began};
 

@@ -103,7 +103,10 @@ const LINES: [(&str, &str); 10] = [
     ("onegrant --profile=work tok", "token"),
     ("onegrant --profile w", "work"),
     ("onegrant token --profile w", "work"),
-    ("onegrant token --format ", "bearer\ncurl\nexec-credential\nheader\nheaders-json\njson\nnetrc\nraw"),
+    (
+        "onegrant token --format ",
+        "bare\nbearer\ncurl\nexec-credential\nheader\nheaders-json\njson\nnetrc\nraw",
+    ),
     ("onegrant login --client-auth p", "post\nprivate_key_jwt"),
     ("onegrant completions ", "bash\nfish\nzsh"),
     ("onegrant helper ", "bazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),

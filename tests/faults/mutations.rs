@@ -137,8 +137,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a replacement that the store did not answer counts as done",
         edits: &[(
             SPENDING,
-            "                self.phase = Phase::Verifying(Box::new(Commit { document, token }));\n                Step::Read",
-            "                let _ = document;\n                self.withdraw_and_end(Ok(token))",
+            "                self.phase = Phase::Verifying(Box::new(new));\n                Step::Read",
+            "                self.withdraw_and_end(self.refreshed(&new, None, now))",
         )],
         caught_by: (Exploration, "a_replacement_that_the_store_does_not_answer_loses_no_session"),
     },
@@ -146,8 +146,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a failure beside a working token is a failure",
         edits: &[(
             ENDING,
-            "match self.latest_freshness(now).is_usable() {",
-            "match self.latest_freshness(now).is_fresh() {",
+            "filter(|_| self.latest_freshness(now).is_usable())",
+            "filter(|_| self.latest_freshness(now).is_fresh())",
         )],
         caught_by: (Exploration, "while_the_token_works_no_process_waits_and_one_refreshes"),
     },
@@ -220,6 +220,29 @@ const MUTATIONS: &[Mutation] = &[
         name: "a refresh that failed hands out the token that it was to replace",
         edits: &[(FRESHNESS, "self.is_valid() && self != Self::Unwanted", "self.is_valid()")],
         caught_by: (Story, "a_forced_refresh_that_fails_is_a_failure_although_the_token_still_works"),
+    },
+    Mutation {
+        name: "an ID token is as fresh as the access token",
+        edits: &[(
+            FRESHNESS,
+            "TokenKind::IdToken => id_token_age(session, demand.min_ttl, now),",
+            "TokenKind::IdToken => age(session, demand.min_ttl, now),",
+        )],
+        caught_by: (Exploration, "processes_that_demand_the_id_token_share_one_refresh"),
+    },
+    Mutation {
+        name: "an ID token that never comes is refreshed for again and again",
+        edits: &[(FRESHNESS, "Freshness::Ended if is_newest && needs_no_refresh => Freshness::Missing,", "")],
+        caught_by: (Exploration, "a_refresh_without_an_id_token_is_made_once_and_all_say_so"),
+    },
+    Mutation {
+        name: "an answer without the ID token that was demanded is handed out",
+        edits: &[(
+            ENDING,
+            "is_access_token || id_token_age(session, 0, now).is_valid()",
+            "is_access_token || !id_token_age(session, 0, now).is_valid() || true",
+        )],
+        caught_by: (Exploration, "a_refresh_without_an_id_token_is_made_once_and_all_say_so"),
     },
     Mutation {
         name: "the own record does not say looking",
@@ -361,8 +384,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "records are swept before the commit",
         edits: &[(
             FILE,
-            "        match self.replace_document(files, &beside) {\n            Ok(()) => {}",
-            "        if let Some(name) = attempt {\n            self.sweep(files, name);\n        }\n        match self.replace_document(files, &beside) {\n            Ok(()) => {}",
+            "        if !self.replace_document(files, &beside)? {",
+            "        if let Some(name) = attempt {\n            self.sweep(files, name);\n        }\n        if !self.replace_document(files, &beside)? {",
         )],
         caught_by: (Store, "a_commit_removes_no_later_claim"),
     },
@@ -379,8 +402,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "an answer is adopted before it is synced",
         edits: &[(
             FILE,
-            "match File::open(&answer).and_then(|file| file.sync_all()) {",
-            "match File::open(&answer).map(drop) {",
+            "if_there(File::open(&answer).and_then(|file| file.sync_all()));",
+            "if_there(File::open(&answer).map(drop));",
         )],
         caught_by: (PowerCut, "a_power_cut_during_an_adoption_costs_nothing_once_the_answer_is_synced"),
     },

@@ -80,6 +80,21 @@ const ENTRA: Behaviour = Behaviour {
     ..USUAL
 };
 
+const OUTLOOK_SCOPE: &str = "https://outlook.office.com/IMAP.AccessAsUser.All https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/SMTP.Send offline_access";
+
+const GOOGLE: Behaviour = Behaviour {
+    place: "",
+    is_elsewhere: true,
+    client_auth: "post",
+    dead: (
+        400,
+        r#"{"error":"invalid_grant","error_description":"Token has been expired or revoked."}"#,
+        "invalid_grant: Token has been expired or revoked.",
+    ),
+    settings: |settings| settings.rotation = false,
+    ..USUAL
+};
+
 /// By Gitea's tests and source; with the refresh tokens invalidated, which is a setting of the server.
 const GITEA: Behaviour = Behaviour {
     has_device_flow: false,
@@ -191,22 +206,17 @@ fn behaviour(name: &str) -> Behaviour {
             ..USUAL
         },
         "google" => Behaviour {
-            place: "",
-            is_elsewhere: true,
             scope: Some("openid email"),
-            client_auth: "post",
-            dead: (
-                400,
-                r#"{"error":"invalid_grant","error_description":"Token has been expired or revoked."}"#,
-                "invalid_grant: Token has been expired or revoked.",
-            ),
             settings: |settings| {
-                settings.rotation = false;
+                (GOOGLE.settings)(settings);
                 settings.dialect.pending_status = Some(428);
                 settings.dialect.says_verification_url = true;
             },
-            ..USUAL
+            ..GOOGLE
         },
+        "google-mail" => {
+            Behaviour { has_device_flow: false, scope: Some("https://mail.google.com/"), ..GOOGLE }
+        }
         "keycloak" => Behaviour {
             issuer_path: "/realms/r",
             place: ":{}/realms/r",
@@ -229,6 +239,15 @@ fn behaviour(name: &str) -> Behaviour {
             ),
             settings: with_grace,
             ..USUAL
+        },
+        "outlook" => Behaviour {
+            place: "",
+            scope: Some(OUTLOOK_SCOPE),
+            settings: |settings| {
+                (ENTRA.settings)(settings);
+                settings.scopes = OUTLOOK_SCOPE.split(' ').collect();
+            },
+            ..ENTRA
         },
         // Without rotation, which is a setting of the app; the words are those that clients report.
         "salesforce" => Behaviour {
@@ -614,7 +633,10 @@ fn documented(provider: &Provider) -> String {
     let call = match provider.tenant {
         Tenant::None => format!("`{name}`"),
         Tenant::Required(tenant) => format!("`{name}:{tenant}`"),
-        Tenant::Default(tenant) => format!("`{name}` or `{name}:HOST` (default: {tenant})"),
+        Tenant::Default(tenant) => {
+            let word = if tenant.contains('.') { "HOST" } else { "TENANT" };
+            format!("`{name}` or `{name}:{word}` (default: {tenant})")
+        }
     };
     let flows = match provider.server {
         Server::Issuer(_) => "by discovery",

@@ -21,6 +21,7 @@ fn each_format_contains_the_token() {
     let token = issued.access_token;
     for (format, wanted) in [
         ("raw", format!("{token}\n")),
+        ("bare", token.clone()),
         ("bearer", format!("Bearer {token}\n")),
         ("header", format!("Authorization: Bearer {token}\n")),
         ("headers-json", format!("{{\"Authorization\":\"Bearer {token}\"}}\n")),

@@ -3,9 +3,14 @@
 use crate::support::*;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 /// How many processes ask at once.
 const CROWD: usize = 20;
+
+/// The lifetime of an ID token that is replaced in the test, and that of one that is not.
+const SHORT: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Whether a refresh brings an ID token.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,10 +48,10 @@ fn stored(home: &Home) -> String {
 #[test]
 fn each_format_contains_the_id_token_and_its_own_end() {
     let (server, home, token) = home_with_id_token(Refreshes::BringNone, 600);
-    let end = now() + 600;
     let run = |format: &str| home.run(&["token", "--id-token", "--format", format]);
     for (format, wanted) in [
         ("raw", format!("{token}\n")),
+        ("bare", token.clone()),
         ("bearer", format!("Bearer {token}\n")),
         ("header", format!("Authorization: Bearer {token}\n")),
         ("curl", format!("header = \"Authorization: Bearer {token}\"\n")),
@@ -56,8 +61,7 @@ fn each_format_contains_the_id_token_and_its_own_end() {
     let read = |format: &str| serde_json::from_str::<Value>(&run(format).stdout).unwrap();
     let object = read("json");
     assert_eq!((&object["id_token"], object.get("access_token")), (&json!(token), None));
-    let found = object["expires_at"].as_i64().unwrap();
-    assert!((end - 5..=end).contains(&found), "{found}, not {end}");
+    assert_eq!(object["expires_at"].as_i64(), onegrant::protocol::claims::expires_at(&token));
     let status = read("exec-credential")["status"].clone();
     assert_eq!(status["token"], json!(token));
     assert!(status["expirationTimestamp"].is_string(), "{status}");
@@ -136,6 +140,11 @@ fn a_grant_without_an_id_token_names_the_scope_that_brings_one() {
     home.write(&document);
     let hint = "hint: onegrant login --scope 'read write openid'\n";
     assert!(home.run(&["token", "--id-token"]).stderr.ends_with(hint));
+    // No login brings one here.
+    document["grant"] = json!({ "type": "client_credentials" });
+    home.write(&document);
+    let why = "the grant has no ID token, because no person logged in (client credentials)";
+    assert_eq!(home.run(&["token", "--id-token"]), Ran::failed(3, format!("onegrant: {why}\n")));
     assert_eq!(server.counts(), Default::default());
 }
 
@@ -157,7 +166,7 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
         let mut document = home.document();
         document["session"]["id_token"] = json!(stored_token);
         home.write(&document);
-        let wanted = Ran::failed(3, &format!("onegrant: {why}\nhint: onegrant login\n"));
+        let wanted = Ran::failed(3, format!("onegrant: {why}\nhint: onegrant login\n"));
         assert_eq!(home.run(&["token", "--id-token"]), wanted, "{stored_token}");
         assert_eq!(server.counts(), Default::default());
     }
@@ -195,7 +204,7 @@ fn an_id_token_of_a_refresh_that_cannot_be_trusted_is_not_taken() {
 /// While the ID token lasts, a failed refresh is no error. Afterwards it is one, although the access token works.
 #[test]
 fn a_failed_refresh_costs_no_id_token_that_works() {
-    for (left, code) in [(20, 0), (-5, 4)] {
+    for (left, code) in [(28, 0), (-5, 4)] {
         let (server, home, token) = home_with_id_token(Refreshes::BringNone, left);
         server.script(Endpoint::Token, [Fault::status(503)]);
         let ran = home.run(&["token", "--id-token"]);
@@ -210,7 +219,7 @@ fn a_failed_refresh_costs_no_id_token_that_works() {
 /// In its last seconds it is replaced if the server gives another one. If not, one refresh has shown that.
 #[test]
 fn an_id_token_that_is_about_to_end_costs_one_refresh_at_most() {
-    let (server, home, token) = home_with_id_token(Refreshes::BringNone, 25);
+    let (server, home, token) = home_with_id_token(Refreshes::BringNone, 28);
     for _ in 0..3 {
         assert_eq!(home.run(&["token", "--id-token"]), Ran::printed(&token));
     }
@@ -230,6 +239,37 @@ fn exec_gives_the_id_token_in_a_variable_and_in_a_file() {
     assert_eq!(ran, Ran { code: 0, stdout: format!("{token}\n{token}\n"), stderr: String::new() });
     assert_eq!(fs::read_to_string(home.root.join("token")).unwrap(), format!("{token}\n"));
     assert_eq!(server.counts(), Default::default());
+}
+
+/// The access token lasts, so the end of the ID token is the only reason to refresh. `bare` has no newline, because many
+/// programs send what is in the file as it is.
+#[test]
+fn the_file_of_an_id_token_is_replaced_before_the_id_token_ends_with_one_refresh_for_each() {
+    let (server, home, expired) = home_with_id_token(Refreshes::BringOne, -5);
+    server.adjust(|settings| settings.id_token_lifetime = SHORT);
+    let gates: [Gate; 3] = std::array::from_fn(|_| Gate::closed());
+    server.script(Endpoint::Token, gates.iter().map(|gate| Fault::Hold(gate.clone())));
+    gates[0].open();
+    let file = home.root.join("token");
+    let read = || fs::read_to_string(&file).unwrap_or_default();
+    let script = "cat token; while ! [ -e end ]; do sleep 0.02; done";
+    let words = ["exec", "--id-token", "--format", "bare", "--file", "token", "--", "/bin/sh", "-c", script];
+    let process = Process::start(&mut home.command(&words));
+    wait_for("what the command reads first", || !process.printed().is_empty());
+    let mut tokens = vec![expired, read()];
+    assert_eq!((process.printed(), &stored(&home)), (tokens[1].clone(), &tokens[1]));
+    for gate in &gates[1..] {
+        // The last one lasts, so nothing changes while the command ends.
+        server.adjust(|settings| settings.id_token_lifetime = if tokens.len() == 2 { SHORT } else { LONG });
+        gate.open();
+        wait_for("another token in the file", || !tokens.contains(&read()));
+        tokens.push(read());
+    }
+    fs::write(home.root.join("end"), "").unwrap();
+    assert_eq!(process.finish().code, 0);
+    assert_eq!(tokens.last(), Some(&stored(&home)));
+    let counts = server.counts();
+    assert_eq!((counts.refreshes, counts.rotations, counts.replays, counts.unexpected), (3, 3, 0, 0));
 }
 
 #[test]

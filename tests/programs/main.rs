@@ -18,4 +18,6 @@ mod formats;
 mod git;
 mod helpers;
 mod id_token;
+mod mail;
+mod python_keyring;
 mod token_file;

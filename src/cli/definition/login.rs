@@ -153,7 +153,8 @@ pub struct Login {
     #[argh(switch)]
     pub no_open: bool,
 
-    /// a git server that may be given the tokens of this grant: HOST or HOST:PORT; repeatable
+    /// a git server that may be given the tokens of this grant: HOST or HOST:PORT; for a mail server smtp://HOST:PORT
+    /// and the like; repeatable
     #[argh(option, arg_name = "HOST", from_str_fn(host))]
     pub git_host: Vec<String>,
 

@@ -139,8 +139,8 @@ pub struct Token {
     #[argh(switch)]
     pub id_token: bool,
 
-    /// raw, bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json (the header as a
-    /// JSON object), json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
+    /// raw, bare (raw without a newline), bearer ("Bearer ..."), header ("Authorization: Bearer ..."), headers-json (the
+    /// header as a JSON object), json, curl (for curl -K -), netrc (for the servers that the profile names) or exec-credential (for kubectl)
     /// (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,

@@ -2,7 +2,7 @@
 
 use crate::adapters::Protocol;
 use crate::adapters::formats::Format;
-use crate::cli::values::{format, path, protocol, seconds, variable};
+use crate::cli::values::{format, path, protocol, seconds, user, variable};
 use crate::grant::TokenKind;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
@@ -70,7 +70,8 @@ impl Exec {
     note = "onegrant git-setup HOST makes git call it. A link to onegrant with the name git-credential-onegrant does the \
             same: git calls it for credential.helper=onegrant.",
     note = "Answers only for the hosts of the profile (login --git-host, git-setup), over https, or http on this \
-            machine; prints nothing for any other host. A token that git erases is refreshed at the next get.",
+            machine, and for mail servers that the profile names with their scheme, such as smtp://smtp.example:465; prints \
+            nothing for any other host. A token that git erases is refreshed at the next get.",
     note = "If the server offers Bearer, git 2.46 and later send a bearer token. In all other cases git sends the token as \
             a password. If a push of more than a megabyte with a bearer token fails with HTTP 401: git config --global \
             http.postBuffer 500m",
@@ -86,14 +87,17 @@ pub struct GitCredential {
     pub operation: String,
 }
 
-/// make git ask onegrant for the credentials of a host
+/// make git ask onegrant for credentials, also for mail
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "git-setup",
     example = "onegrant git-setup --dry-run git.example",
+    example = "onegrant git-setup --mail smtp.gmail.com --user me@gmail.com",
     note = "Shows the git commands, then runs them: onegrant becomes the only credential helper for these hosts. Adds \
             the hosts to the profile. Changes nothing that is already set up.",
+    note = "With --mail, git send-email logs in with the token: by XOAUTH2 at Microsoft's servers, by OAUTHBEARER at all \
+            others. Port 465 means TLS, any other port STARTTLS. This needs the Perl module Authen::SASL 2.1800 or later.",
     error_code(0, "git is set up"),
     error_code(2, "usage, or git is missing or refuses"),
     error_code(3, "a login is required: onegrant login"),
@@ -101,9 +105,17 @@ pub struct GitCredential {
     error_code(5, "the store failed; nothing was overwritten")
 )]
 pub struct GitSetup {
-    /// a git server that may be given the tokens of this grant: HOST or HOST:PORT
+    /// a git server that may be given the tokens of this grant: HOST or HOST:PORT; a mail server: imaps://HOST:PORT
     #[argh(positional, arg_name = "HOST")]
     pub hosts: Vec<String>,
+
+    /// the mail server that git send-email uses: HOST or HOST:PORT (default port: 465, or 587 at Microsoft's servers)
+    #[argh(option, arg_name = "HOST")]
+    pub mail: Option<String>,
+
+    /// the user name at the mail server, which usually is the mail address
+    #[argh(option, arg_name = "USER", from_str_fn(user))]
+    pub user: Option<String>,
 
     /// write the configuration of this repository (default: the user's)
     #[argh(switch)]
@@ -125,6 +137,8 @@ pub struct GitSetup {
     note = "Some programs call a helper by its name only, without arguments. For them, make a link to onegrant: \
             bazel-credential-onegrant, cargo-credential-onegrant, docker-credential-onegrant, pnpm-onegrant, \
             terraform-credentials-onegrant. The profile is then that of ONEGRANT_PROFILE.",
+    note = "pip and uv ask a program named keyring. A link of that name, in the first directory of PATH that has one, \
+            answers them, and runs the next keyring on PATH for everything else.",
     error_code(0, "answered; also that there is no token, if the protocol has an answer for that"),
     error_code(1, "no token, in a protocol that says so by this code"),
     error_code(2, "usage or configuration, or a server that the profile does not name"),

@@ -1,10 +1,9 @@
 //! Which credential helpers git asks for the hosts of this profile, and in which order.
 
 use super::Check;
-use crate::adapters::hosts::server;
+use crate::adapters::hosts::{MailServer, Server, server};
 use crate::grant::Document;
 use crate::profile::Context;
-use crate::protocol::metadata::Url;
 use crate::system::command;
 use crate::text::{describe, printable};
 use std::io;
@@ -24,7 +23,8 @@ const OURS: &str = "onegrant";
 /// None if the profile serves no git host.
 pub fn check(document: &Document, context: &Context) -> Option<Check> {
     const NAME: &str = "git";
-    if document.git_hosts.is_empty() {
+    let hosts: Vec<Host> = document.git_hosts.iter().filter_map(|host| Host::of(host)).collect();
+    if hosts.is_empty() {
         return None;
     }
     // Outside of every repository, so that only the configuration of the user and the system counts.
@@ -42,8 +42,7 @@ pub fn check(document: &Document, context: &Context) -> Option<Check> {
     };
     let text = String::from_utf8_lossy(&listed.stdout);
     let entries: Vec<Entry> = entries(&text).collect();
-    let checks = document.git_hosts.iter().filter_map(|host| of_host(host, &entries));
-    let mut checks: Vec<Check> = checks.collect();
+    let mut checks: Vec<Check> = hosts.iter().filter_map(|host| of_host(host, &entries)).collect();
     let is_named = entries.iter().any(|entry| entry.value == OURS);
     if checks.is_empty() && is_named && !is_in_path(&format!("git-credential-{OURS}")) {
         let what = "git looks for git-credential-onegrant, which is in no directory of PATH";
@@ -54,7 +53,8 @@ pub fn check(document: &Document, context: &Context) -> Option<Check> {
         true => "; credential.useHttpPath is set, and onegrant ignores paths",
         false => "",
     };
-    let hosts = document.git_hosts.join(", ");
+    let names: Vec<&str> = hosts.iter().map(|host| host.name).collect();
+    let hosts = names.join(", ");
     let fine = || {
         Check::ok(
             NAME,
@@ -62,6 +62,33 @@ pub fn check(document: &Document, context: &Context) -> Option<Check> {
         )
     };
     Some(if checks.is_empty() { fine() } else { checks.swap_remove(0) })
+}
+
+/// A host of the profile that git can ask for.
+struct Host<'a> {
+    /// As the profile names it.
+    name: &'a str,
+    server: Server,
+    /// The key of its credential helper.
+    key: String,
+}
+
+impl<'a> Host<'a> {
+    /// None for a mail server without a port, because git names the port, and for one that is never served.
+    fn of(name: &'a str) -> Option<Self> {
+        let key = |url: &str| format!("credential.{url}.helper");
+        if let Some(server) = MailServer::named(name) {
+            let key = key(&server.url());
+            let is_asked_for = server.has_port() && !server.is_exposed();
+            return is_asked_for.then_some(Self { name, server: Server::Mail(server), key });
+        }
+        let secure = server("https", name)?;
+        let (scheme, server) = match secure.is_loopback() {
+            true => ("http", server("http", name)?),
+            false => ("https", secure),
+        };
+        Some(Self { name, server: Server::Web(server), key: key(&format!("{scheme}://{name}")) })
+    }
 }
 
 /// One line of the configuration.
@@ -94,7 +121,7 @@ fn uses_http_path(entries: &[Entry]) -> bool {
 }
 
 /// Whether the entry is for this whole host (gitcredentials(7)). An entry with a path is only for a part of it.
-fn applies(entry: &Entry, host: &Url) -> bool {
+fn applies(entry: &Entry, host: &Server) -> bool {
     let Some(address) = entry.address else {
         return true;
     };
@@ -103,30 +130,25 @@ fn applies(entry: &Entry, host: &Url) -> bool {
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
-    let Some(found) = server(scheme, &authority.replace('*', "x")) else {
+    let Some(found) = Server::new(scheme, &authority.replace('*', "x")) else {
         return false;
     };
     let wanted = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
     let is_label = |(wanted, label): (&str, &str)| wanted == "*" || wanted == label;
     let is_host = match wanted.contains('*') {
-        false => found.host == host.host,
+        false => found.host() == host.host(),
         true => {
-            wanted.split('.').count() == host.host.split('.').count()
-                && wanted.split('.').zip(host.host.split('.')).all(is_label)
+            wanted.split('.').count() == host.host().split('.').count()
+                && wanted.split('.').zip(host.host().split('.')).all(is_label)
         }
     };
-    is_host && (found.is_secure, found.port) == (host.is_secure, host.port)
+    is_host && found.is_beside(host)
 }
 
 /// The warning for this host; none if its configuration is right.
-fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
-    let secure = server("https", host)?;
-    let (scheme, address) = match secure.is_loopback() {
-        true => ("http", server("http", host)?),
-        false => ("https", secure),
-    };
+fn of_host(host: &Host, entries: &[Entry]) -> Option<Check> {
     let mut helpers: Vec<&Entry> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.key == "helper" && applies(entry, &address)) {
+    for entry in entries.iter().filter(|entry| entry.key == "helper" && applies(entry, &host.server)) {
         // An empty value removes the helpers before it.
         if entry.value.is_empty() {
             helpers.clear();
@@ -134,7 +156,7 @@ fn of_host(host: &str, entries: &[Entry]) -> Option<Check> {
             helpers.push(entry);
         }
     }
-    let key = format!("credential.{scheme}://{host}.helper");
+    let Host { name: host, key, .. } = host;
     let alone =
         format!("git config --global --replace-all {key} '' && git config --global --add {key} {OURS}");
     let shown = |entry: &Entry| {
@@ -198,7 +220,7 @@ mod tests {
         for (lines, wanted) in cases {
             let text = list(lines);
             let entries: Vec<Entry> = entries(&text).collect();
-            let what = of_host("git.example", &entries).map(|check| check.what);
+            let what = of_host(&Host::of("git.example").unwrap(), &entries).map(|check| check.what);
             assert_eq!(what.is_some(), wanted.is_some(), "{lines:?}: {what:?}");
             assert!(what.unwrap_or_default().starts_with(wanted.unwrap_or_default()), "{lines:?}");
         }
@@ -206,5 +228,31 @@ mod tests {
         assert!(uses_http_path(&entries(&text).collect::<Vec<_>>()));
         let text = list(&[("credential.usehttppath", "false")]);
         assert!(!uses_http_path(&entries(&text).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn warns_about_a_mail_server_that_git_asks_for_elsewhere() {
+        let ours = ("credential.smtp://smtp.example:465.helper", "!/usr/bin/onegrant git-credential");
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: [Case; 6] = [
+            (&[], Some("git does not ask onegrant for smtp://smtp.example:465")),
+            (&[ours], None),
+            (&[("credential.helper", "onegrant")], None),
+            (&[("credential.smtp://smtp.example.helper", "onegrant")], Some("git does not ask")),
+            (&[("credential.https://smtp.example:465.helper", "onegrant")], Some("git does not ask")),
+            (&[("credential.helper", "cache"), ours], Some("git asks 'cache' (file:/g) for smtp://smtp.example:465 before")),
+        ];
+        let host = Host::of("smtp://smtp.example:465").unwrap();
+        for (lines, wanted) in cases {
+            let text = list(lines);
+            let entries: Vec<Entry> = entries(&text).collect();
+            let what = of_host(&host, &entries).map(|check| check.what);
+            assert_eq!(what.is_some(), wanted.is_some(), "{lines:?}: {what:?}");
+            assert!(what.unwrap_or_default().starts_with(wanted.unwrap_or_default()), "{lines:?}");
+        }
+        for name in ["smtp://smtp.example", "imap://imap.example:143"] {
+            assert!(Host::of(name).is_none(), "{name}");
+        }
     }
 }

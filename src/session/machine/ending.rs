@@ -2,7 +2,7 @@
 
 use super::{Machine, Phase};
 use crate::error::{Failure, Kind};
-use crate::grant::{Session, TokenKind};
+use crate::grant::{Document, TokenKind};
 use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::FAILURE_SETTLE;
 use crate::session::freshness::id_token_age;
@@ -22,17 +22,20 @@ impl Machine {
 
     /// I6: a failure is an error only if the stored access token does not answer the demand.
     pub(super) fn fail(&mut self, failure: Failure, now: Now) -> Step {
-        match self.latest_freshness(now).is_usable() {
-            true => self.hand_out_latest(vec![texts::still_valid(&failure, self.input.demand.token)]),
-            false => self.withdraw_and_end(Err(failure)),
-        }
+        let result = self.after(failure, now);
+        self.withdraw_and_end(result)
+    }
+
+    /// The old token and a warning, or the failure.
+    fn after(&self, failure: Failure, now: Now) -> TokenResult {
+        let usable = self.session().filter(|_| self.latest_freshness(now).is_usable()).cloned();
+        let warnings = vec![texts::still_valid(&failure, self.input.demand.token)];
+        usable.map(|session| Token { session, warnings, refreshed: false }).ok_or(failure)
     }
 
     pub(super) fn hand_out_latest(&mut self, warnings: Vec<Failure>) -> Step {
-        match self.session().cloned() {
-            Some(session) => self.withdraw_and_end(Ok(Token { session, warnings, refreshed: false })),
-            None => self.withdraw_and_end(Err(self.no_session())),
-        }
+        let session = self.session().cloned().ok_or_else(|| self.no_session());
+        self.withdraw_and_end(session.map(|session| Token { session, warnings, refreshed: false }))
     }
 
     /// The failure of a cleared session, in the words of the process that cleared it.
@@ -41,23 +44,17 @@ impl Machine {
         texts::no_session(&self.settings.profile, rejected)
     }
 
-    /// The token of an answer, whatever its lifetime is. An ID token that does not come, or does not work by this machine's
-    /// clock, is not handed out.
-    pub(super) fn handed_out(&self, token: Token, now: Now) -> TokenResult {
-        let is_id_token = self.input.demand.token == TokenKind::IdToken;
-        match is_id_token && !id_token_age(&token.session, 0, now).is_valid() {
-            true => {
-                let Token { session, warnings, .. } = token;
-                Err(warnings.into_iter().next().unwrap_or_else(|| self.no_id_token(&session)))
+    /// The token of the new session, whatever its lifetime is. An ID token that does not come, or does not work by this
+    /// machine's clock, is not handed out.
+    pub(super) fn refreshed(&self, new: &Document, not_stored: Option<Failure>, now: Now) -> TokenResult {
+        let is_access_token = self.input.demand.token == TokenKind::AccessToken;
+        let session = new.session.clone();
+        match session.filter(|session| is_access_token || id_token_age(session, 0, now).is_valid()) {
+            Some(session) => {
+                Ok(Token { session, warnings: not_stored.into_iter().collect(), refreshed: true })
             }
-            false => Ok(token),
+            None => Err(not_stored.unwrap_or_else(|| texts::no_id_token(&self.settings.profile, new))),
         }
-    }
-
-    /// The failure if this session has no ID token that works.
-    pub(super) fn no_id_token(&self, session: &Session) -> Failure {
-        let document = self.latest.as_ref().map(|stored| &stored.document);
-        texts::no_id_token(&self.settings.profile, session, document)
     }
 
     /// Holds a failure back for a moment, so that processes that start now share it (I13).
@@ -68,26 +65,13 @@ impl Machine {
 
     /// Leaves the failure in the record for the processes that waited for it, and ends with it.
     pub(super) fn share(&mut self, outcome: AttemptOutcome, failure: Failure, now: Now) -> Step {
-        let result = match self.session().cloned() {
-            Some(session) if self.latest_freshness(now).is_usable() => {
-                let warnings = vec![texts::still_valid(&failure, self.input.demand.token)];
-                Ok(Token { session, warnings, refreshed: false })
-            }
-            _ => Err(failure.clone()),
-        };
+        let result = self.after(failure.clone(), now);
         self.mark(outcome, Some(&failure), Phase::Ending(Box::new(result)), now)
     }
 
-    /// Ends with a token that could not be stored. Its completed answer waits to be adopted if it is `kept`.
-    pub(super) fn end_unstored(
-        &mut self,
-        token: Token,
-        failure: &Failure,
-        kept: Option<&str>,
-        now: Now,
-    ) -> Step {
-        let result =
-            self.handed_out(Token { warnings: vec![texts::not_stored(failure, kept)], ..token }, now);
+    /// Ends with a token that could not be stored. Its completed answer may wait to be adopted.
+    pub(super) fn end_unstored(&mut self, new: &Document, not_stored: Failure, now: Now) -> Step {
+        let result = self.refreshed(new, Some(not_stored), now);
         let shared = Failure::new(Kind::Store, "the answer came and could not be stored");
         self.mark(AttemptOutcome::Unknown, Some(&shared), Phase::Ending(Box::new(result)), now)
     }

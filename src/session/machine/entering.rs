@@ -110,7 +110,9 @@ impl Machine {
                 let works = self.latest_freshness(now).is_valid();
                 self.fail(texts::no_refresh_token(&profile, self.input.demand.token, works), now)
             }
-            Judgement::NoIdToken(session) => self.withdraw_and_end(Err(self.no_id_token(&session))),
+            Judgement::NoIdToken(document) => {
+                self.withdraw_and_end(Err(texts::no_id_token(&profile, &document)))
+            }
             Judgement::CredentialChanged => self.look_at_new_credential(Phase::Judging, now),
             Judgement::Wait if self.need_not_wait(now) => self.hand_out_latest(vec![]),
             Judgement::Wait => self.pause(CLAIM_HELD, Phase::PausingForClaim, now),

@@ -10,7 +10,7 @@ use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_CREDENTIAL_CHANGES};
 use super::freshness::{Demand, Freshness, expiry_of, judge_access_token};
 use super::judgement::{Judgement, JudgementInput, freshness, judge};
 use super::step::{
-    Event, Level, LockMode, LockUse, Now, RefreshInput, Role, Step, Stored, Token, TokenResult, View,
+    Event, Level, LockMode, LockUse, Now, RefreshInput, Role, Step, Stored, TokenResult, View,
 };
 use super::texts;
 use crate::error::{Failure, Kind};
@@ -71,9 +71,9 @@ enum Phase {
     /// The comparison loop, and how many looks it had.
     Comparing(usize),
     /// The new session is being stored.
-    Committing(Box<Commit>),
+    Committing(Box<Document>),
     /// The store did not say whether it replaced: read back.
-    Verifying(Box<Commit>),
+    Verifying(Box<Document>),
     Clearing(Failure, usize),
     /// A failure is held back, then shared with this outcome.
     HoldingBack(AttemptOutcome, Failure),
@@ -90,15 +90,6 @@ enum Phase {
 struct Claim {
     attempt: Attempt,
     number: u64,
-}
-
-/// A new session on its way to the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Commit {
-    /// The document to store.
-    document: Document,
-    /// What the caller gets.
-    token: Token,
 }
 
 /// How the first request of the present claim ended, if it left the outcome open. One more request follows, never a third
@@ -209,10 +200,10 @@ impl Machine {
                 let words = format!("{}; and the store failed: {}", self.refusal, failure.message);
                 self.fail(texts::dead(&self.settings.profile, &words, self.unfinished.as_ref()), now)
             }
-            (Phase::Committing(commit), Event::Replaced(replaced)) => self.committed(commit, replaced, now),
-            (Phase::Verifying(commit), Event::Read(Ok(stored))) => self.verified(commit, stored, now),
-            (Phase::Verifying(commit), Event::Read(Err(failure))) => {
-                self.end_unstored(commit.token, &failure, None, now)
+            (Phase::Committing(new), Event::Replaced(replaced)) => self.committed(*new, replaced, now),
+            (Phase::Verifying(new), Event::Read(Ok(stored))) => self.verified(*new, stored, now),
+            (Phase::Verifying(new), Event::Read(Err(failure))) => {
+                self.end_unstored(&new, texts::not_stored(&failure, None), now)
             }
             (Phase::Clearing(dead, looks), Event::Replaced(replaced)) => {
                 self.cleared(dead, looks, replaced, now)

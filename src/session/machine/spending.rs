@@ -1,14 +1,14 @@
 //! From the request to the new session in the store. See "Commit" in `docs/design.md`.
 
-use super::{Claim, Commit, FirstRequest, Machine, Phase};
+use super::{Claim, FirstRequest, Machine, Phase};
 use crate::error::{Failure, Kind};
-use crate::grant::{Document, LastRefresh};
+use crate::grant::{Document, LastRefresh, Session};
 use crate::protocol::token::{Answer, words};
 use crate::session::attempt::AttemptOutcome;
 use crate::session::bounds::{
     COMPARISON_DELAYS, FAILURE_SETTLE, MAX_REBASES, MAX_SENDS, SECOND_SEND_RESERVE, SHORTEST_EXCHANGE,
 };
-use crate::session::step::{Now, ReplaceResult, Step, Stored, Token};
+use crate::session::step::{Now, ReplaceResult, Step, Stored};
 use crate::session::texts;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Machine {
                     return self.look(Phase::Judging);
                 };
                 let session = answer.session(&stored.document, self.sent_at);
-                self.commit(stored, Token { session, warnings: Vec::new(), refreshed: true })
+                self.commit(stored, Some(session))
             }
             (Answer::InvalidGrant { error, description }, _) => {
                 self.refusal = words(&error, description.as_deref());
@@ -82,7 +82,7 @@ impl Machine {
             && delay.saturating_add(SHORTEST_EXCHANGE) < self.left(now)
     }
 
-    pub(super) fn commit(&mut self, onto: Stored, token: Token) -> Step {
+    pub(super) fn commit(&mut self, onto: Stored, session: Option<Session>) -> Step {
         let owner = &self.settings.owner;
         let last_refresh = LastRefresh {
             at: self.sent_at,
@@ -90,47 +90,40 @@ impl Machine {
             pid: owner.pid,
             other: serde_json::Map::new(),
         };
-        let document = Document {
-            session: Some(token.session.clone()),
-            rejected: None,
-            last_refresh: Some(last_refresh),
-            ..onto.document
-        };
+        let document =
+            Document { session, rejected: None, last_refresh: Some(last_refresh), ..onto.document };
         let attempt = self.claim.as_ref().map(Claim::name);
-        self.phase = Phase::Committing(Box::new(Commit { document: document.clone(), token }));
+        self.phase = Phase::Committing(Box::new(document.clone()));
         Step::Replace { expected: onto.revision, document, attempt: attempt.unwrap_or_default() }
     }
 
     /// I2 and I3: what a commit does if the store has changed.
-    pub(super) fn committed(&mut self, commit: Box<Commit>, replacement: ReplaceResult, now: Now) -> Step {
-        let Commit { document, token } = *commit;
+    pub(super) fn committed(&mut self, new: Document, replacement: ReplaceResult, now: Now) -> Step {
         match replacement {
             ReplaceResult::Done => {
                 self.claim = None;
-                Step::Finish(self.handed_out(token, now))
+                Step::Finish(self.refreshed(&new, None, now))
             }
             ReplaceResult::Unknown => {
-                self.phase = Phase::Verifying(Box::new(Commit { document, token }));
+                self.phase = Phase::Verifying(Box::new(new));
                 Step::Read
             }
             ReplaceResult::Failed { failure, kept } => {
-                self.end_unstored(token, &failure, kept.as_deref(), now)
+                self.end_unstored(&new, texts::not_stored(&failure, kept.as_deref()), now)
             }
-            ReplaceResult::Lost(there) => match there {
-                Some(stored) if stored.document.has_no_grant() => self.revoke(document),
-                None => self.revoke(document),
-                Some(stored) if !self.may_follow(&stored) => {
-                    self.withdraw_and_end(self.handed_out(token, now))
-                }
-                Some(stored) if self.rebases < MAX_REBASES => {
-                    self.rebases += 1;
-                    self.commit(*stored, token)
-                }
-                Some(_) => {
-                    let failure = Failure::new(Kind::Store, "the configuration kept changing");
-                    self.end_unstored(token, &failure, None, now)
-                }
-            },
+            ReplaceResult::Lost(None) => self.revoke(new),
+            ReplaceResult::Lost(Some(stored)) if stored.document.has_no_grant() => self.revoke(new),
+            ReplaceResult::Lost(Some(stored)) if !self.may_follow(&stored) => {
+                self.withdraw_and_end(self.refreshed(&new, None, now))
+            }
+            ReplaceResult::Lost(Some(stored)) if self.rebases < MAX_REBASES => {
+                self.rebases += 1;
+                self.commit(*stored, new.session)
+            }
+            ReplaceResult::Lost(Some(_)) => {
+                let failure = Failure::new(Kind::Store, "the configuration kept changing");
+                self.end_unstored(&new, texts::not_stored(&failure, None), now)
+            }
         }
     }
 
@@ -155,11 +148,11 @@ impl Machine {
     }
 
     /// The store did not say whether it replaced: what it holds now decides.
-    pub(super) fn verified(&mut self, commit: Box<Commit>, stored: Option<Stored>, now: Now) -> Step {
+    pub(super) fn verified(&mut self, new: Document, stored: Option<Stored>, now: Now) -> Step {
         let replacement = match stored {
-            Some(stored) if stored.document == commit.document => ReplaceResult::Done,
+            Some(stored) if stored.document == new => ReplaceResult::Done,
             stored => ReplaceResult::Lost(stored.map(Box::new)),
         };
-        self.committed(commit, replacement, now)
+        self.committed(new, replacement, now)
     }
 }
