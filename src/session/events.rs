@@ -3,7 +3,8 @@
 //!
 //! The machine does not know of them: a refresh is the same with and without them.
 
-use super::step::{DelegateResult, Event, ReplaceResult, Step};
+use super::freshness::age;
+use super::step::{DelegateResult, Event, Now, ReplaceResult, Step};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, TokenKind, UnixSeconds};
 use serde_json::{Value, json};
@@ -68,24 +69,27 @@ impl Delivery {
 /// The digest that identifies the grant that has died, if `failure` says that a login is required and there was a grant.
 /// `document` is what the store held last.
 ///
-/// A grant that lacks an ID token is not dead.
-pub fn dead_grant(failure: &Failure, document: Option<&Document>, wanted: TokenKind) -> Option<String> {
+/// A grant that lacks an ID token is not dead. Neither is one whose refresh is refused only because it has no refresh token.
+pub fn dead_grant(
+    failure: &Failure,
+    document: Option<&Document>,
+    wanted: TokenKind,
+    now: Now,
+) -> Option<String> {
     if failure.kind != Kind::LoginRequired {
         return None;
     }
     let document = document?;
-    match (&document.session, &document.rejected) {
+    match (&document.session, document.credential_sha256()) {
         // Without a session and a reason there was no grant yet. The mark of a logout names no credential.
-        (None, rejected) => {
-            let digest = rejected.as_ref().map(|rejected| rejected.credential_sha256.clone());
+        (None, _) => {
+            let digest = document.rejected.as_ref().map(|rejected| rejected.credential_sha256.clone());
             digest.filter(|digest| !digest.is_empty())
         }
-        (Some(_), _) if wanted == TokenKind::IdToken => None,
-        // The session is kept: it could not be cleared safely, the server refused for another reason, or it had no refresh
-        // token. A session that is cleared later has the same digest.
-        (Some(session), _) => {
-            Some(document.credential_sha256().unwrap_or_else(|| session.access_token.sha256()))
-        }
+        // The session is kept: it could not be cleared safely, or the server refused for another reason. A session that is
+        // cleared later has the same digest.
+        (Some(_), Some(digest)) => (wanted == TokenKind::AccessToken).then_some(digest),
+        (Some(session), None) => (!age(session, 0, now).is_valid()).then(|| session.access_token.sha256()),
     }
 }
 
@@ -148,6 +152,7 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::session::step::{RefreshInput, Revision, Stored, View};
+    use std::time::Duration;
 
     const NOW: UnixSeconds = 1_000_000;
 
@@ -159,8 +164,12 @@ mod tests {
         Document::parse(text.to_string().as_bytes()).unwrap()
     }
 
+    /// A session that has ended.
     fn session(refresh_token: Option<&str>) -> serde_json::Value {
-        json!({ "access_token": "access", "token_type": "Bearer", "refresh_token": refresh_token, "obtained_at": 1 })
+        json!({
+            "access_token": "access", "token_type": "Bearer", "refresh_token": refresh_token, "obtained_at": 1,
+            "expires_at": NOW - 1,
+        })
     }
 
     #[test]
@@ -259,6 +268,8 @@ mod tests {
         let logged_out = json!({ "refresh_token_sha256": "", "at": 1, "message": "was logged out" });
         let access = document(&session(None), &json!(null)).session.unwrap().access_token.sha256();
         let (null, kept) = (json!(null), session(Some("refresh")));
+        let mut works = session(None);
+        works["expires_at"] = json!(NOW + 3600);
         let dead = Some(digest);
         let cases = [
             ("no document", None, AccessToken, None),
@@ -266,16 +277,24 @@ mod tests {
             ("cleared, and the ID token is wanted", Some(document(&null, &rejected)), IdToken, dead.clone()),
             ("refused, and kept", Some(document(&kept, &null)), AccessToken, dead),
             ("no ID token", Some(document(&kept, &null)), IdToken, None),
-            ("no refresh token", Some(document(&session(None), &null)), AccessToken, Some(access)),
+            ("no refresh token", Some(document(&session(None), &null)), AccessToken, Some(access.clone())),
+            (
+                "no refresh token and no ID token",
+                Some(document(&session(None), &null)),
+                IdToken,
+                Some(access),
+            ),
+            ("no refresh token, and the token works", Some(document(&works, &null)), AccessToken, None),
             ("logged out", Some(document(&null, &logged_out)), AccessToken, None),
             ("no login was completed", Some(document(&null, &null)), AccessToken, None),
         ];
+        let now = Now { wall: NOW, elapsed: Duration::ZERO };
         for (case, document, wanted, digest) in cases {
             let failure = Failure::new(Kind::LoginRequired, "a login is required");
-            assert_eq!(dead_grant(&failure, document.as_ref(), wanted), digest, "{case}");
+            assert_eq!(dead_grant(&failure, document.as_ref(), wanted, now), digest, "{case}");
             for kind in [Kind::Defect, Kind::Usage, Kind::Temporary, Kind::Store] {
                 let other = Failure::new(kind, "another failure");
-                assert_eq!(dead_grant(&other, document.as_ref(), wanted), None, "{case}");
+                assert_eq!(dead_grant(&other, document.as_ref(), wanted, now), None, "{case}");
             }
         }
     }

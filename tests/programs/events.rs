@@ -473,6 +473,10 @@ fn a_grant_that_is_not_dead_runs_no_command() {
     says_nothing(3, &["token"]);
     events.home.grant(&server, LIFETIME);
     says_nothing(3, &["token", "--id-token"]);
+    let mut document = events.home.document();
+    document["session"].as_object_mut().unwrap().remove("refresh_token");
+    events.home.write(&document);
+    says_nothing(3, &["refresh"]);
     says_nothing(0, &["logout"]);
     says_nothing(3, &["token"]);
     events.home.grant(&server, EXPIRED);
