@@ -2,6 +2,8 @@
 //! [`formats`] of `token --format`; the [`hosts`] that a profile names. [`keyring`] is the only protocol in which onegrant
 //! asks another program. Pure: the commands do the reading and printing.
 
+pub mod aws;
+pub mod aws_cache;
 pub mod bazel;
 pub mod cargo;
 pub mod docker;
@@ -22,6 +24,8 @@ use hosts::is_served;
 /// The protocol of a program that asks for a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// `credential_process` of the AWS command line and SDKs.
+    Aws,
     /// EngFlow's credential helper specification, which Bazel and others follow.
     Bazel,
     /// Cargo's credential provider protocol.
@@ -40,6 +44,7 @@ pub enum Protocol {
 
 /// The name of each protocol in `onegrant helper PROTOCOL`.
 pub const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("aws", Protocol::Aws),
     ("bazel", Protocol::Bazel),
     ("cargo", Protocol::Cargo),
     ("docker", Protocol::Docker),
