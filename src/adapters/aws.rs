@@ -176,7 +176,10 @@ mod tests {
             with_name(&long),
         ] {
             let failure = refused.unwrap_err();
-            assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::Usage, Some("onegrant helper --help")));
+            assert_eq!(
+                (failure.kind, failure.hint.as_deref()),
+                (Kind::Usage, Some("onegrant helper --help"))
+            );
         }
     }
 

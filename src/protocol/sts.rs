@@ -388,7 +388,8 @@ mod tests {
         let Answer::Later(_, wait) = read(&role(), &request, &busy, 0) else { panic!() };
         assert_eq!(wait, Some(Duration::from_secs(7)));
         for (status, kind) in [(301, Kind::Usage), (302, Kind::Temporary), (308, Kind::Usage)] {
-            let moved = Response::new(status, "").with_header("Location", "https://elsewhere.example/?t=id-t0ken");
+            let moved =
+                Response::new(status, "").with_header("Location", "https://elsewhere.example/?t=id-t0ken");
             let Answer::Refused(failure) = read(&role(), &request, &moved, 0) else { panic!() };
             assert_eq!(failure.kind, kind);
             assert!(failure.message.contains("not followed") && !failure.message.contains("t0ken"));

@@ -185,9 +185,7 @@ impl RoleSession<'_> {
                     has_other_token = true;
                     session = self.refreshed(&session, failure)?;
                 }
-                Answer::Later(failure, pause)
-                    if number < MAX_REQUESTS && pause.unwrap_or(PAUSE) < left() =>
-                {
+                Answer::Later(failure, pause) if number < MAX_REQUESTS && pause.unwrap_or(PAUSE) < left() => {
                     let pause = pause.unwrap_or(PAUSE);
                     self.log(&format!("{failure}; once more after {} ms", pause.as_millis()));
                     self.context.pause(pause);
