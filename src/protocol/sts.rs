@@ -98,13 +98,13 @@ pub fn read(role: &Role, request: &Request, response: &Response, now: UnixSecond
             Some(credentials) => Answer::Credentials(credentials),
             None => Answer::Refused(Failure::new(
                 Kind::Temporary,
-                "AWS STS gave no credentials: the answer is not one of AssumeRoleWithWebIdentity",
+                "no credentials from AWS STS: the answer is not one of AssumeRoleWithWebIdentity",
             )),
         };
     }
     if let Some(what) = redirect::unfollowed(request, response) {
         let kind = if matches!(response.status, 301 | 308) { Kind::Usage } else { Kind::Temporary };
-        return Answer::Refused(Failure::new(kind, format!("AWS STS gave no credentials: {what}")));
+        return Answer::Refused(Failure::new(kind, format!("no credentials from AWS STS: {what}")));
     }
     let error = body.part("Error").unwrap_or(body);
     let code = error.text("Code").unwrap_or_default();
@@ -116,7 +116,7 @@ pub fn read(role: &Role, request: &Request, response: &Response, now: UnixSecond
     let status = response.status_words(None);
     let said = request.shown(&words);
     let said = if said.is_empty() { status } else { format!("{status}: {said}") };
-    let failure = |kind| Failure::new(kind, format!("AWS STS refused: {said}"));
+    let failure = |kind| Failure::new(kind, format!("no credentials from AWS STS: {said}"));
     match remedy(&code, response.status, role) {
         Remedy::OtherToken => Answer::TokenExpired(failure(Kind::LoginRequired).hint("onegrant login")),
         Remedy::Login => Answer::Refused(failure(Kind::LoginRequired).hint("onegrant login")),
@@ -366,7 +366,7 @@ mod tests {
                 let answer = answer(status, &body);
                 assert!(format!("{answer:?}").starts_with(variant), "{body}: {answer:?}");
                 let (Answer::TokenExpired(failure) | Answer::Later(failure, None) | Answer::Refused(failure)) = answer else { panic!() };
-                let message = format!("AWS STS refused: status {status}: {code}: no & <[secret]>");
+                let message = format!("no credentials from AWS STS: status {status}: {code}: no & <[secret]>");
                 assert_eq!(failure, Failure::new(kind, message).hint(hint), "{body}");
             }
         }
@@ -375,9 +375,9 @@ mod tests {
     #[test]
     fn an_answer_that_is_no_error_of_the_service_is_told_by_its_status() {
         let cases = [
-            (500, "", "AWS STS refused: status 500"),
-            (502, "<html><title>Bad Gateway</title>", "AWS STS refused: status 502: Bad Gateway"),
-            (429, "slow down", "AWS STS refused: status 429: slow down"),
+            (500, "", "no credentials from AWS STS: status 500"),
+            (502, "<html><title>Bad Gateway</title>", "no credentials from AWS STS: status 502: Bad Gateway"),
+            (429, "slow down", "no credentials from AWS STS: status 429: slow down"),
         ];
         for (status, body, message) in cases {
             let wanted = Failure::new(Kind::Temporary, message).hint("try again");

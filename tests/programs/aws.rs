@@ -179,7 +179,7 @@ fn processes_that_waited_share_a_failure_and_a_later_one_asks_again() {
     });
     let wanted = Ran::failed(
         2,
-        "onegrant: AWS STS refused: status 400: InvalidIdentityToken: Incorrect token audience\n\
+        "onegrant: no credentials from AWS STS: status 400: InvalidIdentityToken: Incorrect token audience\n\
          hint: onegrant status   # issuer and audience of the ID token: the identity provider in IAM and the trust \
          policy of the role must name them\n",
     );
@@ -224,7 +224,7 @@ fn an_id_token_that_sts_calls_expired_is_replaced_by_one_refresh() {
     // The next one is refused, too: no second refresh.
     let test = AwsTest::new(600);
     test.sts.fail_next([Fault::Expire, Fault::Expire]);
-    let message = "onegrant: AWS STS refused: status 400: ExpiredTokenException: Token expired";
+    let message = "onegrant: no credentials from AWS STS: status 400: ExpiredTokenException: Token expired";
     assert_eq!(test.run(), Ran::failed(3, format!("{message}\nhint: onegrant login\n")));
     assert_eq!((test.sts.answered().len(), test.server.counts().refreshes), (2, 1));
 
@@ -258,14 +258,14 @@ fn each_error_of_sts_has_its_exit_code_and_its_number_of_requests() {
         test.sts.fail_next(faults);
         let ran = test.run();
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{ran:?}");
-        assert!(ran.stderr.starts_with(&format!("onegrant: AWS STS refused: {message}")), "{ran:?}");
+        assert!(ran.stderr.starts_with(&format!("onegrant: no credentials from AWS STS: {message}")), "{ran:?}");
         assert!(ran.stderr.ends_with(&format!("\nhint: {hint}\n")), "{ran:?}");
         assert_eq!(test.sts.answered().len() - before, requests, "{message}");
     }
     for (fault, code, message) in [
         (Fault::HangUp,                                4, "onegrant: no credentials from AWS STS: no whole answer from 127.0.0.1:"),
-        (Fault::Answer(Response::new(302).header("location", "/x")), 4, "onegrant: AWS STS gave no credentials: the server answered with status 302, a redirect"),
-        (Fault::Answer(Response::new(200).body("<html>Sign in")),   4, "onegrant: AWS STS gave no credentials: the answer is not one of AssumeRoleWithWebIdentity"),
+        (Fault::Answer(Response::new(302).header("location", "/x")), 4, "onegrant: no credentials from AWS STS: the server answered with status 302, a redirect"),
+        (Fault::Answer(Response::new(200).body("<html>Sign in")),   4, "onegrant: no credentials from AWS STS: the answer is not one of AssumeRoleWithWebIdentity"),
     ] {
         let before = test.sts.answered().len();
         test.sts.fail_next([fault]);
