@@ -74,10 +74,9 @@ pub fn role(options: &Options, variables: &Variables) -> Result<Role, Failure> {
 }
 
 fn endpoint(arn: &str, options: &Options, variables: &Variables) -> Result<String, Failure> {
-    let named = options.endpoint_url.map(|url| ("--endpoint-url", url));
-    let in_variable = || variables.endpoint_url.as_deref().filter(|_| options.region.is_none());
-    let named = named.or_else(|| Some(("AWS_ENDPOINT_URL_STS", in_variable()?)));
-    if let Some((name, url)) = named {
+    let option = options.endpoint_url.map(|url| ("--endpoint-url", url));
+    let variable = variables.endpoint_url.as_deref().map(|url| ("AWS_ENDPOINT_URL_STS", url));
+    if let Some((name, url)) = option.or(variable) {
         let checked = endpoint_url(url);
         checked.map_err(|failure| usage(&format!("{name}: {}", failure.message)))?;
         // The path of an address without one is a slash (RFC 9110 section 4.2.3).
@@ -132,7 +131,7 @@ mod tests {
             (ARN,   None,                          None,              None,                      None,             Ok("https://sts.us-east-1.amazonaws.com/")),
             (ARN,   None,                          None,              None,                      Some("eu-west-1"), Ok("https://sts.eu-west-1.amazonaws.com/")),
             (ARN,   None,                          Some("eu-west-3"), None,                      Some("eu-west-1"), Ok("https://sts.eu-west-3.amazonaws.com/")),
-            (ARN,   None,                          Some("eu-west-3"), Some("https://sts.example/"), None,          Ok("https://sts.eu-west-3.amazonaws.com/")),
+            (ARN,   None,                          Some("eu-west-3"), Some("https://sts.example/"), None,          Ok("https://sts.example/")),
             (ARN,   None,                          None,              Some("https://sts.example/a"), Some("eu-west-1"), Ok("https://sts.example/a")),
             (ARN,   Some("http://127.0.0.1:9000"), Some("eu-west-3"), Some("https://sts.example/"), None,          Ok("http://127.0.0.1:9000/")),
             (china, None,                          None,              None,                      None,             Ok("https://sts.cn-north-1.amazonaws.com.cn/")),

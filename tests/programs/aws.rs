@@ -1,8 +1,10 @@
 //! `onegrant helper aws`: credentials of a role for the ID token, one request for any number of processes, and never the
 //! credentials of another grant.
 
+use crate::support::keyring::Keyring;
 use crate::support::*;
 use serde_json::{Value, json};
+use servers::kubernetes::{Kubernetes, NAME, NAMESPACE};
 use servers::sts::{self, FORBIDDEN_ROLE, Fault, StsServer, signed};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -429,6 +431,66 @@ fn a_directory_that_cannot_be_written_costs_a_warning_and_no_credentials() {
         assert!(ran.stderr.starts_with(warning), "{ran:?}");
         assert_eq!(test.sts.answered().len() - before, 1);
     }
+}
+
+/// The credentials lie in the home, and a logout removes them there.
+#[test]
+fn a_store_without_files_keeps_the_credentials_in_the_home() {
+    let test = AwsTest::new(600);
+    let document = test.home.document().to_string();
+    let (keyring, kubernetes) = (Keyring::new(), Kubernetes::start());
+    keyring.write(&document);
+    kubernetes.put("default", &document);
+    let token_file = test.home.root.join("token");
+    fs::write(&token_file, "first\n").unwrap();
+    kubernetes.world().token = "first".to_owned();
+    for (store, directory) in
+        [(keyring.store.clone(), "~helper.test"), (format!("kubernetes://{NAMESPACE}/{NAME}"), "~kubernetes")]
+    {
+        let home = test.home.root.join(directory);
+        let call = |words: &[&str]| {
+            let mut command = test.command(words);
+            command.env("ONEGRANT_HOME", &home).env("ONEGRANT_STORE", &store);
+            command.env("ONEGRANT_KUBERNETES_API", &kubernetes.url);
+            command.env("ONEGRANT_KUBERNETES_TOKEN_FILE", &token_file);
+            command
+        };
+        let names = || {
+            let entries = fs::read_dir(home.join(directory)).unwrap();
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.retain(|name| name.starts_with("default~aws."));
+            names.len()
+        };
+        let before = test.sts.answered().len();
+        let helper = ["helper", "aws", "--role-arn", ROLE];
+        let ran = run_together((0..10).map(|_| call(&helper)).collect());
+        assert_all(&ran, &run(&mut call(&helper)));
+        assert_eq!((ran[0].code, test.sts.answered().len() - before), (0, 1), "{directory}");
+        assert_eq!(names(), 2, "{directory}: the file and its lock");
+        assert_eq!(run(&mut call(&["logout", "--local"])).code, 0, "{directory}");
+        assert_eq!((names(), run(&mut call(&helper)).code), (0, 3), "{directory}");
+    }
+}
+
+/// The refresh token is dead. One process finds out, in the two requests of a comparison loop.
+#[test]
+fn a_refresh_that_fails_is_shared_by_the_processes_that_waited() {
+    let test = AwsTest::new(-5);
+    let gate = Gate::closed();
+    test.server.script(Endpoint::Token, [authorization_server::Fault::Hold(gate.clone())]);
+    test.change_document(|document| document["session"]["refresh_token"] = json!("dead"));
+    let mut processes = vec![Process::start(&mut test.helper())];
+    wait_for("the refresh", || test.server.counts().token_requests == 1);
+    processes.extend((0..5).map(|_| Process::start(&mut test.helper())));
+    for process in &processes[1..] {
+        wait_for("the wait for the lock", || waits_for_a_lock(process.pid()));
+    }
+    gate.open();
+    let ran: Vec<Ran> = processes.into_iter().map(Process::finish).collect();
+    assert_eq!((ran[0].code, ran[0].stdout.as_str()), (3, ""), "{ran:?}");
+    assert_all(&ran, &ran[0]);
+    assert_eq!((test.sts.answered().len(), test.server.counts().token_requests), (0, 2));
 }
 
 #[test]

@@ -127,8 +127,9 @@ pub struct GitSetup {
             bazel-credential-onegrant, cargo-credential-onegrant, docker-credential-onegrant, pnpm-onegrant, \
             terraform-credentials-onegrant. The profile is then that of ONEGRANT_PROFILE.",
     note = "aws prints credentials of a role (credential_process). AWS STS gives them for the ID token of the grant. All \
-            processes use the same ones until five minutes before their end. Without --region and --endpoint-url, the \
-            variables AWS_ENDPOINT_URL_STS, AWS_REGION and AWS_DEFAULT_REGION name the server.",
+            processes use the same ones until five minutes before their end. The variables \
+            AWS_ENDPOINT_URL_STS, AWS_REGION and AWS_DEFAULT_REGION have an effect if their option is not given. An \
+            address wins over a region.",
     error_code(0, "answered; also that there is no token, if the protocol has an answer for that"),
     error_code(1, "no token, in a protocol that says so by this code"),
     error_code(2, "usage or configuration, or a server that the profile does not name"),

@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The part of the deadline that a wait for the lock leaves for a request: at most a quarter of it.
 const REQUEST_RESERVE: Duration = Duration::from_secs(5);
 
+/// The longest time for other credentials while the stored ones still work.
+const REPLACEMENT_LIMIT: Duration = Duration::from_secs(10);
+
 /// Prints the credentials.
 pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
     let options = Options {
@@ -121,6 +124,7 @@ impl RoleSession<'_> {
             Some(_) => left.saturating_sub(self.reserve() * 2).max(left / 2),
             None => left,
         };
+        let limit = if lasting.is_some() { limit.min(REPLACEMENT_LIMIT) } else { limit };
         match self.request(limit) {
             Ok(Obtained { credentials, session, requested_at }) => {
                 let grant = aws_cache::grant(&document, &session);
