@@ -56,7 +56,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
         distrust: None,
     };
     let report = execution.run()?;
-    remove_credentials(context);
+    credential_cache::remove_all(context);
     let Some(document) = &report.document else {
         return report
             .remains
@@ -233,16 +233,9 @@ fn remove_registrations(report: &LogoutReport, context: &Context) {
     }
 }
 
-/// Removes the credentials that `helper aws` keeps. They work at AWS until their end.
-fn remove_credentials(context: &Context) {
-    if let Err(failure) = credential_cache::remove_all(context) {
-        context.warn(&failure);
-    }
-}
-
 /// Nothing to log out of is no failure: the last step of a script must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
-    remove_credentials(context);
+    credential_cache::remove_all(context);
     // Removes what an interrupted logout left. Only under the lock, because a login may be storing a grant.
     if let Locked::Granted(_guard) = context.store.lock(LockMode::Try, Duration::ZERO)
         && let Ok(read) = driver::read_document(&*context.store, context)

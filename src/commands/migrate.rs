@@ -26,10 +26,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
     // From here to the end is one act: the next signal ends this process after it.
     let signals = SignalsHeld::hold();
     migration::complete(context, &target, &moving).map_err(|stopped| stopped.failure)?;
-    // Here is no grant any more that the credentials belong to.
-    if let Err(failure) = credential_cache::remove_all(context) {
-        context.warn(&failure);
-    }
+    credential_cache::remove_all(context);
     drop(signals);
     let (profile, shown) = (&context.globals.profile, printable(&to));
     output::say(&format!("onegrant: from now on: --store {shown}, or export ONEGRANT_STORE={shown}\n"));

@@ -98,9 +98,9 @@ impl CredentialCache {
     }
 }
 
-/// Removes the files of all roles of this profile. Returns a failure for one that stays.
-pub fn remove_all(context: &Context) -> Result<(), Failure> {
-    let Some((directory, stem)) = beside(context) else { return Ok(()) };
+/// Removes the files of all roles of this profile, whose grant is gone. Prints a warning about each that stays.
+pub fn remove_all(context: &Context) {
+    let Some((directory, stem)) = beside(context) else { return };
     let stem = with(stem, "");
     for name in names_in(&directory).unwrap_or_default() {
         if !name.as_encoded_bytes().starts_with(stem.as_encoded_bytes()) {
@@ -112,12 +112,11 @@ pub fn remove_all(context: &Context) -> Result<(), Failure> {
                 let shown = printable(&path.display().to_string());
                 let message = format!("credentials of AWS stay in {shown}: {}", describe(&error));
                 let hint = shell_word(&path).map(|path| format!("rm {path}"));
-                return Err(Failure::new(Kind::Store, message).hint_of(hint.as_deref()));
+                context.warn(&Failure::new(Kind::Store, message).hint_of(hint.as_deref()));
             }
             _ => {}
         }
     }
-    Ok(())
 }
 
 /// The directory of the files, and how their names begin.

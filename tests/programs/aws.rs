@@ -357,6 +357,17 @@ fn a_logout_removes_the_credentials() {
     assert_eq!(test.cache_names(), [""; 0]);
 }
 
+#[test]
+fn a_login_removes_the_credentials_of_the_grant_that_it_replaces() {
+    let test = AwsTest::with_servers(600, |settings| settings.auto_approve = true, |_| {});
+    let first = test.key();
+    let login = ["login", "--device", "--scope", "openid"];
+    assert_eq!(test.home.run(&login).code, 0);
+    assert_eq!(test.cache_names(), [""; 0]);
+    assert_ne!(test.key(), first);
+    assert_eq!(test.sts.answered(), ["ok", "ok"]);
+}
+
 /// The credentials come after the logout. They are handed out, as they work, and are not stored.
 #[test]
 fn a_logout_during_the_request_leaves_no_credentials() {
@@ -384,11 +395,20 @@ fn credentials_that_still_work_are_used_if_no_others_can_be_had() {
     assert!(ran.stderr.starts_with(warning) && ran.stderr.lines().count() == 1, "{ran:?}");
     assert_eq!(test.sts.answered(), ["ok", "nothing"]);
 
+    // A server that does not answer delays no process until its deadline.
+    test.sts.fail_next([Fault::Hold(Gate::closed())]);
+    let ran = run(&mut test.helper());
+    assert!(
+        ran.code == 0 && ran.stdout.contains(&first) && ran.stderr.contains(" within 5.0 s\n"),
+        "{ran:?}"
+    );
+    assert_eq!(test.sts.held(), 1);
+
     // While another process replaces them, no process waits for it.
     let gate = Gate::closed();
     test.sts.fail_next([Fault::Hold(gate.clone())]);
     let other = Process::start(&mut test.helper());
-    wait_for("the request", || test.sts.held() == 1);
+    wait_for("the request", || test.sts.held() == 2);
     assert_eq!(test.key(), first);
     gate.open();
     let second = key(&other.finish());
@@ -408,7 +428,7 @@ fn a_process_that_is_killed_or_stopped_keeps_no_other_one_from_its_credentials()
     let test = AwsTest::new(600);
     let (processes, _gate) = crowd_behind_one(&test, 0);
     processes[0].signal(Signal::STOP);
-    let ran = run(test.helper().arg("--timeout").arg("4"));
+    let ran = run(test.helper().arg("--timeout").arg("8"));
     assert_eq!((key(&ran).as_str(), test.sts.answered().len()), ("ASIA0000000000000000", 1));
 }
 

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const REQUEST_RESERVE: Duration = Duration::from_secs(5);
 
 /// The longest time for other credentials while the stored ones still work.
-const REPLACEMENT_LIMIT: Duration = Duration::from_secs(10);
+const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Prints the credentials.
 pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
