@@ -6,7 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::is_visible_ascii;
 use crate::protocol::metadata::endpoint_url;
 use crate::protocol::sts::{Credentials, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The name by which a session appears in logs if no option says one.
@@ -101,14 +101,21 @@ fn usage(message: &str) -> Failure {
 
 /// The answer of a `credential_process`.
 pub fn answer(credentials: &Credentials) -> String {
+    let mut answer = members(credentials, timestamp(credentials.expires_at).into());
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("Version".to_owned(), 1.into());
+    }
+    answer.to_string()
+}
+
+/// The members of credentials, as AWS calls them.
+pub(super) fn members(credentials: &Credentials, expiration: Value) -> Value {
     json!({
-        "Version": 1,
         "AccessKeyId": credentials.access_key_id.expose(),
         "SecretAccessKey": credentials.secret_access_key.expose(),
         "SessionToken": credentials.session_token.expose(),
-        "Expiration": timestamp(credentials.expires_at),
+        "Expiration": expiration,
     })
-    .to_string()
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! What a process of `onegrant helper aws` leaves for the next one: the credentials of a role, and the failure of the last
 //! request. See "Credentials of AWS" in `docs/design.md`. Bytes go in and out.
 
-use crate::error::Failure;
-use crate::grant::{Document, Secret, Session, UnixSeconds, json_bytes};
+use super::aws;
+use crate::error::{Failure, Kind};
+use crate::grant::{Document, Secret, UnixSeconds};
 use crate::protocol::claims::claims;
-use crate::protocol::sts::{Credentials, Role};
-use serde::{Deserialize, Serialize};
+use crate::protocol::sts::{self, Credentials, Role};
+use crate::text::{own_hint, own_text};
 use serde_json::{Value, json};
 
 /// The version of the format.
-const VERSION: u32 = 1;
+const VERSION: u64 = 1;
 
 /// How long before their end credentials are replaced, in seconds: the caller may use them for some minutes more.
 pub const REPLACED_BEFORE_END_SECONDS: i64 = 300;
@@ -36,10 +37,10 @@ pub fn key(store: &str, profile: &str, role: &Role) -> String {
     digest(&json!([store, profile, arn, session_name, duration_seconds, endpoint]))
 }
 
-/// The digest of the login and of the person in the ID token of `session`. A document that another program wrote names no login;
-/// then the person, the issuer and the audience have to be enough.
-pub fn grant(document: &Document, session: &Session) -> String {
-    let claims = session.id_token.as_ref().and_then(|token| claims(token.expose())).unwrap_or_default();
+/// The digest of the login and of the person in the ID token. A document that another program wrote names no login; then the
+/// person, the issuer and the audience have to be enough.
+pub fn grant(document: &Document, id_token: Option<&Secret>) -> String {
+    let claims = id_token.and_then(|token| claims(token.expose())).unwrap_or_default();
     let login = document.login.as_ref().map(|login| login.id.as_str());
     digest(&json!([login, document.client_id, claims.get("iss"), claims.get("sub"), claims.get("aud")]))
 }
@@ -49,20 +50,15 @@ fn digest(value: &Value) -> String {
 }
 
 /// What is kept.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    version: u32,
     /// Random: no two entries have the same bytes.
     id: String,
-    key: String,
-    grant: String,
+    owner: Owner,
     /// When the credentials were requested.
-    #[serde(default)]
     obtained_at: UnixSeconds,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     credentials: Option<Credentials>,
     /// How the last request failed, for the processes that waited for it. Later ones make a request of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
 }
 
@@ -90,8 +86,7 @@ impl Cached {
 impl Entry {
     /// An entry without credentials, of a request that was made at this instant. `id` is random.
     pub fn new(owner: &Owner, id: String, obtained_at: UnixSeconds) -> Self {
-        let Owner { key, grant } = owner.clone();
-        Self { version: VERSION, id, key, grant, obtained_at, credentials: None, failure: None }
+        Self { id, owner: owner.clone(), obtained_at, credentials: None, failure: None }
     }
 
     /// The entry with these credentials.
@@ -110,14 +105,42 @@ impl Entry {
 
     /// Reads an entry. `None` if it is torn, of another version, or of another owner.
     pub fn parse(bytes: &[u8], owner: &Owner) -> Option<Self> {
-        let entry: Self = serde_json::from_slice(bytes).ok()?;
-        let is_own = entry.version == VERSION && entry.key == owner.key && entry.grant == owner.grant;
-        is_own.then_some(entry)
+        let entry: Value = serde_json::from_slice(bytes).ok()?;
+        let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
+        let found = Owner { key: text(&entry, "key")?, grant: text(&entry, "grant")? };
+        if entry.get("version")?.as_u64()? != VERSION || found != *owner {
+            return None;
+        }
+        let failure = entry.get("failure").and_then(|failure| {
+            let code = u8::try_from(failure.get("exit_code")?.as_u64()?).ok()?;
+            let failed = Failure::new(Kind::from_code(code), own_text(&text(failure, "message")?));
+            Some(failed.hint_of(text(failure, "hint").as_deref().map(own_hint).as_deref()))
+        });
+        Some(Self {
+            id: text(&entry, "id")?,
+            owner: found,
+            obtained_at: entry.get("obtained_at")?.as_i64()?,
+            credentials: entry.get("credentials").and_then(sts::credentials),
+            failure,
+        })
     }
 
-    /// The bytes to write.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Failure> {
-        json_bytes(self)
+    /// The text to write.
+    pub fn text(&self) -> Secret {
+        let credentials = self.credentials.as_ref();
+        let failure = self.failure.as_ref().map(|failure| {
+            json!({ "exit_code": failure.kind.code(), "message": failure.message, "hint": failure.hint })
+        });
+        let entry = json!({
+            "version": VERSION,
+            "id": self.id,
+            "key": self.owner.key,
+            "grant": self.owner.grant,
+            "obtained_at": self.obtained_at,
+            "credentials": credentials.map(|it| aws::members(it, it.expires_at.into())),
+            "failure": failure,
+        });
+        Secret::new(entry.to_string())
     }
 
     /// How the last request failed.
@@ -143,7 +166,6 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::protocol::tests::document;
 
     const NOW: UnixSeconds = 1_700_000_000;
@@ -194,7 +216,7 @@ mod tests {
     #[test]
     fn an_entry_is_read_back_by_its_owner_alone() {
         let entry = entry(&credentials(3600), NOW);
-        let bytes = entry.to_bytes().unwrap();
+        let bytes = entry.text().expose().as_bytes().to_vec();
         assert_eq!(Entry::parse(&bytes, &owner()), Some(entry));
         for other in [Owner { key: "x".to_owned(), ..owner() }, Owner { grant: "x".to_owned(), ..owner() }] {
             assert_eq!(Entry::parse(&bytes, &other), None);
@@ -215,6 +237,7 @@ mod tests {
             let after = after.with_failure(&failure, Some(earlier), NOW);
             assert_eq!(after.judge(NOW).credentials(), is_kept.then(|| credentials(left)));
             assert_eq!((after.failure(), after.id.as_str()), (Some(&failure), "2"));
+            assert_eq!(Entry::parse(after.text().expose().as_bytes(), &owner()), Some(after));
         }
     }
 
@@ -226,18 +249,14 @@ mod tests {
             Some(Secret::new(format!("e30.{}.c2ln", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims))))
         };
         let document = document();
-        let mut session = document.session.clone().unwrap();
-        session.id_token = token("alice", 1);
-        let before = grant(&document, &session);
-        session.access_token = Secret::new("another");
-        session.id_token = token("alice", 2);
-        assert_eq!(grant(&document, &session), before);
-        session.id_token = token("bob", 2);
-        assert_ne!(grant(&document, &session), before);
-        session.id_token = token("alice", 2);
+        let of = |token: Option<Secret>| grant(&document, token.as_ref());
+        let before = of(token("alice", 1));
+        assert_eq!(of(token("alice", 2)), before);
+        assert_ne!(of(token("bob", 2)), before);
+        assert_ne!(of(None), before);
         let login = serde_json::from_str(r#"{"id":"1","at":1,"flow":"device"}"#).unwrap();
-        let other = Document { login: Some(login), ..document };
-        assert_ne!(grant(&other, &session), before);
+        let other = Document { login: Some(login), ..document.clone() };
+        assert_ne!(grant(&other, token("alice", 2).as_ref()), before);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::{Parameters, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, UnixSeconds, is_visible_ascii};
 use crate::text::quoted;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ pub struct Role {
 }
 
 /// The credentials of one session of a role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// `AccessKeyId`
     pub access_key_id: Secret,
@@ -94,7 +93,7 @@ pub fn read(role: &Role, request: &Request, response: &Response, now: UnixSecond
     let json: Option<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok();
     let body = json.as_ref().map_or(Part::Xml(&text), Part::Json);
     if response.is_success() {
-        return match credentials(body) {
+        return match body.part("Credentials").and_then(Part::credentials) {
             Some(credentials) => Answer::Credentials(credentials),
             None => Answer::Refused(Failure::new(
                 Kind::Temporary,
@@ -143,19 +142,9 @@ fn remedy(code: &str, status: u16, role: &Role) -> Remedy {
     }
 }
 
-fn credentials(body: Part) -> Option<Credentials> {
-    let found = body.part("Credentials")?;
-    let secret = |name: &str| {
-        let text = found.text(name).map(Secret::new)?;
-        let is_word = |text: &str| is_visible_ascii(text) && !text.contains(' ');
-        is_word(text.expose()).then_some(text)
-    };
-    Some(Credentials {
-        access_key_id: secret("AccessKeyId")?,
-        secret_access_key: secret("SecretAccessKey")?,
-        session_token: secret("SessionToken")?,
-        expires_at: found.instant("Expiration")?,
-    })
+/// Reads the members of credentials.
+pub fn credentials(value: &Value) -> Option<Credentials> {
+    Part::Json(value).credentials()
 }
 
 /// A part of an answer.
@@ -181,6 +170,17 @@ impl<'a> Part<'a> {
             Self::Json(value) => value.as_str().map(str::to_owned),
             Self::Xml(text) => (!text.contains('<')).then(|| unescaped(text.trim())),
         }
+    }
+
+    fn credentials(self) -> Option<Credentials> {
+        let is_word = |text: &String| is_visible_ascii(text) && !text.contains(' ');
+        let secret = |name: &str| self.text(name).filter(is_word).map(Secret::new);
+        Some(Credentials {
+            access_key_id: secret("AccessKeyId")?,
+            secret_access_key: secret("SecretAccessKey")?,
+            session_token: secret("SessionToken")?,
+            expires_at: self.instant("Expiration")?,
+        })
     }
 
     /// The instant of the part of this name: seconds since the Unix epoch, or a date.

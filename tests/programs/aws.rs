@@ -316,7 +316,7 @@ fn stored_credentials_are_used_by_their_own_grant_alone() {
             symlink(other, test.home.state.join(&test.cache_names()[0]).with_extension("")).unwrap();
         }),
         ("credentials that have ended", |test| {
-            test.change_cache(|entry| entry["credentials"]["expires_at"] = json!(now() - 1));
+            test.change_cache(|entry| entry["credentials"]["Expiration"] = json!(now() - 1));
         }),
         ("a clock that was set back", |test| {
             test.change_cache(|entry| entry["obtained_at"] = json!(now() + LIFETIME));
@@ -385,7 +385,7 @@ fn a_logout_during_the_request_leaves_no_credentials() {
 fn credentials_that_still_work_are_used_if_no_others_can_be_had() {
     let test = AwsTest::new(600);
     let first = test.key();
-    let ends_soon = || test.change_cache(|entry| entry["credentials"]["expires_at"] = json!(now() + 200));
+    let ends_soon = || test.change_cache(|entry| entry["credentials"]["Expiration"] = json!(now() + 200));
     ends_soon();
     test.sts.fail_next([Fault::HangUp]);
     let ran = test.run();

@@ -10,7 +10,7 @@ use crate::cli;
 use crate::driver::Clock;
 use crate::environment;
 use crate::error::Failure;
-use crate::grant::{Document, Secret, Session, TokenKind, UnixSeconds};
+use crate::grant::{Document, Secret, TokenKind, UnixSeconds};
 use crate::http::HttpOutcome;
 use crate::lock::{Guard, Locked};
 use crate::output;
@@ -59,11 +59,17 @@ struct RoleSession<'a> {
     context: &'a Context,
 }
 
-/// The credentials of a request, and the session with the ID token that it had.
+/// The credentials of a request, and the ID token that it had.
 struct Obtained {
     credentials: Credentials,
-    session: Session,
+    id_token: Secret,
     requested_at: UnixSeconds,
+}
+
+/// The tokens of a session.
+struct Tokens {
+    access_token: Secret,
+    id_token: Secret,
 }
 
 impl RoleSession<'_> {
@@ -126,8 +132,8 @@ impl RoleSession<'_> {
         };
         let limit = if lasting.is_some() { limit.min(REPLACEMENT_LIMIT) } else { limit };
         match self.request(limit) {
-            Ok(Obtained { credentials, session, requested_at }) => {
-                let grant = aws_cache::grant(&document, &session);
+            Ok(Obtained { credentials, id_token, requested_at }) => {
+                let grant = aws_cache::grant(&document, Some(&id_token));
                 let owner = Owner { grant, ..owner };
                 let entry = Entry::new(&owner, self.context.nonce()?, requested_at);
                 self.keep(&owner, &entry.with_credentials(&credentials));
@@ -144,7 +150,7 @@ impl RoleSession<'_> {
     /// Stores the entry. A logout that came before did not see it, so it is removed again. A login that came before leaves a
     /// document that the entry does not belong to.
     fn keep(&self, owner: &Owner, entry: &Entry) {
-        let written = entry.to_bytes().and_then(|bytes| self.cache.write(&bytes, self.context.left()));
+        let written = self.cache.write(entry.text().expose().as_bytes(), self.context.left());
         if let Err(failure) = written {
             self.context.warn(&failure);
         }
@@ -167,13 +173,12 @@ impl RoleSession<'_> {
     fn request(&self, limit: Duration) -> Result<Obtained, Failure> {
         let began = self.context.now().elapsed;
         let left = || limit.saturating_sub(self.context.now().elapsed.saturating_sub(began));
-        let mut session = self.context.obtain(Demand::lasting(TokenKind::IdToken, None))?.session;
+        let mut tokens = self.tokens(Demand::lasting(TokenKind::IdToken, None))?;
         let mut has_other_token = false;
         let mut number = 0;
         loop {
             number += 1;
-            let id_token = Given::new(&session, TokenKind::IdToken)?;
-            let request = sts::request(&self.role, id_token.secret());
+            let request = sts::request(&self.role, &tokens.id_token);
             let requested_at = self.now();
             self.log(&format!("asks {} for credentials", request.shown(&self.role.endpoint)));
             let response = self.context.client().send(&request, left()).and_then(HttpOutcome::response);
@@ -183,11 +188,11 @@ impl RoleSession<'_> {
             })?;
             match sts::read(&self.role, &request, &response, self.now()) {
                 Answer::Credentials(credentials) => {
-                    return Ok(Obtained { credentials, session, requested_at });
+                    return Ok(Obtained { credentials, id_token: tokens.id_token, requested_at });
                 }
                 Answer::TokenExpired(failure) if !has_other_token && number < MAX_REQUESTS => {
                     has_other_token = true;
-                    session = self.refreshed(&session, failure)?;
+                    tokens = self.refreshed(&tokens, failure)?;
                 }
                 Answer::Later(failure, pause) if number < MAX_REQUESTS && pause.unwrap_or(PAUSE) < left() => {
                     let pause = pause.unwrap_or(PAUSE);
@@ -201,12 +206,18 @@ impl RoleSession<'_> {
         }
     }
 
-    /// The session after a refresh for an ID token that was refused as expired. The refresh is shared, as for an access token
+    fn tokens(&self, demand: Demand) -> Result<Tokens, Failure> {
+        let session = self.context.obtain(demand)?.session;
+        let id_token = Given::new(&session, TokenKind::IdToken)?.secret().clone();
+        Ok(Tokens { access_token: session.access_token, id_token })
+    }
+
+    /// The tokens after a refresh for an ID token that was refused as expired. The refresh is shared, as for an access token
     /// that a server refused: if another process has refreshed meanwhile, no request is made.
-    fn refreshed(&self, session: &Session, failure: Failure) -> Result<Session, Failure> {
-        let unwanted = Unwanted::Rejected(session.access_token.clone());
-        let next = self.context.obtain(Demand::other_than(unwanted))?.session;
-        if next.id_token.is_none() || next.id_token == session.id_token {
+    fn refreshed(&self, refused: &Tokens, failure: Failure) -> Result<Tokens, Failure> {
+        let unwanted = Unwanted::Rejected(refused.access_token.clone());
+        let next = self.tokens(Demand::other_than(unwanted))?;
+        if next.id_token == refused.id_token {
             let why = "the server gives no other ID token when the grant is refreshed";
             return Err(Failure { message: format!("{}; {why}", failure.message), ..failure });
         }
@@ -216,7 +227,8 @@ impl RoleSession<'_> {
     /// The document, and whose credentials this process may use. `None`: the profile has no session.
     fn owner(&self) -> Result<Option<(Document, Owner)>, Failure> {
         let Some(document) = self.context.document()? else { return Ok(None) };
-        let grant = document.session.as_ref().map(|session| aws_cache::grant(&document, session));
+        let session = document.session.as_ref();
+        let grant = session.map(|session| aws_cache::grant(&document, session.id_token.as_ref()));
         Ok(grant.map(|grant| (document, Owner { key: self.cache.key.clone(), grant })))
     }
 
