@@ -3,6 +3,8 @@
 //! the only protocol in which onegrant asks another program: a store. In [`python_keyring`] it answers. Pure: the commands do
 //! the reading and printing.
 
+pub mod aws;
+pub mod aws_cache;
 pub mod bazel;
 pub mod cargo;
 pub mod docker;
@@ -25,6 +27,8 @@ use hosts::is_served;
 /// The protocol of a program that asks for a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// `credential_process` of the AWS command line and SDKs.
+    Aws,
     /// EngFlow's credential helper specification, which Bazel and others follow.
     Bazel,
     /// Cargo's credential provider protocol.
@@ -43,6 +47,7 @@ pub enum Protocol {
 
 /// The name of each protocol in `onegrant helper PROTOCOL`.
 pub const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("aws", Protocol::Aws),
     ("bazel", Protocol::Bazel),
     ("cargo", Protocol::Cargo),
     ("docker", Protocol::Docker),

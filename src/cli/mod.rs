@@ -97,6 +97,7 @@ fn check(command: &Command) -> Result<(), Failure> {
             let message = "exec needs a command to run: onegrant exec -- CMD";
             return Err(Failure::new(Kind::Usage, message).hint("onegrant exec --help"));
         }
+        Command::Helper(helper) => return check_helper(helper),
         _ => return Ok(()),
     };
     login_flow(login)?;
@@ -113,6 +114,27 @@ fn check(command: &Command) -> Result<(), Failure> {
         return Err(Failure::new(Kind::Usage, message).hint("onegrant login --help"));
     }
     Ok(())
+}
+
+/// Finds options of `helper aws` beside another protocol, and arguments beside `aws`.
+fn check_helper(helper: &Helper) -> Result<(), Failure> {
+    let is_aws = helper.protocol == Protocol::Aws;
+    let options = [
+        ("--role-arn", helper.role_arn.is_some()),
+        ("--session-name", helper.session_name.is_some()),
+        ("--duration", helper.duration.is_some()),
+        ("--region", helper.region.is_some()),
+        ("--endpoint-url", helper.endpoint_url.is_some()),
+    ];
+    let message = match options.iter().find(|(_, is_given)| *is_given && !is_aws) {
+        Some((option, _)) => format!("{option} is an option of helper aws only"),
+        None if is_aws && helper.role_arn.is_none() => {
+            "helper aws needs the role to assume: --role-arn ARN".to_owned()
+        }
+        None if is_aws && !helper.arguments.is_empty() => "helper aws takes no arguments".to_owned(),
+        None => return Ok(()),
+    };
+    Err(Failure::new(Kind::Usage, message).hint("onegrant helper --help"))
 }
 
 /// The flow that the options of a login ask for, if any do.

@@ -2,6 +2,8 @@
 //!
 //! The rooms of [`crate::adapters`] read the requests and write the answers. This file reads stdin, gets the token, prints.
 
+mod aws;
+
 use crate::adapters::cargo::{Refusal, Request};
 use crate::adapters::hosts::{is_served, served, server};
 use crate::adapters::{REQUEST_LIMIT, bazel, cargo, docker, gcloud, go, served_at, terraform};
@@ -25,6 +27,7 @@ const MOST_REQUESTS: usize = 10_000;
 pub fn run(arguments: &cli::Helper, context: &Context) -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.arguments.iter().map(String::as_str).collect();
     match arguments.protocol {
+        Protocol::Aws => aws::run(arguments, context),
         Protocol::Bazel => for_bazel(&words, context),
         Protocol::Cargo => for_cargo(context),
         Protocol::Docker => for_docker(&words, context),

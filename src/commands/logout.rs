@@ -12,6 +12,7 @@ use crate::oauth::{client_configuration, revocation};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::access::{self, ClaimGuard, find};
+use crate::profile::credential_cache;
 use crate::profile::other_store::{OTHER_STORE, OTHER_STORE_WAIT, command_at, open};
 use crate::protocol::client_configuration::RegistrationRemoval;
 use crate::protocol::revocation::Revocation;
@@ -55,6 +56,7 @@ pub fn run(arguments: &cli::Logout, context: &Context) -> anyhow::Result<()> {
         distrust: None,
     };
     let report = execution.run()?;
+    credential_cache::remove_all(context);
     let Some(document) = &report.document else {
         return report
             .remains
@@ -233,6 +235,7 @@ fn remove_registrations(report: &LogoutReport, context: &Context) {
 
 /// Nothing to log out of is no failure: the last step of a script must not fail for it.
 fn nothing(context: &Context) -> anyhow::Result<()> {
+    credential_cache::remove_all(context);
     // Removes what an interrupted logout left. Only under the lock, because a login may be storing a grant.
     if let Locked::Granted(_guard) = context.store.lock(LockMode::Try, Duration::ZERO)
         && let Ok(read) = driver::read_document(&*context.store, context)

@@ -5,7 +5,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, Moving};
 use crate::output;
 use crate::profile::other_store::{OTHER_STORE, migrate_command, migrate_command_at, open};
-use crate::profile::{Context, migration};
+use crate::profile::{Context, credential_cache, migration};
 use crate::session::migration::End;
 use crate::system::SignalsHeld;
 use crate::text::printable;
@@ -26,6 +26,7 @@ pub fn run(arguments: &cli::Migrate, context: &Context) -> anyhow::Result<()> {
     // From here to the end is one act: the next signal ends this process after it.
     let signals = SignalsHeld::hold();
     migration::complete(context, &target, &moving).map_err(|stopped| stopped.failure)?;
+    credential_cache::remove_all(context);
     drop(signals);
     let (profile, shown) = (&context.globals.profile, printable(&to));
     output::say(&format!("onegrant: from now on: --store {shown}, or export ONEGRANT_STORE={shown}\n"));

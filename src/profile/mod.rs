@@ -3,6 +3,7 @@
 pub mod access;
 pub mod amend;
 pub mod choice;
+pub mod credential_cache;
 pub mod events;
 pub mod import;
 pub mod migration;

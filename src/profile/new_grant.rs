@@ -1,6 +1,6 @@
 //! Stores the grant of a login. It replaces the document of the profile.
 
-use super::{Context, access, events, migration};
+use super::{Context, access, credential_cache, events, migration};
 use crate::driver::{self, Existing};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Login};
@@ -61,6 +61,7 @@ pub fn store(
         })?;
     drop(guard);
     if let Some(replaced) = replaced {
+        credential_cache::remove_all(context);
         migration::give_up(context, &replaced);
     }
     context.note_done(HistoryEvent::Login, "stored", document, Some(level));

@@ -25,6 +25,7 @@ pub mod registration;
 pub mod resource;
 pub mod revocation;
 pub mod scope;
+pub mod sts;
 pub mod subject_token;
 pub mod token;
 pub mod userinfo;

@@ -109,7 +109,7 @@ const LINES: [(&str, &str); 10] = [
     ),
     ("onegrant login --client-auth p", "post\nprivate_key_jwt"),
     ("onegrant completions ", "bash\nfish\nzsh"),
-    ("onegrant helper ", "bazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),
+    ("onegrant helper ", "aws\nbazel\ncargo\ndocker\ngcloud\ngo\npnpm\nterraform"),
     ("onegrant git-credential e", "erase"),
 ];
 

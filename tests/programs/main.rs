@@ -12,6 +12,7 @@
 mod support;
 
 mod agents;
+mod aws;
 mod events;
 mod exec;
 mod formats;

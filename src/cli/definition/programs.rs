@@ -2,7 +2,7 @@
 
 use crate::adapters::Protocol;
 use crate::adapters::formats::Format;
-use crate::cli::values::{format, path, protocol, seconds, user, variable};
+use crate::cli::values::{format, non_empty, path, protocol, seconds, user, variable};
 use crate::grant::TokenKind;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
@@ -133,12 +133,17 @@ pub struct GitSetup {
     name = "helper",
     example = "GOAUTH='onegrant helper go' go mod download",
     example = "ln -s \"$(command -v onegrant)\" /usr/local/bin/docker-credential-onegrant",
+    example = "aws configure set credential_process 'onegrant helper aws --role-arn ARN'",
     note = "Only the servers that the profile names (onegrant login --git-host HOST) get a token.",
     note = "Some programs call a helper by its name only, without arguments. For them, make a link to onegrant: \
             bazel-credential-onegrant, cargo-credential-onegrant, docker-credential-onegrant, pnpm-onegrant, \
             terraform-credentials-onegrant. The profile is then that of ONEGRANT_PROFILE.",
     note = "pip and uv ask a program named keyring. A link of that name, in the first directory of PATH that has one, \
             answers them, and runs the next keyring on PATH for everything else.",
+    note = "aws prints credentials of a role (credential_process). AWS STS gives them for the ID token of the grant. All \
+            processes use the same ones until five minutes before their end. The variables \
+            AWS_ENDPOINT_URL_STS, AWS_REGION and AWS_DEFAULT_REGION have an effect if their option is not given. An \
+            address wins over a region.",
     error_code(0, "answered; also that there is no token, if the protocol has an answer for that"),
     error_code(1, "no token, in a protocol that says so by this code"),
     error_code(2, "usage or configuration, or a server that the profile does not name"),
@@ -147,13 +152,33 @@ pub struct GitSetup {
     error_code(5, "the store failed; nothing was overwritten")
 )]
 pub struct Helper {
-    /// bazel, cargo, docker, gcloud, go, pnpm or terraform
+    /// aws, bazel, cargo, docker, gcloud, go, pnpm or terraform
     #[argh(positional, arg_name = "PROTOCOL", from_str_fn(protocol))]
     pub protocol: Protocol,
 
     /// the arguments that the other program adds
     #[argh(positional, arg_name = "ARGUMENT")]
     pub arguments: Vec<String>,
+
+    /// aws: the role to assume
+    #[argh(option, arg_name = "ARN", from_str_fn(non_empty))]
+    pub role_arn: Option<String>,
+
+    /// aws: the name by which the session appears in logs (default: onegrant)
+    #[argh(option, arg_name = "NAME", from_str_fn(non_empty))]
+    pub session_name: Option<String>,
+
+    /// aws: how long the credentials are wanted for (default: as the server decides, mostly 3600)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
+    pub duration: Option<Duration>,
+
+    /// aws: the region whose server is asked (default: one of the role's partition, such as us-east-1)
+    #[argh(option, arg_name = "REGION", from_str_fn(non_empty))]
+    pub region: Option<String>,
+
+    /// aws: the address of the server, instead of a region
+    #[argh(option, arg_name = "URL", from_str_fn(non_empty))]
+    pub endpoint_url: Option<String>,
 
     /// cargo adds this option
     #[argh(switch, hidden_help)]

@@ -89,6 +89,43 @@ fn userinfo() {
 }
 
 #[test]
+fn sts_answer() {
+    let code = pick(&["ExpiredTokenException", "AccessDenied", "IDPCommunicationError", "Throttling", ""]);
+    let expiration = prop_oneof![2 => value(), 3 => pick(&["2027-01-15T08:00:00Z", "2027-01-15T08:00:00.5+01:00", "2027-01-15"])];
+    let text = || prop_oneof![3 => pick(&["ASIA", "a/b+c=", "a&b", "<a>", "two words"]), 1 => value()];
+    let json = (text(), text(), text(), expiration, code, value()).prop_map(
+        |(key, secret, session, expiration, code, message)| {
+            serde_json::json!({
+                "Result": {"Credentials": {"AccessKeyId": key, "SecretAccessKey": secret, "SessionToken": session,
+                    "Expiration": expiration}},
+                "Error": {"Code": code, "Message": message},
+            })
+        },
+    );
+    let xml = json.prop_map(|value| {
+        let elements = xml(&value);
+        (value, elements)
+    });
+    let input = (xml, any::<bool>(), select(&[200_u16, 400, 403, 503][..]));
+    let written = input.prop_map(|((json, xml), is_json, status)| {
+        let body = if is_json { json.to_string() } else { xml };
+        format!("HTTP/1.1 {status} x\r\n\r\n{body}").into_bytes()
+    });
+    hold("sts_answer", prop_oneof![3 => written, 1 => answer(object(value()).prop_map(Value::Object))]);
+}
+
+/// The members as elements.
+fn xml(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| format!("<{name}>{}</{name}>", xml(value))).collect()
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[test]
 fn metadata() {
     let base =
         serde_json::json!({"issuer": "https://as.example", "token_endpoint": "https://as.example/token"});
