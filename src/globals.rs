@@ -103,7 +103,7 @@ impl Globals {
 
     /// The settings that another process of onegrant needs to work on the same grant. Its working directory may be another one.
     pub fn passed(&self) -> io::Result<Passed> {
-        let timeout = self.timeout.as_secs_f64().to_string();
+        let timeout = format!("{}.{:09}", self.timeout.as_secs(), self.timeout.subsec_nanos());
         Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
     }
 

@@ -44,7 +44,7 @@ use crate::error::{Failure, Kind};
 use crate::protocol::metadata::{Url, endpoint_url};
 use crate::protocol::reach::{Reach, refusal};
 use crate::protocol::{Body, Headers, JSON, Request, Response};
-use crate::text::{describe, printable};
+use crate::text::{describe, printable, tenths};
 use coding::Decoded;
 use heads::HEAD_LIMIT;
 use limit::Limit;
@@ -337,9 +337,9 @@ impl Exchange<'_> {
 
     fn not_sent(&self, error: &Error) -> HttpOutcome {
         let target = self.target();
-        let seconds = self.connect.as_secs_f32();
+        let seconds = tenths(self.connect);
         HttpOutcome::NotSent(match error {
-            Error::Timeout(_) => format!("no connection to {target} within {seconds:.1} s"),
+            Error::Timeout(_) => format!("no connection to {target} within {seconds} s"),
             error => format!("cannot connect to {target}: {}", causes(error)),
         })
     }
@@ -364,8 +364,8 @@ impl Exchange<'_> {
         let target = self.target();
         match error {
             Error::Timeout(_) => {
-                let seconds = self.timeout.as_secs_f32();
-                HttpOutcome::Lost(format!("no whole answer from {target} within {seconds:.1} s"))
+                let seconds = tenths(self.timeout);
+                HttpOutcome::Lost(format!("no whole answer from {target} within {seconds} s"))
             }
             Error::BodyExceedsLimit(limit) => {
                 HttpOutcome::TooLong(format!("the answer from {target} is longer than {limit} bytes"))

@@ -107,11 +107,33 @@ pub const LONGEST_SECONDS: u32 = 1_000_000_000;
 
 /// Seconds as people write them: digits, with or without a fraction; no sign, exponent or unit.
 pub fn parse_seconds(text: &str) -> Option<Duration> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    if whole.len() + fraction.len() == 0 || !digits.all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let number: f64 = text.parse().ok()?;
-    Some(Duration::from_secs_f64(number.min(f64::from(LONGEST_SECONDS))))
+    let longest = u64::from(LONGEST_SECONDS);
+    // Digits alone: what does not fit is too long.
+    let seconds = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(longest) };
+    let nanoseconds = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some(Duration::new(seconds.min(longest), nanoseconds).min(Duration::from_secs(longest)))
+}
+
+/// Whole seconds, rounded up.
+pub fn whole_seconds(duration: Duration) -> i64 {
+    let whole = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    whole.saturating_add(i64::from(duration.subsec_nanos() > 0))
+}
+
+/// The seconds of a wait with one decimal, for people.
+pub fn tenths(duration: Duration) -> String {
+    let rounded = duration.saturating_add(Duration::from_millis(50));
+    format!("{}.{}", rounded.as_secs(), rounded.subsec_millis() / 100)
+}
+
+/// A number in a text, as JSON writes it.
+pub fn parse_number(text: &str) -> Option<f64> {
+    serde_json::from_str(text).ok()
 }
 
 /// An instant for people (RFC 9110 section 5.6.7).
@@ -125,6 +147,36 @@ pub fn date(instant: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_digits_with_or_without_a_fraction() {
+        let read = |text| parse_seconds(text).map(|duration| duration.as_nanos());
+        assert_eq!(read("30"), Some(30_000_000_000));
+        assert_eq!(read("0.25"), Some(250_000_000));
+        assert_eq!(read(".5"), Some(500_000_000));
+        assert_eq!(read("007."), Some(7_000_000_000));
+        assert_eq!(read("1.0000000019"), Some(1_000_000_001));
+        for long in ["1000000000", "1000000000.5", "99999999999999999999999"] {
+            assert_eq!(parse_seconds(long), Some(Duration::from_secs(LONGEST_SECONDS.into())), "{long}");
+        }
+        for other in ["", ".", "1.2.3", "-1", "+1", "1e3", " 1", "1s", "inf", "NaN", "١"] {
+            assert_eq!(parse_seconds(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_shown_in_whole_seconds_or_tenths() {
+        let shown = |milliseconds| {
+            let duration = Duration::from_millis(milliseconds);
+            (whole_seconds(duration), tenths(duration))
+        };
+        assert_eq!(shown(0), (0, "0.0".to_owned()));
+        assert_eq!(shown(1), (1, "0.0".to_owned()));
+        assert_eq!(shown(1960), (2, "2.0".to_owned()));
+        assert_eq!(shown(30_000), (30, "30.0".to_owned()));
+        assert_eq!(whole_seconds(Duration::MAX), i64::MAX);
+        assert_eq!(tenths(Duration::MAX), format!("{}.9", u64::MAX));
+    }
 
     #[test]
     fn untrusted_text_loses_control_characters_and_length() {

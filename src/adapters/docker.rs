@@ -3,8 +3,8 @@
 use crate::adapters::formats::bearer;
 use crate::adapters::hosts::{is_served, server};
 use crate::error::Failure;
-use crate::grant::{Document, Session};
-use serde_json::{Map, Value, json};
+use crate::grant::{Document, Session, object};
+use serde_json::{Value, json};
 
 /// The user name if the profile names none: Google's registries need this one, most others accept any.
 const USERNAME: &str = "oauth2accesstoken";
@@ -37,9 +37,9 @@ pub fn answer(session: &Session, document: &Document, registry: &str) -> Result<
 
 /// The registries that have a credential, each with its user name.
 pub fn list(document: Option<&Document>) -> String {
-    let registries = |document: &Document| -> Map<String, Value> {
+    let registries = |document: &Document| {
         let hosts = document.git_hosts.iter().filter(|host| is_served_registry(document, host));
-        hosts.map(|host| (host.clone(), username(document).into())).collect()
+        object(hosts.map(|host| (host.clone(), username(document).into())))
     };
     Value::from(document.map(registries).unwrap_or_default()).to_string()
 }

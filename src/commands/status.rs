@@ -4,7 +4,7 @@ use crate::cli;
 use crate::driver::{self, Clock};
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
-use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, TokenKind, UnixSeconds};
+use crate::grant::{ClientAuthentication, ClientGrant, Credential, Document, TokenKind, UnixSeconds, object};
 use crate::history;
 use crate::output;
 use crate::profile::Context;
@@ -12,7 +12,7 @@ use crate::profile::access::lock_level;
 use crate::protocol::{claims, id_token, time_words};
 use crate::session::{Demand, Freshness, Level, LockUse, age, expiry, expiry_of, no_session};
 use crate::text::{date, describe, printable};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 
 /// How long before the end of a client secret `status` warns, in seconds: a week. Servers let them live for a month or more.
@@ -229,7 +229,7 @@ impl<'a> Report<'a> {
             "obtained_at": session.map(|session| session.obtained_at),
             "has_refresh_token": self.document.refresh_token().is_some(),
             "grant": grant,
-            "environment": self.environment().into_iter().collect::<Map<_, _>>(),
+            "environment": object(self.environment()),
             "lock": lock_use(self.context.globals.lock),
             "level": self.level.as_ref().ok().map(|level| self.context.store.level_name(*level)),
             "last_refresh": self.document.last_refresh,

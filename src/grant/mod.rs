@@ -17,6 +17,7 @@ pub use session::{Session, TokenKind};
 
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 /// An instant in seconds since the Unix epoch.
 pub type UnixSeconds = i64;
@@ -31,6 +32,13 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 pub fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value)
         .map_err(|error| Failure::new(Kind::Defect, format!("cannot write what is to be stored: {error}")))
+}
+
+/// An object with these members. `collect` would bring a sort of its own into the program.
+pub fn object(members: impl IntoIterator<Item = (String, Value)>) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.extend(members);
+    object
 }
 
 /// Whether `token` is safe in a header and on a terminal: not empty, and only `VSCHAR` (RFC 6749 appendix A.12).

@@ -128,8 +128,9 @@ pub(super) fn silent(addresses: &[SocketAddr], limit: Duration) -> Vec<(SocketAd
     let late = open.into_iter().map(|attempt| (attempt.address, io::ErrorKind::TimedOut.into()));
     silent.extend(late);
     // In the order of the attempts.
-    silent.sort_by_key(|(address, _)| addresses.iter().position(|other| other == address));
-    silent
+    let mut taken =
+        |address| Some(silent.swap_remove(silent.iter().position(|(other, _)| other == address)?));
+    addresses.iter().filter_map(&mut taken).collect()
 }
 
 /// The order of attempts (RFC 8305 section 4): that of the system, but the two families alternate.

@@ -10,6 +10,7 @@ use crate::session::attempt::Attempt;
 use crate::session::logout::{Found, credential_digests};
 use crate::session::{Level, LockMode, LockUse, Stored};
 use crate::store::{NewRecord, RecordName, Store};
+use crate::text::whole_seconds;
 use std::time::Duration;
 
 /// How long a lock call may take that only finds out whether this place can lock.
@@ -29,8 +30,7 @@ pub fn enter(context: &Context, until: Duration) -> Result<Option<Guard>, Failur
             Locked::Failed(failure) => return Err(failure),
             Locked::Busy | Locked::Unanswered => {
                 dependencies.store.stop_waiting();
-                let message =
-                    format!("another process still held the lock after {} s", until.as_secs_f32().ceil());
+                let message = format!("another process still held the lock after {} s", whole_seconds(until));
                 return Err(Failure::new(Kind::Temporary, message)
                     .hint("try again, or wait longer: --timeout SECONDS"));
             }

@@ -11,7 +11,7 @@ use super::token::{Answer, TokenAnswer, classify, lifetime, words};
 use super::{Authentication, Parameters, Request, Response};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, UnixSeconds};
-use crate::text::printable;
+use crate::text::{parse_number, printable};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -117,8 +117,7 @@ pub fn read(
 
 /// An interval in seconds, in any spelling. Zero and fractions of a second become [`SHORTEST_INTERVAL`].
 fn interval(value: &Value) -> Option<Duration> {
-    let is_number =
-        value.is_number() || value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
+    let is_number = value.is_number() || value.as_str().is_some_and(|text| parse_number(text).is_some());
     let seconds = lifetime(value).map(Duration::from_secs);
     is_number.then(|| seconds.unwrap_or(SHORTEST_INTERVAL).clamp(SHORTEST_INTERVAL, LIFETIME_LIMIT))
 }

@@ -5,7 +5,8 @@
 use super::claims::claims;
 use super::redaction::{SHORTEST_SECRET, secret_name};
 use super::token::lifetime;
-use crate::grant::{Session, UnixSeconds};
+use crate::grant::{Session, UnixSeconds, object};
+use crate::text::parse_number;
 use serde_json::{Map, Value};
 
 /// The most that is kept, in bytes of JSON. A keyring takes lines of 64 KiB, which must hold the tokens, too.
@@ -79,9 +80,10 @@ fn public(name: &str, value: &Value, tokens: &[&str], depth: usize) -> Option<Va
         }
         Value::Object(members) => {
             let further = members.iter();
-            let kept: Map<String, Value> = further
-                .filter_map(|(name, value)| Some((name.clone(), public(name, value, tokens, depth + 1)?)))
-                .collect();
+            let kept =
+                object(further.filter_map(|(name, value)| {
+                    Some((name.clone(), public(name, value, tokens, depth + 1)?))
+                }));
             (members.is_empty() || !kept.is_empty()).then_some(Value::Object(kept))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.clone()),
@@ -97,7 +99,7 @@ fn bounded(members: impl Iterator<Item = (String, Value)>) -> Map<String, Value>
         left -= if fits { length } else { 0 };
         fits
     };
-    members.filter(fits).collect()
+    object(members.filter(fits))
 }
 
 /// What the next session keeps: the members of the response, and the earlier members that the response leaves out. Some
@@ -131,7 +133,7 @@ fn find<T>(members: &Map<String, Value>, names: &[&str], read: fn(&Value) -> Opt
 fn instant(value: &Value) -> Option<UnixSeconds> {
     let number = match value {
         Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
+        Value::String(text) => parse_number(text)?,
         _ => return None,
     };
     let seconds = if number > MILLISECONDS_FROM { number / 1000.0 } else { number };

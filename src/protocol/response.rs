@@ -1,7 +1,7 @@
 //! Responses. The content of a body decides how it is read, because many servers label it wrongly.
 
 use super::headers::Headers;
-use crate::grant::UnixSeconds;
+use crate::grant::{UnixSeconds, object};
 use crate::text::{date, printable};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -147,9 +147,8 @@ fn form(text: &str) -> Option<Map<String, Value>> {
     if text.contains(|character: char| character.is_whitespace() || "<>{}\"".contains(character)) {
         return None;
     }
-    let members: Map<String, Value> = form_urlencoded::parse(text.as_bytes())
-        .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
-        .collect();
+    let parsed = form_urlencoded::parse(text.as_bytes());
+    let members = object(parsed.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))));
     let is_answer = members.contains_key("access_token") || members.contains_key("error");
     is_answer.then_some(members)
 }

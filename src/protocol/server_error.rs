@@ -70,8 +70,7 @@ impl ServerError {
             }
             Content::CutShort | Content::Foreign => return Self::default(),
         };
-        let ErrorParts { codes, mut descriptions, states, .. } = found;
-        descriptions.sort_by_key(|(rank, _)| *rank);
+        let ErrorParts { codes, descriptions, states, .. } = found;
         let texts: Vec<String> = descriptions.into_iter().map(|(_, text)| text).collect();
         let description = texts.first().cloned();
         Self { codes, description, is_error, texts: states.into_iter().chain(texts).collect() }
@@ -162,9 +161,11 @@ impl ErrorParts {
         self.codes.extend(self.codes_in.iter().filter_map(|name| text(members.get(*name))));
         let states = if depth > 0 { &mut self.codes } else { &mut self.states };
         states.extend(INNER_CODES.iter().filter_map(|name| text(members.get(*name))));
-        let descriptions = self.descriptions_in.iter().enumerate();
-        self.descriptions
-            .extend(descriptions.filter_map(|(rank, name)| Some((rank, text(members.get(*name))?))));
+        for (rank, name) in self.descriptions_in.iter().enumerate() {
+            let Some(text) = text(members.get(*name)) else { continue };
+            let place = self.descriptions.partition_point(|(other, _)| *other <= rank);
+            self.descriptions.insert(place, (rank, text));
+        }
     }
 }
 

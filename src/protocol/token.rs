@@ -8,7 +8,7 @@ use super::server_error::ServerError;
 use super::{Authentication, Parameters, Request, Response, dialects, extra, id_token};
 use crate::error::{Failure, Kind};
 use crate::grant::{Document, Secret, Session, UnixSeconds, is_visible_ascii};
-use crate::text::printable;
+use crate::text::{parse_number, printable};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ fn token_type(value: Option<&Value>) -> String {
 pub(super) fn lifetime(value: &Value) -> Option<u64> {
     let seconds: f64 = match value {
         Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
+        Value::String(text) => parse_number(text)?,
         _ => return None,
     };
     if !seconds.is_finite() {

@@ -7,7 +7,7 @@ use crate::protocol::claims::claims;
 use crate::protocol::hints::{SCOPE, login_command, target_hint};
 use crate::protocol::scope;
 use crate::protocol::token::Refusal;
-use crate::text::{date, own_hint, own_text, printable};
+use crate::text::{date, own_hint, own_text, printable, whole_seconds};
 use std::time::Duration;
 
 pub(super) fn no_document(profile: &str) -> Failure {
@@ -140,7 +140,7 @@ pub(super) fn unknown(profile: &str, what: &str, again: bool) -> Failure {
 
 /// The deadline passed, and the worker of this process has not said how far it has come.
 pub(super) fn no_word_of_the_worker(profile: &str, waited: Duration) -> Failure {
-    let waited = waited.as_secs_f32().ceil();
+    let waited = whole_seconds(waited);
     let what = format!("no whole answer: the exchange with the server had not ended after {waited} s");
     unknown(profile, &what, true)
 }
@@ -156,7 +156,7 @@ pub(super) const NO_ANSWER: &str = "the lock call had not been answered";
 
 /// The deadline passed. `reason` says what the process was waiting for.
 pub(super) fn deadline(waited: Duration, reason: &str) -> Failure {
-    let waited = waited.as_secs_f32().ceil();
+    let waited = whole_seconds(waited);
     let message = format!("cannot refresh: {reason} after {waited} s; the session is kept");
     Failure::new(Kind::Temporary, message).hint(match reason {
         NO_ANSWER => "export ONEGRANT_LOCK=claim   # for all processes that share this store",

@@ -1,7 +1,7 @@
 //! The files of a profile: the document behind its symbolic links, and the sidecars beside it. See "Files" in
 //! `docs/design.md`.
 
-use super::open;
+use super::{open, sorted};
 use crate::error::{Failure, Kind};
 use crate::system::{shared, trust};
 use crate::text::{describe, printable, shell_word};
@@ -99,9 +99,7 @@ impl ProfileFiles {
     pub fn records(&self, key: &str) -> io::Result<Vec<(u64, PathBuf)>> {
         let sidecars = self.sidecars()?.into_iter();
         let numbered = |sidecar: Sidecar| Some((sidecar.record_number(key)?, sidecar.path));
-        let mut records: Vec<_> = sidecars.filter_map(numbered).collect();
-        records.sort_unstable();
-        Ok(records)
+        Ok(sorted(sidecars.filter_map(numbered), |(number, _)| *number))
     }
 
     /// The records, answers and temporary files of this document.

@@ -24,7 +24,7 @@ use crate::error::{Failure, Kind};
 use crate::lock::{Locked, Locker};
 use crate::session::{Level, LockMode, Revision};
 use crate::system::{self, command};
-use crate::text::{describe, printable};
+use crate::text::{describe, printable, tenths};
 use std::cell::OnceCell;
 use std::fs;
 use std::io::ErrorKind;
@@ -337,7 +337,7 @@ fn call(program: &Path, verb: &str, input: &[u8], limit: Duration) -> Result<com
     command::ask(Command::new(program).arg(verb), input, limit, ANSWER_LIMIT).map_err(|error| {
         match error.kind() {
             ErrorKind::TimedOut => {
-                let message = format!("{shown} {verb} had not ended after {:.1} s", limit.as_secs_f32());
+                let message = format!("{shown} {verb} had not ended after {} s", tenths(limit));
                 Failure::new(Kind::Temporary, message).hint("unlock the keyring, then try again")
             }
             ErrorKind::NotFound => {

@@ -29,6 +29,16 @@ pub struct Snapshot {
     pub distrust: Option<Failure>,
 }
 
+/// The items in the order of their keys. There are few of them, and a general sort has a copy of its code for each type.
+fn sorted<T, K: Ord>(items: impl IntoIterator<Item = T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut sorted: Vec<T> = Vec::new();
+    for item in items {
+        let place = sorted.partition_point(|other| key(other) <= key(&item));
+        sorted.insert(place, item);
+    }
+    sorted
+}
+
 /// The revision of a store without a document.
 pub fn absent() -> Revision {
     Revision("absent".to_owned())

@@ -6,7 +6,7 @@ use super::durable::{
 use super::file::FileStore;
 use super::files::{failure, if_there, parent};
 use super::open::{self, Symlink};
-use super::{Comparison, Snapshot, WriteResult, revision};
+use super::{Comparison, Snapshot, WriteResult, revision, sorted};
 use crate::error::Failure;
 use crate::session::Revision;
 use crate::system::trust;
@@ -28,9 +28,7 @@ impl FileStore {
             let profile = name.to_str()?.strip_suffix(".json")?;
             is_there(name).then(|| profile.to_owned())
         };
-        let mut profiles: Vec<String> = names.iter().filter_map(profile).collect();
-        profiles.sort();
-        Ok(profiles)
+        Ok(sorted(names.iter().filter_map(profile), String::clone))
     }
 
     /// Creates the directory with mode 0700, and its parents, durably. A power cut loses a synced file if the name of its

@@ -24,7 +24,7 @@ const MOST_RUNS: usize = 32;
 const KEEP: &str = "n=$(ls runs | wc -l); cat >runs/.$n; mv runs/.$n runs/$n";
 
 /// The same, and then waits until there is a file `gate`.
-const WAIT: &str = "until [ -e gate ]; do sleep 0.01; done";
+const WAIT: &str = "until [ -e gate ] || [ ! -d runs ]; do sleep 0.01; done";
 
 /// A home with a command for one event. What the command is given is in `runs`.
 struct Events {

@@ -1,6 +1,6 @@
 //! From the first read to a claim that is confirmed.
 
-use super::{CLAIM_HELD, CLAIM_TAKEN, Claim, LOCK_HELD, Machine, Phase, seconds};
+use super::{CLAIM_HELD, CLAIM_TAKEN, Claim, LOCK_HELD, Machine, Phase};
 use crate::error::Kind;
 use crate::session::attempt::{Attempt, AttemptRecord};
 use crate::session::bounds::{
@@ -12,6 +12,7 @@ use crate::session::step::{
     ClaimResult, DelegateResult, Level, LockMode, LockResult, Now, Role, Step, Stored, View,
 };
 use crate::session::texts;
+use crate::text::whole_seconds;
 
 impl Machine {
     pub(super) fn first_read(&mut self, stored: Option<Stored>, now: Now) -> Step {
@@ -154,7 +155,7 @@ impl Machine {
         let known = self.unfinished.take().filter(|known| known.credential_sha256 == self.credential_sha256);
         self.unfinished = unfinished.or(known);
         self.claims_made += 1;
-        let until = now.wall.saturating_add(seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
+        let until = now.wall.saturating_add(whole_seconds(left)).saturating_add(UNTIL_MARGIN_SECONDS);
         let id = format!("{}-{}", self.settings.nonce, self.claims_made);
         let owner = self.settings.owner.clone();
         let attempt =
@@ -214,7 +215,7 @@ impl Machine {
         self.claim.as_ref().is_some_and(|claim| {
             let is_later = |record: &AttemptRecord| record.number > claim.number;
             let is_overtaken = self.input.level != Level::Compared && view.attempts.iter().any(is_later);
-            let until = now.wall.saturating_add(seconds(left));
+            let until = now.wall.saturating_add(whole_seconds(left));
             !is_overtaken && until <= claim.attempt.until && left >= SHORTEST_EXCHANGE
         })
     }

@@ -338,9 +338,3 @@ impl Machine {
         self.settings.deadline.saturating_sub(now.elapsed)
     }
 }
-
-/// Whole seconds, rounded up.
-fn seconds(duration: Duration) -> i64 {
-    let whole = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    whole.saturating_add(i64::from(duration.subsec_nanos() > 0))
-}

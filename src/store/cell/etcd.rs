@@ -12,6 +12,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::Secret;
 use crate::http::{HttpClient, HttpOutcome};
 use crate::protocol::{Body, Extent, JSON, Method, Request, Response};
+use crate::store::sorted;
 use crate::store_address::EtcdAddress;
 use crate::text::printable;
 use base64::Engine;
@@ -300,9 +301,8 @@ impl Cell for Etcd {
 
     fn location(&self) -> String {
         let host = |endpoint: &String| endpoint.split_once("://").map(|(_, host)| host.to_owned());
-        let mut hosts: Vec<String> = self.address.endpoints.iter().filter_map(host).collect();
         // The order of the members in the address does not matter.
-        hosts.sort_unstable();
+        let hosts = sorted(self.address.endpoints.iter().filter_map(host), String::clone);
         format!("the key {} of etcd at {}", self.key, hosts.join(", "))
     }
 }

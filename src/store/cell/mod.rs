@@ -29,6 +29,7 @@ use crate::protocol::Response;
 use crate::session::{LockMode, Revision};
 use crate::store::durable::{is_abandoned, remove, write_new};
 use crate::store::open::{self, Symlink};
+use crate::store::sorted;
 use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
 use crate::system;
 use crate::text::{describe, printable};
@@ -486,14 +487,12 @@ impl Store for CellStore {
         }
         let (when, read) = self.recent()?;
         let of_key = read.value.records.iter().filter(|record| record.key == key);
-        let mut records: Vec<Record> = of_key
-            .map(|record| Record {
-                number: record.number,
-                bytes: record.bytes(self.cell.ahead()),
-                answer: self.read_answer(RecordName { key, number: record.number }).unwrap_or_default(),
-            })
-            .collect();
-        records.sort_by_key(|record| record.number);
+        let records = of_key.map(|record| Record {
+            number: record.number,
+            bytes: record.bytes(self.cell.ahead()),
+            answer: self.read_answer(RecordName { key, number: record.number }).unwrap_or_default(),
+        });
+        let records = sorted(records, |record| record.number);
         self.waits_for_others.set(!records.is_empty() && !self.has_claimed.get());
         self.last_read.replace(Some((when, read)));
         Ok(records)
