@@ -6,11 +6,11 @@ use crate::session::LockMode;
 use crate::system::answers_lock_calls_at_once;
 use crate::system::flock;
 use crate::system::ownership::give_to_owner_of;
-use rustix::fs::OFlags;
+use crate::system::small_files::{create_exclusively, open_regular, with_suffix};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The end of the file's name, after the name of the profile.
@@ -51,7 +51,7 @@ pub fn append(path: &Path, entry: &HistoryEntry) -> io::Result<()> {
         return Err(io::Error::other("an entry of the history is too long"));
     }
     for _ in 0..MAX_APPENDS {
-        let mut file = open(path, OpenOptions::new().read(true).append(true).create(true))?;
+        let mut file = open_regular(path, OpenOptions::new().read(true).append(true).create(true))?;
         let may_cut = lock(&file, path);
         let size = file.metadata()?.len();
         if size == 0 {
@@ -109,21 +109,11 @@ fn is_torn(file: &File, size: u64) -> io::Result<bool> {
 
 /// The last entries, the oldest first. Lines that are not entries are left out.
 pub fn read(path: &Path) -> io::Result<Vec<HistoryEntry>> {
-    let bytes = match open(path, OpenOptions::new().read(true)) {
+    let bytes = match open_regular(path, OpenOptions::new().read(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => read_all(&mut file?)?,
     };
     Ok(last_entries(&bytes).into_iter().map(|(entry, _)| entry).collect())
-}
-
-/// Opens a regular file. Follows no link, and does not wait for a FIFO.
-fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = options.mode(0o600).custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("the history is not a regular file")),
-    }
 }
 
 fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
@@ -155,15 +145,13 @@ fn last_entries(bytes: &[u8]) -> Vec<(HistoryEntry, &[u8])> {
 /// more, and writes to the new one. What a writer without the lock appended after the read, but before the file was
 /// replaced, is read again. A kill before the replacement changes nothing.
 fn trim(path: &Path) -> io::Result<()> {
-    let beside = beside(path);
-    let created = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&beside);
-    let mut new = match created {
+    let beside = with_suffix(path, ".new");
+    let mut new = match create_exclusively(&beside) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return remove_abandoned(&beside),
         created => created?,
     };
     let replaced = (|| {
-        let mut old = open(path, OpenOptions::new().read(true))?;
-        give_to_owner_of(&new, path.parent().unwrap_or(path))?;
+        let mut old = open_regular(path, OpenOptions::new().read(true))?;
         let before = read_all(&mut old)?;
         for (_, line) in last_entries(&before) {
             new.write_all(line)?;
@@ -176,12 +164,6 @@ fn trim(path: &Path) -> io::Result<()> {
         last_entries(&late).into_iter().try_for_each(|(entry, _)| append(path, &entry))
     })();
     replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
 }
 
 fn remove_abandoned(path: &Path) -> io::Result<()> {

@@ -11,17 +11,16 @@ use crate::grant::Secret;
 use crate::lock::{Locked, Locker};
 use crate::protocol::sts::Role;
 use crate::session::LockMode;
-use crate::store::open::names_in;
+use crate::store::files::digits;
 use crate::store_address::StoreAddress;
 use crate::system::secret::read_text;
 use crate::system::shared;
+use crate::system::small_files::{create_directory_of, open_regular, with_suffix};
 use crate::system::trust::user;
 use crate::text::{describe, printable, shell_word};
-use rustix::fs::OFlags;
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,9 +29,6 @@ const SUFFIX: &str = "~aws.";
 
 /// The end of the lock file's name.
 const LOCK: &str = ".lock";
-
-/// How many hexadecimal digits of a key are in a file name. The file has the whole key.
-const KEY_DIGITS: usize = 16;
 
 /// The longest file that is read, in bytes. A session token has a few thousand.
 const SIZE_LIMIT: usize = 256 << 10;
@@ -54,8 +50,8 @@ impl CredentialCache {
             address => address.text(),
         };
         let key = aws_cache::key(&store.to_string_lossy(), context.globals.profile.as_str(), role);
-        let digits = key.get(..KEY_DIGITS).unwrap_or(&key);
-        let path = beside(context).map(|(directory, stem)| directory.join(with(stem, digits)));
+        // The file has the whole key.
+        let path = context.local_file(&format!("{SUFFIX}{}", digits(&key))).ok();
         Self { path, key }
     }
 
@@ -71,7 +67,7 @@ impl CredentialCache {
     /// Replaces the file. A failure is a warning: the credentials can be used all the same.
     pub fn write(&self, bytes: &[u8], left: Duration) -> Result<(), Failure> {
         let Some(path) = &self.path else { return Ok(()) };
-        create_parent(path);
+        let _ = create_directory_of(path);
         TokenFile::find(path).and_then(|file| file.write(bytes, left)).map_err(|failure| {
             let message = format!("the credentials are not kept for other processes: {}", failure.message);
             Failure { message, ..failure }
@@ -88,8 +84,8 @@ impl CredentialCache {
     /// Takes the lock of the file. It keeps apart requests for the same credentials, and nothing else depends on it.
     pub fn lock(&self, mode: LockMode, at_most: Duration) -> Locked {
         let Some(path) = &self.path else { return Locked::Refused("there is no place for it".to_owned()) };
-        create_parent(path);
-        let path = PathBuf::from(with(path.clone().into(), LOCK));
+        let _ = create_directory_of(path);
+        let path = with_suffix(path, LOCK);
         let is_local = !shared::is_shared(&path);
         Locker::new(path.clone(), is_local).lock(mode, at_most, |error| {
             let shown = printable(&path.display().to_string());
@@ -100,13 +96,7 @@ impl CredentialCache {
 
 /// Removes the files of all roles of this profile, whose grant is gone. Prints a warning about each that stays.
 pub fn remove_all(context: &Context) {
-    let Some((directory, stem)) = beside(context) else { return };
-    let stem = with(stem, "");
-    for name in names_in(&directory).unwrap_or_default() {
-        if !name.as_encoded_bytes().starts_with(stem.as_encoded_bytes()) {
-            continue;
-        }
-        let path = directory.join(name);
+    for path in context.local_files(SUFFIX) {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let shown = printable(&path.display().to_string());
@@ -119,35 +109,12 @@ pub fn remove_all(context: &Context) {
     }
 }
 
-/// The directory of the files, and how their names begin.
-fn beside(context: &Context) -> Option<(PathBuf, OsString)> {
-    match context.store.profile_files() {
-        Some(files) => {
-            let path = files.ok()?.sidecar(SUFFIX);
-            Some((path.parent()?.to_owned(), path.file_name()?.to_owned()))
-        }
-        None => Some((context.directory.clone(), format!("{}{SUFFIX}", context.globals.profile).into())),
-    }
-}
-
-fn with(mut name: OsString, end: &str) -> OsString {
-    name.push(end);
-    name
-}
-
-fn create_parent(path: &Path) {
-    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-        let _ = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-    }
-}
-
 fn read(path: &Path) -> io::Result<Secret> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed(); // a FIFO must not block
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut file = open_regular(path, OpenOptions::new().read(true))?;
     let metadata = file.metadata()?;
     let directory = fs::metadata(path.parent().unwrap_or(path))?;
     let is_own = [user(), 0, directory.uid()].contains(&metadata.uid());
-    match metadata.is_file() && is_own && metadata.mode() & 0o077 == 0 {
+    match is_own && metadata.mode() & 0o077 == 0 {
         true => read_text(&mut file, SIZE_LIMIT),
         false => Err(io::Error::other("it is not a file of this user alone")),
     }

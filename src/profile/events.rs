@@ -10,18 +10,16 @@ use crate::lock::{Guard, Locked, Locker};
 use crate::session::events::{Delivery, Observed, dead_grant};
 use crate::session::{Event, LockMode, Step, TokenResult};
 use crate::store::Store as _;
-use crate::store::open::names_in;
+use crate::store::files::digits;
 use crate::subprocess::runner::{self, Occasion};
 use crate::system::SignalsHeld;
 use crate::system::answers_lock_calls_at_once;
-use crate::system::ownership::give_to_owner_of;
+use crate::system::small_files::{create_directory_of, create_exclusively, open_regular, with_suffix};
 use crate::text::describe;
-use rustix::fs::OFlags;
 use serde_json::json;
 use std::cell::RefCell;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -30,9 +28,6 @@ const ROTATED: &str = "~rotated";
 
 /// A dead grant that the command of `ONEGRANT_ON_LOGIN_REQUIRED` was told of; digits of its digest follow.
 const LOGIN_REQUIRED: &str = "~login-required.";
-
-/// How many hexadecimal digits are in a file name.
-const DIGITS: usize = 16;
 
 /// The longest [`Delivery`] that is read, in bytes.
 const DELIVERY_LIMIT: usize = 4096;
@@ -89,8 +84,7 @@ impl EventFiles {
 
     /// What was delivered last. `None`: this machine has neither delivered nor replaced a refresh token.
     pub fn delivery(&self) -> Option<Delivery> {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&self.rotated);
+        let opened = open_regular(&self.rotated, OpenOptions::new().read(true));
         if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return None;
         }
@@ -103,7 +97,7 @@ impl EventFiles {
     /// Notes the refresh token that is stored before the first one is replaced. From now on another one is to be delivered,
     /// even if all processes are killed.
     fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
-        create_directory(&self.rotated)?;
+        create_directory_of(&self.rotated)?;
         let mut file = create_exclusively(&self.rotated)?;
         let written = file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes());
         written.inspect_err(|_| drop(fs::remove_file(&self.rotated)))
@@ -161,26 +155,8 @@ impl EventFiles {
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.rotated.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
+        with_suffix(&self.rotated, suffix)
     }
-}
-
-fn digits(sha256: &str) -> &str {
-    sha256.get(..DIGITS).unwrap_or(sha256)
-}
-
-/// Creates the directory of a file, which a cell may not have needed before.
-fn create_directory(file: &Path) -> io::Result<()> {
-    let directory = file.parent().unwrap_or(file);
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
-fn create_exclusively(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    give_to_owner_of(&file, path.parent().unwrap_or(path))?;
-    Ok(file)
 }
 
 /// Watches one refresh for events. Without the variables there is none.
@@ -250,7 +226,7 @@ fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
 /// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
 fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> {
     let path = context.local_file(&format!("{LOGIN_REQUIRED}{}", digits(digest)))?;
-    create_directory(&path)?;
+    create_directory_of(&path)?;
     match create_exclusively(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         created => created?,
@@ -270,14 +246,8 @@ fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> 
 
 /// Removes the files of dead grants, but not `kept`: there is another grant.
 fn forget(context: &Context, kept: Option<&Path>) {
-    let Ok(any) = context.local_file(LOGIN_REQUIRED) else { return };
-    let (Some(directory), Some(prefix)) = (any.parent(), any.file_name()) else { return };
-    let names = names_in(directory).unwrap_or_default().into_iter();
-    names
-        .filter(|name| name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()))
-        .map(|name| directory.join(name))
-        .filter(|path| Some(path.as_path()) != kept)
-        .for_each(|path| drop(fs::remove_file(path)));
+    let others = context.local_files(LOGIN_REQUIRED).into_iter().filter(|path| Some(path.as_path()) != kept);
+    others.for_each(|path| drop(fs::remove_file(path)));
 }
 
 /// A login is about to store a grant: from now on its refresh token is to be delivered.

@@ -28,11 +28,13 @@ use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
+use crate::store::open::names_in;
 use crate::store_address::ProfileName;
 use crate::subprocess::worker::{self, Message, TaskResult};
 use crate::system;
 use std::cell::{Cell, OnceCell};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::ProfileStore;
 
@@ -79,6 +81,26 @@ impl Context {
             context.go_on_with(client.limited_to(client.reached()));
         }
         context
+    }
+
+    /// A file of this profile on this machine: beside the real document, or in the directory of this store's files.
+    fn local_file(&self, suffix: &str) -> io::Result<PathBuf> {
+        let Some(store) = self.store.file() else {
+            return Ok(self.directory.join(format!("{}{suffix}", self.globals.profile)));
+        };
+        let files = store.files().map_err(|failure| io::Error::other(failure.message))?;
+        Ok(files.sidecar(suffix))
+    }
+
+    /// The files of this profile on this machine whose suffix begins with `prefix`.
+    fn local_files(&self, prefix: &str) -> Vec<PathBuf> {
+        let listed = |first: &Path| {
+            let (directory, begin) = (first.parent()?, first.file_name()?.as_encoded_bytes());
+            let names = names_in(directory).ok()?.into_iter();
+            let of_profile = names.filter(|name| name.as_encoded_bytes().starts_with(begin));
+            Some(of_profile.map(|name| directory.join(name)).collect())
+        };
+        self.local_file(prefix).ok().and_then(|first| listed(&first)).unwrap_or_default()
     }
 
     /// The HTTP client.

@@ -48,15 +48,6 @@ impl Context {
         self.local_file(history::SUFFIX)
     }
 
-    /// A file of this profile on this machine: beside the real document, or in the directory of this store's files.
-    pub(super) fn local_file(&self, suffix: &str) -> io::Result<PathBuf> {
-        let Some(store) = self.store.file() else {
-            return Ok(self.directory.join(format!("{}{suffix}", self.globals.profile)));
-        };
-        let files = store.files().map_err(|failure| io::Error::other(failure.message))?;
-        Ok(files.sidecar(suffix))
-    }
-
     /// The program that asked for this command.
     fn program(&self) -> Option<&str> {
         self.program.get_or_init(caller_program).as_deref()

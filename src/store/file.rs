@@ -8,6 +8,8 @@
 //! NAME~temporary.NONCE       a file on its way to one of these names
 //! NAME~history               what happened to the grant, for people: see [`crate::history`]
 //! NAME~rotated               what the command of ONEGRANT_ON_ROTATE was given: see [`crate::session::events`]
+//! NAME~login-required.DIGITS the command of ONEGRANT_ON_LOGIN_REQUIRED was told of this dead grant
+//! NAME~aws.DIGITS            credentials of a role: see [`crate::profile::credential_cache`]
 //! ```
 //!
 //! The order of a commit, and what the next process does after a kill: "Commit order" in `docs/design.md`.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// How many symbolic links are followed, as in Linux itself.
 const MAX_LINKS: usize = 40;
 
-/// How many hexadecimal digits of a key are in a file name. No two refresh tokens of a profile have the same ones.
-const KEY_DIGITS: usize = 16;
+/// How many hexadecimal digits of a hash are in a file name. No two refresh tokens of a profile have the same ones.
+const DIGITS: usize = 16;
 
 /// The files of one profile. The sidecars lie beside the real document, so that every path to it, another HOME or a
 /// symbolic link, leads to the same lock.
@@ -167,8 +167,9 @@ fn answer_prefix(key: &str) -> String {
     format!("{ANSWER}{}.", digits(key))
 }
 
-fn digits(key: &str) -> &str {
-    key.get(..KEY_DIGITS).unwrap_or(key)
+/// The digits of a SHA-256 that are in a file name.
+pub(crate) fn digits(sha256: &str) -> &str {
+    sha256.get(..DIGITS).unwrap_or(sha256)
 }
 
 /// The directory of `path`.

@@ -9,6 +9,7 @@ mod next_program;
 pub mod ownership;
 pub mod secret;
 pub mod shared;
+pub mod small_files;
 pub mod trust;
 mod wait_limit;
 mod watch;

@@ -28,6 +28,7 @@ use crate::lock::Locked;
 use crate::protocol::Response;
 use crate::session::{LockMode, Revision};
 use crate::store::durable::{is_abandoned, remove, write_new};
+use crate::store::files::digits;
 use crate::store::open::{self, Symlink};
 use crate::store::sorted;
 use crate::store::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revision};
@@ -63,9 +64,6 @@ const ANSWER_LIMIT: u64 = 4 << 20;
 /// How long a value that was read replaces the next read: a look reads the records and the document, which are one value. It
 /// covers a pause of this process on a busy machine. Each change still compares the version.
 const LAST_READ_AGE: Duration = Duration::from_millis(200);
-
-/// How many hexadecimal digits of a hash are in the name of an answer file.
-const DIGITS: usize = 16;
 
 /// The version of a value. Only the cell knows its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,9 +352,7 @@ impl CellStore {
 
     /// Identifies this cell in the names of files.
     fn digits(&self) -> String {
-        let mut digits = Secret::new(self.cell.location()).sha256();
-        digits.truncate(DIGITS);
-        digits
+        digits(&Secret::new(self.cell.location()).sha256()).to_owned()
     }
 
     /// How the names of this cell's temporary files begin.
@@ -365,7 +361,7 @@ impl CellStore {
     }
 
     fn answer_path(&self, name: RecordName) -> PathBuf {
-        let key = name.key.get(..DIGITS).unwrap_or(name.key);
+        let key = digits(name.key);
         // A profile name has no tilde.
         self.directory.join(format!("~answer.{}.{key}.{}", self.digits(), name.number))
     }
@@ -390,7 +386,7 @@ impl CellStore {
     /// a kill left. `names` were listed before the claim, so the other keys belong to older refresh tokens, which do not come
     /// back. An empty `key` means that all of them go.
     fn sweep(&self, names: &[OsString], key: &str) {
-        let own = key.get(..DIGITS).unwrap_or(key).to_owned() + ".";
+        let own = digits(key).to_owned() + ".";
         let (answers, temporary) = (format!("~answer.{}.", self.digits()), self.temporary());
         for name in names {
             let path = self.directory.join(name);
