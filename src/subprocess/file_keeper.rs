@@ -8,7 +8,7 @@
 //! The keeper ends when the command has ended. A refresh that is on its way then is finished first, within the deadline of
 //! any other. The keeper also ends when a login is required; the file stays as it is.
 
-use super::{Mode, command, request};
+use super::{Mode, command, request, start_and_end};
 use crate::adapters::formats::{Format, Given};
 use crate::cli;
 use crate::driver::Clock;
@@ -39,9 +39,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The shortest sleep: if no token lasts longer, and after the first failure. After each further failure it doubles.
 const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// How long the process may run that starts the keeper.
-const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a keeper is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,11 +96,11 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     system::close_inherited();
     let request: KeeperRequest = request(Mode::FileKeeper)?;
     if !request.is_keeper {
-        system::end_after(START_LIMIT);
-        // From here on no signal that is meant for the command's group reaches the keeper.
-        let _ = rustix::process::setsid();
-        let started = spawn(&KeeperRequest { is_keeper: true, ..request });
-        return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
+        return start_and_end(|| {
+            // From here on no signal that is meant for the command's group reaches the keeper.
+            let _ = rustix::process::setsid();
+            spawn(&KeeperRequest { is_keeper: true, ..request })
+        });
     }
     let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
     if let Some(command) = Watched::new(request.pid, request.start_time) {

@@ -22,6 +22,7 @@ pub mod worker;
 pub mod worker_process;
 
 use crate::error::{Failure, Kind};
+use crate::system;
 use crate::system::command::{self, Printed, file_in_memory};
 use crate::text::describe;
 use serde::Serialize;
@@ -31,7 +32,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -40,6 +41,9 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// The longest request, in bytes: the largest document, with its characters escaped.
 const REQUEST_LIMIT: u64 = 32 << 20;
+
+/// How long a process may run that only starts another one.
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// A hidden mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,12 @@ fn program(mode: Mode) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("onegrant").arg(mode.argument());
     command
+}
+
+/// Starts a process, for a process that then ends. So the new one is not a child of the process that wants it.
+fn start_and_end(start: impl FnOnce() -> io::Result<Child>) -> Result<(), Failure> {
+    system::end_after(START_LIMIT);
+    start().map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)))
 }
 
 /// Reads the request of a process in `mode`. Fails with exit code 2 if no process of onegrant started it.

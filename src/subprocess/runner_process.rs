@@ -1,10 +1,10 @@
 //! The process of a command runner.
 
 use super::runner::{Occasion, RunnerRequest, start_runner};
-use super::{Mode, request};
+use super::{Mode, request, start_and_end};
 use crate::driver::Clock;
 use crate::environment::{Environment, EventCommands};
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::globals::Globals;
 use crate::grant::Document;
 use crate::lock::Guard;
@@ -29,17 +29,12 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// left is done by the next process.
 const MOST_RUNS: u32 = 32;
 
-/// How long the process may run that starts the runner.
-const START_LIMIT: Duration = Duration::from_secs(10);
-
 /// Starts the runner, or is the runner.
 pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     system::close_inherited();
     let request: RunnerRequest = request(Mode::Runner)?;
     if !request.is_runner {
-        system::end_after(START_LIMIT);
-        let started = start_runner(request);
-        return started.map(drop).map_err(|error| Failure::new(Kind::Temporary, describe(&error)));
+        return start_and_end(|| start_runner(request));
     }
     // A disk may hang.
     system::end_after(COMMAND_LIMIT * (MOST_RUNS + 1));
