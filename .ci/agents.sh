@@ -31,9 +31,7 @@ if [ $# = 0 ]; then
         >"$work/install" 2>&1 </dev/null || give_up 'npm install' "$work/install"
     : "${authorization_server:=$(executable authorization_server --example authorization_server)}"
     export authorization_server
-    # A loopback of its own: nothing else is there.
-    own=(unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh)
-    "${own[@]}" true 2>/dev/null || own=()
+    own_loopback
     code=0
     "${own[@]}" "$0" "$work/npm" || code=$?
     exit "$code"
@@ -73,25 +71,18 @@ line() { # LINE
 }
 # A block of the page, with the addresses of the servers here.
 recipe() { # NAME
-    awk -v name="$1" '/^```/ { wanted = substr($0, index($0, " ") + 1) == name; next } wanted' "$repository/docs/agents.md" |
-        sed "s|https://mcp.example.com|$mcp|g; s|https://models.example.com|$models|g" | grep . ||
-        { echo "docs/agents.md has no block $1" >&2; return 1; }
+    block agents.md "$1" | sed "s|https://mcp.example.com|$mcp|g; s|https://models.example.com|$models|g"
 }
 counts() { curl -fsS --noproxy '*' "$1/counts" | jq -cS 'del(."without a token")'; } # SERVER
 # The session of a profile is over. The requests are counted from here.
 expired() { # PROFILE...
     local profile
     for profile; do
-        change "$profile" '.session.expires_at = 1000000000 | .session.obtained_at = 999990000'
+        change "$profile" "$as_expired"
     done
     mark
     counts "$mcp" >/dev/null
     counts "$models" >/dev/null
-}
-change() { # PROFILE FILTER
-    jq -c "$2" "$ONEGRANT_HOME/$1.json" >"$work/document"
-    chmod 600 "$work/document"
-    mv "$work/document" "$ONEGRANT_HOME/$1.json"
 }
 # The servers answered requests with a token to these endpoints, and refused none.
 served() { # WHAT REFRESHES MCP_ENDPOINTS MODEL_ENDPOINTS

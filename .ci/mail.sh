@@ -9,9 +9,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib/checks.sh"
 
-work=$(mktemp -d)
-trap clean_up EXIT
-trap 'exit 130' INT TERM HUP
+make_work
 
 has_send_email() { [ -x "$(git --exec-path)/git-send-email" ]; }
 has_xoauth2() { compgen -G '/usr/lib/*/sasl2/*oauth2*.so'; }
@@ -31,6 +29,5 @@ printf '%s; Authen::SASL %s; %s; %s; %s; %s; %s; %s\n' "$(git --version)" \
 
 cd "$repository"
 cargo test --locked --quiet --test programs --no-run
-own=(unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh)
-"${own[@]}" true 2>/dev/null || own=()
+own_loopback
 "${own[@]}" cargo test --locked --offline --test programs mail:: -- --ignored

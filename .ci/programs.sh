@@ -30,9 +30,7 @@ if [ $# = 0 ]; then
     python_packages "${packages[@]}"
     : "${authorization_server:=$(executable authorization_server --example authorization_server)}"
     export authorization_server
-    # A loopback of its own: nothing else is there.
-    own=(unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh)
-    "${own[@]}" true 2>/dev/null || own=()
+    own_loopback
     code=0
     "${own[@]}" "$0" "$work" || code=$?
     exit "$code"
@@ -74,15 +72,11 @@ lines() { # DIRECTORY SETTING... LINES
 }
 # A block of the page, with the addresses of the server here.
 recipe() { # NAME ADDRESS
-    awk -v name="$1" '/^```/ { wanted = substr($0, index($0, " ") + 1) == name; next } wanted' "$repository/docs/programs.md" |
-        sed "s|https://service.example|$2|g; s|//service.example|//${2#*://}|g; s|service.example|${2#*://}|g" | grep . ||
-        { echo "docs/programs.md has no block $1" >&2; return 1; }
+    block programs.md "$1" | sed "s|https://service.example|$2|g; s|//service.example|//${2#*://}|g; s|service.example|${2#*://}|g"
 }
 counts() { curl -fsS --noproxy '*' "$origin/counts"; }
 expired() {
-    jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' "$ONEGRANT_HOME/default.json" >"$work/document"
-    chmod 600 "$work/document"
-    mv "$work/document" "$ONEGRANT_HOME/default.json"
+    change default "$as_expired"
     mark
     counts >/dev/null
 }

@@ -58,9 +58,7 @@ is_installed() { [ -e "$work/person/0/target/granted.py" ]; }
 counts() { curl -fsS --noproxy '*' "http://$1/counts"; } # INDEX
 # The session is over. The requests are counted from here.
 expired() {
-    jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' "$ONEGRANT_HOME/default.json" >"$work/document"
-    chmod 600 "$work/document"
-    mv "$work/document" "$ONEGRANT_HOME/default.json"
+    change default "$as_expired"
     mark
     counts "$mine" >/dev/null
     counts "$other" >/dev/null

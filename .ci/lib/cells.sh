@@ -6,7 +6,7 @@
 stored() { value | member "$1" || echo none; } # NAME
 # The document says that the access token has expired.
 expire() {
-    value | jq -c '.session.expires_at = 1000000000 | .session.obtained_at = 999990000' | put_value ||
+    value | jq -c "$as_expired" | put_value ||
         give_up 'the document cannot be changed'
     mark
 }

@@ -24,11 +24,14 @@ executable() { # NAME CARGO_OPTION...
         jq -r --arg name "$1" 'select(.target.name? == $name and .executable).executable'
 }
 
-begin() { # PROGRAM...
-    local variable
+make_work() {
     work=$(mktemp -d)
     trap clean_up EXIT
     trap 'exit 130' INT TERM HUP
+}
+begin() { # PROGRAM...
+    local variable
+    make_work
     need jq command -v jq
     for variable; do need "$variable" command -v "$variable"; done
     ONEGRANT=$(realpath "${ONEGRANT:-$(executable onegrant --release --bin onegrant)}")
@@ -93,6 +96,11 @@ give_up() { # WHAT FILE...
     tail -n 20 "${@:2}" 2>/dev/null </dev/null || true
     finish
 }
+# The words that run a command with a loopback of its own, where nothing else is. None if the system does not allow it.
+own_loopback() {
+    own=(unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh)
+    "${own[@]}" true 2>/dev/null || own=()
+}
 yes_or_no() { if "$@"; then echo yes; else echo no; fi; } # COMMAND...
 wait_until() { # SECONDS COMMAND...
     local end=$((SECONDS + $1))
@@ -139,6 +147,19 @@ member() { # NAME
 }
 has_member() { [ -s "$2" ] && member "$1" <"$2" >"$work/member"; } # NAME FILE
 stored() { member "$1" <"$work/home/$profile.json" 2>/dev/null || echo none; } # NAME
+
+change() { # PROFILE FILTER
+    jq -c "$2" "$ONEGRANT_HOME/$1.json" >"$work/document"
+    chmod 600 "$work/document"
+    mv "$work/document" "$ONEGRANT_HOME/$1.json"
+}
+# What makes an access token that has expired of the stored one. For jq.
+as_expired='.session.expires_at = 1000000000 | .session.obtained_at = 999990000'
+# A block of a page, by what is behind its language.
+block() { # PAGE NAME
+    awk -v name="$2" '/^```/ { wanted = substr($0, index($0, " ") + 1) == name; next } wanted' "$repository/docs/$1" | grep . ||
+        { echo "docs/$1 has no block $2" >&2; return 1; }
+}
 
 # Starts a server that prints a JSON object with `issuer` when it is ready; some serve until stdin ends, so it stays open. Sets
 # `issuer`, `server` (its name) and `$!`. What the server prints is in $work/NAME.json, its log in $work/NAME.log.
