@@ -129,7 +129,7 @@ pub fn id_token_age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     let issued_at = session.id_token.as_ref().and_then(|token| claims::issued_at(token.expose()));
     let lifetime = Lifetime { begin: issued_at.unwrap_or(session.obtained_at), end };
     let by_clock = lifetime.age(session, min_ttl, now);
-    let is_newest = session.obtained_at >= end.saturating_sub(lifetime.leeway().max(min_ttl));
+    let is_newest = session.obtained_at >= lifetime.ages_from(min_ttl);
     match by_clock {
         Freshness::Ended if is_newest && needs_no_refresh => Freshness::Missing,
         Freshness::Ageing if is_newest && needs_no_refresh => match end.saturating_sub(now.wall) < min_ttl {
@@ -149,6 +149,14 @@ struct Lifetime {
 impl Lifetime {
     fn leeway(&self) -> i64 {
         LEEWAY_SECONDS.min(self.end.saturating_sub(self.begin) / 10)
+    }
+
+    /// From when [`Self::age`] says that the token ages: not in the first tenth of its lifetime, whatever is demanded. So the
+    /// answer that brought the token was earlier.
+    fn ages_from(&self, min_ttl: i64) -> UnixSeconds {
+        let lifetime = self.end.saturating_sub(self.begin);
+        let longest = lifetime.saturating_sub(lifetime / 10).saturating_sub(1);
+        self.end.saturating_sub(self.leeway().max(min_ttl.min(longest)))
     }
 
     /// A token with nine tenths of its lifetime is the longest that the server grants.
@@ -240,6 +248,34 @@ mod tests {
         ];
         for (case, obtained_at, expires_at, min_ttl, now, wanted) in cases {
             assert_eq!(age(&session(obtained_at, expires_at), min_ttl, at(now)), wanted, "{case}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn an_id_token_is_refreshed_for_until_a_refresh_has_shown_that_none_comes() {
+        use Freshness::{Ageing, Ended, Fresh, FreshButShort, Missing};
+        // {"iat":1000,"exp":4600}
+        let id_token = Secret::new("e30.eyJpYXQiOjEwMDAsImV4cCI6NDYwMH0.c2ln");
+        // (case, last answer, end of the access token, min_ttl, now, wanted)
+        let cases = [
+            ("it lasts",                                  1000, 9000, 0,        4569, Fresh),
+            ("it ages, and nothing was tried",            1000, 9000, 0,        4570, Ageing),
+            ("it ages, and the last refresh brought none", 4570, 9000, 0,       4571, Fresh),
+            ("it has ended, and nothing was tried",       1000, 9000, 0,        4600, Ended),
+            ("it has ended, and the last refresh brought none", 4570, 9000, 0,  4600, Missing),
+            ("the access token needs a refresh, too",     4570, 4590, 0,        4600, Ended),
+            ("asked for more than the server ever gives", 1000, 9000, 7200,     1360, FreshButShort),
+            ("the same, later, and nothing was tried",    1000, 9000, 7200,     1361, Ageing),
+            ("the same, and the last refresh brought none", 1361, 9000, 7200,   1362, FreshButShort),
+            ("the same, ended, and nothing was tried",    1000, 9000, 7200,     4605, Ended),
+            ("the same, and the last refresh brought none", 4605, 9000, 7200,   4606, Missing),
+            ("asked for as much as the lifetime",         1000, 9000, 3600,     4605, Ended),
+            ("asked for ever",                            1000, 9000, i64::MAX, 4605, Ended),
+        ];
+        for (case, obtained_at, expires_at, min_ttl, now, wanted) in cases {
+            let session = Session { id_token: Some(id_token.clone()), ..session(obtained_at, Some(expires_at)) };
+            assert_eq!(id_token_age(&session, min_ttl, at(now)), wanted, "{case}");
         }
     }
 

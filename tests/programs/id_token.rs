@@ -8,8 +8,9 @@ use std::time::Duration;
 /// How many processes ask at once.
 const CROWD: usize = 20;
 
-/// The lifetime of an ID token that is replaced in the test, and that of one that is not.
-const SHORT: Duration = Duration::from_secs(3);
+/// The lifetime of an ID token that is replaced in the test, and that of one that is not. The short one is longer than a busy
+/// machine may stall, because an ID token that has ended is not handed out.
+const SHORT: Duration = Duration::from_secs(15);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Whether a refresh brings an ID token.
@@ -230,6 +231,18 @@ fn an_id_token_that_is_about_to_end_costs_one_refresh_at_most() {
     assert_eq!(server.counts().refreshes, 1);
 }
 
+/// The answer of the login was within `--min-ttl` of the end, and showed nothing about refreshes.
+#[test]
+fn an_id_token_that_has_expired_is_replaced_however_long_it_should_last() {
+    for min_ttl in ["3600", "1000000000"] {
+        let (server, home, expired) = home_with_id_token(Refreshes::BringOne, -5);
+        let ran = home.run(&["token", "--id-token", "--min-ttl", min_ttl]);
+        assert_ne!(stored(&home), expired);
+        assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", stored(&home))), "{min_ttl}");
+        assert_eq!(server.counts().refreshes, 1);
+    }
+}
+
 #[test]
 fn exec_gives_the_id_token_in_a_variable_and_in_a_file() {
     let (server, home, token) = home_with_id_token(Refreshes::BringNone, 600);
@@ -253,7 +266,9 @@ fn the_file_of_an_id_token_is_replaced_before_the_id_token_ends_with_one_refresh
     let file = home.root.join("token");
     let read = || fs::read_to_string(&file).unwrap_or_default();
     let script = "cat token; while ! [ -e end ]; do sleep 0.02; done";
-    let words = ["exec", "--id-token", "--format", "bare", "--file", "token", "--", "/bin/sh", "-c", script];
+    // The file is replaced in the middle of the lifetime.
+    let options = ["--id-token", "--min-ttl", "3600", "--format", "bare", "--file", "token"];
+    let words = [&["exec"], &options[..], &["--", "/bin/sh", "-c", script]].concat();
     let process = Process::start(&mut home.command(&words));
     wait_for("what the command reads first", || !process.printed().is_empty());
     let mut tokens = vec![expired, read()];
