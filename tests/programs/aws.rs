@@ -109,7 +109,14 @@ impl AwsTest {
 
 #[track_caller]
 fn key(ran: &Ran) -> String {
-    let answer: Value = serde_json::from_str(ran.token()).unwrap();
+    ran.token();
+    key_of_answer(ran)
+}
+
+/// The same where there may be a warning.
+#[track_caller]
+fn key_of_answer(ran: &Ran) -> String {
+    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
     answer["AccessKeyId"].as_str().unwrap().to_owned()
 }
 
@@ -405,15 +412,20 @@ fn credentials_that_still_work_are_used_if_no_others_can_be_had() {
     assert_eq!(test.sts.held(), 1);
 
     // While another process replaces them, no process waits for it.
-    let gate = Gate::closed();
-    test.sts.fail_next([Fault::Hold(gate.clone())]);
-    let other = Process::start(&mut test.helper());
-    wait_for("the request", || test.sts.held() == 2);
-    assert_eq!(test.key(), first);
-    gate.open();
-    let second = key(&other.finish());
-    assert_ne!(second, first);
-    assert_eq!((test.key(), test.sts.answered().len()), (second, 3));
+    let (mut held, mut answered) = (1, 0);
+    let replace = || {
+        (held, answered) = (held + 1, test.sts.answered().len());
+        let gate = Gate::closed();
+        test.sts.fail_next([Fault::Hold(gate.clone())]);
+        let other = Process::start(&mut test.helper());
+        wait_for("the request", || test.sts.held() == held);
+        assert_eq!(test.key(), first);
+        gate.open();
+        key_of_answer(&other.finish())
+    };
+    // If the machine stalls, the time for other credentials is over before the gate opens: then once more.
+    let second = std::iter::repeat_with(replace).take(3).find(|key| *key != first).unwrap();
+    assert_eq!((test.key(), test.sts.answered().len()), (second, answered + 1));
 }
 
 #[test]
@@ -428,8 +440,11 @@ fn a_process_that_is_killed_or_stopped_keeps_no_other_one_from_its_credentials()
     let test = AwsTest::new(600);
     let (processes, _gate) = crowd_behind_one(&test, 0);
     processes[0].signal(Signal::STOP);
-    let ran = run(test.helper().arg("--timeout").arg("8"));
-    assert_eq!((key(&ran).as_str(), test.sts.answered().len()), ("ASIA0000000000000000", 1));
+    // If the machine stalls, the time that the wait for the lock leaves for a request is over: then once more.
+    let attempt = || run(test.helper().args(["--timeout", "8"]));
+    let ran = std::iter::repeat_with(attempt).take(3).find(|ran| ran.code != 4).unwrap();
+    assert_eq!(test.sts.answered().last().map(String::as_str), Some("ok"));
+    assert_eq!(key(&ran), format!("ASIA{:016}", test.sts.answered().len() - 1));
 }
 
 #[test]
