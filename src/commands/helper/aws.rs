@@ -21,7 +21,7 @@ use crate::session::{Demand, LockMode, Unwanted};
 use crate::text::date;
 use std::time::Duration;
 
-/// The most requests of one process: the first one, one with another ID token, and one after a temporary error.
+/// The most requests of one process. One of them may have another ID token, and the others follow a temporary error.
 const MAX_REQUESTS: u32 = 3;
 
 /// The pause before a request is repeated if the server names none.
@@ -30,7 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The part of the deadline that a wait for the lock leaves for a request: at most a quarter of it.
 const REQUEST_RESERVE: Duration = Duration::from_secs(5);
 
-/// The longest time for other credentials while the stored ones still work.
+/// The longest time for requests to STS while the stored credentials still work. A refresh of the grant before them has the
+/// whole deadline: to end it early could lose its answer.
 const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Prints the credentials.
@@ -125,7 +126,7 @@ impl RoleSession<'_> {
             }
         }
         let left = self.context.left();
-        // The holder ends before the processes that wait for it lose their patience.
+        // The requests of the holder end before the wait of the other processes does.
         let limit = match guard {
             Some(_) => left.saturating_sub(self.reserve() * 2).max(left / 2),
             None => left,
