@@ -5,7 +5,7 @@
 //! name of the one kind never means a server of the other kind.
 
 use crate::grant::Document;
-use crate::protocol::metadata::{Url, authority_of, host_and_port, is_loopback};
+use crate::protocol::metadata::{Url, authority_of, bracketed, is_loopback, split_host_and_port};
 
 /// A mail protocol, as git names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ static MAIL_PROTOCOLS: [MailProtocol; 6] = [
     MailProtocol { scheme: "pop3s", ports: &[995], is_clear_text: false },
 ];
 
+/// Why a server that [`MailServer::is_exposed`] is refused.
+pub const EXPOSED: &str = "imap and pop3 are clear text, which is for this machine only; use imaps or pop3s";
+
 /// A mail server that a profile names, or that git asks a credential for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailServer {
@@ -40,7 +43,7 @@ impl MailServer {
     /// The server of a scheme, and of `HOST` or `HOST:PORT`. `None`: the scheme is not one of mail, or the host is malformed.
     pub fn new(scheme: &str, host: &str) -> Option<Self> {
         let protocol = MAIL_PROTOCOLS.iter().find(|protocol| protocol.scheme == scheme)?;
-        let (host, port) = host_and_port(host)?;
+        let (host, port) = split_host_and_port(host)?;
         Some(Self { protocol, host, port })
     }
 
@@ -63,9 +66,8 @@ impl MailServer {
     /// `SCHEME://HOST` or `SCHEME://HOST:PORT`.
     pub fn url(&self) -> String {
         let Self { protocol, host, port } = self;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{host}{port}", protocol.scheme)
+        format!("{}://{}{port}", protocol.scheme, bracketed(host))
     }
 
     fn ports(&self) -> &[u16] {
@@ -117,8 +119,7 @@ impl Server {
         match self {
             Self::Web(server) => is_served(document, server),
             Self::Mail(server) => {
-                let mut named = document.git_hosts.iter().filter_map(|host| MailServer::named(host));
-                !server.is_exposed() && named.any(|named| named.is_like(server))
+                !server.is_exposed() && mail_servers(document).any(|named| named.is_like(server))
             }
         }
     }
@@ -168,6 +169,11 @@ fn is_like(labels: &[&str], pattern: &[&str]) -> bool {
         (Some((label, labels)), Some((wanted, pattern))) => label == wanted && is_like(labels, pattern),
         (None, Some(_)) | (Some(_), None) => false,
     }
+}
+
+/// The mail servers that the profile names.
+pub fn mail_servers(document: &Document) -> impl Iterator<Item = MailServer> {
+    document.git_hosts.iter().filter_map(|host| MailServer::named(host))
 }
 
 /// The servers that the profile names, over HTTPS.

@@ -1,7 +1,7 @@
 //! How git send-email reaches a mail server that accepts a token: the settings of git-send-email(1).
 
 use super::hosts::MailServer;
-use crate::protocol::metadata::host_and_port;
+use crate::protocol::metadata::{bracketed, split_host_and_port};
 
 /// Implicit TLS (RFC 8314 section 3.3).
 const SUBMISSIONS: u16 = 465;
@@ -25,13 +25,12 @@ impl Submission {
     /// The server at `HOST` or `HOST:PORT`. `None`: it is neither. Without a port it is the one that the server is known for,
     /// or that of implicit TLS.
     pub fn new(address: &str) -> Option<Self> {
-        let (host, port) = host_and_port(address)?;
+        let (host, port) = split_host_and_port(address)?;
         let is_microsoft = MICROSOFT.iter().any(|domain| {
             host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         });
         let port = port.unwrap_or(if is_microsoft { SUBMISSION } else { SUBMISSIONS });
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        Some(Self { host, port, is_microsoft })
+        Some(Self { host: bracketed(&host), port, is_microsoft })
     }
 
     /// The server, as git asks for its credential: git says `smtp` with TLS, too.

@@ -3,7 +3,7 @@
 //! argh calls the parsers, and puts the reason of a refusal into a sentence of its own. [`reason_in`] finds it again.
 
 use crate::adapters::formats::{FORMATS, Format};
-use crate::adapters::hosts::MailServer;
+use crate::adapters::hosts::{EXPOSED, MailServer};
 use crate::adapters::{PROTOCOLS, Protocol};
 use crate::grant::{ClientAuthentication, SubjectToken};
 use crate::protocol::providers::PROVIDERS;
@@ -194,9 +194,7 @@ pub(super) fn user(text: &str) -> Result<String, String> {
 pub(super) fn host(text: &str) -> Result<String, String> {
     if let Some(server) = MailServer::named(text) {
         return match server.is_exposed() {
-            true => Err(refused(
-                "imap and pop3 are clear text, which is for this machine only; use imaps or pop3s",
-            )),
+            true => Err(refused(EXPOSED)),
             false => Ok(text.to_owned()),
         };
     }

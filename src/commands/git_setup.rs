@@ -1,7 +1,7 @@
 //! `onegrant git-setup`: configures git to ask onegrant for the credentials of some hosts, and to send mail with the token.
 //! Prints the commands first.
 
-use crate::adapters::hosts::{self, MailServer};
+use crate::adapters::hosts::{self, EXPOSED, MailServer};
 use crate::adapters::mail::Submission;
 use crate::cli;
 use crate::environment::Environment;
@@ -155,10 +155,7 @@ fn show(
 
 fn add(document: &mut Document, hosts: &[String]) -> bool {
     let is_there = |document: &Document, host: &str| match MailServer::named(host) {
-        Some(server) => {
-            let mut named = document.git_hosts.iter().filter_map(|host| MailServer::named(host));
-            named.any(|named| named == server)
-        }
+        Some(server) => hosts::mail_servers(document).any(|named| named == server),
         None => hosts::server("https", host).is_some_and(|server| hosts::is_served(document, &server)),
     };
     let before = document.git_hosts.len();
@@ -174,8 +171,7 @@ fn add(document: &mut Document, hosts: &[String]) -> bool {
 fn urls(host: &str) -> Result<Vec<String>, Failure> {
     if let Some(server) = MailServer::named(host) {
         if server.is_exposed() {
-            let why = "imap and pop3 are clear text, which is for this machine only; use imaps or pop3s";
-            return Err(usage(&format!("cannot serve {host}: {why}")));
+            return Err(usage(&format!("cannot serve {host}: {EXPOSED}")));
         }
         if !server.has_port() {
             return Err(usage(&format!("{host} has no port, and git names the port of a mail server")));

@@ -34,12 +34,13 @@ impl Url {
 
     /// `HOST:PORT`, as in a URL.
     pub fn host_and_port(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        format!("{}:{}", bracketed(&self.host), self.port)
     }
+}
+
+/// A host as in a URL: an IPv6 address has brackets there (RFC 3986 section 3.2.2).
+pub(crate) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Whether a host, in lower case and without brackets, is this machine: 127.0.0.0/8, `::1` or `localhost`.
@@ -104,12 +105,12 @@ pub(crate) fn address_of(url: &str) -> Option<Url> {
 }
 
 pub(crate) fn authority_of(is_secure: bool, authority: &str) -> Option<Url> {
-    let (host, port) = host_and_port(authority)?;
+    let (host, port) = split_host_and_port(authority)?;
     Some(Url { is_secure, host, port: port.unwrap_or(if is_secure { 443 } else { 80 }) })
 }
 
 /// The parts of `HOST` or `HOST:PORT`: the host in lower case and without brackets, and the port if there is one.
-pub(crate) fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn split_host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;
