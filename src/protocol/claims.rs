@@ -27,9 +27,13 @@ pub fn issued_at(token: &str) -> Option<UnixSeconds> {
     instant(&claims(token)?, "iat")
 }
 
-/// A NumericDate (RFC 7519 section 2), which may have a fraction.
 fn instant(claims: &Map<String, Value>, name: &str) -> Option<UnixSeconds> {
-    let number = claims.get(name)?.as_number()?;
+    numeric_date(claims.get(name)?)
+}
+
+/// A NumericDate (RFC 7519 section 2), which may have a fraction. `None`: it is no number.
+pub(crate) fn numeric_date(value: &Value) -> Option<UnixSeconds> {
+    let number = value.as_number()?;
     // A float-to-integer cast saturates. That is right for an absurd instant.
     #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
     number.as_i64().or_else(|| number.as_f64().map(|fraction| fraction as UnixSeconds))

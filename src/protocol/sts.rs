@@ -4,6 +4,7 @@
 //! Defined by "AssumeRoleWithWebIdentity" and "Common Errors" in the reference of the service, version [`VERSION`]. Amazon's
 //! servers answer in JSON if the request accepts it. Other servers of the protocol answer in XML.
 
+use super::claims::numeric_date;
 use super::redirect;
 use super::{Parameters, Request, Response};
 use crate::error::{Failure, Kind};
@@ -185,12 +186,10 @@ impl<'a> Part<'a> {
 
     /// The instant of the part of this name: seconds since the Unix epoch, or a date.
     fn instant(self, name: &str) -> Option<UnixSeconds> {
-        if let Some(Self::Json(Value::Number(number))) = self.part(name) {
-            // A float-to-integer cast saturates. That is right for an absurd instant.
-            #[expect(clippy::as_conversions, reason = "saturates; there is no `From` for it")]
-            return number.as_i64().or_else(|| number.as_f64().map(|fraction| fraction as UnixSeconds));
+        match self.part(name)? {
+            Self::Json(value @ Value::Number(_)) => numeric_date(value),
+            _ => instant(&self.text(name)?),
         }
-        instant(&self.text(name)?)
     }
 }
 
