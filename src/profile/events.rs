@@ -197,7 +197,7 @@ impl<'a> EventWatch<'a> {
         }
         if self.commands.login_required.is_some()
             && let Err(failure) = result
-            && let Some(digest) = dead_grant(failure, observed.document(), self.wanted, self.context.now())
+            && let Some(digest) = dead_grant(failure, &observed, self.wanted, self.context.now())
         {
             report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
         }

@@ -3,6 +3,7 @@
 //!
 //! The machine does not know of them: a refresh is the same with and without them.
 
+use super::attempt::{Attempt, AttemptOutcome};
 use super::freshness::age;
 use super::step::{DelegateResult, Event, Now, ReplaceResult, Step};
 use crate::error::{Failure, Kind};
@@ -67,19 +68,13 @@ impl Delivery {
 }
 
 /// The digest that identifies the grant that has died, if `failure` says that a login is required and there was a grant.
-/// `document` is what the store held last.
 ///
-/// A grant that lacks an ID token is not dead. Neither is one whose refresh is refused only because it has no refresh token.
-pub fn dead_grant(
-    failure: &Failure,
-    document: Option<&Document>,
-    wanted: TokenKind,
-    now: Now,
-) -> Option<String> {
+/// A grant that only lacks an ID token is not dead. Neither is one whose refresh is refused only because it has no refresh token.
+pub fn dead_grant(failure: &Failure, observed: &Observed, wanted: TokenKind, now: Now) -> Option<String> {
     if failure.kind != Kind::LoginRequired {
         return None;
     }
-    let document = document?;
+    let document = observed.document.as_ref()?;
     match (&document.session, document.credential_sha256()) {
         // Without a session and a reason there was no grant yet. The mark of a logout names no credential.
         (None, _) => {
@@ -88,7 +83,10 @@ pub fn dead_grant(
         }
         // The session is kept: it could not be cleared safely, or the server refused for another reason. A session that is
         // cleared later has the same digest.
-        (Some(_), Some(digest)) => (wanted == TokenKind::AccessToken).then_some(digest),
+        (Some(_), Some(digest)) => {
+            let is_rejected = observed.rejected.as_ref().is_some_and(|attempt| attempt.concerns(document));
+            (wanted == TokenKind::AccessToken || is_rejected).then_some(digest)
+        }
         (Some(session), None) => (!age(session, 0, now).is_valid()).then(|| session.access_token.sha256()),
     }
 }
@@ -96,7 +94,10 @@ pub fn dead_grant(
 /// What one refresh showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
+    /// What the store held last.
     document: Option<Document>,
+    /// The record that says that the server rejects the credential.
+    rejected: Option<Attempt>,
     is_delegated: bool,
     has_looked: bool,
 }
@@ -117,7 +118,9 @@ impl Observed {
             }
             (_, Event::Looked(Ok(view))) => {
                 self.document = view.stored.as_ref().map(|stored| stored.document.clone());
+                view.attempts.iter().for_each(|record| self.take_attempt(&record.attempt));
             }
+            (Step::Mark { attempt, .. }, _) => self.take_attempt(attempt),
             (Step::Replace { document, .. }, Event::Replaced(ReplaceResult::Done)) => {
                 self.document = Some(document.clone());
             }
@@ -132,9 +135,10 @@ impl Observed {
         replaceable
     }
 
-    /// What the store held last.
-    pub fn document(&self) -> Option<&Document> {
-        self.document.as_ref()
+    fn take_attempt(&mut self, attempt: &Attempt) {
+        if attempt.outcome == Some(AttemptOutcome::Rejected) {
+            self.rejected = Some(attempt.clone());
+        }
     }
 
     /// SHA-256 of the refresh token that the store held last.
@@ -151,6 +155,7 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::attempt::{AttemptRecord, Presence};
     use crate::session::step::{RefreshInput, Revision, Stored, View};
     use std::time::Duration;
 
@@ -237,7 +242,7 @@ mod tests {
         observed.observe(&replace, &Event::Replaced(ReplaceResult::Done));
         assert_eq!(observed.refresh_token_sha256(), Some(digest(&new)));
         observed.observe(&replace, &Event::Replaced(ReplaceResult::Lost(None)));
-        assert_eq!(observed.document(), None, "it was logged out");
+        assert_eq!(observed.document, None, "it was logged out");
 
         let failure = Failure::new(Kind::Temporary, "no answer");
         for (delegation, is_delegated) in [
@@ -291,10 +296,48 @@ mod tests {
         let now = Now { wall: NOW, elapsed: Duration::ZERO };
         for (case, document, wanted, digest) in cases {
             let failure = Failure::new(Kind::LoginRequired, "a login is required");
-            assert_eq!(dead_grant(&failure, document.as_ref(), wanted, now), digest, "{case}");
+            let observed = Observed { document, ..Observed::default() };
+            assert_eq!(dead_grant(&failure, &observed, wanted, now), digest, "{case}");
             for kind in [Kind::Defect, Kind::Usage, Kind::Temporary, Kind::Store] {
                 let other = Failure::new(kind, "another failure");
-                assert_eq!(dead_grant(&other, document.as_ref(), wanted, now), None, "{case}");
+                assert_eq!(dead_grant(&other, &observed, wanted, now), None, "{case}");
+            }
+        }
+    }
+
+    /// The access token works, so the session is kept. A process that wants the ID token cannot go on.
+    #[test]
+    fn a_grant_whose_refresh_token_is_rejected_is_dead_for_the_id_token_too() {
+        let document = document(&session(Some("refresh")), &json!(null));
+        let digest = document.credential_sha256().unwrap();
+        let stored = || Some(Stored { document: document.clone(), revision: Revision::default() });
+        let attempt = |credential: &str, outcome| {
+            let (owner, access) = (Default::default(), String::new());
+            let open = Attempt::open("1".to_owned(), credential.to_owned(), access, owner, NOW, NOW + 60);
+            Attempt { outcome: Some(outcome), ..open }
+        };
+        let failure = Failure::new(Kind::LoginRequired, "a login is required");
+        let now = Now { wall: NOW, elapsed: Duration::ZERO };
+        for (credential, outcome, wanted) in [
+            (digest.as_str(), AttemptOutcome::Rejected, Some(digest.clone())),
+            (digest.as_str(), AttemptOutcome::Refused, None),
+            ("another", AttemptOutcome::Rejected, None),
+        ] {
+            let attempt = attempt(credential, outcome);
+            let record = AttemptRecord {
+                number: 1,
+                attempt: attempt.clone(),
+                owner: Presence::Gone,
+                has_answer: false,
+            };
+            let view = View { attempts: vec![record], stored: stored() };
+            // This process has found it out, or another one.
+            let (mut this, mut other) = (Observed::default(), Observed::default());
+            this.observe(&Step::Read, &Event::Read(Ok(stored())));
+            this.observe(&Step::Mark { attempt, number: 1 }, &Event::Noted);
+            other.observe(&Step::Look { credential_sha256: digest.clone() }, &Event::Looked(Ok(view)));
+            for observed in [this, other] {
+                assert_eq!(dead_grant(&failure, &observed, TokenKind::IdToken, now), wanted, "{outcome:?}");
             }
         }
     }

@@ -447,6 +447,26 @@ fn the_command_is_told_once_of_a_dead_grant_and_once_of_the_next_one() {
     }
 }
 
+/// The access token works, so the session is kept: the command runs although only the ID token is asked for.
+#[test]
+fn a_rejected_refresh_token_is_told_of_if_the_id_token_is_wanted() {
+    let server = server(|_| {});
+    let events = Events::new(Home::new(), "ONEGRANT_ON_LOGIN_REQUIRED", KEEP);
+    let issued = events.home.grant(&server, LIFETIME);
+    let mut document = events.home.document();
+    let claims = json!({ "iss": server.issuer(), "iat": now() - LIFETIME, "exp": now() - 5 });
+    document["session"]["id_token"] = json!(jwt(&claims));
+    document["session"]["obtained_at"] = json!(now() - LIFETIME);
+    events.home.write(&document);
+    server.end_grant(&issued.refresh_token);
+    for _ in 0..3 {
+        assert_eq!(events.run(&["token", "--id-token"]).code, 3);
+        wait_for("the run", || events.runs().len() == 1);
+    }
+    assert_eq!(events.run(&["token"]), Ran::printed(&issued.access_token));
+    assert_eq!(events.runs().len(), 1);
+}
+
 #[test]
 fn a_login_makes_the_same_command_possible_again() {
     let server = server(|settings| settings.auto_approve = true);
