@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const VERSION: u64 = 1;
 
 /// How long before their end credentials are replaced, in seconds: the caller may use them for some minutes more.
-pub const REPLACED_BEFORE_END_SECONDS: i64 = 300;
+const REPLACED_BEFORE_END_SECONDS: i64 = 300;
 
 /// The longest session of a role, in seconds (AssumeRoleWithWebIdentity, `DurationSeconds`). Older credentials have ended,
 /// whatever the clock says.
