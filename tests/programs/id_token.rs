@@ -161,6 +161,11 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
             "the stored ID token is no signed token that can be read",
         ),
         ("opaque".to_owned(), "the stored ID token is no signed token that can be read"),
+        // A line break would end the header that the token is sent in.
+        (
+            jwt(&json!({ "iss": "i", "sub": "s", "aud": "c", "exp": now() + 600 })) + "\r\nX-Other: 1",
+            "the stored ID token is no signed token that can be read",
+        ),
     ] {
         let (server, home, _) = home_with_id_token(Refreshes::BringNone, 600);
         let mut document = home.document();
@@ -173,7 +178,7 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
 }
 
 /// OpenID Connect Core sections 3.1.3.7 and 12.2: one of another server, for another client, of another person, without an
-/// end, encrypted. The refresh token was spent for the answer, so the rest of it is stored.
+/// end, encrypted, with a line break. The refresh token was spent for the answer, so the rest of it is stored.
 #[test]
 fn an_id_token_of_a_refresh_that_cannot_be_trusted_is_not_taken() {
     let claims = |change: &Value| {
@@ -195,10 +200,12 @@ fn an_id_token_of_a_refresh_that_cannot_be_trusted_is_not_taken() {
         assert_eq!((stored(&home), home.tokens().access_token.as_str()), (expired, "at-new"), "{change}");
         assert_eq!(server.counts().token_requests, 1);
     }
-    let (server, home, expired, _) = claims(&json!({}));
-    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": "e30.a.b.c.d" }))]);
-    assert_eq!(home.run(&["token", "--id-token"]).code, 3);
-    assert_eq!(stored(&home), expired);
+    for change in [|_| "e30.a.b.c.d".to_owned(), |brought: String| brought + "\r\nX-Other: 1"] {
+        let (server, home, expired, brought) = claims(&json!({}));
+        server.script(Endpoint::Token, [token_answer(&json!({ "id_token": change(brought) }))]);
+        assert_eq!(home.run(&["token", "--id-token", "--format", "header"]).code, 3);
+        assert_eq!(stored(&home), expired);
+    }
 }
 
 /// While the ID token lasts, a failed refresh is no error. Afterwards it is one, although the access token works.
