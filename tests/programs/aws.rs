@@ -171,6 +171,19 @@ fn processes_that_waited_use_the_credentials_of_the_one_that_asked() {
     assert_eq!(test.sts.answered(), ["ok"]);
 }
 
+/// For a machine whose clock is far ahead, each answer has ended already.
+#[test]
+fn processes_that_waited_use_credentials_that_have_ended_by_their_own_clock() {
+    let test = AwsTest::with_servers(600, |_| {}, |settings| settings.clock_behind = 7200);
+    let (processes, gate) = crowd_behind_one(&test, 5);
+    gate.open();
+    for process in processes {
+        assert_eq!(key(&process.finish()), "ASIA0000000000000000");
+    }
+    assert_eq!(test.sts.answered(), ["ok"]);
+    assert_eq!(test.key(), "ASIA0000000000000001");
+}
+
 #[test]
 fn processes_that_waited_share_a_failure_and_a_later_one_asks_again() {
     let test = AwsTest::new(600);
