@@ -306,7 +306,7 @@ fn a_temporary_error_is_asked_once_more() {
 #[test]
 fn stored_credentials_are_used_by_their_own_grant_alone() {
     type Change = fn(&AwsTest);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("another login of the same person", |test| {
             test.change_document(|document| document["login"]["id"] = json!("second"));
         }),
@@ -324,9 +324,19 @@ fn stored_credentials_are_used_by_their_own_grant_alone() {
             fs::set_permissions(test.cache(), fs::Permissions::from_mode(0o644)).unwrap();
         }),
         ("a link", |test| {
-            let other = test.home.root.join("other");
-            fs::rename(test.cache(), &other).unwrap();
-            symlink(other, test.home.state.join(&test.cache_names()[0]).with_extension("")).unwrap();
+            let (cache, other) = (test.cache(), test.home.root.join("other"));
+            fs::rename(&cache, &other).unwrap();
+            symlink(other, cache).unwrap();
+        }),
+        ("a link to nothing", |test| {
+            let cache = test.cache();
+            fs::remove_file(&cache).unwrap();
+            symlink("/nothing/there", cache).unwrap();
+        }),
+        ("a FIFO", |test| {
+            let cache = test.cache();
+            fs::remove_file(&cache).unwrap();
+            assert!(Command::new("mkfifo").arg(cache).status().unwrap().success());
         }),
         ("credentials that have ended", |test| {
             test.change_cache(|entry| entry["credentials"]["Expiration"] = json!(now() - 1));
@@ -342,10 +352,9 @@ fn stored_credentials_are_used_by_their_own_grant_alone() {
         let second = test.key();
         assert_ne!(second, first, "{what}");
         assert_eq!(test.sts.answered().len(), 2, "{what}");
-        if what != "a link" {
-            assert_eq!(test.key(), second, "{what}: the new ones are stored");
-            assert_eq!(test.sts.answered().len(), 2, "{what}");
-        }
+        assert_eq!(test.key(), second, "{what}: the new ones are stored");
+        assert_eq!(test.sts.answered().len(), 2, "{what}");
+        assert!(fs::symlink_metadata(test.cache()).unwrap().is_file(), "{what}");
     }
 }
 
