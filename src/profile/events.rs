@@ -189,13 +189,21 @@ pub struct EventWatch<'a> {
     commands: EventCommands,
     wanted: TokenKind,
     observed: RefCell<Observed>,
+    /// Why the refresh token that was stored first could not be noted. Without a note no command runs.
+    not_noted: RefCell<Option<io::Error>>,
 }
 
 impl<'a> EventWatch<'a> {
     /// For a refresh that wants this token. `None`: neither variable is set.
     pub fn of(context: &'a Context, wanted: TokenKind) -> Option<Self> {
         let commands = EventCommands::read();
-        (!commands.is_empty()).then(|| Self { context, commands, wanted, observed: RefCell::default() })
+        (!commands.is_empty()).then(|| Self {
+            context,
+            commands,
+            wanted,
+            observed: RefCell::default(),
+            not_noted: RefCell::default(),
+        })
     }
 
     /// Takes a step and its event.
@@ -203,8 +211,10 @@ impl<'a> EventWatch<'a> {
         let replaceable = self.observed.borrow_mut().observe(step, event);
         if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some()) {
             let _signals = SignalsHeld::hold();
+            let noted = EventFiles::of(self.context).and_then(|files| files.begin(replaceable));
             // It exists after the first refresh.
-            let _ = EventFiles::of(self.context).and_then(|files| files.begin(replaceable));
+            let error = noted.err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
+            self.not_noted.replace(error);
         }
     }
 
@@ -217,7 +227,8 @@ impl<'a> EventWatch<'a> {
         if self.commands.rotate.is_some()
             && let Some(stored) = observed.refresh_token_sha256()
         {
-            report("ONEGRANT_ON_ROTATE", deliver(self.context, &stored), log);
+            let started = self.not_noted.into_inner().map_or_else(|| deliver(self.context, &stored), Err);
+            report("ONEGRANT_ON_ROTATE", started, log);
         }
         if self.commands.login_required.is_some()
             && let Err(failure) = result

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,6 +67,26 @@ impl Cluster {
         assert_eq!(server.counts().unexpected, 0);
         assert_eq!(self.server.world().unexpected, [""; 0]);
     }
+}
+
+/// The store needs no home, and a pod may have none that it can write. The command needs a note there.
+#[test]
+fn a_pod_that_cannot_note_a_refresh_token_says_that_its_command_is_not_run() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    let (home, runs) = (cluster.home.root.join("pod-0"), cluster.home.root.join("runs"));
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o500)).unwrap();
+    let mut command = cluster.pod(0, &["-v", "token"]);
+    command.env("ONEGRANT_ON_ROTATE", format!("echo >>'{}'", runs.display()));
+    command.current_dir(&cluster.home.root);
+    let ran = run(&mut unprivileged(&command));
+    let token = cluster.document()["session"]["access_token"].clone();
+    assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
+    let wanted = "onegrant: the command of ONEGRANT_ON_ROTATE was not started: Permission denied\n";
+    assert!(ran.stderr.contains(wanted), "{ran:?}");
+    assert!(!runs.exists());
+    assert_eq!(server.counts().refreshes, 1);
 }
 
 /// What was delivered is known in one home. So each pod delivers what it finds, once, whichever pod refreshed.
