@@ -230,11 +230,17 @@ impl<'a> EventWatch<'a> {
             let started = self.not_noted.into_inner().map_or_else(|| deliver(self.context, &stored), Err);
             report("ONEGRANT_ON_ROTATE", started, log);
         }
-        if self.commands.login_required.is_some()
-            && let Err(failure) = result
-            && let Some(digest) = dead_grant(failure, observed.document(), self.wanted, self.context.now())
-        {
-            report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
+        if self.commands.login_required.is_some() {
+            let grant =
+                || dead_grant(result.as_ref().err()?, observed.document(), self.wanted, self.context.now());
+            match (result, grant()) {
+                (Err(failure), Some(digest)) => {
+                    report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
+                }
+                // A refusal has passed. If the refresh token stays the same, its death is another event.
+                _ if observed.has_stored_session() => forget(self.context, None),
+                _ => {}
+            }
         }
     }
 }

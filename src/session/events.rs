@@ -99,6 +99,7 @@ pub struct Observed {
     document: Option<Document>,
     is_delegated: bool,
     has_looked: bool,
+    has_stored_session: bool,
 }
 
 impl Observed {
@@ -119,6 +120,7 @@ impl Observed {
                 self.document = view.stored.as_ref().map(|stored| stored.document.clone());
             }
             (Step::Replace { document, .. }, Event::Replaced(ReplaceResult::Done)) => {
+                self.has_stored_session |= document.session.is_some();
                 self.document = Some(document.clone());
             }
             (_, Event::Replaced(ReplaceResult::Lost(stored))) => {
@@ -140,6 +142,11 @@ impl Observed {
     /// SHA-256 of the refresh token that the store held last.
     pub fn refresh_token_sha256(&self) -> Option<String> {
         Some(self.document.as_ref()?.refresh_token()?.sha256())
+    }
+
+    /// Whether the grant was refreshed: it is not dead, whatever was refused before.
+    pub fn has_stored_session(&self) -> bool {
+        self.has_stored_session
     }
 
     /// Whether a worker did the refresh, and so also what follows from it.
