@@ -102,10 +102,10 @@ impl EventFiles {
 
     /// Notes the refresh token that is stored before the first one is replaced. From now on another one is to be delivered,
     /// even if all processes are killed.
-    fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
+    fn begin(&self, refresh_token_sha256: &str) -> io::Result<()> {
         create_directory(&self.rotated)?;
         let mut file = create_exclusively(&self.rotated)?;
-        let written = file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes());
+        let written = file.write_all(Delivery::of(refresh_token_sha256.to_owned()).to_json().as_bytes());
         written.inspect_err(|_| drop(fs::remove_file(&self.rotated)))
     }
 
@@ -189,8 +189,8 @@ pub struct EventWatch<'a> {
     commands: EventCommands,
     wanted: TokenKind,
     observed: RefCell<Observed>,
-    /// Why the refresh token that was stored first could not be noted. Without a note no command runs.
-    not_noted: RefCell<Option<io::Error>>,
+    /// The refresh token that was stored first, if it could not be noted. Without a note no command runs.
+    not_noted: RefCell<Option<String>>,
 }
 
 impl<'a> EventWatch<'a> {
@@ -209,25 +209,35 @@ impl<'a> EventWatch<'a> {
     /// Takes a step and its event.
     pub fn observe(&self, step: &Step, event: &Event) {
         let replaceable = self.observed.borrow_mut().observe(step, event);
-        if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some()) {
-            let _signals = SignalsHeld::hold();
-            let noted = EventFiles::of(self.context).and_then(|files| files.begin(replaceable));
+        if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some())
+            && self.note(&replaceable).is_err()
+        {
+            self.not_noted.replace(Some(replaceable));
+        }
+    }
+
+    fn note(&self, refresh_token_sha256: &str) -> io::Result<()> {
+        // A file size limit is an error of the write, and does not end this process.
+        let _signals = SignalsHeld::hold();
+        match EventFiles::of(self.context).and_then(|files| files.begin(refresh_token_sha256)) {
             // It exists after the first refresh.
-            let error = noted.err().filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
-            self.not_noted.replace(error);
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            noted => noted,
         }
     }
 
     /// Starts the commands after the refresh, which has released the lock.
     pub fn finish(self, result: &TokenResult, log: &dyn Fn(u8, &str)) {
-        let observed = self.observed.into_inner();
+        let observed = self.observed.take();
         if observed.is_delegated() {
             return;
         }
         if self.commands.rotate.is_some()
             && let Some(stored) = observed.refresh_token_sha256()
         {
-            let started = self.not_noted.into_inner().map_or_else(|| deliver(self.context, &stored), Err);
+            // What could not be created then may be possible now.
+            let noted = self.not_noted.take().map_or(Ok(()), |replaced| self.note(&replaced));
+            let started = noted.and_then(|()| deliver(self.context, &stored));
             report("ONEGRANT_ON_ROTATE", started, log);
         }
         if self.commands.login_required.is_some() {
@@ -303,7 +313,7 @@ pub fn login_begins(context: &Context) {
         let before = context.document().ok().flatten();
         let before = before.and_then(|document| Some(document.refresh_token()?.sha256()));
         let _signals = SignalsHeld::hold();
-        let _ = EventFiles::of(context).and_then(|files| files.begin(before.unwrap_or_default()));
+        let _ = EventFiles::of(context).and_then(|files| files.begin(&before.unwrap_or_default()));
     }
 }
 

@@ -72,20 +72,50 @@ impl Cluster {
 /// The store needs no home, and a pod may have none that it can write. The command needs a note there.
 #[test]
 fn a_pod_that_cannot_note_a_refresh_token_says_that_its_command_is_not_run() {
+    for becomes_writable in [false, true] {
+        let server = server(|_| {});
+        let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+        let (home, runs) = (cluster.home.root.join("pod-0"), cluster.home.root.join("runs"));
+        let allow = |mode| fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(&home).unwrap();
+        allow(0o500);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [crate::support::Fault::Hold(gate.clone())]);
+        let mut command = cluster.pod(0, &["-v", "token"]);
+        command.env("ONEGRANT_ON_ROTATE", format!("echo >>'{}'", runs.display()));
+        command.current_dir(&cluster.home.root);
+        let process = Process::start(&mut unprivileged(&command));
+        wait_for("the refresh", || server.counts().refreshes == 1);
+        if becomes_writable {
+            allow(0o700);
+        }
+        gate.open();
+        let ran = process.finish();
+        let token = cluster.document()["session"]["access_token"].clone();
+        assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
+        if becomes_writable {
+            wait_for("the run", || runs.exists());
+        }
+        let why = "onegrant: the command of ONEGRANT_ON_ROTATE was not started: Permission denied\n";
+        assert_eq!(
+            (ran.stderr.contains(why), runs.exists()),
+            (!becomes_writable, becomes_writable),
+            "{ran:?}"
+        );
+        assert_eq!(server.counts().refreshes, 1);
+    }
+}
+
+/// The limit counts for the note, and not for the grant, which is in the Secret.
+#[test]
+fn a_file_size_limit_costs_the_run_of_a_command_and_no_token() {
     let server = server(|_| {});
     let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
-    let (home, runs) = (cluster.home.root.join("pod-0"), cluster.home.root.join("runs"));
-    fs::create_dir(&home).unwrap();
-    fs::set_permissions(&home, fs::Permissions::from_mode(0o500)).unwrap();
-    let mut command = cluster.pod(0, &["-v", "token"]);
-    command.env("ONEGRANT_ON_ROTATE", format!("echo >>'{}'", runs.display()));
-    command.current_dir(&cluster.home.root);
-    let ran = run(&mut unprivileged(&command));
+    let mut command = cluster.pod(0, &["token"]);
+    command.env("ONEGRANT_ON_ROTATE", "true").current_dir(&cluster.home.root);
+    let ran = run(&mut wrapped("prlimit", &["--fsize=100"], &command));
     let token = cluster.document()["session"]["access_token"].clone();
     assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
-    let wanted = "onegrant: the command of ONEGRANT_ON_ROTATE was not started: Permission denied\n";
-    assert!(ran.stderr.contains(wanted), "{ran:?}");
-    assert!(!runs.exists());
     assert_eq!(server.counts().refreshes, 1);
 }
 
