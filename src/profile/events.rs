@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 const ROTATED: &str = "~rotated";
 
 /// A dead grant that the command of `ONEGRANT_ON_LOGIN_REQUIRED` was told of; digits of its digest follow.
-const LOGIN_REQUIRED: &str = "~login-required.";
+const LOGIN_REQUIRED: &str = "~login-required";
 
 /// How many hexadecimal digits are in a file name.
 const DIGITS: usize = 16;
@@ -77,14 +77,7 @@ pub struct EventFiles {
 impl EventFiles {
     /// The files of this profile.
     pub fn of(context: &Context) -> io::Result<Self> {
-        // The directory is the same for all cells of a kind.
-        let suffix = match &context.store {
-            ProfileStore::Cell(store) => {
-                format!("{ROTATED}.{}", digits(&Secret::new(store.location()).sha256()))
-            }
-            ProfileStore::File(_) | ProfileStore::Helper(_) => ROTATED.to_owned(),
-        };
-        Ok(Self { rotated: context.local_file(&suffix)? })
+        Ok(Self { rotated: context.local_file(&in_place(context, ROTATED))? })
     }
 
     /// What was delivered last. `None`: this machine has neither delivered nor replaced a refresh token.
@@ -164,6 +157,14 @@ impl EventFiles {
         let mut name = self.rotated.as_os_str().to_owned();
         name.push(suffix);
         name.into()
+    }
+}
+
+/// The name with the store's place. The directory is the same for all cells of a kind.
+fn in_place(context: &Context, name: &str) -> String {
+    match &context.store {
+        ProfileStore::Cell(store) => format!("{name}.{}", digits(&Secret::new(store.location()).sha256())),
+        ProfileStore::File(_) | ProfileStore::Helper(_) => name.to_owned(),
     }
 }
 
@@ -276,7 +277,7 @@ fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
 
 /// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
 fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> {
-    let path = context.local_file(&format!("{LOGIN_REQUIRED}{}", digits(digest)))?;
+    let path = context.local_file(&format!("{}.{}", in_place(context, LOGIN_REQUIRED), digits(digest)))?;
     create_directory(&path)?;
     match create_exclusively(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -297,7 +298,7 @@ fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> 
 
 /// Removes the files of dead grants, but not `kept`: there is another grant.
 fn forget(context: &Context, kept: Option<&Path>) {
-    let Ok(any) = context.local_file(LOGIN_REQUIRED) else { return };
+    let Ok(any) = context.local_file(&format!("{}.", in_place(context, LOGIN_REQUIRED))) else { return };
     let (Some(directory), Some(prefix)) = (any.parent(), any.file_name()) else { return };
     let names = names_in(directory).unwrap_or_default().into_iter();
     names

@@ -22,7 +22,11 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let cluster = Self { server: Kubernetes::start(), home: Home::new() };
+        Self::with_secret(NAME)
+    }
+
+    fn with_secret(name: &'static str) -> Self {
+        let cluster = Self { server: Kubernetes::start_with(name), home: Home::new() };
         cluster.rotate("first");
         cluster
     }
@@ -47,7 +51,7 @@ impl Cluster {
         let mut command = onegrant(arguments);
         command
             .env("ONEGRANT_HOME", self.home.root.join(format!("pod-{number}")))
-            .env("ONEGRANT_STORE", format!("kubernetes://{NAMESPACE}/{NAME}"))
+            .env("ONEGRANT_STORE", format!("kubernetes://{NAMESPACE}/{}", self.server.name))
             .env("ONEGRANT_KUBERNETES_API", &self.server.url)
             .env("ONEGRANT_KUBERNETES_TOKEN_FILE", self.token_file());
         command
@@ -117,6 +121,34 @@ fn a_file_size_limit_costs_the_run_of_a_command_and_no_token() {
     let token = cluster.document()["session"]["access_token"].clone();
     assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
     assert_eq!(server.counts().refreshes, 1);
+}
+
+/// The files of both grants are in one directory, and both profiles have the same name.
+#[test]
+fn two_dead_grants_in_two_secrets_are_told_once_each_in_one_home() {
+    let server = server(|_| {});
+    let clusters = ["onegrant-main", "onegrant-other"].map(|name| {
+        let (cluster, issued) = (Cluster::with_secret(name), server.issue_grant());
+        cluster.server.put("default", &document(&server, &issued, EXPIRED).to_string());
+        server.end_grant(&issued.refresh_token);
+        cluster
+    });
+    let root = &clusters[0].home.root;
+    let runs = || fs::read(root.join("runs")).unwrap_or_default().len();
+    for round in 0..3 {
+        for (cluster, told) in clusters.iter().zip(1..) {
+            let mut command = cluster.pod(0, &["token"]);
+            command.env("ONEGRANT_HOME", root.join("home"));
+            command.env("ONEGRANT_ON_LOGIN_REQUIRED", format!("echo >>'{}'", root.join("runs").display()));
+            assert_eq!(run(&mut command).code, 3);
+            wait_for("the run", || runs() >= told);
+            assert_eq!(runs(), if round == 0 { told } else { clusters.len() });
+        }
+    }
+    // A run more may be under way. It would have removed the file of the other grant.
+    let files = fs::read_dir(root.join("home/~kubernetes")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("default~login-required.")).count(), clusters.len());
 }
 
 /// What was delivered is known in one home. So each pod delivers what it finds, once, whichever pod refreshed.
