@@ -129,10 +129,13 @@ pub fn id_token_age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     let issued_at = session.id_token.as_ref().and_then(|token| claims::issued_at(token.expose()));
     let lifetime = Lifetime { begin: issued_at.unwrap_or(session.obtained_at), end };
     let by_clock = lifetime.age(session, min_ttl, now);
-    let is_newest = session.obtained_at >= end.saturating_sub(lifetime.leeway().max(min_ttl));
+    // One that has ended, or is about to, is replaced whatever `min_ttl` is. A new one does not age, however long `min_ttl` is.
+    let (left, leeway) = (end.saturating_sub(now.wall), lifetime.leeway());
+    let wanted = if left > leeway { min_ttl.min(lifetime.nine_tenths()) } else { 0 };
+    let is_newest = session.obtained_at >= end.saturating_sub(leeway.max(wanted).max(0));
     match by_clock {
         Freshness::Ended if is_newest && needs_no_refresh => Freshness::Missing,
-        Freshness::Ageing if is_newest && needs_no_refresh => match end.saturating_sub(now.wall) < min_ttl {
+        Freshness::Ageing if is_newest && needs_no_refresh => match left < min_ttl {
             true => Freshness::FreshButShort,
             false => Freshness::Fresh,
         },
@@ -151,6 +154,11 @@ impl Lifetime {
         LEEWAY_SECONDS.min(self.end.saturating_sub(self.begin) / 10)
     }
 
+    fn nine_tenths(&self) -> i64 {
+        let lifetime = self.end.saturating_sub(self.begin);
+        lifetime.saturating_sub(lifetime / 10)
+    }
+
     /// A token with nine tenths of its lifetime is the longest that the server grants.
     fn age(&self, session: &Session, min_ttl: i64, now: Now) -> Freshness {
         let left = self.end.saturating_sub(now.wall);
@@ -160,11 +168,11 @@ impl Lifetime {
         if session.obtained_at.saturating_sub(now.wall) > CLOCK_TOLERANCE_SECONDS {
             return Freshness::Ageing;
         }
-        let (leeway, lifetime) = (self.leeway(), self.end.saturating_sub(self.begin));
+        let leeway = self.leeway();
         if left > leeway.max(min_ttl) {
             return Freshness::Fresh;
         }
-        if left > leeway && left >= lifetime.saturating_sub(lifetime / 10) {
+        if left > leeway && left >= self.nine_tenths() {
             return Freshness::FreshButShort;
         }
         Freshness::Ageing

@@ -237,6 +237,34 @@ fn an_id_token_that_is_about_to_end_costs_one_refresh_at_most() {
     assert_eq!(server.counts().refreshes, 1);
 }
 
+/// It asks for one refresh, as for an access token, and never keeps an ID token that has ended from being replaced.
+#[test]
+fn a_min_ttl_that_no_id_token_reaches_costs_one_refresh() {
+    let words = ["token", "--id-token", "--min-ttl", "7200"];
+    for left in [-5, 20, 600, 3000] {
+        let (server, home, before) = home_with_id_token(Refreshes::BringOne, left);
+        let mut document = home.document();
+        document["session"]["obtained_at"] = json!(now() + left - LIFETIME);
+        home.write(&document);
+        for _ in 0..3 {
+            let ran = home.run(&words);
+            assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", stored(&home))), "{left}: {}", ran.stderr);
+        }
+        assert_ne!(stored(&home), before, "{left}");
+        assert_eq!(server.counts().refreshes, 1, "{left}");
+    }
+    for (left, code) in [(-5, 3), (600, 0)] {
+        let (server, home, _) = home_with_id_token(Refreshes::BringNone, left);
+        let mut document = home.document();
+        document["session"]["obtained_at"] = json!(now() + left - LIFETIME);
+        home.write(&document);
+        for _ in 0..3 {
+            assert_eq!(home.run(&words).code, code, "{left}");
+        }
+        assert_eq!(server.counts().refreshes, 1, "{left}");
+    }
+}
+
 #[test]
 fn exec_gives_the_id_token_in_a_variable_and_in_a_file() {
     let (server, home, token) = home_with_id_token(Refreshes::BringNone, 600);
