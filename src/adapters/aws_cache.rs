@@ -148,6 +148,12 @@ impl Entry {
         self.failure.as_ref()
     }
 
+    /// The credentials, for a process that waited for this request. Whatever their end is, another request brings no better
+    /// ones: the clock of this machine may be ahead of the server's.
+    pub fn newest(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
     /// What the credentials are good for.
     pub fn judge(&self, now: UnixSeconds) -> Cached {
         let Some(credentials) = &self.credentials else { return Cached::Nothing };

@@ -68,6 +68,10 @@ impl CredentialCache {
     pub fn write(&self, bytes: &[u8], left: Duration) -> Result<(), Failure> {
         let Some(path) = &self.path else { return Ok(()) };
         let _ = create_directory_of(path);
+        // A link or a FIFO in the place of the file is not followed: no process would find the credentials there.
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+            let _ = fs::remove_file(path);
+        }
         TokenFile::find(path).and_then(|file| file.write(bytes, left)).map_err(|failure| {
             let message = format!("the credentials are not kept for other processes: {}", failure.message);
             Failure { message, ..failure }

@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 const ROTATED: &str = "~rotated";
 
 /// A dead grant that the command of `ONEGRANT_ON_LOGIN_REQUIRED` was told of; digits of its digest follow.
-const LOGIN_REQUIRED: &str = "~login-required.";
+const LOGIN_REQUIRED: &str = "~login-required";
 
 /// The longest [`Delivery`] that is read, in bytes.
 const DELIVERY_LIMIT: usize = 4096;
@@ -72,14 +72,7 @@ pub struct EventFiles {
 impl EventFiles {
     /// The files of this profile.
     pub fn of(context: &Context) -> io::Result<Self> {
-        // The directory is the same for all cells of a kind.
-        let suffix = match &context.store {
-            ProfileStore::Cell(store) => {
-                format!("{ROTATED}.{}", digits(&Secret::new(store.location()).sha256()))
-            }
-            ProfileStore::File(_) | ProfileStore::Helper(_) => ROTATED.to_owned(),
-        };
-        Ok(Self { rotated: context.local_file(&suffix)? })
+        Ok(Self { rotated: context.local_file(&in_place(context, ROTATED))? })
     }
 
     /// What was delivered last. `None`: this machine has neither delivered nor replaced a refresh token.
@@ -96,10 +89,10 @@ impl EventFiles {
 
     /// Notes the refresh token that is stored before the first one is replaced. From now on another one is to be delivered,
     /// even if all processes are killed.
-    fn begin(&self, refresh_token_sha256: String) -> io::Result<()> {
+    fn begin(&self, refresh_token_sha256: &str) -> io::Result<()> {
         create_directory_of(&self.rotated)?;
         let mut file = create_exclusively(&self.rotated)?;
-        let written = file.write_all(Delivery::of(refresh_token_sha256).to_json().as_bytes());
+        let written = file.write_all(Delivery::of(refresh_token_sha256.to_owned()).to_json().as_bytes());
         written.inspect_err(|_| drop(fs::remove_file(&self.rotated)))
     }
 
@@ -159,47 +152,81 @@ impl EventFiles {
     }
 }
 
+/// The name with the store's place. The directory is the same for all cells of a kind.
+fn in_place(context: &Context, name: &str) -> String {
+    match &context.store {
+        ProfileStore::Cell(store) => format!("{name}.{}", digits(&Secret::new(store.location()).sha256())),
+        ProfileStore::File(_) | ProfileStore::Helper(_) => name.to_owned(),
+    }
+}
+
 /// Watches one refresh for events. Without the variables there is none.
 pub struct EventWatch<'a> {
     context: &'a Context,
     commands: EventCommands,
     wanted: TokenKind,
     observed: RefCell<Observed>,
+    /// The refresh token that was stored first, if it could not be noted. Without a note no command runs.
+    not_noted: RefCell<Option<String>>,
 }
 
 impl<'a> EventWatch<'a> {
     /// For a refresh that wants this token. `None`: neither variable is set.
     pub fn of(context: &'a Context, wanted: TokenKind) -> Option<Self> {
         let commands = EventCommands::read();
-        (!commands.is_empty()).then(|| Self { context, commands, wanted, observed: RefCell::default() })
+        (!commands.is_empty()).then(|| Self {
+            context,
+            commands,
+            wanted,
+            observed: RefCell::default(),
+            not_noted: RefCell::default(),
+        })
     }
 
     /// Takes a step and its event.
     pub fn observe(&self, step: &Step, event: &Event) {
         let replaceable = self.observed.borrow_mut().observe(step, event);
-        if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some()) {
-            let _signals = SignalsHeld::hold();
+        if let Some(replaceable) = replaceable.filter(|_| self.commands.rotate.is_some())
+            && self.note(&replaceable).is_err()
+        {
+            self.not_noted.replace(Some(replaceable));
+        }
+    }
+
+    fn note(&self, refresh_token_sha256: &str) -> io::Result<()> {
+        // A file size limit is an error of the write, and does not end this process.
+        let _signals = SignalsHeld::hold();
+        match EventFiles::of(self.context).and_then(|files| files.begin(refresh_token_sha256)) {
             // It exists after the first refresh.
-            let _ = EventFiles::of(self.context).and_then(|files| files.begin(replaceable));
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            noted => noted,
         }
     }
 
     /// Starts the commands after the refresh, which has released the lock.
     pub fn finish(self, result: &TokenResult, log: &dyn Fn(u8, &str)) {
-        let observed = self.observed.into_inner();
+        let observed = self.observed.take();
         if observed.is_delegated() {
             return;
         }
         if self.commands.rotate.is_some()
             && let Some(stored) = observed.refresh_token_sha256()
         {
-            report("ONEGRANT_ON_ROTATE", deliver(self.context, &stored), log);
+            // What could not be created then may be possible now.
+            let noted = self.not_noted.take().map_or(Ok(()), |replaced| self.note(&replaced));
+            let started = noted.and_then(|()| deliver(self.context, &stored));
+            report("ONEGRANT_ON_ROTATE", started, log);
         }
-        if self.commands.login_required.is_some()
-            && let Err(failure) = result
-            && let Some(digest) = dead_grant(failure, &observed, self.wanted, self.context.now())
-        {
-            report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
+        if self.commands.login_required.is_some() {
+            let grant = || dead_grant(result.as_ref().err()?, &observed, self.wanted, self.context.now());
+            match (result, grant()) {
+                (Err(failure), Some(digest)) => {
+                    report("ONEGRANT_ON_LOGIN_REQUIRED", tell(self.context, failure, &digest), log);
+                }
+                // A refusal has passed. If the refresh token stays the same, its death is another event.
+                _ if observed.has_stored_session() => forget(self.context, None),
+                _ => {}
+            }
         }
     }
 }
@@ -225,7 +252,7 @@ fn deliver(context: &Context, stored: &str) -> io::Result<bool> {
 
 /// Starts a runner unless the command was told of this dead grant. Of many processes, the one that creates the file does so.
 fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> {
-    let path = context.local_file(&format!("{LOGIN_REQUIRED}{}", digits(digest)))?;
+    let path = context.local_file(&format!("{}.{}", in_place(context, LOGIN_REQUIRED), digits(digest)))?;
     create_directory_of(&path)?;
     match create_exclusively(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -246,8 +273,8 @@ fn tell(context: &Context, failure: &Failure, digest: &str) -> io::Result<bool> 
 
 /// Removes the files of dead grants, but not `kept`: there is another grant.
 fn forget(context: &Context, kept: Option<&Path>) {
-    let others = context.local_files(LOGIN_REQUIRED).into_iter().filter(|path| Some(path.as_path()) != kept);
-    others.for_each(|path| drop(fs::remove_file(path)));
+    let all = context.local_files(&format!("{}.", in_place(context, LOGIN_REQUIRED))).into_iter();
+    all.filter(|path| Some(path.as_path()) != kept).for_each(|path| drop(fs::remove_file(path)));
 }
 
 /// A login is about to store a grant: from now on its refresh token is to be delivered.
@@ -256,7 +283,7 @@ pub fn login_begins(context: &Context) {
         let before = context.document().ok().flatten();
         let before = before.and_then(|document| Some(document.refresh_token()?.sha256()));
         let _signals = SignalsHeld::hold();
-        let _ = EventFiles::of(context).and_then(|files| files.begin(before.unwrap_or_default()));
+        let _ = EventFiles::of(context).and_then(|files| files.begin(&before.unwrap_or_default()));
     }
 }
 

@@ -6,8 +6,13 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The claims of a signed token (RFC 7515 section 7.1). `None` if `token` is not one.
+/// The claims of a signed token (RFC 7515 section 7.1). `None` if `token` is not one: so what has claims has no line break, and
+/// can be sent in a header.
 pub fn claims(token: &str) -> Option<Map<String, Value>> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=".contains(&byte);
+    if !token.bytes().all(is_allowed) {
+        return None;
+    }
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -54,6 +59,8 @@ mod tests {
             (token(r#"{"exp":1e300}"#), Some(i64::MAX), None),
             (token(r#"{"exp":"2000"}"#), None, None),
             (token("[]"), None, None),
+            (format!("{}\r\nX-Other: 1", token("{\"exp\":1}")), None, None),
+            (format!("{}\"", token("{\"exp\":1}")), None, None),
             (format!("{}.x", token("{\"exp\":1}")), None, None),
             ("opaque".to_owned(), None, None),
             ("a.b.c".to_owned(), None, None),

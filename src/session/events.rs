@@ -100,6 +100,7 @@ pub struct Observed {
     rejected: Option<Attempt>,
     is_delegated: bool,
     has_looked: bool,
+    has_stored_session: bool,
 }
 
 impl Observed {
@@ -122,6 +123,7 @@ impl Observed {
             }
             (Step::Mark { attempt, .. }, _) => self.take_attempt(attempt),
             (Step::Replace { document, .. }, Event::Replaced(ReplaceResult::Done)) => {
+                self.has_stored_session |= document.session.is_some();
                 self.document = Some(document.clone());
             }
             (_, Event::Replaced(ReplaceResult::Lost(stored))) => {
@@ -144,6 +146,11 @@ impl Observed {
     /// SHA-256 of the refresh token that the store held last.
     pub fn refresh_token_sha256(&self) -> Option<String> {
         Some(self.document.as_ref()?.refresh_token()?.sha256())
+    }
+
+    /// Whether the grant was refreshed: it is not dead, whatever was refused before.
+    pub fn has_stored_session(&self) -> bool {
+        self.has_stored_session
     }
 
     /// Whether a worker did the refresh, and so also what follows from it.

@@ -129,10 +129,11 @@ pub fn id_token_age(session: &Session, min_ttl: i64, now: Now) -> Freshness {
     let issued_at = session.id_token.as_ref().and_then(|token| claims::issued_at(token.expose()));
     let lifetime = Lifetime { begin: issued_at.unwrap_or(session.obtained_at), end };
     let by_clock = lifetime.age(session, min_ttl, now);
-    let is_newest = session.obtained_at >= lifetime.ages_from(min_ttl);
+    let left = end.saturating_sub(now.wall);
+    let is_newest = session.obtained_at >= lifetime.ages_from(min_ttl, left);
     match by_clock {
         Freshness::Ended if is_newest && needs_no_refresh => Freshness::Missing,
-        Freshness::Ageing if is_newest && needs_no_refresh => match end.saturating_sub(now.wall) < min_ttl {
+        Freshness::Ageing if is_newest && needs_no_refresh => match left < min_ttl {
             true => Freshness::FreshButShort,
             false => Freshness::Fresh,
         },
@@ -151,12 +152,17 @@ impl Lifetime {
         LEEWAY_SECONDS.min(self.end.saturating_sub(self.begin) / 10)
     }
 
-    /// From when [`Self::age`] says that the token ages: not in the first tenth of its lifetime, whatever is demanded. So the
-    /// answer that brought the token was earlier.
-    fn ages_from(&self, min_ttl: i64) -> UnixSeconds {
+    /// From when [`Self::age`] says that the token ages, if it has `left` seconds. In the first tenth of its lifetime it never
+    /// does, so the answer that brought it was earlier. One that has ended, or is about to, is replaced whatever `min_ttl` is.
+    fn ages_from(&self, min_ttl: i64, left: i64) -> UnixSeconds {
+        let leeway = self.leeway();
+        let asked = if left > leeway { min_ttl.min(self.nine_tenths().saturating_sub(1)) } else { 0 };
+        self.end.saturating_sub(leeway.max(asked))
+    }
+
+    fn nine_tenths(&self) -> i64 {
         let lifetime = self.end.saturating_sub(self.begin);
-        let longest = lifetime.saturating_sub(lifetime / 10).saturating_sub(1);
-        self.end.saturating_sub(self.leeway().max(min_ttl.min(longest)))
+        lifetime.saturating_sub(lifetime / 10)
     }
 
     /// A token with nine tenths of its lifetime is the longest that the server grants.
@@ -168,11 +174,11 @@ impl Lifetime {
         if session.obtained_at.saturating_sub(now.wall) > CLOCK_TOLERANCE_SECONDS {
             return Freshness::Ageing;
         }
-        let (leeway, lifetime) = (self.leeway(), self.end.saturating_sub(self.begin));
+        let leeway = self.leeway();
         if left > leeway.max(min_ttl) {
             return Freshness::Fresh;
         }
-        if left > leeway && left >= lifetime.saturating_sub(lifetime / 10) {
+        if left > leeway && left >= self.nine_tenths() {
             return Freshness::FreshButShort;
         }
         Freshness::Ageing

@@ -178,6 +178,19 @@ fn processes_that_waited_use_the_credentials_of_the_one_that_asked() {
     assert_eq!(test.sts.answered(), ["ok"]);
 }
 
+/// For a machine whose clock is far ahead, each answer has ended already.
+#[test]
+fn processes_that_waited_use_credentials_that_have_ended_by_their_own_clock() {
+    let test = AwsTest::with_servers(600, |_| {}, |settings| settings.clock_behind = 7200);
+    let (processes, gate) = crowd_behind_one(&test, 5);
+    gate.open();
+    for process in processes {
+        assert_eq!(key(&process.finish()), "ASIA0000000000000000");
+    }
+    assert_eq!(test.sts.answered(), ["ok"]);
+    assert_eq!(test.key(), "ASIA0000000000000001");
+}
+
 #[test]
 fn processes_that_waited_share_a_failure_and_a_later_one_asks_again() {
     let test = AwsTest::new(600);
@@ -300,7 +313,7 @@ fn a_temporary_error_is_asked_once_more() {
 #[test]
 fn stored_credentials_are_used_by_their_own_grant_alone() {
     type Change = fn(&AwsTest);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("another login of the same person", |test| {
             test.change_document(|document| document["login"]["id"] = json!("second"));
         }),
@@ -318,9 +331,19 @@ fn stored_credentials_are_used_by_their_own_grant_alone() {
             fs::set_permissions(test.cache(), fs::Permissions::from_mode(0o644)).unwrap();
         }),
         ("a link", |test| {
-            let other = test.home.root.join("other");
-            fs::rename(test.cache(), &other).unwrap();
-            symlink(other, test.home.state.join(&test.cache_names()[0]).with_extension("")).unwrap();
+            let (cache, other) = (test.cache(), test.home.root.join("other"));
+            fs::rename(&cache, &other).unwrap();
+            symlink(other, cache).unwrap();
+        }),
+        ("a link to nothing", |test| {
+            let cache = test.cache();
+            fs::remove_file(&cache).unwrap();
+            symlink("/nothing/there", cache).unwrap();
+        }),
+        ("a FIFO", |test| {
+            let cache = test.cache();
+            fs::remove_file(&cache).unwrap();
+            assert!(Command::new("mkfifo").arg(cache).status().unwrap().success());
         }),
         ("credentials that have ended", |test| {
             test.change_cache(|entry| entry["credentials"]["Expiration"] = json!(now() - 1));
@@ -336,10 +359,9 @@ fn stored_credentials_are_used_by_their_own_grant_alone() {
         let second = test.key();
         assert_ne!(second, first, "{what}");
         assert_eq!(test.sts.answered().len(), 2, "{what}");
-        if what != "a link" {
-            assert_eq!(test.key(), second, "{what}: the new ones are stored");
-            assert_eq!(test.sts.answered().len(), 2, "{what}");
-        }
+        assert_eq!(test.key(), second, "{what}: the new ones are stored");
+        assert_eq!(test.sts.answered().len(), 2, "{what}");
+        assert!(fs::symlink_metadata(test.cache()).unwrap().is_file(), "{what}");
     }
 }
 

@@ -480,6 +480,26 @@ fn a_login_makes_the_same_command_possible_again() {
     assert!(!events.home.names().iter().any(|name| name.contains('~')), "{:?}", events.home.names());
 }
 
+/// Many servers keep the refresh token. A refusal that passes is told, and so is the later death of the same refresh token.
+#[test]
+fn a_refusal_that_passed_does_not_hide_the_death_of_the_same_refresh_token() {
+    let server = server(|settings| settings.rotation = false);
+    let events = Events::new(Home::new(), "ONEGRANT_ON_LOGIN_REQUIRED", KEEP);
+    let issued = events.home.grant(&server, EXPIRED);
+    let expired = events.home.document();
+    server.script(Endpoint::Token, [Fault::Status(Response::json(400, r#"{"error":"access_denied"}"#))]);
+    assert_eq!(events.run(&["token"]).code, 3);
+    wait_for("the first run", || events.runs().len() == 1);
+    assert_eq!(events.run(&["token"]), Ran::printed(&events.home.tokens().access_token));
+    events.home.write(&expired);
+    server.end_grant(&issued.refresh_token);
+    assert_eq!(events.run(&["token"]).code, 3);
+    wait_for("the second run", || events.runs().len() == 2);
+    // The second refusal is asked for once more.
+    let counts = server.counts();
+    assert_eq!((counts.refreshes, counts.unexpected), (4, 0));
+}
+
 /// What is no dead grant: no grant at all, a logout, an ID token that is missing, a failure that passes.
 #[test]
 fn a_grant_that_is_not_dead_runs_no_command() {

@@ -162,6 +162,11 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
             "the stored ID token is no signed token that can be read",
         ),
         ("opaque".to_owned(), "the stored ID token is no signed token that can be read"),
+        // A line break would end the header that the token is sent in.
+        (
+            jwt(&json!({ "iss": "i", "sub": "s", "aud": "c", "exp": now() + 600 })) + "\r\nX-Other: 1",
+            "the stored ID token is no signed token that can be read",
+        ),
     ] {
         let (server, home, _) = home_with_id_token(Refreshes::BringNone, 600);
         let mut document = home.document();
@@ -174,7 +179,7 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
 }
 
 /// OpenID Connect Core sections 3.1.3.7 and 12.2: one of another server, for another client, of another person, without an
-/// end, encrypted. The refresh token was spent for the answer, so the rest of it is stored.
+/// end, encrypted, with a line break. The refresh token was spent for the answer, so the rest of it is stored.
 #[test]
 fn an_id_token_of_a_refresh_that_cannot_be_trusted_is_not_taken() {
     let claims = |change: &Value| {
@@ -196,10 +201,12 @@ fn an_id_token_of_a_refresh_that_cannot_be_trusted_is_not_taken() {
         assert_eq!((stored(&home), home.tokens().access_token.as_str()), (expired, "at-new"), "{change}");
         assert_eq!(server.counts().token_requests, 1);
     }
-    let (server, home, expired, _) = claims(&json!({}));
-    server.script(Endpoint::Token, [token_answer(&json!({ "id_token": "e30.a.b.c.d" }))]);
-    assert_eq!(home.run(&["token", "--id-token"]).code, 3);
-    assert_eq!(stored(&home), expired);
+    for change in [|_| "e30.a.b.c.d".to_owned(), |brought: String| brought + "\r\nX-Other: 1"] {
+        let (server, home, expired, brought) = claims(&json!({}));
+        server.script(Endpoint::Token, [token_answer(&json!({ "id_token": change(brought) }))]);
+        assert_eq!(home.run(&["token", "--id-token", "--format", "header"]).code, 3);
+        assert_eq!(stored(&home), expired);
+    }
 }
 
 /// While the ID token lasts, a failed refresh is no error. Afterwards it is one, although the access token works.
@@ -240,6 +247,34 @@ fn an_id_token_that_has_expired_is_replaced_however_long_it_should_last() {
         assert_ne!(stored(&home), expired);
         assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", stored(&home))), "{min_ttl}");
         assert_eq!(server.counts().refreshes, 1);
+    }
+}
+
+/// It asks for one refresh, as for an access token, and never keeps an ID token that has ended from being replaced.
+#[test]
+fn a_min_ttl_that_no_id_token_reaches_costs_one_refresh() {
+    let words = ["token", "--id-token", "--min-ttl", "7200"];
+    for left in [-5, 20, 600, 3000] {
+        let (server, home, before) = home_with_id_token(Refreshes::BringOne, left);
+        let mut document = home.document();
+        document["session"]["obtained_at"] = json!(now() + left - LIFETIME);
+        home.write(&document);
+        for _ in 0..3 {
+            let ran = home.run(&words);
+            assert_eq!((ran.code, ran.stdout), (0, format!("{}\n", stored(&home))), "{left}: {}", ran.stderr);
+        }
+        assert_ne!(stored(&home), before, "{left}");
+        assert_eq!(server.counts().refreshes, 1, "{left}");
+    }
+    for (left, code) in [(-5, 3), (600, 0)] {
+        let (server, home, _) = home_with_id_token(Refreshes::BringNone, left);
+        let mut document = home.document();
+        document["session"]["obtained_at"] = json!(now() + left - LIFETIME);
+        home.write(&document);
+        for _ in 0..3 {
+            assert_eq!(home.run(&words).code, code, "{left}");
+        }
+        assert_eq!(server.counts().refreshes, 1, "{left}");
     }
 }
 

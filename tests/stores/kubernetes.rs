@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,7 +22,11 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let cluster = Self { server: Kubernetes::start(), home: Home::new() };
+        Self::with_secret(NAME)
+    }
+
+    fn with_secret(name: &'static str) -> Self {
+        let cluster = Self { server: Kubernetes::start_with(name), home: Home::new() };
         cluster.rotate("first");
         cluster
     }
@@ -46,7 +51,7 @@ impl Cluster {
         let mut command = onegrant(arguments);
         command
             .env("ONEGRANT_HOME", self.home.root.join(format!("pod-{number}")))
-            .env("ONEGRANT_STORE", format!("kubernetes://{NAMESPACE}/{NAME}"))
+            .env("ONEGRANT_STORE", format!("kubernetes://{NAMESPACE}/{}", self.server.name))
             .env("ONEGRANT_KUBERNETES_API", &self.server.url)
             .env("ONEGRANT_KUBERNETES_TOKEN_FILE", self.token_file());
         command
@@ -66,6 +71,84 @@ impl Cluster {
         assert_eq!(server.counts().unexpected, 0);
         assert_eq!(self.server.world().unexpected, [""; 0]);
     }
+}
+
+/// The store needs no home, and a pod may have none that it can write. The command needs a note there.
+#[test]
+fn a_pod_that_cannot_note_a_refresh_token_says_that_its_command_is_not_run() {
+    for becomes_writable in [false, true] {
+        let server = server(|_| {});
+        let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+        let (home, runs) = (cluster.home.root.join("pod-0"), cluster.home.root.join("runs"));
+        let allow = |mode| fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+        fs::create_dir(&home).unwrap();
+        allow(0o500);
+        let gate = Gate::closed();
+        server.script(Endpoint::Token, [crate::support::Fault::Hold(gate.clone())]);
+        let mut command = cluster.pod(0, &["-v", "token"]);
+        command.env("ONEGRANT_ON_ROTATE", format!("echo >>'{}'", runs.display()));
+        command.current_dir(&cluster.home.root);
+        let process = Process::start(&mut unprivileged(&command));
+        wait_for("the refresh", || server.counts().refreshes == 1);
+        if becomes_writable {
+            allow(0o700);
+        }
+        gate.open();
+        let ran = process.finish();
+        let token = cluster.document()["session"]["access_token"].clone();
+        assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
+        if becomes_writable {
+            wait_for("the run", || runs.exists());
+        }
+        let why = "onegrant: the command of ONEGRANT_ON_ROTATE was not started: Permission denied\n";
+        assert_eq!(
+            (ran.stderr.contains(why), runs.exists()),
+            (!becomes_writable, becomes_writable),
+            "{ran:?}"
+        );
+        assert_eq!(server.counts().refreshes, 1);
+    }
+}
+
+/// The limit counts for the note, and not for the grant, which is in the Secret.
+#[test]
+fn a_file_size_limit_costs_the_run_of_a_command_and_no_token() {
+    let server = server(|_| {});
+    let (cluster, _) = Cluster::with_grant(&server, EXPIRED);
+    let mut command = cluster.pod(0, &["token"]);
+    command.env("ONEGRANT_ON_ROTATE", "true").current_dir(&cluster.home.root);
+    let ran = run(&mut wrapped("prlimit", &["--fsize=100"], &command));
+    let token = cluster.document()["session"]["access_token"].clone();
+    assert_eq!((ran.code, json!(ran.stdout.trim_end())), (0, token), "{ran:?}");
+    assert_eq!(server.counts().refreshes, 1);
+}
+
+/// The files of both grants are in one directory, and both profiles have the same name.
+#[test]
+fn two_dead_grants_in_two_secrets_are_told_once_each_in_one_home() {
+    let server = server(|_| {});
+    let clusters = ["onegrant-main", "onegrant-other"].map(|name| {
+        let (cluster, issued) = (Cluster::with_secret(name), server.issue_grant());
+        cluster.server.put("default", &document(&server, &issued, EXPIRED).to_string());
+        server.end_grant(&issued.refresh_token);
+        cluster
+    });
+    let root = &clusters[0].home.root;
+    let runs = || fs::read(root.join("runs")).unwrap_or_default().len();
+    for round in 0..3 {
+        for (cluster, told) in clusters.iter().zip(1..) {
+            let mut command = cluster.pod(0, &["token"]);
+            command.env("ONEGRANT_HOME", root.join("home"));
+            command.env("ONEGRANT_ON_LOGIN_REQUIRED", format!("echo >>'{}'", root.join("runs").display()));
+            assert_eq!(run(&mut command).code, 3);
+            wait_for("the run", || runs() >= told);
+            assert_eq!(runs(), if round == 0 { told } else { clusters.len() });
+        }
+    }
+    // A run more may be under way. It would have removed the file of the other grant.
+    let files = fs::read_dir(root.join("home/~kubernetes")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("default~login-required.")).count(), clusters.len());
 }
 
 /// What was delivered is known in one home. So each pod delivers what it finds, once, whichever pod refreshed.

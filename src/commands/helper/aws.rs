@@ -119,9 +119,9 @@ impl RoleSession<'_> {
         let entry = parsed(text.as_ref(), &owner);
         let lasting = entry.as_ref().and_then(|entry| entry.judge(self.now()).credentials());
         if is_new && let Some(entry) = &entry {
-            match (&lasting, entry.failure()) {
-                (_, Some(failure)) => return self.used_instead(lasting, failure.clone()),
-                (Some(credentials), None) => return Ok(credentials.clone()),
+            match (entry.failure(), entry.newest()) {
+                (Some(failure), _) => return self.used_instead(lasting, failure.clone()),
+                (None, Some(credentials)) => return Ok(credentials.clone()),
                 (None, None) => {}
             }
         }
