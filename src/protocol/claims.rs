@@ -1,16 +1,15 @@
 //! The claims of a JSON Web Token (RFC 7519), read without verification. They are hints for a person and for the clock,
 //! and never evidence.
 
-use crate::grant::UnixSeconds;
+use crate::grant::{UnixSeconds, is_visible_ascii};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// The claims of a signed token (RFC 7515 section 7.1). `None` if `token` is not one: so what has claims has no line break, and
-/// can be sent in a header.
+/// The claims of a signed token (RFC 7515 section 7.1). `None` if `token` is not one, or if it has a character that no header
+/// may have, such as a line break.
 pub fn claims(token: &str) -> Option<Map<String, Value>> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=".contains(&byte);
-    if !token.bytes().all(is_allowed) {
+    if !is_visible_ascii(token) {
         return None;
     }
     let mut parts = token.split('.');
@@ -60,7 +59,6 @@ mod tests {
             (token(r#"{"exp":"2000"}"#), None, None),
             (token("[]"), None, None),
             (format!("{}\r\nX-Other: 1", token("{\"exp\":1}")), None, None),
-            (format!("{}\"", token("{\"exp\":1}")), None, None),
             (format!("{}.x", token("{\"exp\":1}")), None, None),
             ("opaque".to_owned(), None, None),
             ("a.b.c".to_owned(), None, None),
