@@ -111,7 +111,7 @@ if command -v kubectl >/dev/null && kubectl version --client >/dev/null 2>&1; th
     kubectl=yes
     mkdir -p "$work/kubectl"/{exec,file}
     with_cluster kubeconfig >"$work/kubectl/exec/config"
-    with_cluster 'kubeconfig with a file' >"$work/kubectl/file/config"
+    with_cluster 'kubeconfig with a file' | sed "s|/home/me/|$person/|" >"$work/kubectl/file/config"
     kubectl_proxy exec 'exec kubectl proxy --port 0'
     exec_proxy=$address
     kubectl_proxy file "$(recipe 'kubectl with a file' "$origin" | sed 's|-- kubectl.*|-- kubectl proxy --port 0|')"

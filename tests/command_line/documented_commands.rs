@@ -1,7 +1,7 @@
 //! The commands of the README and of the pages in `docs` do what is said.
 //!
 //! The `sh` blocks of a page are run one after the other, as a reader would, in a home directory of their own. The
-//! environment has what the README names: `ISSUER`, `CLIENT`, `REFRESH_TOKEN`, what a CI job has, and a browser. The service
+//! environment has what the pages name: `ISSUER`, `CLIENT`, `SCOPE`, `REFRESH_TOKEN`, what a CI job has, and a browser. The service
 //! at `https://mcp.example.com` is a resource of the test's server. Before a page of `docs` there is a login. Blocks that begin with `cargo` build or serve: `.ci/run` runs them. In a `console` block `…`
 //! replaces what differs. Other blocks are not run, but their `onegrant` commands must parse.
 
@@ -78,6 +78,7 @@ impl Reader {
             .env("HOME", &self.home)
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", onegrant.display()))
             .envs([("ISSUER", self.server.issuer().as_str()), ("CLIENT", self.server.client_id())])
+            .env("SCOPE", "read offline_access")
             .env("REFRESH_TOKEN", refresh_token)
             .env("BROWSER", self.home.join("browser"))
             .env("CI_CLIENT", self.server.confidential_client_id())

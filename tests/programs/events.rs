@@ -8,7 +8,7 @@ use crate::support::*;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// How many processes ask at once.
@@ -609,49 +609,93 @@ fn job() -> (Vec<(&'static str, &'static str)>, Vec<String>) {
     (variables, scripts)
 }
 
-/// Each job has a machine of its own, which is thrown away. What it has of the grant comes from the secret store.
-#[test]
-fn the_job_of_the_page_writes_each_new_refresh_token_back_to_the_secret_store() {
-    const JOBS: u64 = 3;
-    let server = server(|settings| settings.replay = Replay::EndFamily);
-    let (home, _) = Home::with_grant(&server, EXPIRED);
-    let (secrets, programs) = (home.root.join("secrets"), home.root.join("bin"));
-    [&secrets, &programs].iter().for_each(|directory| fs::create_dir(directory).unwrap());
-    write_program(&programs.join("gh"), GH);
-    fs::write(secrets.join("GRANT"), home.bytes()).unwrap();
-    let place = PathBuf::from(env!("CARGO_BIN_EXE_onegrant"));
-    let onegrant = place.parent().unwrap().display();
-    let (variables, scripts) = job();
-    assert_eq!(scripts.len(), 3);
-    for number in 0..JOBS {
-        let machine = home.root.join(format!("machine-{number}"));
-        fs::create_dir(&machine).unwrap();
-        for script in &scripts {
+/// Where jobs run: the secret store, and a `gh` that writes to it.
+struct Runners<'a> {
+    server: &'a AuthorizationServer,
+    home: Home,
+    secrets: PathBuf,
+    programs: PathBuf,
+}
+
+impl<'a> Runners<'a> {
+    fn new(server: &'a AuthorizationServer, gh: &str) -> Self {
+        let (home, _) = Home::with_grant(server, EXPIRED);
+        let (secrets, programs) = (home.root.join("secrets"), home.root.join("bin"));
+        [&secrets, &programs].iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        write_program(&programs.join("gh"), gh);
+        fs::write(secrets.join("GRANT"), home.bytes()).unwrap();
+        Self { server, home, secrets, programs }
+    }
+
+    /// The steps of a job on a machine of its own.
+    fn job(&self, machine: &Path) -> Vec<Ran> {
+        fs::create_dir(machine).unwrap();
+        let place = PathBuf::from(env!("CARGO_BIN_EXE_onegrant"));
+        let onegrant = place.parent().unwrap().display();
+        let (variables, scripts) = job();
+        assert_eq!(scripts.len(), 3);
+        let step = |script: &String| {
             let mut step = Command::new("bash");
-            step.args(["-e", "-o", "pipefail", "-c", script]).env_clear().current_dir(&machine);
-            step.env("PATH", format!("{onegrant}:{}:/usr/local/bin:/usr/bin:/bin", programs.display()));
-            step.env("SECRETS", &secrets).env("ISSUER", server.issuer());
+            step.args(["-e", "-o", "pipefail", "-c", script]).env_clear().current_dir(machine);
+            step.env("PATH", format!("{onegrant}:{}:/usr/local/bin:/usr/bin:/bin", self.programs.display()));
+            step.env("SECRETS", &self.secrets).env("ISSUER", self.server.issuer());
             for (name, value) in &variables {
                 let value = match *value {
-                    "${{ secrets.GRANT }}" => fs::read_to_string(secrets.join("GRANT")).unwrap(),
+                    "${{ secrets.GRANT }}" => fs::read_to_string(self.secrets.join("GRANT")).unwrap(),
                     "${{ secrets.GRANT_WRITER }}" => "writer".to_owned(),
                     "${{ github.repository }}" => "owner/name".to_owned(),
                     value => value.replace("/home/runner", machine.to_str().unwrap()),
                 };
                 step.env(name, value);
             }
-            let ran = run(&mut step);
-            assert_eq!(ran.code, 0, "{script}: {ran:?}");
-        }
+            run(&mut step)
+        };
+        scripts.iter().map(step).collect()
+    }
+}
+
+/// Each job has a machine of its own, which is thrown away. What it has of the grant comes from the secret store.
+#[test]
+fn the_job_of_the_page_writes_each_new_refresh_token_back_to_the_secret_store() {
+    const JOBS: u64 = 3;
+    let server = server(|settings| settings.replay = Replay::EndFamily);
+    let runners = Runners::new(&server, GH);
+    let secret = runners.secrets.join("GRANT");
+    for number in 0..JOBS {
+        let machine = runners.home.root.join(format!("machine-{number}"));
+        let steps = runners.job(&machine);
+        assert!(steps.iter().all(|step| step.code == 0), "{steps:?}");
         let stored = fs::read(machine.join("grant/default.json")).unwrap();
-        assert_eq!(fs::read(secrets.join("GRANT")).unwrap(), stored, "it is there when the last step ends");
+        assert_eq!(fs::read(&secret).unwrap(), stored, "it is there when the last step ends");
         fs::remove_dir_all(&machine).unwrap();
         let mut document: Value = serde_json::from_slice(&stored).unwrap();
         assert!(server.is_alive(document["session"]["refresh_token"].as_str().unwrap()));
         document["session"]["expires_at"] = json!(now() + EXPIRED);
-        fs::write(secrets.join("GRANT"), document.to_string()).unwrap();
+        fs::write(&secret, document.to_string()).unwrap();
     }
-    let calls = fs::read_to_string(secrets.join("calls")).unwrap();
+    let calls = fs::read_to_string(runners.secrets.join("calls")).unwrap();
     let counts = server.counts();
     assert_eq!((calls.len(), counts.refreshes, counts.unexpected), (3, JOBS, 0));
+}
+
+#[test]
+fn the_last_step_of_the_job_fails_if_the_secret_store_did_not_get_the_refresh_token() {
+    let server = server(|settings| settings.replay = Replay::EndFamily);
+    let runners = Runners::new(&server, "#!/bin/sh\nexit 1\n");
+    let steps = runners.job(&runners.home.root.join("machine"));
+    assert_eq!(steps.iter().map(|step| step.code).collect::<Vec<_>>(), [0, 0, 1], "{steps:?}");
+    assert!(steps[2].stdout.contains("not delivered: the command of ONEGRANT_ON_ROTATE failed"), "{steps:?}");
+    assert_eq!(server.counts().refreshes, 1);
+}
+
+/// A job that needs no refresh has nothing to write back.
+#[test]
+fn the_job_succeeds_without_a_refresh() {
+    let server = server(|_| {});
+    let runners = Runners::new(&server, "#!/bin/sh\nexit 1\n");
+    let fresh = Home::with_grant(&server, 3600).0;
+    fs::write(runners.secrets.join("GRANT"), fresh.bytes()).unwrap();
+    let steps = runners.job(&runners.home.root.join("machine"));
+    assert!(steps.iter().all(|step| step.code == 0), "{steps:?}");
+    assert_eq!(server.counts().refreshes, 0);
 }
