@@ -27,22 +27,26 @@ use std::time::{Duration, Instant};
 pub struct Guard {
     /// Closing it unlocks, unless another process has it open, too. It is not inherited by an `exec`.
     file: Option<File>,
-    /// Whether the process that gave the lock may still have the file open: it may be stopped before it closes it.
-    was_given: bool,
+    /// Whether another process may still have the file open: the one that gave the lock may be stopped before it closes it.
+    is_shared: bool,
     _undisturbed: Option<Undisturbed>,
 }
 
 impl Guard {
     /// The guard of a lock that was taken through this file.
     pub fn of(file: File) -> Self {
-        Self { file: Some(file), was_given: false, _undisturbed: Some(Undisturbed::begin()) }
+        Self { file: Some(file), is_shared: false, _undisturbed: Some(Undisturbed::begin()) }
     }
 
     /// The guard of a lock that another process took and gives to this one, which releases it for both.
     pub fn given(file: File) -> Self {
-        let mut guard = Self::of(file);
-        guard.was_given = true;
-        guard
+        Self::of(file).shared()
+    }
+
+    /// The guard of a lock that programs of this process have, too. It releases the lock for all of them.
+    pub fn shared(mut self) -> Self {
+        self.is_shared = true;
+        self
     }
 
     /// The same lock once more, for another process, which releases it. This process closes its file without that.
@@ -53,7 +57,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(file) = self.file.as_ref().filter(|_| self.was_given) {
+        if let Some(file) = self.file.as_ref().filter(|_| self.is_shared) {
             // Where this fails, the lock is released when both have closed the file.
             let _ = flock::release(file);
         }

@@ -28,7 +28,10 @@ const GIT_LIMIT: Duration = Duration::from_secs(30);
 const VALUES_LIMIT: usize = 1 << 20;
 
 /// Settings that win over those of a mail server and a token.
-const OVERRIDES: &str = r"^sendemail\.(smtppass|sendmailcmd)$";
+const OVERRIDES: &str = r"^sendemail\.(smtppass|sendmailcmd|smtpencryption)$";
+
+/// The one of them that is set up here, too. So it counts only where it wins.
+const ENCRYPTION: &str = "sendemail.smtpencryption";
 
 /// A key of git's configuration, and the values that it shall have.
 type Setting = (String, Vec<OsString>);
@@ -57,7 +60,7 @@ pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
         settings.extend(urls(host)?.into_iter().map(setting));
     }
     if mail.is_some() {
-        check_overrides()?;
+        check_overrides(scope)?;
     }
     let mut commands = Vec::new();
     for setting in settings {
@@ -94,19 +97,24 @@ fn mail(arguments: &cli::GitSetup) -> Result<Option<Submission>, Failure> {
     }
 }
 
-/// Fails if git send-email would use a stored password, or another program, in the place of the token. Their values are not
-/// read.
-fn check_overrides() -> Result<(), Failure> {
+/// Fails if git send-email would use a stored password, or another program, in the place of the token, or would send the token as
+/// another file says. The values are not read.
+fn check_overrides(scope: &str) -> Result<(), Failure> {
     let words = ["config", "--show-scope", "--name-only", "--get-regexp", OVERRIDES].map(OsString::from);
     let printed = git(&words, &[0, 1])?;
     let printed = String::from_utf8_lossy(&printed);
-    let Some((scope, key)) = printed.lines().find_map(|line| line.split_once('\t')) else {
+    let wins = |set_in: &str| match set_in {
+        "system" | "global" => false,
+        "local" => scope == "--global",
+        _ => true,
+    };
+    let mut set = printed.lines().filter_map(|line| line.split_once('\t'));
+    let Some((scope, key)) = set.find(|(set_in, key)| *key != ENCRYPTION || wins(set_in)) else {
         return Ok(());
     };
-    let message = format!(
-        "cannot set git up for mail: {} is set, and git uses it in place of the token",
-        printable(key)
-    );
+    let what = if key == ENCRYPTION { "what is set up" } else { "the token" };
+    let message =
+        format!("cannot set git up for mail: {} is set, and git uses it in place of {what}", printable(key));
     let failure = Failure::new(Kind::Usage, message);
     Err(match scope {
         "system" | "global" | "local" | "worktree" => {

@@ -47,6 +47,14 @@ pub enum RunLock {
 }
 
 impl RunLock {
+    /// The lock for a command: if its runner is killed, no other command begins before the last program of it has ended.
+    pub fn for_command(&self) -> Option<File> {
+        match self {
+            Self::Held(guard) => guard.share().ok().flatten(),
+            Self::File(_) => None,
+        }
+    }
+
     /// Says that another command begins to run.
     pub fn renew(&self) {
         if let Self::File(path) = self {
@@ -109,7 +117,7 @@ impl EventFiles {
     pub fn lock(&self) -> Option<RunLock> {
         // A program that waits for the end of a command (flock(1)) holds the lock for a moment.
         match self.ask_for_lock(LockMode::Queue) {
-            Locked::Granted(guard) => Some(RunLock::Held(guard)),
+            Locked::Granted(guard) => Some(RunLock::Held(guard.shared())),
             Locked::Refused(_) => self.create_run_file(),
             Locked::Busy | Locked::Unanswered | Locked::Failed(_) => None,
         }

@@ -44,7 +44,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         Occasion::LoginRequired(told) => {
             if let Some(command) = commands.login_required {
                 // No process sees the end of it.
-                let _ = run_command(&command, profile, told.as_bytes());
+                let _ = run_command(&command, profile, told.as_bytes(), None);
             }
         }
         Occasion::Rotated => {
@@ -66,10 +66,10 @@ fn lock_of_stdout() -> Option<RunLock> {
 
 /// Runs a command with this stdin and the profile as `$1`. Otherwise returns why it did not succeed. The file lies in memory: a
 /// command that does not read it holds up nothing.
-fn run_command(command: &OsStr, profile: &OsStr, stdin: &[u8]) -> Result<(), String> {
+fn run_command(command: &OsStr, profile: &OsStr, stdin: &[u8], lock: Option<File>) -> Result<(), String> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).arg("onegrant").arg(profile);
-    let ran = file_in_memory(stdin).and_then(|stdin| run_unheard(&mut shell, stdin, COMMAND_LIMIT));
+    let ran = file_in_memory(stdin).and_then(|stdin| run_unheard(&mut shell, stdin, lock, COMMAND_LIMIT));
     match ran {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("it ended with {status}")),
@@ -121,7 +121,8 @@ fn deliver(command: &OsStr, globals: &Globals, mut lock: Option<RunLock>) {
             if files.write(&due.before.begun(now)).is_err() {
                 return;
             }
-            failed = match run_command(command, globals.profile.as_str().as_ref(), &due.bytes) {
+            let profile = globals.profile.as_str().as_ref();
+            failed = match run_command(command, profile, &due.bytes, guard.for_command()) {
                 Ok(()) => {
                     let _ = files.write(&Delivery::of(due.refresh_token_sha256));
                     None

@@ -43,10 +43,16 @@ pub fn ask(command: &mut Command, input: &[u8], timeout: Duration, limit: usize)
 }
 
 /// Runs a command in a session of its own, with this file as its stdin; what it prints goes nowhere. Its process group is
-/// killed if it lasts longer than `timeout`, which is an error. A program that it leaves behind is not waited for.
-pub fn run_unheard(command: &mut Command, stdin: File, timeout: Duration) -> io::Result<ExitStatus> {
+/// killed if it lasts longer than `timeout`, which is an error. A program that it leaves behind is not waited for. If this
+/// process is killed, so is the command, and `lock` is held until all that it started has ended.
+pub fn run_unheard(
+    command: &mut Command,
+    stdin: File,
+    lock: Option<File>,
+    timeout: Duration,
+) -> io::Result<ExitStatus> {
     command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut running = Running { child: super::as_given_in_own_session(command).spawn()?, is_over: false };
+    let mut running = Running { child: super::as_given_under_lock(command, lock).spawn()?, is_over: false };
     let until = Instant::now() + timeout;
     let ended = pidfd_open(Pid::from_child(&running.child), PidfdFlags::empty()).ok();
     if let (Some(ended), Ok(timeout)) = (&ended, Timespec::try_from(timeout)) {
@@ -212,7 +218,7 @@ mod tests {
     fn a_command_whose_output_goes_nowhere_is_killed_with_its_group_after_its_time() {
         let run = |script: &str, timeout| {
             let mut shell = Command::new("/bin/sh");
-            run_unheard(shell.args(["-c", script]), file_in_memory(b"3").unwrap(), timeout)
+            run_unheard(shell.args(["-c", script]), file_in_memory(b"3").unwrap(), None, timeout)
         };
         assert_eq!(run("read -r code; exit $code", LONG).unwrap().code(), Some(3));
         let flood = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2";

@@ -6,6 +6,9 @@
 
 use super::wait_limit;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::set_parent_process_death_signal;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -77,4 +80,17 @@ pub fn as_given_in_own_session(command: &mut Command) -> &mut Command {
     let begin = || rustix::process::setsid().map(drop).map_err(io::Error::from);
     // SAFETY: it makes one system call.
     unsafe { as_given(command).pre_exec(begin) }
+}
+
+/// The same for a program that is killed when this process ends. It and all that it starts have `lock` open: so the lock is held
+/// until the last of them has ended, unless this process releases it.
+#[expect(unsafe_code, reason = "the standard library gives a program no file but three")]
+pub fn as_given_under_lock(command: &mut Command, lock: Option<File>) -> &mut Command {
+    let begin = move || {
+        set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        lock.as_ref().map(|lock| fcntl_setfd(lock, FdFlags::empty())).transpose()?;
+        Ok(())
+    };
+    // SAFETY: it makes system calls, and nothing else.
+    unsafe { as_given_in_own_session(command).pre_exec(begin) }
 }

@@ -15,7 +15,7 @@ mod wait_limit;
 mod watch;
 
 pub use file_system::answers_lock_calls_at_once;
-pub use given::{as_given, as_given_in_own_session, ignore_broken_pipes};
+pub use given::{as_given, as_given_in_own_session, as_given_under_lock, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
 pub use next_program::{is_in_a_loop, next_programs};
 pub use wait_limit::WaitLimit;

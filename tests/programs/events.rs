@@ -272,6 +272,31 @@ fn after_the_kill_of_a_runner_the_next_process_delivers() {
 }
 
 /// The worker commits after its caller is gone, and starts the command.
+/// What a command left running may write an older refresh token. So it is waited for, as the command is.
+#[test]
+fn after_the_kill_of_a_runner_no_command_begins_before_the_last_one_has_ended() {
+    let server = server(|_| {});
+    let script = format!("echo $PPID >runner; /bin/sh -c 'echo >>begun; {WAIT}; {KEEP}'; :");
+    let events = Events::on_rotate(&server, EXPIRED, &script);
+    let begun = || fs::read(events.home.root.join("begun")).unwrap_or_default().len();
+    assert_eq!(events.run(&["token"]).code, 0);
+    wait_for("the run", || begun() == 1);
+    let older = events.home.tokens().refresh_token;
+    let runner = fs::read_to_string(events.home.root.join("runner")).unwrap();
+    let runner = Pid::from_raw(runner.trim().parse().unwrap()).unwrap();
+    kill_process(runner, Signal::KILL).unwrap();
+    let ran = events.run(&["-vv", "refresh"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stderr.contains("the command of ONEGRANT_ON_ROTATE was started"), "{ran:?}");
+    events.open_gate();
+    events.settle();
+    assert_eq!((events.delivered(), begun()), (vec![older.clone()], 1));
+    assert_eq!(events.run(&["token"]).code, 0);
+    events.settle();
+    assert_eq!(events.delivered(), [older, events.home.tokens().refresh_token]);
+    assert_eq!(server.counts().refreshes, 2);
+}
+
 #[test]
 fn the_command_runs_if_the_caller_was_killed_before_the_commit() {
     let server = server(|settings| settings.replay = Replay::EndFamily);

@@ -413,6 +413,16 @@ fn setup_of_mail_says_what_is_wrong_and_changes_nothing() {
         let hint = ran.stderr.lines().last().unwrap().strip_prefix("hint: ").unwrap().to_owned();
         assert_eq!(place.run("/bin/sh", &["-euc", &hint]), NOTHING);
     }
+    // In this repository git would send the token in clear text.
+    place.run("git", &["init", "--quiet"]);
+    place.run("git", &["config", "--local", "sendemail.smtpEncryption", "none"]);
+    let ran = place.onegrant(&["git-setup", "--mail", "smtp.example", "--user", "me"]);
+    let wanted = "onegrant: cannot set git up for mail: sendemail.smtpencryption is set, and git uses it in place of what \
+                  is set up\nhint: git config --local --unset-all sendemail.smtpencryption\n";
+    assert_eq!(ran, Ran::failed(2, wanted));
+    let ran =
+        place.onegrant(&["git-setup", "--local", "--dry-run", "--mail", "smtp.example", "--user", "me"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     assert_eq!(place.document(), before);
     assert_eq!(place.run("git", &["config", "--global", "--list"]).stdout, "");
 }
