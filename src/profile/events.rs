@@ -18,7 +18,7 @@ use crate::system::small_files::{create_directory_of, create_exclusively, open_r
 use crate::text::describe;
 use serde_json::json;
 use std::cell::RefCell;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

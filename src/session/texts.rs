@@ -55,7 +55,7 @@ pub(super) fn no_id_token(profile: &str, document: &Document) -> Failure {
         None => ("the grant has no ID token", scope::login_with("openid", document)),
         Some(token) => {
             let why = match claims(token.expose()) {
-                None => "the stored ID token is no signed token that can be read",
+                None => "the stored ID token is not a signed token that can be read",
                 Some(claims) if !claims.contains_key("exp") => {
                     "the stored ID token does not say when it expires (exp)"
                 }

@@ -159,13 +159,13 @@ fn an_id_token_whose_end_cannot_be_read_is_not_handed_out() {
         ),
         (
             "eyJhbGciOiJSU0EtT0FFUCJ9.a.b.c.d".to_owned(),
-            "the stored ID token is no signed token that can be read",
+            "the stored ID token is not a signed token that can be read",
         ),
-        ("opaque".to_owned(), "the stored ID token is no signed token that can be read"),
+        ("opaque".to_owned(), "the stored ID token is not a signed token that can be read"),
         // A line break would end the header that the token is sent in.
         (
             jwt(&json!({ "iss": "i", "sub": "s", "aud": "c", "exp": now() + 600 })) + "\r\nX-Other: 1",
-            "the stored ID token is no signed token that can be read",
+            "the stored ID token is not a signed token that can be read",
         ),
     ] {
         let (server, home, _) = home_with_id_token(Refreshes::BringNone, 600);

@@ -168,7 +168,7 @@ pub struct Helper {
     #[argh(option, arg_name = "NAME", from_str_fn(non_empty))]
     pub session_name: Option<String>,
 
-    /// aws: how long the credentials are wanted for (default: as the server decides, mostly 3600)
+    /// aws: how long the credentials are wanted for (default: as the server decides, usually 3600)
     #[argh(option, arg_name = "SECONDS", from_str_fn(seconds))]
     pub duration: Option<Duration>,
 
