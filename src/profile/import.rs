@@ -3,10 +3,11 @@
 use super::new_grant::{NOT_STORED, NotStored, Replaces, store};
 use super::{Context, access};
 use crate::driver::{Clock, TokenEndpoint};
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::grant::{Credential, Document, Secret};
 use crate::output;
 use crate::protocol::failure::IMPORT;
+use crate::protocol::id_token;
 use crate::protocol::token::Answer;
 use crate::system::SignalsHeld;
 
@@ -35,13 +36,13 @@ pub fn exchange(
         true => failure.hint(another_grant(configuration)),
         false => failure,
     })?;
-    let has_id_token = answer.id_token.is_some();
+    let id_token = answer.id_token.clone();
     let mut session = answer.session(configuration, sent_at);
     session.refresh_token = session.refresh_token.or(Some(refresh_token));
     // The session is still stored: its refresh token may be the only valid one.
-    if has_id_token && session.id_token.is_none() {
-        let message = "the server gave an ID token that cannot be trusted; it was not stored";
-        output::warning(&Failure::new(Kind::LoginRequired, message));
+    if let Some(Err(failure)) = id_token.map(|token| id_token::check(&token, configuration, None, sent_at)) {
+        let message = format!("{}; it was not stored", failure.message);
+        output::warning(&Failure { message, ..failure });
     }
     let document = configuration.with_session(session);
     // If that fails, the grant is not revoked: the person may have no other one.

@@ -18,7 +18,7 @@ pub fn check(
     now: UnixSeconds,
 ) -> Result<Map<String, Value>, Failure> {
     let refuse = |why: String| Failure::new(Kind::LoginRequired, format!("cannot trust the ID token: {why}"));
-    let claims = claims(id_token.expose()).ok_or_else(|| refuse("it is no signed token".to_owned()))?;
+    let claims = claims(id_token.expose()).ok_or_else(|| refuse("it is not a signed token".to_owned()))?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
     let shown = |name: &str| printable(text(name));
     let client_id = document.client_id.as_str();
@@ -132,7 +132,7 @@ mod tests {
             let words = words.split_once("it has").map_or(words, |_| "it has expired");
             assert!(found.contains(words), "{change}: {found}");
         }
-        assert!(judged(&Secret::new("opaque"), &document).contains("no signed token"));
+        assert!(judged(&Secret::new("opaque"), &document).contains("not a signed token"));
         document.issuer_is_assumed = true;
         assert_eq!(judged(&with(json!({ "iss": "https://elsewhere" })), &document), "good");
     }
