@@ -4,20 +4,10 @@ use crate::support::*;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A home with a profile that names servers.
-fn home_with_hosts(server: &AuthorizationServer, left: i64, hosts: &[&str]) -> (Home, Issued) {
-    let home = Home::new();
-    let issued = server.issue_grant();
-    let mut document = document(server, &issued, left);
-    document["git_hosts"] = json!(hosts);
-    home.write(&document);
-    (home, issued)
-}
-
 #[test]
 fn each_format_contains_the_token() {
     let server = server(|_| {});
-    let (home, issued) = home_with_hosts(&server, LIFETIME, &["git.example", "other.example:8443"]);
+    let (home, issued) = Home::with_grant_for(&server, LIFETIME, &["git.example", "other.example:8443"]);
     let token = issued.access_token;
     for (format, wanted) in [
         ("raw", format!("{token}\n")),
@@ -46,7 +36,7 @@ fn each_format_contains_the_token() {
 #[test]
 fn a_token_of_type_n_a_gives_no_header_and_no_password_but_kubectl_gets_it() {
     let server = server(|_| {});
-    let (home, issued) = home_with_hosts(&server, LIFETIME, &["git.example"]);
+    let (home, issued) = Home::with_grant_for(&server, LIFETIME, &["git.example"]);
     let mut document = home.document();
     document["session"]["token_type"] = json!("N_A");
     home.write(&document);

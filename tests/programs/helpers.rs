@@ -19,11 +19,7 @@ struct HelperTest {
 impl HelperTest {
     fn new(left: i64) -> Self {
         let server = server(|_| {});
-        let home = Home::new();
-        let issued = server.issue_grant();
-        let mut document = document(&server, &issued, left);
-        document["git_hosts"] = json!(HOSTS);
-        home.write(&document);
+        let (home, issued) = Home::with_grant_for(&server, left, &HOSTS);
         Self { server, home, token: issued.access_token }
     }
 

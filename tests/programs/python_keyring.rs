@@ -30,11 +30,7 @@ struct KeyringTest {
 impl KeyringTest {
     fn new(left: i64) -> Self {
         let server = server(|_| {});
-        let home = Home::new();
-        let issued = server.issue_grant();
-        let mut document = document(&server, &issued, left);
-        document["git_hosts"] = json!(HOSTS);
-        home.write(&document);
+        let (home, issued) = Home::with_grant_for(&server, left, &HOSTS);
         let mut test = Self { server, home, token: issued.access_token, path: Vec::new() };
         let own = test.directory("own");
         symlink(env!("CARGO_BIN_EXE_onegrant"), own.join("keyring")).unwrap();

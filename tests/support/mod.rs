@@ -111,6 +111,15 @@ impl Home {
         (home, issued)
     }
 
+    /// The same, with a profile that names these servers.
+    pub fn with_grant_for(server: &AuthorizationServer, left: i64, hosts: &[&str]) -> (Self, Issued) {
+        let (home, issued) = Self::with_grant(server, left);
+        let mut document = home.document();
+        document["git_hosts"] = json!(hosts);
+        home.write(&document);
+        (home, issued)
+    }
+
     /// Issues a grant and writes its document.
     pub fn grant(&self, server: &AuthorizationServer, left: i64) -> Issued {
         let issued = server.issue_grant();
