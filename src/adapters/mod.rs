@@ -6,6 +6,7 @@
 pub mod aws;
 pub mod aws_cache;
 pub mod bazel;
+pub mod broker;
 pub mod cargo;
 pub mod docker;
 pub mod formats;

@@ -10,7 +10,8 @@ use crate::output;
 use crate::profile::Context;
 use crate::profile::access::lock_level;
 use crate::protocol::{claims, id_token, time_words};
-use crate::session::{Demand, Freshness, Level, LockUse, age, expiry, expiry_of, no_session};
+use crate::session::condition::{Condition, State};
+use crate::session::{Level, LockUse, expiry_of, no_session};
 use crate::text::{date, describe, printable};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -67,54 +68,20 @@ fn history(
     Ok(text + if events.is_empty() { nothing } else { "" } + &lines.collect::<String>())
 }
 
-/// Whether a token can be obtained.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Valid,
-    Refreshable,
-    LoginRequired,
-}
-
 struct Report<'a> {
     context: &'a Context,
     document: &'a Document,
-    state: State,
-    expires_at: Option<UnixSeconds>,
-    valid_for: Option<i64>,
-    /// When the refresh token itself ends, and how long that is from now.
-    refresh_token_end: Option<(UnixSeconds, i64)>,
+    condition: Condition,
     level: Result<Level, Failure>,
     rejected: Option<Failure>,
 }
 
 impl<'a> Report<'a> {
     fn new(context: &'a Context, document: &'a Document, rejected: Option<Failure>) -> Self {
-        let now = context.now();
-        let session = document.session.as_ref();
-        let freshness =
-            session.map_or(Freshness::Ended, |session| age(session, Demand::default().min_ttl, now));
-        let is_refreshed = matches!(document.credential(), Some(Credential::RefreshToken(_)));
-        let refresh_token_end = session
-            .and_then(|session| session.refresh_token_expires_at)
-            .filter(|_| is_refreshed)
-            .map(|end| (end, end.saturating_sub(now.wall)));
-        let can_refresh = document.credential().is_some()
-            && rejected.is_none()
-            && refresh_token_end.is_none_or(|(_, left)| left > 0);
-        let state = match freshness {
-            Freshness::Fresh | Freshness::FreshButShort => State::Valid,
-            _ if can_refresh => State::Refreshable,
-            Freshness::Ageing | Freshness::Unwanted => State::Valid,
-            Freshness::Ended | Freshness::Missing => State::LoginRequired,
-        };
-        let expires_at = session.and_then(expiry);
         Self {
             context,
             document,
-            state,
-            expires_at,
-            valid_for: expires_at.map(|end| end.saturating_sub(now.wall).max(0)),
-            refresh_token_end,
+            condition: Condition::of(document, rejected.as_ref(), context.now()),
             level: lock_level(&*context.store, context.globals.lock),
             rejected,
         }
@@ -128,7 +95,7 @@ impl<'a> Report<'a> {
     }
 
     fn verdict(&self) -> Result<(), Failure> {
-        match (&self.rejected, self.state) {
+        match (&self.rejected, self.condition.state) {
             (_, State::Valid) => Ok(()),
             // A refresh needs a store that can be written.
             (_, State::Refreshable) => {
@@ -145,7 +112,7 @@ impl<'a> Report<'a> {
 
     /// The warning that a login is required at a known time, so that people can plan it.
     fn refresh_token_warning(&self) -> Option<Failure> {
-        let (end, left) = self.refresh_token_end?;
+        let (end, left) = self.condition.refresh_token_end?;
         let message = match left {
             ..=0 => format!("the refresh token has expired: the server let it end at {}", date(end)),
             _ => format!(
@@ -214,18 +181,14 @@ impl<'a> Report<'a> {
             "profile": self.context.globals.profile.as_str(),
             "store": self.context.globals.store.text().to_string_lossy(),
             "document": self.context.store.location(),
-            "state": match self.state {
-                State::Valid => "valid",
-                State::Refreshable => "refreshable",
-                State::LoginRequired => "login_required",
-            },
+            "state": self.condition.state.name(),
             "issuer": self.document.issuer,
             "token_endpoint": self.document.token_endpoint,
             "client_id": self.document.client_id,
             "client_auth": self.document.client_auth,
             "scope": session.and_then(|session| session.scope.as_ref()).or(self.document.scope.as_ref()),
-            "expires_at": self.expires_at,
-            "valid_for": self.valid_for,
+            "expires_at": self.condition.expires_at,
+            "valid_for": self.condition.valid_for,
             "obtained_at": session.map(|session| session.obtained_at),
             "has_refresh_token": self.document.refresh_token().is_some(),
             "grant": grant,
@@ -236,7 +199,7 @@ impl<'a> Report<'a> {
         });
         if let Some(members) = report.as_object_mut() {
             let moving_to = self.document.moving.as_ref().map(|moving| moving.to.as_str().into());
-            let end = self.refresh_token_end.map(|(end, _)| end.into());
+            let end = self.condition.refresh_token_end.map(|(end, _)| end.into());
             members.extend(moving_to.map(|to| ("moving_to".to_owned(), to)));
             members.extend(end.map(|end| ("refresh_token_expires_at".to_owned(), end)));
             let Document { resource, no_resource, resource_metadata, .. } = self.document;
@@ -284,13 +247,15 @@ impl<'a> Report<'a> {
         line("scope", scope.unwrap_or_else(|| "as the server chose".to_owned()));
         line(
             "access token",
-            match (self.valid_for, session) {
+            match (self.condition.valid_for, session) {
                 (_, None) => "none: the session has ended".to_owned(),
                 (_, Some(session)) if session.access_token_rejected => "refused by a server".to_owned(),
                 (None, Some(_)) => "valid until a server refuses it".to_owned(),
-                (Some(0), Some(_)) => format!("expired since {}", date(self.expires_at.unwrap_or(0))),
+                (Some(0), Some(_)) => {
+                    format!("expired since {}", date(self.condition.expires_at.unwrap_or(0)))
+                }
                 (Some(left), Some(_)) => {
-                    format!("valid for {left} s, until {}", date(self.expires_at.unwrap_or(0)))
+                    format!("valid for {left} s, until {}", date(self.condition.expires_at.unwrap_or(0)))
                 }
             },
         );
@@ -301,7 +266,7 @@ impl<'a> Report<'a> {
                     format!("on its way to {}", moving.to)
                 }
                 (Some(_), _) => "refused by the server".to_owned(),
-                (None, Some(Credential::RefreshToken(_))) => match self.refresh_token_end {
+                (None, Some(Credential::RefreshToken(_))) => match self.condition.refresh_token_end {
                     None => "stored".to_owned(),
                     Some((end, ..=0)) => format!("expired since {}", date(end)),
                     Some((end, left)) => format!("stored, valid for {left} s, until {}", date(end)),
