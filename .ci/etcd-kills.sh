@@ -145,7 +145,8 @@ one_round() {
     healthy 0 1 2
     ! is_claimed || the_next_claim_removes_what_is_left
 }
-# A process that spends was killed after an answer was kept that was adopted later. Its record is about a spent refresh token.
+# A process was killed after its claim, and the answer to an earlier claim was adopted. So its record is about a refresh token
+# that is spent.
 the_next_claim_removes_what_is_left() {
     local meaning
     meanings >"$work/meanings"
