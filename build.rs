@@ -1,7 +1,8 @@
 //! How the release binary is linked: without the tables to unwind the stack, a tenth of it. A panic ends the process
 //! (`report_panics`), no error has a backtrace, and the binary has no symbols to print one with.
 //!
-//! Such a binary also has its own `_Unwind_Backtrace` (`src/main.rs`). The one of libgcc stays in its archive.
+//! Such a binary also has its own `_Unwind_Backtrace` (`src/main.rs`). The one of libgcc stays in its archive. If the binary is
+//! static, so do functions of glibc that this program never gets to (`src/left_out.rs`).
 //!
 //! Only with the LLD that comes with rustc: other linkers refuse the script, and everything works without it.
 
