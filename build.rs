@@ -23,6 +23,8 @@ fn main() {
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-T,{directory}/.cargo/no-unwinding.ld");
         // Of two functions with one name, the linker takes the first: that of this program.
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-z,muldefs");
+        // Of functions with the same code it keeps one. Rust does not promise that their addresses differ.
+        println!("cargo::rustc-link-arg-bin=onegrant=-Wl,--icf=all");
     }
 }
 
