@@ -179,7 +179,10 @@ impl Desk {
                 *left = left.saturating_sub(bytes.len());
                 let is_over = *left == 0;
                 self.put(seat, connection);
-                return if is_over { self.close(seat) } else { () };
+                if is_over {
+                    self.close(seat);
+                }
+                return;
             }
             Stage::Head => {
                 connection.received.extend_from_slice(bytes);
@@ -363,5 +366,262 @@ impl Desk {
         if let Some(place) = self.connections.get_mut(seat) {
             *place = Some(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::broker::server::Entrance;
+    use crate::adapters::broker::{Ask, BODY_LIMIT};
+    use crate::error::{Failure, Kind};
+    use crate::grant::{Secret, TokenKind};
+    use crate::protocol::tests::document;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn desk() -> Desk {
+        let entrance = Entrance { key: Some(Secret::new(KEY)), port: None, profile: "default".to_owned() };
+        Desk::new(entrance, None)
+    }
+
+    fn at(milliseconds: u64) -> Now {
+        Now { wall: 1_700_000_000, elapsed: Duration::from_millis(milliseconds) }
+    }
+
+    fn get(target: &str) -> Vec<u8> {
+        format!("GET {target} HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n\r\n").into_bytes()
+    }
+
+    fn post(length: usize) -> Vec<u8> {
+        let field = format!("content-length: {length}");
+        format!("POST /v1/rejected HTTP/1.1\r\nauthorization: Bearer {KEY}\r\n{field}\r\n\r\n").into_bytes()
+    }
+
+    fn receive(desk: &mut Desk, seat: usize, bytes: &[u8], now: Now) {
+        desk.receive(seat, bytes, || None, now);
+    }
+
+    /// A connection whose request is whole, and which waits for work.
+    fn waiting(desk: &mut Desk, target: &str, now: Now) -> usize {
+        let seat = desk.accept(now).unwrap();
+        receive(desk, seat, &get(target), now);
+        assert!(matches!(desk.actions.pop_back(), Some(Action::Look { seat: other, .. }) if other == seat));
+        desk.wait(now);
+        seat
+    }
+
+    fn token(min_ttl: i64) -> Task {
+        Task::Own(Ask::Token { kind: TokenKind::AccessToken, min_ttl })
+    }
+
+    fn failed() -> Answer {
+        Answer::Failed(Failure::new(Kind::Temporary, "not now"))
+    }
+
+    /// What the desk wants, in short.
+    fn actions(desk: &mut Desk) -> Vec<String> {
+        std::iter::from_fn(|| desk.next_action())
+            .map(|action| match action {
+                Action::Look { seat, is_running, .. } => format!("look {seat} {is_running}"),
+                Action::Work { seat, waited, .. } => format!("work {seat} {}", waited.as_millis()),
+                Action::Send(seat, bytes) => format!("send {seat} {}", status(&bytes)),
+                Action::Finish(seat) => format!("finish {seat}"),
+                Action::Close(seat) => format!("close {seat}"),
+            })
+            .collect()
+    }
+
+    fn status(response: &[u8]) -> String {
+        String::from_utf8_lossy(response).split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_request_is_answered_once_it_is_whole_and_the_connection_is_closed() {
+        let mut desk = desk();
+        let seat = desk.accept(at(0)).unwrap();
+        let request = get("/v1/token");
+        let (first, rest) = request.split_at(30);
+        receive(&mut desk, seat, first, at(1));
+        assert!(actions(&mut desk).is_empty() && desk.reads(seat));
+        receive(&mut desk, seat, rest, at(2));
+        assert_eq!(actions(&mut desk), ["look 0 false"]);
+        assert!(!desk.reads(seat));
+        let session = document().session.unwrap();
+        desk.answer(seat, &Answer::Token(session, TokenKind::AccessToken), at(3));
+        assert_eq!(actions(&mut desk), ["send 0 200"]);
+        desk.sent(seat);
+        assert_eq!(actions(&mut desk), ["close 0"]);
+        assert_eq!(desk.deadline(at(3)), None, "nothing is left to be done");
+    }
+
+    #[test]
+    fn equal_requests_share_one_piece_of_work_and_four_are_done_at_once() {
+        let mut desk = desk();
+        for (number, min_ttl) in (0..).zip([1, 1, 2, 3, 4, 5, 6, 1]) {
+            waiting(&mut desk, &format!("/v1/token?min_ttl={min_ttl}"), at(number));
+        }
+        assert_eq!(actions(&mut desk), ["work 0 0", "work 2 0", "work 3 0", "work 4 0"]);
+        desk.done(&token(1), &failed(), at(100));
+        let answers = ["send 0 503", "send 1 503", "send 7 503"];
+        assert_eq!(actions(&mut desk), [&answers[..], &["work 5 95"]].concat(), "the oldest is next");
+        desk.done(&token(4), &failed(), at(100));
+        assert_eq!(actions(&mut desk), ["send 4 503", "work 6 94"]);
+        let seat = desk.accept(at(101)).unwrap();
+        receive(&mut desk, seat, &get("/v1/token?min_ttl=6"), at(101));
+        assert_eq!(actions(&mut desk), ["look 8 true"], "it is being done");
+    }
+
+    #[test]
+    fn work_for_a_process_that_has_left_does_not_begin() {
+        let mut desk = desk();
+        let seats: Vec<usize> = (1..=6)
+            .map(|min_ttl| waiting(&mut desk, &format!("/v1/token?min_ttl={min_ttl}"), at(0)))
+            .collect();
+        assert_eq!(actions(&mut desk).len(), 4);
+        desk.close(seats[4]);
+        desk.close(seats[0]);
+        assert_eq!(actions(&mut desk), ["close 4", "close 0"]);
+        desk.done(&token(1), &failed(), at(1));
+        assert_eq!(actions(&mut desk), ["work 5 1"]);
+    }
+
+    #[test]
+    fn a_connection_without_a_whole_request_loses_its_seat_to_others_but_not_at_once() {
+        let mut desk = desk();
+        for number in 0..64 {
+            assert_eq!(desk.accept(at(number)), Some(usize::try_from(number).unwrap()));
+        }
+        receive(&mut desk, 0, &get("/v1/token"), at(64));
+        desk.wait(at(64));
+        assert!(!desk.has_room(at(200)), "its request may be on its way");
+        assert_eq!(desk.accept(at(200)), None);
+        assert_eq!(desk.deadline(at(200)), Some(Duration::from_millis(201)));
+        // The oldest waits for its answer, and stays.
+        assert_eq!(desk.accept(at(201)), Some(1));
+        assert_eq!(desk.accept(at(201)), None);
+        assert_eq!(desk.accept(at(203)), Some(2));
+    }
+
+    #[test]
+    fn while_all_connections_wait_for_answers_no_other_one_is_accepted() {
+        let mut desk = desk();
+        (0..64).for_each(|_| _ = waiting(&mut desk, "/v1/token", at(0)));
+        assert!(!desk.has_room(at(60_000)));
+        assert_eq!(desk.deadline(at(60_000)), None, "only an answer changes that");
+        assert_eq!(actions(&mut desk), ["work 0 0"]);
+        desk.done(&token(0), &failed(), at(60_000));
+        assert_eq!(actions(&mut desk).len(), 64);
+    }
+
+    #[test]
+    fn a_request_must_be_whole_and_an_answer_received_in_ten_seconds_each() {
+        let mut desk = desk();
+        let (slow, silent) = (desk.accept(at(0)).unwrap(), desk.accept(at(5)).unwrap());
+        for (number, byte) in (0..).zip(get("/v1/token").iter().take(50)) {
+            receive(&mut desk, slow, &[*byte], at(number * 100));
+        }
+        assert_eq!(desk.deadline(at(4_900)), Some(Duration::from_secs(10)));
+        desk.tick(at(9_999));
+        assert!(actions(&mut desk).is_empty());
+        desk.tick(at(10_000));
+        assert_eq!(actions(&mut desk), [format!("close {slow}")]);
+        desk.tick(at(10_005));
+        assert_eq!(actions(&mut desk), [format!("close {silent}")]);
+        let seat = waiting(&mut desk, "/v1/token", at(20_000));
+        desk.tick(at(50_000));
+        assert_eq!(actions(&mut desk), ["work 0 0"], "work has its own deadline");
+        desk.done(&token(0), &failed(), at(50_000));
+        desk.tick(at(59_999));
+        assert_eq!(actions(&mut desk), ["send 0 503"]);
+        desk.tick(at(60_000));
+        assert_eq!(actions(&mut desk), [format!("close {seat}")]);
+    }
+
+    #[test]
+    fn heads_and_bodies_are_bounded_and_what_is_too_long_is_refused_before_it_is_read() {
+        let mut desk = desk();
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, b"GET /v1/token HTTP/1.1\r\nx: ", at(0));
+        receive(&mut desk, seat, &[b'x'; 8000], at(0));
+        assert!(actions(&mut desk).is_empty());
+        receive(&mut desk, seat, &[b'x'; 200], at(0));
+        assert_eq!(actions(&mut desk), ["send 0 431"]);
+        desk.sent(seat);
+        assert_eq!(actions(&mut desk), ["finish 0"], "the rest of it is on its way");
+
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, &post(BODY_LIMIT + 1), at(0));
+        assert_eq!(actions(&mut desk), ["send 1 413"]);
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, &post(BODY_LIMIT), at(0));
+        receive(&mut desk, seat, &vec![b'x'; BODY_LIMIT - 1], at(0));
+        assert!(actions(&mut desk).is_empty() && desk.reads(seat));
+        receive(&mut desk, seat, b"x", at(0));
+        assert_eq!(actions(&mut desk), ["look 2 false"]);
+    }
+
+    #[test]
+    fn bytes_behind_a_request_are_dropped_up_to_a_bound() {
+        let mut desk = desk();
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, &[get("/v1/token"), get("/v1/profile")].concat(), at(0));
+        desk.answer(seat, &failed(), at(0));
+        desk.sent(seat);
+        assert_eq!(actions(&mut desk), ["look 0 false", "send 0 503", "finish 0"]);
+        assert!(desk.reads(seat));
+        receive(&mut desk, seat, &vec![b'x'; DROPPED_LIMIT - 1], at(1));
+        assert!(actions(&mut desk).is_empty());
+        receive(&mut desk, seat, b"x", at(1));
+        assert_eq!(actions(&mut desk), ["close 0"]);
+        // Usually the other side closes the connection.
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, b"nonsense\r\n\r\n", at(0));
+        desk.sent(seat);
+        desk.end(seat);
+        assert_eq!(actions(&mut desk), ["send 0 400", "finish 0", "close 0"]);
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_its_request_is_whole_gets_no_answer() {
+        let mut desk = desk();
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, &post(5), at(0));
+        desk.end(seat);
+        assert_eq!(actions(&mut desk), ["close 0"]);
+        // One that only says that it sends no more gets its answer.
+        let seat = waiting(&mut desk, "/v1/token", at(0));
+        desk.end(seat);
+        desk.done(&token(0), &failed(), at(0));
+        assert_eq!(actions(&mut desk), ["work 0 0", "send 0 503"]);
+    }
+
+    #[test]
+    fn without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not() {
+        let stranger = || Some("a stranger".to_owned());
+        for (key, wanted) in [(Some(Secret::new(KEY)), "look 0 false"), (None, "send 0 403")] {
+            let mut desk = Desk::new(Entrance { key, ..Entrance::default() }, None);
+            let seat = desk.accept(at(0)).unwrap();
+            desk.receive(seat, &get("/v1/token"), stranger, at(0));
+            assert_eq!(actions(&mut desk), [wanted]);
+        }
+        let entrance = Entrance { key: Some(Secret::new(KEY)), port: None, profile: String::new() };
+        let mut desk = Desk::new(entrance, Some(Shape::Gce));
+        let seat = desk.accept(at(0)).unwrap();
+        desk.receive(seat, b"GET / HTTP/1.1\r\nMetadata-Flavor: Google\r\n\r\n", stranger, at(0));
+        assert_eq!(actions(&mut desk), ["send 0 403"]);
+    }
+
+    #[test]
+    fn after_the_end_running_work_is_finished_and_none_begins() {
+        let mut desk = desk();
+        waiting(&mut desk, "/v1/token", at(0));
+        assert!(desk.close_down());
+        let seat = desk.connections.iter().position(Option::is_none).unwrap();
+        assert!(!desk.has_room(at(0)), "seat {seat} stays free");
+        actions(&mut desk);
+        desk.done(&token(0), &failed(), at(1));
+        assert_eq!(actions(&mut desk), ["send 0 503"]);
+        assert!(!desk.close_down());
     }
 }

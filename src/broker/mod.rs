@@ -18,7 +18,7 @@ use crate::globals::Globals;
 use crate::grant::TokenKind;
 use crate::output::{has_room, say};
 use crate::session::Now;
-use crate::system::{GLANCE, SystemClock, Watched, end_signals};
+use crate::system::{GLANCE, SystemClock, Watched};
 use crate::text::{describe, printable};
 use desk::{Action, Desk, SEATS};
 use listener::{Listener, Place};
@@ -88,10 +88,9 @@ struct Ready {
 }
 
 impl Service<'_> {
-    /// Serves until the command has ended, or a signal comes. Then the socket is gone at once, and what is being done is finished
+    /// Serves until the command has ended, or until `signals` ([`crate::system::end_signals`]) is readable. Then the socket is gone at once, and what is being done is finished
     /// within its deadline.
-    pub fn run(&self, listener: Listener) -> io::Result<()> {
-        let signals = end_signals()?;
+    pub fn run(&self, listener: Listener, signals: &impl AsFd) -> io::Result<()> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Shared { globals: self.globals, done: Mutex::default(), bell };
         let mut serving = Loop {
@@ -103,7 +102,7 @@ impl Service<'_> {
             is_tcp: matches!(listener.place, Place::Loopback(_)),
             is_near: answer::is_near(self.globals),
         };
-        scope(|scope| serving.go(listener, &signals, scope))
+        scope(|scope| serving.go(listener, signals, scope))
     }
 }
 
@@ -138,10 +137,10 @@ impl<'s> Loop<'s, '_> {
                 self.advance(seat, events);
                 self.act(scope);
             }
-            if let Some(listener) = listener.as_ref().filter(|_| ready.is_asked) {
-                if self.accept(listener, scope).is_err() {
-                    rests_until = now.elapsed + EXHAUSTED_PAUSE;
-                }
+            if let Some(listener) = listener.as_ref().filter(|_| ready.is_asked)
+                && self.accept(listener, scope).is_err()
+            {
+                rests_until = now.elapsed + EXHAUSTED_PAUSE;
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::history::Asker;
 use crate::system::trust::user;
 use crate::system::{peer_of, program_behind};
+use crate::text::printable;
 use rustix::net::{SocketAddrAny, getpeername, getsockname};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -24,7 +25,10 @@ pub fn asker(connection: &OwnedFd, is_tcp: bool) -> Asker {
         return Asker { user: user_of_tcp(connection), ..Asker::default() };
     }
     match peer_of(connection) {
-        Ok((pid, user)) => Asker { pid, user: Some(user), program: pid.and_then(program_behind) },
+        Ok((pid, user)) => {
+            let program = pid.and_then(program_behind).map(|program| printable(&program));
+            Asker { pid, user: Some(user), program }
+        }
         Err(_) => Asker::default(),
     }
 }

@@ -8,7 +8,9 @@ use crate::cli::ServeAddress;
 use crate::error::{Failure, Kind};
 use crate::output::say;
 use crate::profile::Context;
+use crate::system::end_signals;
 use crate::text::{describe, printable};
+use std::io;
 
 /// Serves until a signal comes. Without a session, too: a person may log in at any time.
 pub fn run(arguments: &cli::Serve, context: &Context) -> anyhow::Result<()> {
@@ -20,11 +22,14 @@ pub fn run(arguments: &cli::Serve, context: &Context) -> anyhow::Result<()> {
             return Err(Failure::new(Kind::Usage, message).hint("onegrant serve --help").into());
         }
     };
+    let signals = end_signals().map_err(|error| failed(&error))?;
     let profile = context.globals.profile.as_str().to_owned();
     say(&format!("onegrant: serving profile {profile} at {}\n", printable(&listener.place.text())));
     let entrance = Entrance { key: None, port: None, profile };
     let service = Service { entrance, shape: None, globals: &context.globals, command: None };
-    service.run(listener).map_err(|error| {
-        Failure::new(Kind::Temporary, format!("cannot serve any longer: {}", describe(&error))).into()
-    })
+    Ok(service.run(listener, &signals).map_err(|error| failed(&error))?)
+}
+
+fn failed(error: &io::Error) -> Failure {
+    Failure::new(Kind::Temporary, format!("cannot serve any longer: {}", describe(error)))
 }

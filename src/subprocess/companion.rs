@@ -177,14 +177,22 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         return Ok(());
     };
     let service = Service { entrance, shape, globals: &globals, command: Some(&command) };
-    scope(|scope| {
-        // Signals are held back by the broker: they end it, and this thread ends with the command.
-        if let Some(file) = &request.file {
-            scope.spawn(move || keep(file));
-        }
-        service.run(listener)
-    })
-    .map_err(|error| Failure::new(Kind::Temporary, describe(&error)))
+    let serve = || -> io::Result<()> {
+        // Held back before the thread begins.
+        let signals = system::end_signals()?;
+        scope(|scope| {
+            if let Some(file) = &request.file {
+                scope.spawn(move || keep(file));
+            }
+            service.run(listener, &signals)?;
+            // After a signal the thread would go on for as long as the command runs.
+            if command.runs_for(Duration::ZERO) {
+                std::process::exit(0);
+            }
+            Ok(())
+        })
+    };
+    serve().map_err(|error| Failure::new(Kind::Temporary, describe(&error)))
 }
 
 /// Takes the socket that the process before this one gave as stdout.
