@@ -10,6 +10,7 @@ pub mod broker;
 pub mod cargo;
 pub mod docker;
 pub mod formats;
+pub mod gce;
 pub mod gcloud;
 pub mod git_credential;
 pub mod go;
