@@ -505,8 +505,8 @@ mod tests {
         let flavor = ("metadata-flavor", "Google");
         let token = format!("{ACCOUNTS}/default/token");
         let identity = format!("{ACCOUNTS}/default/identity");
-        let cases: [(&str, &str, &[(&str, &str)], Option<u16>); 13] = [
-            ("GET",  &token,                          &[flavor],                           Some(200)),
+        let cases = [
+            ("GET",  &*token,                         &[flavor][..],                       Some(200)),
             ("GET",  &token,                          &[],                                 Some(403)),
             ("GET",  "/",                             &[],                                 Some(403)),
             ("GET",  &token,                          &[("metadata-flavor", "google")],    Some(403)),
