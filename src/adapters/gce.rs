@@ -17,12 +17,12 @@ const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");
 /// The field that a proxy adds. Google's server answers no request that a proxy sends on, either.
 const FORWARDED: &str = "x-forwarded-for";
 
-/// How long a token should last at least that one of these libraries gets, in seconds. The libraries for Python, Go and Java
-/// ask again for each of their requests when a token has less than 225 seconds left.
-pub const MIN_TTL_SECONDS: u64 = 240;
+/// How long a token should last at least that one of these libraries gets, in seconds. With less, the library for Node.js asks
+/// again before each request of its program; those for Python, Go and Java do so below 225 seconds.
+pub const MIN_TTL_SECONDS: u64 = 300;
 
-/// What a token whose end is not known is said to last, in seconds. Every library needs a number and keeps the token that long
-/// less 225 seconds: one that ended meanwhile is replaced within minutes.
+/// What a token whose end is not known is said to last, in seconds. Every library needs a number. They keep such a token for
+/// little more than a minute, and the broker knows whether it was replaced.
 const UNKNOWN_SECONDS: i64 = 300;
 
 /// The longest lifetime that is told, in seconds. The library for Java multiplies it by 1000 in 32 bits.
