@@ -1,6 +1,6 @@
 //! Google's metadata server, as Google's libraries and gcloud ask it on a virtual machine: paths below `/computeMetadata/v1/`,
 //! which need no key. The grant is the account `default`. What is not known is not there (404); each client goes on without it.
-//! See "Google's libraries" in `docs/containers-and-ci.md`.
+//! See "The libraries of Google" in `docs/containers-and-ci.md`.
 
 use super::formats::bearer;
 use crate::error::{Failure, Kind};
