@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! main ─ lib                              parse, dispatch, report
-//!         ├ subprocess::modes             the hidden modes: worker, lock call, lock probe, file keeper, runner
+//!         ├ subprocess::modes             the hidden modes: worker, lock call, lock probe, companion, runner
 //!         └ commands                      one file for each command: gather, call, print
 //!            ├ cli ─ globals              arguments and variables to a command
+//!            ├ broker                     serves tokens to processes without a grant
 //!            └ profile                    one profile: opened, read, refreshed, changed
 //!               ├ history                 what happened to the grant, for people
 //!               └ driver                  the loop: executes the steps of the session machine
@@ -29,6 +30,7 @@
 //! practice); OpenID Connect Core and Discovery.
 
 pub mod adapters;
+pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod driver;

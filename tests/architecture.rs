@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, from the bottom to the top. A room may import the rooms before it. A module that is not named here
 /// belongs to the room around it.
-const LAYERS: [&str; 29] = [
+const LAYERS: [&str; 30] = [
     "error",
     "text",
     "grant",
@@ -33,9 +33,10 @@ const LAYERS: [&str; 29] = [
     "subprocess::runner",
     "subprocess::worker",
     "profile",
+    "broker",
     "subprocess::worker_process",
     "subprocess::runner_process",
-    "subprocess::file_keeper",
+    "subprocess::companion",
     "subprocess::modes",
     "commands",
 ];
@@ -44,7 +45,7 @@ const LAYERS: [&str; 29] = [
 const ONE_USER: [(&str, &str); 3] = [("env::var", "environment"), ("fs4::", "system"), ("ureq::", "http")];
 
 /// The rooms that decide without I/O, and may be explored exhaustively.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "src/session",
     "src/protocol",
     "src/adapters",
@@ -52,6 +53,7 @@ const PURE: [&str; 7] = [
     "src/grant",
     "src/text.rs",
     "src/error.rs",
+    "src/broker/desk.rs",
 ];
 
 /// What no pure room may name.

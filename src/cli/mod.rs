@@ -21,11 +21,11 @@ pub use crate::adapters::Protocol;
 pub use crate::adapters::formats::Format;
 pub use definition::{
     Arguments, Command, Completions, Doctor, Exec, GitCredential, GitSetup, Helper, Login, Logout, Migrate,
-    Profiles, Refresh, Status, Token, Whoami,
+    Profiles, Refresh, Serve, Status, Token, Whoami,
 };
 pub use names::{is_keyring, words_of_name};
 pub use suggestion::nearest;
-pub use values::{Input, Parameter, Shell, words};
+pub use values::{Input, Parameter, ServeAddress, Shell, words};
 
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
@@ -95,6 +95,12 @@ fn check(command: &Command) -> Result<(), Failure> {
         Command::Login(login) => login,
         Command::Exec(exec) if exec.command.is_empty() => {
             let message = "exec needs a command to run: onegrant exec -- CMD";
+            return Err(Failure::new(Kind::Usage, message).hint("onegrant exec --help"));
+        }
+        Command::Exec(exec)
+            if exec.shape.is_some() && !matches!(exec.serve, Some(ServeAddress::Loopback(_))) =>
+        {
+            let message = "--as needs --serve tcp: the programs that it is for know no other socket";
             return Err(Failure::new(Kind::Usage, message).hint("onegrant exec --help"));
         }
         Command::Helper(helper) => return check_helper(helper),

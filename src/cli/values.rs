@@ -2,6 +2,7 @@
 //!
 //! argh calls the parsers, and puts the reason of a refusal into a sentence of its own. [`reason_in`] finds it again.
 
+use crate::adapters::broker::shape::{SHAPES, Shape};
 use crate::adapters::formats::{FORMATS, Format};
 use crate::adapters::hosts::{EXPOSED, MailServer};
 use crate::adapters::{PROTOCOLS, Protocol};
@@ -31,6 +32,15 @@ pub enum Input {
     File(PathBuf),
     /// An environment variable, written `env:NAME`. It is read at every use.
     Environment(String),
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServeAddress {
+    /// At this port of 127.0.0.1; 0 is any free port. Written `tcp` or `tcp:PORT`.
+    Loopback(u16),
+    /// At this path. Written `unix:PATH`.
+    File(PathBuf),
 }
 
 /// `KEY=VALUE`. The value may be empty and may contain further equals signs.
@@ -66,7 +76,9 @@ pub fn words(name: &str) -> Vec<&'static str> {
         "METHOD" => names(CLIENT_AUTHENTICATIONS),
         "OPERATION" => vec!["get", "store", "erase", "capability"],
         "PROTOCOL" => names(PROTOCOLS),
+        "SHAPE" => names(SHAPES),
         "SHELL" => names(SHELLS),
+        "SOCKET" => vec!["tcp", "tcp:", "unix:"],
         "SOURCE" => vec!["file:", "env:", "command:", "github"],
         "TYPE" => TOKEN_TYPES.to_vec(),
         _ => Vec::new(),
@@ -157,6 +169,22 @@ pub(super) fn token_type(text: &str) -> Result<String, String> {
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| refused("not a port from 1 to 65535"))
+}
+
+pub(super) fn serve_address(text: &str) -> Result<ServeAddress, String> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(ServeAddress::Loopback(0)),
+        Some(("tcp", port)) => match port.parse() {
+            Ok(port) => Ok(ServeAddress::Loopback(port)),
+            Err(_) => Err(refused("not a port from 0 to 65535 after tcp:")),
+        },
+        Some(("unix", file)) => path(file).map(ServeAddress::File),
+        _ => Err(refused("not one of tcp, tcp:PORT, unix:PATH")),
+    }
+}
+
+pub(super) fn shape(text: &str) -> Result<Shape, String> {
+    one_of(SHAPES, text)
 }
 
 pub(super) fn format(text: &str) -> Result<Format, String> {

@@ -1,15 +1,18 @@
 //! `onegrant exec`: runs a command with a token in its environment or in a file. The command replaces this process.
 
+use crate::adapters::broker::shape::Shape;
 use crate::adapters::formats::Given;
+use crate::broker::listener::{Listener, Place};
 use crate::cli;
 use crate::error::{AlreadyReported, Failure, Kind};
+use crate::grant::{Secret, hexadecimal};
 use crate::output;
 use crate::profile::Context;
 use crate::profile::token_file::TokenFile;
 use crate::profile::token_text;
 use crate::session::Demand;
-use crate::subprocess::file_keeper;
-use crate::system::as_given;
+use crate::subprocess::companion::{self, Served};
+use crate::system::{self, as_given};
 use crate::text::{describe, printable, shell_word};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -26,6 +29,9 @@ const FILE_VARIABLE: &str = "ACCESS_TOKEN_FILE";
 /// The longest string that Linux passes to a program, with its name and its end: 32 pages of 4 KiB (execve(2)).
 const STRING_LIMIT: usize = 128 << 10;
 
+/// The length of a broker's key, in bytes.
+const KEY_LENGTH: usize = 16;
+
 /// A shell's exit codes for a command that cannot be run, and for one that is not there (POSIX, XCU 2.8.2).
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -38,6 +44,8 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     let path = arguments.file.as_deref().map(absolute).transpose()?;
     // A file that cannot be kept fresh is refused before any request is sent.
     let file = path.as_deref().map(TokenFile::find).transpose()?;
+    // The same for an address that is taken.
+    let listener = arguments.serve.as_ref().map(Listener::bind).transpose()?;
     let kind = arguments.kind();
     let token = context.obtain(Demand::lasting(kind, arguments.min_ttl))?;
     let given = Given::new(&token.session, kind)?;
@@ -45,16 +53,23 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
 
     let mut command = Command::new(program);
     command.args(words);
-    let default = arguments.env.is_empty().then_some(VARIABLE);
+    let default = (arguments.env.is_empty() && listener.is_none()).then_some(VARIABLE);
     let names: Vec<&str> = arguments.env.iter().map(String::as_str).chain(default).collect();
     for name in &names {
         command.env(name, given.token());
     }
-    if let (Some(path), Some(file)) = (path, file) {
+    if let (Some(path), Some(file)) = (&path, file) {
         let text = token_text::text(given, arguments.format.unwrap_or_default(), context)?;
         file.write(text.as_bytes(), context.left())?;
-        file_keeper::start(&path, arguments, context)?;
         command.env(FILE_VARIABLE, path);
+    }
+    let served = |listener| Ok::<_, Failure>(Served { listener, key: key()? });
+    let served = listener.as_ref().map(served).transpose()?;
+    if let Some(served) = &served {
+        lead_to(&mut command, served, arguments.shape);
+    }
+    if path.is_some() || served.is_some() {
+        companion::start(path.as_deref(), served, arguments, context)?;
     }
     let mut error = as_given(&mut command).exec();
     let length = given.token().len();
@@ -75,6 +90,30 @@ pub fn run(arguments: &cli::Exec, context: &Context) -> anyhow::Result<()> {
     output::failure(&format!("cannot run {}: {why}", shown(program)), hint.as_deref());
     let is_missing = error.kind() == ErrorKind::NotFound;
     Err(AlreadyReported(if is_missing { NOT_FOUND } else { CANNOT_RUN }).into())
+}
+
+/// A key that nothing else has.
+fn key() -> Result<Secret, Failure> {
+    let random = system::random::<KEY_LENGTH>();
+    let key = random.map(|bytes| Secret::new(hexadecimal(&bytes)));
+    key.map_err(|error| Failure::new(Kind::Defect, format!("cannot make a key: {}", describe(&error))))
+}
+
+/// Leads the onegrant that the command runs to the broker, and to nothing else: the variables of this side say nothing there.
+fn lead_to(command: &mut Command, served: &Served, shape: Option<Shape>) {
+    let Served { listener, key } = served;
+    let mut store = OsString::from("broker:");
+    match &listener.place {
+        Place::File(path) => store.extend([OsStr::new("unix:"), path.as_os_str()]),
+        Place::Loopback(_) | Place::Given => store.push(listener.place.text()),
+    }
+    for name in [VARIABLE, "ONEGRANT_PROFILE", "ONEGRANT_FOR", "ONEGRANT_HOME"] {
+        command.env_remove(name);
+    }
+    command.env("ONEGRANT_STORE", store).env("ONEGRANT_BROKER_KEY", key.expose());
+    if let (Some(shape), Place::Loopback(port)) = (shape, &listener.place) {
+        command.envs(shape.variables(*port));
+    }
 }
 
 /// The same call with a file instead of a variable, for a hint.

@@ -11,6 +11,7 @@ pub mod logout;
 pub mod migrate;
 pub mod profiles;
 pub mod refresh;
+pub mod serve;
 pub mod status;
 pub mod token;
 pub mod whoami;
@@ -68,6 +69,7 @@ fn run_other(command: &Command, context: &Context) -> anyhow::Result<()> {
         Command::GitSetup(arguments) => git_setup::run(arguments, context),
         Command::Exec(arguments) => exec::run(arguments, context),
         Command::Helper(arguments) => helper::run(arguments, context),
+        Command::Serve(arguments) => serve::run(arguments, context),
         // `run` and `cli::parse` have answered.
         Command::Token(_) | Command::Completions(_) => Ok(()),
     }

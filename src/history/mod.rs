@@ -85,6 +85,30 @@ impl fmt::Display for HistoryEvent {
     }
 }
 
+/// A process that asked through a broker, as far as its socket shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// The process. `None`: it is at the other end of a TCP connection, or in another PID namespace.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Its user.
+    #[serde(default)]
+    pub user: Option<u32>,
+    /// The program that it does it for.
+    #[serde(default)]
+    pub program: Option<String>,
+}
+
+impl Asker {
+    /// For people: `make (process 4711 of user 1000)`.
+    pub fn words(&self) -> String {
+        let program = self.program.as_deref().unwrap_or("a program");
+        let process = self.pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+        let user = self.user.map(|user| format!(" of user {user}")).unwrap_or_default();
+        format!("{program} ({process}{user})")
+    }
+}
+
 /// One entry. No member is a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
@@ -99,6 +123,9 @@ pub struct HistoryEntry {
     /// The program that asked for it.
     #[serde(default)]
     pub program: Option<String>,
+    /// The process that asked through a broker, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<Asker>,
     /// The host on which the process ran.
     pub host: String,
     /// How concurrent refreshes excluded each other.
@@ -117,7 +144,11 @@ impl HistoryEntry {
     pub fn line(&self) -> String {
         let Self { event, outcome, pid, host, .. } = self;
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let program = self.program.as_ref().map(|program| format!(" for {program}")).unwrap_or_default();
+        let program = match (&self.asker, &self.program) {
+            (Some(asker), _) => format!(" for {} through a broker", asker.words()),
+            (None, Some(program)) => format!(" for {program}"),
+            (None, None) => String::new(),
+        };
         let token = match (&self.refresh_token_sha256, &self.new_refresh_token_sha256) {
             (None, None) => String::new(),
             (before, after) if before == after || after.is_none() => {

@@ -19,6 +19,7 @@ use crate::environment::{Environment, NetworkSettings};
 use crate::error::{Failure, Kind};
 use crate::globals::{Globals, Selection};
 use crate::grant::{Credential, Document};
+use crate::history::Asker;
 use crate::http::HttpClient;
 use crate::lock::Guard;
 use crate::oauth;
@@ -51,6 +52,7 @@ pub struct Context {
     client: OnceCell<HttpClient>,
     limited_client: OnceCell<HttpClient>,
     program: OnceCell<Option<String>>,
+    asker: Option<Asker>,
 }
 
 impl Context {
@@ -60,7 +62,19 @@ impl Context {
             (ProfileStore::new(&globals, clock.now().elapsed), store::local_directory(&globals.store));
         let (client, limited_client) = (OnceCell::new(), OnceCell::new());
         let (this_process, program) = (OnceCell::new(), OnceCell::new());
-        Self { globals, store, directory, clock, this_process, client, limited_client, program }
+        let asker = None;
+        Self { globals, store, directory, clock, this_process, client, limited_client, program, asker }
+    }
+
+    /// The same context for a process that asks through a broker: the history names it. No person reads the warnings of each
+    /// request.
+    pub fn asked_by(self, asker: Asker) -> Self {
+        Self { asker: Some(asker), ..self }
+    }
+
+    /// Whether warnings are printed.
+    fn is_heard(&self) -> bool {
+        self.asker.is_none() || self.globals.verbosity > 0
     }
 
     /// The time until the deadline.
@@ -146,7 +160,9 @@ impl Context {
 
     /// Prints a warning, with a hint that works on this grant.
     pub fn warn(&self, warning: &Failure) {
-        output::warning(&self.completed(warning.clone()));
+        if self.is_heard() {
+            output::warning(&self.completed(warning.clone()));
+        }
     }
 
     /// The failure with a hint that works on this grant.
@@ -207,7 +223,7 @@ impl Context {
             clock: self,
             peer: self,
             log,
-            warn: &output::warning,
+            warn: if self.is_heard() { &output::warning } else { &|_| {} },
             observe: &|_, _| {},
         }
     }
@@ -219,7 +235,7 @@ impl Context {
         lock: Option<Guard>,
         log: &dyn Fn(u8, &str),
     ) -> TaskResult {
-        worker::run(task, &self.globals, self.clock.now().elapsed, lock, log)
+        worker::run(task, &self.globals, self.asker.clone(), self.clock.now().elapsed, lock, log)
     }
 
     /// The command that logs in to this profile.

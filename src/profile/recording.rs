@@ -96,7 +96,8 @@ impl Context {
         let entry = HistoryEntry {
             at: self.now().wall,
             pid: this_process.pid,
-            program: self.program().map(printable),
+            program: self.program().map(printable).filter(|_| self.asker.is_none()),
+            asker: self.asker.clone(),
             host: printable(&this_process.host),
             level: level.map(|level| self.store.level_name(level).to_owned()),
             ..entry

@@ -72,7 +72,8 @@ impl TokenFile {
     /// Finds a file that can be replaced. Fails with [`Kind::Usage`] if it is no regular file, or if the path has a link of another
     /// user.
     pub fn find(path: &Path) -> Result<Self, Failure> {
-        let WalkResult { directory, name, object } = walk(path)?;
+        let WalkResult { directory, name, object } =
+            walk(path).map_err(|obstacle| obstacle.on_the_way_to(path))?;
         match object {
             Some((_, metadata)) if !metadata.is_file() => {
                 let why = format!("it is {}, and only a regular file can be replaced", kind(&metadata));
@@ -84,7 +85,7 @@ impl TokenFile {
 
     /// Like [`TokenFile::find`]; also opens a FIFO or a terminal. Waits for the reader of a FIFO for at most `left`.
     pub fn open(path: &Path, left: Duration) -> Result<Self, Failure> {
-        let found = walk(path)?;
+        let found = walk(path).map_err(|obstacle| obstacle.on_the_way_to(path))?;
         let stream = match &found.object {
             Some((_, metadata)) if metadata.file_type().is_fifo() => open_fifo(path, &found, metadata, left)?,
             Some((_, metadata)) if metadata.file_type().is_char_device() => {
@@ -153,11 +154,30 @@ fn kind(metadata: &Metadata) -> &'static str {
 // ---- the path ----
 
 /// The end of a path.
-struct WalkResult {
-    directory: File,
-    name: OsString,
+pub(crate) struct WalkResult {
+    /// The directory, open as a name alone.
+    pub directory: File,
+    /// The name in it.
+    pub name: OsString,
     /// `None` if the name is free.
-    object: Option<(File, Metadata)>,
+    pub object: Option<(File, Metadata)>,
+}
+
+/// Why a path cannot be walked.
+pub(crate) enum Obstacle {
+    /// A system call failed.
+    System(io::Error),
+    /// Another user may have put something there.
+    Refused(String),
+}
+
+impl Obstacle {
+    fn on_the_way_to(self, path: &Path) -> Failure {
+        match self {
+            Self::System(error) => broken(path, &error),
+            Self::Refused(why) => refused(path, &why),
+        }
+    }
 }
 
 impl WalkResult {
@@ -176,13 +196,14 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-fn walk(path: &Path) -> Result<WalkResult, Failure> {
-    let failed = |error: io::Error| broken(path, &error);
+/// Walks a path: see the module.
+pub(crate) fn walk(path: &Path) -> Result<WalkResult, Obstacle> {
+    let failed = Obstacle::System;
     let planted = |name: &OsStr, metadata: &Metadata| {
         let (owner, name, kind) = (metadata.uid(), printable(&name.to_string_lossy()), kind(metadata));
-        refused(path, &format!("user {owner} made '{name}', {kind}, in a directory that others may write"))
+        Obstacle::Refused(format!("user {owner} made '{name}', {kind}, in a directory that others may write"))
     };
-    let nameless = || refused(path, "it is an open file that has no name");
+    let nameless = || Obstacle::Refused("it is an open file that has no name".to_owned());
     let mut directory = start(path.as_os_str()).map_err(failed)?;
     let mut names = components(path.as_os_str());
     let mut links = 0;

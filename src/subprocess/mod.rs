@@ -5,14 +5,14 @@
 //! | [`worker`] | a command that needs a refresh | the exchange with the server survives when the command is killed |
 //! | [`lock_call`] | [`crate::lock`], on a file system that may not answer | the call may hang, and no signal ends it |
 //! | [`lock_probe`] | `doctor` | only a second process shows whether the lock excludes it |
-//! | [`file_keeper`] | `exec --file` | the command takes the place of this process, and its file stays fresh |
+//! | [`companion`] | `exec --file`, `exec --serve` | the command takes the place of this process; its file stays fresh, and its broker answers |
 //! | [`runner`] | a commit, or a refresh that finds the grant dead, with a command for that event | no token waits for a command |
 //!
 //! All of them are started in the same way: the first argument is the mode, and stdin is a file in memory with the request
 //! as JSON. So a request may hold secrets, the process that starts another one never waits for it to read, and nothing
 //! of onegrant's own is in the environment.
 
-pub mod file_keeper;
+pub mod companion;
 pub mod lock_call;
 pub mod lock_probe;
 pub mod modes;
@@ -54,14 +54,14 @@ pub enum Mode {
     LockCall,
     /// [`lock_probe`]
     LockProbe,
-    /// [`file_keeper`]
-    FileKeeper,
+    /// [`companion`]
+    Companion,
     /// [`runner`]
     Runner,
 }
 
 impl Mode {
-    const ALL: [Self; 5] = [Self::Worker, Self::LockCall, Self::LockProbe, Self::FileKeeper, Self::Runner];
+    const ALL: [Self; 5] = [Self::Worker, Self::LockCall, Self::LockProbe, Self::Companion, Self::Runner];
 
     /// The first argument of a process in this mode. Each says what the process is to a person who lists processes.
     fn argument(self) -> &'static str {
@@ -69,7 +69,7 @@ impl Mode {
             Self::Worker => "--exchange-for-caller",
             Self::LockCall => "--lock-for-caller",
             Self::LockProbe => "--try-lock-for-doctor",
-            Self::FileKeeper => "--keep-file-for-command",
+            Self::Companion => "--stay-beside-command",
             Self::Runner => "--run-command-for-event",
         }
     }

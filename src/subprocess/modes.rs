@@ -1,6 +1,6 @@
 //! Runs a hidden mode.
 
-use super::{Mode, file_keeper, lock_call, lock_probe, runner_process, worker_process};
+use super::{Mode, companion, lock_call, lock_probe, runner_process, worker_process};
 use crate::environment::Environment;
 use crate::error::SUCCESS;
 
@@ -10,7 +10,7 @@ pub fn run(mode: Mode, environment: &Environment) -> anyhow::Result<u8> {
         Mode::Worker => worker_process::run(environment)?,
         Mode::LockCall => return Ok(lock_call::run()?),
         Mode::LockProbe => lock_probe::run()?,
-        Mode::FileKeeper => file_keeper::run(environment)?,
+        Mode::Companion => companion::run(environment)?,
         Mode::Runner => runner_process::run(environment)?,
     }
     Ok(SUCCESS)

@@ -18,6 +18,7 @@ use crate::environment::Passed;
 use crate::error::Failure;
 use crate::globals::Globals;
 use crate::grant::{Document, Secret};
+use crate::history::Asker;
 use crate::lock::Guard;
 use crate::output::{self, NeverWaits};
 use crate::session::{RefreshInput, Token};
@@ -50,6 +51,8 @@ pub struct WorkerRequest {
     pub passed: Passed,
     /// What is to be done.
     pub task: Task,
+    /// The process that asked through a broker, for the history.
+    pub asker: Option<Asker>,
     /// How much of the deadline had passed.
     pub elapsed: Duration,
 }
@@ -99,12 +102,20 @@ pub enum TaskResult {
 }
 
 /// Gives the task and the lock to a worker, and waits for its end, at most [`RESULT_LIMIT`] beyond the deadline.
-pub fn run(task: Task, globals: &Globals, elapsed: Duration, lock: Option<Guard>, log: Log) -> TaskResult {
+pub fn run(
+    task: Task,
+    globals: &Globals,
+    asker: Option<Asker>,
+    elapsed: Duration,
+    lock: Option<Guard>,
+    log: Log,
+) -> TaskResult {
     // Ctrl-C takes effect after the answer is stored.
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(RESULT_LIMIT);
-    let started =
-        globals.passed().and_then(|passed| start(&WorkerRequest { passed, task, elapsed }, lock.as_ref()));
+    let started = globals
+        .passed()
+        .and_then(|passed| start(&WorkerRequest { passed, task, asker, elapsed }, lock.as_ref()));
     drop(lock);
     match started {
         Ok(worker) => worker.listen(Instant::now() + limit, signals, log),

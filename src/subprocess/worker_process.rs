@@ -36,6 +36,10 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(BEYOND_DEADLINE));
 
     let context = Context::new(globals, system::SystemClock::begun(request.elapsed));
+    let context = match request.asker {
+        Some(asker) => context.asked_by(asker),
+        None => context,
+    };
     caller.send(&Message::Began);
     let done = match request.task {
         Task::Refresh(input) => {

@@ -53,6 +53,17 @@ fn was_ignored(needed: Signal) -> bool {
     matches!(unsafe { signal(needed, SigHandler::SigDfl) }, Ok(SigHandler::SigIgn))
 }
 
+/// Whether the signal is ignored. To be called while it is held back.
+#[expect(unsafe_code, reason = "no safe call asks for a disposition")]
+pub(super) fn is_ignored(asked: Signal) -> bool {
+    let is_ignored = was_ignored(asked);
+    if is_ignored {
+        // SAFETY: no handler is installed.
+        let _ = unsafe { signal(asked, SigHandler::SigIgn) };
+    }
+    is_ignored
+}
+
 /// Gives a program that this process runs, or that takes its place, the signals as this process was given them.
 #[expect(unsafe_code, reason = "the standard library sets SIGPIPE alone, and always to its default")]
 pub fn as_given(command: &mut Command) -> &mut Command {

@@ -1,6 +1,7 @@
 //! Clock, random bytes, processes and signals: read at the edge, passed down as values.
 
 pub mod command;
+mod credentials;
 pub mod file_system;
 pub mod flock;
 mod given;
@@ -14,17 +15,19 @@ pub mod trust;
 mod wait_limit;
 mod watch;
 
+pub use credentials::peer_of;
 pub use file_system::answers_lock_calls_at_once;
 pub use given::{as_given, as_given_in_own_session, as_given_under_lock, ignore_broken_pipes};
 pub use names::resolve_names_without_modules;
 pub use next_program::{is_in_a_loop, next_programs};
 pub use wait_limit::WaitLimit;
-pub use watch::{Watched, caller_began};
+pub use watch::{GLANCE, Watched, caller_began};
 
 use crate::grant::{UnixSeconds, hexadecimal};
 use crate::session::Now;
 use crate::session::attempt::{Owner, Presence};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::cell::Cell;
 use std::fs;
@@ -158,6 +161,24 @@ pub fn caller_program() -> Option<String> {
     if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == this) {
         pid = process_status(pid)?.parent;
     }
+    program_name(pid)
+}
+
+/// The most processes of this program between one and the program that asked for what it does: a worker and its caller.
+const OWN_PROCESSES: usize = 3;
+
+/// The name of the program that asked for what this process of another program, or of onegrant, does.
+pub fn program_behind(mut pid: u32) -> Option<String> {
+    for _ in 0..OWN_PROCESSES {
+        match program_name(pid)? {
+            name if name == "onegrant" => pid = process_status(pid)?.parent,
+            name => return Some(name),
+        }
+    }
+    None
+}
+
+fn program_name(pid: u32) -> Option<String> {
     let name = read_at_once(&format!("/proc/{pid}/comm")).ok()?;
     Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
 }
@@ -227,6 +248,17 @@ fn change_held(change: impl FnOnce(&mut Held)) -> bool {
         HELD.set(Some(held));
     }
     is_set
+}
+
+/// From now on a polite kill, Ctrl-C and a closed terminal end nothing: the file becomes readable instead. To be called before
+/// the first thread begins. A signal that the parent ignores changes nothing.
+pub fn end_signals() -> io::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    change_held(|held| held.always.extend(&signals));
+    let ignored = signals.iter().filter(|signal| given::is_ignored(*signal)).collect::<SigSet>();
+    ignored.iter().for_each(|signal| signals.remove(signal));
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 /// Holds signals back until it is dropped: Ctrl-C, a closed terminal and a polite kill wait until the answer is

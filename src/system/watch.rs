@@ -5,11 +5,11 @@ use crate::grant::UnixSeconds;
 use crate::session::attempt::{Owner, Presence};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How often a process is looked for if the system has no pidfd.
-const GLANCE: Duration = Duration::from_secs(1);
+pub const GLANCE: Duration = Duration::from_secs(1);
 
 /// A process that is no child of this one.
 pub struct Watched {
@@ -28,6 +28,11 @@ impl Watched {
         let watched = Self { owner: Owner { pid, start_time, ..me.clone() }, me, descriptor };
         // The descriptor is opened first, so the look is at the same process.
         watched.is_there().then_some(watched)
+    }
+
+    /// A file that becomes readable at its end. `None`: look with [`Self::runs_for`] every [`GLANCE`].
+    pub fn end(&self) -> Option<BorrowedFd<'_>> {
+        self.descriptor.as_ref().map(AsFd::as_fd)
     }
 
     /// Waits for that long at most. Gives whether it still runs.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "login",
     "token",
     "status",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 14] = [
     "profiles",
     "migrate",
     "exec",
+    "serve",
     "git-credential",
     "git-setup",
     "helper",

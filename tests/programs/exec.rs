@@ -219,7 +219,7 @@ fn keepers(file: &Path) -> Vec<u32> {
     let is_keeper = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0);
-        words.any(|word| word == b"--keep-file-for-command")
+        words.any(|word| word == b"--stay-beside-command")
             && words.any(|word| word == file.as_os_str().as_bytes())
     };
     pids.filter(|pid| is_keeper(pid) && is_running(*pid)).collect()

@@ -1,1 +1,287 @@
-//! x
+//! The broker's side: what a request asks for, and the bytes of an answer.
+
+use super::shape::{Facts, Question, Shape};
+use super::{Ask, ID_TOKEN, MIN_TTL, PROFILE, PROFILE_FIELD, Profile, REJECTED, Refusal, TOKEN, status_of};
+use crate::adapters::formats::{self, Given};
+use crate::error::{Failure, Kind};
+use crate::grant::{Secret, Session, TokenKind, UnixSeconds, is_visible_ascii};
+use form_urlencoded::parse;
+use httparse::{EMPTY_HEADER, Error, Header, Status};
+use zeroize::Zeroizing;
+
+/// The longest head of a request, in bytes. A client of a broker sends some hundred.
+pub const HEAD_LIMIT: usize = 8 << 10;
+
+/// The most header fields of a request.
+const FIELDS: usize = 64;
+
+/// What an answer is made of, as a program reads it.
+const JSON: &str = "application/json";
+
+/// Where requests arrive, and what a process has to show there.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// The key. `None`: the socket itself tells which user asks.
+    pub key: Option<Secret>,
+    /// The port on loopback. `None`: a Unix socket, to which no web page leads.
+    pub port: Option<u16>,
+    /// The name of the profile that is served.
+    pub profile: String,
+}
+
+/// A request that is not answered: the status, and the reason for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The status.
+    pub status: u16,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A request that is refused for this reason.
+pub fn refused(status: u16, why: &str) -> Refused {
+    let failure = Failure::new(Kind::Usage, format!("the broker refuses the request: {why}"));
+    Refused { status, failure }
+}
+
+/// What a request to one of the broker's own paths asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All of it is in the head.
+    Whole(Ask),
+    /// Another token than the one in the body, which has that many bytes.
+    OtherThan(usize),
+}
+
+/// The fields of a head, before they are read.
+pub type Room<'a> = [Header<'a>; FIELDS];
+
+/// An empty [`Room`].
+pub fn room<'a>() -> Room<'a> {
+    [EMPTY_HEADER; FIELDS]
+}
+
+/// The head of a request.
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path of the target.
+    pub path: &'a str,
+    /// The query of the target; empty if there is none.
+    pub query: &'a str,
+    fields: &'a [Header<'a>],
+}
+
+impl<'a> Head<'a> {
+    /// Reads the head at the beginning of `bytes`, and gives its length, too. `None`: it is not whole yet.
+    pub fn read(bytes: &'a [u8], room: &'a mut Room<'a>) -> Result<Option<(Self, usize)>, Refused> {
+        let mut request = httparse::Request::new(room);
+        match request.parse(bytes) {
+            Ok(Status::Complete(length)) if length <= HEAD_LIMIT => {
+                let target = request.path.unwrap_or_default();
+                let (path, query) = target.split_once('?').unwrap_or((target, ""));
+                let method = request.method.unwrap_or_default();
+                Ok(Some((Self { method, path, query, fields: request.headers }, length)))
+            }
+            Ok(Status::Partial) if bytes.len() <= HEAD_LIMIT => Ok(None),
+            Ok(_) | Err(Error::TooManyHeaders) => Err(refused(431, "its head is too long")),
+            Err(_) => Err(refused(400, "it is not HTTP/1.1")),
+        }
+    }
+
+    /// The value of the first field of this name, in any case.
+    pub fn field(&self, name: &str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// Whether a field of this name is there, whatever its value is.
+    fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The values of the fields of this name. One that is no text is empty.
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let fields = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        fields.map(|field| core::str::from_utf8(field.value).unwrap_or_default())
+    }
+
+    /// Refuses what a web page in a browser on this machine can send (DNS rebinding, requests to another origin), and what
+    /// comes through a proxy. Before anything else is looked at.
+    pub fn check_origin(&self, entrance: &Entrance) -> Result<(), Refused> {
+        let is_of_a_page =
+            self.has("origin") || self.field("sec-fetch-site").is_some_and(|site| site != "none");
+        if is_of_a_page {
+            return Err(refused(403, "it comes from a web page"));
+        }
+        if self.has("x-forwarded-for") {
+            return Err(refused(403, "it comes through a proxy"));
+        }
+        let Some(port) = entrance.port else { return Ok(()) };
+        let mut hosts = self.all("host");
+        let is_own = |host: &str| {
+            let (name, its_port) = host.rsplit_once(':').unwrap_or_default();
+            its_port.parse() == Ok(port)
+                && ["127.0.0.1", "localhost", "[::1]"].iter().any(|own| name.eq_ignore_ascii_case(own))
+        };
+        match (hosts.next(), hosts.next()) {
+            (Some(host), None) if is_own(host) => Ok(()),
+            _ => Err(refused(403, &format!("its Host is not 127.0.0.1:{port}"))),
+        }
+    }
+
+    /// Refuses a process that does not have the key. Digests are compared: how long that takes tells nothing about the key.
+    pub fn check_key(&self, entrance: &Entrance) -> Result<(), Refused> {
+        let Some(key) = &entrance.key else { return Ok(()) };
+        let shown = self.field("authorization").unwrap_or_default();
+        let (scheme, shown) = shown.split_once(' ').unwrap_or_default();
+        match scheme.eq_ignore_ascii_case("bearer")
+            && Secret::new(shown.trim_start()).sha256() == key.sha256()
+        {
+            true => Ok(()),
+            false => Err(refused(401, "it does not have the key of this broker")),
+        }
+    }
+
+    /// What a request to one of the broker's own paths asks for.
+    pub fn asked(&self) -> Result<Asked, Refused> {
+        let wanted = match self.path {
+            TOKEN | PROFILE => "GET",
+            REJECTED => "POST",
+            _ => return Err(refused(404, "a broker has no such path")),
+        };
+        if self.method != wanted {
+            return Err(refused(405, &format!("its method is not {wanted}")));
+        }
+        if self.has("expect") {
+            return Err(refused(417, "its body is expected at once"));
+        }
+        match self.path {
+            PROFILE => Ok(Asked::Whole(Ask::Profile)),
+            TOKEN => self.token().map(Asked::Whole),
+            _ => self.body_length().map(Asked::OtherThan),
+        }
+    }
+
+    fn token(&self) -> Result<Ask, Refused> {
+        let (mut kind, mut min_ttl) = (TokenKind::AccessToken, 0);
+        for (name, value) in parse(self.query.as_bytes()) {
+            match &*name {
+                MIN_TTL => match value.parse() {
+                    Ok(seconds @ 0..) => min_ttl = seconds,
+                    _ => return Err(refused(400, "min_ttl is no number of seconds")),
+                },
+                ID_TOKEN => match &*value {
+                    "1" => kind = TokenKind::IdToken,
+                    "0" => kind = TokenKind::AccessToken,
+                    _ => return Err(refused(400, "id_token is neither 0 nor 1")),
+                },
+                // A later version may ask for more.
+                _ => {}
+            }
+        }
+        Ok(Ask::Token { kind, min_ttl })
+    }
+
+    fn body_length(&self) -> Result<usize, Refused> {
+        let mut lengths = self.all("content-length");
+        if self.has("transfer-encoding") {
+            return Err(refused(411, "it has no Content-Length"));
+        }
+        match (lengths.next().map(str::parse), lengths.next()) {
+            (None, _) => Err(refused(411, "it has no Content-Length")),
+            (Some(Ok(0)), None) => Err(refused(400, "the token that was refused is missing")),
+            (Some(Ok(length)), None) if length <= super::BODY_LIMIT => Ok(length),
+            (Some(Ok(_)), None) => Err(refused(413, "a token is not that long")),
+            _ => Err(refused(400, "its Content-Length is no number")),
+        }
+    }
+}
+
+/// The work for a request. Equal work has the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Of one of the broker's own paths.
+    Own(Ask),
+    /// Of another shape: its facts, and this token.
+    Shaped(Shape, Option<TokenKind>),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Answer {
+    /// A session with a token of this kind.
+    Token(Session, TokenKind),
+    /// What is needed to use the tokens.
+    Profile(Profile),
+    /// For another shape.
+    Shaped(Facts, Option<Session>),
+    /// Nothing.
+    Failed(Failure),
+}
+
+impl Answer {
+    /// The whole response to a request: on one of the broker's own paths, or to a question of a shape.
+    pub fn reply(
+        &self,
+        question: Option<&Question>,
+        entrance: &Entrance,
+        now: UnixSeconds,
+    ) -> Zeroizing<Vec<u8>> {
+        let token = |session, kind| Given::new(session, kind).map(|given| formats::object(given).to_string());
+        let body = match (self, question) {
+            (Self::Shaped(facts, session), Some(question)) => {
+                return question.reply(facts, session.as_ref(), now);
+            }
+            (Self::Failed(failure), Some(question)) => return question.failed(failure),
+            (Self::Token(session, kind), _) => token(session, *kind),
+            (Self::Profile(profile), _) => Ok(serde_json::to_string(profile).unwrap_or_default()),
+            (Self::Failed(failure), None) => Err(failure.clone()),
+            (Self::Shaped(..), None) => Ok(String::new()),
+        };
+        match body {
+            Ok(body) => own(200, &body, entrance),
+            Err(failure) => Refused { status: status_of(failure.kind), failure }.reply(entrance),
+        }
+    }
+}
+
+impl Refused {
+    /// The whole response.
+    pub fn reply(&self, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
+        let Failure { kind, message, hint } = self.failure.clone();
+        let refusal = Refusal { code: kind.code(), message, hint };
+        own(self.status, &serde_json::to_string(&refusal).unwrap_or_default(), entrance)
+    }
+}
+
+/// What a whole body asks for: another token than the one in it. A newline at its end does not count.
+pub fn other_than(body: &[u8]) -> Result<Ask, Refused> {
+    let token = core::str::from_utf8(body).unwrap_or_default().trim_end_matches(['\r', '\n']);
+    match is_visible_ascii(token) {
+        true => Ok(Ask::Rejected(Secret::new(token))),
+        false => Err(refused(400, "the token that was refused is empty or has control characters")),
+    }
+}
+
+fn own(status: u16, body: &str, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
+    response(status, JSON, &[(PROFILE_FIELD, &entrance.profile)], &format!("{body}\n"))
+}
+
+/// A whole response. It may hold a token.
+pub fn response(status: u16, content_type: &str, fields: &[(&str, &str)], body: &str) -> Zeroizing<Vec<u8>> {
+    let reason = if status == 200 { "OK" } else { "Refused" };
+    let length = body.len();
+    let mut head = format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n"
+    );
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    // Allocated once: no copy of the token is left behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + length));
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
+}

@@ -8,7 +8,7 @@ mod login;
 mod programs;
 
 pub use login::Login;
-pub use programs::{Exec, GitCredential, GitSetup, Helper};
+pub use programs::{Exec, GitCredential, GitSetup, Helper, Serve};
 
 use super::values::{Shell, format, non_empty, path, seconds, shell};
 use crate::adapters::formats::Format;
@@ -103,6 +103,8 @@ pub enum Command {
     Migrate(Migrate),
     /// `onegrant exec`
     Exec(Exec),
+    /// `onegrant serve`
+    Serve(Serve),
     /// `onegrant git-credential`
     GitCredential(GitCredential),
     /// `onegrant git-setup`

@@ -1,8 +1,11 @@
 //! The commands that give a token to another program: `exec`, `git-credential`, `git-setup`, `helper`.
 
 use crate::adapters::Protocol;
+use crate::adapters::broker::shape::Shape;
 use crate::adapters::formats::Format;
-use crate::cli::values::{format, non_empty, path, protocol, seconds, user, variable};
+use crate::cli::values::{
+    ServeAddress, format, non_empty, path, protocol, seconds, serve_address, shape, user, variable,
+};
 use crate::grant::TokenKind;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
@@ -16,11 +19,15 @@ use std::time::Duration;
     name = "exec",
     example = "onegrant exec --env NPM_TOKEN -- npm publish",
     example = "onegrant exec --file token --min-ttl 600 -- prometheus",
+    example = "onegrant exec --serve unix:/run/user/1000/job.sock -- make",
     note = "The command replaces the onegrant process: arguments, signals and exit status are its own. The token is never \
             in an argument.",
     note = "With --file, the variable ACCESS_TOKEN_FILE has the name of the file. A process beside the command replaces \
             the file before the token expires. It ends with the command, or when a login is required, and leaves the file. A \
             token of more than 128 KiB does not fit into a variable; it is then only in the file.",
+    note = "With --serve, that process is a broker: it gives out access tokens and ID tokens, and never the refresh token. \
+            ONEGRANT_STORE and ONEGRANT_BROKER_KEY lead the onegrant in a container to it. ACCESS_TOKEN is not set without \
+            --env: a token in a variable goes stale. The broker ends with the command, and leaves nothing.",
     error_code(2, "usage or configuration"),
     error_code(3, "a login is required: onegrant login"),
     error_code(4, "temporary; the session is untouched: try again"),
@@ -45,6 +52,15 @@ pub struct Exec {
     #[argh(switch)]
     pub id_token: bool,
 
+    /// serve tokens while the command runs: tcp or tcp:PORT (on 127.0.0.1), or unix:PATH (mode 0600)
+    #[argh(option, arg_name = "SOCKET", from_str_fn(serve_address))]
+    pub serve: Option<ServeAddress>,
+
+    /// gce: also answer as Google's metadata server, for Google's libraries and gcloud; every process of this user gets a
+    /// token there, without a key (needs --serve tcp)
+    #[argh(option, long = "as", arg_name = "SHAPE", from_str_fn(shape))]
+    pub shape: Option<Shape>,
+
     /// the format of the file, as in onegrant token --format (default: raw)
     #[argh(option, arg_name = "FORMAT", from_str_fn(format))]
     pub format: Option<Format>,
@@ -59,6 +75,27 @@ impl Exec {
     pub fn kind(&self) -> TokenKind {
         super::kind(self.id_token)
     }
+}
+
+/// serve tokens at a socket, for containers and other machines
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "serve",
+    example = "onegrant serve --socket ~/.onegrant.sock",
+    example = "ssh -R /run/user/1000/onegrant.sock:$HOME/.onegrant.sock host",
+    note = "A broker in the foreground: it gives out access tokens and ID tokens, and never the refresh token. Only processes \
+            of this user get an answer. Elsewhere: ONEGRANT_STORE=broker:unix:PATH onegrant token",
+    note = "A supervisor may open the socket (systemd socket activation). It runs until SIGTERM, SIGINT or SIGHUP, and then \
+            removes the socket.",
+    error_code(0, "ended by a signal"),
+    error_code(2, "usage or configuration, or another process listens there"),
+    error_code(4, "the system failed: try again")
+)]
+pub struct Serve {
+    /// where to listen; the new socket has mode 0600
+    #[argh(option, arg_name = "PATH", from_str_fn(path))]
+    pub socket: Option<PathBuf>,
 }
 
 /// answer git as a credential helper
