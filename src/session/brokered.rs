@@ -119,3 +119,97 @@ fn other_profile(named: &str, served: &str) -> Failure {
     Failure::new(Kind::Usage, format!("the broker has no profile {named}: it serves profile {served}"))
         .hint(format!("onegrant --profile {served} token"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::document;
+
+    fn token(access_token: &str, profile: Option<&str>) -> Result<Answer, Failure> {
+        let session = Session { access_token: Secret::new(access_token), ..document().session.unwrap() };
+        Ok(Answer::Token { session: Box::new(session), profile: profile.map(str::to_owned) })
+    }
+
+    fn any_token() -> Next {
+        Next::Ask(Ask::Token { kind: TokenKind::AccessToken, min_ttl: 0 })
+    }
+
+    fn given(next: Next) -> String {
+        match next {
+            Next::Finish(Ok(token)) => token.session.access_token.expose().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn failed(next: Next) -> Failure {
+        match next {
+            Next::Finish(Err(failure)) => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_question() {
+        let demand = Demand { min_ttl: 600, token: TokenKind::IdToken, ..Demand::default() };
+        let (mut asking, next) = Asking::start(demand, LockUse::Auto, None);
+        assert_eq!(next, Next::Ask(Ask::Token { kind: TokenKind::IdToken, min_ttl: 600 }));
+        assert_eq!(given(asking.answered(token("t", Some("work")))), "t");
+    }
+
+    #[test]
+    fn a_forced_refresh_replaces_the_token_that_this_process_reads_first() {
+        // An empty token comes with an ID token of a broker: it was never read.
+        for unwanted in [Unwanted::FirstSeen, Unwanted::Rejected(Secret::new(""))] {
+            let (mut asking, next) = Asking::start(Demand::other_than(unwanted), LockUse::Auto, None);
+            assert_eq!(next, any_token());
+            let next = asking.answered(token("first", None));
+            assert_eq!(next, Next::Ask(Ask::Rejected(Secret::new("first"))));
+            assert_eq!(given(asking.answered(token("second", None))), "second");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_replaced_with_one_question() {
+        let demand = Demand::other_than(Unwanted::Rejected(Secret::new("refused")));
+        let (mut asking, next) = Asking::start(demand, LockUse::Auto, None);
+        assert_eq!(next, Next::Ask(Ask::Rejected(Secret::new("refused"))));
+        assert_eq!(given(asking.answered(token("other", None))), "other");
+    }
+
+    #[test]
+    fn a_failure_of_the_broker_is_the_result() {
+        let failure = Failure::new(Kind::LoginRequired, "the session has ended");
+        let (mut asking, _) = Asking::start(Demand::default(), LockUse::Auto, None);
+        assert_eq!(failed(asking.answered(Err(failure.clone()))), failure);
+    }
+
+    #[test]
+    fn a_required_lock_is_decided_by_the_level_that_the_broker_names() {
+        for (level, is_enough) in [
+            (Some("locked"), true),
+            (Some("claimed"), true),
+            (Some("compared"), false),
+            (Some("locked here"), false),
+            (None, false),
+        ] {
+            let (mut asking, next) = Asking::start(Demand::default(), LockUse::Require, None);
+            assert_eq!(next, Next::Ask(Ask::Profile));
+            let next = asking.answered(Ok(Answer::Level(level.map(str::to_owned))));
+            match is_enough {
+                true => assert_eq!(next, any_token(), "{level:?}"),
+                false => assert_eq!(failed(next).kind, Kind::Store, "{level:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_token_of_another_profile_than_the_named_one_is_not_used() {
+        let start = || Asking::start(Demand::default(), LockUse::Auto, Some("work".to_owned())).0;
+        let failure = failed(start().answered(token("t", Some("home"))));
+        assert_eq!(failure.kind, Kind::Usage);
+        assert_eq!(failure.hint.as_deref(), Some("onegrant --profile home token"));
+        for served in [Some("work"), None] {
+            assert_eq!(given(start().answered(token("t", served))), "t", "{served:?}");
+        }
+    }
+}

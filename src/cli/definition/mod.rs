@@ -58,8 +58,8 @@ pub struct Arguments {
     pub resource: Option<String>,
 
     /// where grants are kept: file:DIR; helper:PROGRAM (a keyring, through docker-credential-PROGRAM);
-    /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME (default: file: and the home directory of the file
-    /// store)
+    /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME; broker:unix:PATH or
+    /// broker:http://127.0.0.1:PORT (tokens from the other side) (default: file: and the home directory of the file store)
     #[argh(option, arg_name = "URL")]
     pub store: Option<String>,
 
