@@ -99,9 +99,9 @@ fn the_document_of_a_broker_has_no_credential() {
 fn nothing_is_written_through_a_broker() {
     let server = server(|_| {});
     let broker = Broker::with_grant(&server, VALID);
-    let (before, names) = (broker.home.bytes(), broker.home.names());
     let store = broker.store();
     let revision = store.read().unwrap().unwrap().revision;
+    let (before, names) = (broker.home.bytes(), broker.home.names());
     let name = RecordName { key: "key", number: 1 };
     for expected in [&revision, &Revision("other".to_owned())] {
         for result in [store.replace(expected, b"{}\n", None), store.remove(expected, b"{}\n")] {
@@ -275,7 +275,7 @@ fn a_dead_grant_says_that_the_login_is_on_the_other_side() {
 fn a_server_that_does_not_answer_is_a_temporary_failure_on_both_sides() {
     let server = server(|_| {});
     let broker = Broker::with_grant(&server, EXPIRED);
-    server.script(Endpoint::Token, [Fault::status(503), Fault::status(503)]);
+    server.script(Endpoint::Token, [Fault::status(503)]);
     let ran = broker.run(&["token"]);
     assert_eq!(ran.code, 4, "{ran:?}");
     assert_eq!(broker.run(&["token"]), Ran::printed(&broker.home.tokens().access_token));
