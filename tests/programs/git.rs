@@ -322,13 +322,17 @@ fn a_container_pushes_through_a_broker_and_never_has_the_refresh_token() {
     copy_program(&place.home.root.join("bin/onegrant"));
     let address = format!("unix:{root}/broker");
     let exec = ["exec", "--serve", &address, "--"];
-    let container = ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-euc", IN_CONTAINER, root];
+    let container =
+        ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-euc", IN_CONTAINER, root];
     let ran = run(&mut place.command(Path::new(PROGRAM), &[&exec[..], &container[..]].concat()));
     assert_eq!(ran.code, 0, "{ran:?}");
 
     let there = place.locally(&["-C", "repositories/project.git", "log", "--format=%s", "main"]).stdout;
     assert_eq!(there, "2\n1\nfirst\n");
-    assert!(ran.stdout.contains("state:\n") && ran.stdout.contains("\nONEGRANT_STORE=broker:unix:"), "{ran:?}");
+    assert!(
+        ran.stdout.contains("state:\n") && ran.stdout.contains("\nONEGRANT_STORE=broker:unix:"),
+        "{ran:?}"
+    );
     assert!(!ran.stdout.contains("ONEGRANT_HOME"), "{ran:?}");
     let now = place.home.tokens();
     let seen = String::from_utf8_lossy(&fs::read(place.home.root.join("seen")).unwrap()).into_owned();
