@@ -13,6 +13,7 @@ mod support;
 
 mod agents;
 mod aws;
+mod broker;
 mod events;
 mod exec;
 mod formats;

@@ -13,6 +13,7 @@
     reason = "a test may stop at a surprise"
 )]
 
+pub mod broker;
 pub mod keyring;
 
 pub use servers::authorization_server::{

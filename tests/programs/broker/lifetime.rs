@@ -1,0 +1,288 @@
+//! From the socket to the end of the command: what is there meanwhile, and that nothing is left.
+
+use super::*;
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// `onegrant exec --serve ADDRESS -- /bin/sh -c SCRIPT`
+fn shell(home: &Home, address: &str, script: &str) -> Command {
+    let mut command = home.command(&["exec", "--serve", address, "--", "/bin/sh", "-c", script]);
+    command.env("PATH", "/usr/bin:/bin");
+    command
+}
+
+#[test]
+fn the_command_is_led_to_the_broker_and_to_nothing_else() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
+    let mut command = shell(&home, "unix:a socket", "env; ls -l 'a socket'");
+    command
+        .env("ONEGRANT_PROFILE", "work")
+        .env("ONEGRANT_TIMEOUT", "20")
+        .env("ACCESS_TOKEN", "of another grant");
+    let ran = run(command.env("MORE", "as it was"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let (environment, list): (Vec<&str>, Vec<&str>) = ran.stdout.lines().partition(|line| line.contains('='));
+    let names: Vec<&str> = environment.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let ours = ["MORE", "ONEGRANT_BROKER_KEY", "ONEGRANT_STORE", "ONEGRANT_TIMEOUT", "PATH"];
+    // A shell adds some of its own.
+    let mut names: Vec<&str> =
+        names.into_iter().filter(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ours);
+    let value =
+        |name: &str| environment.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
+    let socket = home.root.join("a socket");
+    assert_eq!(value("ONEGRANT_STORE"), format!("broker:unix:{}", socket.display()), "absolute");
+    let key = value("ONEGRANT_BROKER_KEY");
+    assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+    assert!(list[0].starts_with("srw-------"), "{list:?}");
+    assert!(!ran.stdout.contains(&issued.access_token));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn the_token_is_in_a_variable_and_in_a_file_only_if_they_are_named() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let script = "echo \"$ACCESS_TOKEN,$A,$(cat \"$ACCESS_TOKEN_FILE\")\"";
+    let options = ["exec", "--serve", "tcp", "--env", "A", "--file", "token", "--", "/bin/sh", "-c", script];
+    let ran = run(home.command(&options).env("PATH", "/usr/bin:/bin"));
+    assert_eq!(ran.token(), format!(",{0},{0}", issued.access_token));
+    wait_for("the end of the companion", || companions(&home).is_empty());
+}
+
+#[test]
+fn a_broker_also_keeps_the_file_of_its_command_fresh() {
+    let server = server(|settings| settings.lifetime = Some(std::time::Duration::from_secs(3)));
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let served = Served::start(&home, &["--serve", "unix:sock", "--file", "token"]);
+    let read = || fs::read_to_string(home.root.join("token")).unwrap();
+    let first = read();
+    server.adjust(|settings| settings.lifetime = Some(std::time::Duration::from_secs(3600)));
+    wait_for("another token in the file", || read() != first);
+    assert_eq!(served.client.get("/v1/token").token() + "\n", read());
+    served.end(&home);
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (2, 0));
+}
+
+#[test]
+fn nothing_is_left_when_the_command_has_ended_however_it_ended() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let before = names_in(&home.root);
+    for signal in [None, Some(Signal::KILL), Some(Signal::TERM)] {
+        let served = Served::start(&home, &UNIX);
+        assert!(home.root.join("sock").exists());
+        match signal {
+            None => assert_eq!(served.end(&home).code, 0),
+            Some(signal) => {
+                served.process.signal(signal);
+                assert!(served.process.finish().code < 0);
+                wait_for("the end of the companion", || !is_running(served.companion));
+            }
+        }
+        assert_eq!(names_in(&home.root), before, "{signal:?}");
+    }
+    for (program, code) in [("/no/such/program", 127), ("/", 126)] {
+        let ran = home.run(&["exec", "--serve", "unix:sock", "--", program]);
+        assert_eq!((ran.code, names_in(&home.root)), (code, before.clone()));
+        wait_for("the end of the companion", || companions(&home).is_empty());
+    }
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_companion_that_is_ended_removes_its_socket_and_the_command_goes_on() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    for options in [&UNIX[..], &["--serve", "unix:sock", "--file", "token"]] {
+        let mut served = Served::start(&home, options);
+        let pid = rustix::process::Pid::from_raw(i32::try_from(served.companion).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        wait_for("the end of the companion", || !is_running(served.companion));
+        assert!(!home.root.join("sock").exists() && !served.process.is_over());
+        served.end(&home);
+    }
+}
+
+/// The key is in the environment of the command, and nowhere else.
+#[test]
+fn the_key_is_in_no_argument_message_history_or_other_environment() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let mut command = home.command(&["-vv", "exec", "--serve", "unix:sock", "--"]);
+    command.args([
+        "/bin/sh",
+        "-c",
+        "echo \"$ONEGRANT_STORE $ONEGRANT_BROKER_KEY\"; while ! [ -e end ]; do sleep 0.02; done",
+    ]);
+    let served = Served::of(&home, &mut command);
+    let key = served.client.key.clone();
+    let stored = home.tokens().access_token;
+    assert_ne!(served.client.reject(&stored).token(), stored);
+    assert_eq!(
+        served.client.send(format!("GET /v1/token HTTP/1.1\r\nAuthorization: Bearer {key}0\r\n\r\n")).status,
+        401
+    );
+    let companion = served.companion;
+    for file in ["cmdline", "environ"] {
+        let bytes = fs::read(format!("/proc/{companion}/{file}")).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(&key), "{file}");
+    }
+    let arguments = fs::read(format!("/proc/{}/cmdline", served.process.pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&arguments).contains(&key));
+    let ran = served.end(&home);
+    assert!(ran.stderr.contains("onegrant: ") && !ran.stderr.contains(&key), "{}", ran.stderr);
+    for name in fs::read_dir(&home.state).unwrap() {
+        let text = fs::read_to_string(name.unwrap().path()).unwrap();
+        assert!(!text.contains(&key), "{text}");
+    }
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (2, 0));
+}
+
+#[test]
+fn the_companion_holds_none_of_the_commands_files() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let script = "sleep 60 >/dev/null 2>&1 & echo $!; exec >&- 2>&-; wait";
+    let mut child =
+        shell(&home, "unix:sock", script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut text).unwrap();
+    // The reading ended before the command, so its companion is there, or on its way to its own arguments.
+    wait_for("the companion", || companions(&home).len() == 1);
+    let companion = companions(&home)[0];
+    let status = fs::read_to_string(format!("/proc/{companion}/status")).unwrap();
+    assert!(!status.contains(&format!("PPid:\t{}\n", child.id())), "{status}");
+    let sleeper = rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(sleeper, Signal::KILL).unwrap();
+    assert!(child.wait().is_ok());
+    wait_for("the end of the companion", || !is_running(companion));
+}
+
+#[test]
+fn without_a_session_the_command_does_not_run_and_no_socket_is_left() {
+    let home = Home::new();
+    let wanted = home.run(&["token"]);
+    assert_eq!(wanted.code, 3);
+    for address in ["unix:sock", "tcp"] {
+        assert_eq!(run(&mut shell(&home, address, "touch ran")), wanted);
+        assert_eq!(names_in(&home.root), ["state"]);
+    }
+    wait_for("the end of the companion", || companions(&home).is_empty());
+}
+
+#[test]
+fn where_it_cannot_listen_it_sends_no_request_and_changes_nothing() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    fs::write(home.root.join("file"), "a file").unwrap();
+    fs::create_dir(home.root.join("directory")).unwrap();
+    let _listening = UnixListener::bind(home.root.join("listening")).unwrap();
+    let long = format!("unix:{}", home.root.join("x".repeat(120)).display());
+    let tcp = format!("tcp:{port}");
+    let cases = [
+        (tcp.as_str(), "Address already in use"),
+        ("unix:file", "what is there is no socket of this user, and stays"),
+        ("unix:directory", "what is there is no socket of this user, and stays"),
+        ("unix:listening", "another process listens there"),
+        ("unix:missing/sock", "No such file or directory"),
+        (&long, "and a socket's has 107 at most"),
+        ("udp", "not one of tcp, tcp:PORT, unix:PATH"),
+        ("tcp:70000", "not a port from 0 to 65535"),
+        ("unix:", "is empty"),
+    ];
+    let before = names_in(&home.root);
+    for (address, why) in cases {
+        let ran = run(&mut shell(&home, address, "touch ran"));
+        assert!(ran.code == 2 && ran.stderr.contains(why), "{address}: {ran:?}");
+    }
+    for options in
+        [&["--as", "gce"][..], &["--as", "gce", "--serve", "unix:sock"], &["--serve", "tcp", "--as", "aws"]]
+    {
+        let ran = home.run(&[&["exec"], options, &["--", "touch", "ran"]].concat());
+        assert_eq!(ran.code, 2, "{options:?}: {ran:?}");
+    }
+    assert_eq!((names_in(&home.root), server.counts()), (before, Default::default()));
+}
+
+/// As a broker leaves it that was killed.
+#[test]
+fn a_socket_on_which_nobody_listens_is_replaced_and_has_its_mode_from_the_beginning() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    drop(UnixListener::bind(home.root.join("sock")).unwrap());
+    fs::set_permissions(home.root.join("sock"), fs::Permissions::from_mode(0o777)).unwrap();
+    let served = Served::start(&home, &UNIX);
+    let mode = fs::metadata(home.root.join("sock")).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode, served.client.get("/v1/token").token()), (0o600, issued.access_token.clone()));
+    // The companion removes its own socket alone.
+    fs::rename(home.root.join("sock"), home.root.join("moved")).unwrap();
+    fs::write(home.root.join("sock"), "another program's").unwrap();
+    served.end(&home);
+    assert_eq!(fs::read(home.root.join("sock")).unwrap(), b"another program's");
+    // The umask of the caller changes nothing, in either direction, and the command has it as it was.
+    for umask in ["000", "022", "777"] {
+        let mut command = Command::new("/bin/sh");
+        let script = "umask $0; exec \"$@\"";
+        command.args(["-c", script, umask]).arg(env!("CARGO_BIN_EXE_onegrant"));
+        command.args(["exec", "--serve", "unix:other", "--", "/bin/sh", "-c", "ls -l other; umask"]);
+        command
+            .env_clear()
+            .env("ONEGRANT_HOME", &home.state)
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(&home.root);
+        let ran = run(&mut command);
+        assert!(ran.stdout.starts_with("srw-------"), "{umask}: {ran:?}");
+        assert!(ran.stdout.ends_with(&format!("0{umask}\n")), "{umask}: {ran:?}");
+    }
+}
+
+/// In a directory like `/tmp`: nothing of another user is followed, replaced or removed.
+#[test]
+fn in_a_shared_directory_nothing_of_another_user_is_used() {
+    if !is_root() {
+        eprintln!("NOT TESTED: only root can make files of another user");
+        return;
+    }
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    let shared = home.root.join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let target = home.root.join("target");
+    fs::create_dir(&target).unwrap();
+    drop(UnixListener::bind(shared.join("stale")).unwrap());
+    symlink(&target, shared.join("link")).unwrap();
+    symlink(target.join("sock"), shared.join("sock")).unwrap();
+    for name in ["stale", "link", "sock"] {
+        std::os::unix::fs::lchown(shared.join(name), Some(65_534), Some(65_534)).unwrap();
+    }
+    let before = names_in(&shared);
+    for (path, why) in [
+        ("stale", "no socket of this user"),
+        ("link/sock", "user 65534 made 'link', a link"),
+        ("sock", "user 65534 made 'sock', a link"),
+    ] {
+        let ran = run(&mut shell(&home, &format!("unix:shared/{path}"), "touch ran"));
+        assert!(ran.code == 2 && ran.stderr.contains(why), "{path}: {ran:?}");
+    }
+    assert_eq!((names_in(&shared), names_in(&target)), (before, Vec::new()));
+    assert_eq!(server.counts(), Default::default());
+}
