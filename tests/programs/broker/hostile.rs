@@ -1,1 +1,220 @@
-//! x
+//! Processes and people that a broker must not serve, and clients that do not behave.
+
+use super::*;
+use rustix::process::Uid;
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Another user.
+const NOBODY: u32 = 65_534;
+
+/// Does something in a thread of another user. `None`, and a loud word, if this process may not.
+fn as_another_user<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
+    if !is_root() {
+        eprintln!("NOT TESTED: only root can be another user");
+        return None;
+    }
+    let nobody = Uid::from_raw(NOBODY);
+    let other = move || {
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        act()
+    };
+    Some(thread::scope(|scope| scope.spawn(other).join().unwrap()))
+}
+
+/// A directory that every user can enter. It removes itself.
+struct Public(PathBuf);
+
+impl Public {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("onegrant-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Public {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn serve(home: &Home, socket: &Path) -> (Process, Client) {
+    let process = home.start(&["serve", "--socket", socket.to_str().unwrap()]);
+    wait_for("the socket", || process.said().ends_with('\n'));
+    (process, Client::at(&format!("unix:{}", socket.display())))
+}
+
+#[test]
+fn another_user_cannot_connect_to_the_socket_and_gets_no_answer_if_it_is_opened_to_all() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let public = Public::new("serve");
+    let socket = public.0.join("sock");
+    let (process, client) = serve(&home, &socket);
+    let refused = as_another_user(|| UnixStream::connect(&socket).unwrap_err().kind());
+    assert!(refused.is_none_or(|kind| kind == ErrorKind::PermissionDenied), "{refused:?}");
+    fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
+    for request in [
+        "GET /v1/token HTTP/1.1\r\n\r\n",
+        "GET /v1/profile HTTP/1.1\r\n\r\n",
+        "POST /v1/rejected HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        if let Some(answer) = as_another_user(|| client.send(request)) {
+            assert_eq!(answer.refusal(), (403, 2), "{answer:?}");
+            assert!(answer.body.contains("user 65534 asks"), "{answer:?}");
+        }
+    }
+    assert_eq!(client.get("/v1/token").token(), issued.access_token);
+    drop(process);
+    assert_eq!(server.counts(), Default::default());
+}
+
+#[test]
+fn another_user_gets_nothing_from_the_paths_that_take_no_key() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &["--serve", "tcp", "--as", "gce"]);
+    let client = &served.client;
+    let host = format!("Host: 127.0.0.1:{}\r\nMetadata-Flavor: Google\r\n", client.port());
+    for path in ["/", "/computeMetadata/v1/instance/service-accounts/default/token"] {
+        let request = format!("GET {path} HTTP/1.1\r\n{host}\r\n");
+        assert_eq!(client.send(&request).status, 200);
+        if let Some(answer) = as_another_user(|| client.send(&request)) {
+            assert_eq!(answer.refusal(), (403, 2), "{answer:?}");
+            assert!(!answer.body.contains(&issued.access_token));
+        }
+    }
+    // With the key it is one of the containers that the command has started.
+    if let Some(answer) = as_another_user(|| client.get("/v1/token")) {
+        assert_eq!(answer.token(), issued.access_token);
+    }
+    served.end(&home);
+}
+
+#[test]
+fn a_hundred_connections_that_say_nothing_hold_up_no_other() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    for options in [UNIX, TCP] {
+        let served = Served::start(&home, &options);
+        let client = &served.client;
+        let began = Instant::now();
+        let silent: Vec<Connection> = (0..100).map(|_| client.connect()).collect();
+        assert_eq!(client.get("/v1/token").token(), issued.access_token);
+        let partial: Vec<Connection> = (0..100)
+            .map(|_| {
+                let mut connection = client.connect();
+                // Its seat may be another's by now.
+                let _ =
+                    connection.write_all(format!("GET /v1/token HTTP/1.1\r\n{}", client.fields()).as_bytes());
+                connection
+            })
+            .collect();
+        assert_eq!(client.get("/v1/token").token(), issued.access_token);
+        assert!(began.elapsed() < Duration::from_secs(9), "they were waited for");
+        drop((silent, partial));
+        assert_eq!(client.get("/v1/token").token(), issued.access_token);
+        served.end(&home);
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
+/// Many at once: no honest client loses its seat.
+#[test]
+fn two_hundred_clients_at_once_are_all_answered() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    for options in [UNIX, TCP] {
+        let served = Served::start(&home, &options);
+        thread::scope(|scope| {
+            for _ in 0..200 {
+                scope.spawn(|| assert_eq!(served.client.get("/v1/token").token(), issued.access_token));
+            }
+        });
+        served.end(&home);
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
+/// It comes in pieces and never becomes whole.
+#[test]
+fn a_request_that_drips_is_closed_after_its_time_and_holds_up_no_other() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &UNIX);
+    let (mut connection, began) = (served.client.connect(), Instant::now());
+    let Connection::Unix(stream) = &connection else { panic!() };
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut bytes = b"GET /v1/token HTTP/1.1\r\nx: ".to_vec();
+    bytes.resize(8000, b'x');
+    let mut pieces = bytes.iter();
+    loop {
+        // Where the other side has closed, neither works.
+        if pieces.next().is_some_and(|byte| connection.write_all(&[*byte]).is_err()) {
+            break;
+        }
+        assert_eq!(served.client.get("/v1/token").token(), issued.access_token);
+        match connection.read(&mut [0]) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            ended => {
+                assert!(!matches!(ended, Ok(1..)), "there is no answer");
+                break;
+            }
+        }
+        assert!(began.elapsed() < LIMIT);
+    }
+    assert!(began.elapsed() > Duration::from_secs(9));
+    served.end(&home);
+}
+
+#[test]
+fn a_client_that_leaves_at_any_point_changes_nothing() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    for options in [UNIX, TCP] {
+        let served = Served::start(&home, &options);
+        let client = &served.client;
+        let request = client.rejection("not the token of this grant");
+        for length in (0..request.len()).step_by(7) {
+            let mut connection = client.connect();
+            connection.write_all(&request.as_bytes()[..length]).unwrap();
+            if length % 2 == 0 {
+                connection.end();
+                assert!(connection.answer().is_none(), "{length}");
+            }
+        }
+        // After a whole request, without waiting for the answer.
+        for _ in 0..100 {
+            client.connect().write_all(request.as_bytes()).unwrap();
+        }
+        assert_eq!(client.get("/v1/token").token(), issued.access_token);
+        served.end(&home);
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
+/// The serving process, with many clients at once on a token that has expired.
+#[test]
+fn a_broker_needs_little_memory() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &UNIX);
+    home.write(&document(&server, &issued, EXPIRED));
+    thread::scope(|scope| {
+        for _ in 0..200 {
+            scope.spawn(|| served.client.get("/v1/token").token());
+        }
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", served.companion)).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("{peak}");
+    served.end(&home);
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+}
