@@ -19,6 +19,19 @@ authorization_server issuer
 ends_with login 0 onegrant login "${login_options[@]}" --git-host git.example --git-host registry.example
 
 expired() { change default "$as_expired"; mark; }
+# Every refresh token that the grant has had, and every key of a broker. None of them is an argument of a check.
+note_secrets() {
+    stored refresh_token >>"$work/secrets"
+    cat "$work"/*.env 2>/dev/null | sed -n 's/^ONEGRANT_BROKER_KEY=//p' | sort -u >"$work/keys"
+}
+# The processes of onegrant with the home of this script.
+of_this_script() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "$(readlink "$process/exe" 2>/dev/null)" = "$ONEGRANT" ] || continue
+        if grep -qzxF "ONEGRANT_HOME=$ONEGRANT_HOME" "$process/environ" 2>/dev/null; then echo "$process"; fi
+    done
+}
 # A path is short: a socket has one of 107 bytes at most.
 run=$(mktemp -d "${TMPDIR:-/tmp}/b.XXXXXX")
 clean_up_both() { clean_up; rm -rf "$run"; }
@@ -111,6 +124,7 @@ check_refreshes 'all of them, with a fresh token' 0
 
 step 'a refused token, and an expired one'
 refused_token=$(stored access_token)
+note_secrets
 is_refused() { echo "$refused_token" | in_first refresh --rejected; }
 mark
 ends_with 'refresh --rejected' 0 is_refused
@@ -120,9 +134,11 @@ check 'refresh --rejected: the token is the refused one' no "$(yes_or_no [ "$ref
 ends_with 'refresh --rejected, once more' 0 is_refused
 check 'refresh --rejected, once more: it is the stored one' "$(stored access_token)" "$(cat "$work/stdout")"
 check_refreshes 'both' 1
+note_secrets
 mark
 ends_with 'refresh' 0 in_first refresh
 check_refreshes 'refresh' 1
+note_secrets
 expired
 one_token "$crowd containers on an expired token" $crowd in_first token
 check_refreshes "$crowd containers on an expired token" 1
@@ -138,14 +154,14 @@ belongs_outside logout logout
 belongs_outside migrate migrate --to file:/grant
 
 step 'the refresh token is nowhere inside'
-stored refresh_token >"$work/secrets"
-check 'refresh tokens to look for' 1 "$(grep -c '^.\{8\}' "$work/secrets")"
+note_secrets
+check 'refresh tokens to look for' 4 "$(sort -u "$work/secrets" | grep -c '^.\{8\}')"
 check 'in the root' none "$(grep -rlFf "$work/secrets" "$work/roots/first" || echo none)"
 check 'in the environment' none "$(grep -lFf "$work/secrets" "$work/first.env" || echo none)"
 check 'in the answers' none "$(grep -oFf "$work/secrets" "$work/answers" || echo none)"
 check 'the member in the answers' none "$(grep -o refresh_token "$work/answers" || echo none)"
 check 'what is in the root' 'onegrant socket' "$(ls "$work/roots/first" | paste -sd ' ')"
-check 'the key is in no command line' none "$(grep -lF "$(variable first ONEGRANT_BROKER_KEY)" /proc/[0-9]*/cmdline 2>/dev/null || echo none)"
+check 'the key in a command line' none "$(grep -lFf "$work/keys" /proc/[0-9]*/cmdline 2>/dev/null || echo none)"
 
 step 'a second container'
 make_root second
@@ -166,7 +182,9 @@ check_refreshes 'both, on an expired token' 1
 step 'the history outside names the process'
 ends_with 'status --history' 0 onegrant status --history
 check 'status --history: through a broker' 'through a broker' "$(grep -o 'through a broker' "$work/stdout" | head -n 1)"
-check 'status --history: a key in it' none "$(grep -oF "$(variable first ONEGRANT_BROKER_KEY)" "$work/stdout" || echo none)"
+note_secrets
+check 'status --history: a key in it' none "$(grep -oFf "$work/keys" "$work/stdout" || echo none)"
+check 'processes of onegrant, with two brokers' 2 "$(of_this_script | wc -l)"
 
 step 'the end of a command is the end of its broker'
 ends_client $second
@@ -189,7 +207,7 @@ check 'sockets that are left' none "$(ls "$run" | grep . || echo none)"
 refused 'without a grant' 3 login onegrant --profile absent exec --serve "unix:$run/none" -- touch "$work/was-run"
 check 'without a grant: the command was run' no "$(yes_or_no [ -e "$work/was-run" ])"
 check 'without a grant: sockets that are left' none "$(ls "$run" | grep . || echo none)"
-check 'processes of onegrant that are left' none "$(grep -lFz -- "$ONEGRANT" /proc/[0-9]*/cmdline 2>/dev/null || echo none)"
+check 'processes of onegrant that are left' none "$(of_this_script | grep . || echo none)"
 
 step 'tcp: two machines, connected by a cable'
 # Each is a network namespace with a loopback of its own. They are in one user namespace, so that no root is needed.
@@ -303,8 +321,8 @@ ends_with 'refresh --rejected over there' 0 is_refused_there
 check_refreshes 'refresh --rejected over there' 1
 check 'files over there' none "$(ls "$work/remote" 2>/dev/null | grep . || echo none)"
 ends_with 'status --history here' 0 onegrant status --history
-check 'status --history here: ssh asked' 'ssh' "$(grep -om 1 '\bssh\b' "$work/stdout" | head -n 1)"
-refused 'a second one at this path' 2 'serve' "$ONEGRANT" serve --socket "$run/local"
+check 'status --history here: ssh asked' 'for ssh (process' "$(grep -om 1 'for ssh (process' "$work/stdout" | head -n 1)"
+refused 'a second one at this path' 2 'listens' "$ONEGRANT" serve --socket "$run/local"
 if [ "$(id -u)" = 0 ]; then
     chmod 711 "$run" && chmod 666 "$run/local"
     is_another() { as_client first "broker:unix:$run/local" setpriv --reuid 65534 --regid 65534 --clear-groups "$run/onegrant" token; }
