@@ -12,6 +12,8 @@ use onegrant::system::SystemClock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use servers::authorization_server::{AuthorizationServer, Endpoint, Fault};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
@@ -120,6 +122,23 @@ fn nothing_is_written_through_a_broker() {
     assert_eq!(store.rewrite_record(name, b"", b"", true).unwrap_err().kind, Kind::Usage);
     assert_eq!(store.remove_record(name, b"").unwrap_err().kind, Kind::Usage);
     assert_eq!((broker.home.bytes(), broker.home.names()), (before, names));
+}
+
+#[test]
+fn doctor_says_why_a_socket_cannot_be_reached() {
+    let server = server(|_| {});
+    let broker = Broker::with_grant(&server, VALID);
+    let Broker { home, socket, serving: _serving } = &broker;
+    fs::set_permissions(socket, Permissions::from_mode(0)).unwrap();
+    let doctor = run(&mut unprivileged(&inside(home, socket, &["doctor"])));
+    let why = "has mode 0000, and this process runs as user ";
+    let hint = "\n      hint: docker run --user ";
+    assert!(doctor.stdout.contains(why) && doctor.stdout.contains(hint), "{doctor:?}");
+    let absent = run(&mut inside(home, &home.root.join("absent"), &["doctor"]));
+    let why = "there is no socket that this process can see at ";
+    let hint = "\n      hint: where the grant is, run onegrant exec --serve, ";
+    assert!(absent.stdout.contains(why) && absent.stdout.contains(hint), "{absent:?}");
+    assert_eq!((doctor.code, absent.code), (4, 4));
 }
 
 #[test]

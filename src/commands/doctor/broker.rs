@@ -9,8 +9,13 @@ use crate::session::condition::State;
 use crate::store::broker::BrokerStore;
 use crate::store_address::{BrokerAddress, StoreAddress};
 use crate::text::{describe, printable};
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+
+/// What starts a broker.
+const START: &str = "where the grant is, run onegrant exec --serve, or onegrant serve --socket PATH";
 
 /// The checks of a profile on the other side of a broker.
 pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
@@ -18,12 +23,10 @@ pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
     let profile = match store.profile() {
         Ok(Some(profile)) => profile,
         Ok(None) => return vec![Check::fail(NAME, context.no_grant())],
-        Err(failure) => {
-            let why = unreachable(context).map(|why| Failure { message: why, ..failure.clone() });
-            let hint = "where the grant is, run onegrant exec --serve, or onegrant serve --socket PATH";
-            let hint = (failure.kind == Kind::Temporary).then(|| hint.to_owned());
-            return vec![Check::fail(NAME, why.unwrap_or(failure)).hint_of(hint)];
+        Err(failure) if failure.kind == Kind::Temporary => {
+            return vec![Check::fail(NAME, unreachable(context).unwrap_or(failure.hint(START)))];
         }
+        Err(failure) => return vec![Check::fail(NAME, failure)],
     };
     let name = printable(profile.profile.as_deref().unwrap_or("without a name"));
     let issuer =
@@ -45,22 +48,24 @@ pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
 }
 
 /// Why a socket cannot be reached, if its file tells.
-fn unreachable(context: &Context) -> Option<String> {
+fn unreachable(context: &Context) -> Option<Failure> {
     let StoreAddress::Broker(BrokerAddress::Unix(path)) = &context.globals.store else { return None };
     let shown = printable(&path.display().to_string());
+    let failed = |why: String| Failure::new(Kind::Temporary, why);
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => {
-            return Some(format!(
-                "there is no socket that this process can see at {shown}: {}",
-                describe(&error)
-            ));
+            let why =
+                format!("there is no socket that this process can see at {shown}: {}", describe(&error));
+            return Some(failed(why).hint(START));
         }
     };
-    let me = rustix::process::geteuid().as_raw();
-    let mode = metadata.mode() & 0o777;
-    (metadata.uid() != me && me != 0).then(|| {
-        let owner = metadata.uid();
-        format!("{shown} belongs to user {owner} and has mode {mode:04o}, and this process runs as user {me}")
+    // To connect is to write (unix(7)).
+    access(path, Access::WRITE_OK).is_err().then(|| {
+        let (owner, mode, me) = (metadata.uid(), metadata.mode() & 0o777, geteuid().as_raw());
+        let why = format!(
+            "{shown} belongs to user {owner} and has mode {mode:04o}, and this process runs as user {me}"
+        );
+        failed(why).hint(format!("docker run --user {owner}   # podman without root: --userns=keep-id"))
     })
 }
