@@ -153,7 +153,9 @@ impl Context {
         if has_logged.get() {
             let took = self.clock.now().elapsed.as_millis();
             let line = match &token {
-                Ok(token) if token.refreshed => format!("done after {took} ms"),
+                Ok(token) if token.refreshed || self.store.broker().is_some() => {
+                    format!("done after {took} ms")
+                }
                 Ok(_) => format!("done after {took} ms: the stored token is used"),
                 Err(_) => format!("no token after {took} ms"),
             };
