@@ -129,7 +129,7 @@ fn doctor_says_why_a_socket_cannot_be_reached() {
     let server = server(|_| {});
     let broker = Broker::with_grant(&server, VALID);
     let Broker { home, socket, serving: _serving } = &broker;
-    fs::set_permissions(socket, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(socket, Permissions::from_mode(0o000)).unwrap();
     let doctor = run(&mut unprivileged(&inside(home, socket, &["doctor"])));
     let why = "has mode 0000, and this process runs as user ";
     let hint = "\n      hint: docker run --user ";
