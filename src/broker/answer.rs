@@ -63,7 +63,7 @@ fn demand(task: &Task) -> Option<Demand> {
 }
 
 /// Does the work. The deadline is that of a command which began with `clock`.
-pub fn of(task: &Task, globals: &Globals, asker: Asker, clock: SystemClock) -> Answer {
+pub fn of(task: &Task, globals: &Globals, asker: Option<Asker>, clock: SystemClock) -> Answer {
     let context = Context::new(globals.clone(), clock).asked_by(asker);
     let answer = match (task, demand(task)) {
         (Task::Shaped(shape, None), _) => {
