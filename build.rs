@@ -1,7 +1,8 @@
 //! How the release binary is linked: without the tables to unwind the stack, a tenth of it. A panic ends the process
 //! (`report_panics`), no error has a backtrace, and the binary has no symbols to print one with.
 //!
-//! Such a binary also has its own `_Unwind_Backtrace` (`src/main.rs`). The one of libgcc stays in its archive.
+//! Such a binary also has its own `_Unwind_Backtrace` (`src/main.rs`). The one of libgcc stays in its archive. If the binary is
+//! static, so do functions of glibc that this program never gets to (`src/left_out.rs`).
 //!
 //! Only with the LLD that comes with rustc: other linkers refuse the script, and everything works without it.
 
@@ -22,6 +23,8 @@ fn main() {
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-T,{directory}/.cargo/no-unwinding.ld");
         // Of two functions with one name, the linker takes the first: that of this program.
         println!("cargo::rustc-link-arg-bin=onegrant=-Wl,-z,muldefs");
+        // Of functions with the same code it keeps one. Rust does not promise that their addresses differ.
+        println!("cargo::rustc-link-arg-bin=onegrant=-Wl,--icf=all");
     }
 }
 

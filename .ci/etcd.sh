@@ -109,6 +109,25 @@ resume() { restart 1 2; }
 answer_is_stored_later spender 16 '~etcd' stop resume
 check 'the spender ends with' 0 "$code"
 
+# Starts a process in a process group of its own, which has its number: sets `pid`. A function would run in a process between
+# them.
+starts_in_group() { # HOST
+    env ONEGRANT_HOME="$work/hosts/$1" setsid "$ONEGRANT" --timeout 30 token >"$work/$1" 2>"$work/$1.err" </dev/null &
+    pid=$!
+}
+has_claim() { # NUMBER
+    is_in_the_value() { value | grep -q "\"number\":$1"; }
+    wait_until 20 is_in_the_value "$1" || give_up "no process makes claim $1" "$work"/*.err
+}
+# Kills the process that was started last, and its worker.
+is_killed() { # HOST
+    local worker
+    worker=$(worker_on "$1")
+    [ -n "$worker" ] || give_up "$1 has no worker"
+    kill -KILL -- "-$pid" "$worker"
+    wait "$pid" 2>/dev/null || true
+}
+
 step 'the owner of a claim is stopped until the claim has ended, another process takes over, and the owner goes on'
 grant_at patient --delay 2500 --replay grace --grace 60
 owner_is_stopped() {
@@ -141,15 +160,9 @@ ends_with 'refresh' 0 onegrant refresh
 
 step 'the same, and the process that takes over is killed before it has an answer: the late answer is the newest'
 owner_is_stopped
-# In a process group of its own, which has its number. A function would run in a process between them.
-env ONEGRANT_HOME="$work/hosts/taker" setsid "$ONEGRANT" --timeout 30 token >"$work/taker" 2>"$work/taker.err" </dev/null &
-taker=$!
-is_taken_over() { value | grep -q '"number":2'; }
-wait_until 20 is_taken_over || give_up 'no process takes over' "$work/taker.err"
-taking=$(worker_on taker)
-[ -n "$taking" ] || give_up 'the taker has no worker'
-kill -KILL -- "-$taker" "$taking"
-wait "$taker" 2>/dev/null || true
+starts_in_group taker
+has_claim 2
+is_killed taker
 check 'the old session is stored' "$old" "$(stored access_token)"
 owner_goes_on
 late=$(stored access_token)
@@ -159,6 +172,37 @@ ends_with 'the next process' 0 onegrant token
 check 'it prints the late answer: it made no refresh' "$late" "$(cat "$work/stdout")"
 ends_with 'refresh' 0 onegrant refresh
 check_no_records 'the next process'
+
+step 'a process is killed with its answer on its machine, and another one with a later claim: the answer is adopted'
+grant_at killed --delay 1500 --replay grace --grace 60
+expire
+old=$(stored access_token)
+starts_in_group first
+has_claim 1
+check 'a live claim' 'record 1 is about the stored refresh token, the owner of record 1 runs' "$(meanings | paste -sd , | sed 's/,/, /')"
+kill_member 1
+kill_member 2
+has_answer() { compgen -G "$work/hosts/first/~etcd/~answer.*" >/dev/null; }
+wait_until 20 has_answer || give_up 'the answer is not on its machine' "$work/first.err"
+is_killed first
+restart 1 2
+starts_in_group second
+has_claim 2
+is_killed second
+check 'the old session is stored' "$old" "$(stored access_token)"
+check 'the claims' '1 2' "$(value | jq -r '[.attempts[].number] | join(" ")')"
+check 'of killed processes, about the stored refresh token' 'record 1 is about the stored refresh token, record 2 is about the stored refresh token' \
+    "$(meanings | paste -sd , | sed 's/,/, /')"
+ends_with 'the next process on the machine of the answer' 0 token_on first
+check 'the old session is stored still' no "$(yes_or_no test "$old" = "$(stored access_token)")"
+check 'it prints the stored token' "$(stored access_token)" "$(cat "$work/stdout")"
+# The later claim could have been live. Now it is about a spent refresh token.
+check 'the claim that is left' 2 "$(value | jq -r '[.attempts[].number] | join(" ")')"
+check 'what it means' nothing "$(meanings | grep . || echo nothing)"
+ends_with 'a process on another machine' 0 token_on third
+check 'it prints the stored token' "$(stored access_token)" "$(cat "$work/stdout")"
+ends_with 'a process that claims' 0 on third "$ONEGRANT" refresh
+check_no_records 'the next claim'
 
 step 'TLS, a client certificate, a user and a password'
 for i in 0 1 2; do kill_member $i; done

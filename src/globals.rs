@@ -6,7 +6,7 @@ use crate::environment::{Environment, FromOptions, Passed};
 use crate::error::{Failure, Kind};
 use crate::protocol::metadata::endpoint_url;
 use crate::session::LockUse;
-use crate::store_address::{ProfileName, StoreAddress, misconfigured};
+use crate::store_address::{BrokerAddress, ProfileName, StoreAddress, misconfigured};
 use crate::text::{in_single_quotes, parse_seconds, printable};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -234,6 +234,9 @@ fn store(option: Option<&str>, environment: &Environment) -> Result<StoreAddress
         // A variable may be read in any working directory.
         StoreAddress::File(directory) if directory.is_relative() => {
             Err(misconfigured("ONEGRANT_STORE", "the directory of file:DIR is not absolute"))
+        }
+        StoreAddress::Broker(BrokerAddress::Unix(socket)) if socket.is_relative() => {
+            Err(misconfigured("ONEGRANT_STORE", "the path of broker:unix:PATH is not absolute"))
         }
         address => Ok(address),
     }

@@ -113,12 +113,15 @@ pub struct HttpClient {
     certificate: Option<ClientCertificate>,
     /// `None`: each address may be used, because a person named it.
     limit: Option<Arc<Limit>>,
+    /// The Unix socket to which all connections are made, whatever the address.
+    socket: Option<Arc<Path>>,
 }
 
 impl HttpClient {
     /// A client for this environment. Making it costs nothing.
     pub fn new(environment: &NetworkSettings) -> Self {
-        Self { environment: environment.clone(), roots: Arc::default(), certificate: None, limit: None }
+        let environment = environment.clone();
+        Self { environment, roots: Arc::default(), certificate: None, limit: None, socket: None }
     }
 
     /// A client for addresses that a document names. It connects to no address beyond `limit`, whichever name the address
@@ -133,7 +136,13 @@ impl HttpClient {
             roots: Arc::clone(&self.roots),
             certificate: self.certificate.clone(),
             limit: Some(Arc::new(Limit::new(limit))),
+            socket: None,
         }
+    }
+
+    /// The client that makes all connections to this Unix socket.
+    pub fn to_socket(self, socket: &Path) -> Self {
+        Self { socket: Some(socket.into()), ..self }
     }
 
     /// The limit for addresses that the answers to this client name: the smallest class of the addresses that it connected to.
@@ -226,6 +235,7 @@ impl HttpClient {
             address,
             certificate: self.certificate.as_ref(),
             limit,
+            socket: self.socket.clone(),
         };
         Ok(exchange.run(request, proxy))
     }
@@ -246,6 +256,8 @@ struct Exchange<'a> {
     connect: Duration,
     /// The limit of the connection. A proxy has none: a person named it.
     limit: Option<Arc<Limit>>,
+    /// The Unix socket that takes the place of the address.
+    socket: Option<Arc<Path>>,
 }
 
 impl Exchange<'_> {
@@ -328,7 +340,7 @@ impl Exchange<'_> {
             .timeout_connect(Some(self.connect))
             .build();
         let connector = ConnectProxyConnector::default()
-            .chain(socket::Connecting(self.limit.clone()))
+            .chain(socket::Connecting { limit: self.limit.clone(), socket: self.socket.clone() })
             .chain(tls)
             .chain(deadline::Deadline(self.deadline))
             .chain(heads::Heads);
@@ -381,6 +393,9 @@ impl Exchange<'_> {
     }
 
     fn target(&self) -> String {
+        if let Some(socket) = &self.socket {
+            return printable(&format!("unix:{}", socket.display()));
+        }
         let target = self.address.host_and_port();
         match &self.via {
             Some((_, proxy)) => printable(&format!("{target} through the proxy {proxy}")),
@@ -428,10 +443,14 @@ impl Read for Watched<'_> {
 }
 
 fn is_unreachable(error: &Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound, PermissionDenied};
     match error {
         Error::HostNotFound | Error::ConnectionFailed => true,
-        Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
+        // The last two are of a Unix socket.
+        Error::Io(error) => matches!(
+            error.kind(),
+            ConnectionRefused | HostUnreachable | NetworkUnreachable | NotFound | PermissionDenied
+        ),
         _ => false,
     }
 }

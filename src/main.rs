@@ -6,6 +6,9 @@
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu", not(test)), no_main)]
 
+#[cfg(all(no_unwinding, target_feature = "crt-static"))]
+mod left_out;
+
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(test))))]
 fn main() -> std::process::ExitCode {
     onegrant::report_panics();

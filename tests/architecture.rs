@@ -134,12 +134,12 @@ fn layer(module: &str) -> Option<usize> {
     parts.get(..2).and_then(|two| place(&two.join("::"))).or_else(|| place(room))
 }
 
-/// The module that is in this file; none for the crate's own.
+/// The module that is in this file; none for the library's own and those of the binary.
 fn module(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root("src")).unwrap().with_extension("");
     let parts = inside.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod");
     let module = parts.collect::<Vec<_>>().join("::");
-    (!["lib", "main"].contains(&module.as_str())).then_some(module)
+    (!["lib", "main", "left_out"].contains(&module.as_str())).then_some(module)
 }
 
 /// The modules that a line imports or names by `crate::`.

@@ -13,6 +13,22 @@ expire() {
 is_claimed() { value | grep -q '"attempts"'; }
 claimed() { wait_until 10 is_claimed || give_up 'no process has claimed'; }
 check_no_records() { check "$1: a record is left" no "$(yes_or_no is_claimed)"; } # WHAT
+# What the records mean: a line for each record that is about the stored refresh token, and for each owner that still runs.
+# A commit and an adoption keep the claims that are later than their own, because those may be live ("Numbers" in
+# docs/design.md). So a kill may leave a record without such a line, until the next claim.
+meanings() {
+    local digest number about pid began
+    value >"$work/records"
+    digest=$(member refresh_token <"$work/records" | tr -d '\n' | sha256sum | cut -d ' ' -f 1)
+    jq -r '.attempts[]? | [.number, .key] + (.record | fromjson | .by | [.pid, .start_time]) | @tsv' <"$work/records" >"$work/left" ||
+        echo 'a record cannot be read'
+    while read -r number about pid began; do
+        [ "$about" != "$digest" ] || echo "record $number is about the stored refresh token"
+        [ "$(start_time "$pid")" != "$began" ] || echo "the owner of record $number runs"
+    done <"$work/left"
+}
+# As in a record; nothing for a process that has ended.
+start_time() { sed -n 's/.*) [^ZX] //p' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 19; } # PROCESS
 
 # A new authorization server in place of the last one, and a login there.
 grant_at() { # NAME OPTION...

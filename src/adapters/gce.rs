@@ -1,6 +1,6 @@
 //! Google's metadata server, as Google's libraries and gcloud ask it on a virtual machine: paths below `/computeMetadata/v1/`,
 //! which need no key. The grant is the account `default`. What is not known is not there (404); each client goes on without it.
-//! See "Google's libraries" in `docs/containers-and-ci.md`.
+//! See "The libraries of Google" in `docs/containers-and-ci.md`.
 
 use super::formats::bearer;
 use crate::error::{Failure, Kind};
@@ -17,12 +17,12 @@ const FLAVOR: (&str, &str) = ("Metadata-Flavor", "Google");
 /// The field that a proxy adds. Google's server answers no request that a proxy sends on, either.
 const FORWARDED: &str = "x-forwarded-for";
 
-/// How long a token should last at least that one of these libraries gets, in seconds. The libraries for Python, Go and Java
-/// ask again for each of their requests when a token has less than 225 seconds left.
-pub const MIN_TTL_SECONDS: u64 = 240;
+/// How long a token should last at least that one of these libraries gets, in seconds. With less, the library for Node.js asks
+/// again before each request of its program; those for Python, Go and Java do so below 225 seconds.
+pub const MIN_TTL_SECONDS: u64 = 300;
 
-/// What a token whose end is not known is said to last, in seconds. Every library needs a number and keeps the token that long
-/// less 225 seconds: one that ended meanwhile is replaced within minutes.
+/// What a token whose end is not known is said to last, in seconds. Every library needs a number. They keep such a token for
+/// little more than a minute, and the broker knows whether it was replaced.
 const UNKNOWN_SECONDS: i64 = 300;
 
 /// The longest lifetime that is told, in seconds. The library for Java multiplies it by 1000 in 32 bits.
@@ -505,8 +505,8 @@ mod tests {
         let flavor = ("metadata-flavor", "Google");
         let token = format!("{ACCOUNTS}/default/token");
         let identity = format!("{ACCOUNTS}/default/identity");
-        let cases: [(&str, &str, &[(&str, &str)], Option<u16>); 13] = [
-            ("GET",  &token,                          &[flavor],                           Some(200)),
+        let cases = [
+            ("GET",  &*token,                         &[flavor][..],                       Some(200)),
             ("GET",  &token,                          &[],                                 Some(403)),
             ("GET",  "/",                             &[],                                 Some(403)),
             ("GET",  &token,                          &[("metadata-flavor", "google")],    Some(403)),

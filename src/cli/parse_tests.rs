@@ -289,7 +289,7 @@ fn a_usage_error_has_a_message_and_names_the_help_to_read() {
         ("token -- --min-ttl 3", "token takes only options, but an argument was given", "token "),
         ("--profile .x token", "--profile: '.x' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters", ""),
         ("--timeout 0 token", "--timeout: '0' is not a number of seconds above 0, up to 86400", ""),
-        ("--store sftp://h/p token", "--store: 'sftp://h/p': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME", ""),
+        ("--store sftp://h/p token", "--store: 'sftp://h/p': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX, kubernetes://NAMESPACE/NAME and broker:unix:PATH", ""),
         ("--store etcd://h:1 token", "--store: 'etcd://h:1': write etcd://HOST:PORT[,HOST:PORT]/PREFIX", ""),
         ("--store etcd://u:secret@h:1/p token", "--store: the address: cannot use the URL: it holds a user name or a password", ""),
     ];
@@ -434,7 +434,7 @@ fn options_win_over_variables_and_variables_over_defaults() {
         (&[("ONEGRANT_STORE", "helper:docker-credential-pass"), home], "ONEGRANT_STORE: 'helper:docker-credential-pass': write helper:NAME for docker-credential-NAME, or helper: and its absolute path"),
         (&[("ONEGRANT_STORE", "helper:/bin/docker-credential-onegrant"), home], "ONEGRANT_STORE: 'helper:/bin/docker-credential-onegrant' is onegrant itself"),
         (&[("ONEGRANT_STORE", "helper:pass")], "no directory for the file store: none of ONEGRANT_HOME, XDG_STATE_HOME and HOME is an absolute path"),
-        (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX and kubernetes://NAMESPACE/NAME"),
+        (&[("ONEGRANT_STORE", "/s"), home], "ONEGRANT_STORE: '/s': this build knows file:DIR, helper:PROGRAM, etcd://HOST:PORT/PREFIX, kubernetes://NAMESPACE/NAME and broker:unix:PATH"),
         (&[("ONEGRANT_PROFILE", "a/b"), home], "ONEGRANT_PROFILE: 'a/b' is no profile name: letters, digits, \".\", \"_\" and \"-\", no leading dot, 1 to 64 characters"),
         (&[("ONEGRANT_TIMEOUT", "1e3"), home], "ONEGRANT_TIMEOUT: '1e3' is not a number of seconds above 0, up to 86400"),
         (&[("ONEGRANT_TIMEOUT", "86401"), home], "ONEGRANT_TIMEOUT: '86401' is not a number of seconds above 0, up to 86400"),

@@ -79,6 +79,10 @@ fn erase(context: &Context) -> Result<(), Failure> {
     let (Some(refused), true) = (request.sent_token(), served(&request, context)?.is_some()) else {
         return Ok(());
     };
+    if context.store.broker().is_some() {
+        // The other side refreshes only if the grant still has this token.
+        return context.obtain(Demand::other_than(Unwanted::Rejected(refused.clone()))).map(drop);
+    }
     amend(context, |document| match &mut document.session {
         Some(session) if session.access_token == *refused => {
             !std::mem::replace(&mut session.access_token_rejected, true)

@@ -19,6 +19,7 @@ pub mod whoami;
 use crate::cli::Command;
 use crate::profile::Context;
 use crate::profile::choice::Need;
+use crate::store::broker::BrokerStore;
 
 /// What the command does with the profile that `--for` means.
 pub fn need(command: &Command) -> Need {
@@ -56,6 +57,10 @@ pub fn run(command: &Command, context: &Context) -> anyhow::Result<()> {
 /// Not inlined: the frame of all these commands has five pages of stack, and `token` would touch each of them.
 #[inline(never)]
 fn run_other(command: &Command, context: &Context) -> anyhow::Result<()> {
+    let changes_grant = matches!(command, Command::Login(_) | Command::Logout(_) | Command::Migrate(_));
+    if changes_grant && context.store.broker().is_some() {
+        return Err(BrokerStore::other_side().into());
+    }
     match command {
         Command::Refresh(arguments) => refresh::run(arguments, context),
         Command::Login(arguments) => login::run(arguments, context),

@@ -1,5 +1,7 @@
 //! `onegrant status`: shows what is stored, without the network and without secrets.
 
+pub mod brokered;
+
 use crate::cli;
 use crate::driver::{self, Clock};
 use crate::environment::Environment;
@@ -21,6 +23,9 @@ const CLIENT_SECRET_ENDS_SOON: i64 = 7 * 24 * 60 * 60;
 
 /// Shows the profile. Fails with exit 3 if no token can be obtained.
 pub fn run(arguments: &cli::Status, context: &Context) -> anyhow::Result<()> {
+    if let Some(store) = context.store.broker() {
+        return brokered::run(arguments, store, context);
+    }
     let stored = match context.read().and_then(|read| read.ok_or_else(|| context.no_grant())) {
         Ok(stored) => stored,
         // The history is shown even if there is no document.

@@ -8,6 +8,7 @@ pub use desktop::Desktop;
 pub use events::EventCommands;
 pub use network::{EtcdUser, KubernetesServer, NetworkSettings, Setting};
 
+use crate::grant::Secret;
 use std::ffi::{OsStr, OsString};
 
 /// The value of a variable; `None` if it is unset. An empty value is returned as it is.
@@ -18,6 +19,11 @@ pub fn variable(name: &str) -> Option<OsString> {
 /// Like [`variable`], as text; `None` if it is unset, empty, or not UTF-8.
 pub fn text(name: &str) -> Option<String> {
     variable(name)?.into_string().ok().filter(|value| !value.is_empty())
+}
+
+/// The key of a broker (`ONEGRANT_BROKER_KEY`).
+pub fn broker_key() -> Option<Secret> {
+    text("ONEGRANT_BROKER_KEY").map(Secret::new)
 }
 
 /// How many sockets a supervisor has opened for this process (sd_listen_fds(3)); the first one is descriptor 3. No program that

@@ -9,7 +9,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 pub(super) const HEAD_LIMIT: usize = 64 << 10;
 
 /// The fields that ureq or onegrant reads, in lower case.
-const USED: [&[u8]; 11] = [
+const USED: [&[u8]; 12] = [
     b"age",
     b"connection",
     b"content-encoding",
@@ -18,6 +18,7 @@ const USED: [&[u8]; 11] = [
     b"date",
     b"location",
     b"mcp-session-id",
+    b"onegrant-profile",
     b"retry-after",
     b"transfer-encoding",
     b"www-authenticate",

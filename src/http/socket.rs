@@ -1,10 +1,14 @@
-//! The connection of a request: a TCP socket as ureq's transport.
+//! The connection of a request: a TCP socket, or a Unix socket, as ureq's transport.
 
 use super::connecting;
 use super::limit::Limit;
 use crate::protocol::reach::Reach;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::Error;
@@ -16,9 +20,13 @@ use ureq::unversioned::transport::{
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes connections. It replaces the connector of ureq, which tries the addresses of a name one after the other.
-/// With a limit it notes the address that answered.
 #[derive(Debug)]
-pub(super) struct Connecting(pub Option<Arc<Limit>>);
+pub(super) struct Connecting {
+    /// Notes the address that answered.
+    pub limit: Option<Arc<Limit>>,
+    /// The Unix socket that takes the place of all addresses.
+    pub socket: Option<Arc<Path>>,
+}
 
 impl<In: Transport> Connector<In> for Connecting {
     type Out = Either<In, Socket>;
@@ -27,23 +35,38 @@ impl<In: Transport> Connector<In> for Connecting {
         if let Some(made) = made {
             return Ok(Some(Either::A(made)));
         }
-        let addresses: Vec<_> = details.addrs.iter().copied().collect();
         let limit = left(details.timeout, Instant::now())?;
-        let stream = connecting::first(&addresses, limit).map_err(|error| ended(error, details.timeout))?;
-        if let Some(limit) = &self.0 {
-            limit.note(Reach::of(stream.peer_addr()?.ip()));
-        }
-        stream.set_nodelay(true)?;
+        let stream = match &self.socket {
+            Some(path) => unix(path, limit).map_err(|error| ended(error, details.timeout))?,
+            None => {
+                let addresses: Vec<_> = details.addrs.iter().copied().collect();
+                let stream = connecting::first(&addresses, limit);
+                let stream = stream.map_err(|error| ended(error, details.timeout))?;
+                if let Some(limit) = &self.limit {
+                    limit.note(Reach::of(stream.peer_addr()?.ip()));
+                }
+                stream.set_nodelay(true)?;
+                stream.into()
+            }
+        };
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         Ok(Some(Either::B(Socket { stream, buffers })))
     }
 }
 
+/// Connects to a Unix socket. While its queue is full, the call waits, like a send.
+fn unix(path: &Path, limit: Duration) -> io::Result<OwnedFd> {
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: OwnedFd,
     buffers: LazyBuffers,
 }
 
@@ -68,19 +91,28 @@ impl Transport for Socket {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.set_write_timeout(Some(left(timeout, Instant::now())?))?;
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
-        self.stream.write_all(output).map_err(|error| ended(error, timeout))
+        sockopt::set_socket_timeout(&self.stream, Timeout::Send, Some(left(timeout, Instant::now())?))
+            .map_err(io::Error::from)?;
+        let mut output = self.buffers.output().get(..amount).unwrap_or_default();
+        while !output.is_empty() {
+            match net::send(&self.stream, output, SendFlags::NOSIGNAL) {
+                Ok(sent) => output = output.get(sent..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(ended(error.into(), timeout)),
+            }
+        }
+        Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let began = Instant::now();
         let amount = loop {
-            self.stream.set_read_timeout(Some(left(timeout, began)?))?;
-            match self.stream.read(self.buffers.input_append_buf()) {
+            sockopt::set_socket_timeout(&self.stream, Timeout::Recv, Some(left(timeout, began)?))
+                .map_err(io::Error::from)?;
+            match rustix::io::read(&self.stream, self.buffers.input_append_buf()) {
                 // When this process is stopped and continued, the kernel interrupts a read with a timeout (signal(7)).
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read.map_err(|error| ended(error, timeout))?,
+                Err(Errno::INTR) => {}
+                read => break read.map_err(|error| ended(error.into(), timeout))?,
             }
         };
         self.buffers.input_appended(amount);

@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind};
 use crate::grant::{Document, UnixSeconds};
 use crate::session::Stored;
 use crate::store::WriteResult;
+use crate::store::broker::BrokerStore;
 use crate::system::SignalsHeld;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub fn amend(context: &Context, change: impl Fn(&mut Document) -> bool) -> Resul
         let Some(mut stored) = context.stored()? else { return Ok(()) };
         if !change(&mut stored.document) {
             return Ok(());
+        }
+        if context.store.broker().is_some() {
+            return Err(BrokerStore::other_side());
         }
         let guard = access::enter(context, context.globals.timeout)?;
         let signals = SignalsHeld::hold();

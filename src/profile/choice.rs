@@ -149,7 +149,7 @@ impl Context {
 
     /// The names of the profiles of the store, sorted.
     fn profiles(&self) -> Result<impl Iterator<Item = ProfileName>, Failure> {
-        let names = store::profiles(&self.globals.store, self.left())?;
+        let names = store::profiles(&self.globals, self.clock)?;
         Ok(names.into_iter().filter_map(|name| ProfileName::new(&name)))
     }
 
@@ -190,7 +190,9 @@ impl Context {
 
     /// The only profile of the store, if the command line names none, and it is not the default one.
     pub fn only_other_profile(&self) -> Option<ProfileName> {
-        if self.globals.selection != Selection::Default || self.left().is_zero() {
+        // A broker serves one profile, whatever its name.
+        let is_broker = self.store.broker().is_some();
+        if self.globals.selection != Selection::Default || is_broker || self.left().is_zero() {
             return None;
         }
         let mut names = self.profiles().ok()?;

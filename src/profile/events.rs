@@ -164,7 +164,7 @@ impl EventFiles {
 fn in_place(context: &Context, name: &str) -> String {
     match &context.store {
         ProfileStore::Cell(store) => format!("{name}.{}", digits(&Secret::new(store.location()).sha256())),
-        ProfileStore::File(_) | ProfileStore::Helper(_) => name.to_owned(),
+        ProfileStore::File(_) | ProfileStore::Helper(_) | ProfileStore::Broker(_) => name.to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod amend;
+mod brokered;
 pub mod choice;
 pub mod credential_cache;
 pub mod events;
@@ -58,8 +59,7 @@ pub struct Context {
 impl Context {
     /// The context of a command. Its deadline counts from the start of `clock`.
     pub fn new(globals: Globals, clock: system::SystemClock) -> Self {
-        let (store, directory) =
-            (ProfileStore::new(&globals, clock.now().elapsed), store::local_directory(&globals.store));
+        let (store, directory) = (ProfileStore::new(&globals, clock), store::local_directory(&globals.store));
         let (client, limited_client) = (OnceCell::new(), OnceCell::new());
         let (this_process, program) = (OnceCell::new(), OnceCell::new());
         let asker = None;
@@ -99,6 +99,9 @@ impl Context {
 
     /// A file of this profile on this machine: beside the real document, or in the directory of this store's files.
     fn local_file(&self, suffix: &str) -> io::Result<PathBuf> {
+        if self.store.broker().is_some() {
+            return Err(io::Error::other("it is on the other side of the broker"));
+        }
         let Some(store) = self.store.file() else {
             return Ok(self.directory.join(format!("{}{suffix}", self.globals.profile)));
         };
@@ -143,7 +146,10 @@ impl Context {
             (dependencies.log)(importance, what);
         };
         let logged = Dependencies { log: &log, ..dependencies };
-        let token = recording::obtain(self.settings(demand, Role::Caller), &logged, self);
+        let token = match self.store.broker() {
+            Some(store) => brokered::obtain(demand, store, self, &log),
+            None => recording::obtain(self.settings(demand, Role::Caller), &logged, self),
+        };
         if has_logged.get() {
             let took = self.clock.now().elapsed.as_millis();
             let line = match &token {
@@ -245,6 +251,10 @@ impl Context {
 
     /// The failure with exit code 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
+        if self.store.broker().is_some() {
+            return Failure::new(Kind::LoginRequired, "the profile of the broker has no grant")
+                .hint("where the grant is, run onegrant login https://ADDRESS");
+        }
         let message = format!("profile {} has no grant", self.globals.profile);
         Failure::new(Kind::LoginRequired, message).hint(format!("{} https://ADDRESS", self.login_command()))
     }

@@ -4,6 +4,7 @@ use super::Context;
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
 use crate::globals::Globals;
+use crate::store::broker::BrokerStore;
 use crate::store_address::StoreAddress;
 use crate::text::{describe, in_single_quotes, printable};
 use std::ffi::OsStr;
@@ -20,6 +21,9 @@ pub const OTHER_STORE_WAIT: Duration = Duration::from_secs(2);
 pub fn open(name: &str, address: &str, context: &Context) -> Result<Context, Failure> {
     let environment = Environment::read();
     let address = StoreAddress::parse(name, OsStr::new(address), &environment)?;
+    if matches!(address, StoreAddress::Broker(_)) {
+        return Err(BrokerStore::other_side());
+    }
     let store = address.absolute().map_err(|error| {
         Failure::new(Kind::Usage, format!("{name}: {}", describe(&error))).hint("onegrant migrate --help")
     })?;

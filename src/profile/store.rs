@@ -5,11 +5,13 @@ use crate::globals::Globals;
 use crate::grant::Document;
 use crate::session::LockUse;
 use crate::store::Store;
+use crate::store::broker::BrokerStore;
 use crate::store::cell::{self, CellStore};
 use crate::store::file::FileStore;
 use crate::store::files::ProfileFiles;
 use crate::store::helper::{self, HelperStore};
 use crate::store_address::StoreAddress;
+use crate::system::SystemClock;
 use crate::text::printable;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -23,12 +25,15 @@ pub enum ProfileStore {
     Helper(HelperStore),
     /// A cell of etcd or Kubernetes.
     Cell(CellStore),
+    /// A broker.
+    Broker(BrokerStore),
 }
 
 impl ProfileStore {
-    /// The store and profile that options and environment name. `elapsed` is how much of the deadline has passed.
-    pub fn new(globals: &Globals, elapsed: Duration) -> Self {
-        let (profile, left) = (globals.profile.as_str(), globals.timeout.saturating_sub(elapsed));
+    /// The store and profile that options and environment name. The deadline counts from the start of `clock`.
+    pub fn new(globals: &Globals, clock: SystemClock) -> Self {
+        let profile = globals.profile.as_str();
+        let left = globals.timeout.saturating_sub(clock.now().elapsed);
         match &globals.store {
             StoreAddress::File(directory) => Self::File(FileStore::new(directory, profile)),
             StoreAddress::Helper { program, .. } => {
@@ -43,6 +48,7 @@ impl ProfileStore {
                     CellStore::new(cell::cell_at(address, profile), local_directory(&globals.store), left);
                 Self::Cell(store.trusted(globals.trusts_store))
             }
+            StoreAddress::Broker(address) => Self::Broker(BrokerStore::new(address, globals.timeout, clock)),
         }
     }
 
@@ -50,7 +56,15 @@ impl ProfileStore {
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(store) => Some(store),
-            Self::Helper(_) | Self::Cell(_) => None,
+            Self::Helper(_) | Self::Cell(_) | Self::Broker(_) => None,
+        }
+    }
+
+    /// The broker, if it is one.
+    pub fn broker(&self) -> Option<&BrokerStore> {
+        match self {
+            Self::Broker(store) => Some(store),
+            Self::File(_) | Self::Helper(_) | Self::Cell(_) => None,
         }
     }
 
@@ -59,14 +73,14 @@ impl ProfileStore {
         match self {
             Self::File(store) => Some(store.files()),
             Self::Helper(store) => Some(store.files()),
-            Self::Cell(_) => None,
+            Self::Cell(_) | Self::Broker(_) => None,
         }
     }
 
     /// Waits for `duration`. A cell with a claim of another process waits for a change instead: see [`CellStore::pause`].
     pub fn pause(&self, duration: Duration) {
         match self {
-            Self::File(_) | Self::Helper(_) => std::thread::sleep(duration),
+            Self::File(_) | Self::Helper(_) | Self::Broker(_) => std::thread::sleep(duration),
             Self::Cell(store) => store.pause(duration),
         }
     }
@@ -77,6 +91,7 @@ impl ProfileStore {
             Self::File(store) => store.check_writable(bytes),
             Self::Helper(store) => store.check_writable(),
             Self::Cell(store) => store.check_writable(),
+            Self::Broker(_) => Err(BrokerStore::other_side()),
         }
     }
 
@@ -94,6 +109,7 @@ impl ProfileStore {
             Self::File(store) => store.check_access(),
             Self::Helper(store) => store.check_access(),
             Self::Cell(store) => store.check_access(),
+            Self::Broker(_) => Err(BrokerStore::other_side()),
         }
     }
 
@@ -104,6 +120,7 @@ impl ProfileStore {
             Self::File(store) => store.set_aside(),
             Self::Helper(store) => store.set_aside(),
             Self::Cell(store) => store.set_aside(),
+            Self::Broker(_) => Err(BrokerStore::other_side()),
         };
         path.map(|path| printable(&path.display().to_string()))
     }
@@ -117,16 +134,22 @@ impl Deref for ProfileStore {
             Self::File(store) => store,
             Self::Helper(store) => store,
             Self::Cell(store) => store,
+            Self::Broker(store) => store,
         }
     }
 }
 
 /// The profiles that the store keeps, sorted.
-pub fn profiles(address: &StoreAddress, left: Duration) -> Result<Vec<String>, Failure> {
-    match address {
+pub fn profiles(globals: &Globals, clock: SystemClock) -> Result<Vec<String>, Failure> {
+    let left = globals.timeout.saturating_sub(clock.now().elapsed);
+    match &globals.store {
         StoreAddress::File(directory) => FileStore::profiles(directory),
         StoreAddress::Helper { program, .. } => helper::profiles(program),
         StoreAddress::Cell(address, _) => cell::profiles_at(address, left),
+        StoreAddress::Broker(address) => {
+            let profile = BrokerStore::new(address, globals.timeout, clock).profile()?;
+            Ok(profile.and_then(|profile| profile.profile).into_iter().collect())
+        }
     }
 }
 
@@ -139,5 +162,7 @@ pub fn local_directory(address: &StoreAddress) -> PathBuf {
         StoreAddress::Helper { program, home } => {
             home.join(format!("~helper.{}", StoreAddress::helper_name(program)))
         }
+        // A broker has none: see [`super::Context::local_file`].
+        StoreAddress::Broker(_) => PathBuf::new(),
     }
 }

@@ -27,6 +27,7 @@
 
 pub mod attempt;
 pub mod bounds;
+pub mod brokered;
 pub mod condition;
 pub mod events;
 #[cfg(test)]

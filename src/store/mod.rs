@@ -2,6 +2,7 @@
 //!
 //! `docs/design.md` describes them under "File store", "Cell stores" and "Helper store".
 
+pub mod broker;
 pub mod cell;
 mod durable;
 pub mod file;

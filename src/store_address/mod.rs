@@ -2,9 +2,11 @@
 //!
 //! Pure: the text of `--store` or `ONEGRANT_STORE` goes in, an address comes out. [`crate::store`] opens it.
 
+mod broker;
 mod cell;
 mod naming;
 
+pub use broker::BrokerAddress;
 pub use cell::{CellAddress, CellKind, EtcdAddress, KubernetesAddress};
 pub use naming::{Candidate, Choice, choose, names};
 
@@ -66,11 +68,18 @@ pub enum StoreAddress {
     },
     /// A value with compare-and-swap, and the home directory of the file store, which holds this machine's side files.
     Cell(CellAddress, PathBuf),
+    /// The other side of a socket, which has the grant. It gives out access tokens and ID tokens only.
+    Broker(BrokerAddress),
 }
 
 /// The forms of an address, as the help names them.
-const FORMS: [&str; 4] =
-    ["file:DIR", "helper:PROGRAM", "etcd://HOST:PORT/PREFIX", "kubernetes://NAMESPACE/NAME"];
+const FORMS: [&str; 5] = [
+    "file:DIR",
+    "helper:PROGRAM",
+    "etcd://HOST:PORT/PREFIX",
+    "kubernetes://NAMESPACE/NAME",
+    "broker:unix:PATH",
+];
 
 impl StoreAddress {
     /// Parses the address that the option or the variable `source` gives. A failure names `source`.
@@ -83,6 +92,10 @@ impl StoreAddress {
             return helper_store(source, OsStr::from_bytes(program), environment);
         }
         let shown = printable(&address.to_string_lossy());
+        if let Some(broker) = bytes.strip_prefix(b"broker:") {
+            let parsed = BrokerAddress::parse(broker).map(Self::Broker);
+            return parsed.map_err(|why| misconfigured(source, format_args!("'{shown}': {why}")));
+        }
         match address.to_str().and_then(CellAddress::parse) {
             Some(Ok(address)) => Ok(Self::Cell(address, home(environment)?)),
             Some(Err(why)) => {
@@ -117,6 +130,7 @@ impl StoreAddress {
                 [OsStr::new("helper:"), program.as_os_str()].into_iter().collect()
             }
             Self::Cell(address, _) => address.text().into(),
+            Self::Broker(address) => [OsStr::new("broker:"), &address.text()].into_iter().collect(),
         }
     }
 
@@ -124,7 +138,10 @@ impl StoreAddress {
     pub fn absolute(&self) -> io::Result<Self> {
         match self {
             Self::File(directory) => std::path::absolute(directory).map(Self::File),
-            Self::Helper { .. } | Self::Cell(..) => Ok(self.clone()),
+            Self::Broker(BrokerAddress::Unix(socket)) => {
+                std::path::absolute(socket).map(|socket| Self::Broker(BrokerAddress::Unix(socket)))
+            }
+            Self::Helper { .. } | Self::Cell(..) | Self::Broker(_) => Ok(self.clone()),
         }
     }
 }

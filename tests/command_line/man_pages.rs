@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The environment variables. No option describes them.
-const ENVIRONMENT: [(&str, &str); 20] = [
+const ENVIRONMENT: [(&str, &str); 21] = [
     ("ONEGRANT_PROFILE", "the profile, without --profile and --for"),
     ("ONEGRANT_FOR", "an address that the resource of the profile covers, without --profile and --for"),
     ("ONEGRANT_STORE", "the store, without --store; DIR of file:DIR must be absolute"),
@@ -47,6 +47,7 @@ const ENVIRONMENT: [(&str, &str); 20] = [
         "ONEGRANT_TRUST_STORE",
         "1: a grant in etcd or Kubernetes may name a command to run, and files and variables to read",
     ),
+    ("ONEGRANT_BROKER_KEY", "the key of a broker; exec --serve gives it to its command"),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "the proxies"),
 ];
 

@@ -296,6 +296,56 @@ fn a_push_works_and_no_trace_of_git_shows_the_refresh_token() {
     }
 }
 
+/// What a person types in the container, as the README says. The directory of the grant is not there.
+const IN_CONTAINER: &str = r#"
+mount -t tmpfs none "$0/state"
+mkdir "$0/inside"
+export HOME="$0/inside" PATH="$0/bin:$PATH"
+git config --global credential.helper '!onegrant git-credential'
+for number in 1 2; do
+    echo $number >"$0/clone/file"
+    git -C "$0/clone" commit -q -a -m $number
+    GIT_TRACE=1 GIT_TRACE_CURL=1 GIT_TRACE_REDACT=0 git -C "$0/clone" push -q origin main
+done
+echo state: $(ls "$0/state")
+env
+find "$0/inside" "$0/clone" -type f -exec cat {} + >"$0/seen"
+"#;
+
+#[test]
+fn a_container_pushes_through_a_broker_and_never_has_the_refresh_token() {
+    let place = Place::new(EXPIRED, &BOTH);
+    let root = place.home.root.to_str().unwrap();
+    place.locally(&["clone", "-q", &format!("{root}/repositories/project.git"), "clone"]);
+    place.locally(&["-C", "clone", "remote", "set-url", "origin", &place.git_server.url("project.git")]);
+    fs::create_dir(place.home.root.join("bin")).unwrap();
+    copy_program(&place.home.root.join("bin/onegrant"));
+    let address = format!("unix:{root}/broker");
+    let exec = ["exec", "--serve", &address, "--"];
+    let container =
+        ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-euc", IN_CONTAINER, root];
+    let ran = run(&mut place.command(Path::new(PROGRAM), &[&exec[..], &container[..]].concat()));
+    assert_eq!(ran.code, 0, "{ran:?}");
+
+    let there = place.locally(&["-C", "repositories/project.git", "log", "--format=%s", "main"]).stdout;
+    assert_eq!(there, "2\n1\nfirst\n");
+    assert!(
+        ran.stdout.contains("state:\n") && ran.stdout.contains("\nONEGRANT_STORE=broker:unix:"),
+        "{ran:?}"
+    );
+    assert!(!ran.stdout.contains("ONEGRANT_HOME"), "{ran:?}");
+    let now = place.home.tokens();
+    let seen = String::from_utf8_lossy(&fs::read(place.home.root.join("seen")).unwrap()).into_owned();
+    let seen = [seen, ran.stdout, ran.stderr].concat();
+    assert!(seen.contains(" get'"), "the trace shows the helper");
+    for spent in [&place.issued, &now] {
+        assert!(!seen.contains(&spent.refresh_token));
+    }
+    assert_eq!(place.git_server.tokens(), [now.access_token]);
+    wait_for("the end of the broker", || !place.home.root.join("broker").exists());
+    place.end(1);
+}
+
 #[test]
 fn a_dead_grant_fails_at_once_without_a_prompt() {
     let place = Place::new(EXPIRED, &BOTH);

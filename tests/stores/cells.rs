@@ -374,6 +374,32 @@ fn an_answer_to_an_older_refresh_token_is_not_adopted_and_the_next_claim_removes
     assert_eq!(shared.answers(0), [[0; 0]; 0]);
 }
 
+/// The later claim may be live. Its process may be on another machine, so the one that adopts cannot know that it was killed
+/// since.
+#[test]
+fn an_adoption_keeps_a_later_claim_and_the_next_claim_for_the_new_refresh_token_removes_it() {
+    let mut shared = Shared::holding(OLD);
+    let (store, elsewhere) = (shared.machine(), shared.machine());
+    let seen = revision(&store);
+    assert_eq!(claim(&store, 1, "mine"), Some(1));
+    shared.cut_off_after(Some(0));
+    assert!(matches!(store.replace(&seen, NEW, Some(name(1))), WriteResult::Failed { kept: Some(_), .. }));
+    shared.cut_off_after(None);
+    assert_eq!(claim(&elsewhere, 2, "later"), Some(2));
+    let next = shared.process(0);
+    assert!(next.adopt(name(1), &seen).unwrap());
+    assert_eq!(next.read().unwrap().unwrap().bytes, NEW);
+    assert_eq!(records(&next), [(2, "later".to_owned())], "it may be a live claim");
+    assert_eq!(next.records(OTHER_KEY).unwrap(), [], "it is not about the new refresh token");
+    assert_eq!(claim_for(&next, OTHER_KEY, 1, "next", &revision(&next)), Some(1));
+    assert_eq!((records(&next), next.records(OTHER_KEY).unwrap().len()), (vec![], 1));
+    assert_eq!(
+        next.replace(&revision(&next), NEWER, Some(RecordName { key: OTHER_KEY, number: 1 })),
+        WriteResult::Done
+    );
+    assert_eq!(shared.value().unwrap().as_bytes(), NEWER, "nothing else is left");
+}
+
 #[test]
 fn if_this_machine_can_keep_no_file_an_answer_goes_to_the_store_alone() {
     let shared = Shared::holding(OLD);

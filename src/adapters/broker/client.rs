@@ -100,3 +100,74 @@ fn no_broker(why: &str) -> Failure {
     Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}"))
         .hint("onegrant doctor")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(ask: Ask) -> Request {
+        request(&ask, "http://127.0.0.1:1", Some(&Secret::new("k3y-k3y-k3y")))
+    }
+
+    #[test]
+    fn each_question_has_its_path_and_the_key_is_hidden() {
+        let token = |kind, min_ttl| asked(Ask::Token { kind, min_ttl });
+        assert_eq!(token(TokenKind::AccessToken, 0).url, "http://127.0.0.1:1/v1/token?min_ttl=0");
+        assert_eq!(token(TokenKind::IdToken, 60).url, "http://127.0.0.1:1/v1/token?min_ttl=60&id_token=1");
+        assert_eq!(asked(Ask::Profile).url, "http://127.0.0.1:1/v1/profile");
+        let rejected = asked(Ask::Rejected(Secret::new("refused")));
+        assert_eq!(
+            (rejected.method, rejected.url.as_str()),
+            (Method::Post, "http://127.0.0.1:1/v1/rejected")
+        );
+        assert_eq!(rejected.headers.get("authorization"), Some("Bearer k3y-k3y-k3y"));
+        assert_eq!(rejected.shown("k3y-k3y-k3y"), "[secret]");
+        assert!(!format!("{rejected:?}").contains("refused"), "{rejected:?}");
+    }
+
+    #[test]
+    fn an_answer_has_the_token_that_was_asked_for_and_never_a_refresh_token() {
+        let text = r#"{"access_token":"a","id_token":"i","refresh_token":"r","token_type":"Bearer","expires_at":9,"scope":"s","extra":{"x":1}}"#;
+        let read = |kind| session(&Response::new(200, text), kind, 5).unwrap();
+        let access = read(TokenKind::AccessToken);
+        assert_eq!((access.access_token.expose(), &access.id_token), ("a", &None));
+        assert_eq!((access.expires_at, access.obtained_at, access.scope.as_deref()), (Some(9), 5, Some("s")));
+        assert_eq!(access.extra, serde_json::json!({"x": 1}));
+        let id = read(TokenKind::IdToken);
+        assert_eq!((id.access_token.expose(), id.id_token), ("", Some(Secret::new("i"))));
+        assert!([access.refresh_token, id.refresh_token].iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn an_answer_without_a_token_that_fits_into_a_header_is_a_failure() {
+        for (kind, text) in [
+            (TokenKind::AccessToken, "{}"),
+            (TokenKind::AccessToken, r#"{"access_token":""}"#),
+            (TokenKind::AccessToken, r#"{"access_token":"a\nb"}"#),
+            (TokenKind::AccessToken, r#"{"access_token":7}"#),
+            (TokenKind::IdToken, r#"{"access_token":"a"}"#),
+            (TokenKind::AccessToken, "[]"),
+            (TokenKind::AccessToken, "<html>"),
+            (TokenKind::AccessToken, ""),
+        ] {
+            let failure = session(&Response::new(200, text), kind, 0).unwrap_err();
+            assert_eq!(failure.kind, Kind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_exit_code_and_its_command_is_for_the_other_side() {
+        let refused = |status, text: &str| profile(&Response::new(status, text)).unwrap_err();
+        let dead = refused(409, r#"{"code":3,"message":"it has\u001b[2J ended","hint":"onegrant login"}"#);
+        assert_eq!((dead.kind, dead.message.as_str()), (Kind::LoginRequired, "it has [2J ended"));
+        assert_eq!(dead.hint.as_deref(), Some("where the grant is, run onegrant login"));
+        let later = refused(503, r#"{"code":4,"message":"no network","hint":"try again"}"#);
+        assert_eq!((later.kind, later.hint.as_deref()), (Kind::Temporary, Some("try again")));
+        let wrong = refused(401, r#"{"code":2,"message":"no"}"#);
+        assert_eq!(wrong.kind, Kind::Usage);
+        assert!(wrong.message.contains("ONEGRANT_BROKER_KEY"), "{wrong:?}");
+        for (status, text) in [(404, "nothing here"), (502, "<html>"), (500, r#"{"code":"x"}"#)] {
+            assert_eq!(refused(status, text).kind, Kind::Usage, "{status}");
+        }
+    }
+}

@@ -6,8 +6,10 @@ pub mod client;
 pub mod server;
 pub mod shape;
 
+pub use crate::session::brokered::Ask;
+
 use crate::error::Kind;
-use crate::grant::{Secret, TokenKind, UnixSeconds};
+use crate::grant::UnixSeconds;
 use crate::session::condition::State;
 use serde::{Deserialize, Serialize};
 
@@ -29,22 +31,6 @@ pub const PROFILE_FIELD: &str = "onegrant-profile";
 
 /// The longest token that a request may bring, in bytes. Tokens with many claims take some tens of KiB.
 pub const BODY_LIMIT: usize = 128 << 10;
-
-/// What a process asks a broker for. Two equal questions have the same answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// A token that is valid.
-    Token {
-        /// Which token.
-        kind: TokenKind,
-        /// How long it should last at least, in seconds.
-        min_ttl: i64,
-    },
-    /// An access token, and not this one, which a resource server refused.
-    Rejected(Secret),
-    /// What is needed to use the tokens.
-    Profile,
-}
 
 /// What a broker says about its profile. No member is a secret, and none is a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

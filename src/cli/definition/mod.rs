@@ -37,6 +37,7 @@ use std::time::Duration;
             Kubernetes, outside of a pod: ONEGRANT_KUBERNETES_API (a URL) and ONEGRANT_KUBERNETES_TOKEN_FILE. With \
             ONEGRANT_TRUST_STORE=1, a grant in one of these two stores may name commands to run, and files and variables \
             to read.",
+    note = "broker: ONEGRANT_BROKER_KEY (exec --serve gives it to its command).",
     error_code(0, "done"),
     error_code(1, "a defect of onegrant: please report it"),
     error_code(2, "usage or configuration: fix the command line or the configuration"),
@@ -58,8 +59,8 @@ pub struct Arguments {
     pub resource: Option<String>,
 
     /// where grants are kept: file:DIR; helper:PROGRAM (a keyring, through docker-credential-PROGRAM);
-    /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME (default: file: and the home directory of the file
-    /// store)
+    /// etcd://HOST:PORT[,HOST:PORT]/PREFIX; kubernetes://NAMESPACE/NAME; broker:unix:PATH or
+    /// broker:http://127.0.0.1:PORT (tokens from the other side) (default: file: and the home directory of the file store)
     #[argh(option, arg_name = "URL")]
     pub store: Option<String>,
 

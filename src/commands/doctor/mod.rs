@@ -1,6 +1,7 @@
 //! `onegrant doctor`: checks what could keep this profile from its next token. One line per check. Changes nothing.
 
 mod address;
+mod broker;
 mod copies;
 mod git;
 mod grant;
@@ -96,6 +97,9 @@ pub fn run(arguments: &cli::Doctor, context: &Context) -> anyhow::Result<()> {
 }
 
 fn checks_of_profile(context: &Context) -> Vec<Check> {
+    if let Some(store) = context.store.broker() {
+        return broker::checks(store, context);
+    }
     let read = driver::read_document(&*context.store, context);
     let stored = read.as_ref().ok().and_then(|read| read.as_ref()).map(|(stored, _)| stored);
     let document = stored.map(|stored| &stored.document);

@@ -217,7 +217,8 @@ impl RoleSession<'_> {
     /// that a server refused: if another process has refreshed meanwhile, no request is made.
     fn refreshed(&self, refused: &Tokens, failure: Failure) -> Result<Tokens, Failure> {
         let unwanted = Unwanted::Rejected(refused.access_token.clone());
-        let next = self.tokens(Demand::other_than(unwanted))?;
+        self.context.obtain(Demand::other_than(unwanted))?;
+        let next = self.tokens(Demand::lasting(TokenKind::IdToken, None))?;
         if next.id_token == refused.id_token {
             let why = "the server gives no other ID token when the grant is refreshed";
             return Err(Failure { message: format!("{}; {why}", failure.message), ..failure });

@@ -1,0 +1,66 @@
+//! The broker: what this process talks to, and why it gets no answer.
+
+use super::Check;
+use crate::commands::status::brokered::{access_token, login_required};
+use crate::driver::Clock as _;
+use crate::error::{Failure, Kind};
+use crate::profile::Context;
+use crate::session::condition::State;
+use crate::store::broker::BrokerStore;
+use crate::store_address::{BrokerAddress, StoreAddress};
+use crate::text::{describe, printable};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// The checks of a profile on the other side of a broker.
+pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
+    const NAME: &str = "broker";
+    let profile = match store.profile() {
+        Ok(Some(profile)) => profile,
+        Ok(None) => return vec![Check::fail(NAME, context.no_grant())],
+        Err(failure) => {
+            let why = unreachable(context).map(|why| Failure { message: why, ..failure.clone() });
+            let hint = "where the grant is, run onegrant exec --serve, or onegrant serve --socket PATH";
+            let hint = (failure.kind == Kind::Temporary).then(|| hint.to_owned());
+            return vec![Check::fail(NAME, why.unwrap_or(failure)).hint_of(hint)];
+        }
+    };
+    let name = printable(profile.profile.as_deref().unwrap_or("without a name"));
+    let issuer =
+        profile.issuer.as_ref().map(|issuer| format!(" of {}", printable(issuer))).unwrap_or_default();
+    let level = profile.level.as_deref().map_or("not known".to_owned(), printable);
+    let what = format!(
+        "{} serves profile {name}{issuer}; the level of its store is {level}",
+        context.store.location()
+    );
+    let valid_for = profile.expires_at.map(|end| end.saturating_sub(context.now().wall).max(0));
+    let token = match profile.state {
+        State::LoginRequired => Check::fail("grant", login_required(&profile)),
+        state => Check::ok(
+            "grant",
+            format!("access token: {}", access_token(state, valid_for, profile.expires_at)),
+        ),
+    };
+    vec![Check::ok(NAME, what), token]
+}
+
+/// Why a socket cannot be reached, if its file tells.
+fn unreachable(context: &Context) -> Option<String> {
+    let StoreAddress::Broker(BrokerAddress::Unix(path)) = &context.globals.store else { return None };
+    let shown = printable(&path.display().to_string());
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            return Some(format!(
+                "there is no socket that this process can see at {shown}: {}",
+                describe(&error)
+            ));
+        }
+    };
+    let me = rustix::process::geteuid().as_raw();
+    let mode = metadata.mode() & 0o777;
+    (metadata.uid() != me && me != 0).then(|| {
+        let owner = metadata.uid();
+        format!("{shown} belongs to user {owner} and has mode {mode:04o}, and this process runs as user {me}")
+    })
+}
