@@ -158,7 +158,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         keep();
         return Ok(());
     };
-    let profile = globals.profile.as_str().to_owned();
+    let profile = globals.known_profile().to_owned();
     let port = u16::try_from(request.port).ok().filter(|port| *port > 0);
     let entrance = Entrance { key: Some(request.key.clone()), port, profile };
     let shape = Shape::named(&request.shape);

@@ -25,7 +25,7 @@ pub struct Entrance {
     pub key: Option<Secret>,
     /// The port on loopback. `None`: a Unix socket, to which no web page leads.
     pub port: Option<u16>,
-    /// The name of the profile that is served.
+    /// The name of the profile that is served. Empty: another broker knows it.
     pub profile: String,
 }
 
@@ -259,7 +259,9 @@ pub fn other_than(body: &[u8]) -> Result<Ask, Refused> {
 }
 
 fn own(status: u16, body: &str, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
-    response(status, JSON, &[(PROFILE_FIELD, &entrance.profile)], &format!("{body}\n"))
+    let profile = [(PROFILE_FIELD, entrance.profile.as_str())];
+    let fields = if entrance.profile.is_empty() { &[][..] } else { &profile };
+    response(status, JSON, fields, &format!("{body}\n"))
 }
 
 /// A whole response. It may hold a token.
