@@ -104,7 +104,13 @@ impl Globals {
     /// The settings that another process of onegrant needs to work on the same grant. Its working directory may be another one.
     pub fn passed(&self) -> io::Result<Passed> {
         let timeout = format!("{}.{:09}", self.timeout.as_secs(), self.timeout.subsec_nanos());
-        Ok([self.profile.as_str().into(), self.store.absolute()?.text(), timeout.into()])
+        Ok([self.known_profile().into(), self.store.absolute()?.text(), timeout.into()])
+    }
+
+    /// The name of the profile; empty if only the broker knows it: it serves one profile, and the command names none.
+    pub fn known_profile(&self) -> &str {
+        let is_any = self.selection == Selection::Default && matches!(self.store, StoreAddress::Broker(_));
+        if is_any { "" } else { self.profile.as_str() }
     }
 
     /// Completes the onegrant commands in a hint, so that they work on the same grant in the shell that made this call:

@@ -63,7 +63,7 @@ fn demand(task: &Task) -> Option<Demand> {
 }
 
 /// Does the work. The deadline is that of a command which began with `clock`.
-pub fn of(task: &Task, globals: &Globals, asker: Asker, clock: SystemClock) -> Answer {
+pub fn of(task: &Task, globals: &Globals, asker: Option<Asker>, clock: SystemClock) -> Answer {
     let context = Context::new(globals.clone(), clock).asked_by(asker);
     let answer = match (task, demand(task)) {
         (Task::Shaped(shape, None), _) => {
@@ -90,6 +90,9 @@ fn facts(shape: Shape, document: Option<&Document>) -> Facts {
 }
 
 fn profile(context: &Context) -> Result<Profile, Failure> {
+    if let Some(store) = context.store.broker() {
+        return store.profile()?.ok_or_else(|| context.no_grant());
+    }
     let stored = context.stored()?.ok_or_else(|| context.no_grant())?;
     let rejected = driver::find_rejected(&context.dependencies(), &stored)?;
     let document = stored.document;

@@ -5,9 +5,7 @@
 //! without a whole request loses its seat to the next one: a process that connects and says nothing holds up no other one.
 //! Requests for the same thing share one piece of work.
 
-use crate::adapters::broker::server::{
-    self, Answer, Asked, Entrance, Head, Refused, Task, other_than, refused,
-};
+use crate::adapters::broker::server::{self, Answer, Asked, Entrance, Head, Refused, Task, other_than};
 use crate::adapters::broker::shape::{Question, Shape};
 use crate::session::Now;
 use std::collections::VecDeque;
@@ -170,9 +168,9 @@ impl Desk {
         })
     }
 
-    /// Bytes of a request. `stranger` is asked only about a request that takes no key: why the process at the other end gets no
-    /// answer.
-    pub fn receive(&mut self, seat: usize, bytes: &[u8], stranger: impl Fn() -> Option<String>, now: Now) {
+    /// Bytes of a request. `is_stranger` says whether the process at the other end is another user's. It is asked only about a request
+    /// that takes no key.
+    pub fn receive(&mut self, seat: usize, bytes: &[u8], is_stranger: &dyn Fn() -> bool, now: Now) {
         let Some(mut connection) = self.connections.get_mut(seat).and_then(Option::take) else { return };
         let request = match &mut connection.stage {
             Stage::Leaving(left) => {
@@ -186,7 +184,7 @@ impl Desk {
             }
             Stage::Head => {
                 connection.received.extend_from_slice(bytes);
-                self.read_head(&connection.received, stranger)
+                self.read_head(&connection.received, is_stranger)
             }
             &mut Stage::Body { begin, length } => {
                 connection.received.extend_from_slice(bytes);
@@ -220,11 +218,7 @@ impl Desk {
         }
     }
 
-    fn read_head(
-        &self,
-        bytes: &[u8],
-        stranger: impl Fn() -> Option<String>,
-    ) -> Result<Request, Zeroizing<Vec<u8>>> {
+    fn read_head(&self, bytes: &[u8], is_stranger: &dyn Fn() -> bool) -> Result<Request, Zeroizing<Vec<u8>>> {
         let refuse = |refused: Refused| refused.reply(&self.entrance);
         let mut room = server::room();
         let Some((head, length)) = Head::read(bytes, &mut room).map_err(refuse)? else {
@@ -232,8 +226,11 @@ impl Desk {
         };
         head.check_origin(&self.entrance).map_err(refuse)?;
         let shaped = self.shape.and_then(|shape| Some((shape, shape.ask(&head)?)));
-        if let Some(why) = (shaped.is_some() || self.entrance.key.is_none()).then(stranger).flatten() {
-            return Err(refuse(refused(403, &why)));
+        if (shaped.is_some() || self.entrance.key.is_none()) && is_stranger() {
+            return Err(refuse(Refused(
+                403,
+                "another user asks, and only the user of the broker gets an answer",
+            )));
         }
         if let Some((shape, question)) = shaped {
             let question = question?;
@@ -399,7 +396,7 @@ mod tests {
     }
 
     fn receive(desk: &mut Desk, seat: usize, bytes: &[u8], now: Now) {
-        desk.receive(seat, bytes, || None, now);
+        desk.receive(seat, bytes, &|| false, now);
     }
 
     /// A connection whose request is whole, and which waits for work.
@@ -598,7 +595,7 @@ mod tests {
 
     #[test]
     fn without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not() {
-        let stranger = || Some("a stranger".to_owned());
+        let stranger: &dyn Fn() -> bool = &|| true;
         for (key, wanted) in [(Some(Secret::new(KEY)), "look 0 false"), (None, "send 0 403")] {
             let mut desk = Desk::new(Entrance { key, ..Entrance::default() }, None);
             let seat = desk.accept(at(0)).unwrap();

@@ -15,8 +15,7 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{fchdir, umask};
-use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
@@ -74,19 +73,22 @@ impl Place {
 }
 
 /// The file of a socket, for the process that removes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Its absolute path.
+    pub path: OsString,
+    /// Its device and its number there.
+    pub identity: (u64, u64),
 }
 
 impl SocketFile {
     /// Removes the file, unless another one has its name by now. The number of the file is not given to another one while the
     /// socket is open.
     pub fn remove(&self) {
-        let Ok(WalkResult { directory, name, object: Some((_, found)) }) = walk(&self.path) else { return };
-        if (found.dev(), found.ino()) == (self.device, self.inode) {
+        let Ok(WalkResult { directory, name, object: Some((_, found)) }) = walk(Path::new(&self.path)) else {
+            return;
+        };
+        if (found.dev(), found.ino()) == self.identity {
             let _ = unlinkat(&directory, &name, AtFlags::empty());
         }
     }
@@ -196,11 +198,11 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
                 .map_err(|errno| failed(&describe(&io::Error::from(errno))))?;
         }
     }
-    let (socket, device, inode) = bind(&directory, &name).map_err(|error| match error.kind() {
+    let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => failed("another process listens there"),
         _ => failed(&describe(&error)),
     })?;
-    let file = SocketFile { path: path.clone(), device, inode };
+    let file = SocketFile { path: path.clone().into(), identity };
     Ok(Listener { socket: socket.into(), place: Place::File(path), file: Some(file) })
 }
 
@@ -220,7 +222,7 @@ fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
 }
 
 /// Binds a socket that only its user may connect to. Gives the identity of its file, too.
-fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, u64, u64)> {
+fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, (u64, u64))> {
     // A umask is the process's: no other thread runs yet.
     let before = umask(Mode::from_raw_mode(0o177));
     let bound = inside(directory, || UnixListener::bind(name));
@@ -233,7 +235,7 @@ fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, u64, u64)> 
     if Mode::from_raw_mode(status.st_mode) != Mode::RUSR | Mode::WUSR {
         chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
     }
-    Ok((socket, status.st_dev, status.st_ino))
+    Ok((socket, (status.st_dev, status.st_ino)))
 }
 
 /// Does something in this directory: the system has no call that binds or connects a name in a directory that is open.

@@ -241,8 +241,8 @@ impl<'s> Loop<'s, '_> {
             Ok(0) => self.desk.end(seat),
             Ok(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                let stranger = || peer::stranger(&connection.socket, self.is_tcp);
-                self.desk.receive(seat, bytes, stranger, self.clock.now());
+                let is_stranger = || peer::is_stranger(&connection.socket, self.is_tcp);
+                self.desk.receive(seat, bytes, &is_stranger, self.clock.now());
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.desk.close(seat),
@@ -306,8 +306,7 @@ impl<'s> Loop<'s, '_> {
         's: 'scope,
     {
         let connection = self.connections.get(seat).and_then(Option::as_ref);
-        let asker =
-            connection.map(|connection| peer::asker(&connection.socket, self.is_tcp)).unwrap_or_default();
+        let asker = connection.map(|connection| peer::asker(&connection.socket, self.is_tcp));
         let (shared, clock, of_thread) = (self.shared, SystemClock::begun(waited), task.clone());
         let begun = Builder::new().stack_size(WORK_STACK).spawn_scoped(scope, move || {
             let answer = answer::of(&of_thread, shared.globals, asker, clock);

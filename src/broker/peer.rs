@@ -16,34 +16,33 @@ const TABLE_LIMIT: u64 = 8 << 20;
 /// The tables (proc_pid_net(5)). A connection to 127.0.0.1 may begin at a socket of IPv6.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
+/// An address of IPv4 in one of IPv6 (RFC 4291 section 2.5.5.2). Four bytes are shown as one number of this machine.
+const MAPPED: &str = match cfg!(target_endian = "little") {
+    true => "0000000000000000FFFF0000",
+    false => "00000000000000000000FFFF",
+};
+
 /// The state of a connection that both ends use. Of one that the other end has closed, the table shows no user.
 const ESTABLISHED: &str = "01";
 
 /// Who is at the other end. Through TCP, only the user can be known.
 pub fn asker(connection: &OwnedFd, is_tcp: bool) -> Asker {
-    if is_tcp {
-        return Asker { user: user_of_tcp(connection), ..Asker::default() };
-    }
-    match peer_of(connection) {
-        Ok((pid, user)) => {
+    match peer_of(connection).ok().filter(|_| !is_tcp) {
+        Some((pid, user)) => {
             let program = pid.and_then(program_behind).map(|program| printable(&program));
-            Asker { pid, user: Some(user), program }
+            Asker::new(pid, Some(user), program)
         }
-        Err(_) => Asker::default(),
+        None => Asker::new(None, user_of_tcp(connection), None),
     }
 }
 
-/// Why the process at the other end gets no answer without a key: it is not this user's. `None`: it is.
-pub fn stranger(connection: &OwnedFd, is_tcp: bool) -> Option<String> {
+/// Whether the process at the other end is not this user's, or may not be.
+pub fn is_stranger(connection: &OwnedFd, is_tcp: bool) -> bool {
     let other = match is_tcp {
         true => user_of_tcp(connection),
         false => peer_of(connection).ok().map(|(_, user)| user),
     };
-    match other {
-        Some(other) if other == user() => None,
-        Some(other) => Some(format!("user {other} asks, and only user {} gets an answer", user())),
-        None => Some("the system does not tell which user asks".to_owned()),
-    }
+    other != Some(user())
 }
 
 /// The user of the process that has the other end open.
@@ -51,31 +50,32 @@ fn user_of_tcp(connection: &OwnedFd) -> Option<u32> {
     let address = |any: SocketAddrAny| SocketAddrV4::try_from(any).ok();
     let (own, other) = (address(getsockname(connection).ok()?)?, address(getpeername(connection).ok()??)?);
     TABLES.iter().find_map(|table| {
-        let table = BufReader::new(File::open(table).ok()?.take(TABLE_LIMIT));
-        user_in(table, other, own)
+        let table = File::open(table).ok()?.take(TABLE_LIMIT);
+        user_in(&mut BufReader::new(table), other, own)
     })
 }
 
 /// Looks for the connection from `local` to `remote` in a table.
-fn user_in(table: impl BufRead, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
+fn user_in(table: &mut dyn BufRead, local: SocketAddrV4, remote: SocketAddrV4) -> Option<u32> {
     // Four bytes are shown as one number of this machine.
-    let hexadecimal = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
-    let shown =
-        |address: SocketAddrV4| format!("{}:{:04X}", hexadecimal(address.ip().octets()), address.port());
-    let (local, remote) = (shown(local), shown(remote));
-    // An address of IPv4 in one of IPv6 (RFC 4291 section 2.5.5.2).
-    let mapped = hexadecimal([0; 4]) + &hexadecimal([0; 4]) + &hexadecimal([0, 0, 0xff, 0xff]);
-    let is = |field: Option<&str>, wanted: &str| {
-        field.is_some_and(|field| field.strip_prefix(mapped.as_str()).unwrap_or(field) == wanted)
+    let shown = |address: SocketAddrV4| {
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
     };
-    table.lines().map_while(Result::ok).find_map(|line| {
+    let ends = [shown(local), shown(remote), ESTABLISHED.to_owned()];
+    let mut line = String::new();
+    while table.read_line(&mut line).is_ok_and(|length| length > 0) {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let is_it =
-            is(fields.next(), &local) && is(fields.next(), &remote) && fields.next() == Some(ESTABLISHED);
-        // Behind the state: queues, timer, retransmissions, user, timeout, inode.
-        let (user, inode) = (fields.nth(3)?, fields.nth(1)?);
-        (is_it && inode != "0").then(|| user.parse().ok()).flatten()
-    })
+        let is_it = ends.iter().all(|wanted| {
+            fields.next().is_some_and(|field| field.strip_prefix(MAPPED).unwrap_or(field) == wanted)
+        });
+        if is_it {
+            // Behind the state: queues, timer, retransmissions, user, timeout, inode.
+            let (user, inode) = (fields.nth(3)?, fields.nth(1)?);
+            return user.parse().ok().filter(|_| inode != "0");
+        }
+        line.clear();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
    6: broken\n";
         let user = |port| {
             let address = |port| SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
-            user_in(table.as_bytes(), address(port), address(8080))
+            user_in(&mut table.as_bytes(), address(port), address(8080))
         };
         let found = [0xa001, 0xa002, 0xa003, 0xa004, 0xa005].map(user);
         assert_eq!(found, [Some(1001), None, None, Some(1004), None]);

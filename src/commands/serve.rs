@@ -23,8 +23,12 @@ pub fn run(arguments: &cli::Serve, context: &Context) -> anyhow::Result<()> {
         }
     };
     let signals = end_signals().map_err(|error| failed(&error))?;
-    let profile = context.globals.profile.as_str().to_owned();
-    say(&format!("onegrant: serving profile {profile} at {}\n", printable(&listener.place.text())));
+    let profile = context.globals.known_profile().to_owned();
+    let shown = match profile.as_str() {
+        "" => "the profile of another broker".to_owned(),
+        name => format!("profile {name}"),
+    };
+    say(&format!("onegrant: serving {shown} at {}\n", printable(&listener.place.text())));
     let entrance = Entrance { key: None, port: None, profile };
     let service = Service { entrance, shape: None, globals: &context.globals, command: None };
     Ok(service.run(listener, &signals).map_err(|error| failed(&error))?)

@@ -9,6 +9,7 @@ pub use observer::{Observer, digits_of};
 use crate::grant::UnixSeconds;
 use crate::text::{date, own_text};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::fmt;
 
 /// What happened.
@@ -85,26 +86,25 @@ impl fmt::Display for HistoryEvent {
     }
 }
 
-/// A process that asked through a broker, as far as its socket shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asker {
-    /// The process. `None`: it is at the other end of a TCP connection, or in another PID namespace.
-    #[serde(default)]
-    pub pid: Option<u32>,
-    /// Its user.
-    #[serde(default)]
-    pub user: Option<u32>,
-    /// The program that it does it for.
-    #[serde(default)]
-    pub program: Option<String>,
-}
+/// A process that asked through a broker, as far as its socket shows: the members `pid`, `user` and `program`. One that is not
+/// known is null. Through TCP only the user is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Asker(Value);
 
 impl Asker {
+    /// The process, its user, and the program that it does it for.
+    pub fn new(pid: Option<u32>, user: Option<u32>, program: Option<String>) -> Self {
+        Self(json!({ "pid": pid, "user": user, "program": program }))
+    }
+
     /// For people: `make (process 4711 of user 1000)`.
     pub fn words(&self) -> String {
-        let program = self.program.as_deref().unwrap_or("a program");
-        let process = self.pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-        let user = self.user.map(|user| format!(" of user {user}")).unwrap_or_default();
+        let Self(members) = self;
+        let program = members.get("program").and_then(Value::as_str).unwrap_or("a program");
+        let number = |name| members.get(name).and_then(Value::as_u64);
+        let process = number("pid").map_or("a process".to_owned(), |pid| format!("process {pid}"));
+        let user = number("user").map(|user| format!(" of user {user}")).unwrap_or_default();
         format!("{program} ({process}{user})")
     }
 }

@@ -68,8 +68,8 @@ impl Context {
 
     /// The same context for a process that asks through a broker: the history names it. No person reads the warnings of each
     /// request.
-    pub fn asked_by(self, asker: Asker) -> Self {
-        Self { asker: Some(asker), ..self }
+    pub fn asked_by(self, asker: Option<Asker>) -> Self {
+        Self { asker, ..self }
     }
 
     /// Whether warnings are printed.

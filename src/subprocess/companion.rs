@@ -58,29 +58,21 @@ struct CompanionRequest {
     pid: u32,
     /// The start time of that process, in clock ticks since boot.
     start_time: u64,
-    file: Option<KeptFile>,
-    serving: Option<Serving>,
-    passed: Passed,
-}
-
-/// A file that a companion keeps fresh.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct KeptFile {
+    /// The path of the file that is kept fresh, of any bytes. Empty: there is none.
+    file: OsString,
     /// Which token the file holds, and how long it should last.
     demand: Demand,
     format: Format,
-    /// Its path, of any bytes.
-    path: OsString,
-}
-
-/// What a companion is a broker of.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Serving {
+    /// The key of the broker. Empty: it is none.
     key: Secret,
-    /// The port on loopback, or the file of the socket.
-    port: Option<u16>,
-    file: Option<SocketFile>,
-    shape: Option<Shape>,
+    /// The path of its socket, of any bytes, and the identity of that file. Empty: it has none.
+    socket: OsString,
+    identity: (u64, u64),
+    /// The port of its socket; 0 if that is not on loopback.
+    port: u32,
+    /// The name of the other server that it looks like; empty if it is none.
+    shape: String,
+    passed: Passed,
 }
 
 /// The socket and the key of a broker that the companion is to be.
@@ -100,24 +92,24 @@ pub fn start(
 ) -> Result<(), Failure> {
     let start = || -> io::Result<bool> {
         let this_process = context.this_process();
+        let (listener, key) = served.as_ref().map(|served| (served.listener, &served.key)).unzip();
+        let port = match listener.map(|listener| &listener.place) {
+            Some(Place::Loopback(port)) => (*port).into(),
+            Some(Place::File(_) | Place::Given) | None => 0,
+        };
+        let file_of_socket = listener.and_then(|listener| listener.file.as_ref());
         let request = CompanionRequest {
             is_companion: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
-            file: file.map(|path| KeptFile {
-                demand: Demand::lasting(arguments.kind(), arguments.min_ttl),
-                format: arguments.format.unwrap_or_default(),
-                path: path.into(),
-            }),
-            serving: served.as_ref().map(|Served { listener, key }| Serving {
-                key: key.clone(),
-                port: match listener.place {
-                    Place::Loopback(port) => Some(port),
-                    Place::File(_) | Place::Given => None,
-                },
-                file: listener.file.clone(),
-                shape: arguments.shape,
-            }),
+            file: file.unwrap_or(Path::new("")).into(),
+            demand: Demand::lasting(arguments.kind(), arguments.min_ttl),
+            format: arguments.format.unwrap_or_default(),
+            key: key.cloned().unwrap_or_else(|| Secret::new("")),
+            socket: file_of_socket.map(|file| file.path.clone()).unwrap_or_default(),
+            identity: file_of_socket.map(|file| file.identity).unwrap_or_default(),
+            port,
+            shape: arguments.shape.map(Shape::name).unwrap_or_default().to_owned(),
             passed: context.globals.passed()?,
         };
         let socket = served.map(|served| served.listener.socket.try_clone()).transpose()?;
@@ -137,7 +129,7 @@ pub fn start(
 fn spawn(request: &CompanionRequest, stdout: Stdio) -> io::Result<Child> {
     let mut command = command(Mode::Companion, request)?;
     // The argument is for a person who lists processes.
-    command.args(request.file.as_ref().map(|file| &file.path)).stdout(stdout).stderr(Stdio::null());
+    command.args((!request.file.is_empty()).then_some(&request.file)).stdout(stdout).stderr(Stdio::null());
     system::as_given(&mut command).spawn()
 }
 
@@ -155,34 +147,28 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
     // No person reads what it says.
     let globals = Globals { verbosity: 0, ..globals };
-    let (listener, service) = match request.serving {
-        Some(serving) => {
-            let socket = stdout().map_err(|error| Failure::new(Kind::Temporary, describe(&error)))?;
-            let place = serving.port.map_or(Place::Given, Place::Loopback);
-            let entrance = Entrance {
-                key: Some(serving.key),
-                port: serving.port,
-                profile: globals.profile.as_str().to_owned(),
-            };
-            (Some(Listener { socket, place, file: serving.file }), Some((entrance, serving.shape)))
-        }
-        None => (None, None),
-    };
+    let has_file = !request.file.is_empty();
+    let is_broker = !request.key.expose().is_empty();
+    let listener = is_broker.then(|| listener(&request)).transpose();
+    let failed = |error: io::Error| Failure::new(Kind::Temporary, describe(&error));
+    let listener = listener.map_err(failed)?;
     let Some(command) = Watched::new(request.pid, request.start_time) else { return Ok(()) };
-    let keep = |file: &KeptFile| {
-        keep(file, &command, || Context::new(globals.clone(), system::SystemClock::start()));
-    };
-    let (Some(listener), Some((entrance, shape))) = (listener, service) else {
-        request.file.iter().for_each(keep);
+    let keep = || keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
+    let Some(listener) = listener else {
+        keep();
         return Ok(());
     };
+    let profile = globals.known_profile().to_owned();
+    let port = u16::try_from(request.port).ok().filter(|port| *port > 0);
+    let entrance = Entrance { key: Some(request.key.clone()), port, profile };
+    let shape = Shape::named(&request.shape);
     let service = Service { entrance, shape, globals: &globals, command: Some(&command) };
     let serve = || -> io::Result<()> {
         // Held back before the thread begins.
         let signals = system::end_signals()?;
         scope(|scope| {
-            if let Some(file) = &request.file {
-                scope.spawn(move || keep(file));
+            if has_file {
+                scope.spawn(keep);
             }
             service.run(listener, &signals)?;
             // After a signal the thread would go on for as long as the command runs.
@@ -192,10 +178,19 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
             Ok(())
         })
     };
-    serve().map_err(|error| Failure::new(Kind::Temporary, describe(&error)))
+    serve().map_err(failed)
 }
 
-/// Takes the socket that the process before this one gave as stdout.
+/// The socket of a broker, which the process before this one gave as stdout.
+fn listener(request: &CompanionRequest) -> io::Result<Listener> {
+    let socket = stdout()?;
+    let place = u16::try_from(request.port).ok().filter(|port| *port > 0);
+    let place = place.map_or(Place::Given, Place::Loopback);
+    let file = SocketFile { path: request.socket.clone(), identity: request.identity };
+    Ok(Listener { socket, place, file: (!request.socket.is_empty()).then_some(file) })
+}
+
+/// Takes the socket that is stdout.
 fn stdout() -> io::Result<OwnedFd> {
     let socket = io::stdout().as_fd().try_clone_to_owned()?;
     dup2_stdout(io::stderr())?;
@@ -204,13 +199,13 @@ fn stdout() -> io::Result<OwnedFd> {
 
 /// Each round has its own context and deadline. The first round finds the token that was written before the
 /// command began.
-fn keep(file: &KeptFile, command: &Watched, context: impl Fn() -> Context) {
+fn keep(request: &CompanionRequest, command: &Watched, context: impl Fn() -> Context) {
     let mut written = None;
     let mut sleep = Duration::ZERO;
     let mut after_failure = SHORTEST_SLEEP;
     while command.runs_for(sleep) {
         let is_wanted = || command.runs_for(Duration::ZERO);
-        let due = match renew(file, &context(), &mut written, is_wanted) {
+        let due = match renew(request, &context(), &mut written, is_wanted) {
             Ok(due) => due,
             Err(Kind::LoginRequired | Kind::Usage) => return,
             Err(_) => Duration::ZERO,
@@ -227,26 +222,26 @@ fn keep(file: &KeptFile, command: &Watched, context: impl Fn() -> Context) {
 /// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
 /// server issued none that lasts longer.
 fn renew(
-    kept: &KeptFile,
+    request: &CompanionRequest,
     context: &Context,
     written: &mut Option<String>,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Duration, Kind> {
     let kind = |failure: Failure| failure.kind;
     let stored = context.document().map_err(kind)?.and_then(|document| document.session);
-    let min_ttl = stored.map_or(0, |session| margin(&session, &kept.demand));
-    let session = context.obtain(Demand { min_ttl, ..kept.demand.clone() }).map_err(kind)?.session;
-    let given = Given::new(&session, kept.demand.token).map_err(kind)?;
-    let text = token_text::text(given, kept.format, context).map_err(kind)?;
+    let min_ttl = stored.map_or(0, |session| margin(&session, &request.demand));
+    let session = context.obtain(Demand { min_ttl, ..request.demand.clone() }).map_err(kind)?.session;
+    let given = Given::new(&session, request.demand.token).map_err(kind)?;
+    let text = token_text::text(given, request.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
-        let file = TokenFile::find(Path::new(&kept.path))
+        let file = TokenFile::find(Path::new(&request.file))
             .and_then(|file| file.write(text.as_bytes(), context.left()));
         // The obstacle may be removed later: try again.
         file.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
     let Some(end) = given.expires_at() else { return Ok(LONGEST_SLEEP) };
-    let due = end.saturating_sub(margin(&session, &kept.demand)).saturating_sub(context.now().wall);
+    let due = end.saturating_sub(margin(&session, &request.demand)).saturating_sub(context.now().wall);
     Ok(Duration::from_secs(u64::try_from(due).unwrap_or(0)))
 }
 

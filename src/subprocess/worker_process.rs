@@ -35,11 +35,7 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
     let globals = Globals::from_environment(&Environment::with(request.passed, environment))?;
     system::end_after(globals.timeout.saturating_sub(request.elapsed).saturating_add(BEYOND_DEADLINE));
 
-    let context = Context::new(globals, system::SystemClock::begun(request.elapsed));
-    let context = match request.asker {
-        Some(asker) => context.asked_by(asker),
-        None => context,
-    };
+    let context = Context::new(globals, system::SystemClock::begun(request.elapsed)).asked_by(request.asker);
     caller.send(&Message::Began);
     let done = match request.task {
         Task::Refresh(input) => {

@@ -1,6 +1,6 @@
 //! Brokers, and processes that ask them: through plain sockets, so that each byte is the test's.
 
-use super::{Home, LIMIT, Process, Ran, is_running, wait_for};
+use super::{Home, LIMIT, Process, Ran, is_running, onegrant, wait_for};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -60,6 +60,14 @@ impl Answer {
 impl Client {
     pub fn at(store: &str) -> Self {
         Self { store: format!("broker:{store}"), key: String::new() }
+    }
+
+    /// `onegrant ARGUMENTS` as a process that the broker serves.
+    pub fn command(&self, home: &Home, arguments: &[&str]) -> Command {
+        let mut command = onegrant(arguments);
+        command.env("ONEGRANT_STORE", &self.store).env("ONEGRANT_BROKER_KEY", &self.key);
+        command.env("ONEGRANT_HOME", &home.state).env("PATH", "/usr/bin:/bin").current_dir(&home.root);
+        command
     }
 
     /// The port of a broker on loopback.
@@ -175,14 +183,15 @@ pub struct Served {
     pub companion: u32,
 }
 
-/// What the command prints first, and how it ends.
+/// The command of [`Served`]: what it prints first, and how it ends.
+pub const SHELL: [&str; 3] = ["/bin/sh", "-c", SCRIPT];
 const SCRIPT: &str = "echo \"$ONEGRANT_STORE $ONEGRANT_BROKER_KEY\"; while ! [ -e end ]; do sleep 0.02; done";
 
 impl Served {
     #[track_caller]
     pub fn start(home: &Home, options: &[&str]) -> Self {
         let mut command = home.command(&["exec"]);
-        command.args(options).args(["--", "/bin/sh", "-c", SCRIPT]);
+        command.args(options).arg("--").args(SHELL);
         Self::of(home, &mut command)
     }
 

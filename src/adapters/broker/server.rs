@@ -25,24 +25,13 @@ pub struct Entrance {
     pub key: Option<Secret>,
     /// The port on loopback. `None`: a Unix socket, to which no web page leads.
     pub port: Option<u16>,
-    /// The name of the profile that is served.
+    /// The name of the profile that is served. Empty: another broker knows it.
     pub profile: String,
 }
 
-/// A request that is not answered: the status, and the reason for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The status.
-    pub status: u16,
-    /// Why.
-    pub failure: Failure,
-}
-
-/// A request that is refused for this reason.
-pub fn refused(status: u16, why: &str) -> Refused {
-    let failure = Failure::new(Kind::Usage, format!("the broker refuses the request: {why}"));
-    Refused { status, failure }
-}
+/// A request that is not answered: the status, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub u16, pub &'static str);
 
 /// What a request to one of the broker's own paths asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +73,8 @@ impl<'a> Head<'a> {
                 Ok(Some((Self { method, path, query, fields: request.headers }, length)))
             }
             Ok(Status::Partial) if bytes.len() <= HEAD_LIMIT => Ok(None),
-            Ok(_) | Err(Error::TooManyHeaders) => Err(refused(431, "its head is too long")),
-            Err(_) => Err(refused(400, "it is not HTTP/1.1")),
+            Ok(_) | Err(Error::TooManyHeaders) => Err(Refused(431, "its head is too long")),
+            Err(_) => Err(Refused(400, "it is not HTTP/1.1")),
         }
     }
 
@@ -111,10 +100,10 @@ impl<'a> Head<'a> {
         let is_of_a_page =
             self.has("origin") || self.field("sec-fetch-site").is_some_and(|site| site != "none");
         if is_of_a_page {
-            return Err(refused(403, "it comes from a web page"));
+            return Err(Refused(403, "it comes from a web page"));
         }
         if self.has("x-forwarded-for") {
-            return Err(refused(403, "it comes through a proxy"));
+            return Err(Refused(403, "it comes through a proxy"));
         }
         let Some(port) = entrance.port else { return Ok(()) };
         let mut hosts = self.all("host");
@@ -125,7 +114,7 @@ impl<'a> Head<'a> {
         };
         match (hosts.next(), hosts.next()) {
             (Some(host), None) if is_own(host) => Ok(()),
-            _ => Err(refused(403, &format!("its Host is not 127.0.0.1:{port}"))),
+            _ => Err(Refused(403, "its Host is not that of this broker")),
         }
     }
 
@@ -138,7 +127,7 @@ impl<'a> Head<'a> {
             && Secret::new(shown.trim_start()).sha256() == key.sha256()
         {
             true => Ok(()),
-            false => Err(refused(401, "it does not have the key of this broker")),
+            false => Err(Refused(401, "it does not have the key of this broker")),
         }
     }
 
@@ -147,13 +136,13 @@ impl<'a> Head<'a> {
         let wanted = match self.path {
             TOKEN | PROFILE => "GET",
             REJECTED => "POST",
-            _ => return Err(refused(404, "a broker has no such path")),
+            _ => return Err(Refused(404, "a broker has no such path")),
         };
         if self.method != wanted {
-            return Err(refused(405, &format!("its method is not {wanted}")));
+            return Err(Refused(405, "the path has another method"));
         }
         if self.has("expect") {
-            return Err(refused(417, "its body is expected at once"));
+            return Err(Refused(417, "its body is expected at once"));
         }
         match self.path {
             PROFILE => Ok(Asked::Whole(Ask::Profile)),
@@ -168,12 +157,12 @@ impl<'a> Head<'a> {
             match &*name {
                 MIN_TTL => match value.parse() {
                     Ok(seconds @ 0..) => min_ttl = seconds,
-                    _ => return Err(refused(400, "min_ttl is no number of seconds")),
+                    _ => return Err(Refused(400, "min_ttl is no number of seconds")),
                 },
                 ID_TOKEN => match &*value {
                     "1" => kind = TokenKind::IdToken,
                     "0" => kind = TokenKind::AccessToken,
-                    _ => return Err(refused(400, "id_token is neither 0 nor 1")),
+                    _ => return Err(Refused(400, "id_token is neither 0 nor 1")),
                 },
                 // A later version may ask for more.
                 _ => {}
@@ -185,14 +174,14 @@ impl<'a> Head<'a> {
     fn body_length(&self) -> Result<usize, Refused> {
         let mut lengths = self.all("content-length");
         if self.has("transfer-encoding") {
-            return Err(refused(411, "it has no Content-Length"));
+            return Err(Refused(411, "it has no Content-Length"));
         }
         match (lengths.next().map(str::parse), lengths.next()) {
-            (None, _) => Err(refused(411, "it has no Content-Length")),
-            (Some(Ok(0)), None) => Err(refused(400, "the token that was refused is missing")),
+            (None, _) => Err(Refused(411, "it has no Content-Length")),
+            (Some(Ok(0)), None) => Err(Refused(400, "the token that was refused is missing")),
             (Some(Ok(length)), None) if length <= super::BODY_LIMIT => Ok(length),
-            (Some(Ok(_)), None) => Err(refused(413, "a token is not that long")),
-            _ => Err(refused(400, "its Content-Length is no number")),
+            (Some(Ok(_)), None) => Err(Refused(413, "a token is not that long")),
+            _ => Err(Refused(400, "its Content-Length is no number")),
         }
     }
 }
@@ -240,18 +229,24 @@ impl Answer {
         };
         match body {
             Ok(body) => own(200, &body, entrance),
-            Err(failure) => Refused { status: status_of(failure.kind), failure }.reply(entrance),
+            Err(failure) => refusal(status_of(failure.kind), &failure, entrance),
         }
     }
 }
 
 impl Refused {
     /// The whole response.
-    pub fn reply(&self, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
-        let Failure { kind, message, hint } = self.failure.clone();
-        let refusal = Refusal { code: kind.code(), message, hint };
-        own(self.status, &serde_json::to_string(&refusal).unwrap_or_default(), entrance)
+    pub fn reply(self, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
+        let Self(status, why) = self;
+        let failure = Failure::new(Kind::Usage, format!("the broker refuses the request: {why}"));
+        refusal(status, &failure, entrance)
     }
+}
+
+fn refusal(status: u16, failure: &Failure, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
+    let Failure { kind, message, hint } = failure.clone();
+    let refusal = Refusal { code: kind.code(), message, hint };
+    own(status, &serde_json::to_string(&refusal).unwrap_or_default(), entrance)
 }
 
 /// What a whole body asks for: another token than the one in it. A newline at its end does not count.
@@ -259,12 +254,14 @@ pub fn other_than(body: &[u8]) -> Result<Ask, Refused> {
     let token = core::str::from_utf8(body).unwrap_or_default().trim_end_matches(['\r', '\n']);
     match is_visible_ascii(token) {
         true => Ok(Ask::Rejected(Secret::new(token))),
-        false => Err(refused(400, "the token that was refused is empty or has control characters")),
+        false => Err(Refused(400, "the token that was refused is empty or has control characters")),
     }
 }
 
 fn own(status: u16, body: &str, entrance: &Entrance) -> Zeroizing<Vec<u8>> {
-    response(status, JSON, &[(PROFILE_FIELD, &entrance.profile)], &format!("{body}\n"))
+    let profile = [(PROFILE_FIELD, entrance.profile.as_str())];
+    let fields = if entrance.profile.is_empty() { &[][..] } else { &profile };
+    response(status, JSON, fields, &format!("{body}\n"))
 }
 
 /// A whole response. It may hold a token.

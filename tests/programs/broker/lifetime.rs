@@ -124,11 +124,7 @@ fn the_key_is_in_no_argument_message_history_or_other_environment() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     let mut command = home.command(&["-vv", "exec", "--serve", "unix:sock", "--"]);
-    command.args([
-        "/bin/sh",
-        "-c",
-        "echo \"$ONEGRANT_STORE $ONEGRANT_BROKER_KEY\"; while ! [ -e end ]; do sleep 0.02; done",
-    ]);
+    command.args(SHELL);
     let served = Served::of(&home, &mut command);
     let key = served.client.key.clone();
     let stored = home.tokens().access_token;

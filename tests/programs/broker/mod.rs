@@ -3,6 +3,7 @@
 mod answers;
 mod hostile;
 mod lifetime;
+mod nested;
 mod serving;
 mod sharing;
 
