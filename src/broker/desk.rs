@@ -38,7 +38,7 @@ const USUAL_LENGTH: usize = 512;
 /// What the loop does. The number is that of the connection's seat.
 #[derive(Debug)]
 pub enum Action {
-    /// Look whether the store has the answer. Then call [`Desk::answer`], otherwise [`Desk::wait`].
+    /// Look whether the store has the answer. Then call [`Desk::answer`], otherwise [`Desk::begin_work`].
     Look {
         /// Which connection asks.
         seat: usize,
@@ -108,9 +108,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A desk without connections.
-    pub fn new(entrance: Entrance, shape: Option<Shape>) -> Self {
-        let connections = (0..SEATS).map(|_| None).collect();
+    /// A desk with so many seats, and without connections.
+    pub fn new(entrance: Entrance, shape: Option<Shape>, seats: usize) -> Self {
+        let connections = (0..seats).map(|_| None).collect();
         let (running, actions) = (Vec::new(), VecDeque::new());
         Self { entrance, shape, connections, running, actions, arrived: 0, is_closing: false }
     }
@@ -144,10 +144,7 @@ impl Desk {
     /// A seat that is free, or that of the oldest connection that may lose it.
     fn seat(&self, now: Now) -> Option<usize> {
         let free = self.connections.iter().position(Option::is_none);
-        free.or_else(|| {
-            let (seat, at) = self.next_to_go()?;
-            (at <= now.elapsed).then_some(seat)
-        })
+        free.or_else(|| self.next_to_go().filter(|(_, at)| *at <= now.elapsed).map(|(seat, _)| seat))
     }
 
     /// The connection that loses its seat next, and when.
@@ -280,8 +277,8 @@ impl Desk {
         }
     }
 
-    /// There is work to be done for this connection.
-    pub fn wait(&mut self, now: Now) {
+    /// Begins the work that connections wait for, the oldest first.
+    pub fn begin_work(&mut self, now: Now) {
         while self.running.len() < WORK_LIMIT && !self.is_closing {
             let waiting = self.connections.iter().enumerate().filter_map(|(seat, connection)| {
                 let connection = connection.as_ref()?;
@@ -303,13 +300,13 @@ impl Desk {
     /// What came of a piece of work: the answer for all connections that wait for it.
     pub fn done(&mut self, task: &Task, answer: &Answer, now: Now) {
         self.running.retain(|running| running != task);
-        for seat in 0..SEATS {
+        for seat in 0..self.connections.len() {
             let is_for = |connection: &Connection| matches!(&connection.stage, Stage::Waiting(other, _) if other == task);
             if self.connection(seat).is_some_and(is_for) {
                 self.answer(seat, answer, now);
             }
         }
-        self.wait(now);
+        self.begin_work(now);
     }
 
     /// All bytes were sent.
@@ -324,7 +321,7 @@ impl Desk {
 
     /// Closes the connections whose time is over.
     pub fn tick(&mut self, now: Now) {
-        for seat in 0..SEATS {
+        for seat in 0..self.connections.len() {
             let until = self.connection(seat).and_then(|connection| connection.until);
             if until.is_some_and(|until| until <= now.elapsed) {
                 self.close(seat);
@@ -379,7 +376,7 @@ mod tests {
 
     fn desk() -> Desk {
         let entrance = Entrance { key: Some(Secret::new(KEY)), port: None, profile: "default".to_owned() };
-        Desk::new(entrance, None)
+        Desk::new(entrance, None, SEATS)
     }
 
     fn at(milliseconds: u64) -> Now {
@@ -404,7 +401,7 @@ mod tests {
         let seat = desk.accept(now).unwrap();
         receive(desk, seat, &get(target), now);
         assert!(matches!(desk.actions.pop_back(), Some(Action::Look { seat: other, .. }) if other == seat));
-        desk.wait(now);
+        desk.begin_work(now);
         seat
     }
 
@@ -490,7 +487,7 @@ mod tests {
             assert_eq!(desk.accept(at(number)), Some(usize::try_from(number).unwrap()));
         }
         receive(&mut desk, 0, &get("/v1/token"), at(64));
-        desk.wait(at(64));
+        desk.begin_work(at(64));
         assert!(!desk.has_room(at(200)), "its request may be on its way");
         assert_eq!(desk.accept(at(200)), None);
         assert_eq!(desk.deadline(at(200)), Some(Duration::from_millis(201)));
@@ -597,13 +594,13 @@ mod tests {
     fn without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not() {
         let stranger: &dyn Fn() -> bool = &|| true;
         for (key, wanted) in [(Some(Secret::new(KEY)), "look 0 false"), (None, "send 0 403")] {
-            let mut desk = Desk::new(Entrance { key, ..Entrance::default() }, None);
+            let mut desk = Desk::new(Entrance { key, ..Entrance::default() }, None, SEATS);
             let seat = desk.accept(at(0)).unwrap();
             desk.receive(seat, &get("/v1/token"), stranger, at(0));
             assert_eq!(actions(&mut desk), [wanted]);
         }
         let entrance = Entrance { key: Some(Secret::new(KEY)), port: None, profile: String::new() };
-        let mut desk = Desk::new(entrance, Some(Shape::Gce));
+        let mut desk = Desk::new(entrance, Some(Shape::Gce), SEATS);
         let seat = desk.accept(at(0)).unwrap();
         desk.receive(seat, b"GET / HTTP/1.1\r\nMetadata-Flavor: Google\r\n\r\n", stranger, at(0));
         assert_eq!(actions(&mut desk), ["send 0 403"]);

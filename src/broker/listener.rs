@@ -9,11 +9,12 @@ use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
-use crate::text::{describe, printable};
+use crate::text::{describe, printable, shell_word};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{fchdir, umask};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -22,9 +23,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
 const PATH_LIMIT: usize = 107;
@@ -34,6 +35,9 @@ const QUEUE: i32 = 4096;
 
 /// How often a socket on which no process listens is looked at: one that was just made does not listen yet.
 const LOOKS: u32 = 5;
+
+/// How long an address may still be in use. The broker of the command before ends after its command.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -157,7 +161,13 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
         Ok((socket, port))
     };
     let hint = Some("onegrant exec --help   # --serve tcp takes any free port");
-    match bind() {
+    let until = Instant::now() + END_LIMIT;
+    let mut bound = bind();
+    while bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse) && Instant::now() < until {
+        std::thread::sleep(LOOK_PAUSE);
+        bound = bind();
+    }
+    match bound {
         Ok((socket, port)) => {
             Ok(Listener { socket: socket.into(), place: Place::Loopback(port), file: None })
         }
@@ -167,15 +177,22 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
 
 fn at_path(path: &Path) -> Result<Listener, Failure> {
     let shown = format!("unix:{}", printable(&path.to_string_lossy()));
-    let failed = |why: &str| failed(&shown, why, None);
-    let path = std::path::absolute(path).map_err(|error| failed(&describe(&error)))?;
+    let choose = shell_word(path).map(|path| format!("ls -ld {path}   # or choose another path"));
+    let failed = |why: &str| failed(&shown, why, choose.as_deref());
+    let broken = |error: &io::Error| match path.parent().and_then(shell_word) {
+        Some(parent) if error.kind() == ErrorKind::NotFound => {
+            Failure { hint: Some(format!("mkdir -p {parent}")), ..failed(&describe(error)) }
+        }
+        _ => failed(&describe(error)),
+    };
+    let path = std::path::absolute(path).map_err(|error| broken(&error))?;
     let length = path.as_os_str().as_bytes().len();
     if length > PATH_LIMIT {
         let why = format!("the path has {length} bytes, and a socket's has {PATH_LIMIT} at most");
         return Err(failed(&why));
     }
     let found = walk(&path).map_err(|obstacle| match obstacle {
-        Obstacle::System(error) => failed(&describe(&error)),
+        Obstacle::System(error) => broken(&error),
         Obstacle::Refused(why) => failed(&why),
     })?;
     let WalkResult { directory, name, object } = found;
@@ -187,38 +204,57 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         match is_listened_to(&directory, &name) {
             Ok(false) => {}
             Ok(true) => return Err(failed("another process listens there")),
-            Err(error) => return Err(failed(&describe(&error))),
+            Err(error) => return Err(broken(&error)),
         }
         let is_same = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
             (status.st_dev, status.st_ino, status.st_ctime)
                 == (metadata.dev(), metadata.ino(), metadata.ctime())
         });
         if is_same {
-            unlinkat(&directory, &name, AtFlags::empty())
-                .map_err(|errno| failed(&describe(&io::Error::from(errno))))?;
+            unlinkat(&directory, &name, AtFlags::empty()).map_err(|errno| broken(&errno.into()))?;
         }
     }
     let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => failed("another process listens there"),
-        _ => failed(&describe(&error)),
+        _ => broken(&error),
     })?;
     let file = SocketFile { path: path.clone().into(), identity };
     Ok(Listener { socket: socket.into(), place: Place::File(path), file: Some(file) })
 }
 
-/// Whether a process listens on the socket of this name.
+/// Whether a process still listens on the socket of this name after [`END_LIMIT`].
 fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
-    for look in 0..LOOKS {
-        if look > 0 {
-            std::thread::sleep(LOOK_PAUSE);
-        }
-        match inside(directory, || UnixStream::connect(name)) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            connected => return connected.map(|_| true),
+    let until = Instant::now() + END_LIMIT;
+    let mut refused = 0;
+    while refused < LOOKS {
+        match inside(directory, || Ok(connect(name)))? {
+            Ok(connection) => {
+                // A broker that ends closes it.
+                let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+                let _ = poll(&mut [PollFd::new(&connection, PollFlags::IN)], left.as_ref());
+                if Instant::now() >= until {
+                    return Ok(true);
+                }
+            }
+            Err(Errno::CONNREFUSED) => {
+                refused += 1;
+                std::thread::sleep(LOOK_PAUSE);
+            }
+            Err(Errno::NOENT) => return Ok(false),
+            // Its queue is full.
+            Err(Errno::AGAIN) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(false)
+}
+
+/// Connects without waiting.
+fn connect(name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(name.as_bytes())?)?;
+    Ok(socket)
 }
 
 /// Binds a socket that only its user may connect to. Gives the identity of its file, too.

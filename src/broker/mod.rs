@@ -25,6 +25,7 @@ use listener::{Listener, Place};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketFlags, accept_with, send, shutdown};
+use rustix::process::{Resource, getrlimit};
 use std::io::{self, stderr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -40,6 +41,12 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The stack of a thread that gets a token, in bytes: enough for an exchange with the server, should no worker start.
 const WORK_STACK: usize = 1 << 20;
+
+/// How many descriptors are left for everything but connections. Each piece of work needs some.
+const OTHER_DESCRIPTORS: u64 = 40;
+
+/// The fewest seats, however few descriptors there are.
+const FEWEST_SEATS: usize = 4;
 
 /// What a broker serves, and to which processes.
 pub struct Service<'a> {
@@ -92,13 +99,14 @@ impl Service<'_> {
     /// within its deadline.
     pub fn run(&self, listener: Listener, signals: &impl AsFd) -> io::Result<()> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let seats = seats();
         let shared = Shared { globals: self.globals, done: Mutex::default(), bell };
         let mut serving = Loop {
             service: self,
             shared: &shared,
             clock: SystemClock::start(),
-            desk: Desk::new(self.entrance.clone(), self.shape),
-            connections: (0..SEATS).map(|_| None).collect(),
+            desk: Desk::new(self.entrance.clone(), self.shape, seats),
+            connections: (0..seats).map(|_| None).collect(),
             is_tcp: matches!(listener.place, Place::Loopback(_)),
             is_near: answer::is_near(self.globals),
         };
@@ -261,7 +269,7 @@ impl<'s> Loop<'s, '_> {
                     let near = self.is_near.then_some(self.service.globals);
                     match near.and_then(|globals| answer::at_once(&task, globals, is_running)) {
                         Some(answer) => self.desk.answer(seat, &answer, self.clock.now()),
-                        None => self.desk.wait(self.clock.now()),
+                        None => self.desk.begin_work(self.clock.now()),
                     }
                 }
                 Action::Work { seat, task, waited } => self.work(seat, task, waited, scope),
@@ -342,6 +350,13 @@ impl<'s> Loop<'s, '_> {
             say(&format!("onegrant: {} asks for {}\n", printable(&asker.words()), words(task)));
         }
     }
+}
+
+/// How many connections there are descriptors for.
+fn seats() -> usize {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let seats = usize::try_from(most.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(SEATS);
+    seats.clamp(FEWEST_SEATS, SEATS)
 }
 
 fn words(task: &Task) -> &'static str {

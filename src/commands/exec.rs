@@ -3,7 +3,7 @@
 use crate::adapters::broker::shape::Shape;
 use crate::adapters::formats::Given;
 use crate::broker::listener::{Listener, Place};
-use crate::cli;
+use crate::cli::{self, ServeAddress};
 use crate::error::{AlreadyReported, Failure, Kind};
 use crate::grant::{Secret, hexadecimal};
 use crate::output;
@@ -122,7 +122,15 @@ fn with_file(arguments: &cli::Exec, context: &Context) -> String {
     let format = arguments.format.map(|format| format!("--format {} ", format.name()));
     let lasting = arguments.min_ttl.map(|time| format!("--min-ttl {} ", time.as_secs()));
     let id_token = arguments.id_token.then(|| "--id-token ".to_owned());
-    let options = [id_token, lasting, format].map(Option::unwrap_or_default).concat();
+    let serve = arguments.serve.as_ref().map(|address| match address {
+        ServeAddress::Loopback(port) => format!("--serve tcp:{port} "),
+        ServeAddress::File(path) => {
+            let path = shell_word(path).unwrap_or_else(|| "PATH".to_owned());
+            format!("--serve unix:{path} ")
+        }
+    });
+    let shape = arguments.shape.map(|shape| format!("--as {} ", shape.name()));
+    let options = [serve, shape, id_token, lasting, format].map(Option::unwrap_or_default).concat();
     let command = format!("onegrant exec {options}--file {file} -- {}", quoted(&arguments.command));
     context.complete(&command)
 }

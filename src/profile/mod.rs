@@ -73,7 +73,7 @@ impl Context {
     }
 
     /// Whether warnings are printed.
-    fn is_heard(&self) -> bool {
+    pub(crate) fn is_heard(&self) -> bool {
         self.asker.is_none() || self.globals.verbosity > 0
     }
 

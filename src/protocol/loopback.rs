@@ -130,7 +130,7 @@ pub fn read(bytes: &[u8]) -> Received<'_> {
 }
 
 /// The target without scheme and host. A server must accept a target with them (RFC 9112 section 3.2.2).
-fn in_origin_form(target: &str) -> Option<&str> {
+pub fn in_origin_form(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);
     }

@@ -29,6 +29,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Child;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the caller waits beyond its deadline for a worker that is about to send its result.
@@ -110,6 +111,7 @@ pub fn run(
     lock: Option<Guard>,
     log: Log,
 ) -> TaskResult {
+    reap(None);
     // Ctrl-C takes effect after the answer is stored.
     let signals = SignalsHeld::hold();
     let limit = globals.timeout.saturating_sub(elapsed).saturating_add(RESULT_LIMIT);
@@ -124,6 +126,17 @@ pub fn run(
             TaskResult::NotStarted
         }
     }
+}
+
+/// Workers that had not ended by the deadline of their caller. A process that lives on, such as a broker, takes note of their
+/// end later: each worker ends by itself.
+static LATE: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Takes note of the end of late workers, and of another one that is late.
+fn reap(late: Option<Child>) {
+    let mut workers = LATE.lock().unwrap_or_else(PoisonError::into_inner);
+    workers.extend(late);
+    workers.retain_mut(|worker| matches!(worker.try_wait(), Ok(None)));
 }
 
 struct Worker {
@@ -157,6 +170,7 @@ impl Worker {
             let line = match read_line(&mut reader, left.max(SHORTEST_WAIT)) {
                 Ok(line) => line,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    reap(Some(self.child));
                     return last.map_or(TaskResult::Late, TaskResult::Ended);
                 }
                 // The worker has ended.

@@ -48,7 +48,9 @@ pub(super) fn run(environment: &Environment) -> anyhow::Result<()> {
                 .map(|document| Message::Imported(Box::new(document)))
         }
     };
-    context.network_warnings().for_each(|warning| output::warning(&warning));
+    if context.is_heard() {
+        context.network_warnings().for_each(|warning| output::warning(&warning));
+    }
     caller.send_result(&done.unwrap_or_else(Message::Failed));
     Ok(())
 }

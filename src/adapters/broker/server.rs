@@ -5,6 +5,7 @@ use super::{Ask, ID_TOKEN, MIN_TTL, PROFILE, PROFILE_FIELD, Profile, REJECTED, R
 use crate::adapters::formats::{self, Given};
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, TokenKind, UnixSeconds, is_visible_ascii};
+use crate::protocol::loopback::in_origin_form;
 use form_urlencoded::parse;
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use zeroize::Zeroizing;
@@ -67,7 +68,8 @@ impl<'a> Head<'a> {
         let mut request = httparse::Request::new(room);
         match request.parse(bytes) {
             Ok(Status::Complete(length)) if length <= HEAD_LIMIT => {
-                let target = request.path.unwrap_or_default();
+                let target = in_origin_form(request.path.unwrap_or_default());
+                let target = target.ok_or(Refused(400, "its target is no path"))?;
                 let (path, query) = target.split_once('?').unwrap_or((target, ""));
                 let method = request.method.unwrap_or_default();
                 Ok(Some((Self { method, path, query, fields: request.headers }, length)))
@@ -281,4 +283,115 @@ pub fn response(status: u16, content_type: &str, fields: &[(&str, &str)], body: 
     bytes.extend_from_slice(head.as_bytes());
     bytes.extend_from_slice(body.as_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::broker::BODY_LIMIT;
+    use crate::protocol::tests::document;
+    use serde_json::Value;
+
+    fn entrance() -> Entrance {
+        Entrance { key: Some(Secret::new("secret")), port: Some(8123), profile: "work".to_owned() }
+    }
+
+    /// Everything that is looked at in a head.
+    fn read(request: &str) -> Result<Option<Asked>, Refused> {
+        let (mut room, entrance) = (room(), entrance());
+        let Some((head, _)) = Head::read(request.as_bytes(), &mut room)? else { return Ok(None) };
+        head.check_origin(&entrance)?;
+        head.check_key(&entrance)?;
+        head.asked().map(Some)
+    }
+
+    fn with(line: &str, more: &str) -> String {
+        format!("{line}\r\nhost: localhost:8123\r\nAuthorization: Bearer secret\r\n{more}\r\n")
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_head_says_what_is_asked_for() {
+        let token = |kind, min_ttl| Ok(Some(Asked::Whole(Ask::Token { kind, min_ttl })));
+        let (access, id) = (TokenKind::AccessToken, TokenKind::IdToken);
+        let of_body = format!("content-length: {BODY_LIMIT}\r\n");
+        let cases = [
+            (with("GET /v1/token HTTP/1.1", ""), token(access, 0)),
+            (with("GET /v1/token? HTTP/1.0", "x: y\r\n"), token(access, 0)),
+            (with("GET http://localhost:8123/v1/token?min_ttl=60 HTTP/1.1", ""), token(access, 60)),
+            (with("GET /v1/token?min_ttl=60&id_token=1&other HTTP/1.1", ""), token(id, 60)),
+            (with("GET /v1/token?id_token=%31 HTTP/1.1", ""), token(id, 0)),
+            (with("GET /v1/token?id_token=0 HTTP/1.1", ""), token(access, 0)),
+            (with("GET /v1/profile HTTP/1.1", ""), Ok(Some(Asked::Whole(Ask::Profile)))),
+            (with("POST /v1/rejected HTTP/1.1", &of_body), Ok(Some(Asked::OtherThan(BODY_LIMIT)))),
+            ("GET /v1/token HTTP/1.1\r\nhost: local".to_owned(), Ok(None)),
+        ];
+        for (request, wanted) in cases {
+            assert_eq!(read(&request), wanted, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_refused_has_a_status() {
+        let long = format!("x: {}\r\n", "y".repeat(HEAD_LIMIT));
+        let body = |length: &str| format!("content-length: {length}\r\n");
+        let cases = [
+            (with("GET /v1/token?min_ttl=99999999999999999999 HTTP/1.1", ""), 400),
+            (with("GET v1/token HTTP/1.1", ""), 400),
+            (with("GET /v1/token HTTP/1.1", " folded: x\r\n"), 400),
+            (with("GET /v1/token HTTP/1.1", "space : x\r\n"), 400),
+            (with("GET /v1/token HTTP/1.1", &long), 431),
+            (with("get /v1/token HTTP/1.1", ""), 405),
+            (with("HEAD /v1/token HTTP/1.1", ""), 405),
+            (with("POST /v1/rejected HTTP/1.1", &body("+1")), 200),
+            (with("POST /v1/rejected HTTP/1.1", &body("0x1")), 400),
+            (with("POST /v1/rejected HTTP/1.1", &body("99999999999999999999999")), 400),
+            (with("POST /v1/rejected HTTP/1.1", &body(&(BODY_LIMIT + 1).to_string())), 413),
+            (
+                "GET /v1/token HTTP/1.1\r\nhost: localhost:8123\r\nauthorization: Basic secret\r\n\r\n"
+                    .to_owned(),
+                401,
+            ),
+            (
+                "GET /v1/token HTTP/1.1\r\nhost: localhost:8123\r\nauthorization: Bearer secre\r\n\r\n"
+                    .to_owned(),
+                401,
+            ),
+            ("GET /v1/token HTTP/1.1\r\nhost: \u{e4}:8123\r\n\r\n".to_owned(), 403),
+        ];
+        for (request, wanted) in cases {
+            let status = read(&request).map_or_else(|Refused(status, _)| status, |_| 200);
+            assert_eq!(status, wanted, "{request:.100}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_whole_response_without_a_credential() {
+        let session = document().session.unwrap();
+        let refresh_token = session.refresh_token.clone().unwrap();
+        let parts = |answer: &Answer| {
+            let response = answer.reply(None, &entrance(), 0);
+            let text = String::from_utf8(response.to_vec()).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+            assert!(head.ends_with("onegrant-profile: work"), "{head}");
+            (head.lines().next().unwrap().to_owned(), body.to_owned())
+        };
+        let (line, body) = parts(&Answer::Token(session, TokenKind::AccessToken));
+        assert_eq!((line.as_str(), body.contains(refresh_token.expose())), ("HTTP/1.1 200 OK", false));
+        assert!(body.ends_with("}\n"), "as token prints it");
+        for (kind, status) in [
+            (Kind::Usage, 400),
+            (Kind::LoginRequired, 409),
+            (Kind::Temporary, 503),
+            (Kind::Store, 500),
+            (Kind::Defect, 500),
+        ] {
+            let (line, body) = parts(&Answer::Failed(Failure::new(kind, "why").hint("what to do")));
+            assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
+            let refusal: Value = serde_json::from_str(&body).unwrap();
+            let wanted = serde_json::json!({ "code": kind.code(), "message": "why", "hint": "what to do" });
+            assert_eq!(refusal, wanted);
+        }
+    }
 }

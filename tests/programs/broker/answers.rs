@@ -270,3 +270,24 @@ fn a_short_token_is_refreshed_for_googles_libraries_with_one_request() {
     served.end(&home);
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
 }
+
+/// Longer than the buffer of the socket, for a client that begins to read late.
+#[test]
+fn a_long_token_is_received_as_a_whole() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let mut document = home.document();
+    let token = "t".repeat(1 << 20);
+    document["session"]["access_token"] = token.as_str().into();
+    home.write(&document);
+    for options in [UNIX, TCP] {
+        let served = Served::start(&home, &options);
+        let mut connection = served.client.connect();
+        let request = format!("GET /v1/token HTTP/1.1\r\n{}\r\n", served.client.fields());
+        connection.write_all(request.as_bytes()).unwrap();
+        // Others are answered meanwhile.
+        assert_eq!(served.client.get("/v1/profile").status, 200);
+        assert!(connection.answer().unwrap().token() == token);
+        served.end(&home);
+    }
+}

@@ -43,7 +43,7 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
     assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     assert!(list[0].starts_with("srw-------"), "{list:?}");
     assert!(!ran.stdout.contains(&issued.access_token));
-    assert!(!socket.exists());
+    wait_for("the end of the companion", || !socket.exists());
 }
 
 #[test]
@@ -102,6 +102,26 @@ fn names_in(directory: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// The broker of a command ends after the command, and the next one waits for it.
+#[test]
+fn one_command_after_another_has_the_same_address() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for address in ["unix:sock".to_owned(), format!("tcp:{free}")] {
+        for _ in 0..20 {
+            assert_eq!(
+                run(&mut shell(&home, &address, "echo $ONEGRANT_STORE >>stores")).code,
+                0,
+                "{address}"
+            );
+        }
+    }
+    let stores = fs::read_to_string(home.root.join("stores")).unwrap();
+    assert_eq!(stores.lines().collect::<std::collections::BTreeSet<_>>().len(), 2, "{stores}");
+    assert_eq!(stores.lines().count(), 40);
 }
 
 #[test]

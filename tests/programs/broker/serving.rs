@@ -92,8 +92,11 @@ fn a_second_one_at_the_same_place_says_that_one_is_running() {
     let home = Home::new();
     let (process, client) = serve(&home, &[]);
     let place = home.root.join("sock");
-    let wanted =
-        format!("onegrant: cannot listen at unix:{}: another process listens there\n", place.display());
+    let wanted = format!(
+        "onegrant: cannot listen at unix:{0}: another process listens there\n\
+         hint: ls -ld {0}   # or choose another path\n",
+        place.display()
+    );
     assert_eq!(home.run(&["serve", "--socket", place.to_str().unwrap()]), Ran::failed(2, wanted));
     assert_eq!(client.get("/v1/token").status, 409, "the first one still serves");
     process.signal(Signal::TERM);
@@ -166,4 +169,26 @@ fn it_takes_the_socket_that_a_supervisor_has_opened_and_leaves_it() {
         assert!(ran.code == 2 && ran.stderr.contains(why), "{why}: {ran:?}");
     }
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+}
+
+/// A worker that ends after its caller's deadline: the broker lives on, and takes note of it.
+#[test]
+fn a_late_worker_is_no_zombie_after_the_next_one() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, EXPIRED);
+    server.script(Endpoint::Token, [Fault::StallBefore]);
+    let (process, client) = serve(&home, &["--timeout", "1"]);
+    assert_eq!(client.get("/v1/token").refusal(), (503, 4));
+    let worker = spender(&home);
+    let entry = format!("/proc/{worker}/stat");
+    if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(worker).unwrap()) {
+        // It may have ended by now.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+    wait_for("the end of the worker", || !is_running(worker));
+    let answered = || client.get("/v1/token").status == 200;
+    wait_for("another refresh", answered);
+    assert!(!fs::exists(entry).unwrap());
+    process.signal(Signal::TERM);
+    assert_eq!(process.finish().code, 0);
 }
