@@ -38,6 +38,7 @@ pub enum Answer {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process holds one")]
 pub enum Next {
     /// Ask this.
     Ask(Ask),
