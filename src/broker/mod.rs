@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketFlags, accept_with, send, shutdown};
 use rustix::process::{Resource, getrlimit};
 use std::io::{self, stderr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope, scope};
 use std::time::Duration;
@@ -95,8 +95,8 @@ struct Ready {
 }
 
 impl Service<'_> {
-    /// Serves until the command has ended, or until `signals` ([`crate::system::end_signals`]) is readable. Then the socket is gone at once, and what is being done is finished
-    /// within its deadline.
+    /// Serves until the command has ended, or until `signals` ([`crate::system::end_signals`]) is readable. Then the socket is
+    /// closed and removed at once, and the work that runs is finished within its deadline.
     pub fn run(&self, listener: Listener, signals: &impl AsFd) -> io::Result<()> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let seats = seats();
@@ -134,7 +134,9 @@ impl<'s> Loop<'s, '_> {
             }
             let rest = rests_until.checked_sub(now.elapsed).filter(|rest| !rest.is_zero());
             let is_open = rest.is_none() && self.desk.has_room(now);
-            let ready = self.wait(listener.as_ref().filter(|_| is_open), signals, rest, now)?;
+            // After the end, what said so stays readable.
+            let end = listener.as_ref().map(|_| signals.as_fd());
+            let ready = self.wait(listener.as_ref().filter(|_| is_open), end, rest, now)?;
             if ready.has_ended && listener.take().is_some() {
                 self.desk.close_down();
             }
@@ -156,15 +158,15 @@ impl<'s> Loop<'s, '_> {
     fn wait(
         &self,
         listener: Option<&Listener>,
-        signals: &impl AsFd,
+        signals: Option<BorrowedFd>,
         rest: Option<Duration>,
         now: Now,
     ) -> io::Result<Ready> {
-        let command = self.service.command;
+        let command = self.service.command.filter(|_| signals.is_some());
         let end = command.and_then(Watched::end);
-        let watched = [Some(self.shared.bell.as_fd()), Some(signals.as_fd()), end];
+        let watched = [Some(self.shared.bell.as_fd()), signals, end];
         let first = watched.into_iter().chain([listener.map(|listener| listener.socket.as_fd())]);
-        // Nothing is ready on the bell of a place that is not watched: it stands for it with no flags.
+        // In the place of a file that is not watched is the bell, without flags: nothing is ever ready there.
         let mut polled: Vec<PollFd> = first
             .map(|file| match file {
                 Some(file) => PollFd::from_borrowed_fd(file, PollFlags::IN),

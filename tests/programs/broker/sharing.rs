@@ -146,6 +146,14 @@ fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
         served.process.signal(Signal::KILL);
         wait_for("the end of the socket", || !home.root.join("sock").exists());
         assert!(is_running(served.companion), "it finishes what it does");
+        // Many looks in a row find it asleep: it does not look itself, again and again, whether the work is done.
+        let (stat, asleep) = (format!("/proc/{}/stat", served.companion), std::cell::Cell::new(0));
+        wait_for("a companion that only waits", || {
+            let line = std::fs::read_to_string(&stat).unwrap_or_default();
+            let is_asleep = line.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'));
+            asleep.set(if is_asleep { asleep.get() + 1 } else { 0 });
+            asleep.get() == 50
+        });
         gate.open();
         assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
     });
