@@ -4,7 +4,7 @@ use super::{Ask, ID_TOKEN, MIN_TTL, PROFILE, PROFILE_FIELD, Profile, REJECTED, R
 use crate::error::{Failure, Kind};
 use crate::grant::{Secret, Session, TokenKind, UnixSeconds, is_visible_ascii};
 use crate::protocol::{Body, Method, Request, Response};
-use crate::text::{own_hint, printable};
+use crate::text::{own_hint, own_text};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -77,22 +77,24 @@ fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
 
 /// What the broker refuses, with the exit code that a command on its side would have.
 fn refusal(response: &Response) -> Failure {
-    let Ok(refusal) = serde_json::from_slice::<Refusal>(&response.body) else {
-        return no_broker(&response.status_words(None));
-    };
     if response.status == 401 {
         let message = "the broker does not accept the key in ONEGRANT_BROKER_KEY";
         return Failure::new(Kind::Usage, message)
             .hint("run this inside of onegrant exec --serve, which sets ONEGRANT_BROKER_KEY");
     }
-    let failure = Failure::new(Kind::from_code(refusal.code), printable(&refusal.message));
-    match refusal.hint.as_deref().map(own_hint) {
-        // The words before it say where, and keep the options of this side out of it.
-        Some(hint) if hint.starts_with("onegrant ") => {
-            failure.hint(format!("where the grant is, run {hint}"))
+    let shown = |refusal: Refusal| {
+        let failure = Failure::new(Kind::from_code(refusal.code), own_text(&refusal.message));
+        let hint = own_hint(refusal.hint.as_deref().unwrap_or_default().trim());
+        match failure.kind {
+            _ if hint.is_empty() => failure,
+            Kind::Temporary => failure.hint(hint),
+            // The words before it say where, and keep the options of this side out of it.
+            _ => failure.hint(format!("where the grant is, run {hint}")),
         }
-        hint => failure.hint_of(hint.as_deref()),
-    }
+    };
+    let refusal = serde_json::from_slice(&response.body).ok().map(shown);
+    let refusal = refusal.filter(|failure| !failure.message.is_empty());
+    refusal.unwrap_or_else(|| no_broker(&response.status_words(None)))
 }
 
 /// Something answered that is no broker.

@@ -111,7 +111,7 @@ impl<'a> Head<'a> {
         let mut hosts = self.all("host");
         let is_own = |host: &str| {
             let (name, its_port) = host.rsplit_once(':').unwrap_or_default();
-            its_port.parse() == Ok(port)
+            its_port == port.to_string()
                 && ["127.0.0.1", "localhost", "[::1]"].iter().any(|own| name.eq_ignore_ascii_case(own))
         };
         match (hosts.next(), hosts.next()) {

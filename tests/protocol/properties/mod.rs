@@ -398,6 +398,70 @@ fn loopback() {
 }
 
 #[test]
+fn broker_request() {
+    let method = select(&["GET", "GET", "POST", "PUT", "OPTIONS", ""][..]);
+    let target = select(
+        &[
+            "/v1/token",
+            "/v1/token?min_ttl=60&id_token=1",
+            "/v1/token?min_ttl=-1",
+            "/v1/rejected",
+            "/v1/profile",
+            "/computeMetadata/v1/instance/service-accounts/default/token",
+            "/computeMetadata/v1/instance/service-accounts/default/identity?audience=a",
+            "http://127.0.0.1:4711/v1/token",
+            "/",
+        ][..],
+    );
+    let field = prop_oneof![
+        6 => select(
+            &[
+                "Host: 127.0.0.1:4711",
+                "host: localhost:4711",
+                "Host: attacker.example:4711",
+                "Authorization: Bearer planted-key-of-the-broker",
+                "Authorization: Bearer planted-key",
+                "Origin: null",
+                "Sec-Fetch-Site: cross-site",
+                "X-Forwarded-For: 10.0.0.1",
+                "Metadata-Flavor: Google",
+                "Content-Length: 7",
+                "Content-Length: 99999999999999999999",
+                "Transfer-Encoding: chunked",
+                "Expect: 100-continue",
+            ][..],
+        )
+        .prop_map(str::to_owned),
+        1 => "[!-~]{0,20}",
+        1 => word(),
+    ];
+    let end = select(&["\r\n\r\n", "\r\n\r\n", "\r\n\r\nrefused", "\r\n", ""][..]);
+    let request =
+        (method, target, select(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "x"][..]), vec(field, 0..8), end);
+    let request = request.prop_map(|(method, target, version, fields, end)| {
+        let fields: String = fields.iter().map(|field| format!("\r\n{field}")).collect();
+        format!("{method} {target} {version}{fields}{end}").into_bytes()
+    });
+    hold("broker_request", prop_oneof![5 => request, 1 => vec(any::<u8>(), 0..100)]);
+}
+
+#[test]
+fn broker_answer() {
+    let token = || prop_oneof![3 => pick(&["a-token", "a.b.c", "two words", "a\nb", ""]), 1 => value()];
+    let answer_of_token = (token(), token(), number(), value()).prop_map(|(access, id, end, extra)| {
+        serde_json::json!({"access_token": access, "id_token": id, "expires_at": end, "token_type": "Bearer",
+            "refresh_token": "never", "scope": extra, "extra": extra})
+    });
+    let refusal = (number(), value(), prop_oneof![pick(&["onegrant login", "try again"]), value()]).prop_map(
+        |(code, message, hint)| serde_json::json!({"code": code, "message": message, "hint": hint}),
+    );
+    let profile = (value(), value(), pick(&["valid", "refreshable", "login_required", "later"])).prop_map(
+        |(issuer, hosts, state)| serde_json::json!({"issuer": issuer, "git_hosts": hosts, "state": state}),
+    );
+    hold("broker_answer", answer(prop_oneof![answer_of_token, refusal, profile]));
+}
+
+#[test]
 fn claims() {
     let payload = like(serde_json::json!({"exp": 2000, "iat": 1000.5, "sub": "me"}), object(value()));
     let token = "[A-Za-z0-9_=.-]{0,40}".prop_map(String::into_bytes);
