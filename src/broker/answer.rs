@@ -24,9 +24,9 @@ pub fn is_near(globals: &Globals) -> bool {
     files.is_some_and(|files| files.is_ok_and(|files| answers_lock_calls_at_once(&files.document)))
 }
 
-/// The answer if the document has it. One read, and no lock: what `onegrant token` does 999 times out of 1,000. `is_refreshing`:
-/// the same is being requested now. Then a token that still works is an answer, as it is for a process that finds the lock
-/// taken.
+/// The answer if the document has it. One read, and no lock: what `onegrant token` does 999 times out of 1,000.
+/// `is_refreshing`: the same is being requested now. Then a token that still works is an answer, as it is for a process that
+/// finds the lock taken.
 pub fn at_once(task: &Task, globals: &Globals, is_refreshing: bool) -> Option<Answer> {
     let demand = demand(task)?;
     let context = Context::new(globals.clone(), SystemClock::start());

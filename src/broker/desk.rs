@@ -21,8 +21,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take until an answer is received.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// For how long a connection keeps its seat without a whole request, if others wait for one. A client sends its request at once,
-/// but many clients share few processors.
+/// For how long a connection keeps its seat without a whole request, if others wait for one. A client sends its request at
+/// once, but many clients share few processors.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How many pieces of work are done at once.
@@ -165,8 +165,8 @@ impl Desk {
         })
     }
 
-    /// Bytes of a request. `is_stranger` says whether the process at the other end is another user's. It is asked only about a request
-    /// that takes no key.
+    /// Bytes of a request. `is_stranger` says whether the process at the other end is another user's. It is asked only about
+    /// a request that takes no key.
     pub fn receive(&mut self, seat: usize, bytes: &[u8], is_stranger: &dyn Fn() -> bool, now: Now) {
         let Some(mut connection) = self.connections.get_mut(seat).and_then(Option::take) else { return };
         let request = match &mut connection.stage {

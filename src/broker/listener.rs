@@ -1,8 +1,8 @@
 //! The socket of a broker: on loopback, in a directory, or one that a supervisor has opened.
 //!
 //! A directory may be one that others write to, such as `/tmp`. So the path is walked as for a token file
-//! ([`crate::profile::token_file`]): nothing of another user is followed, replaced or removed. The socket has mode 0600 from its
-//! beginning.
+//! ([`crate::profile::token_file`]): nothing of another user is followed, replaced or removed. The socket has mode 0600 from
+//! its beginning.
 
 use crate::cli::ServeAddress;
 use crate::environment;

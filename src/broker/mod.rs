@@ -1,9 +1,9 @@
 //! A broker: gives the tokens of one profile to processes that must not have its refresh token. See "Brokers" in
 //! `docs/design.md`.
 //!
-//! One loop waits for everything: connections, the end of the command, signals, the answers of its threads. What it does with a
-//! connection, the [`desk`] decides. A token that is fresh in a file of this machine is answered by the loop itself; a thread does
-//! all other work, as a command would do it ([`answer`]).
+//! One loop waits for everything: connections, the end of the command, signals, the answers of its threads. What it does with
+//! a connection, the [`desk`] decides. A token that is fresh in a file of this machine is answered by the loop itself; a
+//! thread does all other work, as a command would do it ([`answer`]).
 
 mod answer;
 mod desk;

@@ -1,6 +1,6 @@
-//! The protocol between a broker and the processes that ask it for tokens: three paths over HTTP. The [`client`] is the store of
-//! those processes; the [`server`] is the broker's
-//! side, and has the [`shape`] of another server beside it. See "Brokers" in `docs/design.md`.
+//! The protocol between a broker and the processes that ask it for tokens: three paths over HTTP. The [`client`] is the store
+//! of those processes; the [`server`] is the broker's side, and has the [`shape`] of another server beside it. See "Brokers"
+//! in `docs/design.md`.
 
 pub mod client;
 pub mod server;
