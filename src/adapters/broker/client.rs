@@ -78,7 +78,8 @@ fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
 /// What the broker refuses, with the exit code that a command on its side would have.
 fn refusal(response: &Response) -> Failure {
     if response.status == 401 {
-        let message = "the broker does not accept the key in ONEGRANT_BROKER_KEY";
+        let message =
+            "the broker does not accept the key: ONEGRANT_BROKER_KEY is not set, or is that of another run";
         return Failure::new(Kind::Usage, message)
             .hint("run this inside of onegrant exec --serve, which sets ONEGRANT_BROKER_KEY");
     }
