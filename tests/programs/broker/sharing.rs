@@ -146,6 +146,7 @@ fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
         served.process.signal(Signal::KILL);
         wait_for("the end of the socket", || !home.root.join("sock").exists());
         assert!(is_running(served.companion), "it finishes what it does");
+        wait_for("its rest until then", || state(served.companion) == Some('S'));
         gate.open();
         assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
     });
