@@ -10,8 +10,9 @@ use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
 use crate::text::{describe, printable};
+use nix::libc::{F_GETFD, fcntl};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{fchdir, umask};
@@ -19,7 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -111,9 +112,9 @@ impl Listener {
         }
     }
 
-    /// The socket that a supervisor has opened for this process, if it has. To be called before the first thread begins.
+    /// The socket that a supervisor has opened for this process, if it has. To be called once.
     pub fn given() -> Result<Option<Self>, Failure> {
-        let Some(count) = environment::take_listening_sockets() else { return Ok(None) };
+        let Some(count) = environment::listening_sockets() else { return Ok(None) };
         if count != 1 {
             return Err(failed(
                 "the socket of the supervisor",
@@ -129,8 +130,10 @@ impl Listener {
 
 #[expect(unsafe_code, reason = "a descriptor that another process has opened is a bare number")]
 fn take_given() -> io::Result<Listener> {
-    // SAFETY: it is only looked at, and the call fails if it is not open.
-    fcntl_getfd(unsafe { BorrowedFd::borrow_raw(FIRST_GIVEN) })?;
+    // SAFETY: the call takes two numbers, and fails if the first one is no open file.
+    if unsafe { fcntl(FIRST_GIVEN, F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: it is open, the supervisor gave it to this process, and nothing else in this process has its number.
     let socket = unsafe { OwnedFd::from_raw_fd(FIRST_GIVEN) };
     let is_listening = socket_domain(&socket)? == AddressFamily::UNIX
