@@ -16,6 +16,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{fchdir, umask};
+use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -24,7 +25,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
@@ -48,17 +49,16 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Where it is.
     pub place: Place,
-    /// Its file, which is removed at the end. `None`: there is none, or it is a supervisor's.
-    pub file: Option<SocketFile>,
 }
 
 /// Where a socket is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Place {
     /// At this port of 127.0.0.1.
     Loopback(u16),
-    /// At this absolute path.
-    File(PathBuf),
-    /// A supervisor opened it.
+    /// At this path. The file is removed at the end.
+    File(SocketFile),
+    /// A supervisor opened it, and removes its file.
     Given,
 }
 
@@ -67,16 +67,16 @@ impl Place {
     pub fn text(&self) -> String {
         match self {
             Self::Loopback(port) => format!("http://127.0.0.1:{port}"),
-            Self::File(path) => format!("unix:{}", path.display()),
+            Self::File(file) => format!("unix:{}", Path::new(&file.path).display()),
             Self::Given => "the socket of its supervisor".to_owned(),
         }
     }
 }
 
 /// The file of a socket, for the process that removes it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketFile {
-    /// Its absolute path.
+    /// Its absolute path, of any bytes.
     pub path: OsString,
     /// Its device and its number there.
     pub identity: (u64, u64),
@@ -97,7 +97,7 @@ impl SocketFile {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Place::File(file) = &self.place {
             file.remove();
         }
     }
@@ -144,7 +144,7 @@ fn take_given() -> io::Result<Listener> {
     }
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     fcntl_setfl(&socket, OFlags::RDWR | OFlags::NONBLOCK)?;
-    Ok(Listener { socket, place: Place::Given, file: None })
+    Ok(Listener { socket, place: Place::Given })
 }
 
 fn failed(place: &str, why: &str, hint: Option<&str>) -> Failure {
@@ -161,9 +161,7 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
     };
     let hint = Some("onegrant exec --help   # --serve tcp takes any free port");
     match bind() {
-        Ok((socket, port)) => {
-            Ok(Listener { socket: socket.into(), place: Place::Loopback(port), file: None })
-        }
+        Ok((socket, port)) => Ok(Listener { socket: socket.into(), place: Place::Loopback(port) }),
         Err(error) => Err(failed(&format!("127.0.0.1:{port}"), &describe(&error), hint)),
     }
 }
@@ -205,8 +203,8 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         ErrorKind::AddrInUse => failed("another process listens there"),
         _ => failed(&describe(&error)),
     })?;
-    let file = SocketFile { path: path.clone().into(), identity };
-    Ok(Listener { socket: socket.into(), place: Place::File(path), file: Some(file) })
+    let file = SocketFile { path: path.into(), identity };
+    Ok(Listener { socket: socket.into(), place: Place::File(file) })
 }
 
 /// Whether a process listens on the socket of this name.
