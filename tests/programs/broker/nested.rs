@@ -50,6 +50,7 @@ fn a_file_inside_is_kept_fresh_whatever_the_name_of_the_profile_is() {
     let first = read();
     server.adjust(|settings| settings.lifetime = Some(Duration::from_secs(3600)));
     wait_for("another token in the file", || read() != first);
-    outer.end(&home);
+    fs::write(home.root.join("end"), "").unwrap();
     assert_eq!(process.finish().code, 0);
+    outer.end(&home);
 }
