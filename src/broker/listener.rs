@@ -12,7 +12,7 @@ use crate::system::trust::user;
 use crate::text::{describe, printable};
 use nix::libc::{F_GETFD, fcntl};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{fchdir, umask};
@@ -26,6 +26,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
 
 /// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
@@ -39,6 +40,13 @@ const LOOKS: u32 = 5;
 
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a place is tried at which another process listens: the broker of a command that has just ended takes a moment to
+/// leave.
+const TRIES: u32 = 50;
+
+/// The pause between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The first descriptor that a supervisor gives (sd_listen_fds(3)).
 const FIRST_GIVEN: i32 = 3;
@@ -106,10 +114,22 @@ impl Drop for Listener {
 impl Listener {
     /// Listens at this address. To be called before the first thread begins.
     pub fn bind(address: &ServeAddress) -> Result<Self, Failure> {
-        match address {
-            ServeAddress::Loopback(port) => loopback(*port),
-            ServeAddress::File(path) => at_path(path),
+        for number in 0..TRIES {
+            if number > 0 {
+                sleep(TRY_PAUSE);
+            }
+            let bound = match address {
+                ServeAddress::Loopback(port) => loopback(*port)?,
+                ServeAddress::File(path) => at_path(path)?,
+            };
+            if let Some(listener) = bound {
+                return Ok(listener);
+            }
         }
+        Err(match address {
+            ServeAddress::Loopback(port) => failed_at_port(*port, &Errno::ADDRINUSE.into()),
+            ServeAddress::File(path) => failed_at_path(path, "another process listens there"),
+        })
     }
 
     /// The socket that a supervisor has opened for this process, if it has. To be called once.
@@ -151,7 +171,17 @@ fn failed(place: &str, why: &str, hint: Option<&str>) -> Failure {
     Failure::new(Kind::Usage, format!("cannot listen at {place}: {why}")).hint_of(hint)
 }
 
-fn loopback(port: u16) -> Result<Listener, Failure> {
+fn failed_at_port(port: u16, why: &io::Error) -> Failure {
+    let hint = "onegrant exec --help   # --serve tcp takes any free port";
+    failed(&format!("127.0.0.1:{port}"), &describe(why), Some(hint))
+}
+
+fn failed_at_path(path: &Path, why: &str) -> Failure {
+    failed(&format!("unix:{}", printable(&path.to_string_lossy())), why, None)
+}
+
+/// `None`: another process listens there.
+fn loopback(port: u16) -> Result<Option<Listener>, Failure> {
     let bind = || -> io::Result<(TcpListener, u16)> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         socket.set_nonblocking(true)?;
@@ -159,23 +189,23 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
         let port = socket.local_addr()?.port();
         Ok((socket, port))
     };
-    let hint = Some("onegrant exec --help   # --serve tcp takes any free port");
     match bind() {
-        Ok((socket, port)) => Ok(Listener { socket: socket.into(), place: Place::Loopback(port) }),
-        Err(error) => Err(failed(&format!("127.0.0.1:{port}"), &describe(&error), hint)),
+        Ok((socket, port)) => Ok(Some(Listener { socket: socket.into(), place: Place::Loopback(port) })),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(failed_at_port(port, &error)),
     }
 }
 
-fn at_path(path: &Path) -> Result<Listener, Failure> {
-    let shown = format!("unix:{}", printable(&path.to_string_lossy()));
-    let failed = |why: &str| failed(&shown, why, None);
-    let path = std::path::absolute(path).map_err(|error| failed(&describe(&error)))?;
-    let length = path.as_os_str().as_bytes().len();
+/// `None`: another process listens there.
+fn at_path(path: &Path) -> Result<Option<Listener>, Failure> {
+    let failed = |why: &str| failed_at_path(path, why);
+    let absolute = std::path::absolute(path).map_err(|error| failed(&describe(&error)))?;
+    let length = absolute.as_os_str().as_bytes().len();
     if length > PATH_LIMIT {
         let why = format!("the path has {length} bytes, and a socket's has {PATH_LIMIT} at most");
         return Err(failed(&why));
     }
-    let found = walk(&path).map_err(|obstacle| match obstacle {
+    let found = walk(&absolute).map_err(|obstacle| match obstacle {
         Obstacle::System(error) => failed(&describe(&error)),
         Obstacle::Refused(why) => failed(&why),
     })?;
@@ -187,7 +217,7 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         }
         match is_listened_to(&directory, &name) {
             Ok(false) => {}
-            Ok(true) => return Err(failed("another process listens there")),
+            Ok(true) => return Ok(None),
             Err(error) => return Err(failed(&describe(&error))),
         }
         let is_same = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
@@ -199,19 +229,21 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
                 .map_err(|errno| failed(&describe(&io::Error::from(errno))))?;
         }
     }
-    let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => failed("another process listens there"),
-        _ => failed(&describe(&error)),
-    })?;
-    let file = SocketFile { path: path.into(), identity };
-    Ok(Listener { socket: socket.into(), place: Place::File(file) })
+    match bind(&directory, &name) {
+        Ok((socket, identity)) => {
+            let file = SocketFile { path: absolute.into(), identity };
+            Ok(Some(Listener { socket: socket.into(), place: Place::File(file) }))
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(failed(&describe(&error))),
+    }
 }
 
 /// Whether a process listens on the socket of this name.
 fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
     for look in 0..LOOKS {
         if look > 0 {
-            std::thread::sleep(LOOK_PAUSE);
+            sleep(LOOK_PAUSE);
         }
         match inside(directory, || UnixStream::connect(name)) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
