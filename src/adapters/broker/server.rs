@@ -103,7 +103,7 @@ impl<'a> Head<'a> {
             return Err(Refused(403, "it comes from a web page"));
         }
         if self.has("x-forwarded-for") {
-            return Err(Refused(403, "it comes through a proxy"));
+            return Err(Refused(403, "it comes through a proxy: name 127.0.0.1 in NO_PROXY"));
         }
         let Some(port) = entrance.port else { return Ok(()) };
         let mut hosts = self.all("host");
@@ -281,4 +281,121 @@ pub fn response(status: u16, content_type: &str, fields: &[(&str, &str)], body: 
     bytes.extend_from_slice(head.as_bytes());
     bytes.extend_from_slice(body.as_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    /// What the request with these lines asks for, or the status with which it is refused.
+    fn asked(lines: &str) -> Result<Asked, u16> {
+        let entrance = Entrance { key: Some(Secret::new(KEY)), port: Some(8123), profile: String::new() };
+        let text = format!("{}\r\n\r\n", lines.replace('\n', "\r\n"));
+        let mut room = room();
+        let (head, _) = Head::read(text.as_bytes(), &mut room).map_err(status)?.unwrap();
+        head.check_origin(&entrance).map_err(status)?;
+        head.check_key(&entrance).map_err(status)?;
+        head.asked().map_err(status)
+    }
+
+    fn status(refused: Refused) -> u16 {
+        refused.0
+    }
+
+    /// With the fields that every good request has.
+    fn asked_well(line: &str, fields: &str) -> Result<Asked, u16> {
+        asked(&format!("{line} HTTP/1.1\nHost: 127.0.0.1:8123\nAuthorization: Bearer {KEY}{fields}"))
+    }
+
+    #[test]
+    fn a_web_page_and_a_process_without_the_key_are_refused() {
+        let host = "Host: localhost:8123";
+        let key = format!("Authorization: bearer  {KEY}");
+        assert!(asked(&format!("GET /v1/token HTTP/1.1\n{host}\n{key}\nSec-Fetch-Site: none")).is_ok());
+        for (fields, status) in [
+            (host.to_owned(), 401),
+            (format!("{host}\nAuthorization: Basic {KEY}"), 401),
+            (format!("{host}\nAuthorization: {KEY}"), 401),
+            (format!("{host}\nAuthorization: Bearer {KEY}0"), 401),
+            (key.clone(), 403),
+            (format!("{key}\n{host}\n{host}"), 403),
+            (format!("{key}\nHost: localhost"), 403),
+            (format!("{key}\nHost: localhost:80"), 403),
+            (format!("{key}\nHost: evil.example:8123"), 403),
+            (format!("{key}\n{host}\nOrigin: null"), 403),
+            (format!("{key}\n{host}\nSec-Fetch-Site: same-origin"), 403),
+            (format!("{key}\n{host}\nX-Forwarded-For: 10.0.0.1"), 403),
+        ] {
+            assert_eq!(asked(&format!("GET /v1/token HTTP/1.1\n{fields}")), Err(status), "{fields}");
+        }
+    }
+
+    #[test]
+    fn each_path_has_its_method_and_its_parameters() {
+        let token = |kind, min_ttl| Ok(Asked::Whole(Ask::Token { kind, min_ttl }));
+        for (line, fields, wanted) in [
+            ("GET /v1/token", "", token(TokenKind::AccessToken, 0)),
+            ("GET /v1/token?min_ttl=60&id_token=1&later=1", "", token(TokenKind::IdToken, 60)),
+            ("GET /v1/token?min_ttl=-1", "", Err(400)),
+            ("GET /v1/token?id_token=yes", "", Err(400)),
+            ("GET /v1/profile", "", Ok(Asked::Whole(Ask::Profile))),
+            ("POST /v1/profile", "", Err(405)),
+            ("GET /v1/rejected", "", Err(405)),
+            ("GET /v1/tokens", "", Err(404)),
+            ("POST /v1/rejected", "\nContent-Length: 7", Ok(Asked::OtherThan(7))),
+            ("POST /v1/rejected", "", Err(411)),
+            ("POST /v1/rejected", "\nContent-Length: 0", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nContent-Length: 8", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nTransfer-Encoding: chunked", Err(411)),
+            ("POST /v1/rejected", "\nContent-Length: 131073", Err(413)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nExpect: 100-continue", Err(417)),
+        ] {
+            assert_eq!(asked_well(line, fields), wanted, "{line}{fields}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_a_length_whether_it_is_whole_or_not() {
+        let head = |length: usize| {
+            let begin = "GET / HTTP/1.1\r\nx: ";
+            format!("{begin}{}\r\n\r\n", "x".repeat(length - begin.len() - 4))
+        };
+        let read = |text: &str| {
+            let mut room = room();
+            Head::read(text.as_bytes(), &mut room).map(|read| read.map(|(_, length)| length)).map_err(status)
+        };
+        assert_eq!(read(&head(HEAD_LIMIT)), Ok(Some(HEAD_LIMIT)));
+        assert_eq!(read(&head(HEAD_LIMIT + 1)), Err(431));
+        assert_eq!(read(&head(HEAD_LIMIT + 3)[..HEAD_LIMIT]), Ok(None));
+        assert_eq!(read(&head(HEAD_LIMIT + 5)[..HEAD_LIMIT + 1]), Err(431));
+    }
+
+    #[test]
+    fn a_body_is_one_token_with_or_without_the_end_of_its_line() {
+        for body in ["t", "t\n", "t\r\n"] {
+            assert_eq!(other_than(body.as_bytes()), Ok(Ask::Rejected(Secret::new("t"))), "{body:?}");
+        }
+        for body in ["\n", "a\nb", "\u{1b}", "ä"] {
+            assert!(matches!(other_than(body.as_bytes()), Err(Refused(400, _))), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn each_failure_has_its_status() {
+        for (kind, status, code) in [
+            (Kind::Usage, 400, 2),
+            (Kind::LoginRequired, 409, 3),
+            (Kind::Temporary, 503, 4),
+            (Kind::Store, 500, 5),
+        ] {
+            let failed = Answer::Failed(Failure::new(kind, "why").hint("onegrant doctor"));
+            let bytes = failed.reply(None, &Entrance::default(), 0);
+            let text = core::str::from_utf8(&bytes).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            let body = format!("{{\"code\":{code},\"message\":\"why\",\"hint\":\"onegrant doctor\"}}\n");
+            assert!(text.ends_with(&body), "{text}");
+        }
+    }
 }
