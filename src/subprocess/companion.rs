@@ -22,6 +22,7 @@ use crate::error::{Failure, Kind};
 use crate::globals::Globals;
 use crate::grant::{Secret, Session};
 use crate::profile::Context;
+use crate::profile::brokered;
 use crate::profile::token_file::TokenFile;
 use crate::profile::token_text;
 use crate::session::{Demand, expiry_of};
@@ -154,6 +155,7 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
         request.file.iter().for_each(keep);
         return Ok(());
     };
+    let globals = brokered::named(&globals);
     let profile = globals.known_profile().to_owned();
     let port = match &broker.place {
         Place::Loopback(port) => Some(*port),
