@@ -12,8 +12,8 @@ use crate::history::Asker;
 use crate::profile::Context;
 use crate::profile::access::lock_level;
 use crate::session::condition::Condition;
-use crate::session::freshness::judge;
-use crate::session::{Demand, Freshness, Unwanted};
+use crate::session::freshness::{is_enough_meanwhile, judge};
+use crate::session::{Demand, Unwanted};
 use crate::store::file::FileStore;
 use crate::system::{SystemClock, answers_lock_calls_at_once};
 
@@ -33,9 +33,9 @@ pub fn at_once(task: &Task, globals: &Globals, is_refreshing: bool) -> Option<An
     let snapshot = context.store.read().ok()??;
     let document = driver::parse(snapshot, &*context.store).ok()?.document;
     let now = context.now();
-    let is_good = |session: &Session| match judge(session, &demand, None, now) {
-        Freshness::Ageing => is_refreshing && demand.min_ttl == 0,
-        freshness => freshness.is_fresh(),
+    let is_good = |session: &Session| {
+        judge(session, &demand, None, now).is_fresh()
+            || (is_refreshing && is_enough_meanwhile(session, &demand, None, now))
     };
     match task {
         Task::Shaped(shape, None) => Some(Answer::Shaped(facts(*shape, Some(&document)), None)),

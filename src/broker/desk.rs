@@ -498,6 +498,17 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_keeps_its_seat_until_its_answer_is_sent_and_not_while_the_rest_is_dropped() {
+        let mut desk = desk();
+        (0..64).for_each(|_| _ = waiting(&mut desk, "/v1/token", at(0)));
+        desk.done(&token(0), &failed(), at(1));
+        assert!(!desk.has_room(at(5_000)), "none has its answer");
+        desk.connections[7].as_mut().unwrap().is_read = false;
+        desk.sent(7);
+        assert_eq!(desk.accept(at(5_000)), Some(7));
+    }
+
+    #[test]
     fn while_all_connections_wait_for_answers_no_other_one_is_accepted() {
         let mut desk = desk();
         (0..64).for_each(|_| _ = waiting(&mut desk, "/v1/token", at(0)));
@@ -515,7 +526,7 @@ mod tests {
         for (number, byte) in (0..).zip(get("/v1/token").iter().take(50)) {
             receive(&mut desk, slow, &[*byte], at(number * 100));
         }
-        assert_eq!(desk.deadline(at(4_900)), Some(Duration::from_secs(10)));
+        assert_eq!(desk.deadline(at(6)), Some(Duration::from_secs(10)), "seats are free");
         desk.tick(at(9_999));
         assert!(actions(&mut desk).is_empty());
         desk.tick(at(10_000));
@@ -590,6 +601,27 @@ mod tests {
         assert_eq!(actions(&mut desk), ["work 0 0", "send 0 503"]);
     }
 
+    /// A web page is refused before the user is looked up, and another user before the key is looked at.
+    #[test]
+    fn a_request_is_refused_before_anything_is_looked_up_for_it() {
+        let page = format!("GET /v1/token HTTP/1.1\r\norigin: null\r\nauthorization: Bearer {KEY}\r\n\r\n");
+        for (case, request, wanted) in [
+            ("no key", "GET /v1/token HTTP/1.1\r\n\r\n", "send 0 401"),
+            ("no key, no path", "GET /v1/secrets HTTP/1.1\r\n\r\n", "send 0 401"),
+            ("another key", "GET /v1/token HTTP/1.1\r\nauthorization: Bearer x\r\n\r\n", "send 0 401"),
+            ("a web page", &page, "send 0 403"),
+        ] {
+            let mut desk = desk();
+            let seat = desk.accept(at(0)).unwrap();
+            desk.receive(seat, request.as_bytes(), &|| panic!("{case}: who asks?"), at(0));
+            assert_eq!(actions(&mut desk), [wanted], "{case}");
+        }
+        let mut desk = desk();
+        let seat = desk.accept(at(0)).unwrap();
+        receive(&mut desk, seat, &[post(3), b"a\nb".to_vec()].concat(), at(0));
+        assert_eq!(actions(&mut desk), ["send 0 400"], "no token has two lines");
+    }
+
     #[test]
     fn without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not() {
         let stranger: &dyn Fn() -> bool = &|| true;
@@ -609,13 +641,18 @@ mod tests {
     #[test]
     fn after_the_end_running_work_is_finished_and_none_begins() {
         let mut desk = desk();
-        waiting(&mut desk, "/v1/token", at(0));
+        for min_ttl in 0..5 {
+            waiting(&mut desk, &format!("/v1/token?min_ttl={min_ttl}"), at(0));
+        }
         assert!(desk.close_down());
         let seat = desk.connections.iter().position(Option::is_none).unwrap();
         assert!(!desk.has_room(at(0)), "seat {seat} stays free");
-        actions(&mut desk);
-        desk.done(&token(0), &failed(), at(1));
-        assert_eq!(actions(&mut desk), ["send 0 503"]);
+        assert_eq!(actions(&mut desk).len(), 4, "the fifth waits");
+        for (min_ttl, answer) in (0..).zip(["send 0 503", "send 1 503", "send 2 503", "send 3 503"]) {
+            assert!(desk.close_down());
+            desk.done(&token(min_ttl), &failed(), at(1));
+            assert_eq!(actions(&mut desk), [answer]);
+        }
         assert!(!desk.close_down());
     }
 }

@@ -1,8 +1,8 @@
 //! The socket of a broker: on loopback, in a directory, or one that a supervisor has opened.
 //!
 //! A directory may be one that others write to, such as `/tmp`. So the path is walked as for a token file
-//! ([`crate::profile::token_file`]): nothing of another user is followed, replaced or removed. The socket has mode 0600 from
-//! its beginning.
+//! ([`crate::profile::token_file`]): nothing of another user is followed, replaced or removed. The socket has mode 0600 from its
+//! beginning.
 
 use crate::cli::ServeAddress;
 use crate::environment;
@@ -10,21 +10,23 @@ use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
 use crate::text::{describe, printable, shell_word};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
-use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
+use nix::libc::{F_GETFD, fcntl};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl, openat, statat, unlinkat};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{fchdir, umask};
+use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
@@ -36,11 +38,11 @@ const QUEUE: i32 = 4096;
 /// How often a socket on which no process listens is looked at: one that was just made does not listen yet.
 const LOOKS: u32 = 5;
 
-/// How long an address may still be in use. The broker of the command before ends after its command.
-const END_LIMIT: Duration = Duration::from_secs(1);
-
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an address may still be in use: the broker of a command that has just ended takes a moment to leave.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// The first descriptor that a supervisor gives (sd_listen_fds(3)).
 const FIRST_GIVEN: i32 = 3;
@@ -51,17 +53,16 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// Where it is.
     pub place: Place,
-    /// Its file, which is removed at the end. `None`: there is none, or it is a supervisor's.
-    pub file: Option<SocketFile>,
 }
 
 /// Where a socket is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Place {
     /// At this port of 127.0.0.1.
     Loopback(u16),
-    /// At this absolute path.
-    File(PathBuf),
-    /// A supervisor opened it.
+    /// At this path. The file is removed at the end.
+    File(SocketFile),
+    /// A supervisor opened it, and removes its file.
     Given,
 }
 
@@ -70,16 +71,16 @@ impl Place {
     pub fn text(&self) -> String {
         match self {
             Self::Loopback(port) => format!("http://127.0.0.1:{port}"),
-            Self::File(path) => format!("unix:{}", path.display()),
+            Self::File(file) => format!("unix:{}", Path::new(&file.path).display()),
             Self::Given => "the socket of its supervisor".to_owned(),
         }
     }
 }
 
 /// The file of a socket, for the process that removes it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketFile {
-    /// Its absolute path.
+    /// Its absolute path, of any bytes.
     pub path: OsString,
     /// Its device and its number there.
     pub identity: (u64, u64),
@@ -100,7 +101,7 @@ impl SocketFile {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Place::File(file) = &self.place {
             file.remove();
         }
     }
@@ -109,15 +110,23 @@ impl Drop for Listener {
 impl Listener {
     /// Listens at this address. To be called before the first thread begins.
     pub fn bind(address: &ServeAddress) -> Result<Self, Failure> {
-        match address {
-            ServeAddress::Loopback(port) => loopback(*port),
-            ServeAddress::File(path) => at_path(path),
+        let until = Instant::now() + END_LIMIT;
+        loop {
+            let bound = match address {
+                ServeAddress::Loopback(port) => loopback(*port),
+                ServeAddress::File(path) => at_path(path),
+            };
+            match bound {
+                Ok(listener) => return Ok(listener),
+                Err(Unbound::Taken(_)) if Instant::now() < until => sleep(LOOK_PAUSE),
+                Err(Unbound::Taken(failure) | Unbound::Failed(failure)) => return Err(failure),
+            }
         }
     }
 
-    /// The socket that a supervisor has opened for this process, if it has. To be called before the first thread begins.
+    /// The socket that a supervisor has opened for this process, if it has. To be called once.
     pub fn given() -> Result<Option<Self>, Failure> {
-        let Some(count) = environment::take_listening_sockets() else { return Ok(None) };
+        let Some(count) = environment::listening_sockets() else { return Ok(None) };
         if count != 1 {
             return Err(failed(
                 "the socket of the supervisor",
@@ -131,10 +140,20 @@ impl Listener {
     }
 }
 
+/// Why there is no socket.
+enum Unbound {
+    /// Another process listens there.
+    Taken(Failure),
+    /// Any other reason.
+    Failed(Failure),
+}
+
 #[expect(unsafe_code, reason = "a descriptor that another process has opened is a bare number")]
 fn take_given() -> io::Result<Listener> {
-    // SAFETY: it is only looked at, and the call fails if it is not open.
-    fcntl_getfd(unsafe { BorrowedFd::borrow_raw(FIRST_GIVEN) })?;
+    // SAFETY: the call takes two numbers, and fails if the first one is no open file.
+    if unsafe { fcntl(FIRST_GIVEN, F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: it is open, the supervisor gave it to this process, and nothing else in this process has its number.
     let socket = unsafe { OwnedFd::from_raw_fd(FIRST_GIVEN) };
     let is_listening = socket_domain(&socket)? == AddressFamily::UNIX
@@ -145,14 +164,14 @@ fn take_given() -> io::Result<Listener> {
     }
     fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     fcntl_setfl(&socket, OFlags::RDWR | OFlags::NONBLOCK)?;
-    Ok(Listener { socket, place: Place::Given, file: None })
+    Ok(Listener { socket, place: Place::Given })
 }
 
 fn failed(place: &str, why: &str, hint: Option<&str>) -> Failure {
     Failure::new(Kind::Usage, format!("cannot listen at {place}: {why}")).hint_of(hint)
 }
 
-fn loopback(port: u16) -> Result<Listener, Failure> {
+fn loopback(port: u16) -> Result<Listener, Unbound> {
     let bind = || -> io::Result<(TcpListener, u16)> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         socket.set_nonblocking(true)?;
@@ -160,38 +179,36 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
         let port = socket.local_addr()?.port();
         Ok((socket, port))
     };
-    let hint = Some("onegrant exec --help   # --serve tcp takes any free port");
-    let until = Instant::now() + END_LIMIT;
-    let mut bound = bind();
-    while bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse) && Instant::now() < until {
-        std::thread::sleep(LOOK_PAUSE);
-        bound = bind();
-    }
-    match bound {
-        Ok((socket, port)) => {
-            Ok(Listener { socket: socket.into(), place: Place::Loopback(port), file: None })
+    let (socket, bound) = bind().map_err(|error| {
+        let hint = "onegrant exec --help   # --serve tcp takes any free port";
+        let failure = failed(&format!("127.0.0.1:{port}"), &describe(&error), Some(hint));
+        match error.kind() {
+            ErrorKind::AddrInUse => Unbound::Taken(failure),
+            _ => Unbound::Failed(failure),
         }
-        Err(error) => Err(failed(&format!("127.0.0.1:{port}"), &describe(&error), hint)),
-    }
+    })?;
+    Ok(Listener { socket: socket.into(), place: Place::Loopback(bound) })
 }
 
-fn at_path(path: &Path) -> Result<Listener, Failure> {
+fn at_path(path: &Path) -> Result<Listener, Unbound> {
     let shown = format!("unix:{}", printable(&path.to_string_lossy()));
     let choose = shell_word(path).map(|path| format!("ls -ld {path}   # or choose another path"));
-    let failed = |why: &str| failed(&shown, why, choose.as_deref());
+    let failure = |why: &str| failed(&shown, why, choose.as_deref());
+    let failed = |why: &str| Unbound::Failed(failure(why));
+    let taken = || Unbound::Taken(failure("another process listens there"));
     let broken = |error: &io::Error| match path.parent().and_then(shell_word) {
         Some(parent) if error.kind() == ErrorKind::NotFound => {
-            Failure { hint: Some(format!("mkdir -p {parent}")), ..failed(&describe(error)) }
+            Unbound::Failed(Failure { hint: Some(format!("mkdir -p {parent}")), ..failure(&describe(error)) })
         }
         _ => failed(&describe(error)),
     };
-    let path = std::path::absolute(path).map_err(|error| broken(&error))?;
-    let length = path.as_os_str().as_bytes().len();
+    let absolute = std::path::absolute(path).map_err(|error| broken(&error))?;
+    let length = absolute.as_os_str().as_bytes().len();
     if length > PATH_LIMIT {
         let why = format!("the path has {length} bytes, and a socket's has {PATH_LIMIT} at most");
         return Err(failed(&why));
     }
-    let found = walk(&path).map_err(|obstacle| match obstacle {
+    let found = walk(&absolute).map_err(|obstacle| match obstacle {
         Obstacle::System(error) => broken(&error),
         Obstacle::Refused(why) => failed(&why),
     })?;
@@ -203,7 +220,7 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         }
         match is_listened_to(&directory, &name) {
             Ok(false) => {}
-            Ok(true) => return Err(failed("another process listens there")),
+            Ok(true) => return Err(taken()),
             Err(error) => return Err(broken(&error)),
         }
         let is_same = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
@@ -211,38 +228,32 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
                 == (metadata.dev(), metadata.ino(), metadata.ctime())
         });
         if is_same {
-            unlinkat(&directory, &name, AtFlags::empty()).map_err(|errno| broken(&errno.into()))?;
+            match unlinkat(&directory, &name, AtFlags::empty()) {
+                // Another process that is about to listen there was faster. It or this one binds the name.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(broken(&errno.into())),
+            }
         }
     }
     let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => failed("another process listens there"),
+        ErrorKind::AddrInUse => taken(),
         _ => broken(&error),
     })?;
-    let file = SocketFile { path: path.clone().into(), identity };
-    Ok(Listener { socket: socket.into(), place: Place::File(path), file: Some(file) })
+    let file = SocketFile { path: absolute.into(), identity };
+    Ok(Listener { socket: socket.into(), place: Place::File(file) })
 }
 
-/// Whether a process still listens on the socket of this name after [`END_LIMIT`].
+/// Whether a process listens on the socket of this name.
 fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
-    let until = Instant::now() + END_LIMIT;
-    let mut refused = 0;
-    while refused < LOOKS {
-        match inside(directory, || Ok(connect(name)))? {
-            Ok(connection) => {
-                // A broker that ends closes it.
-                let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-                let _ = poll(&mut [PollFd::new(&connection, PollFlags::IN)], left.as_ref());
-                if Instant::now() >= until {
-                    return Ok(true);
-                }
-            }
-            Err(Errno::CONNREFUSED) => {
-                refused += 1;
-                std::thread::sleep(LOOK_PAUSE);
-            }
+    for look in 0..LOOKS {
+        if look > 0 {
+            sleep(LOOK_PAUSE);
+        }
+        match inside(directory, name, |name| Ok(connect(name)))? {
+            // In the second case its queue is full.
+            Ok(()) | Err(Errno::AGAIN) => return Ok(true),
+            Err(Errno::CONNREFUSED) => {}
             Err(Errno::NOENT) => return Ok(false),
-            // Its queue is full.
-            Err(Errno::AGAIN) => return Ok(true),
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -250,35 +261,79 @@ fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
 }
 
 /// Connects without waiting.
-fn connect(name: &OsStr) -> rustix::io::Result<OwnedFd> {
+fn connect(name: &Path) -> rustix::io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(name.as_bytes())?)?;
-    Ok(socket)
+    rustix::net::connect(&socket, &SocketAddrUnix::new(name)?)
 }
 
 /// Binds a socket that only its user may connect to. Gives the identity of its file, too.
 fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, (u64, u64))> {
     // A umask is the process's: no other thread runs yet.
     let before = umask(Mode::from_raw_mode(0o177));
-    let bound = inside(directory, || UnixListener::bind(name));
+    let bound = inside(directory, name, |name| UnixListener::bind(name));
     umask(before);
     let socket = bound?;
     socket.set_nonblocking(true)?;
     rustix::net::listen(&socket, QUEUE)?;
-    let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    // An access control list of the directory takes the place of the umask (acl(5)).
-    if Mode::from_raw_mode(status.st_mode) != Mode::RUSR | Mode::WUSR {
-        chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
-    }
-    Ok((socket, (status.st_dev, status.st_ino)))
+    let identity = identity_of(directory, name)?;
+    Ok((socket, identity))
 }
 
-/// Does something in this directory: the system has no call that binds or connects a name in a directory that is open.
-fn inside<T>(directory: &File, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let here = openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    fchdir(directory)?;
-    let done = act();
-    fchdir(&here)?;
-    done
+/// The identity of the socket that was just bound to this name. Its mode is what the umask left, also where an access control
+/// list of the directory takes the place of the umask for other files: bind(2) applies it first. So what has another mode is
+/// not this socket. It is not changed: who may write the directory can have put a link to any file there.
+fn identity_of(directory: &File, name: &OsStr) -> io::Result<(u64, u64)> {
+    let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_socket = FileType::from_raw_mode(status.st_mode).is_socket();
+    match is_socket && Mode::from_raw_mode(status.st_mode) == Mode::RUSR | Mode::WUSR {
+        true => Ok((status.st_dev, status.st_ino)),
+        false => Err(io::Error::other("another file has taken the place of the socket")),
+    }
+}
+
+/// Does something with this name in this directory: the system has no call that binds or connects a name in a directory that is
+/// open. From a working directory that this user cannot return to (`sudo -u`), the way is through `/proc`.
+fn inside<T>(directory: &File, name: &OsStr, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    match openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(here) => {
+            fchdir(directory)?;
+            let done = act(Path::new(name));
+            fchdir(&here)?;
+            done
+        }
+        Err(_) => act(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn what_has_taken_the_place_of_a_socket_is_neither_followed_nor_changed() {
+        let path = std::env::temp_dir().join(format!("onegrant-listener-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let directory = File::open(&path).unwrap();
+        let set_mode = |name: &str, mode| {
+            fs::set_permissions(path.join(name), Permissions::from_mode(mode)).unwrap();
+        };
+        let _sockets = ["own", "open"].map(|name| UnixListener::bind(path.join(name)).unwrap());
+        fs::write(path.join("file"), "").unwrap();
+        for (name, mode) in [("own", 0o600), ("open", 0o666), ("file", 0o644)] {
+            set_mode(name, mode);
+        }
+        symlink("file", path.join("link")).unwrap();
+        symlink("own", path.join("link to a socket")).unwrap();
+        let is_own = |name: &str| identity_of(&directory, OsStr::new(name)).is_ok();
+        let found = ["own", "open", "file", "link", "link to a socket", "missing"].map(is_own);
+        assert_eq!(found, [true, false, false, false, false, false]);
+        let mode = fs::metadata(path.join("file")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644);
+        set_mode("file", 0o600);
+        assert!(!is_own("file"), "it is no socket");
+        fs::remove_dir_all(path).unwrap();
+    }
 }

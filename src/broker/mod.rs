@@ -10,9 +10,9 @@ mod desk;
 pub mod listener;
 mod peer;
 
-use crate::adapters::broker::Ask;
-use crate::adapters::broker::server::{Answer, Entrance, Task};
+use crate::adapters::broker::server::{Answer, Entrance, HEAD_LIMIT, Task};
 use crate::adapters::broker::shape::Shape;
+use crate::adapters::broker::{Ask, BODY_LIMIT};
 use crate::error::{Failure, Kind};
 use crate::globals::Globals;
 use crate::grant::TokenKind;
@@ -35,6 +35,9 @@ use zeroize::Zeroizing;
 
 /// How much is read at once, in bytes.
 const READ_LENGTH: usize = 4096;
+
+/// How often one connection is read before the others have their turn: the longest request, if it is there, is read at once.
+const READS: usize = (HEAD_LIMIT + BODY_LIMIT) / READ_LENGTH;
 
 /// The pause after a connection could not be accepted: the process is out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -155,6 +158,7 @@ impl<'s> Loop<'s, '_> {
         }
     }
 
+    /// Waits until something is ready. `signals`: `None` after the end.
     fn wait(
         &self,
         listener: Option<&Listener>,
@@ -247,15 +251,20 @@ impl<'s> Loop<'s, '_> {
         }
         let Some(connection) = self.connections.get(seat).and_then(Option::as_ref) else { return };
         let mut buffer = Zeroizing::new([0; READ_LENGTH]);
-        match rustix::io::read(&connection.socket, &mut buffer[..]) {
-            Ok(0) => self.desk.end(seat),
-            Ok(length) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                let is_stranger = || peer::is_stranger(&connection.socket, self.is_tcp);
-                self.desk.receive(seat, bytes, &is_stranger, self.clock.now());
+        for _ in 0..READS {
+            match rustix::io::read(&connection.socket, &mut buffer[..]) {
+                Ok(0) => return self.desk.end(seat),
+                Ok(length) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    let is_stranger = || peer::is_stranger(&connection.socket, self.is_tcp);
+                    self.desk.receive(seat, bytes, &is_stranger, self.clock.now());
+                    if length < READ_LENGTH || !self.desk.reads(seat) {
+                        return;
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => return self.desk.close(seat),
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.desk.close(seat),
         }
     }
 

@@ -104,7 +104,7 @@ fn lead_to(command: &mut Command, served: &Served, shape: Option<Shape>) {
     let Served { listener, key } = served;
     let mut store = OsString::from("broker:");
     match &listener.place {
-        Place::File(path) => store.extend([OsStr::new("unix:"), path.as_os_str()]),
+        Place::File(file) => store.extend([OsStr::new("unix:"), &file.path]),
         Place::Loopback(_) | Place::Given => store.push(listener.place.text()),
     }
     for name in [VARIABLE, "ONEGRANT_PROFILE", "ONEGRANT_FOR", "ONEGRANT_HOME"] {

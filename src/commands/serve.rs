@@ -7,7 +7,7 @@ use crate::cli;
 use crate::cli::ServeAddress;
 use crate::error::{Failure, Kind};
 use crate::output::say;
-use crate::profile::Context;
+use crate::profile::{Context, brokered};
 use crate::system::end_signals;
 use crate::text::{describe, printable};
 use std::io;
@@ -23,14 +23,15 @@ pub fn run(arguments: &cli::Serve, context: &Context) -> anyhow::Result<()> {
         }
     };
     let signals = end_signals().map_err(|error| failed(&error))?;
-    let profile = context.globals.known_profile().to_owned();
+    let globals = brokered::named(&context.globals);
+    let profile = globals.known_profile().to_owned();
     let shown = match profile.as_str() {
         "" => "the profile of another broker".to_owned(),
         name => format!("profile {name}"),
     };
     say(&format!("onegrant: serving {shown} at {}\n", printable(&listener.place.text())));
     let entrance = Entrance { key: None, port: None, profile };
-    let service = Service { entrance, shape: None, globals: &context.globals, command: None };
+    let service = Service { entrance, shape: None, globals: &globals, command: None };
     Ok(service.run(listener, &signals).map_err(|error| failed(&error))?)
 }
 

@@ -26,17 +26,11 @@ pub fn broker_key() -> Option<Secret> {
     text("ONEGRANT_BROKER_KEY").map(Secret::new)
 }
 
-/// How many sockets a supervisor has opened for this process (sd_listen_fds(3)); the first one is descriptor 3. No program that
-/// this process runs gets the variables. To be called before the first thread begins.
-#[expect(unsafe_code, reason = "no safe call removes a variable")]
-pub fn take_listening_sockets() -> Option<u32> {
+/// How many sockets a supervisor has opened for this process (sd_listen_fds(3)); the first one is descriptor 3. A program that
+/// this process runs is given the variables, too: they name another process there, so they say nothing.
+pub fn listening_sockets() -> Option<u32> {
     let number = |name| text(name)?.parse::<u32>().ok();
-    let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id()));
-    for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
-        // SAFETY: this process has one thread.
-        unsafe { std::env::remove_var(name) };
-    }
-    count
+    number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id()))
 }
 
 /// Profile, store and deadline, as one process of onegrant passes them to another: in its request, never in its

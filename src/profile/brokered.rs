@@ -1,10 +1,12 @@
 //! Gets a token from a broker: executes the questions of [`crate::session::brokered`].
 
 use super::Context;
-use crate::globals::Selection;
+use crate::globals::{Globals, Selection};
 use crate::session::brokered::{Ask, Asking, Next};
 use crate::session::{Demand, TokenResult};
 use crate::store::broker::BrokerStore;
+use crate::store_address::ProfileName;
+use crate::system::SystemClock;
 
 /// Gets a token. Each question is sent once: the broker's side waits for other processes, and for the server.
 pub fn obtain(demand: Demand, store: &BrokerStore, context: &Context, log: &dyn Fn(u8, &str)) -> TokenResult {
@@ -26,5 +28,19 @@ pub fn obtain(demand: Demand, store: &BrokerStore, context: &Context, log: &dyn 
                 next = asking.answered(store.ask(&ask));
             }
         }
+    }
+}
+
+/// The settings of a broker of a broker, with the name of the profile that the other one serves: a process that names another
+/// profile gets no token. They stay as they are if the command names a profile, or if the other broker does not answer.
+pub fn named(globals: &Globals) -> Globals {
+    let served = || {
+        globals.known_profile().is_empty().then_some(())?;
+        let context = Context::new(globals.clone(), SystemClock::start());
+        ProfileName::new(&context.store.broker()?.profile().ok()??.profile?)
+    };
+    match served() {
+        Some(profile) => Globals { profile, selection: Selection::Name, ..globals.clone() },
+        None => globals.clone(),
     }
 }

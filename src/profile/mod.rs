@@ -2,7 +2,7 @@
 
 pub mod access;
 pub mod amend;
-mod brokered;
+pub mod brokered;
 pub mod choice;
 pub mod credential_cache;
 pub mod events;

@@ -194,6 +194,18 @@ pub fn judge(session: &Session, demand: &Demand, first_seen: Option<&Secret>, no
     }
 }
 
+/// Whether the token answers the demand while another process refreshes. A token that lasts shorter than `--min-ttl` does not:
+/// the other process is about to get a longer one.
+pub fn is_enough_meanwhile(
+    session: &Session,
+    demand: &Demand,
+    first_seen: Option<&Secret>,
+    now: Now,
+) -> bool {
+    let left = expiry_of(session, demand.token).map_or(i64::MAX, |end| end.saturating_sub(now.wall));
+    judge(session, demand, first_seen, now).is_usable() && left >= demand.min_ttl
+}
+
 /// Judges the access token, whichever token is demanded.
 pub fn judge_access_token(
     session: &Session,
@@ -283,6 +295,29 @@ mod tests {
             let session = Session { id_token: Some(id_token.clone()), ..session(obtained_at, Some(expires_at)) };
             assert_eq!(id_token_age(&session, min_ttl, at(now)), wanted, "{case}");
         }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn while_another_process_refreshes_a_token_that_works_and_lasts_as_asked_is_enough() {
+        // (case, expires at, min_ttl, refused before, now, wanted)
+        let cases = [
+            ("it ages",                        Some(4600), 0,   false, 4590, true),
+            ("it ages and lasts as asked",     Some(4600), 10,  false, 4590, true),
+            ("it lasts shorter than asked",    Some(4600), 11,  false, 4590, false),
+            ("a long one that is too short",   Some(4600), 600, false, 4100, false),
+            ("it has ended",                   Some(4600), 0,   false, 4600, false),
+            ("a server has refused it",        Some(4600), 0,   true,  1001, false),
+            ("the clock went back",            Some(4600), 0,   false, 100,  true),
+            ("it has no end",                  None,       600, false, 9999, true),
+        ];
+        for (case, expires_at, min_ttl, access_token_rejected, now, wanted) in cases {
+            let session = Session { access_token_rejected, ..session(1000, expires_at) };
+            let demand = Demand { min_ttl, ..Demand::default() };
+            assert_eq!(is_enough_meanwhile(&session, &demand, None, at(now)), wanted, "{case}");
+        }
+        let same = Demand::other_than(Unwanted::Rejected(Secret::new("at")));
+        assert!(!is_enough_meanwhile(&session(1000, None), &same, None, at(1001)), "it is refused now");
     }
 
     #[test]

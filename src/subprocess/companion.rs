@@ -14,7 +14,7 @@ use crate::adapters::broker::server::Entrance;
 use crate::adapters::broker::shape::Shape;
 use crate::adapters::formats::{Format, Given};
 use crate::broker::Service;
-use crate::broker::listener::{Listener, Place, SocketFile};
+use crate::broker::listener::{Listener, Place};
 use crate::cli;
 use crate::driver::Clock;
 use crate::environment::{Environment, Passed};
@@ -22,6 +22,7 @@ use crate::error::{Failure, Kind};
 use crate::globals::Globals;
 use crate::grant::{Secret, Session};
 use crate::profile::Context;
+use crate::profile::brokered;
 use crate::profile::token_file::TokenFile;
 use crate::profile::token_text;
 use crate::session::{Demand, expiry_of};
@@ -58,21 +59,22 @@ struct CompanionRequest {
     pid: u32,
     /// The start time of that process, in clock ticks since boot.
     start_time: u64,
-    /// The path of the file that is kept fresh, of any bytes. Empty: there is none.
-    file: OsString,
+    /// The path of the file that is kept fresh, of any bytes.
+    file: Option<OsString>,
     /// Which token the file holds, and how long it should last.
     demand: Demand,
     format: Format,
-    /// The key of the broker. Empty: it is none.
-    key: Secret,
-    /// The path of its socket, of any bytes, and the identity of that file. Empty: it has none.
-    socket: OsString,
-    identity: (u64, u64),
-    /// The port of its socket; 0 if that is not on loopback.
-    port: u32,
-    /// The name of the other server that it looks like; empty if it is none.
-    shape: String,
+    broker: Option<BrokerRequest>,
     passed: Passed,
+}
+
+/// The broker that a companion is to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct BrokerRequest {
+    key: Secret,
+    place: Place,
+    /// The other server that it looks like.
+    shape: Option<Shape>,
 }
 
 /// The socket and the key of a broker that the companion is to be.
@@ -92,24 +94,19 @@ pub fn start(
 ) -> Result<(), Failure> {
     let start = || -> io::Result<bool> {
         let this_process = context.this_process();
-        let (listener, key) = served.as_ref().map(|served| (served.listener, &served.key)).unzip();
-        let port = match listener.map(|listener| &listener.place) {
-            Some(Place::Loopback(port)) => (*port).into(),
-            Some(Place::File(_) | Place::Given) | None => 0,
-        };
-        let file_of_socket = listener.and_then(|listener| listener.file.as_ref());
+        let broker = served.as_ref().map(|served| BrokerRequest {
+            key: served.key.clone(),
+            place: served.listener.place.clone(),
+            shape: arguments.shape,
+        });
         let request = CompanionRequest {
             is_companion: false,
             pid: this_process.pid,
             start_time: this_process.start_time,
-            file: file.unwrap_or(Path::new("")).into(),
+            file: file.map(Into::into),
             demand: Demand::lasting(arguments.kind(), arguments.min_ttl),
             format: arguments.format.unwrap_or_default(),
-            key: key.cloned().unwrap_or_else(|| Secret::new("")),
-            socket: file_of_socket.map(|file| file.path.clone()).unwrap_or_default(),
-            identity: file_of_socket.map(|file| file.identity).unwrap_or_default(),
-            port,
-            shape: arguments.shape.map(Shape::name).unwrap_or_default().to_owned(),
+            broker,
             passed: context.globals.passed()?,
         };
         let socket = served.map(|served| served.listener.socket.try_clone()).transpose()?;
@@ -129,7 +126,7 @@ pub fn start(
 fn spawn(request: &CompanionRequest, stdout: Stdio) -> io::Result<Child> {
     let mut command = command(Mode::Companion, request)?;
     // The argument is for a person who lists processes.
-    command.args((!request.file.is_empty()).then_some(&request.file)).stdout(stdout).stderr(Stdio::null());
+    command.args(&request.file).stdout(stdout).stderr(Stdio::null());
     system::as_given(&mut command).spawn()
 }
 
@@ -147,28 +144,31 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
     let globals = Globals::from_environment(&Environment::with(request.passed.clone(), environment))?;
     // No person reads what it says.
     let globals = Globals { verbosity: 0, ..globals };
-    let has_file = !request.file.is_empty();
-    let is_broker = !request.key.expose().is_empty();
-    let listener = is_broker.then(|| listener(&request)).transpose();
     let failed = |error: io::Error| Failure::new(Kind::Temporary, describe(&error));
-    let listener = listener.map_err(failed)?;
+    // Its socket is removed even if the command has ended by now.
+    let listener = request.broker.as_ref().map(|broker| listener(broker.place.clone()));
+    let listener = listener.transpose().map_err(failed)?;
     let Some(command) = Watched::new(request.pid, request.start_time) else { return Ok(()) };
-    let keep = || keep(&request, &command, || Context::new(globals.clone(), system::SystemClock::start()));
-    let Some(listener) = listener else {
-        keep();
+    let context = || Context::new(globals.clone(), system::SystemClock::start());
+    let keep = |file| keep(Path::new(file), &request, &command, context);
+    let (Some(listener), Some(broker)) = (listener, &request.broker) else {
+        request.file.iter().for_each(keep);
         return Ok(());
     };
+    let globals = brokered::named(&globals);
     let profile = globals.known_profile().to_owned();
-    let port = u16::try_from(request.port).ok().filter(|port| *port > 0);
-    let entrance = Entrance { key: Some(request.key.clone()), port, profile };
-    let shape = Shape::named(&request.shape);
-    let service = Service { entrance, shape, globals: &globals, command: Some(&command) };
+    let port = match &broker.place {
+        Place::Loopback(port) => Some(*port),
+        Place::File(_) | Place::Given => None,
+    };
+    let entrance = Entrance { key: Some(broker.key.clone()), port, profile };
+    let service = Service { entrance, shape: broker.shape, globals: &globals, command: Some(&command) };
     let serve = || -> io::Result<()> {
         // Held back before the thread begins.
         let signals = system::end_signals()?;
         scope(|scope| {
-            if has_file {
-                scope.spawn(keep);
+            if let Some(file) = &request.file {
+                scope.spawn(move || keep(file));
             }
             service.run(listener, &signals)?;
             // After a signal the thread would go on for as long as the command runs.
@@ -182,12 +182,8 @@ pub(super) fn run(environment: &Environment) -> Result<(), Failure> {
 }
 
 /// The socket of a broker, which the process before this one gave as stdout.
-fn listener(request: &CompanionRequest) -> io::Result<Listener> {
-    let socket = stdout()?;
-    let place = u16::try_from(request.port).ok().filter(|port| *port > 0);
-    let place = place.map_or(Place::Given, Place::Loopback);
-    let file = SocketFile { path: request.socket.clone(), identity: request.identity };
-    Ok(Listener { socket, place, file: (!request.socket.is_empty()).then_some(file) })
+fn listener(place: Place) -> io::Result<Listener> {
+    Ok(Listener { socket: stdout()?, place })
 }
 
 /// Takes the socket that is stdout.
@@ -199,13 +195,13 @@ fn stdout() -> io::Result<OwnedFd> {
 
 /// Each round has its own context and deadline. The first round finds the token that was written before the
 /// command began.
-fn keep(request: &CompanionRequest, command: &Watched, context: impl Fn() -> Context) {
+fn keep(file: &Path, request: &CompanionRequest, command: &Watched, context: impl Fn() -> Context) {
     let mut written = None;
     let mut sleep = Duration::ZERO;
     let mut after_failure = SHORTEST_SLEEP;
     while command.runs_for(sleep) {
         let is_wanted = || command.runs_for(Duration::ZERO);
-        let due = match renew(request, &context(), &mut written, is_wanted) {
+        let due = match renew(file, request, &context(), &mut written, is_wanted) {
             Ok(due) => due,
             Err(Kind::LoginRequired | Kind::Usage) => return,
             Err(_) => Duration::ZERO,
@@ -222,6 +218,7 @@ fn keep(request: &CompanionRequest, command: &Watched, context: impl Fn() -> Con
 /// Puts a token that lasts into the file, unless it is there, and returns when the next one is due. That is at once if the
 /// server issued none that lasts longer.
 fn renew(
+    file: &Path,
     request: &CompanionRequest,
     context: &Context,
     written: &mut Option<String>,
@@ -234,10 +231,9 @@ fn renew(
     let given = Given::new(&session, request.demand.token).map_err(kind)?;
     let text = token_text::text(given, request.format, context).map_err(kind)?;
     if written.as_ref() != Some(&text) && is_wanted() {
-        let file = TokenFile::find(Path::new(&request.file))
-            .and_then(|file| file.write(text.as_bytes(), context.left()));
+        let replaced = TokenFile::find(file).and_then(|found| found.write(text.as_bytes(), context.left()));
         // The obstacle may be removed later: try again.
-        file.map_err(|_| Kind::Store)?;
+        replaced.map_err(|_| Kind::Store)?;
         *written = Some(text);
     }
     let Some(end) = given.expires_at() else { return Ok(LONGEST_SLEEP) };

@@ -26,6 +26,10 @@ enum Place {
     Store,
     /// A store that compares and swaps, by itself.
     Cell,
+    /// What a broker does with its connections.
+    Desk,
+    /// A process that asks a broker.
+    Asking,
     /// Real processes, and a disk that forgets what was not synced.
     PowerCut,
 }
@@ -34,7 +38,7 @@ impl Place {
     /// What `cargo test` has to build.
     fn target(self) -> &'static [&'static str] {
         match self {
-            Self::Exploration | Self::Story => &["--lib"],
+            Self::Exploration | Self::Story | Self::Desk | Self::Asking => &["--lib"],
             Self::Store | Self::Cell => &["--test", "stores"],
             Self::PowerCut => &["--test", "faults"],
         }
@@ -46,6 +50,8 @@ impl Place {
             Self::Story => format!("session::machine_tests::{test}"),
             Self::Store => format!("file::{test}"),
             Self::Cell => format!("cells::{test}"),
+            Self::Desk => format!("broker::desk::tests::{test}"),
+            Self::Asking => format!("session::brokered::tests::{test}"),
             Self::PowerCut => format!("power_cut::{test}"),
         }
     }
@@ -59,7 +65,7 @@ struct Mutation {
     caught_by: (Place, &'static str),
 }
 
-use Place::{Cell, Exploration, PowerCut, Store, Story};
+use Place::{Asking, Cell, Desk, Exploration, PowerCut, Store, Story};
 
 const COMPARING: &str = "src/session/machine/comparing.rs";
 const ENDING: &str = "src/session/machine/ending.rs";
@@ -73,6 +79,8 @@ const FRESHNESS: &str = "src/session/freshness.rs";
 const LOGOUT: &str = "src/session/logout.rs";
 const FILE: &str = "src/store/file.rs";
 const CELL: &str = "src/store/cell/mod.rs";
+const DESK: &str = "src/broker/desk.rs";
+const BROKERED: &str = "src/session/brokered.rs";
 
 /// Leaves out the first of two looks. The second one still protects the session.
 const NO_LOOK_UNDER_THE_LOCK: (&str, &str, &str) = (
@@ -415,6 +423,40 @@ const MUTATIONS: &[Mutation] = &[
             "sidecar.number(name.key).is_some()",
         )],
         caught_by: (Store, "a_commit_removes_no_later_claim"),
+    },
+    Mutation {
+        name: "a broker answers a web page",
+        edits: &[(DESK, "head.check_origin(&self.entrance).map_err(refuse)?;", "")],
+        caught_by: (Desk, "a_request_is_refused_before_anything_is_looked_up_for_it"),
+    },
+    Mutation {
+        name: "a broker answers without its key",
+        edits: &[(DESK, "head.check_key(&self.entrance).map_err(refuse)?;", "")],
+        caught_by: (Desk, "a_request_is_refused_before_anything_is_looked_up_for_it"),
+    },
+    Mutation {
+        name: "a broker answers another user at its socket",
+        edits: &[(DESK, "(shaped.is_some() || self.entrance.key.is_none())", "shaped.is_some()")],
+        caught_by: (Desk, "without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not"),
+    },
+    Mutation {
+        name: "a broker answers another user at a path without a key",
+        edits: &[(DESK, "(shaped.is_some() || self.entrance.key.is_none())", "self.entrance.key.is_none()")],
+        caught_by: (Desk, "without_a_key_the_user_of_the_other_end_is_asked_for_and_with_a_key_it_is_not"),
+    },
+    Mutation {
+        name: "a broker does equal work twice",
+        edits: &[(
+            DESK,
+            "Stage::Waiting(task, _) if !self.running.contains(task)",
+            "Stage::Waiting(task, _)",
+        )],
+        caught_by: (Desk, "equal_requests_share_one_piece_of_work_and_four_are_done_at_once"),
+    },
+    Mutation {
+        name: "the token of another profile of a broker",
+        edits: &[(BROKERED, "            && *named != served", "            && named.is_empty()")],
+        caught_by: (Asking, "the_token_of_another_profile_than_the_named_one_is_not_used"),
     },
 ];
 

@@ -1,6 +1,8 @@
 //! Brokers, and processes that ask them: through plain sockets, so that each byte is the test's.
 
 use super::{Home, LIMIT, Process, Ran, is_running, onegrant, wait_for};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -142,6 +144,16 @@ impl Connection {
         let length: usize = answer.field("content-length").unwrap().parse().unwrap();
         assert_eq!(length, answer.body.len(), "{answer:?}");
         Some(answer)
+    }
+
+    /// Whether the other side has neither answered nor closed it.
+    pub fn is_open(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let received = match self {
+            Self::Unix(stream) => recv(stream, &mut [0; 1][..], flags),
+            Self::Tcp(stream) => recv(stream, &mut [0; 1][..], flags),
+        };
+        received == Err(Errno::AGAIN)
     }
 
     /// Says that no more is sent.

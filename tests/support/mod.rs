@@ -397,8 +397,13 @@ pub fn spender(home: &Home) -> u32 {
 
 /// Whether that process runs; one that waits for its parent to take note of its end does not.
 pub fn is_running(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// What a process does (proc_pid_stat(5)): `R` if it runs, `S` if it sleeps.
+pub fn state(pid: u32) -> Option<char> {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    status.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Kills a process in the middle of a refresh, and its worker after it. Gives the worker's identifier.

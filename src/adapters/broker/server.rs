@@ -105,7 +105,7 @@ impl<'a> Head<'a> {
             return Err(Refused(403, "it comes from a web page"));
         }
         if self.has("x-forwarded-for") {
-            return Err(Refused(403, "it comes through a proxy"));
+            return Err(Refused(403, "it comes through a proxy: name 127.0.0.1 in NO_PROXY"));
         }
         let Some(port) = entrance.port else { return Ok(()) };
         let mut hosts = self.all("host");
@@ -288,110 +288,140 @@ pub fn response(status: u16, content_type: &str, fields: &[(&str, &str)], body: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::broker::BODY_LIMIT;
     use crate::protocol::tests::document;
-    use serde_json::Value;
 
-    fn entrance() -> Entrance {
-        Entrance { key: Some(Secret::new("secret")), port: Some(8123), profile: "work".to_owned() }
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    /// What the request with these lines asks for, or the status with which it is refused.
+    fn asked(lines: &str) -> Result<Asked, u16> {
+        let entrance = Entrance { key: Some(Secret::new(KEY)), port: Some(8123), profile: String::new() };
+        let text = format!("{}\r\n\r\n", lines.replace('\n', "\r\n"));
+        let mut room = room();
+        let (head, _) = Head::read(text.as_bytes(), &mut room).map_err(status)?.unwrap();
+        head.check_origin(&entrance).map_err(status)?;
+        head.check_key(&entrance).map_err(status)?;
+        head.asked().map_err(status)
     }
 
-    /// Everything that is looked at in a head.
-    fn read(request: &str) -> Result<Option<Asked>, Refused> {
-        let (mut room, entrance) = (room(), entrance());
-        let Some((head, _)) = Head::read(request.as_bytes(), &mut room)? else { return Ok(None) };
-        head.check_origin(&entrance)?;
-        head.check_key(&entrance)?;
-        head.asked().map(Some)
+    fn status(refused: Refused) -> u16 {
+        refused.0
     }
 
-    fn with(line: &str, more: &str) -> String {
-        format!("{line}\r\nhost: localhost:8123\r\nAuthorization: Bearer secret\r\n{more}\r\n")
+    /// With the fields that every good request has.
+    fn asked_well(line: &str, fields: &str) -> Result<Asked, u16> {
+        asked(&format!("{line} HTTP/1.1\nHost: 127.0.0.1:8123\nAuthorization: Bearer {KEY}{fields}"))
     }
 
     #[test]
-    #[rustfmt::skip]
-    fn a_head_says_what_is_asked_for() {
-        let token = |kind, min_ttl| Ok(Some(Asked::Whole(Ask::Token { kind, min_ttl })));
-        let (access, id) = (TokenKind::AccessToken, TokenKind::IdToken);
-        let of_body = format!("content-length: {BODY_LIMIT}\r\n");
-        let cases = [
-            (with("GET /v1/token HTTP/1.1", ""), token(access, 0)),
-            (with("GET /v1/token? HTTP/1.0", "x: y\r\n"), token(access, 0)),
-            (with("GET http://localhost:8123/v1/token?min_ttl=60 HTTP/1.1", ""), token(access, 60)),
-            (with("GET /v1/token?min_ttl=60&id_token=1&other HTTP/1.1", ""), token(id, 60)),
-            (with("GET /v1/token?id_token=%31 HTTP/1.1", ""), token(id, 0)),
-            (with("GET /v1/token?id_token=0 HTTP/1.1", ""), token(access, 0)),
-            (with("GET /v1/profile HTTP/1.1", ""), Ok(Some(Asked::Whole(Ask::Profile)))),
-            (with("POST /v1/rejected HTTP/1.1", &of_body), Ok(Some(Asked::OtherThan(BODY_LIMIT)))),
-            ("GET /v1/token HTTP/1.1\r\nhost: local".to_owned(), Ok(None)),
-        ];
-        for (request, wanted) in cases {
-            assert_eq!(read(&request), wanted, "{request}");
+    fn a_web_page_and_a_process_without_the_key_are_refused() {
+        let host = "Host: localhost:8123";
+        let key = format!("Authorization: bearer  {KEY}");
+        assert!(asked(&format!("GET /v1/token HTTP/1.1\n{host}\n{key}\nSec-Fetch-Site: none")).is_ok());
+        for (fields, status) in [
+            (host.to_owned(), 401),
+            (format!("{host}\nAuthorization: Basic {KEY}"), 401),
+            (format!("{host}\nAuthorization: {KEY}"), 401),
+            (format!("{host}\nAuthorization: Bearer {KEY}0"), 401),
+            (key.clone(), 403),
+            (format!("{key}\n{host}\n{host}"), 403),
+            (format!("{key}\nHost: localhost"), 403),
+            (format!("{key}\nHost: localhost:80"), 403),
+            (format!("{key}\nHost: evil.example:8123"), 403),
+            (format!("{key}\n{host}\nOrigin: null"), 403),
+            (format!("{key}\n{host}\nSec-Fetch-Site: same-origin"), 403),
+            (format!("{key}\n{host}\nX-Forwarded-For: 10.0.0.1"), 403),
+        ] {
+            assert_eq!(asked(&format!("GET /v1/token HTTP/1.1\n{fields}")), Err(status), "{fields}");
         }
     }
 
     #[test]
-    fn a_head_that_is_refused_has_a_status() {
-        let long = format!("x: {}\r\n", "y".repeat(HEAD_LIMIT));
-        let body = |length: &str| format!("content-length: {length}\r\n");
-        let cases = [
-            (with("GET /v1/token?min_ttl=99999999999999999999 HTTP/1.1", ""), 400),
-            (with("GET v1/token HTTP/1.1", ""), 400),
-            (with("GET /v1/token HTTP/1.1", " folded: x\r\n"), 400),
-            (with("GET /v1/token HTTP/1.1", "space : x\r\n"), 400),
-            (with("GET /v1/token HTTP/1.1", &long), 431),
-            (with("get /v1/token HTTP/1.1", ""), 405),
-            (with("HEAD /v1/token HTTP/1.1", ""), 405),
-            (with("POST /v1/rejected HTTP/1.1", &body("+1")), 200),
-            (with("POST /v1/rejected HTTP/1.1", &body("0x1")), 400),
-            (with("POST /v1/rejected HTTP/1.1", &body("99999999999999999999999")), 400),
-            (with("POST /v1/rejected HTTP/1.1", &body(&(BODY_LIMIT + 1).to_string())), 413),
-            (
-                "GET /v1/token HTTP/1.1\r\nhost: localhost:8123\r\nauthorization: Basic secret\r\n\r\n"
-                    .to_owned(),
-                401,
-            ),
-            (
-                "GET /v1/token HTTP/1.1\r\nhost: localhost:8123\r\nauthorization: Bearer secre\r\n\r\n"
-                    .to_owned(),
-                401,
-            ),
-            ("GET /v1/token HTTP/1.1\r\nhost: \u{e4}:8123\r\n\r\n".to_owned(), 403),
-        ];
-        for (request, wanted) in cases {
-            let status = read(&request).map_or_else(|Refused(status, _)| status, |_| 200);
-            assert_eq!(status, wanted, "{request:.100}");
+    fn each_path_has_its_method_and_its_parameters() {
+        let token = |kind, min_ttl| Ok(Asked::Whole(Ask::Token { kind, min_ttl }));
+        for (line, fields, wanted) in [
+            ("GET /v1/token", "", token(TokenKind::AccessToken, 0)),
+            ("GET /v1/token?min_ttl=60&id_token=1&later=1", "", token(TokenKind::IdToken, 60)),
+            ("GET /v1/token?min_ttl=-1", "", Err(400)),
+            ("GET /v1/token?id_token=yes", "", Err(400)),
+            ("GET /v1/profile", "", Ok(Asked::Whole(Ask::Profile))),
+            ("POST /v1/profile", "", Err(405)),
+            ("GET /v1/rejected", "", Err(405)),
+            ("GET /v1/tokens", "", Err(404)),
+            ("POST /v1/rejected", "\nContent-Length: 7", Ok(Asked::OtherThan(7))),
+            ("POST /v1/rejected", "", Err(411)),
+            ("POST /v1/rejected", "\nContent-Length: 0", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nContent-Length: 8", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nTransfer-Encoding: chunked", Err(411)),
+            ("POST /v1/rejected", "\nContent-Length: 131073", Err(413)),
+            ("POST /v1/rejected", "\nContent-Length: 7\nExpect: 100-continue", Err(417)),
+            ("GET http://localhost:8123/v1/token?min_ttl=60", "", token(TokenKind::AccessToken, 60)),
+            ("GET /v1/token?id_token=%31", "", token(TokenKind::IdToken, 0)),
+            ("GET /v1/token?min_ttl=99999999999999999999", "", Err(400)),
+            ("GET v1/token", "", Err(400)),
+            ("get /v1/token", "", Err(405)),
+            ("HEAD /v1/token", "", Err(405)),
+            ("GET /v1/token", "\n folded: x", Err(400)),
+            ("GET /v1/token", "\nspace : x", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 0x1", Err(400)),
+            ("POST /v1/rejected", "\nContent-Length: 99999999999999999999999", Err(400)),
+        ] {
+            assert_eq!(asked_well(line, fields), wanted, "{line}{fields}");
         }
     }
 
     #[test]
-    fn an_answer_is_a_whole_response_without_a_credential() {
+    fn a_head_has_a_length_whether_it_is_whole_or_not() {
+        let head = |length: usize| {
+            let begin = "GET / HTTP/1.1\r\nx: ";
+            format!("{begin}{}\r\n\r\n", "x".repeat(length - begin.len() - 4))
+        };
+        let read = |text: &str| {
+            let mut room = room();
+            Head::read(text.as_bytes(), &mut room).map(|read| read.map(|(_, length)| length)).map_err(status)
+        };
+        assert_eq!(read(&head(HEAD_LIMIT)), Ok(Some(HEAD_LIMIT)));
+        assert_eq!(read(&head(HEAD_LIMIT + 1)), Err(431));
+        assert_eq!(read(&head(HEAD_LIMIT + 3)[..HEAD_LIMIT]), Ok(None));
+        assert_eq!(read(&head(HEAD_LIMIT + 5)[..HEAD_LIMIT + 1]), Err(431));
+    }
+
+    #[test]
+    fn a_body_is_one_token_with_or_without_the_end_of_its_line() {
+        for body in ["t", "t\n", "t\r\n"] {
+            assert_eq!(other_than(body.as_bytes()), Ok(Ask::Rejected(Secret::new("t"))), "{body:?}");
+        }
+        for body in ["\n", "a\nb", "\u{1b}", "ä"] {
+            assert!(matches!(other_than(body.as_bytes()), Err(Refused(400, _))), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_whole_response_without_a_refresh_token() {
         let session = document().session.unwrap();
         let refresh_token = session.refresh_token.clone().unwrap();
-        let parts = |answer: &Answer| {
-            let response = answer.reply(None, &entrance(), 0);
-            let text = String::from_utf8(response.to_vec()).unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-            assert!(head.ends_with("onegrant-profile: work"), "{head}");
-            (head.lines().next().unwrap().to_owned(), body.to_owned())
-        };
-        let (line, body) = parts(&Answer::Token(session, TokenKind::AccessToken));
-        assert_eq!((line.as_str(), body.contains(refresh_token.expose())), ("HTTP/1.1 200 OK", false));
-        assert!(body.ends_with("}\n"), "as token prints it");
-        for (kind, status) in [
-            (Kind::Usage, 400),
-            (Kind::LoginRequired, 409),
-            (Kind::Temporary, 503),
-            (Kind::Store, 500),
-            (Kind::Defect, 500),
+        let entrance = Entrance { profile: "work".to_owned(), ..Entrance::default() };
+        let response = Answer::Token(session, TokenKind::AccessToken).reply(None, &entrance, 0);
+        let text = core::str::from_utf8(&response).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("onegrant-profile: work"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(!body.contains(refresh_token.expose()) && body.ends_with("}\n"), "as token prints it");
+    }
+
+    #[test]
+    fn each_failure_has_its_status() {
+        for (kind, status, code) in [
+            (Kind::Usage, 400, 2),
+            (Kind::LoginRequired, 409, 3),
+            (Kind::Temporary, 503, 4),
+            (Kind::Store, 500, 5),
         ] {
-            let (line, body) = parts(&Answer::Failed(Failure::new(kind, "why").hint("what to do")));
-            assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
-            let refusal: Value = serde_json::from_str(&body).unwrap();
-            let wanted = serde_json::json!({ "code": kind.code(), "message": "why", "hint": "what to do" });
-            assert_eq!(refusal, wanted);
+            let failed = Answer::Failed(Failure::new(kind, "why").hint("onegrant doctor"));
+            let bytes = failed.reply(None, &Entrance::default(), 0);
+            let text = core::str::from_utf8(&bytes).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            let body = format!("{{\"code\":{code},\"message\":\"why\",\"hint\":\"onegrant doctor\"}}\n");
+            assert!(text.ends_with(&body), "{text}");
         }
     }
 }

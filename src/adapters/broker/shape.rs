@@ -5,10 +5,11 @@ use super::server::{Head, response};
 use crate::adapters::gce;
 use crate::error::Failure;
 use crate::grant::{Document, Session, TokenKind, UnixSeconds};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The server that a broker looks like. Its paths take no key, so only processes of one user get an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// Google's metadata server.
     Gce,
@@ -32,11 +33,6 @@ pub enum Facts {
 }
 
 impl Shape {
-    /// The shape of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        SHAPES.iter().find(|(known, _)| *known == name).map(|(_, shape)| *shape)
-    }
-
     /// Its name.
     pub fn name(self) -> &'static str {
         SHAPES.iter().find(|(_, shape)| *shape == self).map_or("", |(name, _)| name)

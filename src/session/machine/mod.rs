@@ -7,7 +7,7 @@ mod spending;
 
 use super::attempt::{Attempt, AttemptOutcome, Owner};
 use super::bounds::{FIRST_WAIT, LAST_WAIT, MAX_CREDENTIAL_CHANGES};
-use super::freshness::{Demand, Freshness, expiry_of, judge_access_token};
+use super::freshness::{Demand, Freshness, is_enough_meanwhile, judge_access_token};
 use super::judgement::{Judgement, JudgementInput, freshness, judge};
 use super::step::{
     Event, Level, LockMode, LockUse, Now, RefreshInput, Role, Step, Stored, TokenResult, View,
@@ -313,13 +313,10 @@ impl Machine {
         })
     }
 
-    /// Whether the stored token answers the demand while another process refreshes. A token that lasts shorter than
-    /// `--min-ttl` does not: the other process is about to get a longer one.
+    /// Whether the stored token answers the demand while another process refreshes.
     fn need_not_wait(&self, now: Now) -> bool {
-        let freshness = self.latest_freshness(now);
-        let end = self.session().and_then(|session| expiry_of(session, self.input.demand.token));
-        let left = end.map_or(i64::MAX, |end| end.saturating_sub(now.wall));
-        freshness.is_usable() && left >= self.input.demand.min_ttl
+        let RefreshInput { demand, first_seen, .. } = &self.input;
+        self.session().is_some_and(|session| is_enough_meanwhile(session, demand, first_seen.as_ref(), now))
     }
 
     /// Whether the stored access token still works. Not the same question if the ID token is demanded.

@@ -245,7 +245,9 @@ fn googles_libraries_get_a_token_without_a_key() {
     assert!((LIFETIME - 60..=LIFETIME).contains(&left), "{left}");
     assert_eq!(ask("/", flavor).status, 200);
     assert_eq!(ask(path, "").status, 403, "a web page cannot send the field");
-    assert_eq!(ask(path, &format!("{flavor}Origin: https://evil.example\r\n")).status, 403);
+    for field in ["Origin: https://evil.example", "X-Forwarded-For: 10.0.0.1"] {
+        assert_eq!(ask(path, &format!("{flavor}{field}\r\n")).status, 403, "{field}");
+    }
     assert_eq!(client.get("/v1/token").token(), issued.access_token, "beside its own paths");
     assert_eq!(ask("/v1/token", flavor).status, 401);
     served.end(&home);

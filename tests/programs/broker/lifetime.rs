@@ -43,7 +43,8 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
     assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     assert!(list[0].starts_with("srw-------"), "{list:?}");
     assert!(!ran.stdout.contains(&issued.access_token));
-    wait_for("the end of the companion", || !socket.exists());
+    wait_for("the end of the companion", || companions(&home).is_empty());
+    assert!(!socket.exists());
 }
 
 #[test]
@@ -268,6 +269,32 @@ fn a_socket_on_which_nobody_listens_is_replaced_and_has_its_mode_from_the_beginn
         assert!(ran.stdout.starts_with("srw-------"), "{umask}: {ran:?}");
         assert!(ran.stdout.ends_with(&format!("0{umask}\n")), "{umask}: {ran:?}");
     }
+}
+
+/// A script sees the end of a command as soon as its broker does, which may be slow.
+#[test]
+fn the_next_command_has_the_address_that_the_one_before_it_is_about_to_leave() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for address in ["unix:sock", &format!("tcp:{free}")] {
+        let Served { process, companion, .. } = Served::start(&home, &["--serve", address]);
+        let signal = |signal| {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(companion).unwrap()).unwrap();
+            rustix::process::kill_process(pid, signal).unwrap();
+        };
+        signal(Signal::STOP);
+        fs::write(home.root.join("end"), "").unwrap();
+        assert_eq!(process.finish().code, 0);
+        let next = home.start(&["exec", "--serve", address, "--env", "A", "--", "/usr/bin/printenv", "A"]);
+        wait_for("its first try", || matches!(state(next.pid()), None | Some('S' | 'Z')));
+        signal(Signal::CONT);
+        assert_eq!(next.finish().token(), issued.access_token, "{address}");
+        wait_for("the end of the companions", || !is_running(companion) && companions(&home).is_empty());
+        fs::remove_file(home.root.join("end")).unwrap();
+    }
+    assert!(!home.root.join("sock").exists());
+    assert_eq!(server.counts(), Default::default());
 }
 
 /// In a directory like `/tmp`: nothing of another user is followed, replaced or removed.

@@ -23,6 +23,8 @@ fn a_broker_of_a_broker_gives_the_same_tokens_and_the_same_profile() {
         let mut command = inner.client.command(&home, &[profile, &["token"]].concat());
         assert_eq!(run(&mut command).token(), outer.client.get("/v1/token").token());
     }
+    let ran = run(&mut inner.client.command(&home, &["--profile", "home", "token"]));
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
     let first = inner.client.get("/v1/token").token();
     let second = inner.client.reject(&first).token();
     assert_ne!(first, second);

@@ -129,7 +129,8 @@ fn with_v_it_says_who_asks_for_what_and_no_secret() {
     assert_eq!((ran.code, server.counts().refreshes), (0, 1));
 }
 
-/// As a supervisor starts it: the socket is descriptor 3. What runs for it does not have the variables.
+/// As a supervisor starts it: the socket is descriptor 3. What runs for it has the variables, which name another process, and not
+/// the socket.
 #[test]
 fn it_takes_the_socket_that_a_supervisor_has_opened_and_leaves_it() {
     let server = server(|_| {});
@@ -141,7 +142,10 @@ fn it_takes_the_socket_that_a_supervisor_has_opened_and_leaves_it() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_onegrant"), "serve"]);
         command.env_clear().env("ONEGRANT_HOME", &home.state).env("PATH", "/usr/bin:/bin");
-        command.env("ONEGRANT_ON_ROTATE", "env >environment.new; mv environment.new environment");
+        command.env(
+            "ONEGRANT_ON_ROTATE",
+            "(env; ls -l /proc/self/fd) >environment.new; mv environment.new environment",
+        );
         command.current_dir(&home.root).stdin(Stdio::from(socket));
         command
     };
@@ -152,7 +156,9 @@ fn it_takes_the_socket_that_a_supervisor_has_opened_and_leaves_it() {
     assert_ne!(client.reject(&issued.access_token).token(), issued.access_token);
     wait_for("the command of the rotation", || home.root.join("environment").exists());
     let environment = fs::read_to_string(home.root.join("environment")).unwrap();
-    assert!(environment.contains("ONEGRANT_HOME=") && !environment.contains("LISTEN_"), "{environment}");
+    let pid = process.pid();
+    assert!(environment.contains(&format!("LISTEN_PID={pid}\n")), "{environment}");
+    assert!(!environment.contains("socket:"), "{environment}");
     process.signal(Signal::TERM);
     assert_eq!(process.finish().code, 0);
     assert!(path.exists(), "it is the supervisor's");
