@@ -91,7 +91,7 @@ fn facts(shape: Shape, document: Option<&Document>) -> Facts {
 
 fn profile(context: &Context) -> Result<Profile, Failure> {
     if let Some(store) = context.store.broker() {
-        return store.profile()?.ok_or_else(|| context.no_grant());
+        return context.served(store);
     }
     let stored = context.stored()?.ok_or_else(|| context.no_grant())?;
     let rejected = driver::find_rejected(&context.dependencies(), &stored)?;

@@ -60,9 +60,14 @@ impl BrokerStore {
         Ok(Answer::Token { session: Box::new(session), profile })
     }
 
-    /// What the broker says about its profile. `None`: the profile has no grant.
-    pub fn profile(&self) -> Result<Option<Profile>, Failure> {
-        match client::profile(&self.response(&Ask::Profile)?) {
+    /// What the broker says about its profile. A profile without a grant is a failure with exit code 3.
+    pub fn profile(&self) -> Result<Profile, Failure> {
+        client::profile(&self.response(&Ask::Profile)?)
+    }
+
+    /// The same. `None`: the profile has no grant.
+    pub fn profile_if_any(&self) -> Result<Option<Profile>, Failure> {
+        match self.profile() {
             Err(failure) if failure.kind == Kind::LoginRequired => Ok(None),
             read => read.map(Some),
         }
@@ -90,7 +95,7 @@ impl BrokerStore {
 
 impl Store for BrokerStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        let Some(profile) = self.profile()? else { return Ok(None) };
+        let Some(profile) = self.profile_if_any()? else { return Ok(None) };
         let document = json!({
             "version": 1,
             "issuer": profile.issuer,

@@ -20,9 +20,8 @@ const START: &str = "where the grant is, run onegrant exec --serve, or onegrant 
 /// The checks of a profile on the other side of a broker.
 pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
     const NAME: &str = "broker";
-    let profile = match store.profile() {
-        Ok(Some(profile)) => profile,
-        Ok(None) => return vec![Check::fail(NAME, context.no_grant())],
+    let profile = match context.served(store) {
+        Ok(profile) => profile,
         Err(failure) if failure.kind == Kind::Temporary => {
             return vec![Check::fail(NAME, unreachable(context).unwrap_or(failure.hint(START)))];
         }
