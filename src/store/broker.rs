@@ -80,16 +80,23 @@ impl BrokerStore {
         };
         let left = self.timeout.saturating_sub(self.clock.now().elapsed).max(LEAST_ASK);
         let response = self.client.send(&client::request(ask, origin, self.key.as_ref()), left)?.response();
-        response.map_err(|failure| {
+        let response = response.map_err(|failure| {
             let message = format!("no answer from the broker: {}", failure.message);
             Failure::new(failure.kind, message).hint("onegrant doctor")
-        })
+        })?;
+        match (response.status, &self.key) {
+            (401, None) if client::is_refusal(&response) => {
+                Err(Failure::new(Kind::Usage, "the broker wants a key, and ONEGRANT_BROKER_KEY is not set")
+                    .hint("pass ONEGRANT_BROKER_KEY on, as docker run -e ONEGRANT_BROKER_KEY does"))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// The failure of whatever would change the grant.
     pub fn other_side() -> Failure {
         Failure::new(Kind::Usage, "the grant belongs to the other side of the broker")
-            .hint("do this where the grant is: without broker: in --store and ONEGRANT_STORE")
+            .hint("where the grant is, run this without broker: in --store and ONEGRANT_STORE")
     }
 }
 

@@ -225,7 +225,7 @@ fn what_changes_the_grant_belongs_to_the_other_side() {
     let before = broker.home.bytes();
     let to = format!("broker:unix:{}", broker.socket.display());
     let said = "onegrant: the grant belongs to the other side of the broker\n\
-                hint: do this where the grant is: without broker: in --store and ONEGRANT_STORE\n";
+                hint: where the grant is, run this without broker: in --store and ONEGRANT_STORE\n";
     for arguments in [
         &["login", "https://as.example"][..],
         &["logout"],
@@ -368,5 +368,7 @@ fn the_profile_and_the_resource_are_those_that_the_broker_serves() {
         assert_eq!(broker.run(&["--profile", "work", command]), Ran::failed(2, said));
     }
     assert_eq!(broker.run(&["--profile", "work", "doctor"]).code, 2);
-    assert_eq!(broker.run(&["--for", "https://other.example/", "token"]).code, 3);
+    let said = "onegrant: no profile is for https://other.example/\n\
+                hint: where the grant is, run onegrant login https://other.example/   # then serve this profile\n";
+    assert_eq!(broker.run(&["--for", "https://other.example/", "token"]), Ran::failed(3, said));
 }

@@ -75,6 +75,11 @@ fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     }
 }
 
+/// Whether a broker refused the request, and no other server.
+pub fn is_refusal(response: &Response) -> bool {
+    serde_json::from_slice::<Refusal>(&response.body).is_ok()
+}
+
 /// What the broker refuses, with the exit code that a command on its side would have.
 fn refusal(response: &Response) -> Failure {
     let Ok(refusal) = serde_json::from_slice::<Refusal>(&response.body) else {

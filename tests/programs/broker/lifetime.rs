@@ -47,6 +47,31 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
 }
 
 #[test]
+fn a_key_that_is_wrong_and_a_key_that_is_absent_have_their_own_messages() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &["--serve", "unix:sock"]);
+    for (key, said) in [
+        (
+            "",
+            "onegrant: the broker wants a key, and ONEGRANT_BROKER_KEY is not set\n\
+             hint: pass ONEGRANT_BROKER_KEY on, as docker run -e ONEGRANT_BROKER_KEY does\n",
+        ),
+        (
+            "of-another-run",
+            "onegrant: the broker does not accept the key in ONEGRANT_BROKER_KEY\n\
+             hint: run this inside of onegrant exec --serve, which sets ONEGRANT_BROKER_KEY\n",
+        ),
+    ] {
+        let client = Client { key: key.to_owned(), ..served.client.clone() };
+        for command in ["token", "status"] {
+            assert_eq!(run(&mut client.command(&home, &[command])), Ran::failed(2, said));
+        }
+    }
+    served.end(&home);
+}
+
+#[test]
 fn the_token_is_in_a_variable_and_in_a_file_only_if_they_are_named() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
