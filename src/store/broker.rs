@@ -82,7 +82,7 @@ impl BrokerStore {
         let response = self.client.send(&client::request(ask, origin, self.key.as_ref()), left)?.response();
         let response = response.map_err(|failure| {
             let message = format!("no answer from the broker: {}", failure.message);
-            Failure::new(failure.kind, message).hint("onegrant doctor")
+            Failure::new(failure.kind, message).hint(client::DOCTOR)
         })?;
         match (response.status, &self.key) {
             (401, None) if client::is_refusal(&response) => {

@@ -138,7 +138,10 @@ fn doctor_says_why_a_socket_cannot_be_reached() {
     let why = "there is no socket that this process can see at ";
     let hint = "\n      hint: where the grant is, run onegrant exec --serve, ";
     assert!(absent.stdout.contains(why) && absent.stdout.contains(hint), "{absent:?}");
-    assert_eq!((doctor.code, absent.code), (4, 4));
+    let other = run(onegrant(&["doctor"]).env("ONEGRANT_STORE", format!("broker:{}", server.issuer())));
+    let why = "the broker does not answer as a broker does: status 404";
+    assert!(other.stdout.contains(why) && other.stdout.contains(hint), "{other:?}");
+    assert_eq!((doctor.code, absent.code, other.code), (4, 4, 2));
 }
 
 #[test]

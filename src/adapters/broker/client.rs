@@ -8,6 +8,9 @@ use crate::text::{own_hint, printable};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// The hint of a failure to get an answer.
+pub const DOCTOR: &str = "onegrant doctor";
+
 /// The request to the broker at `address`, such as `http://127.0.0.1:8123`.
 pub fn request(ask: &Ask, address: &str, key: Option<&Secret>) -> Request {
     let url = |path: &str| format!("{address}{path}");
@@ -102,8 +105,7 @@ fn refusal(response: &Response) -> Failure {
 
 /// Something answered that is no broker.
 fn no_broker(why: &str) -> Failure {
-    Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}"))
-        .hint("onegrant doctor")
+    Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}")).hint(DOCTOR)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The broker: what this process talks to, and why it gets no answer.
 
 use super::Check;
+use crate::adapters::broker::client::DOCTOR;
 use crate::commands::status::brokered::{access_token, login_required};
 use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
@@ -24,6 +25,10 @@ pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
         Ok(profile) => profile,
         Err(failure) if failure.kind == Kind::Temporary => {
             return vec![Check::fail(NAME, unreachable(context).unwrap_or(failure.hint(START)))];
+        }
+        // The hint of another command is this one.
+        Err(failure) if failure.hint.as_deref() == Some(DOCTOR) => {
+            return vec![Check::fail(NAME, failure.hint(START))];
         }
         Err(failure) => return vec![Check::fail(NAME, failure)],
     };
