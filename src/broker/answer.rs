@@ -80,7 +80,8 @@ pub fn of(task: &Task, globals: &Globals, asker: Option<Asker>, clock: SystemClo
         (_, None) => profile(&context).map(Answer::Profile),
     };
     answer.unwrap_or_else(|failure| {
-        let hint = context.hint(&failure, "token");
+        // Another profile needs a broker of its own.
+        let hint = context.hint(&failure, "serve --socket PATH");
         Answer::Failed(Failure { hint, ..failure })
     })
 }

@@ -9,7 +9,7 @@ use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
-use crate::text::{describe, printable};
+use crate::text::{describe, printable, shell_word};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
@@ -175,6 +175,11 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         return Err(failed(&why));
     }
     let found = walk(&path).map_err(|obstacle| match obstacle {
+        Obstacle::System(error) if error.kind() == ErrorKind::NotFound => {
+            let directory = path.parent().and_then(shell_word);
+            failed(&describe(&error))
+                .hint_of(directory.map(|name| format!("mkdir -p -m 700 {name}")).as_deref())
+        }
         Obstacle::System(error) => failed(&describe(&error)),
         Obstacle::Refused(why) => failed(&why),
     })?;

@@ -327,6 +327,19 @@ fn a_dead_grant_says_that_the_login_is_on_the_other_side() {
 }
 
 #[test]
+fn a_broker_of_a_profile_without_a_grant_names_the_only_other_one() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, VALID);
+    fs::rename(home.document_path(), home.document_path().with_file_name("work.json")).unwrap();
+    let broker = Broker::start(home);
+    for arguments in [&["token"][..], &["status"], &["doctor"], &["whoami"]] {
+        let ran = broker.run(arguments);
+        let hint = "\nhint: where the grant is, run onegrant --profile work serve --socket PATH\n";
+        assert!(ran.code == 3 && ran.stderr.ends_with(hint), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_a_temporary_failure_on_both_sides() {
     let server = server(|_| {});
     let broker = Broker::with_grant(&server, EXPIRED);

@@ -223,7 +223,7 @@ fn where_it_cannot_listen_it_sends_no_request_and_changes_nothing() {
         ("unix:file", "what is there is no socket of this user, and stays"),
         ("unix:directory", "what is there is no socket of this user, and stays"),
         ("unix:listening", "another process listens there"),
-        ("unix:missing/sock", "No such file or directory"),
+        ("unix:missing/sock", "No such file or directory\nhint: mkdir -p -m 700 "),
         (&long, "and a socket's has 107 at most"),
         ("udp", "not one of tcp, tcp:PORT, unix:PATH"),
         ("tcp:70000", "not a port from 0 to 65535"),
