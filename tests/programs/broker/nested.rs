@@ -41,7 +41,8 @@ fn a_file_inside_is_kept_fresh_whatever_the_name_of_the_profile_is() {
     fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
     let mut command = home.command(&["--profile", "work", "exec", "--serve", "unix:outer", "--"]);
     let outer = Served::of(&home, command.args(SHELL));
-    let script = "while ! [ -e end ]; do sleep 0.02; done";
+    // The file `end` is there for a moment only.
+    let script = "while ! [ -e end-inside ]; do sleep 0.02; done";
     let mut command =
         outer.client.command(&home, &["exec", "--file", "token", "--", "/bin/sh", "-c", script]);
     let process = Process::start(&mut command);
@@ -50,6 +51,7 @@ fn a_file_inside_is_kept_fresh_whatever_the_name_of_the_profile_is() {
     let first = read();
     server.adjust(|settings| settings.lifetime = Some(Duration::from_secs(3600)));
     wait_for("another token in the file", || read() != first);
-    outer.end(&home);
+    fs::write(home.root.join("end-inside"), "").unwrap();
     assert_eq!(process.finish().code, 0);
+    outer.end(&home);
 }
