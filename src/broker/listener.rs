@@ -33,7 +33,11 @@ const PATH_LIMIT: usize = 107;
 const QUEUE: i32 = 4096;
 
 /// How often a socket on which no process listens is looked at: one that was just made does not listen yet.
-const LOOKS: u32 = 5;
+const REFUSED_LOOKS: u32 = 5;
+
+/// How often a socket on which a process listens is looked at: for one second. The broker of a command that has just ended is
+/// about to remove its socket.
+const LOOKS: u32 = 100;
 
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -211,19 +215,24 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
     Ok(Listener { socket: socket.into(), place: Place::File(path), file: Some(file) })
 }
 
-/// Whether a process listens on the socket of this name.
+/// Whether a process listens on the socket of this name, and goes on with that.
 fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
+    let mut refused = 0;
     for look in 0..LOOKS {
         if look > 0 {
             std::thread::sleep(LOOK_PAUSE);
         }
         match inside(directory, || UnixStream::connect(name)) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            connected => return connected.map(|_| true),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
+            Err(error) => return Err(error),
+        }
+        if refused == REFUSED_LOOKS {
+            return Ok(false);
         }
     }
-    Ok(false)
+    Ok(true)
 }
 
 /// Binds a socket that only its user may connect to. Gives the identity of its file, too.

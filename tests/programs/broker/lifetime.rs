@@ -43,7 +43,21 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
     assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     assert!(list[0].starts_with("srw-------"), "{list:?}");
     assert!(!ran.stdout.contains(&issued.access_token));
-    assert!(!socket.exists());
+    wait_for("the end of the companion", || !socket.exists());
+}
+
+/// The companion removes its socket when the command has ended. The next run may begin before that.
+#[test]
+fn a_socket_whose_broker_is_about_to_end_is_waited_for() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let path = home.root.join("sock");
+    let ending = UnixListener::bind(&path).unwrap();
+    let next = Process::start(&mut shell(&home, "unix:sock", "echo ran"));
+    let _seen = ending.accept().unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(ending);
+    assert_eq!(next.finish(), Ran::printed("ran"));
 }
 
 #[test]
