@@ -80,7 +80,8 @@ pub fn of(task: &Task, globals: &Globals, asker: Option<Asker>, clock: SystemClo
         (_, None) => profile(&context).map(Answer::Profile),
     };
     answer.unwrap_or_else(|failure| {
-        let hint = context.hint(&failure, "token");
+        // Another profile needs a broker of its own.
+        let hint = context.hint(&failure, "serve --socket PATH");
         Answer::Failed(Failure { hint, ..failure })
     })
 }
@@ -91,7 +92,7 @@ fn facts(shape: Shape, document: Option<&Document>) -> Facts {
 
 fn profile(context: &Context) -> Result<Profile, Failure> {
     if let Some(store) = context.store.broker() {
-        return store.profile()?.ok_or_else(|| context.no_grant());
+        return context.served(store);
     }
     let stored = context.stored()?.ok_or_else(|| context.no_grant())?;
     let rejected = driver::find_rejected(&context.dependencies(), &stored)?;

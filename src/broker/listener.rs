@@ -197,9 +197,10 @@ fn at_path(path: &Path) -> Result<Listener, Unbound> {
     let failed = |why: &str| Unbound::Failed(failure(why));
     let taken = || Unbound::Taken(failure("another process listens there"));
     let broken = |error: &io::Error| match path.parent().and_then(shell_word) {
-        Some(parent) if error.kind() == ErrorKind::NotFound => {
-            Unbound::Failed(Failure { hint: Some(format!("mkdir -p {parent}")), ..failure(&describe(error)) })
-        }
+        Some(parent) if error.kind() == ErrorKind::NotFound => Unbound::Failed(Failure {
+            hint: Some(format!("mkdir -p -m 700 {parent}")),
+            ..failure(&describe(error))
+        }),
         _ => failed(&describe(error)),
     };
     let absolute = std::path::absolute(path).map_err(|error| broken(&error))?;

@@ -10,7 +10,8 @@ use crate::grant::Document;
 use crate::output;
 use crate::profile::Context;
 use crate::profile::amend::amend;
-use crate::store_address::StoreAddress;
+use crate::protocol::hints::shell_word;
+use crate::store_address::{ProfileName, StoreAddress};
 use crate::system::command;
 use crate::text::{bytes_in_single_quotes, describe, printable, quoted_bytes};
 use std::ffi::{OsStr, OsString};
@@ -49,15 +50,21 @@ pub fn run(arguments: &cli::GitSetup, context: &Context) -> anyhow::Result<()> {
     if hosts.is_empty() {
         return Err(usage("no host is named").into());
     }
-    if context.read()?.is_none() {
+    // A broker knows the name of its profile, which git's configuration has to name.
+    let served = context.store.broker().map(|store| context.of_served_profile(store)).transpose()?;
+    let context = served.as_ref().unwrap_or(context);
+    let Some(stored) = context.read()? else {
         return Err(context.no_grant().into());
-    }
+    };
     let scope = if arguments.local { "--local" } else { "--global" };
     let helper = helper(context)?;
     for host in &hosts {
         // An empty value removes the helpers of all other files.
         let setting = |url| (format!("credential.{url}.helper"), vec![OsString::new(), helper.clone()]);
         settings.extend(urls(host)?.into_iter().map(setting));
+    }
+    if served.is_some() {
+        check_named(&stored.document, &hosts, context)?;
     }
     if mail.is_some() {
         check_overrides(scope)?;
@@ -161,14 +168,32 @@ fn show(
     output::answer(&text)
 }
 
-fn add(document: &mut Document, hosts: &[String]) -> bool {
-    let is_there = |document: &Document, host: &str| match MailServer::named(host) {
+/// Whether the profile names this host.
+fn is_named(document: &Document, host: &str) -> bool {
+    match MailServer::named(host) {
         Some(server) => hosts::mail_servers(document).any(|named| named == server),
         None => hosts::server("https", host).is_some_and(|server| hosts::is_served(document, &server)),
+    }
+}
+
+/// Fails if the profile of a broker does not name one of the hosts: only the other side can add it.
+fn check_named(document: &Document, hosts: &[String], context: &Context) -> Result<(), Failure> {
+    let Some(host) = hosts.iter().find(|host| !is_named(document, host)) else { return Ok(()) };
+    let profile = &context.globals.profile;
+    let message =
+        format!("profile {profile} does not name {host}: the grant belongs to the other side of the broker");
+    let option = match *profile == ProfileName::default() {
+        true => String::new(),
+        false => format!("--profile {profile} "),
     };
+    Err(Failure::new(Kind::Usage, message)
+        .hint(format!("where the grant is, run onegrant {option}git-setup {}", shell_word(host))))
+}
+
+fn add(document: &mut Document, hosts: &[String]) -> bool {
     let before = document.git_hosts.len();
     for host in hosts {
-        if !is_there(document, host) {
+        if !is_named(document, host) {
             document.git_hosts.push(host.clone());
         }
     }

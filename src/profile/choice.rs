@@ -112,7 +112,13 @@ impl Context {
                 if !unreadable.is_empty() {
                     message.push_str(&format!("; cannot read the document of {}", list(&unreadable)));
                 }
-                Ok(Err(Failure::new(Kind::LoginRequired, message).hint(login_at(url))))
+                let hint = match self.store.broker() {
+                    Some(_) => {
+                        format!("where the grant is, run {}   # then serve this profile", login_at(url))
+                    }
+                    None => login_at(url),
+                };
+                Ok(Err(Failure::new(Kind::LoginRequired, message).hint(hint)))
             }
         }
     }

@@ -30,6 +30,7 @@ use crate::protocol::hints::login_command;
 use crate::protocol::token::Answer;
 use crate::session::attempt::{Owner, Presence};
 use crate::session::{DelegateResult, Demand, Now, RefreshInput, Role, Settings, Stored, Token};
+use crate::store::broker::BrokerStore;
 use crate::store::open::names_in;
 use crate::store_address::ProfileName;
 use crate::subprocess::worker::{self, Message, TaskResult};
@@ -253,9 +254,9 @@ impl Context {
 
     /// The failure with exit code 3: this profile has no grant.
     pub fn no_grant(&self) -> Failure {
-        if self.store.broker().is_some() {
-            return Failure::new(Kind::LoginRequired, "the profile of the broker has no grant")
-                .hint("where the grant is, run onegrant login https://ADDRESS");
+        // The broker knows which profile it is, and what to run.
+        if let Some(Err(failure)) = self.store.broker().map(BrokerStore::profile) {
+            return failure;
         }
         let message = format!("profile {} has no grant", self.globals.profile);
         Failure::new(Kind::LoginRequired, message).hint(format!("{} https://ADDRESS", self.login_command()))

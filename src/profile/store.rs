@@ -147,7 +147,7 @@ pub fn profiles(globals: &Globals, clock: SystemClock) -> Result<Vec<String>, Fa
         StoreAddress::Helper { program, .. } => helper::profiles(program),
         StoreAddress::Cell(address, _) => cell::profiles_at(address, left),
         StoreAddress::Broker(address) => {
-            let profile = BrokerStore::new(address, globals.timeout, clock).profile()?;
+            let profile = BrokerStore::new(address, globals.timeout, clock).profile_if_any()?;
             Ok(profile.and_then(|profile| profile.profile).into_iter().collect())
         }
     }

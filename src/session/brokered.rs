@@ -115,7 +115,8 @@ fn not_exclusive(level: Option<&str>) -> Failure {
     Failure::new(Kind::Store, message).hint("onegrant doctor   # where the grant is")
 }
 
-fn other_profile(named: &str, served: &str) -> Failure {
+/// The failure of a caller that named another profile than the broker serves.
+pub fn other_profile(named: &str, served: &str) -> Failure {
     let served = printable(served);
     Failure::new(Kind::Usage, format!("the broker has no profile {named}: it serves profile {served}"))
         .hint(format!("onegrant --profile {served} token"))

@@ -60,9 +60,14 @@ impl BrokerStore {
         Ok(Answer::Token { session: Box::new(session), profile })
     }
 
-    /// What the broker says about its profile. `None`: the profile has no grant.
-    pub fn profile(&self) -> Result<Option<Profile>, Failure> {
-        match client::profile(&self.response(&Ask::Profile)?) {
+    /// What the broker says about its profile. A profile without a grant is a failure with exit code 3.
+    pub fn profile(&self) -> Result<Profile, Failure> {
+        client::profile(&self.response(&Ask::Profile)?)
+    }
+
+    /// The same. `None`: the profile has no grant.
+    pub fn profile_if_any(&self) -> Result<Option<Profile>, Failure> {
+        match self.profile() {
             Err(failure) if failure.kind == Kind::LoginRequired => Ok(None),
             read => read.map(Some),
         }
@@ -75,22 +80,29 @@ impl BrokerStore {
         };
         let left = self.timeout.saturating_sub(self.clock.now().elapsed).max(LEAST_ASK);
         let response = self.client.send(&client::request(ask, origin, self.key.as_ref()), left)?.response();
-        response.map_err(|failure| {
+        let response = response.map_err(|failure| {
             let message = format!("no answer from the broker: {}", failure.message);
-            Failure::new(failure.kind, message).hint("onegrant doctor")
-        })
+            Failure::new(failure.kind, message).hint(client::DOCTOR)
+        })?;
+        match (response.status, &self.key) {
+            (401, None) if client::is_refusal(&response) => {
+                Err(Failure::new(Kind::Usage, "the broker wants a key, and ONEGRANT_BROKER_KEY is not set")
+                    .hint("pass ONEGRANT_BROKER_KEY on, as docker run -e ONEGRANT_BROKER_KEY does"))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// The failure of whatever would change the grant.
     pub fn other_side() -> Failure {
         Failure::new(Kind::Usage, "the grant belongs to the other side of the broker")
-            .hint("do this where the grant is: without broker: in --store and ONEGRANT_STORE")
+            .hint("where the grant is, run this without broker: in --store and ONEGRANT_STORE")
     }
 }
 
 impl Store for BrokerStore {
     fn read(&self) -> Result<Option<Snapshot>, Failure> {
-        let Some(profile) = self.profile()? else { return Ok(None) };
+        let Some(profile) = self.profile_if_any()? else { return Ok(None) };
         let document = json!({
             "version": 1,
             "issuer": profile.issuer,

@@ -138,7 +138,10 @@ fn doctor_says_why_a_socket_cannot_be_reached() {
     let why = "there is no socket that this process can see at ";
     let hint = "\n      hint: where the grant is, run onegrant exec --serve, ";
     assert!(absent.stdout.contains(why) && absent.stdout.contains(hint), "{absent:?}");
-    assert_eq!((doctor.code, absent.code), (4, 4));
+    let other = run(onegrant(&["doctor"]).env("ONEGRANT_STORE", format!("broker:{}", server.issuer())));
+    let why = "the broker does not answer as a broker does: status 404";
+    assert!(other.stdout.contains(why) && other.stdout.contains(hint), "{other:?}");
+    assert_eq!((doctor.code, absent.code, other.code), (4, 4, 2));
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn what_changes_the_grant_belongs_to_the_other_side() {
     let before = broker.home.bytes();
     let to = format!("broker:unix:{}", broker.socket.display());
     let said = "onegrant: the grant belongs to the other side of the broker\n\
-                hint: do this where the grant is: without broker: in --store and ONEGRANT_STORE\n";
+                hint: where the grant is, run this without broker: in --store and ONEGRANT_STORE\n";
     for arguments in [
         &["login", "https://as.example"][..],
         &["logout"],
@@ -238,14 +241,29 @@ fn what_changes_the_grant_belongs_to_the_other_side() {
     assert_eq!(broker.home.run(&["migrate", "--to", &to]), Ran::failed(2, said));
     // git is set up on this side, for hosts that the profile names.
     let set_up = |host| run(broker.command(&["git-setup", host]).env("HOME", &broker.home.root));
-    assert_eq!(
-        set_up("other.example"),
-        Ran { stdout: set_up("other.example").stdout, ..Ran::failed(2, said) }
-    );
+    let said = "onegrant: profile default does not name other.example: the grant belongs to the other side of the broker\n\
+                hint: where the grant is, run onegrant git-setup other.example\n";
+    assert_eq!(set_up("other.example"), Ran::failed(2, said));
     assert!(!broker.home.root.join(".gitconfig").exists());
     assert_eq!(set_up(HOST).code, 0);
     assert!(broker.home.root.join(".gitconfig").exists());
     assert_eq!((broker.home.bytes(), server.counts().token_requests), (before, 0));
+}
+
+#[test]
+fn git_is_set_up_for_the_profile_that_the_broker_serves() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant_for(&server, VALID, &[HOST]);
+    fs::rename(home.document_path(), home.document_path().with_file_name("work.json")).unwrap();
+    let socket = home.root.join("broker");
+    let _serving = home.start(&["--profile", "work", "serve", "--socket", socket.to_str().unwrap()]);
+    wait_for("the broker listens", || UnixStream::connect(&socket).is_ok());
+    let set_up = run(inside(&home, &socket, &["git-setup", HOST]).env("HOME", &home.root));
+    assert!(set_up.code == 0 && set_up.stdout.contains(" --profile work git-credential"), "{set_up:?}");
+    let other = run(&mut inside(&home, &socket, &["git-setup", "other.example"]));
+    assert!(other.stderr.ends_with("run onegrant --profile work git-setup other.example\n"), "{other:?}");
+    let named = run(&mut inside(&home, &socket, &["--profile", "default", "git-setup", HOST]));
+    assert_eq!((named.code, named.stdout.as_str()), (2, ""), "{named:?}");
 }
 
 #[test]
@@ -295,6 +313,30 @@ fn a_dead_grant_says_that_the_login_is_on_the_other_side() {
         ran.stderr.ends_with("\nhint: where the grant is, run onegrant login https://ADDRESS\n"),
         "{ran:?}"
     );
+
+    // The login is for the profile that the broker serves.
+    let socket = broker.home.root.join("second");
+    let _serving = broker.home.start(&["--profile", "work", "serve", "--socket", socket.to_str().unwrap()]);
+    wait_for("the broker listens", || UnixStream::connect(&socket).is_ok());
+    for arguments in [&["status"][..], &["doctor"], &["token"], &["git-setup", HOST]] {
+        let ran = run(&mut inside(&broker.home, &socket, arguments));
+        assert_eq!(ran.code, 3, "{ran:?}");
+        let hint = "\nhint: where the grant is, run onegrant --profile work login https://ADDRESS\n";
+        assert!(ran.stderr.ends_with(hint), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_broker_of_a_profile_without_a_grant_names_the_only_other_one() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, VALID);
+    fs::rename(home.document_path(), home.document_path().with_file_name("work.json")).unwrap();
+    let broker = Broker::start(home);
+    for arguments in [&["token"][..], &["status"], &["doctor"], &["whoami"]] {
+        let ran = broker.run(arguments);
+        let hint = "\nhint: where the grant is, run onegrant --profile work serve --socket PATH\n";
+        assert!(ran.code == 3 && ran.stderr.ends_with(hint), "{arguments:?}: {ran:?}");
+    }
 }
 
 #[test]
@@ -337,8 +379,12 @@ fn the_profile_and_the_resource_are_those_that_the_broker_serves() {
     let token = Ran::printed(&broker.home.tokens().access_token);
     assert_eq!(broker.run(&["--profile", "default", "token"]), token);
     assert_eq!(broker.run(&["--for", "https://api.example/v1/users", "token"]), token);
-    let other = broker.run(&["--profile", "work", "token"]);
     let said = "onegrant: the broker has no profile work: it serves profile default\nhint: onegrant --profile default token\n";
-    assert_eq!(other, Ran::failed(2, said));
-    assert_eq!(broker.run(&["--for", "https://other.example/", "token"]).code, 3);
+    for command in ["token", "status"] {
+        assert_eq!(broker.run(&["--profile", "work", command]), Ran::failed(2, said));
+    }
+    assert_eq!(broker.run(&["--profile", "work", "doctor"]).code, 2);
+    let said = "onegrant: no profile is for https://other.example/\n\
+                hint: where the grant is, run onegrant login https://other.example/   # then serve this profile\n";
+    assert_eq!(broker.run(&["--for", "https://other.example/", "token"]), Ran::failed(3, said));
 }

@@ -8,6 +8,9 @@ use crate::text::{own_hint, own_text};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// The hint of a failure to get an answer.
+pub const DOCTOR: &str = "onegrant doctor";
+
 /// The request to the broker at `address`, such as `http://127.0.0.1:8123`.
 pub fn request(ask: &Ask, address: &str, key: Option<&Secret>) -> Request {
     let url = |path: &str| format!("{address}{path}");
@@ -75,11 +78,15 @@ fn read<T: DeserializeOwned>(response: &Response) -> Result<T, Failure> {
     }
 }
 
+/// Whether a broker refused the request, and no other server.
+pub fn is_refusal(response: &Response) -> bool {
+    serde_json::from_slice::<Refusal>(&response.body).is_ok()
+}
+
 /// What the broker refuses, with the exit code that a command on its side would have.
 fn refusal(response: &Response) -> Failure {
-    if response.status == 401 {
-        let message =
-            "the broker does not accept the key: ONEGRANT_BROKER_KEY is not set, or is that of another run";
+    if response.status == 401 && is_refusal(response) {
+        let message = "the broker does not accept the key in ONEGRANT_BROKER_KEY";
         return Failure::new(Kind::Usage, message)
             .hint("run this inside of onegrant exec --serve, which sets ONEGRANT_BROKER_KEY");
     }
@@ -100,8 +107,7 @@ fn refusal(response: &Response) -> Failure {
 
 /// Something answered that is no broker.
 fn no_broker(why: &str) -> Failure {
-    Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}"))
-        .hint("onegrant doctor")
+    Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}")).hint(DOCTOR)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The broker: what this process talks to, and why it gets no answer.
 
 use super::Check;
+use crate::adapters::broker::client::DOCTOR;
 use crate::commands::status::brokered::{access_token, login_required};
 use crate::driver::Clock as _;
 use crate::error::{Failure, Kind};
@@ -20,11 +21,14 @@ const START: &str = "where the grant is, run onegrant exec --serve, or onegrant 
 /// The checks of a profile on the other side of a broker.
 pub fn checks(store: &BrokerStore, context: &Context) -> Vec<Check> {
     const NAME: &str = "broker";
-    let profile = match store.profile() {
-        Ok(Some(profile)) => profile,
-        Ok(None) => return vec![Check::fail(NAME, context.no_grant())],
+    let profile = match context.served(store) {
+        Ok(profile) => profile,
         Err(failure) if failure.kind == Kind::Temporary => {
             return vec![Check::fail(NAME, unreachable(context).unwrap_or(failure.hint(START)))];
+        }
+        // The hint of another command is this one.
+        Err(failure) if failure.hint.as_deref() == Some(DOCTOR) => {
+            return vec![Check::fail(NAME, failure.hint(START))];
         }
         Err(failure) => return vec![Check::fail(NAME, failure)],
     };

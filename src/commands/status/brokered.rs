@@ -20,7 +20,7 @@ pub fn run(arguments: &cli::Status, store: &BrokerStore, context: &Context) -> a
     if arguments.history {
         return Err(BrokerStore::other_side().into());
     }
-    let profile = store.profile()?.ok_or_else(|| context.no_grant())?;
+    let profile = context.served(store)?;
     let valid_for = profile.expires_at.map(|end| end.saturating_sub(context.now().wall).max(0));
     let text = match arguments.json {
         true => format!("{}\n", json(&profile, valid_for, context)),

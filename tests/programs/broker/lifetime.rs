@@ -47,6 +47,45 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
     assert!(!socket.exists());
 }
 
+/// The companion removes its socket when the command has ended. The next run may begin before that.
+#[test]
+fn a_socket_whose_broker_is_about_to_end_is_waited_for() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let path = home.root.join("sock");
+    let ending = UnixListener::bind(&path).unwrap();
+    let next = Process::start(&mut shell(&home, "unix:sock", "echo ran"));
+    let _seen = ending.accept().unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(ending);
+    assert_eq!(next.finish(), Ran::printed("ran"));
+}
+
+#[test]
+fn a_key_that_is_wrong_and_a_key_that_is_absent_have_their_own_messages() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &["--serve", "unix:sock"]);
+    for (key, said) in [
+        (
+            "",
+            "onegrant: the broker wants a key, and ONEGRANT_BROKER_KEY is not set\n\
+             hint: pass ONEGRANT_BROKER_KEY on, as docker run -e ONEGRANT_BROKER_KEY does\n",
+        ),
+        (
+            "of-another-run",
+            "onegrant: the broker does not accept the key in ONEGRANT_BROKER_KEY\n\
+             hint: run this inside of onegrant exec --serve, which sets ONEGRANT_BROKER_KEY\n",
+        ),
+    ] {
+        let client = Client { key: key.to_owned(), ..served.client.clone() };
+        for command in ["token", "status"] {
+            assert_eq!(run(&mut client.command(&home, &[command])), Ran::failed(2, said));
+        }
+    }
+    served.end(&home);
+}
+
 #[test]
 fn the_token_is_in_a_variable_and_in_a_file_only_if_they_are_named() {
     let server = server(|_| {});
@@ -219,7 +258,7 @@ fn where_it_cannot_listen_it_sends_no_request_and_changes_nothing() {
         ("unix:file", "what is there is no socket of this user, and stays"),
         ("unix:directory", "what is there is no socket of this user, and stays"),
         ("unix:listening", "another process listens there"),
-        ("unix:missing/sock", "No such file or directory"),
+        ("unix:missing/sock", "No such file or directory\nhint: mkdir -p -m 700 "),
         (&long, "and a socket's has 107 at most"),
         ("udp", "not one of tcp, tcp:PORT, unix:PATH"),
         ("tcp:70000", "not a port from 0 to 65535"),

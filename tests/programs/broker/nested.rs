@@ -43,6 +43,7 @@ fn a_file_inside_is_kept_fresh_whatever_the_name_of_the_profile_is() {
     fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
     let mut command = home.command(&["--profile", "work", "exec", "--serve", "unix:outer", "--"]);
     let outer = Served::of(&home, command.args(SHELL));
+    // The file `end` is there for a moment only.
     let script = "while ! [ -e end-inside ]; do sleep 0.02; done";
     let mut command =
         outer.client.command(&home, &["exec", "--file", "token", "--", "/bin/sh", "-c", script]);
