@@ -8,6 +8,7 @@ use crate::cli::ServeAddress;
 use crate::environment;
 use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
+use crate::store_address::{PATH_LIMIT, too_long};
 use crate::system::trust::user;
 use crate::text::{describe, printable, shell_word};
 use nix::libc::{F_GETFD, fcntl};
@@ -28,9 +29,6 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
-const PATH_LIMIT: usize = 107;
 
 /// How many connections may wait for a seat. The system may allow fewer.
 const QUEUE: i32 = 4096;
@@ -206,8 +204,7 @@ fn at_path(path: &Path) -> Result<Listener, Unbound> {
     let absolute = std::path::absolute(path).map_err(|error| broken(&error))?;
     let length = absolute.as_os_str().as_bytes().len();
     if length > PATH_LIMIT {
-        let why = format!("the path has {length} bytes, and a socket's has {PATH_LIMIT} at most");
-        return Err(failed(&why));
+        return Err(failed(&too_long(length)));
     }
     let found = walk(&absolute).map_err(|obstacle| match obstacle {
         Obstacle::System(error) => broken(&error),

@@ -14,6 +14,9 @@ pub enum BrokerAddress {
     Loopback(String),
 }
 
+/// The longest path of a socket, in bytes (unix(7)): one less than the kernel's array.
+pub const PATH_LIMIT: usize = 107;
+
 /// The forms of an address, for messages.
 const FORMS: &str = "write broker:unix:/PATH or broker:http://127.0.0.1:PORT";
 
@@ -23,6 +26,7 @@ impl BrokerAddress {
         if let Some(path) = address.strip_prefix(b"unix:") {
             return match path {
                 [] => Err(FORMS.to_owned()),
+                path if path.len() > PATH_LIMIT => Err(too_long(path.len())),
                 path => Ok(Self::Unix(PathBuf::from(OsStr::from_bytes(path)))),
             };
         }
@@ -45,12 +49,19 @@ impl BrokerAddress {
     }
 }
 
+/// What is wrong with a path of so many bytes.
+pub fn too_long(length: usize) -> String {
+    format!("the path has {length} bytes, and a socket's has {PATH_LIMIT} at most")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_broker_is_at_a_socket_or_on_the_loopback_network() {
+        let [longest, too_long] =
+            [PATH_LIMIT, PATH_LIMIT + 1].map(|length| format!("unix:/{:0>1$}", "", length - 1));
         for (text, wanted) in [
             ("unix:/run/a b.sock", Some("unix:/run/a b.sock")),
             ("unix:a.sock", Some("unix:a.sock")),
@@ -62,6 +73,8 @@ mod tests {
             ("https://127.0.0.1:8123", None),
             ("http://192.0.2.1:8123", None),
             ("http://host.docker.internal:8123", None),
+            (&longest, Some(&longest)),
+            (&too_long, None),
             ("unix:", None),
             ("", None),
         ] {

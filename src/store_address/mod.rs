@@ -6,7 +6,7 @@ mod broker;
 mod cell;
 mod naming;
 
-pub use broker::BrokerAddress;
+pub use broker::{BrokerAddress, PATH_LIMIT, too_long};
 pub use cell::{CellAddress, CellKind, EtcdAddress, KubernetesAddress};
 pub use naming::{Candidate, Choice, choose, names};
 
