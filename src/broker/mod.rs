@@ -26,7 +26,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketFlags, accept_with, send, shutdown};
 use std::io::{self, stderr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope, scope};
 use std::time::Duration;
@@ -126,7 +126,9 @@ impl<'s> Loop<'s, '_> {
             }
             let rest = rests_until.checked_sub(now.elapsed).filter(|rest| !rest.is_zero());
             let is_open = rest.is_none() && self.desk.has_room(now);
-            let ready = self.wait(listener.as_ref().filter(|_| is_open), signals, rest, now)?;
+            // The end stays readable: it is not waited for a second time.
+            let ends = listener.is_some().then(|| signals.as_fd());
+            let ready = self.wait(listener.as_ref().filter(|_| is_open), ends, rest, now)?;
             if ready.has_ended && listener.take().is_some() {
                 self.desk.close_down();
             }
@@ -145,16 +147,17 @@ impl<'s> Loop<'s, '_> {
         }
     }
 
+    /// `signals` is `None` after the end: then only connections and answers are waited for.
     fn wait(
         &self,
         listener: Option<&Listener>,
-        signals: &impl AsFd,
+        signals: Option<BorrowedFd>,
         rest: Option<Duration>,
         now: Now,
     ) -> io::Result<Ready> {
-        let command = self.service.command;
+        let command = self.service.command.filter(|_| signals.is_some());
         let end = command.and_then(Watched::end);
-        let watched = [Some(self.shared.bell.as_fd()), Some(signals.as_fd()), end];
+        let watched = [Some(self.shared.bell.as_fd()), signals, end];
         let first = watched.into_iter().chain([listener.map(|listener| listener.socket.as_fd())]);
         // Nothing is ready on the bell of a place that is not watched: it stands for it with no flags.
         let mut polled: Vec<PollFd> = first

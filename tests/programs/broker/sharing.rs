@@ -132,6 +132,12 @@ fn a_broker_that_is_killed_in_the_middle_of_a_refresh_loses_nothing() {
     assert_eq!((server.counts().refreshes, server.counts().replays, server.counts().unexpected), (1, 0, 0));
 }
 
+/// Whether the first thread of the process waits for something.
+fn is_asleep(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
+}
+
 #[test]
 fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
     let server = server(|_| {});
@@ -146,6 +152,7 @@ fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
         served.process.signal(Signal::KILL);
         wait_for("the end of the socket", || !home.root.join("sock").exists());
         assert!(is_running(served.companion), "it finishes what it does");
+        wait_for("a companion that uses no processor time", || is_asleep(served.companion));
         gate.open();
         assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
     });
