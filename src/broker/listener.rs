@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
 use crate::text::{describe, printable};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fcntl_setfl, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl, openat, statat, unlinkat};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
@@ -230,12 +230,20 @@ fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, (u64, u64))
     let socket = bound?;
     socket.set_nonblocking(true)?;
     rustix::net::listen(&socket, QUEUE)?;
+    let identity = identity_of(directory, name)?;
+    Ok((socket, identity))
+}
+
+/// The identity of the socket that was just bound to this name. Its mode is what the umask left, also where an access control
+/// list of the directory takes the place of the umask for other files: bind(2) applies it first. So what has another mode is
+/// not this socket. It is not changed: who may write the directory can have put a link to any file there.
+fn identity_of(directory: &File, name: &OsStr) -> io::Result<(u64, u64)> {
     let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    // An access control list of the directory takes the place of the umask (acl(5)).
-    if Mode::from_raw_mode(status.st_mode) != Mode::RUSR | Mode::WUSR {
-        chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+    let is_socket = FileType::from_raw_mode(status.st_mode).is_socket();
+    match is_socket && Mode::from_raw_mode(status.st_mode) == Mode::RUSR | Mode::WUSR {
+        true => Ok((status.st_dev, status.st_ino)),
+        false => Err(io::Error::other("another file has taken the place of the socket")),
     }
-    Ok((socket, (status.st_dev, status.st_ino)))
 }
 
 /// Does something in this directory: the system has no call that binds or connects a name in a directory that is open.
@@ -245,4 +253,36 @@ fn inside<T>(directory: &File, act: impl FnOnce() -> io::Result<T>) -> io::Resul
     let done = act();
     fchdir(&here)?;
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn what_has_taken_the_place_of_a_socket_is_neither_followed_nor_changed() {
+        let path = std::env::temp_dir().join(format!("onegrant-listener-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let directory = File::open(&path).unwrap();
+        let set_mode = |name: &str, mode| {
+            fs::set_permissions(path.join(name), Permissions::from_mode(mode)).unwrap();
+        };
+        let _sockets = ["own", "open"].map(|name| UnixListener::bind(path.join(name)).unwrap());
+        fs::write(path.join("file"), "").unwrap();
+        for (name, mode) in [("own", 0o600), ("open", 0o666), ("file", 0o644)] {
+            set_mode(name, mode);
+        }
+        symlink("file", path.join("link")).unwrap();
+        symlink("own", path.join("link to a socket")).unwrap();
+        let is_own = |name: &str| identity_of(&directory, OsStr::new(name)).is_ok();
+        let found = ["own", "open", "file", "link", "link to a socket", "missing"].map(is_own);
+        assert_eq!(found, [true, false, false, false, false, false]);
+        let mode = fs::metadata(path.join("file")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644);
+        set_mode("file", 0o600);
+        assert!(!is_own("file"), "it is no socket");
+        fs::remove_dir_all(path).unwrap();
+    }
 }

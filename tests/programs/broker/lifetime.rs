@@ -43,7 +43,7 @@ fn the_command_is_led_to_the_broker_and_to_nothing_else() {
     assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     assert!(list[0].starts_with("srw-------"), "{list:?}");
     assert!(!ran.stdout.contains(&issued.access_token));
-    assert!(!socket.exists());
+    wait_for("the end of the socket", || !socket.exists());
 }
 
 #[test]
@@ -248,6 +248,34 @@ fn a_socket_on_which_nobody_listens_is_replaced_and_has_its_mode_from_the_beginn
         assert!(ran.stdout.starts_with("srw-------"), "{umask}: {ran:?}");
         assert!(ran.stdout.ends_with(&format!("0{umask}\n")), "{umask}: {ran:?}");
     }
+}
+
+/// Such a list takes the place of the umask for other files (acl(5)).
+#[test]
+fn an_access_control_list_of_the_directory_opens_the_socket_to_nobody() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let directory = home.root.join("listed");
+    fs::create_dir(&directory).unwrap();
+    // Version 2. Entries: the owner, user 65534, the group, the mask, all others. Each has all rights.
+    let entries = [(1_u16, u32::MAX), (2, 65_534), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &7_u16.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&directory, "system.posix_acl_default", &list, flags).is_err() {
+        eprintln!("NOT TESTED: the file system has no access control lists");
+        return;
+    }
+    fs::write(directory.join("file"), "").unwrap();
+    let mode = |name| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("file"), 0o666, "the list applies");
+    let served = Served::start(&home, &["--serve", "unix:listed/sock"]);
+    // With a list, the bits of the group are its mask: nobody that it names has a right.
+    assert_eq!(mode("sock"), 0o600);
+    served.end(&home);
+    assert_eq!(names_in(&directory), ["file"]);
 }
 
 /// In a directory like `/tmp`: nothing of another user is followed, replaced or removed.
