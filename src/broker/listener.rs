@@ -38,6 +38,10 @@ const LOOKS: u32 = 5;
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often a place where another process listens is tried again: the broker of a command that has just ended needs a moment
+/// until it is gone. With [`LOOK_PAUSE`] this is a second.
+const TRIES: u32 = 100;
+
 /// The first descriptor that a supervisor gives (sd_listen_fds(3)).
 const FIRST_GIVEN: i32 = 3;
 
@@ -105,9 +109,18 @@ impl Drop for Listener {
 impl Listener {
     /// Listens at this address. To be called before the first thread begins.
     pub fn bind(address: &ServeAddress) -> Result<Self, Failure> {
-        match address {
-            ServeAddress::Loopback(port) => loopback(*port),
-            ServeAddress::File(path) => at_path(path),
+        let mut left = TRIES;
+        loop {
+            let bound = match address {
+                ServeAddress::Loopback(port) => loopback(*port),
+                ServeAddress::File(path) => at_path(path),
+            };
+            match bound {
+                Err(Unbound::Taken(_)) if left > 0 => left = left.saturating_sub(1),
+                Err(Unbound::Taken(failure) | Unbound::Failed(failure)) => return Err(failure),
+                Ok(listener) => return Ok(listener),
+            }
+            std::thread::sleep(LOOK_PAUSE);
         }
     }
 
@@ -125,6 +138,14 @@ impl Listener {
             .map(Some)
             .map_err(|error| failed("the socket of the supervisor", &describe(&error), None))
     }
+}
+
+/// Why there is no socket.
+enum Unbound {
+    /// Another process listens there.
+    Taken(Failure),
+    /// Any other reason.
+    Failed(Failure),
 }
 
 #[expect(unsafe_code, reason = "a descriptor that another process has opened is a bare number")]
@@ -148,7 +169,7 @@ fn failed(place: &str, why: &str, hint: Option<&str>) -> Failure {
     Failure::new(Kind::Usage, format!("cannot listen at {place}: {why}")).hint_of(hint)
 }
 
-fn loopback(port: u16) -> Result<Listener, Failure> {
+fn loopback(port: u16) -> Result<Listener, Unbound> {
     let bind = || -> io::Result<(TcpListener, u16)> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         socket.set_nonblocking(true)?;
@@ -161,13 +182,20 @@ fn loopback(port: u16) -> Result<Listener, Failure> {
         Ok((socket, port)) => {
             Ok(Listener { socket: socket.into(), place: Place::Loopback(port), file: None })
         }
-        Err(error) => Err(failed(&format!("127.0.0.1:{port}"), &describe(&error), hint)),
+        Err(error) => {
+            let failure = failed(&format!("127.0.0.1:{port}"), &describe(&error), hint);
+            Err(match error.kind() {
+                ErrorKind::AddrInUse => Unbound::Taken(failure),
+                _ => Unbound::Failed(failure),
+            })
+        }
     }
 }
 
-fn at_path(path: &Path) -> Result<Listener, Failure> {
+fn at_path(path: &Path) -> Result<Listener, Unbound> {
     let shown = format!("unix:{}", printable(&path.to_string_lossy()));
-    let failed = |why: &str| failed(&shown, why, None);
+    let failed = |why: &str| Unbound::Failed(failed(&shown, why, None));
+    let taken = || Unbound::Taken(self::failed(&shown, "another process listens there", None));
     let path = std::path::absolute(path).map_err(|error| failed(&describe(&error)))?;
     let length = path.as_os_str().as_bytes().len();
     if length > PATH_LIMIT {
@@ -186,7 +214,7 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         }
         match is_listened_to(&directory, &name) {
             Ok(false) => {}
-            Ok(true) => return Err(failed("another process listens there")),
+            Ok(true) => return Err(taken()),
             Err(error) => return Err(failed(&describe(&error))),
         }
         let is_same = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
@@ -199,7 +227,7 @@ fn at_path(path: &Path) -> Result<Listener, Failure> {
         }
     }
     let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => failed("another process listens there"),
+        ErrorKind::AddrInUse => taken(),
         _ => failed(&describe(&error)),
     })?;
     let file = SocketFile { path: path.clone().into(), identity };

@@ -110,6 +110,8 @@ fn a_companion_that_is_ended_removes_its_socket_and_the_command_goes_on() {
     let (home, _) = Home::with_grant(&server, LIFETIME);
     for options in [&UNIX[..], &["--serve", "unix:sock", "--file", "token"]] {
         let mut served = Served::start(&home, options);
+        // It has its socket before it serves. Until then a signal ends it as it ends any program.
+        assert_eq!(served.client.get("/v1/profile").status, 200);
         let pid = rustix::process::Pid::from_raw(i32::try_from(served.companion).unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         wait_for("the end of the companion", || !is_running(served.companion));
@@ -248,6 +250,24 @@ fn a_socket_on_which_nobody_listens_is_replaced_and_has_its_mode_from_the_beginn
         assert!(ran.stdout.starts_with("srw-------"), "{umask}: {ran:?}");
         assert!(ran.stdout.ends_with(&format!("0{umask}\n")), "{umask}: {ran:?}");
     }
+}
+
+/// The companion of the first one sees the end of its command a moment later than the caller does.
+#[test]
+fn a_place_can_be_used_again_as_soon_as_the_command_has_ended() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = format!("tcp:{}", free.local_addr().unwrap().port());
+    drop(free);
+    for address in ["unix:sock", &tcp] {
+        for _ in 0..20 {
+            let ran = home.run(&["exec", "--serve", address, "--", "/bin/true"]);
+            assert_eq!(ran, Ran { code: 0, stdout: String::new(), stderr: String::new() });
+        }
+    }
+    wait_for("the end of the companions", || companions(&home).is_empty());
+    assert!(!home.root.join("sock").exists());
 }
 
 /// Such a list takes the place of the umask for other files (acl(5)).
