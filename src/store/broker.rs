@@ -11,7 +11,7 @@ use crate::lock::Locked;
 use crate::protocol::Response;
 use crate::session::brokered::Answer;
 use crate::session::{LockMode, Revision};
-use crate::store_address::{BrokerAddress, StoreAddress};
+use crate::store_address::{BrokerAddress, ProfileName, StoreAddress};
 use crate::system::SystemClock;
 use crate::text::printable;
 use serde_json::json;
@@ -48,7 +48,7 @@ impl BrokerStore {
     pub fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
         let response = self.response(ask)?;
         match ask {
-            Ask::Profile => Ok(Answer::Level(client::profile(&response)?.level)),
+            Ask::Profile => Ok(Answer::Level(profile_of(&response)?.level)),
             Ask::Token { kind, .. } => self.token(&response, *kind),
             Ask::Rejected(_) => self.token(&response, TokenKind::AccessToken),
         }
@@ -57,12 +57,13 @@ impl BrokerStore {
     fn token(&self, response: &Response, kind: TokenKind) -> Result<Answer, Failure> {
         let session = client::session(response, kind, self.clock.now().wall)?;
         let profile = client::served_profile(response).map(str::to_owned);
+        profile.as_deref().map_or(Ok(()), check_name)?;
         Ok(Answer::Token { session: Box::new(session), profile })
     }
 
     /// What the broker says about its profile. `None`: the profile has no grant.
     pub fn profile(&self) -> Result<Option<Profile>, Failure> {
-        match client::profile(&self.response(&Ask::Profile)?) {
+        match profile_of(&self.response(&Ask::Profile)?) {
             Err(failure) if failure.kind == Kind::LoginRequired => Ok(None),
             read => read.map(Some),
         }
@@ -86,6 +87,18 @@ impl BrokerStore {
         Failure::new(Kind::Usage, "the grant belongs to the other side of the broker")
             .hint("do this where the grant is: without broker: in --store and ONEGRANT_STORE")
     }
+}
+
+fn profile_of(response: &Response) -> Result<Profile, Failure> {
+    let profile = client::profile(response)?;
+    profile.profile.as_deref().map_or(Ok(()), check_name)?;
+    Ok(profile)
+}
+
+/// Refuses a name that no profile has. Hints are commands with this name: the other side must not write them.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let is_valid = ProfileName::new(name).is_some();
+    is_valid.then_some(()).ok_or_else(|| client::no_broker("no profile can have the name that it says"))
 }
 
 impl Store for BrokerStore {

@@ -96,7 +96,7 @@ fn refusal(response: &Response) -> Failure {
 }
 
 /// Something answered that is no broker.
-fn no_broker(why: &str) -> Failure {
+pub fn no_broker(why: &str) -> Failure {
     Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}"))
         .hint("onegrant doctor")
 }
