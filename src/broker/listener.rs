@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -240,7 +240,7 @@ fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
         if look > 0 {
             std::thread::sleep(LOOK_PAUSE);
         }
-        match inside(directory, || UnixStream::connect(name)) {
+        match inside(directory, name, |name| UnixStream::connect(name)) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             connected => return connected.map(|_| true),
@@ -253,7 +253,7 @@ fn is_listened_to(directory: &File, name: &OsStr) -> io::Result<bool> {
 fn bind(directory: &File, name: &OsStr) -> io::Result<(UnixListener, (u64, u64))> {
     // A umask is the process's: no other thread runs yet.
     let before = umask(Mode::from_raw_mode(0o177));
-    let bound = inside(directory, || UnixListener::bind(name));
+    let bound = inside(directory, name, |name| UnixListener::bind(name));
     umask(before);
     let socket = bound?;
     socket.set_nonblocking(true)?;
@@ -274,13 +274,18 @@ fn identity_of(directory: &File, name: &OsStr) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Does something in this directory: the system has no call that binds or connects a name in a directory that is open.
-fn inside<T>(directory: &File, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let here = openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    fchdir(directory)?;
-    let done = act();
-    fchdir(&here)?;
-    done
+/// Does something with this name in this directory: the system has no call that binds or connects a name in a directory that is
+/// open. From a working directory that this user cannot return to (`sudo -u`), the way is through `/proc`.
+fn inside<T>(directory: &File, name: &OsStr, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    match openat(CWD, ".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(here) => {
+            fchdir(directory)?;
+            let done = act(Path::new(name));
+            fchdir(&here)?;
+            done
+        }
+        Err(_) => act(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)),
+    }
 }
 
 #[cfg(test)]

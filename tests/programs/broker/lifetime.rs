@@ -270,6 +270,25 @@ fn a_place_can_be_used_again_as_soon_as_the_command_has_ended() {
     assert!(!home.root.join("sock").exists());
 }
 
+/// As `sudo -u` leaves it: the caller's directory is not this user's.
+#[test]
+fn a_working_directory_that_cannot_be_entered_again_is_no_obstacle() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    fs::create_dir(home.root.join("closed")).unwrap();
+    let place = home.root.join("sock");
+    // The second call replaces a socket on which nobody listens.
+    for _ in 0..2 {
+        let mut inner = home.command(&["exec", "--serve", &format!("unix:{}", place.display()), "--"]);
+        inner.args([env!("CARGO_BIN_EXE_onegrant"), "token"]);
+        let script = "(cd closed; chmod 000 .; \"$@\"); code=$?; chmod 700 closed; exit $code";
+        let ran = run(&mut unprivileged(&wrapped("/bin/sh", &["-c", script, "sh"], &inner)));
+        assert_eq!(ran, Ran::printed(&issued.access_token));
+        wait_for("the end of the socket", || !place.exists());
+        drop(UnixListener::bind(&place).unwrap());
+    }
+}
+
 /// Such a list takes the place of the umask for other files (acl(5)).
 #[test]
 fn an_access_control_list_of_the_directory_opens_the_socket_to_nobody() {
