@@ -5,7 +5,7 @@ use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revisio
 use crate::adapters::broker::{Ask, Profile, client};
 use crate::environment::{self, NetworkSettings};
 use crate::error::{Failure, Kind};
-use crate::grant::{Secret, TokenKind, json_bytes};
+use crate::grant::{Secret, TokenKind, is_visible_ascii, json_bytes};
 use crate::http::HttpClient;
 use crate::lock::Locked;
 use crate::protocol::Response;
@@ -74,6 +74,12 @@ impl BrokerStore {
             BrokerAddress::Unix(_) => OVER_SOCKET,
             BrokerAddress::Loopback(origin) => origin,
         };
+        if self.key.as_ref().is_some_and(|key| !is_visible_ascii(key.expose())) {
+            let message = "the key in ONEGRANT_BROKER_KEY has a character that no key has, such as a newline";
+            return Err(
+                Failure::new(Kind::Usage, message).hint("onegrant exec --help   # --serve sets the key")
+            );
+        }
         let left = self.timeout.saturating_sub(self.clock.now().elapsed).max(LEAST_ASK);
         let response = self.client.send(&client::request(ask, origin, self.key.as_ref()), left)?.response();
         response.map_err(|failure| {

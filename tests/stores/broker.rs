@@ -381,3 +381,18 @@ fn the_name_of_a_profile_that_a_broker_makes_up_gets_into_no_hint() {
     let ran = run(&mut inside(&home, &socket, &["doctor"]));
     assert!(ran.code == 2 && !ran.stdout.contains(name) && !ran.stderr.contains(name), "{ran:?}");
 }
+
+/// As a file with a newline at its end gives it.
+#[test]
+fn a_key_that_fits_into_no_header_is_a_mistake_in_the_configuration() {
+    let server = server(|_| {});
+    let broker = Broker::with_grant(&server, 3600);
+    for key in ["0123abcd\n", "0123abcd\r\nx: y", "0123abcd\u{e9}"] {
+        for options in [&["token"][..], &["-vv", "status"]] {
+            let ran = run(broker.command(options).env("ONEGRANT_BROKER_KEY", key));
+            let why = "onegrant: the key in ONEGRANT_BROKER_KEY has a character that no key has, such as a newline\n";
+            assert!(ran.code == 2 && ran.stderr.contains(why) && !ran.stderr.contains("0123abcd"), "{ran:?}");
+        }
+    }
+    assert_eq!(server.counts(), Default::default());
+}
