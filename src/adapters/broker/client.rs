@@ -8,6 +8,9 @@ use crate::text::{own_hint, printable};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// How a hint begins that is for the other side.
+const OTHER_SIDE: &str = "where the grant is";
+
 /// The request to the broker at `address`, such as `http://127.0.0.1:8123`.
 pub fn request(ask: &Ask, address: &str, key: Option<&Secret>) -> Request {
     let url = |path: &str| format!("{address}{path}");
@@ -88,8 +91,10 @@ fn refusal(response: &Response) -> Failure {
     let failure = Failure::new(Kind::from_code(refusal.code), printable(&refusal.message));
     match refusal.hint.as_deref().map(own_hint) {
         // The words before it say where, and keep the options of this side out of it.
-        Some(hint) if hint.starts_with("onegrant ") => {
-            failure.hint(format!("where the grant is, run {hint}"))
+        Some(hint) if hint.starts_with("onegrant ") => failure.hint(format!("{OTHER_SIDE}, run {hint}")),
+        // A path or a variable is one of that side, too.
+        Some(hint) if !hint.starts_with("try again") && !hint.starts_with(OTHER_SIDE) => {
+            failure.hint(format!("{OTHER_SIDE}: {hint}"))
         }
         hint => failure.hint_of(hint.as_deref()),
     }
@@ -163,6 +168,15 @@ mod tests {
         assert_eq!(dead.hint.as_deref(), Some("where the grant is, run onegrant login"));
         let later = refused(503, r#"{"code":4,"message":"no network","hint":"try again"}"#);
         assert_eq!((later.kind, later.hint.as_deref()), (Kind::Temporary, Some("try again")));
+        // Those of a broker of a broker say it already.
+        for (hint, shown) in [
+            ("df -h /state", "where the grant is: df -h /state"),
+            ("where the grant is, run onegrant login", "where the grant is, run onegrant login"),
+            ("where the grant is: df -h /state", "where the grant is: df -h /state"),
+        ] {
+            let full = refused(500, &format!(r#"{{"code":5,"message":"no space","hint":"{hint}"}}"#));
+            assert_eq!((full.kind, full.hint.as_deref()), (Kind::Store, Some(shown)));
+        }
         let wrong = refused(401, r#"{"code":2,"message":"no"}"#);
         assert_eq!(wrong.kind, Kind::Usage);
         assert!(wrong.message.contains("ONEGRANT_BROKER_KEY"), "{wrong:?}");
