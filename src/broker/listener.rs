@@ -11,7 +11,7 @@ use crate::profile::token_file::{Obstacle, WalkResult, walk};
 use crate::system::trust::user;
 use crate::text::{describe, printable};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl, openat, statat, unlinkat};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{fchdir, umask};
@@ -222,8 +222,11 @@ fn at_path(path: &Path) -> Result<Listener, Unbound> {
                 == (metadata.dev(), metadata.ino(), metadata.ctime())
         });
         if is_same {
-            unlinkat(&directory, &name, AtFlags::empty())
-                .map_err(|errno| failed(&describe(&io::Error::from(errno))))?;
+            match unlinkat(&directory, &name, AtFlags::empty()) {
+                // Another process that is about to listen there was faster. It or this one binds the name.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(&describe(&io::Error::from(errno)))),
+            }
         }
     }
     let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {

@@ -270,6 +270,25 @@ fn a_place_can_be_used_again_as_soon_as_the_command_has_ended() {
     assert!(!home.root.join("sock").exists());
 }
 
+/// Each of them finds the socket that a killed broker has left, and replaces it or waits for the one that did.
+#[test]
+fn brokers_that_begin_together_at_one_place_follow_each_other() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let place = home.root.join("sock");
+    let command = || {
+        let mut command = home.command(&["exec", "--serve", "unix:sock", "--"]);
+        command.args([env!("CARGO_BIN_EXE_onegrant"), "token"]);
+        command
+    };
+    for _ in 0..10 {
+        drop(UnixListener::bind(&place).unwrap());
+        assert_all(&run_together((0..3).map(|_| command()).collect()), &Ran::printed(&issued.access_token));
+        wait_for("the end of the socket", || !place.exists());
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
 /// As `sudo -u` leaves it: the caller's directory is not this user's.
 #[test]
 fn a_working_directory_that_cannot_be_entered_again_is_no_obstacle() {
