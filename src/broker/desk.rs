@@ -288,8 +288,8 @@ impl Desk {
             let waiting = self.connections.iter().enumerate().filter_map(|(seat, connection)| {
                 let connection = connection.as_ref()?;
                 let Stage::Waiting(task, _) = &connection.stage else { return None };
-                let begins = !self.running.contains(task) && !(is_full && task.needs_token());
-                begins.then_some((seat, connection, task))
+                let waits = self.running.contains(task) || (is_full && task.needs_token());
+                (!waits).then_some((seat, connection, task))
             });
             let Some((seat, connection, task)) = waiting.min_by_key(|(_, connection, _)| connection.number)
             else {
