@@ -38,6 +38,7 @@ pub enum Answer {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Next {
     /// Ask this.
     Ask(Ask),

@@ -16,7 +16,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -64,15 +64,15 @@ impl Broker {
     }
 }
 
-fn serve(home: &Home, socket: &PathBuf) -> Process {
+fn serve(home: &Home, socket: &Path) -> Process {
     let serving = home.start(&["serve", "--socket", socket.to_str().unwrap()]);
     wait_for("the broker listens", || UnixStream::connect(socket).is_ok());
     serving
 }
 
-fn inside(home: &Home, socket: &PathBuf, arguments: &[&str]) -> Command {
+fn inside(home: &Home, socket: &Path, arguments: &[&str]) -> Command {
     let mut command = onegrant(arguments);
-    let store = StoreAddress::Broker(BrokerAddress::Unix(socket.clone())).text();
+    let store = StoreAddress::Broker(BrokerAddress::Unix(socket.to_owned())).text();
     command.env("ONEGRANT_STORE", store).current_dir(&home.root);
     command
 }
@@ -257,7 +257,7 @@ fn any_number_of_processes_behind_two_brokers_cost_one_refresh() {
     let second = broker.home.root.join("second");
     let _serving = serve(&broker.home, &second);
     let commands = |arguments: &'static [&'static str]| {
-        let socket = |number: usize| if number % 2 == 0 { &broker.socket } else { &second };
+        let socket = |number: usize| if number.is_multiple_of(2) { &broker.socket } else { &second };
         (0..50).map(|number| inside(&broker.home, socket(number), arguments)).collect()
     };
     let ran = run_together(commands(&["token"]));
@@ -315,7 +315,7 @@ fn a_required_lock_is_decided_by_the_level_of_the_other_side() {
     let broker = Broker::with_grant(&server, VALID);
     let token = broker.home.tokens().access_token;
     let required =
-        |socket: &PathBuf| run(inside(&broker.home, socket, &["token"]).env("ONEGRANT_LOCK", "require"));
+        |socket: &Path| run(inside(&broker.home, socket, &["token"]).env("ONEGRANT_LOCK", "require"));
     assert_eq!(required(&broker.socket), Ran::printed(&token));
     let compared = broker.home.root.join("compared");
     let mut command = broker.home.command(&["serve", "--socket", compared.to_str().unwrap()]);
