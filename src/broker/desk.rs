@@ -25,7 +25,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// once, but many clients share few processors.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How many pieces of work are done at once.
+/// How many pieces of work are done at once that need a token, and may have to wait for the server. The others are read from the
+/// store, and there are few different ones: they are done beside these.
 const WORK_LIMIT: usize = 4;
 
 /// How much is read and dropped behind a request, in bytes: a connection that is closed before everything was read loses its
@@ -279,13 +280,13 @@ impl Desk {
 
     /// Begins the work that connections wait for, the oldest first.
     pub fn begin_work(&mut self, now: Now) {
-        while self.running.len() < WORK_LIMIT && !self.is_closing {
+        while !self.is_closing {
+            let is_full = self.running.iter().filter(|task| task.needs_token()).count() >= WORK_LIMIT;
             let waiting = self.connections.iter().enumerate().filter_map(|(seat, connection)| {
                 let connection = connection.as_ref()?;
-                match &connection.stage {
-                    Stage::Waiting(task, _) if !self.running.contains(task) => Some((seat, connection, task)),
-                    _ => None,
-                }
+                let Stage::Waiting(task, _) = &connection.stage else { return None };
+                let waits = self.running.contains(task) || (is_full && task.needs_token());
+                (!waits).then_some((seat, connection, task))
             });
             let Some((seat, connection, task)) = waiting.min_by_key(|(_, connection, _)| connection.number)
             else {
@@ -464,6 +465,17 @@ mod tests {
         let seat = desk.accept(at(101)).unwrap();
         receive(&mut desk, seat, &get("/v1/token?min_ttl=6"), at(101));
         assert_eq!(actions(&mut desk), ["look 8 true"], "it is being done");
+    }
+
+    #[test]
+    fn the_profile_does_not_wait_for_a_server_that_does_not_answer() {
+        let mut desk = desk();
+        (1..=5).for_each(|min_ttl| _ = waiting(&mut desk, &format!("/v1/token?min_ttl={min_ttl}"), at(0)));
+        assert_eq!(actions(&mut desk).len(), 4);
+        (0..2).for_each(|_| _ = waiting(&mut desk, "/v1/profile", at(1)));
+        assert_eq!(actions(&mut desk), ["work 5 0"]);
+        desk.done(&Task::Own(Ask::Profile), &failed(), at(2));
+        assert_eq!(actions(&mut desk), ["send 5 503", "send 6 503"], "no further work for a token begins");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::store_address::{PATH_LIMIT, too_long};
 use crate::system::trust::user;
 use crate::text::{describe, printable, shell_word};
 use nix::libc::{F_GETFD, fcntl};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_setfl, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fcntl_setfl, flock, openat, statat, unlinkat,
+};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
@@ -221,9 +223,11 @@ fn at_path(path: &Path) -> Result<Listener, Unbound> {
             Ok(true) => return Err(taken()),
             Err(error) => return Err(broken(&error)),
         }
+        let locked = locked(&directory);
+        // A file that was just made may have the number of one that was just removed, but not its time.
         let is_same = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
-            (status.st_dev, status.st_ino, status.st_ctime)
-                == (metadata.dev(), metadata.ino(), metadata.ctime())
+            (status.st_dev, status.st_ino, status.st_ctime, i64::try_from(status.st_ctime_nsec).ok())
+                == (metadata.dev(), metadata.ino(), metadata.ctime(), Some(metadata.ctime_nsec()))
         });
         if is_same {
             match unlinkat(&directory, &name, AtFlags::empty()) {
@@ -232,6 +236,7 @@ fn at_path(path: &Path) -> Result<Listener, Unbound> {
                 Err(errno) => return Err(broken(&errno.into())),
             }
         }
+        drop(locked);
     }
     let (socket, identity) = bind(&directory, &name).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => taken(),
@@ -263,6 +268,21 @@ fn connect(name: &Path) -> rustix::io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(name)?)
+}
+
+/// Holds back other brokers that remove a socket here: the one that looked and removes a moment later would remove the new socket
+/// of a faster one. A lock of the directory leaves no file. Any user can hold it, so it is waited for only as long as a look
+/// takes; `None` if that is not enough.
+fn locked(directory: &File) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(directory, ".", flags, Mode::empty()).ok()?;
+    for _ in 0..LOOKS {
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Some(directory);
+        }
+        sleep(LOOK_PAUSE);
+    }
+    None
 }
 
 /// Binds a socket that only its user may connect to. Gives the identity of its file, too.

@@ -5,13 +5,13 @@ use super::{NewRecord, Record, RecordName, Snapshot, Store, WriteResult, revisio
 use crate::adapters::broker::{Ask, Profile, client};
 use crate::environment::{self, NetworkSettings};
 use crate::error::{Failure, Kind};
-use crate::grant::{Secret, TokenKind, json_bytes};
+use crate::grant::{Secret, TokenKind, is_visible_ascii, json_bytes};
 use crate::http::HttpClient;
 use crate::lock::Locked;
 use crate::protocol::Response;
 use crate::session::brokered::Answer;
 use crate::session::{LockMode, Revision};
-use crate::store_address::{BrokerAddress, StoreAddress};
+use crate::store_address::{BrokerAddress, ProfileName, StoreAddress};
 use crate::system::SystemClock;
 use crate::text::printable;
 use serde_json::json;
@@ -48,7 +48,7 @@ impl BrokerStore {
     pub fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
         let response = self.response(ask)?;
         match ask {
-            Ask::Profile => Ok(Answer::Level(client::profile(&response)?.level)),
+            Ask::Profile => Ok(Answer::Level(profile_of(&response)?.level)),
             Ask::Token { kind, .. } => self.token(&response, *kind),
             Ask::Rejected(_) => self.token(&response, TokenKind::AccessToken),
         }
@@ -57,12 +57,13 @@ impl BrokerStore {
     fn token(&self, response: &Response, kind: TokenKind) -> Result<Answer, Failure> {
         let session = client::session(response, kind, self.clock.now().wall)?;
         let profile = client::served_profile(response).map(str::to_owned);
+        profile.as_deref().map_or(Ok(()), check_name)?;
         Ok(Answer::Token { session: Box::new(session), profile })
     }
 
     /// What the broker says about its profile. A profile without a grant is a failure with exit code 3.
     pub fn profile(&self) -> Result<Profile, Failure> {
-        client::profile(&self.response(&Ask::Profile)?)
+        profile_of(&self.response(&Ask::Profile)?)
     }
 
     /// The same. `None`: the profile has no grant.
@@ -78,6 +79,12 @@ impl BrokerStore {
             BrokerAddress::Unix(_) => OVER_SOCKET,
             BrokerAddress::Loopback(origin) => origin,
         };
+        if self.key.as_ref().is_some_and(|key| !is_visible_ascii(key.expose())) {
+            let message = "the key in ONEGRANT_BROKER_KEY has a character that no key has, such as a newline";
+            return Err(
+                Failure::new(Kind::Usage, message).hint("onegrant exec --help   # --serve sets the key")
+            );
+        }
         let left = self.timeout.saturating_sub(self.clock.now().elapsed).max(LEAST_ASK);
         let response = self.client.send(&client::request(ask, origin, self.key.as_ref()), left)?.response();
         let response = response.map_err(|failure| {
@@ -98,6 +105,18 @@ impl BrokerStore {
         Failure::new(Kind::Usage, "the grant belongs to the other side of the broker")
             .hint("where the grant is, run this without broker: in --store and ONEGRANT_STORE")
     }
+}
+
+fn profile_of(response: &Response) -> Result<Profile, Failure> {
+    let profile = client::profile(response)?;
+    profile.profile.as_deref().map_or(Ok(()), check_name)?;
+    Ok(profile)
+}
+
+/// Refuses a name that no profile has. Hints are commands with this name: the other side must not write them.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let is_valid = ProfileName::new(name).is_some();
+    is_valid.then_some(()).ok_or_else(|| client::no_broker("no profile can have the name that it says"))
 }
 
 impl Store for BrokerStore {

@@ -34,9 +34,10 @@ impl BrokerAddress {
         let url = endpoint_url(text).ok().filter(|url| !url.is_secure);
         // `endpoint_url` accepts plain http for loopback hosts only.
         let origin = url.map(|url| format!("http://{}", url.host_and_port()));
+        let origin = origin.filter(|origin| origin.eq_ignore_ascii_case(text.trim_end_matches('/')));
+        // A broker listens at 127.0.0.1. At the same port of `::1`, which localhost is, too, another user may listen.
         origin
-            .filter(|origin| origin.eq_ignore_ascii_case(text.trim_end_matches('/')))
-            .map(Self::Loopback)
+            .map(|origin| Self::Loopback(origin.replacen("//localhost:", "//127.0.0.1:", 1)))
             .ok_or_else(|| format!("{FORMS}; plain http goes to loopback addresses only"))
     }
 
@@ -66,7 +67,7 @@ mod tests {
             ("unix:/run/a b.sock", Some("unix:/run/a b.sock")),
             ("unix:a.sock", Some("unix:a.sock")),
             ("http://127.0.0.1:8123", Some("http://127.0.0.1:8123")),
-            ("http://localhost:8123/", Some("http://localhost:8123")),
+            ("http://localhost:8123/", Some("http://127.0.0.1:8123")),
             ("http://[::1]:8123", Some("http://[::1]:8123")),
             ("http://127.0.0.1:8123/path", None),
             ("http://user@127.0.0.1:8123", None),

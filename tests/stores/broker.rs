@@ -13,10 +13,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use servers::authorization_server::{AuthorizationServer, Endpoint, Fault};
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 /// A host that the profile names.
 const HOST: &str = "git.example";
@@ -387,4 +389,56 @@ fn the_profile_and_the_resource_are_those_that_the_broker_serves() {
     let said = "onegrant: no profile is for https://other.example/\n\
                 hint: where the grant is, run onegrant login https://other.example/   # then serve this profile\n";
     assert_eq!(broker.run(&["--for", "https://other.example/", "token"]), Ran::failed(3, said));
+}
+
+/// Hints are commands, and people run them as they stand.
+#[test]
+fn the_name_of_a_profile_that_a_broker_makes_up_gets_into_no_hint() {
+    let home = Home::new();
+    let socket = home.root.join("liar");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let name = "x; touch ran #";
+    let body = json!({
+        "profile": name, "state": "login_required", "access_token": "t", "token_type": "Bearer", "expires_at": now() + 3600,
+    });
+    let (head, body) = (format!("HTTP/1.1 200 OK\r\nOnegrant-Profile: {name}\r\n"), body.to_string());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            stream.into_inner().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    for (arguments, hint) in [
+        (&["--profile", "work", "token"][..], "onegrant --profile work doctor"),
+        (&["token"], "onegrant doctor"),
+        (&["status"], "onegrant doctor"),
+        (&["profiles"], "onegrant doctor"),
+    ] {
+        let why = "the broker does not answer as a broker does: no profile can have the name that it says";
+        let wanted = Ran::failed(2, format!("onegrant: {why}\nhint: {hint}\n"));
+        assert_eq!(run(&mut inside(&home, &socket, arguments)), wanted, "{arguments:?}");
+    }
+    let ran = run(&mut inside(&home, &socket, &["doctor"]));
+    assert!(ran.code == 2 && !ran.stdout.contains(name) && !ran.stderr.contains(name), "{ran:?}");
+}
+
+/// As a file with a newline at its end gives it.
+#[test]
+fn a_key_that_fits_into_no_header_is_a_mistake_in_the_configuration() {
+    let server = server(|_| {});
+    let broker = Broker::with_grant(&server, 3600);
+    for key in ["0123abcd\n", "0123abcd\r\nx: y", "0123abcd\u{e9}"] {
+        for options in [&["token"][..], &["-vv", "status"]] {
+            let ran = run(broker.command(options).env("ONEGRANT_BROKER_KEY", key));
+            let why = "onegrant: the key in ONEGRANT_BROKER_KEY has a character that no key has, such as a newline\n";
+            assert!(ran.code == 2 && ran.stderr.contains(why) && !ran.stderr.contains("0123abcd"), "{ran:?}");
+        }
+    }
+    assert_eq!(server.counts(), Default::default());
 }

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 /// The hint of a failure to get an answer.
 pub const DOCTOR: &str = "onegrant doctor";
 
+/// How a hint begins that is for the other side.
+const OTHER_SIDE: &str = "where the grant is";
+
 /// The request to the broker at `address`, such as `http://127.0.0.1:8123`.
 pub fn request(ask: &Ask, address: &str, key: Option<&Secret>) -> Request {
     let url = |path: &str| format!("{address}{path}");
@@ -93,20 +96,23 @@ fn refusal(response: &Response) -> Failure {
     let shown = |refusal: Refusal| {
         let failure = Failure::new(Kind::from_code(refusal.code), own_text(&refusal.message));
         let hint = own_hint(refusal.hint.as_deref().unwrap_or_default().trim());
-        match failure.kind {
-            _ if hint.is_empty() => failure,
-            Kind::Temporary => failure.hint(hint),
-            // The words before it say where, and keep the options of this side out of it.
-            _ => failure.hint(format!("where the grant is, run {hint}")),
+        // The words before a hint say where, and keep the options of this side out of it.
+        match hint.as_str() {
+            "" => failure,
+            command if command.starts_with("onegrant ") => failure.hint(format!("{OTHER_SIDE}, run {hint}")),
+            words if words.starts_with("try again") || words.starts_with(OTHER_SIDE) => failure.hint(hint),
+            // A path or a variable is one of that side, too.
+            _ => failure.hint(format!("{OTHER_SIDE}: {hint}")),
         }
     };
-    let refusal = serde_json::from_slice(&response.body).ok().map(shown);
+    let refusal = serde_json::from_slice(&response.body).ok();
+    let refusal = refusal.filter(|refusal: &Refusal| (1..=5).contains(&refusal.code)).map(shown);
     let refusal = refusal.filter(|failure| !failure.message.is_empty());
     refusal.unwrap_or_else(|| no_broker(&response.status_words(None)))
 }
 
 /// Something answered that is no broker.
-fn no_broker(why: &str) -> Failure {
+pub fn no_broker(why: &str) -> Failure {
     Failure::new(Kind::Usage, format!("the broker does not answer as a broker does: {why}")).hint(DOCTOR)
 }
 
@@ -172,10 +178,24 @@ mod tests {
         assert_eq!(dead.hint.as_deref(), Some("where the grant is, run onegrant login"));
         let later = refused(503, r#"{"code":4,"message":"no network","hint":"try again"}"#);
         assert_eq!((later.kind, later.hint.as_deref()), (Kind::Temporary, Some("try again")));
+        // Those of a broker of a broker say it already.
+        for (hint, shown) in [
+            ("df -h /state", "where the grant is: df -h /state"),
+            ("where the grant is, run onegrant login", "where the grant is, run onegrant login"),
+            ("where the grant is: df -h /state", "where the grant is: df -h /state"),
+        ] {
+            let full = refused(500, &format!(r#"{{"code":5,"message":"no space","hint":"{hint}"}}"#));
+            assert_eq!((full.kind, full.hint.as_deref()), (Kind::Store, Some(shown)));
+        }
         let wrong = refused(401, r#"{"code":2,"message":"no"}"#);
         assert_eq!(wrong.kind, Kind::Usage);
         assert!(wrong.message.contains("ONEGRANT_BROKER_KEY"), "{wrong:?}");
-        for (status, text) in [(404, "nothing here"), (502, "<html>"), (500, r#"{"code":"x"}"#)] {
+        for (status, text) in [
+            (404, "nothing here"),
+            (502, "<html>"),
+            (500, r#"{"code":"x"}"#),
+            (500, r#"{"code":9,"message":"m"}"#),
+        ] {
             assert_eq!(refused(status, text).kind, Kind::Usage, "{status}");
         }
     }

@@ -197,6 +197,13 @@ pub enum Task {
     Shaped(Shape, Option<TokenKind>),
 }
 
+impl Task {
+    /// Whether its answer has a token. Otherwise the store is enough.
+    pub fn needs_token(&self) -> bool {
+        !matches!(self, Self::Own(Ask::Profile) | Self::Shaped(_, None))
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub enum Answer {

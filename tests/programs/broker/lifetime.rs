@@ -170,6 +170,8 @@ fn a_companion_that_is_ended_removes_its_socket_and_the_command_goes_on() {
     let (home, _) = Home::with_grant(&server, LIFETIME);
     for options in [&UNIX[..], &["--serve", "unix:sock", "--file", "token"]] {
         let mut served = Served::start(&home, options);
+        // It has its socket before it serves. Until then a signal ends it as it ends any program.
+        assert_eq!(served.client.get("/v1/profile").status, 200);
         let pid = rustix::process::Pid::from_raw(i32::try_from(served.companion).unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         wait_for("the end of the companion", || !is_running(served.companion));
@@ -334,6 +336,72 @@ fn the_next_command_has_the_address_that_the_one_before_it_is_about_to_leave() {
     }
     assert!(!home.root.join("sock").exists());
     assert_eq!(server.counts(), Default::default());
+}
+
+/// Each of them finds the socket that a killed broker has left, and replaces it or waits for the one that did.
+#[test]
+fn brokers_that_begin_together_at_one_place_follow_each_other() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let place = home.root.join("sock");
+    let command = || {
+        let mut command = home.command(&["exec", "--serve", "unix:sock", "--"]);
+        command.args([env!("CARGO_BIN_EXE_onegrant"), "token"]);
+        command
+    };
+    for _ in 0..10 {
+        drop(UnixListener::bind(&place).unwrap());
+        assert_all(&run_together((0..3).map(|_| command()).collect()), &Ran::printed(&issued.access_token));
+        wait_for("the end of the socket", || !place.exists());
+    }
+    assert_eq!(server.counts(), Default::default());
+}
+
+/// As `sudo -u` leaves it: the caller's directory is not this user's.
+#[test]
+fn a_working_directory_that_cannot_be_entered_again_is_no_obstacle() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    fs::create_dir(home.root.join("closed")).unwrap();
+    let place = home.root.join("sock");
+    // The second call replaces a socket on which nobody listens.
+    for _ in 0..2 {
+        let mut inner = home.command(&["exec", "--serve", &format!("unix:{}", place.display()), "--"]);
+        inner.args([env!("CARGO_BIN_EXE_onegrant"), "token"]);
+        let script = "(cd closed; chmod 000 .; \"$@\"); code=$?; chmod 700 closed; exit $code";
+        let ran = run(&mut unprivileged(&wrapped("/bin/sh", &["-c", script, "sh"], &inner)));
+        assert_eq!(ran, Ran::printed(&issued.access_token));
+        wait_for("the end of the socket", || !place.exists());
+        drop(UnixListener::bind(&place).unwrap());
+    }
+}
+
+/// Such a list takes the place of the umask for other files (acl(5)).
+#[test]
+fn an_access_control_list_of_the_directory_opens_the_socket_to_nobody() {
+    let server = server(|_| {});
+    let (home, _) = Home::with_grant(&server, LIFETIME);
+    let directory = home.root.join("listed");
+    fs::create_dir(&directory).unwrap();
+    // Version 2. Entries: the owner, user 65534, the group, the mask, all others. Each has all rights.
+    let entries = [(1_u16, u32::MAX), (2, 65_534), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &7_u16.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(&directory, "system.posix_acl_default", &list, flags).is_err() {
+        eprintln!("NOT TESTED: the file system has no access control lists");
+        return;
+    }
+    fs::write(directory.join("file"), "").unwrap();
+    let mode = |name| fs::metadata(directory.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("file"), 0o666, "the list applies");
+    let served = Served::start(&home, &["--serve", "unix:listed/sock"]);
+    // With a list, the bits of the group are its mask: nobody that it names has a right.
+    assert_eq!(mode("sock"), 0o600);
+    served.end(&home);
+    assert_eq!(names_in(&directory), ["file"]);
 }
 
 /// In a directory like `/tmp`: nothing of another user is followed, replaced or removed.

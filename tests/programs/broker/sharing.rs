@@ -99,6 +99,36 @@ fn a_token_that_still_works_is_answered_while_another_process_refreshes() {
     assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
 }
 
+/// git asks for the profile first, to know whether it may have the token.
+#[test]
+fn what_needs_no_refresh_is_answered_while_the_server_does_not_answer() {
+    let server = server(|_| {});
+    let (home, issued) = Home::with_grant(&server, LIFETIME);
+    let served = Served::start(&home, &UNIX);
+    let mut document = document(&server, &issued, 900);
+    document["session"]["obtained_at"] = (now() - 900).into();
+    home.write(&document);
+    let gate = Gate::closed();
+    server.script(Endpoint::Token, [Fault::Hold(gate.clone())]);
+    let client = &served.client;
+    thread::scope(|scope| {
+        let asking: Vec<_> = (1..=8)
+            .map(|number| scope.spawn(move || client.get(&format!("/v1/token?min_ttl={}", 1000 + number))))
+            .collect();
+        server.wait_until(|counts| counts.refreshes == 1);
+        for _ in 0..2 {
+            assert_eq!(client.get("/v1/profile").json()["state"], "valid");
+            assert_eq!(client.get("/v1/token").token(), issued.access_token);
+        }
+        gate.open();
+        for asking in asking {
+            assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
+        }
+    });
+    served.end(&home);
+    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+}
+
 #[test]
 fn a_broker_that_is_killed_in_the_middle_of_a_refresh_loses_nothing() {
     let server = server(|_| {});
@@ -132,6 +162,12 @@ fn a_broker_that_is_killed_in_the_middle_of_a_refresh_loses_nothing() {
     assert_eq!((server.counts().refreshes, server.counts().replays, server.counts().unexpected), (1, 0, 0));
 }
 
+/// Whether the first thread of the process waits for something.
+fn is_asleep(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
+}
+
 #[test]
 fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
     let server = server(|_| {});
@@ -146,14 +182,7 @@ fn the_command_that_ends_during_a_refresh_leaves_a_whole_session() {
         served.process.signal(Signal::KILL);
         wait_for("the end of the socket", || !home.root.join("sock").exists());
         assert!(is_running(served.companion), "it finishes what it does");
-        // Many looks in a row find it asleep: it does not look itself, again and again, whether the work is done.
-        let (stat, asleep) = (format!("/proc/{}/stat", served.companion), std::cell::Cell::new(0));
-        wait_for("a companion that only waits", || {
-            let line = std::fs::read_to_string(&stat).unwrap_or_default();
-            let is_asleep = line.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'));
-            asleep.set(if is_asleep { asleep.get() + 1 } else { 0 });
-            asleep.get() == 50
-        });
+        wait_for("a companion that uses no processor time", || is_asleep(served.companion));
         gate.open();
         assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
     });
