@@ -448,8 +448,8 @@ const MUTATIONS: &[Mutation] = &[
         name: "a broker does equal work twice",
         edits: &[(
             DESK,
-            "Stage::Waiting(task, _) if !self.running.contains(task)",
-            "Stage::Waiting(task, _)",
+            "let waits = self.running.contains(task) || (is_full && task.needs_token());",
+            "let waits = is_full && task.needs_token();",
         )],
         caught_by: (Desk, "equal_requests_share_one_piece_of_work_and_four_are_done_at_once"),
     },

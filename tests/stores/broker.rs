@@ -1,6 +1,7 @@
 //! The broker store: a grant on one side of a socket, the processes that use it on the other. Nothing is written through it, no
 //! refresh token comes through it, and whatever the processes do costs one refresh.
 
+use crate::support::broker::{listening, serve};
 use crate::support::*;
 use onegrant::error::Kind;
 use onegrant::lock::Locked;
@@ -15,7 +16,7 @@ use servers::authorization_server::{AuthorizationServer, Endpoint, Fault};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -62,12 +63,6 @@ impl Broker {
     fn store(&self) -> BrokerStore {
         BrokerStore::new(&BrokerAddress::Unix(self.socket.clone()), LIMIT, SystemClock::start())
     }
-}
-
-fn serve(home: &Home, socket: &Path) -> Process {
-    let serving = home.start(&["serve", "--socket", socket.to_str().unwrap()]);
-    wait_for("the broker listens", || UnixStream::connect(socket).is_ok());
-    serving
 }
 
 fn inside(home: &Home, socket: &Path, arguments: &[&str]) -> Command {
@@ -258,8 +253,8 @@ fn git_is_set_up_for_the_profile_that_the_broker_serves() {
     let (home, _) = Home::with_grant_for(&server, VALID, &[HOST]);
     fs::rename(home.document_path(), home.document_path().with_file_name("work.json")).unwrap();
     let socket = home.root.join("broker");
-    let _serving = home.start(&["--profile", "work", "serve", "--socket", socket.to_str().unwrap()]);
-    wait_for("the broker listens", || UnixStream::connect(&socket).is_ok());
+    let command = ["--profile", "work", "serve", "--socket", socket.to_str().unwrap()];
+    let _serving = listening(&mut home.command(&command));
     let set_up = run(inside(&home, &socket, &["git-setup", HOST]).env("HOME", &home.root));
     assert!(set_up.code == 0 && set_up.stdout.contains(" --profile work git-credential"), "{set_up:?}");
     let other = run(&mut inside(&home, &socket, &["git-setup", "other.example"]));
@@ -318,8 +313,8 @@ fn a_dead_grant_says_that_the_login_is_on_the_other_side() {
 
     // The login is for the profile that the broker serves.
     let socket = broker.home.root.join("second");
-    let _serving = broker.home.start(&["--profile", "work", "serve", "--socket", socket.to_str().unwrap()]);
-    wait_for("the broker listens", || UnixStream::connect(&socket).is_ok());
+    let command = ["--profile", "work", "serve", "--socket", socket.to_str().unwrap()];
+    let _serving = listening(&mut broker.home.command(&command));
     for arguments in [&["status"][..], &["doctor"], &["token"], &["git-setup", HOST]] {
         let ran = run(&mut inside(&broker.home, &socket, arguments));
         assert_eq!(ran.code, 3, "{ran:?}");
@@ -361,8 +356,7 @@ fn a_required_lock_is_decided_by_the_level_of_the_other_side() {
     assert_eq!(required(&broker.socket), Ran::printed(&token));
     let compared = broker.home.root.join("compared");
     let mut command = broker.home.command(&["serve", "--socket", compared.to_str().unwrap()]);
-    let _serving = Process::start(command.env("ONEGRANT_LOCK", "off"));
-    wait_for("the broker listens", || UnixStream::connect(&compared).is_ok());
+    let _serving = listening(command.env("ONEGRANT_LOCK", "off"));
     let ran = required(&compared);
     assert_eq!(ran.code, 5, "{ran:?}");
     assert!(

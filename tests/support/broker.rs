@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 /// What a process in a container knows.
@@ -230,6 +231,20 @@ impl Served {
         fs::remove_file(home.root.join("end")).unwrap();
         ran
     }
+}
+
+/// Starts a broker in the foreground, and waits until it says that it listens.
+#[track_caller]
+pub fn listening(command: &mut Command) -> Process {
+    let process = Process::start(command);
+    wait_for("the socket", || process.said().ends_with('\n'));
+    process
+}
+
+/// `onegrant serve` at this place.
+#[track_caller]
+pub fn serve(home: &Home, socket: &Path) -> Process {
+    listening(&mut home.command(&["serve", "--socket", socket.to_str().unwrap()]))
 }
 
 /// The companions of commands that were started from this home, once they are what they are.

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,19 +45,13 @@ impl Drop for Public {
     }
 }
 
-fn serve(home: &Home, socket: &Path) -> (Process, Client) {
-    let process = home.start(&["serve", "--socket", socket.to_str().unwrap()]);
-    wait_for("the socket", || process.said().ends_with('\n'));
-    (process, Client::at(&format!("unix:{}", socket.display())))
-}
-
 #[test]
 fn another_user_cannot_connect_to_the_socket_and_gets_no_answer_if_it_is_opened_to_all() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     let public = Public::new("serve");
     let socket = public.0.join("sock");
-    let (process, client) = serve(&home, &socket);
+    let (process, client) = (serve(&home, &socket), Client::at(&format!("unix:{}", socket.display())));
     let refused = as_another_user(|| UnixStream::connect(&socket).unwrap_err().kind());
     assert!(refused.is_none_or(|kind| kind == ErrorKind::PermissionDenied), "{refused:?}");
     fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();

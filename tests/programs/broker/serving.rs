@@ -9,14 +9,13 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 /// `onegrant OPTIONS serve --socket sock`, once it listens.
-fn serve(home: &Home, options: &[&str]) -> (Process, Client) {
-    listening(home, &mut home.command(&[options, &["serve", "--socket", "sock"]].concat()))
+fn serve_here(home: &Home, options: &[&str]) -> (Process, Client) {
+    let mut command = home.command(&[options, &["serve", "--socket", "sock"]].concat());
+    (listening(&mut command), client_here(home))
 }
 
-fn listening(home: &Home, command: &mut Command) -> (Process, Client) {
-    let process = Process::start(command);
-    wait_for("the socket", || process.said().ends_with('\n'));
-    (process, Client::at(&format!("unix:{}", home.root.join("sock").display())))
+fn client_here(home: &Home) -> Client {
+    Client::at(&format!("unix:{}", home.root.join("sock").display()))
 }
 
 fn said(home: &Home) -> String {
@@ -34,7 +33,7 @@ fn it_serves_without_a_key_until_a_signal_and_removes_its_socket() {
             .args(["-c", script, "sh", env!("CARGO_BIN_EXE_onegrant"), "serve", "--socket", "sock"])
             .env_clear();
         command.env("ONEGRANT_HOME", &home.state).env("PATH", "/usr/bin:/bin").current_dir(&home.root);
-        let (process, client) = listening(&home, &mut command);
+        let (process, client) = (listening(&mut command), client_here(&home));
         let mode = fs::metadata(home.root.join("sock")).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode, client.get("/v1/token").token()), (0o600, issued.access_token.clone()));
         assert_eq!(client.get("/v1/profile").json()["state"], "valid");
@@ -62,7 +61,7 @@ fn a_signal_that_its_parent_ignores_does_not_end_it() {
         "sock",
     ]);
     command.env_clear().env("ONEGRANT_HOME", &home.state).current_dir(&home.root);
-    let (process, client) = listening(&home, &mut command);
+    let (process, client) = (listening(&mut command), client_here(&home));
     process.signal(Signal::HUP);
     assert_eq!(client.get("/v1/token").refusal(), (409, 3));
     process.signal(Signal::TERM);
@@ -73,7 +72,7 @@ fn a_signal_that_its_parent_ignores_does_not_end_it() {
 fn it_serves_before_a_person_has_logged_in_and_after_a_logout() {
     let server = server(|_| {});
     let home = Home::new();
-    let (process, client) = serve(&home, &[]);
+    let (process, client) = serve_here(&home, &[]);
     let answer = client.get("/v1/token");
     assert_eq!(
         (answer.refusal(), answer.json()["hint"].as_str()),
@@ -90,7 +89,7 @@ fn it_serves_before_a_person_has_logged_in_and_after_a_logout() {
 #[test]
 fn a_second_one_at_the_same_place_says_that_one_is_running() {
     let home = Home::new();
-    let (process, client) = serve(&home, &[]);
+    let (process, client) = serve_here(&home, &[]);
     let place = home.root.join("sock");
     let wanted = format!(
         "onegrant: cannot listen at unix:{0}: another process listens there\n\
@@ -111,7 +110,7 @@ fn a_second_one_at_the_same_place_says_that_one_is_running() {
 fn with_v_it_says_who_asks_for_what_and_no_secret() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
-    let (process, client) = serve(&home, &["-v"]);
+    let (process, client) = serve_here(&home, &["-v"]);
     client.get("/v1/token");
     client.get("/v1/profile");
     client.reject(&issued.access_token);
@@ -151,7 +150,7 @@ fn it_takes_the_socket_that_a_supervisor_has_opened_and_leaves_it() {
     };
     let listener = UnixListener::bind(&path).unwrap();
     let socket = || OwnedFd::from(listener.try_clone().unwrap());
-    let (process, client) = listening(&home, &mut command(socket(), "1", "$$"));
+    let (process, client) = (listening(&mut command(socket(), "1", "$$")), client_here(&home));
     assert_eq!(process.said(), "onegrant: serving profile default at the socket of its supervisor\n");
     assert_ne!(client.reject(&issued.access_token).token(), issued.access_token);
     wait_for("the command of the rotation", || home.root.join("environment").exists());
@@ -183,7 +182,7 @@ fn a_late_worker_is_no_zombie_after_the_next_one() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, EXPIRED);
     server.script(Endpoint::Token, [Fault::StallBefore]);
-    let (process, client) = serve(&home, &["--timeout", "1"]);
+    let (process, client) = serve_here(&home, &["--timeout", "1"]);
     assert_eq!(client.get("/v1/token").refusal(), (503, 4));
     let worker = spender(&home);
     let entry = format!("/proc/{worker}/stat");
