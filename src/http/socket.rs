@@ -5,7 +5,7 @@ use super::limit::Limit;
 use crate::protocol::reach::Reach;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -109,10 +109,10 @@ impl Transport for Socket {
         let amount = loop {
             sockopt::set_socket_timeout(&self.stream, Timeout::Recv, Some(left(timeout, began)?))
                 .map_err(io::Error::from)?;
-            match rustix::io::read(&self.stream, self.buffers.input_append_buf()) {
+            match net::recv(&self.stream, self.buffers.input_append_buf(), RecvFlags::empty()) {
                 // When this process is stopped and continued, the kernel interrupts a read with a timeout (signal(7)).
                 Err(Errno::INTR) => {}
-                read => break read.map_err(|error| ended(error.into(), timeout))?,
+                received => break received.map_err(|error| ended(error.into(), timeout))?.0,
             }
         };
         self.buffers.input_appended(amount);
