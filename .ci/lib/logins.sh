@@ -5,7 +5,6 @@
 crowd=20             # processes at once
 lifetime_seconds=10  # of an access token: a refresh and a crowd fit into it on a busy machine, too
 secret='sec:ret/+%&' # equals itself only if it is form-encoded before base64 (RFC 6749 section 2.3.1)
-forgotten=           # the login that no person answers
 make_secrets() {
     printf '%s' "$secret" >"$work/secret"
     printf wrong >"$work/wrong-secret"
@@ -71,12 +70,18 @@ refuses() { # REASON by_device|by_browser WHAT WANTED_CODE ACTION LOGIN_OPTION..
     names_reason "$3" "$1" "$work/login.err"
 }
 # A device login that no person answers, beside everything else.
+# Its exit code is written to a file: it ends long before it is asked for, and a shell forgets the code of a process whose
+# number another one of its processes gets.
 is_forgotten() { # LOGIN_OPTION...
-    timeout "$limit_seconds" "$ONEGRANT" --profile forgotten login "$@" --device --json >"$work/forgotten" 2>"$work/forgotten.err" </dev/null &
-    forgotten=$!
+    {
+        local code=0
+        timeout "$limit_seconds" "$ONEGRANT" --profile forgotten login "$@" --device --json >"$work/forgotten" 2>"$work/forgotten.err" </dev/null || code=$?
+        echo "$code" >"$work/forgotten.code"
+    } &
 }
 forgotten_ends_with() { # WHAT WANTED_CODE REASON
-    waits_for "$1: login" "$2" "$forgotten"
+    wait_until "$limit_seconds" test -s "$work/forgotten.code" || true
+    check "$1: login ends with" "$2" "$(cat "$work/forgotten.code" || true)"
     names_reason "$1" "$3" "$work/forgotten.err"
 }
 
