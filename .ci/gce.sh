@@ -11,7 +11,7 @@ google_auth_version=2.62.2
 requests_version=2.34.2
 google_auth_library_version=10.9.1
 crowd=10      # processes at once
-nobody=65534  # another user
+other_user=65534
 
 begin curl npm node
 
@@ -106,9 +106,9 @@ asks 'a request through a proxy' 403 $account/token "${flavor[@]}" -H 'X-Forward
 asks 'a POST' 405 $account/token "${flavor[@]}" -X POST
 asks 'a name that leads to loopback' 403 $account/token "${flavor[@]}" -H 'Host: web.example'
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-    as_nobody() { setpriv --reuid $nobody --regid $nobody --clear-groups curl -s -m "$limit_seconds" --noproxy '*' -w '%{http_code}' "${flavor[@]}" "$metadata$1"; }
-    check 'another user, a token' 403 "$(as_nobody "/computeMetadata/v1/$account/token" | tail -c 3)"
-    check 'another user, the ping' 403 "$(as_nobody / | tail -c 3)"
+    as_another_user() { setpriv --reuid $other_user --regid $other_user --clear-groups curl -s -m "$limit_seconds" --noproxy '*' -w '%{http_code}' "${flavor[@]}" "$metadata$1"; }
+    check 'another user, a token' 403 "$(as_another_user "/computeMetadata/v1/$account/token" | tail -c 3)"
+    check 'another user, the ping' 403 "$(as_another_user / | tail -c 3)"
 else
     skip 'another user: only root can be one'
 fi

@@ -25,7 +25,7 @@ const UNKNOWN_SECONDS: i64 = 300;
 /// The longest lifetime that is told, in seconds. The library for Java multiplies it by 1000 in 32 bits.
 const LONGEST_SECONDS: i64 = 86_400;
 
-/// The account if no ID token names one. gcloud uses no account that is called `default`, and `.invalid` is nobody's domain
+/// The account if no ID token names one. gcloud uses no account that is called `default`. No domain ends with `.invalid`
 /// (RFC 6761 section 6.4).
 const UNKNOWN_EMAIL: &str = "default@onegrant.invalid";
 
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_id_token_the_account_has_an_address_that_is_nobody_s() {
+    fn without_an_id_token_the_account_has_an_address_of_no_person() {
         let unknown = Facts::default();
         let listed = "default/\ndefault@onegrant.invalid/\n".to_owned();
         assert_eq!(answer(&format!("{ACCOUNTS}/"), &unknown), (200, TEXT, listed));

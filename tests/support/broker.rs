@@ -1,6 +1,6 @@
 //! Brokers, and processes that ask them: through plain sockets, so that each byte is the test's.
 
-use super::{Home, LIMIT, Process, Ran, is_running, onegrant, wait_for};
+use super::{AuthorizationServer, Home, LIMIT, Process, Ran, is_running, onegrant, wait_for};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
@@ -230,6 +230,13 @@ impl Served {
         wait_for("the end of the companion", || !is_running(self.companion));
         fs::remove_file(home.root.join("end")).unwrap();
         ran
+    }
+
+    /// The same, at a server that has seen so many refreshes and nothing that it did not expect.
+    #[track_caller]
+    pub fn end_after(self, refreshes: u64, server: &AuthorizationServer, home: &Home) {
+        self.end(home);
+        assert_eq!((server.counts().refreshes, server.counts().unexpected), (refreshes, 0));
     }
 }
 

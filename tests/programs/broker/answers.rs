@@ -269,8 +269,7 @@ fn a_short_token_is_refreshed_for_googles_libraries_with_one_request() {
     let tokens = [client.send(&request).token(), client.send(&request).token()];
     assert_eq!(tokens, [home.tokens().access_token, home.tokens().access_token]);
     assert_ne!(tokens[0], issued.access_token);
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+    served.end_after(1, &server, &home);
 }
 
 /// Longer than the buffer of the socket, for a client that begins to read late.

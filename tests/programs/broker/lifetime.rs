@@ -107,8 +107,7 @@ fn a_broker_also_keeps_the_file_of_its_command_fresh() {
     server.adjust(|settings| settings.lifetime = Some(std::time::Duration::from_secs(3600)));
     wait_for("another token in the file", || read() != first);
     assert_eq!(served.client.get("/v1/token").token() + "\n", read());
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (2, 0));
+    served.end_after(2, &server, &home);
 }
 
 #[test]
@@ -282,7 +281,7 @@ fn where_it_cannot_listen_it_sends_no_request_and_changes_nothing() {
 
 /// As a broker leaves it that was killed.
 #[test]
-fn a_socket_on_which_nobody_listens_is_replaced_and_has_its_mode_from_the_beginning() {
+fn a_socket_on_which_no_process_listens_is_replaced_and_has_its_mode_from_the_beginning() {
     let server = server(|_| {});
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     drop(UnixListener::bind(home.root.join("sock")).unwrap());
@@ -364,7 +363,7 @@ fn a_working_directory_that_cannot_be_entered_again_is_no_obstacle() {
     let (home, issued) = Home::with_grant(&server, LIFETIME);
     fs::create_dir(home.root.join("closed")).unwrap();
     let place = home.root.join("sock");
-    // The second call replaces a socket on which nobody listens.
+    // The second call replaces a socket on which no process listens.
     for _ in 0..2 {
         let mut inner = home.command(&["exec", "--serve", &format!("unix:{}", place.display()), "--"]);
         inner.args([env!("CARGO_BIN_EXE_onegrant"), "token"]);
@@ -378,7 +377,7 @@ fn a_working_directory_that_cannot_be_entered_again_is_no_obstacle() {
 
 /// Such a list takes the place of the umask for other files (acl(5)).
 #[test]
-fn an_access_control_list_of_the_directory_opens_the_socket_to_nobody() {
+fn an_access_control_list_of_the_directory_opens_the_socket_to_no_other_user() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant(&server, LIFETIME);
     let directory = home.root.join("listed");

@@ -8,7 +8,7 @@ use std::time::Duration;
 fn a_broker_of_a_broker_gives_the_same_tokens_and_the_same_profile() {
     let server = server(|_| {});
     let (home, _) = Home::with_grant_for(&server, LIFETIME, &["git.example"]);
-    // The profile has a name that nobody says inside.
+    // No command inside names the profile.
     fs::rename(home.document_path(), home.state.join("work.json")).unwrap();
     let mut command = home.command(&["--profile", "work", "exec", "--serve", "unix:outer", "--"]);
     let outer = Served::of(&home, command.args(SHELL));

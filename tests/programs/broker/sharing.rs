@@ -41,8 +41,7 @@ fn many_that_find_the_token_expired_cost_one_refresh() {
     });
     assert_ne!(home.tokens().access_token, issued.access_token);
     assert_all_have(&answers, &home.tokens().access_token);
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+    served.end_after(1, &server, &home);
 }
 
 #[test]
@@ -56,8 +55,7 @@ fn a_token_that_many_report_as_refused_is_refreshed_once() {
     assert_all_have(&[late], &home.tokens().access_token);
     let another = served.client.reject("never a token of this grant");
     assert_all_have(&[another], &home.tokens().access_token);
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+    served.end_after(1, &server, &home);
 }
 
 #[test]
@@ -95,8 +93,7 @@ fn a_token_that_still_works_is_answered_while_another_process_refreshes() {
         gate.open();
         assert_eq!(first.join().unwrap().token(), home.tokens().access_token);
     });
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+    served.end_after(1, &server, &home);
 }
 
 /// git asks for the profile first, to know whether it may have the token.
@@ -125,8 +122,7 @@ fn what_needs_no_refresh_is_answered_while_the_server_does_not_answer() {
             assert_eq!(asking.join().unwrap().token(), home.tokens().access_token);
         }
     });
-    served.end(&home);
-    assert_eq!((server.counts().refreshes, server.counts().unexpected), (1, 0));
+    served.end_after(1, &server, &home);
 }
 
 #[test]
