@@ -46,16 +46,16 @@ fn is_redirect(status: u16) -> bool {
 }
 
 /// The target of a redirect, fit to be shown: no part of it repeats a secret of the request. The query may hold anything,
-/// so it is left out unless it is the one that was sent.
+/// so it is left out unless it is the one that was sent. `None`: even its origin repeats a secret, or there is no target.
 pub fn target(request: &Request, response: &Response) -> Option<String> {
     let target = resolved(&request.url, response.headers.get("location")?)?;
     let query = |url: &str| url.split_once('?').map(|(_, query)| query.to_owned());
     let same = query(&target).filter(|_| query(&target) == query(&request.url));
     let shown = without_query(&target) + &same.map(|query| format!("?{query}")).unwrap_or_default();
-    match hiding_tokens(request, response).shown(&shown) == shown {
-        true => Some(shown),
-        false => address_of(&target).map(|address| origin_of(&address)),
-    }
+    let hiding = hiding_tokens(request, response);
+    let has_no_secret = |text: &String| hiding.shown(text) == *text;
+    let origin = || address_of(&target).map(|address| origin_of(&address));
+    Some(shown).filter(has_no_secret).or_else(|| origin().filter(has_no_secret))
 }
 
 /// The request with the tokens that are in the body of the response: the target may repeat them, too.
